@@ -1,0 +1,38 @@
+"""Installs textvae. Exact tested versions stand in constraints.txt; the bounds here are the lowest that work."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+
+setup(
+    name="textvae",
+    version="0.1.0",
+    description="Text variational autoencoders whose latent variable is really used",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["textvae", "textvae.*"]),
+    install_requires=[
+        "torch>=2.6",
+        "numpy>=1.26",
+        "accelerate>=1.0",
+        "datasets>=3.0",
+        "huggingface_hub>=0.26",
+        "jsonargparse[signatures]>=4.35",
+        "nltk>=3.9",
+        "PyYAML>=6.0",
+        "rich>=13",
+        "safetensors>=0.4",
+        "sentencepiece>=0.2",
+        "tensorboard>=2.15",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"],
+        # torchtext stopped at 0.18, which loads with torch 2.3 alone: an environment of its own.
+        "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],
+    },
+    entry_points={"console_scripts": ["textvae = textvae.cli:main"]},
+)

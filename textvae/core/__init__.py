@@ -1,0 +1,1 @@
+"""The variational autoencoder itself: knows neither text nor images."""

@@ -1,0 +1,1 @@
+"""The text wing: tokenizers, corpora, batches, the LSTM encoder and decoder, generation."""
