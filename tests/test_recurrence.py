@@ -1,0 +1,142 @@
+"""The LSTM's implementations against each other, nn.LSTM and finite differences."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from textvae.text.recurrence import lstm
+
+NAMES = ("inputs", "weight_ih", "weight_hh", "bias", "h0", "c0", "latent", "weight_latent")
+SIZES = [(5, 3, 4, 6, 2), (1, 3, 4, 6, 2), (5, 1, 4, 6, 2), (1, 1, 1, 1, 1)]
+
+
+def arguments(steps, batch, width, size, latent, dtype=torch.float64, requires=NAMES):
+    """Random arguments of ``lstm``; latent 0 leaves the last two out."""
+    generator = torch.Generator().manual_seed(steps * 100 + batch * 10 + size)
+    shapes = [(steps, batch, width), (4 * size, width), (4 * size, size), (4 * size,)]
+    shapes += [(batch, size), (batch, size)]
+    shapes += [(batch, latent), (4 * size, latent)] if latent else []
+    scale = 0.6 * max(size, 4) ** -0.5  # the spread of nn.LSTM's initial weights
+    tensors = [torch.randn(s, generator=generator, dtype=dtype) for s in shapes]
+    tensors = [t * scale if n.startswith("weight") else t for n, t in zip(NAMES, tensors)]
+    return [t.requires_grad_(n in requires) for n, t in zip(NAMES, tensors)]
+
+
+def gradients(args, implementation):
+    """The results, and the gradients of a scalar that looks at every entry of all three."""
+    wanted = [a for a in args if a.requires_grad]
+    results = lstm(*args, implementation=implementation)
+    scalar = sum((r.to(torch.float64) * (k + 1)).cos().sum() for k, r in enumerate(results))
+    return results, torch.autograd.grad(scalar, wanted)
+
+
+def assert_same(found, expected, **tolerance):
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+@pytest.mark.parametrize("latent", [0, 2])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("implementation", ["fused", "cudnn"])
+def test_values_and_every_gradient_equal_the_plain_loop(implementation, sizes, latent):
+    args = arguments(*sizes[:4], latent)
+    results, grads = gradients(args, implementation)
+    expected, expected_grads = gradients(args, "plain")
+    assert_same(results, expected)
+    assert_same(grads, expected_grads)
+
+
+@pytest.mark.parametrize("implementation", ["plain", "fused", "cudnn"])
+def test_weights_are_those_of_torch(implementation):
+    inputs, w_ih, w_hh, bias, h0, c0 = arguments(7, 3, 5, 4, 0)
+    reference = nn.LSTM(5, 4).double()
+    named = {"weight_ih_l0": w_ih, "weight_hh_l0": w_hh, "bias_ih_l0": bias}
+    reference.load_state_dict({**named, "bias_hh_l0": torch.zeros_like(bias)})
+    outputs, (h, c) = reference(inputs, (h0[None], c0[None]))
+    found = lstm(inputs, w_ih, w_hh, bias, h0, c0, implementation=implementation)
+    assert_same(found, (outputs, h[0], c[0]))
+
+
+@pytest.mark.parametrize("implementation", ["plain", "fused"])
+def test_gradients_equal_finite_differences(implementation):
+    args = arguments(3, 2, 2, 3, 2)
+    assert torch.autograd.gradcheck(lambda *a: lstm(*a, implementation=implementation), args)
+
+
+def test_plain_can_be_differentiated_twice():
+    args = arguments(2, 1, 2, 2, 1)
+    assert torch.autograd.gradgradcheck(lambda *a: lstm(*a, implementation="plain"), args)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "cudnn"])
+@pytest.mark.parametrize("only", NAMES)
+def test_one_argument_alone_can_need_a_gradient(only, implementation):
+    args = arguments(4, 2, 3, 5, 2, requires=(only,))
+    _, found = gradients(args, implementation)
+    _, expected = gradients(args, "plain")
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("used", [0, 1, 2])
+def test_results_that_are_not_used_bring_no_gradient(used):
+    args = arguments(4, 2, 3, 5, 2)
+    found = torch.autograd.grad(lstm(*args, implementation="fused")[used].sum(), args)
+    expected = torch.autograd.grad(
+        lstm(*args, implementation="plain")[used].sum(), args, allow_unused=True
+    )
+    expected = [torch.zeros_like(a) if e is None else e for a, e in zip(args, expected)]
+    assert_same(found, expected)
+
+
+def backward_flops(requires):
+    args = arguments(4, 2, 3, 5, 2, requires=requires)
+    outputs, _, _ = lstm(*args, implementation="fused")
+    with FlopCounterMode(display=False) as counter:
+        outputs.sum().backward()
+    return counter.get_total_flops()
+
+
+def test_frozen_arguments_cost_no_products():
+    per_step = 2 * 2 * 20 * 5
+    assert backward_flops(("h0",)) == 4 * per_step
+    assert backward_flops(("latent",)) == 4 * per_step + 2 * 2 * 20 * 2
+    everything = 2 * 4 * 2 * 20 * (3 + 3 + 2 + 5) + 2 * 2 * 20 * 2
+    assert backward_flops(NAMES) == 4 * per_step + everything
+
+
+def test_backward_can_run_twice():
+    args = arguments(4, 2, 3, 5, 2)
+    loss = lstm(*args, implementation="fused")[0].square().sum()
+    first = torch.autograd.grad(loss, args, retain_graph=True)
+    assert_same(torch.autograd.grad(loss, args), first)
+
+
+def test_bf16_products_keep_fp32_state_and_gradients():
+    args = arguments(20, 8, 32, 64, 8, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        results, found = gradients(args, "fused")
+    expected_results, expected = gradients(args, "plain")
+    assert [r.dtype for r in results] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    for a, b in zip(results, expected_results, strict=True):
+        assert (a - b).norm() < 0.005 * b.norm()
+    for name, a, b in zip(NAMES, found, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.015 * b.norm(), name
+
+
+def test_latent_and_its_weight_come_together():
+    args = arguments(2, 1, 2, 2, 1)
+    with pytest.raises(ValueError, match="come together"):
+        lstm(*args[:7])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("latent", [0, 2])
+def test_cuda_equals_the_plain_loop(latent):
+    args = [a.detach().cuda().requires_grad_() for a in arguments(5, 3, 4, 6, latent)]
+    results, grads = gradients(args, "auto")
+    expected, expected_grads = gradients(args, "plain")
+    assert_same(results, expected)
+    assert_same(grads, expected_grads)

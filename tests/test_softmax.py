@@ -1,0 +1,124 @@
+"""Chunked token likelihoods against torch's cross entropy and finite differences."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from textvae.text.softmax import token_nll
+
+CHUNKS = [None, 1, 4, 5, 13, 64]
+
+
+def arguments(rows=13, width=6, vocabulary=11, dtype=torch.float64, ignored=()):
+    generator = torch.Generator().manual_seed(rows)
+    features = torch.randn(rows, width, generator=generator, dtype=dtype, requires_grad=True)
+    weight = torch.randn(vocabulary, width, generator=generator, dtype=dtype)
+    bias = torch.randn(vocabulary, generator=generator, dtype=dtype, requires_grad=True)
+    targets = torch.randint(1, vocabulary, (rows,), generator=generator)
+    targets[list(ignored)] = 0
+    return features, weight.requires_grad_(), bias, targets
+
+
+def reference(features, weight, bias, targets, ignore_index=0):
+    logits = F.linear(features, weight, bias)
+    return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
+
+
+def assert_same_gradients(nll, expected, arguments, upstream):
+    found = torch.autograd.grad(nll, arguments, upstream, retain_graph=True)
+    for a, b in zip(found, torch.autograd.grad(expected, arguments, upstream), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("ignored", [(), (0,), (2, 3, 12), range(13)])
+@pytest.mark.parametrize("uniform", [True, False])
+def test_equals_cross_entropy(chunk, ignored, uniform):
+    *inputs, targets = arguments(ignored=ignored)
+    nll = token_nll(*inputs, targets, chunk=chunk)
+    expected = reference(*inputs, targets)
+    torch.testing.assert_close(nll, expected)
+    upstream = torch.full_like(nll, -0.7) if uniform else torch.linspace(-1, 2, len(nll)).double()
+    assert_same_gradients(nll, expected, inputs, upstream)
+
+
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean, lambda nll: nll[3] * 2])
+def test_reductions(reduce):
+    *inputs, targets = arguments()
+    found = torch.autograd.grad(reduce(token_nll(*inputs, targets)), inputs)
+    for a, b in zip(found, torch.autograd.grad(reduce(reference(*inputs, targets)), inputs)):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("needed", [(0,), (1,), (2,), (0, 1), (1, 2)])
+def test_only_what_is_needed_gets_a_gradient(needed):
+    *inputs, targets = arguments(ignored=(1,))
+    for k, tensor in enumerate(inputs):
+        tensor.requires_grad_(k in needed)
+    wanted = [inputs[k] for k in needed]
+    upstream = torch.linspace(-1, 2, len(targets)).double()
+    nll, expected = token_nll(*inputs, targets, chunk=4), reference(*inputs, targets)
+    assert_same_gradients(nll, expected, wanted, upstream)
+
+
+def test_gradients_equal_finite_differences():
+    *inputs, targets = arguments(7, 3, 5, ignored=(2,))
+    assert torch.autograd.gradcheck(lambda *a: token_nll(*a, targets, chunk=3), inputs)
+
+
+def test_without_bias_and_with_another_ignored_index():
+    features, weight, _, targets = arguments(ignored=(1,))
+    nll = token_nll(features, weight, None, targets, ignore_index=-100, chunk=4)
+    expected = reference(features, weight, None, targets, ignore_index=-100)
+    assert_same_gradients(nll, expected, (features, weight), torch.ones_like(nll))
+    targets[1] = -100
+    found = token_nll(features, weight, None, targets, ignore_index=-100)
+    torch.testing.assert_close(found, reference(features, weight, None, targets, -100))
+
+
+def test_backward_can_run_twice():
+    *inputs, targets = arguments()
+    loss = token_nll(*inputs, targets, chunk=4).sum()
+    first = [g.clone() for g in torch.autograd.grad(loss, inputs, retain_graph=True)]
+    for a, b in zip(torch.autograd.grad(loss, inputs), first, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_bf16_products_keep_the_loss_and_the_gradients():
+    *inputs, targets = arguments(512, 256, 1000, dtype=torch.float32)
+    inputs[1].data.mul_(0.1)
+    expected = reference(*inputs, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        nll = token_nll(*inputs, targets)
+    assert nll.dtype == torch.float32
+    torch.testing.assert_close(nll.mean(), expected.mean(), rtol=2e-4, atol=0)
+    found = torch.autograd.grad(nll.mean(), inputs)
+    for a, b in zip(found, torch.autograd.grad(expected.mean(), inputs), strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.01 * b.norm()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements any operation returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_no_more_than_one_chunk_of_logits_is_alive(uniform):
+    rows, vocabulary, chunk = 256, 100, 32
+    *inputs, targets = arguments(rows, 8, vocabulary, dtype=torch.float32)
+    upstream = torch.ones(rows) if uniform else torch.rand(rows)
+    with LargestTensor() as largest:
+        token_nll(*inputs, targets, chunk=chunk).backward(upstream)
+    assert largest.elements == chunk * vocabulary

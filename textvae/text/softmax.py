@@ -1,0 +1,172 @@
+"""The negative log-likelihood of tokens under a softmax over the vocabulary, in bounded memory.
+
+For a row of features x with target y, and logits l = W x + b over V tokens:
+
+    nll = log sum_v exp(l_v) - l_y                 dnll/dl_v = p_v - [v = y],  p = softmax(l)
+    dnll/dx = W^T (p - e_y);      dnll/dW = (p - e_y) x^T;      dnll/db = p - e_y
+
+All N x V logits of a batch are larger than the rest of a training step. So the rows are taken in
+chunks, and since dnll/dl needs nothing but the logits, it is formed, used and dropped while a
+chunk is at hand: the backward pass only scales what is already there. That is exact when every
+token's nll has the same weight in the loss (a sum or mean over tokens or sentences). Where it has
+not, the gradients of W and b are computed again in the backward pass with the right weights.
+
+Products run in the autocast dtype when autocast is on; the log-sum-exp always runs in fp32, and
+gradients of W are summed over chunks in fp32.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from textvae.text.recurrence import product_dtype
+
+CHUNK = 512  # rows whose logits are in memory at once
+BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
+
+
+def token_nll(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    ignore_index: int = 0,
+    chunk: int | None = None,
+    implementation: Literal["chunked", "plain"] = "chunked",
+) -> Tensor:
+    """-log softmax(features W^T + b)[target] in nats, (N,); 0 where the target is ignored.
+
+    Args:
+        features: (N, F); ``weight``: (V, F); ``bias``: (V,); ``targets``: (N,) int64.
+        chunk: rows at once; no result depends on it.
+        implementation: ``plain`` keeps all logits and is differentiable any number of times.
+    """
+    if implementation == "plain":
+        logits = F.linear(features, weight, bias)  # (N, V)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
+    dtype, chunk = product_dtype(features), chunk or CHUNK
+    real = targets != ignore_index
+    if features.device.type != "cpu":  # choosing rows would make the host wait for the device
+        return _ChunkedNLL.apply(features, weight, bias, targets, real, chunk, dtype)
+    rows = real.nonzero().squeeze(1)
+    if len(rows) == len(targets):
+        return _ChunkedNLL.apply(features, weight, bias, targets, None, chunk, dtype)
+    chosen = features.index_select(0, rows), weight, bias, targets[rows]
+    nll = _ChunkedNLL.apply(*chosen, None, chunk, dtype)
+    return nll.new_zeros(len(targets)).index_copy(0, rows, nll)
+
+
+class _Gradients(NamedTuple):
+    """Of sum_n weight_n nll_n; None where not asked for."""
+
+    features: Tensor | None  # (N, F)
+    weight: Tensor | None  # (V, F)
+    bias: Tensor | None  # (V,)
+
+
+class _ChunkedNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features, weight, bias, targets, real, chunk, dtype):
+        ctx.chunk, ctx.dtype, need = chunk, dtype, ctx.needs_input_grad[:3]
+        row_weights = None if real is None else real.to(_wide(dtype))
+        nll, ctx.ready = _sweep(features, weight, bias, targets, row_weights, chunk, dtype, need)
+        ctx.save_for_backward(features, weight, bias, targets, real)
+        return nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        features, weight, bias, targets, real = ctx.saved_tensors
+        need, ready = ctx.needs_input_grad[:3], ctx.ready
+        upstream = grad if real is None else grad * real
+        scale = _common_value(grad, real) if need[1] or need[2] else grad.new_ones(())
+        if ready is None or scale is None:
+            sweep = _sweep(features, weight, bias, targets, upstream, ctx.chunk, ctx.dtype, need)
+            found = sweep[1]
+        else:
+            ctx.ready = None  # the caller may keep these tensors as .grad and change them
+            found = _Gradients(
+                None if ready.features is None else ready.features.mul_(grad[:, None]),
+                None if ready.weight is None else ready.weight.mul_(scale),
+                None if ready.bias is None else ready.bias.mul_(scale),
+            )
+        arguments = (features, weight, bias)
+        cast = [None if g is None else g.to(a.dtype) for g, a in zip(found, arguments, strict=True)]
+        return *cast, None, None, None, None
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _common_value(grad: Tensor, real: Tensor | None) -> Tensor | None:
+    """The one value that all real rows of ``grad`` share, or None if they do not."""
+    if not any(grad.stride()):  # an expanded scalar, the usual case: no need to look
+        return grad[:1].sum()
+    values = grad if real is None else grad[real]
+    return values[:1].sum() if bool((values == values[:1]).all()) else None
+
+
+def _sweep(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    row_weights: Tensor | None,
+    chunk: int,
+    dtype: torch.dtype,
+    need: tuple[bool, bool, bool],
+) -> tuple[Tensor, _Gradients]:
+    """The nll (N,) and the gradients of its weighted sum, one chunk of logits at a time."""
+    x, w = features.to(dtype), weight.to(dtype)
+    b = None if bias is None else bias.to(dtype)
+    wide = _wide(dtype)
+    nll = x.new_zeros(len(x), dtype=wide)
+    d_x = torch.empty_like(x) if need[0] else None
+    d_w = torch.zeros_like(w, dtype=wide) if need[1] else None
+    d_b = w.new_zeros(len(w), dtype=wide) if need[2] else None
+    for start in range(0, len(x), chunk):
+        rows = slice(start, start + chunk)
+        logits = F.linear(x[rows], w, b)  # (chunk, V)
+        weights = None if row_weights is None else row_weights[rows]
+        _normalise(logits, targets[rows], weights, nll[rows], d_b, any(need))
+        if d_x is not None:
+            torch.mm(logits, w, out=d_x[rows])
+        if d_w is not None:
+            d_w += logits.t() @ x[rows]
+    return nll, _Gradients(d_x, d_w, d_b)
+
+
+def _normalise(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    nll: Tensor,
+    d_b: Tensor | None,
+    with_gradient: bool,
+) -> None:
+    """Writes nll, and dnll/dlogits times the row's weight over the logits; adds it to d_b."""
+    block = BLOCK if logits.device.type == "cpu" else len(logits)
+    for start in range(0, len(logits), block):
+        rows = slice(start, start + block)
+        target = targets[rows, None]  # (block, 1)
+        scores = logits[rows].to(nll.dtype)
+        log_p = torch.log_softmax(scores, dim=1)  # (block, V)
+        nll[rows] = -log_p.gather(1, target).squeeze(1)
+        if weights is not None:
+            nll[rows] *= weights[rows] != 0
+        if not with_gradient:
+            continue
+        grad = log_p.exp_()
+        grad.scatter_add_(1, target, grad.new_full(target.shape, -1.0))
+        if weights is not None:
+            grad *= weights[rows, None]
+        if d_b is not None:
+            d_b += grad.sum(0)
+        logits[rows] = grad
