@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from textvae.text.softmax import token_nll
 
@@ -97,6 +98,16 @@ def test_bf16_products_keep_the_loss_and_the_gradients():
     for a, b in zip(found, torch.autograd.grad(expected.mean(), inputs), strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.01 * b.norm()
+
+
+@pytest.mark.parametrize("without", ["no_grad", "frozen"])
+def test_without_gradients_only_the_forward_products_run(without):
+    *inputs, targets = arguments(16, 4, 8)
+    if without == "frozen":
+        inputs = [a.detach() for a in inputs]
+    with torch.set_grad_enabled(without == "frozen"), FlopCounterMode(display=False) as counter:
+        token_nll(*inputs, targets)
+    assert counter.get_total_flops() == 2 * 16 * 4 * 8
 
 
 class LargestTensor(TorchDispatchMode):

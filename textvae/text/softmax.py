@@ -50,15 +50,17 @@ def token_nll(
         logits = F.linear(features, weight, bias)  # (N, V)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
-    dtype, chunk = product_dtype(features), chunk or CHUNK
+    if not torch.is_grad_enabled():  # forward would not notice, and form gradients
+        features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
+    options = chunk or CHUNK, product_dtype(features)
     real = targets != ignore_index
     if features.device.type != "cpu":  # choosing rows would make the host wait for the device
-        return _ChunkedNLL.apply(features, weight, bias, targets, real, chunk, dtype)
+        return _ChunkedNLL.apply(features, weight, bias, targets, real, *options)
     rows = real.nonzero().squeeze(1)
     if len(rows) == len(targets):
-        return _ChunkedNLL.apply(features, weight, bias, targets, None, chunk, dtype)
+        return _ChunkedNLL.apply(features, weight, bias, targets, None, *options)
     chosen = features.index_select(0, rows), weight, bias, targets[rows]
-    nll = _ChunkedNLL.apply(*chosen, None, chunk, dtype)
+    nll = _ChunkedNLL.apply(*chosen, None, *options)
     return nll.new_zeros(len(targets)).index_copy(0, rows, nll)
 
 
