@@ -122,7 +122,7 @@ def test_bf16_products_keep_fp32_state_and_gradients():
         assert (a - b).norm() < 0.005 * b.norm()
     for name, a, b in zip(NAMES, found, expected, strict=True):
         assert a.dtype == torch.float32
-        assert (a - b).norm() < 0.02 * b.norm(), name
+        assert (a - b).norm() < 0.03 * b.norm(), name
 
 
 def test_latent_and_its_weight_come_together():
