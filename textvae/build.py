@@ -1,0 +1,103 @@
+"""From a config to tokenizer, data and model: the one place that knows every wing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from textvae.config import Config
+from textvae.errors import UserError
+from textvae.text.batching import LengthBuckets
+from textvae.text.corpus import EncodedSplit, encode_corpus, read_corpus, texts
+from textvae.text.model import TextVAE
+from textvae.text.tokenizers import (
+    CharTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    WordTokenizer,
+    load_tokenizer,
+)
+from textvae.text.vocabulary import TOKENIZER_FILE
+
+Splits = dict[str, EncodedSplit]
+
+
+def build_data(config: Config, run: Path) -> tuple[Tokenizer, Splits]:
+    """The run's tokenizer (trained on its training split the first time) and the encoded splits."""
+    data = config.data
+    if not data.dir:
+        raise UserError("no corpus: give --data.dir a folder, a file or a dataset name")
+    corpus = read_corpus(
+        data.dir,
+        text_column=data.text_column,
+        label_column=data.label_column,
+        format=data.format,
+        cache_dir=data.cache_dir,
+    )
+    if (run / TOKENIZER_FILE).exists():
+        tokenizer = load_tokenizer(run)
+    else:
+        tokenizer = train_tokenizer(config, texts(corpus["train"]))
+        tokenizer.save(run)
+    splits = encode_corpus(
+        corpus,
+        tokenizer,
+        tokenized=data.tokenized,
+        max_length=data.max_length,
+        long=data.long,
+        cache_dir=data.cache_dir,
+    )
+    return tokenizer, splits
+
+
+def train_tokenizer(config: Config, lines: object) -> Tokenizer:
+    """Learns the vocabulary that the config asks for."""
+    options = config.tokenizer
+    kind = options.kind
+    if kind == "auto":
+        kind = "word" if config.data.tokenized else "unigram"
+    match kind:
+        case "word":
+            return WordTokenizer.train(
+                lines,
+                max_size=options.vocab_size,
+                min_count=options.min_count,
+                tokenized=config.data.tokenized,
+            )
+        case "char":
+            return CharTokenizer.train(
+                lines, max_size=options.vocab_size, min_count=options.min_count
+            )
+        case "unigram" | "bpe":
+            return SentencePieceTokenizer.train(
+                lines, vocab_size=options.vocab_size, model_type=kind
+            )
+    raise ValueError(f"unknown tokenizer {kind!r}")
+
+
+def build_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
+    """A fresh model, its weights a function of ``train.seed``."""
+    torch.manual_seed(config.train.seed)
+    try:
+        model = TextVAE(
+            vocab_size=len(tokenizer), max_length=config.data.max_length, **vars(config.model)
+        )
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+    model.tokenizer = tokenizer
+    return model
+
+
+def build_buckets(config: Config, split: EncodedSplit, replicas: int, rank: int) -> LengthBuckets:
+    """The batches of a split; a token budget takes the place of the batch size."""
+    data = config.data
+    return LengthBuckets(
+        split.lengths,
+        batch_size=None if data.max_tokens else data.batch_size,
+        max_tokens=data.max_tokens,
+        equal_length=data.equal_length,
+        seed=config.train.seed,
+        num_replicas=replicas,
+        rank=rank,
+    )

@@ -1,0 +1,146 @@
+"""A run folder: everything about one training, and nothing that needs unpickling to be used.
+
+    config.yaml           the experiment, as given
+    config.json, model.safetensors, tokenizer.*, README.md
+                          the best model so far: what ``TextVAE.from_pretrained`` reads
+    checkpoint/state.pt   the training as it stood at the last checkpoint (tensors and numbers only)
+    metrics.jsonl         every scalar logged; ``metrics/<split>.json`` the metrics cards
+    versions.json         versions, machine, commit, hash of the corpus
+    tensorboard/          the same for TensorBoard
+
+Every file is written beside its place and moved there: a kill at any moment leaves the old or the
+new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textvae.errors import UserError
+
+STATE = Path("checkpoint") / "state.pt"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls ``write`` with a temporary path beside ``path``, then moves the file there.
+
+    Raises:
+        UserError: the file cannot be written (a full disk, no permission); the old one is intact.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(
+            f"cannot write {path}: {reason}; what was saved before is intact: free some space, "
+            "then continue with --resume"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes readable JSON, atomically."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def create(run: Path) -> None:
+    """Makes an empty run folder.
+
+    Raises:
+        UserError: the folder holds a run already.
+    """
+    if (run / "config.yaml").exists():
+        raise UserError(
+            f"{run} already holds a run: continue it with --resume {run}, or give another --out"
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {run}: {error.strerror}") from error
+
+
+def save_state(run: Path, state: dict[str, Any]) -> None:
+    """Saves the whole state of a training: tensors, numbers, strings, lists and dicts."""
+    write_atomically(run / STATE, lambda temporary: torch.save(state, temporary))
+
+
+def load_state(run: Path) -> dict[str, Any] | None:
+    """The last state of a training, or None where it was stopped before the first checkpoint.
+
+    Raises:
+        UserError: there is no run, or its state is broken.
+    """
+    if not (run / "config.yaml").exists():
+        raise UserError(f"{run} is no run folder (it has no config.yaml): nothing to resume")
+    path = run / STATE
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} is truncated or was not written by textvae: remove it to start the run again, "
+            f"or use the best model so far, which is {run}/model.safetensors"
+        ) from error
+
+
+def versions(corpus_hash: str) -> dict[str, str | None]:
+    """What a stranger needs to know to repeat the run, beside its config."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    packages = ("textvae", "torch", "numpy", "accelerate", "datasets", "sentencepiece", "nltk")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {
+        "corpus_hash": corpus_hash,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "device": device,
+        "system": platform.platform(),
+        "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv)),
+        **{name: installed(name) for name in packages},
+    }
+
+
+def commit() -> str | None:
+    """The commit of the source tree that runs, marked where it has changes; None without git."""
+    tree = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,350 @@
+"""The one training loop: language model, VAE and every variation run through these lines.
+
+A run is a pure function of its config and corpus. The order of the batches depends on (seed,
+epoch), the noise of an update on (seed, step, rank), so that a checkpoint needs no random state and
+a resumed run repeats bit for bit on a CPU what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from textvae import checkpoint
+from textvae.build import Splits, build_buckets, build_data, build_model
+from textvae.config import Config
+from textvae.core.batch import Batch
+from textvae.core.objectives import kl_weight, objective
+from textvae.errors import UserError
+from textvae.evaluate import evaluate
+from textvae.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.monitor import Monitor, Progress, clock
+from textvae.optim import LearningRate, build_optimizer
+from textvae.text.batching import BatchLoader, collate
+from textvae.text.model import TextVAE
+
+logger = logging.getLogger(__name__)
+
+TALLY = ("loss", "rec", "kl", "grad_norm", "updates", "examples", "tokens")
+
+
+def train(config: Config, run: Path, resume: bool = False) -> None:
+    """Trains until the stopping rule, the last epoch or ``max_steps``; see ``Trainer``.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    state = checkpoint.load_state(run) if resume else None
+    with accelerator.main_process_first():
+        tokenizer, splits = build_data(config, run)
+    if state is not None and state["corpus_hash"] != splits["train"].content_hash:
+        raise UserError(
+            f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
+            "--data.dir, or start a new run"
+        )
+    trainer = Trainer(config, run, splits, build_model(config, tokenizer), accelerator)
+    if state is not None:
+        trainer.load_state_dict(state)
+    with stop_signals() as stop:
+        trainer.fit(stop)
+
+
+class Trainer:
+    """Model, optimiser and position of one run."""
+
+    def __init__(
+        self, config: Config, run: Path, splits: Splits, model: TextVAE, accelerator: Any
+    ) -> None:
+        self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
+        self.model = model
+        self.wrapped, self.optimizer = accelerator.prepare(
+            model, build_optimizer(config.optim, model)
+        )
+        buckets = build_buckets(
+            config, splits["train"], accelerator.num_processes, accelerator.process_index
+        )
+        self.loader = BatchLoader(splits["train"], buckets)
+        self.epoch_steps = math.ceil(len(self.loader) / config.train.accumulate)
+        steps = config.train.epochs * self.epoch_steps
+        self.total_steps = min(steps, config.train.max_steps or steps)
+        self.lr = LearningRate(config.optim, self.total_steps)
+        self.step = 0
+        self.evaluated = 0  # the step of the last evaluation
+        self.seconds = 0.0
+        self.tally = torch.zeros(len(TALLY), dtype=torch.float64, device=accelerator.device)
+        self.card: dict[str, Any] | None = None  # of the last evaluation
+        self.is_main = accelerator.is_main_process
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with their fraction."""
+        return self.step / self.epoch_steps
+
+    def fit(self, stop: StopRequest) -> None:
+        """The loop: updates, and between them logging, evaluation, checkpoints."""
+        train = self.config.train
+        evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
+        self.monitor = Monitor(self.run, self.step) if self.is_main else None
+        self.clock = time.perf_counter()
+        self._announce()
+        with Progress(self.total_steps, self.step) as progress:
+            while self._why_done() is None and not stop.requested:
+                self.model.train()
+                self.update(self._next_batches())
+                if self.step % train.log_every == 0:
+                    self.log(progress)
+                if self.step % evaluate_every == 0 or self.step == self.total_steps:
+                    self.evaluate()
+                    self.save()
+                elif self.step % train.save_every == 0:
+                    self.save()
+        self._finish(stop)
+
+    def update(self, batches: list[Batch]) -> None:
+        """One optimiser step over one or several batches."""
+        accelerator, config = self.accelerator, self.config
+        torch.manual_seed(self._noise_seed())
+        beta = self.beta()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr.at(self.step)
+        for i, batch in enumerate(batches):
+            batch = batch.to(accelerator.device)
+            last = i == len(batches) - 1
+            with nullcontext() if last else accelerator.no_sync(self.wrapped):
+                terms = self.wrapped(batch, config.objective.samples)
+                loss = objective(
+                    terms, beta, config.objective.free_bits, config.objective.free_bits_per
+                )
+                accelerator.backward(loss / len(batches))
+            self._count(batch, loss, terms.rec, terms.kl)
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tally[3] += norm.detach()
+        self.tally[4] += 1
+        self.step += 1
+
+    def _count(self, batch: Batch, loss: Tensor, rec: Tensor, kl: Tensor) -> None:
+        size = len(batch)
+        sums = [loss.detach() * size, rec.detach().sum(), kl.detach().sum()]
+        self.tally[:3] += torch.stack(sums).double()
+        self.tally[5] += size
+        self.tally[6] += batch.lengths.sum()
+
+    def _next_batches(self) -> list[Batch]:
+        """The batches of one update; the last of an epoch may hold fewer."""
+        if batches := list(islice(self._batches, self.config.train.accumulate)):
+            return batches
+        self._batches = iter(self.loader)
+        return self._next_batches()
+
+    def _noise_seed(self) -> int:
+        rank, size = self.accelerator.process_index, self.accelerator.num_processes
+        return (self.config.train.seed * 1_000_003 + self.step * size + rank) % 2**63
+
+    def beta(self) -> float:
+        """The KL's weight at this step."""
+        options = self.config.objective
+        return kl_weight(
+            self.step,
+            options.kl_schedule,
+            beta=options.beta,
+            start=options.kl_start,
+            steps=round(options.kl_epochs * self.epoch_steps),
+            ramp=options.kl_ramp,
+        )
+
+    def log(self, progress: Progress) -> None:
+        """Means over the updates since the last log line."""
+        self._check_finite()
+        values = self._means()
+        if self.monitor is not None:
+            progress.show(self.step, self.epoch, values)
+            self.monitor.scalars("train", self.step, self.epoch, values)
+        self.tally.zero_()
+
+    def _means(self) -> dict[str, float]:
+        tally = dict(zip(TALLY, self.tally.tolist(), strict=True))
+        examples, updates = max(1.0, tally["examples"]), max(1.0, tally["updates"])
+        return {
+            **{name: tally[name] / examples for name in ("loss", "rec", "kl")},
+            "grad_norm": tally["grad_norm"] / updates,
+            "beta": self.beta(),
+            "lr": self.lr.at(self.step),
+            "tokens_per_second": tally["tokens"] * self.accelerator.num_processes / self._lap(),
+        }
+
+    def _check_finite(self) -> None:
+        """Called before every log line, evaluation and checkpoint: none holds a broken model."""
+        if bool(self.tally.isfinite().all()):
+            return
+        raise UserError(
+            f"the loss or its gradient is not finite at or before step {self.step}: the last good "
+            f"checkpoint is in {self.run}; lower --optim.lr or --optim.clip, or take "
+            "--train.precision fp32, and continue with --resume"
+        )
+
+    def _lap(self) -> float:
+        """Seconds of training since the last call; evaluations and checkpoints not counted."""
+        now = time.perf_counter()
+        lap, self.clock = now - self.clock, now
+        self.seconds += lap
+        return max(lap, 1e-9)
+
+    def evaluate(self) -> None:
+        """The validation card: learning rate, best model and warnings follow from it."""
+        self._check_finite()
+        self.seconds += time.perf_counter() - self.clock
+        self.evaluated = self.step
+        elbo = [0.0]
+        if self.is_main:
+            self.card = self._validate()
+            elbo = [self.card["elbo"]]
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(elbo)
+        self.clock = time.perf_counter()
+        gained = elbo[0] > self.lr.best
+        if gained and self.is_main:
+            self.model.save_pretrained(self.run)
+        if self.lr.observe(elbo[0], self.epoch):
+            logger.info("learning rate cut to %g", self.lr.at(self.step))
+            if self.config.optim.reload_best:
+                self._reload_best()
+
+    def _validate(self) -> dict[str, Any]:
+        split = self.splits["valid"]
+        rows = build_buckets(self.config, split, 1, 0).sequential()
+        with self.accelerator.autocast():
+            card = evaluate(
+                self.model,
+                (collate(split, r).to(self.accelerator.device) for r in rows),
+                samples=None,
+                seed=self.config.train.seed,
+            )
+        logger.info(
+            "epoch %.2f valid: elbo %.2f = rec %.2f - kl %.2f, ppl_elbo %.2f, mi %.2f, au %d of %d",
+            self.epoch,
+            *(card[k] for k in ("elbo", "rec", "kl", "ppl_elbo", "mi", "au", "latent_dim")),
+        )
+        if card.get("collapse") and self.model.latent_dim:
+            logger.warning(card["collapse"])
+        self.monitor.validation(self.step, self.epoch, card)
+        self._show_sentences()
+        return card
+
+    def _show_sentences(self) -> None:
+        count, split = self.config.train.samples, self.splits["valid"]
+        if not count:
+            return
+        self.monitor.texts(self.step, "samples", self.model.sample(count))
+        if self.model.latent_dim:
+            texts = [split.text(i) for i in range(min(count, len(split)))]
+            pairs = zip(texts, self.model.reconstruct(texts), strict=True)
+            self.monitor.texts(self.step, "reconstructions", [f"{a} → {b}" for a, b in pairs])
+
+    def _reload_best(self) -> None:
+        best = TextVAE.from_pretrained(self.run).state_dict()
+        self.model.load_state_dict(best)
+        self.optimizer.state.clear()
+
+    def _why_done(self) -> str | None:
+        if reason := self.lr.exhausted():
+            return f"stopped by the learning-rate rule: {reason}"
+        patience = self.config.train.early_stopping
+        if patience is not None and self.lr.stale >= patience:
+            return f"stopped early: no gain in {self.lr.stale} evaluations"
+        if self.step >= self.total_steps:
+            return f"all {self.total_steps} steps done"
+        return None
+
+    def _announce(self) -> None:
+        self._batches = iter(self.loader)
+        if self.is_main:
+            logger.info(
+                "%d parameters on %s in %s, %d documents, %d steps an epoch, %d in all",
+                sum(p.numel() for p in self.model.parameters()),
+                self.accelerator.device,
+                self.config.train.precision,
+                len(self.splits["train"]),
+                self.epoch_steps,
+                self.total_steps,
+            )
+
+    def _finish(self, stop: StopRequest) -> None:
+        reason = self._why_done()
+        if reason is None and stop.requested:
+            self.save()
+            raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
+        if not self.is_main:
+            return
+        self.monitor.close(self.config, self.card)
+        logger.info(
+            "%s after %s of training: best validation elbo %.2f; next: textvae evaluate %s",
+            reason,
+            clock(self.seconds),
+            self.lr.best,
+            self.run,
+        )
+
+    def save(self) -> None:
+        """A checkpoint of everything the rest of the run depends on."""
+        self._check_finite()
+        if not self.is_main:
+            return
+        scaler = self.accelerator.scaler
+        checkpoint.save_state(
+            self.run,
+            {
+                "corpus_hash": self.splits["train"].content_hash,
+                "step": self.step,
+                "loader": self.loader.state_dict(),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "lr": self.lr.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "tally": self.tally,
+                "seconds": self.seconds,
+            },
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint.
+
+        Raises:
+            UserError: it belongs to another model or another size of batch.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.loader.load_state_dict(state["loader"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{self.run}: the checkpoint does not fit the config: {reason}"
+            ) from error
+        self.lr.load_state_dict(state["lr"])
+        if state["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.tally.copy_(state["tally"])
