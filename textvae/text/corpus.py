@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textvae.errors import UserError
+from textvae.text.columns import Columns
 from textvae.text.encoded import EncodedSplit, encode_corpus
-from textvae.text.readers import Columns
 from textvae.text.sources import SPLITS, find_sources
 from textvae.text.store import cache_folder, stored
 

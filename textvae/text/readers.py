@@ -17,11 +17,11 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.text.columns import Columns, Row
 
 FORMATS = ("lines", "label-tab-text", "jsonl", "json", "csv", "tsv", "torchtext-csv", "parquet")
 EXTENSIONS = {
@@ -36,63 +36,6 @@ EXTENSIONS = {
 YAHOO_COLUMNS = ("label", "question_title", "question_content", "best_answer")
 _SAMPLE = 1000  # lines looked at to recognise a format
 _LABEL = re.compile(r"[^\s]{1,32}")
-
-Row = tuple[int, str | None, str | None]  # line, text, label
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold the text (several are joined by a space) and the label."""
-
-    text: tuple[str, ...] = ()
-    label: str | None = None
-
-    @classmethod
-    def parse(cls, text: str | None, label: str | None) -> "Columns":
-        """From the options: `text` may name several columns, separated by commas."""
-        names = (name.strip() for name in (text or "").split(","))
-        return cls(tuple(name for name in names if name), label or None)
-
-    def resolve(self, there: list[str], path: object) -> "Columns":
-        """These columns checked against those `there`; what was not named is looked for.
-
-        Raises:
-            UserError: a named column is missing, or no text column can be told.
-        """
-        text = self.text or (("text",) if "text" in there else tuple(there) * (len(there) == 1))
-        if not text:
-            raise UserError(f"{path}: no column 'text'; set text_column to one of {_listed(there)}")
-        label = self.label or ("label" if "label" in there and "label" not in text else None)
-        for option, name in [("text_column", n) for n in text] + [("label_column", label)]:
-            if name is not None and name not in there:
-                raise UserError(f"{path}: no column {name!r} ({option}); it has {_listed(there)}")
-        return Columns(text, label)
-
-    def pick(self, record: dict[str, Any], path: object, line: int) -> Row:
-        """Text and label out of one record; a text of nulls alone is None.
-
-        Raises:
-            UserError: a column is missing in this record, a text is no string, a label is null.
-        """
-        for name in (*self.text, *([self.label] if self.label else [])):
-            if name not in record:
-                raise UserError(
-                    f"{path}, line {line}: no {name!r} here; it has {_listed(list(record))}"
-                )
-        texts = [record[name] for name in self.text]
-        for name, text in zip(self.text, texts, strict=True):
-            if not isinstance(text, str | None):
-                kind = type(text).__name__
-                raise UserError(f"{path}, line {line}: {name!r} is a {kind}, not a string")
-        joined = " ".join(text for text in texts if text)
-        if self.label is None:
-            return line, joined, None
-        label = record[self.label]
-        if label is None or label == "":
-            raise UserError(f"{path}, line {line}: label {self.label!r} is empty")
-        if isinstance(label, dict | list):
-            raise UserError(f"{path}, line {line}: label {self.label!r} is not one value")
-        return line, joined, str(label).strip()
 
 
 def format_of(path: Path) -> str:
@@ -297,7 +240,3 @@ def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield row, record
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from None
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "no column"

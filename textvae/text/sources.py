@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.text.readers import EXTENSIONS, FORMATS, Columns, Row, format_of, read_rows
+from textvae.text.columns import Columns, Row
+from textvae.text.readers import EXTENSIONS, FORMATS, format_of, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def find_sources(
         found = _split_files(path, named)
         return {split: file_source(files, columns, form) for split, files in found.items()}
     if _looks_like_path(place):
-        raise UserError(f"{place}: no such file or folder")
+        raise UserError(f"{place}: no such file or folder (a hub data set is owner/name)")
     return _hub_sources(place, named, columns)
 
 
@@ -116,13 +117,14 @@ def _looks_like_path(place: str) -> bool:
     extension = place.lower().removesuffix(".gz").rpartition(".")[2]
     return (
         place.startswith((".", "~", os.sep))
-        or place.count("/") > 1
+        or place.count("/") != 1
         or place.endswith("/")
         or extension in EXTENSIONS
     )
 
 
 def _hub_sources(name: str, named: dict[str, str | None], columns: Columns) -> dict[str, Source]:
+    log.info("%s: no such file or folder here, looking on the Hugging Face hub", name)
     repo, _, config = name.partition(":")
     loaded = _load_hub(repo, config or None)
     chosen: dict[str, str] = {}

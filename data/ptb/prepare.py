@@ -1,0 +1,78 @@
+"""Penn Treebank, Mikolov's language-model split: check the files, lay them out for textvae."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from textvae.errors import UserError
+from textvae.text.corpus import read_corpus, texts
+from textvae.text.vocabulary import write_atomically
+
+MD5 = {
+    "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
+    "valid": "aa0affc06ff7c36e977d7cd49e3839bf",
+    "test": "8b80168b89c18661a38ef683c0dc3721",
+}
+WHERE = """No --source given. The Penn Treebank belongs to the LDC (LDC99T42): not ours to bring.
+With a licence, take ptb.train.txt, ptb.valid.txt and ptb.test.txt from the folder `data` of
+Mikolov's simple-examples.tgz, and run
+    python data/ptb/prepare.py --source FOLDER_WITH_THEM --out DIR
+--source may also be a hub data set of the same sentences in a column `sentence`."""
+
+
+def published_bytes(source: str) -> dict[str, bytes]:
+    """The three files as published, from a folder or rebuilt from a hub data set."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        corpus = read_corpus(source, text_column="sentence")
+        return {
+            split: "".join(f" {text.strip()} \n" for text in texts(corpus[split])).encode()
+            for split in MD5
+            if split in corpus
+        }
+    found = {}
+    for split in MD5:
+        candidates = [folder / f"ptb.{split}.txt", folder / f"{split}.txt"]
+        path = next((path for path in candidates if path.is_file()), None)
+        if path is None:
+            raise UserError(f"{folder}: neither ptb.{split}.txt nor {split}.txt is there")
+        found[split] = path.read_bytes()
+    return found
+
+
+def prepare(source: str, out: Path) -> None:
+    """Check every split before the first is written, so that `out` is never half right."""
+    contents = published_bytes(source)
+    for split, expected in MD5.items():
+        found = hashlib.md5(contents.get(split, b"")).hexdigest()
+        if found != expected:
+            raise UserError(
+                f"{source}: {split} is not the published file (md5 {found}, not {expected}); "
+                "numbers on it would not compare with published ones"
+            )
+    for split, content in contents.items():
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / f"{split}.txt", content)
+        lines = content.count(b"\n")
+        print(f"{out / split}.txt: {lines} sentences, md5 as published")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, or 2 with one line that says what to do."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", help="folder with the published files, or a hub data set")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        if options.source is None:
+            raise UserError(WHERE)
+        prepare(options.source, options.out)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Short Yelp reviews with sentiment: drop from train what also stands in test."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from textvae.errors import UserError
+from textvae.text.canonical import write_split
+from textvae.text.corpus import read_corpus
+
+WHERE = """No --source given. The reviews are not ours to bring (Yelp Dataset License: academic use,
+no redistribution). Take train.txt, valid.txt and test.txt, lines of `label<TAB>text` (0 negative,
+1 positive), from the short-yelp data of the vae-pretraining-encoder release, and run
+    python data/yelp/prepare.py --source FOLDER_WITH_THEM --out DIR
+--source may also be a hub data set with columns `text` and `label`."""
+
+
+def prepare(source: str, out: Path) -> None:
+    """Read the three splits, drop the leak, write."""
+    corpus = read_corpus(source)
+    for split in ("train", "valid", "test"):
+        if split not in corpus:
+            raise UserError(f"{source}: no {split} split")
+        if "label" not in corpus[split].column_names:
+            raise UserError(
+                f"{source}: {split} has no labels; lines of `label<TAB>text` are needed"
+            )
+    rows = {
+        split: list(zip(dataset["text"], dataset["label"], strict=True))
+        for split, dataset in corpus.items()
+    }
+    in_test = {text for text, _ in rows["test"]}
+    kept = [row for row in rows["train"] if row[0] not in in_test]
+    print(f"dropped {len(rows['train']) - len(kept)} train sentences that also stand in test")
+    for split, chosen in (rows | {"train": kept}).items():
+        count = write_split(out / f"{split}.txt", chosen)
+        print(f"{out / split}.txt: {count} sentences")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, or 2 with one line that says what to do."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", help="folder with the files, or a hub data set")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        if options.source is None:
+            raise UserError(WHERE)
+        prepare(options.source, options.out)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Which columns of a file or hub data set are the text and the label."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from textvae.errors import UserError
+
+Row = tuple[int, str | None, str | None]  # line, text, label
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold the text (several are joined by a space) and the label."""
+
+    text: tuple[str, ...] = ()
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | None, label: str | None) -> "Columns":
+        """From the options: `text` may name several columns, separated by commas."""
+        names = (name.strip() for name in (text or "").split(","))
+        return cls(tuple(name for name in names if name), label or None)
+
+    def resolve(self, there: list[str], path: object) -> "Columns":
+        """These columns checked against those `there`; what was not named is looked for.
+
+        Raises:
+            UserError: a named column is missing, or no text column can be told.
+        """
+        text = self.text or (("text",) if "text" in there else tuple(there) * (len(there) == 1))
+        if not text:
+            raise UserError(f"{path}: no column 'text'; set text_column to one of {_listed(there)}")
+        label = self.label or ("label" if "label" in there and "label" not in text else None)
+        for option, name in [("text_column", n) for n in text] + [("label_column", label)]:
+            if name is not None and name not in there:
+                raise UserError(f"{path}: no column {name!r} ({option}); it has {_listed(there)}")
+        return Columns(text, label)
+
+    def pick(self, record: dict[str, Any], path: object, line: int) -> Row:
+        """Text and label out of one record; a text of nulls alone is None.
+
+        Raises:
+            UserError: a column is missing in this record, a text is no string, a label is null.
+        """
+        for name in (*self.text, *([self.label] if self.label else [])):
+            if name not in record:
+                raise UserError(
+                    f"{path}, line {line}: no {name!r} here; it has {_listed(list(record))}"
+                )
+        texts = [record[name] for name in self.text]
+        for name, text in zip(self.text, texts, strict=True):
+            if not isinstance(text, str | None):
+                kind = type(text).__name__
+                raise UserError(f"{path}, line {line}: {name!r} is a {kind}, not a string")
+        joined = " ".join(text for text in texts if text)
+        if self.label is None:
+            return line, joined, None
+        label = record[self.label]
+        if label is None or label == "":
+            raise UserError(f"{path}, line {line}: label {self.label!r} is empty")
+        if isinstance(label, dict | list):
+            raise UserError(f"{path}, line {line}: label {self.label!r} is not one value")
+        return line, joined, str(label).strip()
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if names else "no column"
