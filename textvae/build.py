@@ -89,7 +89,9 @@ def build_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
     return model
 
 
-def build_buckets(config: Config, split: EncodedSplit, replicas: int, rank: int) -> LengthBuckets:
+def build_buckets(
+    config: Config, split: EncodedSplit, replicas: int = 1, rank: int = 0
+) -> LengthBuckets:
     """The batches of a split; a token budget takes the place of the batch size."""
     data = config.data
     return LengthBuckets(

@@ -26,8 +26,10 @@ from typing import Any
 
 import torch
 
+from textvae.config import Config, dump_config
 from textvae.errors import UserError
 
+CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
 
 
@@ -71,7 +73,7 @@ def create(run: Path) -> None:
     Raises:
         UserError: the folder holds a run already.
     """
-    if (run / "config.yaml").exists():
+    if (run / CONFIG).exists():
         raise UserError(
             f"{run} already holds a run: continue it with --resume {run}, or give another --out"
         )
@@ -79,6 +81,19 @@ def create(run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the run folder {run}: {error.strerror}") from error
+
+
+def describe(run: Path, config: Config, corpus_hash: str) -> None:
+    """Writes what was asked for, and with which versions and corpus."""
+    text = dump_config(config)
+    write_atomically(run / CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
+    write_json(run / "versions.json", versions(corpus_hash))
+
+
+def corpus_hash(run: Path) -> str | None:
+    """Which corpus the run was trained on; None where that was not recorded."""
+    path = run / "versions.json"
+    return json.loads(path.read_text(encoding="utf-8"))["corpus_hash"] if path.exists() else None
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
@@ -92,7 +107,7 @@ def load_state(run: Path) -> dict[str, Any] | None:
     Raises:
         UserError: there is no run, or its state is broken.
     """
-    if not (run / "config.yaml").exists():
+    if not (run / CONFIG).exists():
         raise UserError(f"{run} is no run folder (it has no config.yaml): nothing to resume")
     path = run / STATE
     if not path.exists():

@@ -6,8 +6,10 @@ name says steps; the latent's size, the injection and every cure for collapse ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
+
+import yaml
 
 
 @dataclass(frozen=True)
@@ -186,3 +188,8 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def dump_config(config: Config) -> str:
+    """The experiment as YAML that ``--config`` reads back."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)

@@ -24,7 +24,7 @@ from textvae.config import Config
 from textvae.core.batch import Batch
 from textvae.core.objectives import kl_weight, objective
 from textvae.errors import UserError
-from textvae.evaluate import evaluate
+from textvae.evaluate import evaluate_quick
 from textvae.interrupt import Interrupted, StopRequest, stop_signals
 from textvae.monitor import Monitor, Progress, clock
 from textvae.optim import LearningRate, build_optimizer
@@ -56,6 +56,8 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
     state = checkpoint.load_state(run) if resume else None
     with accelerator.main_process_first():
         tokenizer, splits = build_data(config, run)
+        if accelerator.is_main_process:
+            checkpoint.describe(run, config, splits["train"].content_hash)
     if state is not None and state["corpus_hash"] != splits["train"].content_hash:
         raise UserError(
             f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
@@ -234,14 +236,10 @@ class Trainer:
 
     def _validate(self) -> dict[str, Any]:
         split = self.splits["valid"]
-        rows = build_buckets(self.config, split, 1, 0).sequential()
+        rows = build_buckets(self.config, split).sequential()
         with self.accelerator.autocast():
-            card = evaluate(
-                self.model,
-                (collate(split, r).to(self.accelerator.device) for r in rows),
-                samples=None,
-                seed=self.config.train.seed,
-            )
+            batches = (collate(split, r) for r in rows)
+            card = evaluate_quick(self.model, batches, seed=self.config.train.seed)
         logger.info(
             "epoch %.2f valid: elbo %.2f = rec %.2f - kl %.2f, ppl_elbo %.2f, mi %.2f, au %d of %d",
             self.epoch,

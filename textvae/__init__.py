@@ -1,0 +1,25 @@
+"""textvae: text variational autoencoders whose latent variable is really used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textvae.config import Config
+    from textvae.text.model import TextVAE
+
+__version__ = "0.1.0"
+__all__ = ["Config", "TextVAE", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # torch takes seconds to import: only those who ask for a model wait for it
+    if name == "TextVAE":
+        from textvae.text.model import TextVAE
+
+        return TextVAE
+    if name == "Config":
+        from textvae.config import Config
+
+        return Config
+    raise AttributeError(f"module 'textvae' has no attribute {name!r}")

@@ -1,0 +1,155 @@
+"""The command line: one function per command, and the one place where errors become messages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textvae.arguments import config_of, parse, run_config
+from textvae.errors import UserError
+from textvae.interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from textvae.text.model import TextVAE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("accelerate", "datasets", "huggingface_hub", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        command, args = parse(sys.argv[1:] if argv is None else list(argv))
+        COMMANDS[command](args)
+    except UserError as error:
+        print(f"textvae: {error}", file=sys.stderr)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        print(f"textvae: {stopped}" if str(stopped) else "textvae: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        sys.stdout = None
+    return 0
+
+
+def train(args: Namespace) -> None:
+    """``textvae train``: a new run, or the rest of one."""
+    from textvae import checkpoint
+    from textvae.train import train as run_training
+
+    if (args.out is None) == (args.resume is None):
+        raise UserError("train needs either --out FOLDER for a new run or --resume FOLDER")
+    run = Path(args.resume or args.out)
+    config = config_of(args)
+    if args.resume is None:
+        checkpoint.create(run)
+    run_training(config, run, resume=args.resume is not None)
+
+
+def evaluate(args: Namespace) -> None:
+    """``textvae evaluate``: the metrics card."""
+    from textvae.compare import render_card
+    from textvae.report import evaluate_run
+
+    config = run_config(Path(args.run), data_dir=args.data)
+    names = ("split", "samples", "limit", "generations", "precision", "batch_size", "seed")
+    options = {name: getattr(args, name) for name in names}
+    card = evaluate_run(Path(args.run), config, _model(args), **options)
+    print(json.dumps(card, indent=2) if args.json else render_card(card))
+
+
+def compare(args: Namespace) -> None:
+    """``textvae compare``: one row per run."""
+    from textvae.compare import compare as table
+    from textvae.compare import load_card
+
+    print(table([load_card(Path(run), args.split) for run in args.runs]))
+
+
+def sample(args: Namespace) -> None:
+    """``textvae sample``: sentences from the prior."""
+    _print(_model(args).sample(args.n, do_sample=not args.greedy, **_generation(args)), args)
+
+
+def reconstruct(args: Namespace) -> None:
+    """``textvae reconstruct``: sentences and what becomes of them."""
+    sources = args.texts or _lines(args.file or "-")
+    outputs = _model(args).reconstruct(
+        sources, use=args.use, do_sample=args.do_sample, **_generation(args)
+    )
+    _print(outputs, args, sources)
+
+
+def interpolate(args: Namespace) -> None:
+    """``textvae interpolate``: sentences between two."""
+    outputs = _model(args).interpolate(
+        args.a, args.b, args.steps, args.kind, do_sample=args.do_sample, **_generation(args)
+    )
+    _print(outputs, args)
+
+
+def encode(args: Namespace) -> None:
+    """``textvae encode``: posterior means of a file."""
+    from textvae.latents import write_latents
+
+    texts = _lines(args.file)
+    q = _model(args).encode(texts, batch_size=args.batch_size)
+    write_latents(Path(args.out), q, texts)
+
+
+def decode(args: Namespace) -> None:
+    """``textvae decode``: sentences for latent vectors."""
+    from textvae.latents import read_latents
+
+    z = read_latents(Path(args.file))
+    _print(_model(args).decode(z, do_sample=args.do_sample, **_generation(args)), args)
+
+
+COMMANDS = {
+    function.__name__: function
+    for function in (train, evaluate, compare, sample, reconstruct, interpolate, encode, decode)
+}
+
+
+def _model(args: Namespace) -> TextVAE:
+    import torch
+
+    from textvae.text.model import TextVAE
+
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return TextVAE.from_pretrained(args.run).to(args.device or best).eval()
+    except RuntimeError as error:
+        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+
+
+def _generation(args: Namespace) -> dict[str, object]:
+    names = ("temperature", "top_k", "top_p", "num_beams", "max_new_tokens", "allow_unk", "seed")
+    return {name: getattr(args, name) for name in names} | {"batch_size": args.batch_size}
+
+
+def _lines(source: str) -> list[str]:
+    from textvae.text.readers import read_lines
+
+    if source == "-":
+        return [line.rstrip("\n") for line in sys.stdin]
+    return [line for _, line in read_lines(Path(source))]
+
+
+def _print(outputs: Sequence[str], args: Namespace, sources: Sequence[str] | None = None) -> None:
+    for i, output in enumerate(outputs):
+        if args.format == "jsonl":
+            row = {"text": output} if sources is None else {"source": sources[i], "text": output}
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            print(output.replace("\n", " "))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

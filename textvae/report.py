@@ -1,0 +1,128 @@
+"""A run's metrics card: its model, its corpus and everything ``evaluate`` says of the two."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textvae import checkpoint
+from textvae.build import build_data
+from textvae.compare import save_card
+from textvae.config import Config
+from textvae.errors import UserError
+from textvae.evaluate import evaluate
+from textvae.monitor import clock
+from textvae.text.batching import LengthBuckets, collate
+from textvae.text.encoded import EncodedSplit
+from textvae.text.model import TextVAE
+from textvae.text.quality import text_quality
+from textvae.text.words import split_words
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_run(
+    run: Path,
+    config: Config,
+    model: TextVAE,
+    *,
+    split: str = "test",
+    samples: int = 200,
+    limit: int | None = None,
+    generations: int = 500,
+    precision: str = "fp32",
+    batch_size: int = 64,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluates the best model of a run on a split of its corpus and saves the card.
+
+    Args:
+        samples: K of the importance-weighted bound.
+        limit: only the first so many rows (the card then says how many it counts).
+        generations: sentences reconstructed and sampled for BLEU, distinct-n and self-BLEU.
+
+    Raises:
+        UserError: the corpus has no such split, or is not the one of the run.
+    """
+    encoded = _split(run, config, split)
+    rows = LengthBuckets(encoded.lengths, batch_size).sequential()
+    if limit is not None:
+        rows = [kept for r in rows if len(kept := r[r < limit])]
+    count = sum(len(r) for r in rows)
+    started = time.perf_counter()
+    with (
+        torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    ):
+        card = evaluate(
+            model,
+            lambda: (collate(encoded, r) for r in rows),
+            samples=samples if model.latent_dim else 1,
+            seed=seed,
+            generation=_generation(model, config, encoded, count, generations, batch_size, seed),
+            progress=_progress(count, started),
+        )
+    card = {
+        "model": run.name,
+        "split": split,
+        **card,
+        "precision": precision,
+        "seed": seed,
+        "corpus_hash": encoded.content_hash,
+        "commit": checkpoint.commit(),
+    }
+    save_card(run, split, card)
+    return card
+
+
+def _split(run: Path, config: Config, split: str) -> EncodedSplit:
+    _, splits = build_data(config, run)
+    if split not in splits:
+        raise UserError(f"{config.data.dir} has no split {split!r}: choose {', '.join(splits)}")
+    if checkpoint.corpus_hash(run) not in (None, splits["train"].content_hash):
+        raise UserError(
+            f"{config.data.dir} is not the corpus that {run} was trained on: give its place with "
+            "--data"
+        )
+    return splits[split]
+
+
+def _generation(
+    model: TextVAE,
+    config: Config,
+    encoded: EncodedSplit,
+    count: int,
+    generations: int,
+    batch_size: int,
+    seed: int,
+) -> Callable[[], dict[str, Any]] | None:
+    if not generations:
+        return None
+    texts = [encoded.text(i) for i in range(min(generations, count))] if model.latent_dim else []
+    return lambda: text_quality(
+        texts,
+        reconstruct=lambda sources: model.reconstruct(sources, batch_size=batch_size),
+        sample=lambda n: model.sample(n, seed=seed, batch_size=batch_size),
+        split=lambda text: split_words(text, config.data.tokenized),
+        max_texts=generations,
+        samples=min(generations, 200),
+    )
+
+
+def _progress(count: int, started: float) -> Callable[[int], None]:
+    last = started
+
+    def show(done: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > 10:
+            last = now
+            left = (now - started) / done * (count - done)
+            logger.info("evaluated %d of %d, about %s left", done, count, clock(left))
+
+    return show
