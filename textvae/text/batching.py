@@ -107,11 +107,20 @@ class LengthBuckets:
         """Group batches, one for each rank; the largest are halved until the count divides."""
         while len(batches) % self.num_replicas:
             i = max(range(len(batches)), key=lambda j: len(batches[j]))
+            if len(batches[i]) == 1:
+                batches = self._joined(batches)
+                break
             half = len(batches[i]) // 2
             batches[i : i + 1] = [batches[i][:half], batches[i][half:]]
         return [
             batches[i : i + self.num_replicas] for i in range(0, len(batches), self.num_replicas)
         ]
+
+    def _joined(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        # Single rows cannot be halved: the shortest few go in pairs, beyond batch_size.
+        pairs = len(batches) % self.num_replicas
+        joined = [np.concatenate(batches[2 * i : 2 * i + 2]) for i in range(pairs)]
+        return joined + batches[2 * pairs :]
 
 
 def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:

@@ -120,6 +120,7 @@ def _looks_like_path(place: str) -> bool:
         or place.count("/") != 1
         or place.endswith("/")
         or extension in EXTENSIONS
+        or Path(place).parent.is_dir()  # a folder of that name is here: no need to ask the hub
     )
 
 

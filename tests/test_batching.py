@@ -1,0 +1,192 @@
+"""Batches: which rows, in what order, how much padding, and a position that can be saved."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textvae.text.batching import BatchLoader, LengthBuckets, collate, collate_texts
+from textvae.text.corpus import encode_corpus, read_corpus
+from textvae.text.tokenizers import WordTokenizer
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=4, max_size=120)
+
+
+def realistic_lengths(mean: float, count: int) -> np.ndarray:
+    """Sentence lengths of the shape of PTB's: a gamma, 22 tokens in the mean."""
+    draws = np.random.default_rng(0).gamma(4.0, mean / 4, count)
+    return np.maximum(2, draws.round()).astype(int)
+
+
+@pytest.fixture
+def split(tmp_path):
+    words = [f"w{i}" for i in range(30)]
+    lines = [" ".join(words[: 1 + i % 7]) for i in range(50)]
+    (tmp_path / "train.txt").write_text("".join(f"{i % 3}\t{t}\n" for i, t in enumerate(lines)))
+    (tmp_path / "valid.txt").write_text("0\tw1\n")
+    corpus = read_corpus(tmp_path, cache_dir=tmp_path / "cache")
+    return encode_corpus(corpus, WordTokenizer(words), cache_dir=tmp_path / "cache")["train"]
+
+
+@given(
+    LENGTHS,
+    st.integers(1, 9) | st.none(),
+    st.integers(10, 200) | st.none(),
+    st.integers(5, 60) | st.none(),
+    st.booleans(),
+    st.integers(1, 4),
+)
+@settings(deadline=None)
+def test_every_row_once_within_the_limits_over_all_replicas(
+    lengths, batch_size, max_tokens, pool, equal, replicas
+):
+    if batch_size is None and max_tokens is None:
+        batch_size = 3
+    ranks = [
+        LengthBuckets(lengths, batch_size, max_tokens, pool, equal, 7, replicas, rank)
+        for rank in range(replicas)
+    ]
+    for plans in ([r.epoch(3) for r in ranks], [r.sequential() for r in ranks]):
+        assert len({len(plan) for plan in plans}) == 1
+        batches = [rows for plan in plans for rows in plan]
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        if replicas > 1 and max(map(len, batches)) <= 2:
+            continue  # single rows may have been paired so that all ranks get as many
+        for rows in batches:
+            found = np.array(lengths)[rows]
+            assert batch_size is None or len(rows) <= batch_size
+            assert max_tokens is None or len(rows) == 1 or found.max() * len(rows) <= max_tokens
+            assert not equal or len(set(found)) == 1
+
+
+@given(LENGTHS, st.integers(0, 5), st.integers(0, 5))
+@settings(deadline=None)
+def test_an_epoch_is_a_pure_function_of_seed_and_epoch(lengths, seed, epoch):
+    buckets = LengthBuckets(lengths, 4, seed=seed)
+    first = buckets.epoch(epoch)
+    buckets.epoch(epoch + 1)
+    for again in (buckets.epoch(epoch), LengthBuckets(lengths, 4, seed=seed).epoch(epoch)):
+        assert [rows.tolist() for rows in again] == [rows.tolist() for rows in first]
+
+
+def test_single_rows_that_do_not_divide_among_replicas_go_in_pairs():
+    plans = [LengthBuckets([5, 1, 2, 9], 1, num_replicas=3, rank=r).sequential() for r in range(3)]
+    assert [[rows.tolist() for rows in plan] for plan in plans] == [[[1, 2]], [[0]], [[3]]]
+
+
+def test_epochs_and_seeds_differ():
+    lengths = realistic_lengths(22, 500)
+    plans = [
+        [rows.tolist() for rows in LengthBuckets(lengths, 8, seed=seed).epoch(epoch)]
+        for seed, epoch in [(0, 0), (0, 1), (1, 0)]
+    ]
+    assert plans[0] != plans[1] != plans[2] != plans[0]
+    assert len({len(plan) for plan in plans}) == 1
+
+
+def test_batches_cut_by_hand():
+    buckets = LengthBuckets([3, 1, 2, 5, 4], batch_size=2)
+    assert [rows.tolist() for rows in buckets.sequential()] == [[3], [0, 4], [1, 2]]
+    by_tokens = LengthBuckets([3, 1, 2, 5, 4, 30], batch_size=None, max_tokens=8)
+    assert [rows.tolist() for rows in by_tokens.sequential()] == [[5], [3], [0, 4], [1, 2]]
+    assert buckets.padding_share(buckets.sequential()) == pytest.approx(1 - 15 / (2 * 2 + 8 + 5))
+
+
+def test_next_to_no_padding():
+    lengths = realistic_lengths(22, 42_068)
+    buckets = LengthBuckets(lengths, 32)
+    assert buckets.padding_share(buckets.epoch(0)) < 0.01
+    exact = LengthBuckets(lengths, 32, equal_length=True)
+    assert exact.padding_share(exact.epoch(0)) == 0
+
+
+def test_replicas_meet_batches_of_like_length_at_each_step():
+    lengths = realistic_lengths(22, 4_000)
+    plans = [LengthBuckets(lengths, 16, num_replicas=2, rank=r).epoch(0) for r in range(2)]
+    gaps = [abs(lengths[a].max() - lengths[b].max()) for a, b in zip(*plans, strict=True)]
+    assert np.mean(gaps) < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"batch_size": None}, "batch_size or max_tokens"),
+        ({"max_tokens": 0}, "max_tokens 0"),
+        ({"pool": 0}, "pool 0"),
+        ({"num_replicas": 2, "rank": 2}, "rank 2 of 2"),
+        ({"num_replicas": 4}, "3 rows cannot feed 4"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        LengthBuckets([1, 2, 3], **options)
+
+
+def test_collate_by_hand(split):
+    batch = collate(split, np.array([2, 0]))
+    assert batch.x.tolist() == [[2, 4, 5, 6, 3], [2, 4, 3, 0, 0]]
+    assert batch.lengths.tolist() == [4, 2]
+    assert batch.units.tolist() == [4, 2]
+    assert batch.num_bytes.tolist() == [8, 2]
+    assert batch.index.tolist() == [2, 0]
+    assert batch.labels.tolist() == [2, 0]
+
+
+def test_texts_at_hand_collate_as_rows_of_a_split_do(split):
+    texts = [split.text(i) for i in (5, 0)]
+    mine = collate_texts(texts, WordTokenizer([f"w{i}" for i in range(30)]))
+    theirs = collate(split, np.array([5, 0]))
+    for name in ("x", "lengths", "units", "num_bytes"):
+        assert getattr(mine, name).tolist() == getattr(theirs, name).tolist()
+        assert getattr(mine, name).dtype == getattr(theirs, name).dtype
+    assert mine.index.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 12, 13, 20])
+def test_a_restored_position_continues_identically(split, stop_after):
+    def run(loader, count):
+        seen = []
+        while len(seen) < count:
+            for batch in loader:
+                seen.append(batch.x.tolist())
+                if len(seen) == count:
+                    break
+        return seen
+
+    buckets = LengthBuckets(split.lengths, 4, seed=3)
+    straight = run(BatchLoader(split, buckets), 30)
+    first = BatchLoader(split, buckets)
+    head = run(first, stop_after)
+    state = json.loads(json.dumps(first.state_dict()))
+    second = BatchLoader(split, LengthBuckets(split.lengths, 4, seed=3))
+    second.load_state_dict(state)
+    assert head + run(second, 30 - stop_after) == straight
+
+
+def test_iterating_yields_one_epoch_then_the_next(split):
+    loader = BatchLoader(split, LengthBuckets(split.lengths, 4))
+    assert len(loader) == 13
+    first = sorted(i for batch in loader for i in batch.index.tolist())
+    assert first == list(range(50))
+    assert loader.state_dict() == {"epoch": 1, "next_batch": 0}
+
+
+def test_a_position_that_does_not_fit_is_refused(split):
+    loader = BatchLoader(split, LengthBuckets(split.lengths, 32))
+    with pytest.raises(ValueError, match="position 12 in an epoch of 2"):
+        loader.load_state_dict({"epoch": 0, "next_batch": 12})
+
+
+def test_fetching_and_padding_takes_well_under_a_millisecond(split):
+    rows = np.arange(32)
+    collate(split, rows)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        collate(split, rows)
+        times.append(time.perf_counter() - start)
+    assert np.median(times) < 1e-3
