@@ -5,7 +5,8 @@
 * self-BLEU: mean BLEU-4 of each sample against all the others (Zhu et al. 2018, Texygen): 1 when
   all samples are alike, so lower is more varied.
 
-BLEU is nltk's, smoothed by its method 1 (an n-gram order without a match counts 0.1).
+BLEU is nltk's, smoothed by its method 1: an n-gram order without a match counts 0.1 of one. (In
+corpus BLEU nltk counts one missed 4-gram for every text of fewer than four words.)
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ def reconstruction_bleu(hypotheses: Sequence[Words], sources: Sequence[Words]) -
 
     if len(hypotheses) != len(sources):
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(sources)} sources")
-    if not any(hypotheses):
+    longest = max(map(len, hypotheses), default=0)
+    if not longest:
         return 0.0 if hypotheses else None
+    order = min(4, longest)  # texts of fewer than four words have no 4-grams
     return float(
         corpus_bleu(
             [[list(source)] for source in sources],
             [list(hypothesis) for hypothesis in hypotheses],
+            weights=[1 / order] * order,
             smoothing_function=SmoothingFunction().method1,
-            auto_reweigh=True,  # texts shorter than four words have no 4-grams
         )
     )
 

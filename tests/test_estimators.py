@@ -1,0 +1,258 @@
+"""The estimators against models whose log p(x) and mutual information are known."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
+
+from textvae.core.batch import Batch
+from textvae.core.estimators import (
+    active_units,
+    importance_bound,
+    importance_estimate,
+    mean_variances,
+    mixture_log_prob,
+    mutual_information,
+)
+from textvae.core.gaussian import DiagGaussian, log_prior
+
+LOADINGS = torch.tensor([[1.0, 0.5], [1.0, -0.5], [0.0, 2.0]], dtype=torch.float64)
+OFFSET = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64)
+NOISE_SD = 0.7
+
+
+def batch_of(x):
+    ones = torch.ones(len(x), dtype=torch.long)
+    return Batch(x, lengths=10 * ones, units=ones, num_bytes=ones, index=torch.arange(len(x)))
+
+
+class LinearGaussian:
+    """p(z) = N(0, I), p(x|z) = N(Wz + b, s^2 I); the columns of W are orthogonal, so that the exact
+    posterior is diagonal. ``shift`` and ``widen`` make q wrong."""
+
+    def __init__(self, shift=0.0, widen=0.0):
+        self.shift, self.widen, self.calls = shift, widen, 0
+
+    def posterior(self, batch):
+        precision = 1 + LOADINGS.square().sum(0) / NOISE_SD**2  # (Z,)
+        mean = (batch.x - OFFSET) @ LOADINGS / NOISE_SD**2 / precision
+        return DiagGaussian(mean + self.shift, (-precision.log() + self.widen).expand_as(mean))
+
+    def log_likelihood(self, batch, z):
+        self.calls += 1
+        return Normal(z @ LOADINGS.t() + OFFSET, NOISE_SD).log_prob(batch.x).sum(-1)
+
+    @staticmethod
+    def log_marginal(x):
+        covariance = LOADINGS @ LOADINGS.t() + NOISE_SD**2 * torch.eye(3, dtype=torch.float64)
+        return MultivariateNormal(OFFSET, covariance).log_prob(x)
+
+
+class Language:
+    """A model without a latent."""
+
+    calls = 0
+
+    def posterior(self, batch):
+        return DiagGaussian.standard(len(batch), 0, batch.x.device)
+
+    def log_likelihood(self, batch, z):
+        self.calls += 1
+        return -batch.x.float().sum(-1).expand(z.size(0), -1)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def normal(*shape, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def sigma_points(rows, latent_dim):
+    """2Z points with mean 0 and covariance I: they integrate any quadratic exactly."""
+    axes = math.sqrt(latent_dim) * torch.eye(latent_dim, dtype=torch.float64)
+    return torch.cat([axes, -axes])[:, None].expand(-1, rows, -1)
+
+
+def test_elbo_with_the_exact_posterior_is_log_p(x):
+    model, batch = LinearGaussian(), batch_of(x)
+    rec = importance_estimate(model, batch, noise=sigma_points(5, 2)).rec
+    elbo = rec - model.posterior(batch).kl_to_prior().sum(-1)
+    torch.testing.assert_close(elbo, model.log_marginal(x))
+
+
+@pytest.mark.parametrize("samples", [1, 3, 50])
+def test_bound_with_the_exact_posterior_is_log_p_whatever_k(x, samples):
+    bound = importance_bound(LinearGaussian(), batch_of(x), samples)
+    torch.testing.assert_close(bound, LinearGaussian.log_marginal(x))
+
+
+def test_bounds_rise_with_k_towards_log_p(x):
+    repeats = 4000  # of one x, so that the mean over rows is the expectation
+    model, batch = LinearGaussian(shift=0.4, widen=0.8), batch_of(x[:1].expand(repeats, 3))
+    log_p = float(model.log_marginal(x[0]))
+    exact_elbo = importance_estimate(model, batch_of(x[:1]), noise=sigma_points(1, 2)).rec
+    exact_elbo = float(exact_elbo - model.posterior(batch_of(x[:1])).kl_to_prior().sum())
+    bounds = {k: importance_bound(model, batch, noise=normal(k, repeats, 2)) for k in (1, 5, 50)}
+    error = {k: float(bound.std()) / math.sqrt(repeats) for k, bound in bounds.items()}
+    means = {k: float(bound.mean()) for k, bound in bounds.items()}
+    assert means[1] == pytest.approx(exact_elbo, abs=4 * error[1])
+    assert means[1] + 4 * error[1] < means[5] - 4 * error[5]
+    assert means[5] + 4 * error[5] < means[50] - 4 * error[50]
+    assert means[50] < log_p
+    assert means[50] == pytest.approx(log_p, abs=0.05)
+
+
+def test_one_draw_is_the_elbo_with_the_same_noise(x):
+    model, batch, noise = LinearGaussian(shift=0.4), batch_of(x), normal(1, 5, 2)
+    q = model.posterior(batch)
+    z = q.mean + torch.exp(0.5 * q.logvar) * noise
+    expected = model.log_likelihood(batch, z) + log_prior(z) - q.log_prob(z)
+    torch.testing.assert_close(importance_bound(model, batch, noise=noise), expected[0])
+
+
+def test_many_draws_by_hand(x):
+    model, batch, noise = LinearGaussian(shift=0.4), batch_of(x), normal(4, 5, 2)
+    single = [importance_bound(model, batch, noise=noise[k : k + 1]).exp() for k in range(4)]
+    expected = torch.log(sum(single) / 4)
+    torch.testing.assert_close(importance_bound(model, batch, noise=noise), expected)
+
+
+@pytest.mark.parametrize("max_symbols", [1, 100, 150, 200, 349])  # 50 symbols a draw
+def test_uneven_chunks_change_nothing(x, max_symbols):
+    batch, noise = batch_of(x), normal(7, 5, 2)
+    whole, cut = LinearGaussian(shift=0.4), LinearGaussian(shift=0.4)
+    expected = importance_estimate(whole, batch, noise=noise)
+    found = importance_estimate(cut, batch, noise=noise, max_symbols=max_symbols)
+    assert whole.calls == 1
+    assert cut.calls == math.ceil(7 / max(1, max_symbols // 50))
+    torch.testing.assert_close(found.bound, expected.bound)
+    torch.testing.assert_close(found.rec, expected.rec)
+
+
+def test_a_refined_posterior_is_the_proposal(x):
+    wrong, right, batch = LinearGaussian(shift=2.0), LinearGaussian(), batch_of(x)
+    bound = importance_bound(wrong, batch, 3, posterior=right.posterior(batch))
+    torch.testing.assert_close(bound, right.log_marginal(x))
+
+
+def test_without_a_latent_one_pass_is_exact(x):
+    model, batch = Language(), batch_of(x)
+    estimate = importance_estimate(model, batch, 200)
+    assert model.calls == 1
+    assert estimate.bound.equal(-x.float().sum(-1))
+    assert estimate.rec.equal(estimate.bound)
+
+
+def test_no_draw_is_an_error(x):
+    with pytest.raises(ValueError, match="at least 1"):
+        importance_bound(LinearGaussian(), batch_of(x), 0)
+
+
+def test_mixture_density_agrees_with_torch():
+    q, z = DiagGaussian(normal(6, 3), 0.3 * normal(6, 3, seed=2)), normal(11, 3, seed=3)
+    components = Independent(Normal(q.mean, torch.exp(0.5 * q.logvar)), 1)
+    expected = MixtureSameFamily(Categorical(torch.ones(6)), components).log_prob(z)
+    torch.testing.assert_close(mixture_log_prob(q, z), expected)
+    torch.testing.assert_close(mixture_log_prob(q, z, max_pairs=12), expected)  # rows in pairs
+
+
+def test_information_of_separated_posteriors_is_ln_n():
+    means = 50.0 * torch.arange(300.0)[:, None].expand(300, 2)
+    result = mutual_information(DiagGaussian(means, torch.zeros(300, 2)))
+    assert result.mi == pytest.approx(math.log(300), abs=1e-7)
+    assert result.ceiling == pytest.approx(math.log(300))
+    assert result.standard_error < 1e-7
+
+
+def test_information_of_separated_narrow_posteriors_in_float32():
+    q = DiagGaussian(torch.linspace(-3, 3, 40)[:, None], torch.full((40, 1), -16.0))
+    assert mutual_information(q).mi == pytest.approx(math.log(40), abs=1e-6)
+
+
+def test_information_of_identical_posteriors_is_exactly_zero():
+    q = DiagGaussian(torch.full((50, 4), 0.3), torch.full((50, 4), -1.7))
+    result = mutual_information(q, samples=3)
+    assert (result.mi, result.standard_error) == (0.0, 0.0)
+    assert result.marginal_kl == result.kl > 0
+    prior = DiagGaussian.standard(50, 4, torch.device("cpu"))
+    assert mutual_information(prior).marginal_kl == 0
+
+
+def test_information_without_a_latent_is_zero():
+    result = mutual_information(DiagGaussian.standard(50, 0, torch.device("cpu")))
+    assert (result.mi, result.kl, result.marginal_kl) == (0.0, 0.0, 0.0)
+
+
+def integrated(mean, logvar):
+    """I and KL(q(z) || p) of a one-dimensional q by a fine sum over z."""
+    z = torch.linspace(-15, 15, 300_001, dtype=torch.float64)
+    components = Normal(mean, torch.exp(0.5 * logvar)).log_prob(z)  # (N, grid)
+    marginal = components.logsumexp(0) - math.log(len(mean))
+    step = float(z[1] - z[0])
+    information = (components.exp() * (components - marginal)).sum(1).mean() * step
+    log_p = Normal(0.0, 1.0).log_prob(z)
+    return float(information), float((marginal.exp() * (marginal - log_p)).sum() * step)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 2.5])
+def test_information_agrees_with_numerical_integration(spread):
+    mean, logvar = spread * normal(8, 1), 0.5 * normal(8, 1, seed=2)
+    information, marginal_kl = integrated(mean, logvar)
+    result = mutual_information(DiagGaussian(mean, logvar), noise=normal(10_000, 8, 1, seed=3))
+    assert result.mi == pytest.approx(information, rel=0.02)
+    assert result.marginal_kl == pytest.approx(marginal_kl, rel=0.02, abs=0.002)
+    assert result.kl == pytest.approx(result.mi + result.marginal_kl)
+
+
+def test_no_draw_exceeds_the_ceiling():
+    for seed in range(5):
+        q = DiagGaussian(3 * normal(60, 2, seed=seed), normal(60, 2, seed=seed + 9) - 2)
+        assert mutual_information(q).mi <= math.log(60) + 1e-9
+
+
+def test_information_is_of_the_whole_set_and_not_of_parts():
+    means = 100.0 * torch.arange(64.0)[:, None]
+    whole = mutual_information(DiagGaussian(means, torch.zeros(64, 1))).mi
+    part = mutual_information(DiagGaussian(means[:8], torch.zeros(8, 1))).mi
+    assert whole == pytest.approx(math.log(64))
+    assert part == pytest.approx(math.log(8))
+
+
+def test_chunks_of_pairs_change_nothing():
+    q, noise = DiagGaussian(normal(50, 3), -normal(50, 3).abs()), normal(2, 50, 3, seed=4)
+    whole = mutual_information(q, noise=noise)
+    cut = mutual_information(q, noise=noise, max_pairs=170)  # 3 draws at once, the last 2
+    assert cut.mi == pytest.approx(whole.mi, abs=1e-12)
+
+
+def test_standard_error_is_that_of_the_mean_over_examples():
+    q = DiagGaussian(normal(200, 2), torch.full((200, 2), -1.0, dtype=torch.float64))
+    results = [mutual_information(q, noise=normal(1, 200, 2, seed=s)) for s in range(60)]
+    spread = float(torch.tensor([r.mi for r in results]).std())
+    assert 0.5 * spread < results[0].standard_error < 2 * spread
+
+
+def test_active_units_by_hand():
+    sd = torch.tensor([0.0, 0.09, 0.11, 0.15, 1.0], dtype=torch.float64)  # var 0.0081 … 1
+    means = 5.0 + sd * torch.tensor([1.0, -1.0] * 500, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(mean_variances(means), sd.square())
+    assert active_units(means) == 3
+    assert active_units(means, threshold=0.02) == 2
+    assert active_units(means, threshold=1.0) == 1  # the threshold itself counts
+
+
+def test_active_units_are_of_the_whole_set_and_not_of_the_last_batch():
+    means = torch.cat([torch.tensor([[1.0, 0.0]] * 10), torch.tensor([[-1.0, 0.0]] * 10)])
+    assert active_units(means) == 1
+    assert active_units(means[10:]) == 0
