@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for a mistake of the user's, 130 for Ctrl-C."""
+    """Runs one command; returns the exit status: 2 for a mistake of the user's, 130 for Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("accelerate", "datasets", "huggingface_hub", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -47,7 +47,7 @@ class TokenizerConfig:
     """How text becomes ids; trained on the training split, saved with the model."""
 
     kind: Literal["auto", "word", "unigram", "bpe", "char"] = "auto"
-    """words, SentencePiece (unigram or bpe), or characters; auto: words for tokenized text, else unigram"""
+    """words, SentencePiece (unigram, bpe), characters; auto: words if tokenized, else unigram"""
     vocab_size: int = 20000
     """the most ids a tokenizer may have"""
     min_count: int = 1
@@ -131,7 +131,7 @@ class OptimConfig:
     clip: float = 5.0
     """largest norm of the gradient over all parameters; 0 for none"""
     schedule: Literal["constant", "plateau", "cosine"] = "plateau"
-    """plateau: multiply by lr_decay when the validation ELBO stops rising; cosine: to 0 at the end"""
+    """plateau: cut when the validation ELBO stops rising; cosine: fall to 0 at the end"""
     warmup_steps: int = 0
     """steps over which the learning rate rises from 0"""
     lr_decay: float = 0.5
