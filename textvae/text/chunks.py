@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from textvae.text.tokenizers import Tokenizer
-from textvae.text.words import count_words
+from textvae.text.words import WordTokenizer, count_words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -72,16 +72,21 @@ def _encode_chunk(dataset: "Dataset", encoding: Encoding, start: int) -> Chunk:
     texts, labels = columns["text"], columns.get("label")
     documents, units, num_bytes, rows, truncated = [], [], [], [], 0
     limit = None if encoding.max_length is None else encoding.max_length - 1
+    # Treebank rules take most of the time: not twice, where the ids are those words already.
+    tokenizer = encoding.tokenizer
+    ids_are_words = (
+        isinstance(tokenizer, WordTokenizer) and tokenizer.tokenized == encoding.tokenized
+    )
     for row, text in enumerate(texts, start=start):
-        ids = encoding.tokenizer.encode(text)
+        ids = tokenizer.encode(text)
         if limit is not None and len(ids) > limit:
             if encoding.long == "drop":
                 continue
             truncated += 1
             ids = ids[:limit]
-            text = encoding.tokenizer.decode(ids)
+            text = tokenizer.decode(ids)
         documents.append(np.asarray(ids, np.int32))
-        units.append(count_words(text, encoding.tokenized) + 1)
+        units.append((len(ids) if ids_are_words else count_words(text, encoding.tokenized)) + 1)
         num_bytes.append(len(text.encode("utf-8")))
         rows.append(row)
     return Chunk(

@@ -31,8 +31,8 @@ UNK_ALIASES = ("<unk>", "_UNK", "[UNK]")
 # nor after these abbreviations.
 _ABBREVIATIONS = ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "inc", "ltd")
 _FULL_STOP = re.compile(
-    "".join(rf"(?<!\b{word})" for word in _ABBREVIATIONS)
-    + r"(?<![.\s])(?<!\b\w)(?<!\.\w)\.(?=[\"')\]}]*\s)",
+    r"\.(?=[\"')\]}]*\s)(?<![.\s]\.)(?<!\b\w\.)(?<!\.\w\.)"
+    + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS),
     re.IGNORECASE,
 )
 
