@@ -1,0 +1,161 @@
+"""Sentences from the decoder: greedy, sampling, beam search, with the names of transformers.
+
+Sampling inverts the distribution function: with probabilities p (after temperature, top-k and
+top-p) and u uniform in [0, 1), the next word is the first v with  sum_{w <= v} p_w > u.  The
+uniforms of a sentence come from a stream of its own (``prior.py``), and its logits do not depend on
+its neighbours (``stepper.py``): a seed gives the same sentences whatever the batch size.
+
+Sentences that have ended leave the computation. ``<pad>``, ``<s>`` and, unless asked for,
+``<unk>`` are never generated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from textvae.errors import UserError
+from textvae.text.beam import beam_search
+from textvae.text.lstm import LSTMDecoder
+from textvae.text.prior import uniform_rows
+from textvae.text.stepper import ROWS, Stepper
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+
+_NUCLEUS = 256  # likeliest words that are sorted at first; mostly they hold the mass of top_p
+
+
+def generate(
+    decoder: LSTMDecoder,
+    z: Tensor,
+    *,
+    max_new_tokens: int,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    seed: int = 0,
+    first_row: int = 0,
+    allow_unk: bool = False,
+) -> Tensor:
+    """A sentence for every z (N, Z) as ids (N, L): without ``<s>``, PAD after ``</s>``.
+
+    Args:
+        max_new_tokens: the longest sentence, ``</s>`` counted; a sentence cut there has none.
+        do_sample: draw each word; else take the likeliest.
+        temperature: the logits are divided by it before a word is drawn.
+        top_k: draw among the k likeliest words alone; 0 for all.
+        top_p: draw among the likeliest words that together have this mass; 1 for all.
+        num_beams: above 1, beam search; takes the place of sampling.
+        length_penalty: beams compare log p / length ** length_penalty; 0: log p itself.
+        seed, first_row: row i is drawn from the stream of (seed, first_row + i).
+        allow_unk: whether ``<unk>`` may be generated.
+
+    Raises:
+        UserError: an option out of range.
+    """
+    _check(max_new_tokens, do_sample, temperature, top_k, top_p, num_beams)
+    banned = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=z.device)
+    if len(z) == 0:
+        return torch.empty(0, 0, dtype=torch.long, device=z.device)
+    with torch.inference_mode():
+        if num_beams > 1:
+            ids = beam_search(decoder, z, banned, max_new_tokens, num_beams, length_penalty)
+        else:
+            uniforms = None
+            if do_sample:
+                uniforms = uniform_rows(len(z), max_new_tokens, seed, first_row).to(z.device)
+            ids = _decode(
+                Stepper(decoder, z),
+                banned,
+                max_new_tokens,
+                uniforms,
+                lambda logits, u: draw(logits / temperature, u, top_k, top_p),
+            )
+    return ids.clone()  # outside: tensors of inference mode cannot enter a training step
+
+
+def _check(
+    max_new_tokens: int,
+    do_sample: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    num_beams: int,
+) -> None:
+    for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
+        if value < 1:
+            raise UserError(f"{name}={value}: must be at least 1")
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature={temperature}: must be above 0 (for 0 use greedy decoding)")
+    if top_k < 0:
+        raise UserError(f"top_k={top_k}: a number of words, or 0 for all")
+    if not 0 < top_p <= 1:
+        raise UserError(f"top_p={top_p}: a probability above 0, at most 1")
+    if do_sample and num_beams > 1:
+        raise UserError("num_beams searches for the likeliest sentence: it excludes do_sample")
+
+
+def _decode(
+    stepper: Stepper,
+    banned: Tensor,
+    max_new_tokens: int,
+    uniforms: Tensor | None,
+    pick: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Greedy where there are no ``uniforms`` (N, T), else ``pick(logits, u)`` draws each word."""
+    device = banned.device
+    ids = torch.full((stepper.size, max_new_tokens), PAD, device=device)
+    rows = torch.arange(stepper.size, device=device)  # the sentence in each row of the stepper
+    tokens = torch.full_like(rows, BOS)
+    for t in range(max_new_tokens):
+        logits = stepper.step(tokens).index_fill_(1, banned, -math.inf)  # (N, V)
+        tokens = logits.argmax(1) if uniforms is None else pick(logits, uniforms[rows, t])
+        ended = ids[rows, t - 1] if t else torch.zeros_like(rows)
+        done = (ended == EOS) | ((ended == PAD) & (t > 0))
+        ids[rows, t] = tokens.masked_fill(done, PAD)
+        alive = (~done & (tokens != EOS)).nonzero().squeeze(1)
+        if len(alive) == 0:
+            return ids[:, : t + 1]
+        if _blocks(len(alive)) < _blocks(len(rows)):
+            rows, tokens = rows[alive], tokens[alive]
+            stepper.keep(alive)
+    return ids
+
+
+def _blocks(rows: int) -> int:
+    return -(-rows // ROWS)
+
+
+def draw(logits: Tensor, uniforms: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """One word for each row of logits (N, V) and uniforms (N,): (N,).
+
+    ``top_k`` is applied first, ``top_p`` to what it leaves, as in transformers.
+    """
+    vocab = logits.size(1)
+    if not 0 < top_k < vocab and top_p >= 1:
+        return _invert(torch.exp(logits - logits.amax(1, keepdim=True)), uniforms)
+    first = min(vocab, top_k or _NUCLEUS)
+    values, words = logits.topk(first, dim=1)  # (N, first), falling
+    total = values.logsumexp(1) if top_k else logits.logsumexp(1)
+    p = torch.exp(values.double() - total.double()[:, None])
+    before = p.cumsum(1) - p  # mass of the likelier words
+    chosen = words.gather(1, _invert(p * (before < top_p), uniforms)[:, None]).squeeze(1)
+    if top_k or first == vocab:
+        return chosen
+    short = (p.sum(1) < top_p).nonzero().squeeze(1)  # so flat that more words are needed
+    if len(short):
+        chosen[short] = draw(logits[short], uniforms[short], vocab, top_p)
+    return chosen
+
+
+def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The first v with sum_{w <= v} weights_w > u * total: (N,), for weights (N, V) >= 0."""
+    cdf = weights.cumsum(1, dtype=torch.float64)
+    target = uniforms[:, None] * cdf[:, -1:]
+    found = torch.searchsorted(cdf, target, right=True).squeeze(1)
+    return found.clamp(max=weights.size(1) - 1)

@@ -1,0 +1,350 @@
+"""A text VAE and everything one can do with it: the LSTM encoder, the LSTM decoder, a tokenizer.
+
+    model = TextVAE.from_pretrained("runs/yahoo")        # a folder, or a name on the hub
+    model.sample(5)                                      # x ~ p(x|z), z ~ N(0, I)
+    model.reconstruct(["how do i learn to swim ?"])      # argmax p(x|z) at z = E_q[z|x]
+    model.interpolate("it rains .", "the sun is out .")  # along the line between two posteriors
+    model.encode(texts).mean, model.decode(z)            # text -> z -> text
+
+With ``latent_dim`` 0 it is the language model without a latent variable: ``sample`` only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from textvae.core.batch import Batch
+from textvae.core.gaussian import DiagGaussian
+from textvae.core.vae import VAE
+from textvae.errors import UserError
+from textvae.text import pretrained
+from textvae.text.generate import generate
+from textvae.text.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
+from textvae.text.pretrained import check_arguments, save_weights
+from textvae.text.prior import between, normal_rows
+from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
+
+__all__ = ["TextVAE", "save_weights"]
+log = logging.getLogger(__name__)
+
+
+class TextVAE(
+    VAE,
+    PyTorchModelHubMixin,
+    library_name="textvae",
+    tags=["variational-autoencoder", "text-generation", "lstm"],
+    license="mit",
+):
+    """p(z) = N(0, I), an LSTM decoder p(x|z), an LSTM encoder q(z|x).
+
+    Args:
+        vocab_size: number of ids, the four specials counted.
+        latent_dim: size of z; 0 for a language model.
+        injection: how z enters the decoder, see ``textvae.text.lstm``.
+        init_scale: every parameter from U(-s, s); None for torch's own initial weights.
+        init_embedding: the same for the embeddings alone, where it is given.
+        max_length: longest sentence in training in tokens, end not counted: the bound for
+            generation where no other is given; longer texts are cut when they are encoded.
+
+    Raises:
+        UserError: an argument out of range.
+    """
+
+    tokenizer: Tokenizer | None
+
+    def __init__(
+        self,
+        vocab_size: int,
+        latent_dim: int = 32,
+        injection: Injection = "skip",
+        embedding_dim: int = 512,
+        encoder_hidden: int = 1024,
+        encoder_layers: int = 1,
+        bidirectional: bool = False,
+        decoder_hidden: int = 1024,
+        decoder_layers: int = 1,
+        dropout_in: float = 0.5,
+        dropout_out: float = 0.5,
+        word_dropout: float = 0.0,
+        initial_state: InitialState = "hidden",
+        tie_embeddings: bool = False,
+        output_bias: bool = True,
+        head_bias: bool = True,
+        init_scale: float | None = 0.1,
+        init_embedding: float | None = None,
+        max_length: int = 200,
+    ) -> None:
+        config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        check_arguments(config)
+        encoder = None
+        if latent_dim:
+            encoder = LSTMEncoder(
+                vocab_size,
+                latent_dim,
+                embedding_dim,
+                encoder_hidden,
+                encoder_layers,
+                bidirectional,
+                head_bias,
+            )
+        decoder = LSTMDecoder(
+            vocab_size,
+            latent_dim,
+            injection,
+            embedding_dim,
+            decoder_hidden,
+            decoder_layers,
+            dropout_in,
+            dropout_out,
+            word_dropout,
+            initial_state,
+            tie_embeddings,
+            output_bias,
+        )
+        super().__init__(encoder, decoder, latent_dim)
+        self.config: dict[str, Any] = config
+        self.tokenizer = None
+        self._initialise(init_scale, init_embedding)
+
+    @torch.no_grad()
+    def _initialise(self, scale: float | None, embedding_scale: float | None) -> None:
+        if scale is not None:
+            for parameter in self.parameters():
+                parameter.uniform_(-scale, scale)
+        if embedding_scale is not None:
+            for module in self.modules():
+                if isinstance(module, nn.Embedding):
+                    module.weight.uniform_(-embedding_scale, embedding_scale)
+
+    # Text in, latent out
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> DiagGaussian:
+        """q(z|x) of every text: mean and logvar (N, Z), in the order given.
+
+        Raises:
+            UserError: the model has no encoder or no tokenizer.
+        """
+        if self.encoder is None:
+            raise UserError(
+                "this model is a language model (latent_dim 0): without an encoder and a latent it "
+                "can sample, but not encode, reconstruct or interpolate"
+            )
+        ids = self._ids(texts)
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
+        mean = torch.empty(len(ids), self.latent_dim, device=self.device)
+        logvar = torch.empty_like(mean)
+        for start in range(0, len(ids), batch_size):  # the encoder has no dropout to turn off
+            rows = order[start : start + batch_size]
+            q = self.encoder(_batch([ids[row] for row in rows]).to(self.device))
+            mean[rows], logvar[rows] = q.mean.float(), q.logvar.float()
+        return DiagGaussian(mean, logvar)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of every text, cut to the longest length seen in training."""
+        tokenizer, longest = self._needs_tokenizer(), self.config["max_length"]
+        texts = [texts] if isinstance(texts, str) else texts
+        ids = [tokenizer.encode(text) for text in texts]
+        if cut := sum(len(sentence) > longest for sentence in ids):
+            log.warning("%d texts are longer than %d tokens and were cut", cut, longest)
+        return [sentence[:longest] for sentence in ids]
+
+    def _needs_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError("the model has no tokenizer: set model.tokenizer first")
+        return self.tokenizer
+
+    # Latent in, text out
+
+    def decode(
+        self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any
+    ) -> list[str]:
+        """A sentence for every z (N, Z); greedy unless the options say otherwise.
+
+        Args:
+            batch_size: sentences at once; no result depends on it.
+            options: of ``textvae.text.generate.generate``: max_new_tokens, do_sample,
+                temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
+
+        Raises:
+            UserError: z has another shape, an option is out of range, or there is no tokenizer.
+        """
+        tokenizer = self._needs_tokenizer()
+        z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
+        if z.dim() != 2 or z.size(1) != self.latent_dim:
+            raise UserError(
+                f"z must be (N, {self.latent_dim}) for this model, not {tuple(z.shape)}"
+            )
+        if options.get("max_new_tokens") is None:
+            options["max_new_tokens"] = self.config["max_length"] + 1  # and the end of sentence
+        texts: list[str] = []
+        for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
+            ids = generate(self.decoder, rows, seed=seed, first_row=start, **options)
+            texts += [tokenizer.decode(sentence) for sentence in ids.tolist()]
+        return texts
+
+    def sample(
+        self,
+        n: int = 10,
+        *,
+        z: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        num_beams: int = 1,
+        do_sample: bool = True,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        batch_size: int = 64,
+        allow_unk: bool = False,
+    ) -> list[str]:
+        """Sentences of the model: z ~ N(0, I), then x ~ p(x|z), word by word.
+
+        Args:
+            n: how many, where no ``z`` (N, Z) is given.
+            temperature, top_k, top_p: as in transformers; ``top_k`` 0 and ``top_p`` 1 are off.
+            num_beams: above 1 the likeliest sentence is searched for each z, none is drawn.
+            seed: sentence i is a function of the seed and of i, whatever ``n`` or ``batch_size``.
+        """
+        z = normal_rows(n, self.latent_dim, seed) if z is None else z
+        return self.decode(
+            z,
+            batch_size=batch_size,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            num_beams=num_beams,
+            do_sample=do_sample and num_beams == 1,
+            max_new_tokens=max_new_tokens,
+            allow_unk=allow_unk,
+        )
+
+    def reconstruct(
+        self,
+        texts: Sequence[str],
+        *,
+        use: Literal["mean", "sample"] = "mean",
+        seed: int = 0,
+        batch_size: int = 64,
+        **options: Any,
+    ) -> list[str]:
+        """Each text through z and back: from the mean of q(z|x), or from a draw of it.
+
+        Options as in ``decode``, greedy by default.
+        """
+        if use not in ("mean", "sample"):
+            raise UserError(f"use={use!r}: mean or sample")
+        q = self.encode(texts, batch_size=batch_size)
+        z = q.mean
+        if use == "sample":
+            noise = normal_rows(len(z), self.latent_dim, seed).to(z.device)
+            z = z + torch.exp(0.5 * q.logvar) * noise
+        return self.decode(z, batch_size=batch_size, seed=seed, **options)
+
+    def interpolate(
+        self,
+        a: str,
+        b: str,
+        steps: int = 7,
+        kind: Literal["linear", "spherical"] = "linear",
+        **options: Any,
+    ) -> list[str]:
+        """Sentences from ``a`` to ``b``: along the line, or the arc, between their means.
+
+        Args:
+            steps: how many sentences, the two ends counted.
+            options: as in ``decode``.
+        """
+        if steps < 2:
+            raise UserError(f"steps={steps}: an interpolation has at least its 2 ends")
+        start, end = self.encode([a, b]).mean
+        return self.decode(between(start, end, steps, kind), **options)
+
+    # A model folder
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: dict[str, Any] | None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Writes the model folder, and sends it to the hub if asked; returns the commit's URL.
+
+        Raises:
+            UserError: the folder cannot be written; what was there before is intact.
+        """
+        folder = Path(save_directory)
+        self._save_pretrained(folder)
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_weights(self, save_directory / pretrained.WEIGHTS)
+        if self.tokenizer is not None:
+            self.tokenizer.save(save_directory)
+        pretrained.write_config(save_directory, self.config)
+        header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
+        pretrained.write_card(save_directory, header, self.config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        map_location: str | torch.device = "cpu",
+        **hub_options: Any,
+    ) -> TextVAE:
+        """A model, ready for use, out of its folder or from the hub.
+
+        Args:
+            map_location: the device to load it to.
+            hub_options: revision, token, cache_dir, force_download, local_files_only.
+
+        Raises:
+            UserError: the folder is missing or broken, or the hub cannot be reached.
+        """
+        # The mixin would pass on JSON errors of config.json as they are: the folder is read here.
+        folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)
+        return cls._from_pretrained(model_id=str(folder), map_location=map_location)
+
+    @classmethod
+    def _from_pretrained(
+        cls, *, model_id: str, map_location: str | torch.device = "cpu", **_: Any
+    ) -> TextVAE:
+        folder = Path(model_id)
+        known = set(cls._hub_mixin_init_parameters) - {"self"}
+        config = pretrained.read_config(folder, known)
+        with torch.device("meta"):  # no memory, no random numbers: the weights are about to come
+            model = cls(**config)
+        pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
+        if config.get("tie_embeddings"):
+            model.decoder.output.weight = model.decoder.embedding.weight
+        model.tokenizer = pretrained.read_tokenizer(folder, model.config["vocab_size"])
+        return model.eval()
+
+
+def _batch(ids: Sequence[Sequence[int]]) -> Batch:
+    """Sentences as the encoder reads them; what metrics count is left at 0."""
+    rows = [torch.tensor([BOS, *sentence, EOS]) for sentence in ids]
+    zeros = torch.zeros(len(rows), dtype=torch.long)
+    return Batch(
+        x=pad_sequence(rows, batch_first=True, padding_value=PAD),  # (B, T+1)
+        lengths=torch.tensor([len(row) - 1 for row in rows]),
+        units=zeros,
+        num_bytes=zeros,
+        index=zeros,
+    )
