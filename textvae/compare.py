@@ -155,14 +155,16 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _notes(cards: Sequence[Card]) -> list[str]:
-    def all_of(key: str, digits: int = 0) -> str:
+    latent = [card for card in cards if card.get("latent_dim") != 0]  # K means nothing without z
+
+    def all_of(key: str, digits: int = 0, cards: Sequence[Card] = cards) -> str:
         values = {f"{card[key]:,.{digits}f}" for card in cards if card.get(key) is not None}
         return " / ".join(sorted(values)) or NONE
 
     lines = [
         "rec, ELBO, IW, KL, MI: nats per example; ELBO and IW are lower bounds of log p(x). "
         "PPL: per word and end of sentence. "
-        f"IW with K = {all_of('samples')}; MI at most {all_of('mi_max', 2)}; "
+        f"IW with K = {all_of('samples', cards=latent)}; MI at most {all_of('mi_max', 2, latent)}; "
         f"AU: variance of a mean >= {all_of('au_threshold', 2)}.",
     ]
     if any(card.get("encoder_au") is not None for card in cards):
@@ -211,14 +213,16 @@ def render_card(card: Card) -> str:
 
 
 def _latent_lines(card: Card, show: Callable[..., str]) -> list[str]:
-    if not card.get("latent_dim"):
+    if card.get("latent_dim") == 0:
         return ["no latent: elbo and iw are log p(x) itself"]
     lines = [
-        f"latent: MI {show('mi')} ± {show('mi_se')} nats (at most ln N = {show('mi_max')}), "
+        f"latent: MI {show('mi')} ± {show('mi_se')} nats (at most {show('mi_max')}), "
         f"KL(q(z)||p) {show('marginal_kl')}",
         f"        {show('au', 0)} of {show('latent_dim', 0)} units active at {show('au_threshold')}"
-        f", {show('au_02', 0)} at 0.02; the z of another example costs {show('shuffle_gap')} nats",
+        f", {show('au_02', 0)} at 0.02",
     ]
+    if card.get("shuffle_gap") is not None:
+        lines.append(f"        the z of another example costs {show('shuffle_gap')} nats")
     if card.get("encoder_au") is not None:
         lines.append(
             f"        before refinement: KL {show('encoder_kl')}, MI {show('encoder_mi')}, "

@@ -173,7 +173,8 @@ def mixture_log_prob(q: DiagGaussian, z: Tensor, *, max_pairs: int = MAX_PAIRS) 
 
 def mean_variances(means: Tensor) -> Tensor:
     """Var_x(E_q[z_d]) over all N examples for means (N, Z): (Z,), in float64 on the CPU."""
-    return means.cpu().double().var(0, correction=0)
+    means = means.cpu().double()
+    return (means - means.mean(0)).square().mean(0)
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> int:

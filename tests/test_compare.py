@@ -1,0 +1,150 @@
+"""Cards on disk, and the table of a paper."""
+
+import json
+import math
+
+import pytest
+
+from textvae.compare import compare, find_card, load_card, render_card, save_card
+from textvae.errors import UserError
+
+VAE = {
+    "model": "vae",
+    "latent_dim": 32,
+    "rec": -327.0,
+    "kl": 5.5,
+    "elbo": -332.5,
+    "iw": -330.25,
+    "ppl_elbo": 64.3,
+    "ppl_iw": 62.5,
+    "ppl_token_elbo": 64.3,
+    "ppl_token_iw": 62.5,
+    "mi": 4.98,
+    "mi_se": 0.01,
+    "mi_max": math.log(10000),
+    "marginal_kl": 0.52,
+    "au": 14,
+    "au_02": 12,
+    "au_threshold": 0.01,
+    "shuffle_gap": 3.2,
+    "count": 10000,
+    "units": 798673,
+    "tokens": 798673,
+    "samples": 200,
+    "collapse": None,
+}
+LM = {**VAE, "model": "lstm-lm", "latent_dim": 0, "kl": 0.0, "mi": 0.0, "au": 0, "samples": 1}
+GRAMMAR = {"model": "true grammar", "iw": -12.0, "ppl_iw": 5.25, "mi": 1.5, "mi_max": 1.6}
+
+
+def test_table_in_full():
+    table = compare([LM, VAE, {**GRAMMAR, "elbo": None}]).splitlines()
+    assert table[:5] == [
+        "| model        |  z | PPL (ELBO) | PPL (IW) |     rec |    ELBO |      IW |   KL |   MI "
+        "| AU | shuffle gap |",
+        "|--------------|---:|-----------:|---------:|--------:|--------:|--------:|-----:|-----:"
+        "|---:|------------:|",
+        "| lstm-lm      |  – |      64.30 |    62.50 | -327.00 | -332.50 | -330.25 |    – |    – "
+        "|  – |           – |",
+        "| vae          | 32 |      64.30 |    62.50 | -327.00 | -332.50 | -330.25 | 5.50 | 4.98 "
+        "| 14 |        3.20 |",
+        "| true grammar |  – |          – |     5.25 |       – |       – |  -12.00 |    – | 1.50 "
+        "|  – |           – |",
+    ]
+    assert "IW with K = 200;" in table[6]
+
+
+def test_optional_columns_appear_with_their_first_value():
+    assert "BLEU" not in compare([VAE]).splitlines()[0]
+    assert "BLEU" in compare([VAE, {**VAE, "bleu": 0.1}]).splitlines()[0]
+
+
+def test_small_negative_numbers_are_plain_zeros():
+    assert "-0.00" not in compare([{**VAE, "shuffle_gap": -0.001, "mi": -1e-9}])
+
+
+def test_refined_cards_show_the_encoder_in_brackets():
+    refined = {**VAE, "au": 32, "encoder_au": 11, "encoder_mi": 3.0, "encoder_kl": 0.0}
+    table = compare([refined])
+    assert "| 5.50 (0.00) | 4.98 (3.00) | 32 (11) |" in table
+    assert "before refinement" in table
+    assert "11 units active" in render_card(refined)
+
+
+def test_different_texts_are_called_not_comparable():
+    assert "Not comparable" not in compare([VAE, GRAMMAR])
+    assert "Not comparable" in compare([VAE, {**VAE, "units": 5}])
+
+
+def test_a_bar_in_a_name_does_not_break_the_table():
+    assert r"a\|b" in compare([{**VAE, "model": "a|b"}])
+
+
+def test_nothing_to_compare():
+    with pytest.raises(UserError, match="nothing to compare"):
+        compare([])
+
+
+def test_card_comes_back_from_a_run_folder(tmp_path):
+    card = {key: value for key, value in VAE.items() if key != "model"}
+    path = save_card(tmp_path / "skip", "test", {**card, "kl_per_dim": [0.5, math.nan]})
+    assert path == tmp_path / "skip" / "metrics" / "test.json"
+    assert [p.name for p in path.parent.iterdir()] == ["test.json"]
+    found = find_card(tmp_path / "skip")
+    assert found == {**card, "kl_per_dim": [0.5, None], "model": "skip"}
+
+
+def test_infinite_numbers_become_null(tmp_path):
+    path = save_card(tmp_path, "valid", {"ppl_elbo": math.inf, "elbo": -math.inf, "rec": -1.5})
+    assert json.loads(path.read_text()) == {"ppl_elbo": None, "elbo": None, "rec": -1.5}
+
+
+def test_card_from_a_file(tmp_path):
+    path = tmp_path / "grammar.json"
+    path.write_text(json.dumps(GRAMMAR))
+    assert find_card(path) == load_card(path) == GRAMMAR
+    path.write_text(json.dumps({"iw": -1.0}))
+    assert load_card(path)["model"] == "grammar"
+
+
+def test_missing_cards_name_the_command_that_makes_them(tmp_path):
+    with pytest.raises(UserError, match="no such run folder"):
+        find_card(tmp_path / "nothing")
+    with pytest.raises(UserError, match=rf"textvae evaluate {tmp_path} --split valid"):
+        find_card(tmp_path, "valid")
+    with pytest.raises(UserError, match="there is no metrics card"):
+        load_card(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "JSON"),
+        ("[1]", "one JSON object"),
+        ('{"elbo": "-3"}', "elbo must be a number"),
+        ('{"au": true}', "au must be a number"),
+    ],
+)
+def test_broken_cards_say_what_is_wrong_and_what_to_do(tmp_path, text, why):
+    path = save_card(tmp_path, "test", {})
+    path.write_text(text)
+    with pytest.raises(UserError, match=why) as error:
+        find_card(tmp_path)
+    assert f"textvae evaluate {tmp_path} --split test" in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_card_as_text_has_bounds_side_by_side_and_explains_its_units():
+    text = render_card({**VAE, "collapse": "the decoder ignores z", "bleu": 0.25})
+    for part in ("rec", "kl", "elbo", "iw", "nats/example", "ppl/word", "62.50", "14 of 32"):
+        assert part in text
+    assert "10000 examples, 798673 words and ends of sentence" in text
+    assert "at most 9.21" in text
+    assert "BLEU 0.250" in text
+    assert "warning: the decoder ignores z" in text
+
+
+def test_sparse_cards_can_be_shown():
+    assert "5.25" in render_card(GRAMMAR)
+    assert "no latent" not in render_card(GRAMMAR)
+    assert "no latent" in render_card(LM)

@@ -1,0 +1,388 @@
+"""The metrics card: its values, its units, and what must not change it."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal
+from torch.nn.utils.rnn import pad_sequence
+
+from textvae.core.batch import Batch
+from textvae.core.gaussian import DiagGaussian
+from textvae.core.vae import VAE
+from textvae.evaluate import evaluate, evaluate_quick, row_noise, verdict
+from textvae.text.lstm import LSTMDecoder, LSTMEncoder
+
+VOCAB, COUNT = 11, 13
+
+
+def sentences():
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(1, 9, (COUNT,), generator=generator).tolist()
+    words = [torch.randint(4, VOCAB, (n,), generator=generator) for n in lengths]
+    ends = torch.tensor([2]), torch.tensor([3])
+    return [torch.cat([ends[0], w, ends[1]]) for w in words]
+
+
+def text_batches(rows=None, size=4, padding=0):
+    """Batches of the sentences in the order of ``rows``, with needless padding at the end."""
+    texts, rows = sentences(), list(range(COUNT)) if rows is None else rows
+    batches = []
+    for start in range(0, len(rows), size):
+        index = torch.tensor(rows[start : start + size])
+        lengths = torch.tensor([len(texts[i]) - 1 for i in index])
+        x = pad_sequence([texts[i] for i in index], batch_first=True)
+        x = nn.functional.pad(x, (0, padding))
+        batches.append(Batch(x, lengths, lengths, 5 * lengths, index))
+    return batches
+
+
+def text_vae(latent_dim=3, injection="skip"):
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(VOCAB, latent_dim, 6, 7) if latent_dim else None
+    decoder = LSTMDecoder(VOCAB, latent_dim, injection, 6, 7)
+    for parameter in [*decoder.parameters(), *(encoder.parameters() if encoder else [])]:
+        nn.init.uniform_(parameter, -0.6, 0.6)
+    return VAE(encoder, decoder, latent_dim)
+
+
+def timeless(card):
+    return {key: value for key, value in card.items() if key != "seconds"}
+
+
+def assert_same(a, b, rel=1e-5):
+    assert list(a) == list(b)
+    for key in timeless(a):
+        if isinstance(a[key], str) or a[key] is None:
+            assert a[key] == b[key], key
+        else:
+            assert a[key] == pytest.approx(b[key], rel=rel, abs=1e-5), key
+
+
+@pytest.mark.parametrize("size", [1, 5, COUNT])
+def test_batch_size_padding_order_and_chunks_change_nothing(size):
+    model, rows = text_vae(), torch.randperm(COUNT).tolist()
+    expected = evaluate(model, text_batches(), samples=7)
+    found = evaluate(model, text_batches(rows, size, padding=3), samples=7, max_symbols=50)
+    assert_same(found, expected)
+
+
+def test_means_and_perplexities_follow_from_the_sums():
+    card, units = evaluate(text_vae(), text_batches(), samples=9), 0
+    units = sum(int(batch.units.sum()) for batch in text_batches())
+    assert (card["count"], card["units"], card["tokens"]) == (COUNT, units, units)
+    assert card["bytes"] == 5 * units
+    for bound in ("elbo", "iw"):
+        nats = -card[bound] * COUNT
+        assert card[f"ppl_{bound}"] == pytest.approx(math.exp(nats / units))
+        assert card[f"ppl_token_{bound}"] == pytest.approx(math.exp(nats / units))
+        assert card[f"bits_per_byte_{bound}"] == pytest.approx(nats / math.log(2) / (5 * units))
+    assert card["elbo"] == pytest.approx(card["rec"] - card["kl"])
+    assert card["kl"] == pytest.approx(sum(card["kl_per_dim"]))
+    assert card["kl"] == pytest.approx(card["mi"] + card["marginal_kl"])
+    assert card["mi_max"] == pytest.approx(math.log(COUNT))
+    assert "ppl" not in card
+
+
+def test_a_decoder_of_zeros_has_the_perplexity_of_its_vocabulary():
+    model = text_vae()
+    for parameter in model.decoder.parameters():
+        nn.init.zeros_(parameter)
+    model.encoder = None  # q is the prior
+    card = evaluate(model, text_batches(), samples=4)
+    for key in ("ppl_elbo", "ppl_iw", "ppl_token_elbo", "ppl_token_iw"):
+        assert card[key] == pytest.approx(VOCAB, rel=1e-5)
+    assert (card["kl"], card["mi"], card["au"], card["mi_se"]) == (0, 0, 0, 0)
+
+
+class UniformPerText(nn.Module):
+    """Every text of n words and an end has probability 50^-(n + 1), however it is cut up."""
+
+    def log_prob(self, batch, z):
+        return (-math.log(50) * batch.units).expand(z.size(0), -1)
+
+
+def test_perplexity_per_word_does_not_depend_on_the_tokenizer():
+    model = VAE(nn.Linear(1, 1), UniformPerText(), 0)
+    model.posterior = lambda batch: DiagGaussian.standard(len(batch), 0, batch.x.device)
+    texts = ["a cat sat", "dogs bark", "it rains again today"]
+    units = torch.tensor([len(text.split()) + 1 for text in texts])
+    num_bytes = torch.tensor([len(text.encode()) for text in texts])
+
+    def card_with(tokenize):
+        lengths = torch.tensor([len(tokenize(text)) + 1 for text in texts])
+        x = torch.zeros(3, int(lengths.max()) + 1, dtype=torch.long)
+        return evaluate(model, [Batch(x, lengths, units, num_bytes, torch.arange(3))])
+
+    words, characters = card_with(str.split), card_with(list)
+    for key in ("ppl_elbo", "ppl_iw"):
+        assert words[key] == pytest.approx(50)
+        assert characters[key] == pytest.approx(50)
+    assert words["bits_per_byte_iw"] == characters["bits_per_byte_iw"]
+    assert words["ppl_token_iw"] == pytest.approx(50)
+    assert characters["ppl_token_iw"] < 5
+
+
+class Linear(nn.Module):
+    """x = Wz + b + noise, as a decoder."""
+
+    sd = 0.7
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[1.0, 0.5], [1.0, -0.5], [0.0, 2.0]]))
+
+    def log_prob(self, batch, z):
+        return Normal(z @ self.weight.t(), self.sd).log_prob(batch.x).sum(-1)
+
+
+class ExactEncoder(nn.Module):
+    """The posterior of ``Linear``; ``widen`` is added to its log variance."""
+
+    def __init__(self, decoder, widen=0.0):
+        super().__init__()
+        self.decoder, self.widen = decoder, widen
+
+    def forward(self, batch):
+        weight, variance = self.decoder.weight, self.decoder.sd**2
+        precision = 1 + weight.square().sum(0) / variance
+        mean = batch.x @ weight / variance / precision
+        return DiagGaussian(mean, (self.widen - precision.log()).expand_as(mean))
+
+
+def linear_gaussian(widen=0.0, count=400):
+    decoder = Linear()
+    weight = decoder.weight.detach()
+    covariance = weight @ weight.t() + decoder.sd**2 * torch.eye(3)
+    data = MultivariateNormal(torch.zeros(3), covariance)
+    torch.manual_seed(1)
+    x, ones = data.sample((count,)), torch.ones(count, dtype=torch.long)
+    batch = Batch(x, 3 * ones, ones, ones, torch.arange(count))
+    return VAE(ExactEncoder(decoder, widen), decoder, 2), [batch], float(data.log_prob(x).mean())
+
+
+def test_bounds_meet_at_log_p_when_the_posterior_is_exact():
+    model, batches, log_p = linear_gaussian()
+    card = evaluate(model, batches, samples=20)
+    assert card["iw"] == pytest.approx(log_p, abs=1e-4)
+    assert card["elbo"] == pytest.approx(log_p, abs=0.05)  # rec has the noise of 8,000 draws
+    # all of KL(q(z) || p) is that 400 points are not the whole of p(x)
+    assert card["mi"] == pytest.approx(0.5 * math.log((1 + 2 / 0.49) * (1 + 4.5 / 0.49)), abs=0.25)
+    assert card["au"] == 2
+    assert card["collapse"] is None
+
+
+def test_bounds_are_in_order_when_the_posterior_is_wrong():
+    model, batches, log_p = linear_gaussian(widen=1.5)
+    few, many = (evaluate(model, batches, samples=k) for k in (5, 50))
+    assert few["elbo"] < few["iw"] < many["iw"] < log_p
+    assert many["elbo"] == pytest.approx(few["elbo"], abs=0.5)
+
+
+def test_a_refined_posterior_stands_beside_the_encoder():
+    model, batches, log_p = linear_gaussian(widen=1.5)
+    exact = ExactEncoder(model.decoder)
+    card, own = evaluate(model, batches, posterior=exact, samples=3), evaluate(model, batches)
+    assert card["iw"] == pytest.approx(log_p, abs=1e-4)
+    for key in ("kl", "mi", "au"):
+        assert card[f"encoder_{key}"] == own[key]
+    assert card["kl"] > card["encoder_kl"]
+    assert "encoder_au" not in own
+
+
+def test_shuffle_gap_of_a_decoder_that_reads_z_and_of_one_that_does_not():
+    model, batches, _ = linear_gaussian()
+    assert evaluate(model, batches, samples=3)["shuffle_gap"] > 3
+    deaf = text_vae(injection="none")
+    with torch.no_grad():
+        deaf.encoder.head.weight *= 5  # an encoder that has much to say
+    card = evaluate(deaf, text_batches(), samples=3)
+    assert card["shuffle_gap"] == pytest.approx(0, abs=1e-5)
+    assert card["kl"] > 0.1
+    assert "does not read it" in card["collapse"]
+
+
+class FarCodes(nn.Module):
+    """Row i is at 10 i, with hardly any noise."""
+
+    def forward(self, batch):
+        mean = 10.0 * batch.index[:, None].float()
+        return DiagGaussian(mean, torch.full_like(mean, -10.0))
+
+
+class Matches(nn.Module):
+    """log p is -1 from a row's own code and -3 from any other."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def log_prob(self, batch, z):
+        own = (z[..., 0] - 10.0 * batch.index).abs() < 5
+        return torch.where(own, -1.0, -3.0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_no_example_keeps_its_own_z_in_the_shuffle(count):
+    ones = torch.ones(count, dtype=torch.long)
+    rows = [Batch(ones[i : i + 1, None], *[ones[:1]] * 3, torch.tensor([i])) for i in range(count)]
+    card = evaluate(VAE(FarCodes(), Matches(), 1), rows, samples=2, seed=count)
+    assert card["shuffle_gap"] == 2.0
+    assert card["mi"] == pytest.approx(math.log(count), abs=1e-6)
+
+
+def test_active_units_at_both_thresholds_over_the_whole_set():
+    class Codes(nn.Module):
+        def forward(self, batch):
+            sign = torch.where(batch.index < 6, 1.0, -1.0)[:, None]
+            mean = sign * torch.tensor([0.05, 0.12, 0.5])  # variances 0.0025, 0.0144, 0.25
+            return DiagGaussian(mean, torch.zeros_like(mean))
+
+    rows = range(12)
+    model = text_vae(injection="none")
+    model.encoder = Codes()
+    card = evaluate_quick(model, text_batches(list(rows), size=6))
+    assert (card["au"], card["au_02"], card["au_threshold"]) == (2, 1, 0.01)
+    assert card["mean_variances"] == pytest.approx([0.0025, 0.0144, 0.25])
+    assert evaluate_quick(model, text_batches(list(rows)), au_threshold=0.1)["au"] == 1
+
+
+def test_without_a_latent_all_bounds_are_log_p():
+    card = evaluate(text_vae(latent_dim=0), text_batches())
+    assert card["elbo"] == card["iw"] == card["rec"] < 0
+    assert card["ppl_elbo"] == card["ppl_iw"]
+    assert (card["kl"], card["mi"], card["au"], card["latent_dim"]) == (0, 0, 0, 0)
+    assert card["kl_per_dim"] == card["mean_variances"] == []
+    assert card["shuffle_gap"] is None
+    assert card["collapse"] is None
+
+
+def test_quick_has_the_same_keys_and_no_iw():
+    model = text_vae()
+    quick, full = evaluate_quick(model, text_batches()), evaluate(model, text_batches(), samples=3)
+    assert list(quick) == list(full)
+    for key in ("iw", "ppl_iw", "ppl_token_iw", "bits_per_byte_iw", "shuffle_gap"):
+        assert quick[key] is None
+    for key in ("kl", "kl_per_dim", "mi", "au"):
+        assert quick[key] == full[key]
+    assert quick["elbo"] == pytest.approx(full["elbo"], abs=1)
+
+
+def test_a_seed_fixes_the_card():
+    model = text_vae()
+    first, again, other = (
+        timeless(evaluate(model, text_batches(), samples=3, seed=s)) for s in (1, 1, 2)
+    )
+    assert first == again
+    assert first["iw"] != other["iw"]
+
+
+def test_random_state_modes_and_weights_stay_as_they_were():
+    model = text_vae().train()
+    model.decoder.embedding.eval()  # a part that the caller froze
+    modes = [module.training for module in model.modules()]
+    weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    evaluate(model, torch.utils.data.DataLoader(text_batches(), batch_size=None), samples=2)
+    assert torch.get_rng_state().equal(state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(weights[key].equal(value) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_modes_and_random_state_survive_an_error():
+    model, state = text_vae().train(), torch.get_rng_state()
+
+    def fail(done):
+        torch.rand(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, text_batches(), samples=2, progress=fail)
+    assert model.training
+    assert torch.get_rng_state().equal(state)
+
+
+def test_dropout_is_off():
+    model = text_vae().train()
+    card = evaluate(model, text_batches(), samples=3)
+    assert timeless(card) == timeless(evaluate(model.eval(), text_batches(), samples=3))
+
+
+def test_batches_from_a_list_a_function_and_a_generator_are_the_same():
+    model = text_vae()
+    sources = text_batches(), text_batches, (batch for batch in text_batches())
+    cards = [timeless(evaluate(model, source, samples=2)) for source in sources]
+    assert cards[0] == cards[1] == cards[2]
+
+
+def test_nothing_and_twice_the_same_row_are_errors():
+    with pytest.raises(ValueError, match="no batch"):
+        evaluate(text_vae(), [])
+    with pytest.raises(ValueError, match="twice"):
+        evaluate(text_vae(), text_batches() + text_batches()[:1])
+
+
+def test_progress_and_generation():
+    seen = []
+    card = evaluate(
+        text_vae(),
+        text_batches(),
+        samples=2,
+        progress=seen.append,
+        generation=lambda: {"bleu": 0.5},
+    )
+    assert seen == [4, 8, 12, 13]
+    assert card["bleu"] == 0.5
+
+
+def test_an_image_without_words_has_no_word_perplexity():
+    model, (batch,), _ = linear_gaussian()
+    zeros = torch.zeros_like(batch.units)
+    card = evaluate(model, [Batch(batch.x, batch.lengths, zeros, zeros, batch.index)], samples=2)
+    assert card["ppl_elbo"] is card["bits_per_byte_iw"] is None
+    expected = -card["iw"] / 3 / math.log(2)
+    assert card["bits_per_dim_iw"] == pytest.approx(expected)
+
+
+def test_mixed_precision_leaves_the_latent_figures_alone():
+    model = text_vae()
+    expected = evaluate(model, text_batches(), samples=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        card = evaluate(model, text_batches(), samples=2)
+    assert card["iw"] == pytest.approx(expected["iw"], rel=0.01)
+    assert card["mi"] == pytest.approx(expected["mi"], rel=0.02)
+
+
+def test_noise_of_a_row_is_its_own():
+    rows = torch.tensor([4, 0, 9])
+    noise = row_noise(1, 2, rows, 5, 3)
+    assert noise.shape == (5, 3, 3)
+    assert row_noise(1, 2, rows.flip(0), 5, 3).equal(noise.flip(1))
+    assert not row_noise(2, 2, rows, 5, 3).equal(noise)
+    assert not row_noise(1, 1, rows, 5, 3).equal(noise)
+    many = row_noise(0, 0, torch.arange(4000), 1, 4)
+    assert float(many.mean()) == pytest.approx(0, abs=0.03)
+    assert float(many.var()) == pytest.approx(1, abs=0.05)
+
+
+def test_verdict_names_remedies_only_for_a_collapse():
+    well = {"latent_dim": 32, "kl": 5.0, "au": 12, "shuffle_gap": 3.0}
+    assert verdict(well) is None
+    assert verdict({**well, "shuffle_gap": None}) is None
+    collapsed = verdict({**well, "kl": 0.02, "au": 0, "shuffle_gap": 0.0})
+    assert collapsed.startswith("the decoder ignores z: KL 0.02, 0 of 32 units active; try")
+    assert "model.injection=skip" in collapsed
+    assert "does not read it" in verdict({**well, "shuffle_gap": 0.01})
+    assert "ignores z" in verdict({**well, "au": 32, "encoder_au": 0})
+    assert verdict({**well, "latent_dim": 0, "kl": 0, "au": 0}) is None
+
+
+def test_remedies_are_options_that_exist():
+    from textvae import config
+    from textvae.evaluate import REMEDIES
+
+    for remedy in REMEDIES.split(", "):
+        part, name = remedy.split("=")[0].split(".")
+        assert hasattr(getattr(config.Config(), part), name)
