@@ -16,7 +16,6 @@ from textvae.checkpoint import write_atomically
 from textvae.config import Config
 
 logger = logging.getLogger(__name__)
-MAX_PROJECTED = 2000  # posterior means in TensorBoard's projector
 
 
 class Monitor:
@@ -63,12 +62,12 @@ class Monitor:
         """Sentences as one Markdown list."""
         self.board.add_text(title, "\n".join(f"- {_escape(line)}" for line in lines), step)
 
-    def projector(self, step: int, means: torch.Tensor, names: Sequence[str] | None) -> None:
-        """Posterior means (N, Z) with one name each, for TensorBoard's embedding projector."""
-        if means.size(1) < 2:
-            return
-        names = list(names[:MAX_PROJECTED]) if names is not None else None
-        self.board.add_embedding(means[:MAX_PROJECTED], names, global_step=step, tag="posterior")
+    def projector(self, step: int, means: torch.Tensor, rows: Sequence[tuple[str, str]]) -> None:
+        """Posterior means (N, Z), each with its label and its sentence, for the projector."""
+        clean = [[_escape(cell) or "-" for cell in row] for row in rows]
+        self.board.add_embedding(
+            means, clean, global_step=step, tag="posterior", metadata_header=["label", "text"]
+        )
 
     def close(self, config: Config, card: Mapping[str, Any] | None) -> None:
         """Hyper-parameters beside the last validation card, for comparing runs."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from textvae import checkpoint
 from textvae.build import Splits, build_buckets, build_data, build_model
@@ -24,17 +23,17 @@ from textvae.config import Config
 from textvae.core.batch import Batch
 from textvae.core.objectives import kl_weight, objective
 from textvae.errors import UserError
-from textvae.evaluate import evaluate_quick
 from textvae.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.memory import keep_freed_memory, peak_memory_mb
 from textvae.monitor import Monitor, Progress, clock
 from textvae.optim import LearningRate, build_optimizer
-from textvae.text.batching import BatchLoader, collate
+from textvae.tally import Tally
+from textvae.text.batching import BatchLoader
 from textvae.text.model import TextVAE
+from textvae.validation import show_latent_space, validate
 
 logger = logging.getLogger(__name__)
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-TALLY = ("loss", "rec", "kl", "grad_norm", "updates", "examples", "tokens")
+PROJECTED = 1000  # posterior means in TensorBoard's projector
 
 
 def train(config: Config, run: Path, resume: bool = False) -> None:
@@ -72,27 +71,6 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
         trainer.fit(stop)
 
 
-def keep_freed_memory() -> None:
-    """Asks the C library to keep large freed blocks: handing them back and faulting them in again
-    at every step costs a tenth of the time on a CPU. No effect where there is no glibc."""
-    import ctypes
-
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def peak_memory_mb() -> int:
-    """The most memory this process has held: of the GPU where there is one, else of the machine."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20)
-    import resource  # not on Windows
-
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(kilobytes / 2**10)
-
-
 class Trainer:
     """Model, optimiser and position of one run."""
 
@@ -115,7 +93,7 @@ class Trainer:
         self.step = 0
         self.evaluated = 0  # the step of the last evaluation
         self.seconds = 0.0
-        self.tally = torch.zeros(len(TALLY), dtype=torch.float64, device=accelerator.device)
+        self.tally = Tally(accelerator.device)
         self.card: dict[str, Any] | None = None  # of the last evaluation
         self.is_main = accelerator.is_main_process
 
@@ -160,20 +138,12 @@ class Trainer:
                     terms, beta, config.objective.free_bits, config.objective.free_bits_per
                 )
                 accelerator.backward(loss / len(batches))
-            self._count(batch, loss, terms.rec, terms.kl)
+            self.tally.count(loss, terms.rec, terms.kl, batch.lengths)
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.tally[3] += norm.detach()
-        self.tally[4] += 1
+        self.tally.update(norm)
         self.step += 1
-
-    def _count(self, batch: Batch, loss: Tensor, rec: Tensor, kl: Tensor) -> None:
-        size = len(batch)
-        sums = [loss.detach() * size, rec.detach().sum(), kl.detach().sum()]
-        self.tally[:3] += torch.stack(sums).double()
-        self.tally[5] += size
-        self.tally[6] += batch.lengths.sum()
 
     def _next_batches(self) -> list[Batch]:
         """The batches of one update; the last of an epoch may hold fewer."""
@@ -201,26 +171,22 @@ class Trainer:
     def log(self, progress: Progress) -> None:
         """Means over the updates since the last log line."""
         self._check_finite()
-        values = self._means()
+        means = self.tally.means()
+        tokens = means.pop("tokens") * self.accelerator.num_processes
+        values = {
+            **means,
+            "beta": self.beta(),
+            "lr": self.lr.at(self.step),
+            "tokens_per_second": tokens / self._lap(),
+        }
         if self.monitor is not None:
             progress.show(self.step, self.epoch, values)
             self.monitor.scalars("train", self.step, self.epoch, values)
-        self.tally.zero_()
-
-    def _means(self) -> dict[str, float]:
-        tally = dict(zip(TALLY, self.tally.tolist(), strict=True))
-        examples, updates = max(1.0, tally["examples"]), max(1.0, tally["updates"])
-        return {
-            **{name: tally[name] / examples for name in ("loss", "rec", "kl")},
-            "grad_norm": tally["grad_norm"] / updates,
-            "beta": self.beta(),
-            "lr": self.lr.at(self.step),
-            "tokens_per_second": tally["tokens"] * self.accelerator.num_processes / self._lap(),
-        }
+        self.tally.sums.zero_()
 
     def _check_finite(self) -> None:
         """Called before every log line, evaluation and checkpoint: none holds a broken model."""
-        if bool(self.tally.isfinite().all()):
+        if self.tally.is_finite():
             return
         raise UserError(
             f"the loss or its gradient is not finite at or before step {self.step}: the last good "
@@ -242,7 +208,15 @@ class Trainer:
         self.evaluated = self.step
         elbo = [0.0]
         if self.is_main:
-            self.card = self._validate()
+            with self.accelerator.autocast():
+                self.card = validate(
+                    self.model,
+                    self.splits["valid"],
+                    self.config,
+                    self.monitor,
+                    self.step,
+                    self.epoch,
+                )
             elbo = [self.card["elbo"]]
         if self.accelerator.num_processes > 1:
             from accelerate.utils import broadcast_object_list
@@ -256,33 +230,6 @@ class Trainer:
             logger.info("learning rate cut to %g", self.lr.at(self.step))
             if self.config.optim.reload_best:
                 self._reload_best()
-
-    def _validate(self) -> dict[str, Any]:
-        split = self.splits["valid"]
-        rows = build_buckets(self.config, split).sequential()
-        with self.accelerator.autocast():
-            batches = (collate(split, r) for r in rows)
-            card = evaluate_quick(self.model, batches, seed=self.config.train.seed)
-        logger.info(
-            "epoch %.2f valid: elbo %.2f = rec %.2f - kl %.2f, ppl_elbo %.2f, mi %.2f, au %d of %d",
-            self.epoch,
-            *(card[k] for k in ("elbo", "rec", "kl", "ppl_elbo", "mi", "au", "latent_dim")),
-        )
-        if card.get("collapse") and self.model.latent_dim:
-            logger.warning(card["collapse"])
-        self.monitor.validation(self.step, self.epoch, card)
-        self._show_sentences()
-        return card
-
-    def _show_sentences(self) -> None:
-        count, split = self.config.train.samples, self.splits["valid"]
-        if not count:
-            return
-        self.monitor.texts(self.step, "samples", self.model.sample(count))
-        if self.model.latent_dim:
-            texts = [split.text(i) for i in range(min(count, len(split)))]
-            pairs = zip(texts, self.model.reconstruct(texts), strict=True)
-            self.monitor.texts(self.step, "reconstructions", [f"{a} → {b}" for a, b in pairs])
 
     def _reload_best(self) -> None:
         best = TextVAE.from_pretrained(self.run).state_dict()
@@ -319,6 +266,7 @@ class Trainer:
             raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
         if not self.is_main:
             return
+        show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor, self.step)
         self.monitor.close(self.config, self.card)
         logger.info(
             "%s after %s of training: best validation elbo %.2f; next: textvae evaluate %s",
@@ -344,7 +292,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "lr": self.lr.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
-                "tally": self.tally,
+                "tally": self.tally.sums,
                 "seconds": self.seconds,
             },
         )
@@ -382,4 +330,4 @@ class Trainer:
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.tally.copy_(state["tally"])
+        self.tally.sums.copy_(state["tally"])

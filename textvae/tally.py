@@ -1,0 +1,42 @@
+"""Sums over the updates since the last log line, on the device so that nothing waits for them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NAMES = ("loss", "rec", "kl", "examples", "tokens", "grad_norm", "updates")
+
+
+class Tally:
+    """Loss, rec and KL in nats, summed over examples; gradient norms, summed over updates."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(NAMES), dtype=torch.float64, device=device)
+
+    def count(self, loss: Tensor, rec: Tensor, kl: Tensor, lengths: Tensor) -> None:
+        """One batch: its mean loss, its rec (B,), kl (B, Z) and predicted tokens (B,)."""
+        size = len(lengths)
+        sums = [loss.detach() * size, rec.detach().sum(), kl.detach().sum()]
+        self.sums[:3] += torch.stack(sums).double()
+        self.sums[3] += size
+        self.sums[4] += lengths.sum()
+
+    def update(self, grad_norm: Tensor) -> None:
+        """One optimiser step."""
+        self.sums[5] += grad_norm.detach()
+        self.sums[6] += 1
+
+    def is_finite(self) -> bool:
+        """Whether every loss and gradient was a number."""
+        return bool(self.sums.isfinite().all())
+
+    def means(self) -> dict[str, float]:
+        """loss, rec, kl in nats per example; grad_norm per update; tokens in all."""
+        sums = dict(zip(NAMES, self.sums.tolist(), strict=True))
+        examples, updates = max(1.0, sums["examples"]), max(1.0, sums["updates"])
+        return {
+            **{name: sums[name] / examples for name in ("loss", "rec", "kl")},
+            "grad_norm": sums["grad_norm"] / updates,
+            "tokens": sums["tokens"],
+        }
