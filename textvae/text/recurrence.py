@@ -17,6 +17,8 @@ Only ``W_hh h`` and ``W_hh^T da`` must be done step by step. The fused implement
 takes everything else out of the loop: one product for the inputs of all steps before it, one for
 each weight gradient and one for the input gradients after it. Matrix products run in the autocast
 dtype when autocast is on; the cell state, the gate arithmetic and the gradients stay in fp32.
+There tanh(a) = 2 sigmoid(2a) - 1, since sigmoid is the quicker function by far: all four gates
+become one sigmoid, and the result is as exact as sums of fp32 products are.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from textvae.text.products import product, product_dtype, recurrence, state_dtype
 
 Implementation = Literal["auto", "plain", "fused", "cudnn"]
 Result = tuple[Tensor, Tensor, Tensor]
@@ -64,17 +68,6 @@ def lstm(
             return _library(*arguments)
         case _:
             raise ValueError(f"unknown LSTM implementation: {implementation}")
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products: autocast's where it is on, else the tensor's own."""
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
-
-
-def _state_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _plain(
@@ -124,12 +117,6 @@ def _library(
     return outputs, h[0], c[0]
 
 
-def _first_three_last(weight: Tensor) -> Tensor:
-    """Gate rows i, f, g, o -> i, f, o, g: the three sigmoids become one block."""
-    i, f, g, o = weight.chunk(4)
-    return torch.cat([i, f, o, g])
-
-
 def _beside(inputs: Tensor, latent: Tensor | None, dtype: torch.dtype) -> Tensor:
     """(T * B, I), or (T * B, I + Z) with the latent beside every input, in ``dtype``."""
     x = inputs.to(dtype)
@@ -139,103 +126,110 @@ def _beside(inputs: Tensor, latent: Tensor | None, dtype: torch.dtype) -> Tensor
 
 
 class _FusedLSTM(torch.autograd.Function):
-    """The loop by hand. Inside, gate rows stand in the order i, f, o, g."""
+    """The loop by hand; x is the input of all steps, with the latent beside it."""
 
     @staticmethod
     def forward(ctx, inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent, dtype):
         steps, batch, _ = inputs.shape
-        both = weight_ih if latent is None else torch.cat([weight_ih, weight_latent], dim=1)
-        w_in = _first_three_last(both.to(dtype))  # (4H, I + Z)
-        w_hh = _first_three_last(weight_hh.to(dtype))  # (4H, H)
-        x = _beside(inputs, latent, dtype)
-        gates = torch.addmm(_first_three_last(bias.to(dtype)), x, w_in.t())
-        gates = gates.view(steps, batch, -1)  # (T, B, 4H)
-        h, c, acts = _run_forward(gates, w_hh, h0, c0)
-        ctx.save_for_backward(x, w_in, w_hh, h, c, acts)
-        ctx.shapes = (inputs, weight_ih, bias, h0, c0, latent)
-        ctx.dtypes = [None if a is None else a.dtype for a in ctx.shapes]
-        ctx.shapes = [None if a is None else a.shape for a in ctx.shapes]
+        w_in = weight_ih.to(dtype)
+        if latent is not None:
+            w_in = torch.cat([w_in, weight_latent.to(dtype)], dim=1)  # (4H, I + Z)
+        x = _beside(inputs, latent, dtype)  # (T * B, I + Z)
+        from_inputs = product(x, w_in, bias.to(dtype)).view(steps, batch, -1)  # (T, B, 4H)
+        h, c, gates, tanh_c = _run_forward(from_inputs, weight_hh.to(dtype), h0, c0)
+        arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
+        ctx.dtypes = [None if a is None else a.dtype for a in arguments]
+        ctx.save_for_backward(x, weight_ih, weight_hh, weight_latent, h, c, gates, tanh_c)
         return h[1:], h[-1].clone(), c[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_outputs, grad_h, grad_c):
-        x, w_in, w_hh, h, c, acts = ctx.saved_tensors
-        need = ctx.needs_input_grad
-        steps, batch, size = h.size(0) - 1, h.size(1), ctx.shapes[0][2]
-        grads, grad_h0, grad_c0 = _run_backward(acts, c, w_hh, grad_outputs, grad_h, grad_c)
-        flat = grads.flatten(0, 1)  # (T * B, 4H)
-        d_inputs = d_ih = d_hh = d_bias = d_latent = d_weight_latent = None
+        x, weight_ih, weight_hh, weight_latent, h, c, gates, tanh_c = ctx.saved_tensors
+        need, size, dtype = ctx.needs_input_grad, weight_ih.size(1), x.dtype
+        w_hh = weight_hh.to(dtype)
+        d_gates, total, d_h0, d_c0 = _run_backward(
+            gates, tanh_c, c, w_hh, grad_outputs, grad_h, grad_c
+        )
+        flat = d_gates.flatten(0, 1)  # (T * B, 4H)
+        grads = [None, None, None, None, d_h0, d_c0, None, None]
         if need[0]:
-            d_inputs = (flat @ w_in[:, :size]).view(steps, batch, size).to(ctx.dtypes[0])
-        if need[1] or need[7]:
-            columns = x if need[1] and need[7] else x[:, :size] if need[1] else x[:, size:]
-            product = _gates_in_order(flat.t() @ columns).to(ctx.dtypes[1])
-            d_ih = product[:, :size] if need[1] else None
-            d_weight_latent = product[:, product.size(1) - x.size(1) + size :] if need[7] else None
+            grads[0] = product(flat, weight_ih.to(dtype).t()).view(*h[1:].shape[:2], size)
+        if need[1] and need[7]:
+            grads[1], grads[7] = product(flat.t(), x.t()).split([size, x.size(1) - size], dim=1)
+        elif need[1]:
+            grads[1] = product(flat.t(), x[:, :size].t())
+        elif need[7]:
+            grads[7] = product(flat.t(), x[:, size:].t())
         if need[2]:
-            d_hh = _gates_in_order(flat.t() @ h[:-1].flatten(0, 1)).to(ctx.dtypes[1])
+            grads[2] = product(flat.t(), h[:-1].flatten(0, 1).t())
         if need[3]:
-            d_bias = _gates_in_order(flat.sum(0, dtype=_state_dtype(flat.dtype)))
-            d_bias = d_bias.to(ctx.dtypes[2])
+            grads[3] = total.sum(0)
         if need[6]:
-            summed = grads.sum(0, dtype=_state_dtype(flat.dtype))  # (B, 4H)
-            d_latent = (summed @ w_in[:, size:].to(summed.dtype)).to(ctx.dtypes[5])
-        d_h0 = grad_h0.to(ctx.dtypes[3]) if need[4] else None
-        d_c0 = grad_c0.to(ctx.dtypes[4]) if need[5] else None
-        return d_inputs, d_ih, d_hh, d_bias, d_h0, d_c0, d_latent, d_weight_latent, None
+            grads[6] = product(total, weight_latent.to(total.dtype).t())
+        wanted = zip(grads, ctx.dtypes, need[:8], strict=True)
+        return *(grad.to(as_given) if asked else None for grad, as_given, asked in wanted), None
 
 
-def _gates_in_order(grad: Tensor) -> Tensor:
-    """Gate rows i, f, o, g -> i, f, g, o."""
-    return _first_three_last(grad)
-
-
-def _run_forward(gates: Tensor, w_hh: Tensor, h0: Tensor, c0: Tensor) -> Result:
-    """h and c for steps 0..T, and every step's activated gates with tanh(c), (T, B, 5H)."""
-    steps, batch, width = gates.shape
-    size, wide = width // 4, _state_dtype(gates.dtype)
-    h = gates.new_empty(steps + 1, batch, size)
-    c = gates.new_empty(steps + 1, batch, size, dtype=wide)
-    acts = gates.new_empty(steps, batch, 5 * size, dtype=wide)
+def _run_forward(
+    from_inputs: Tensor, w_hh: Tensor, h0: Tensor, c0: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """h and c of steps 0..T, (T + 1, B, H); of steps 1..T the gates (T, B, 4H) and tanh(c)."""
+    steps, batch, width = from_inputs.shape
+    size, wide = width // 4, state_dtype(from_inputs.dtype)
+    h = from_inputs.new_empty(steps + 1, batch, size)
+    c = from_inputs.new_empty(steps + 1, batch, size, dtype=wide)
+    gates = from_inputs.new_empty(steps, batch, width, dtype=wide)
+    tanh_c = from_inputs.new_empty(steps, batch, size, dtype=wide)
     h[0], c[0] = h0, c0
-    recurrent = w_hh.t()
-    for step in range(steps):
-        gates[step].addmm_(h[step], recurrent)
-        act = acts[step]
-        torch.sigmoid(act[:, : 3 * size].copy_(gates[step, :, : 3 * size]), out=act[:, : 3 * size])
-        act[:, 3 * size : 4 * size].copy_(gates[step, :, 3 * size :]).tanh_()
-        i, f, o, g, tanh_c = act.split(size, dim=1)
-        torch.mul(f, c[step], out=c[step + 1]).addcmul_(i, g)
-        torch.tanh(c[step + 1], out=tanh_c)
-        h[step + 1] = o * tanh_c
-    return h, c, acts
+    plus_recurrent = recurrence(w_hh, batch, steps)
+    for now in range(steps):
+        gate, state, squashed = gates[now], c[now + 1], tanh_c[now]
+        i, f, g, o = gate.chunk(4, dim=1)
+        gate.copy_(plus_recurrent(h[now], from_inputs[now]))
+        g.mul_(2)
+        gate.sigmoid_()
+        g.mul_(2).sub_(1)
+        torch.mul(f, c[now], out=state).addcmul_(i, g)
+        torch.mul(state, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
+        h[now + 1] = o * squashed
+    return h, c, gates, tanh_c
 
 
 def _run_backward(
-    acts: Tensor, c: Tensor, w_hh: Tensor, grad_outputs: Tensor, grad_h: Tensor, grad_c: Tensor
-) -> Result:
-    """The gradients of the gates before activation (T, B, 4H), of h0 and of c0 (B, H)."""
+    gates: Tensor,
+    tanh_c: Tensor,
+    c: Tensor,
+    w_hh: Tensor,
+    grad_outputs: Tensor,
+    grad_h: Tensor,
+    grad_c: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of the gates before activation at every step (T, B, 4H), their sum over steps
+    (B, 4H) in fp32, and the gradients of h0 and c0 (B, H)."""
     steps, batch, size = grad_outputs.shape
-    grads = torch.empty(steps, batch, 4 * size, dtype=w_hh.dtype, device=w_hh.device)
-    scratch = acts.new_empty(batch, 4 * size)
-    d_i, d_f, d_o, d_g = scratch.split(size, dim=1)
-    dc = grad_c.to(acts.dtype, copy=True)
-    dh = grad_h.to(acts.dtype) + grad_outputs[-1]
-    for step in reversed(range(steps)):
-        i, f, o, g, tanh_c = acts[step].split(size, dim=1)
-        dc += torch.ops.aten.tanh_backward(dh * o, tanh_c)
-        torch.mul(dc, g, out=d_i)
-        torch.mul(dc, c[step], out=d_f)
-        torch.mul(dh, tanh_c, out=d_o)
-        torch.mul(dc, i, out=d_g)
-        sigmoids = acts[step, :, : 3 * size]
-        before = scratch[:, : 3 * size]
-        torch.ops.aten.sigmoid_backward(before, sigmoids, grad_input=before)
-        torch.ops.aten.tanh_backward(d_g, g, grad_input=d_g)
-        grads[step] = scratch
+    from_outputs = grad_outputs.to(w_hh.dtype).contiguous()
+    d_gates = from_outputs.new_empty(steps, batch, 4 * size)
+    total, d_gate = gates.new_zeros(batch, 4 * size), gates.new_empty(batch, 4 * size)
+    d_i, d_f, d_g, d_o = d_gate.chunk(4, dim=1)
+    dh = grad_h.to(gates.dtype) + from_outputs[-1]
+    dc = grad_c.to(gates.dtype, copy=True)
+    plus_recurrent = recurrence(w_hh.t(), batch, steps)
+    for now in reversed(range(steps)):
+        i, f, g, o = gates[now].chunk(4, dim=1)
+        dc += torch.ops.aten.tanh_backward(dh * o, tanh_c[now])
+        _sigmoid_backward(torch.mul(dc, g, out=d_i), i)
+        _sigmoid_backward(torch.mul(dc, c[now], out=d_f), f)
+        _sigmoid_backward(torch.mul(dh, tanh_c[now], out=d_o), o)
+        torch.ops.aten.tanh_backward(torch.mul(dc, i, out=d_g), g, grad_input=d_g)
+        d_gates[now] = d_gate
+        total += d_gate
         dc *= f
-        dh = (grads[step] @ w_hh).to(acts.dtype)
-        if step:
-            dh += grad_outputs[step - 1]
-    return grads, dh, dc
+        above = from_outputs[now - 1] if now else torch.zeros_like(from_outputs[0])
+        dh = plus_recurrent(d_gates[now], above).to(gates.dtype)
+    return d_gates, total, dh, dc
+
+
+def _sigmoid_backward(grad: Tensor, sigmoid: Tensor) -> None:
+    """grad *= sigmoid * (1 - sigmoid)"""
+    torch.ops.aten.sigmoid_backward(grad, sigmoid, grad_input=grad)

@@ -24,10 +24,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from textvae.text.recurrence import product_dtype
+from textvae.text.products import product, product_dtype, state_dtype
 
 CHUNK = 512  # rows whose logits are in memory at once
 BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
+COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
 
 
 def token_nll(
@@ -76,7 +77,7 @@ class _ChunkedNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features, weight, bias, targets, real, chunk, dtype):
         ctx.chunk, ctx.dtype, need = chunk, dtype, ctx.needs_input_grad[:3]
-        row_weights = None if real is None else real.to(_wide(dtype))
+        row_weights = None if real is None else real.to(state_dtype(dtype))
         nll, ctx.ready = _sweep(features, weight, bias, targets, row_weights, chunk, dtype, need)
         ctx.save_for_backward(features, weight, bias, targets, real)
         return nll
@@ -103,10 +104,6 @@ class _ChunkedNLL(torch.autograd.Function):
         return *cast, None, None, None, None
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _common_value(grad: Tensor, real: Tensor | None) -> Tensor | None:
     """The one value that all real rows of ``grad`` share, or None if they do not."""
     if not any(grad.stride()):  # an expanded scalar, the usual case: no need to look
@@ -128,21 +125,29 @@ def _sweep(
     """The nll (N,) and the gradients of its weighted sum, one chunk of logits at a time."""
     x, w = features.to(dtype), weight.to(dtype)
     b = None if bias is None else bias.to(dtype)
-    wide = _wide(dtype)
+    wide = state_dtype(dtype)
     nll = x.new_zeros(len(x), dtype=wide)
     d_x = torch.empty_like(x) if need[0] else None
     d_w = torch.zeros_like(w, dtype=wide) if need[1] else None
     d_b = w.new_zeros(len(w), dtype=wide) if need[2] else None
     for start in range(0, len(x), chunk):
         rows = slice(start, start + chunk)
-        logits = F.linear(x[rows], w, b)  # (chunk, V)
+        logits = product(x[rows], w, b)  # (chunk, V)
         weights = None if row_weights is None else row_weights[rows]
         _normalise(logits, targets[rows], weights, nll[rows], d_b, any(need))
         if d_x is not None:
-            torch.mm(logits, w, out=d_x[rows])
+            d_x[rows] = product(logits, w.t())
         if d_w is not None:
-            d_w += logits.t() @ x[rows]
+            _accumulate(d_w, logits, x[rows])
     return nll, _Gradients(d_x, d_w, d_b)
+
+
+def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor) -> None:
+    """d_w += d_logits^T x; on the CPU in pieces that meet their sum in the cache."""
+    columns = COLUMNS if x.device.type == "cpu" else len(d_w)
+    for start in range(0, len(d_w), columns):
+        some = slice(start, start + columns)
+        d_w[some] += product(d_logits[:, some].t(), x.t())
 
 
 def _normalise(
@@ -153,22 +158,26 @@ def _normalise(
     d_b: Tensor | None,
     with_gradient: bool,
 ) -> None:
-    """Writes nll, and dnll/dlogits times the row's weight over the logits; adds it to d_b."""
+    """Writes nll, and over the logits its gradient times the row's weight, which is added to d_b.
+
+    The log-sum-exp comes from the largest score and its probability, at least 1 / V: one
+    exponential a logit serves the loss and the gradient.
+    """
     block = BLOCK if logits.device.type == "cpu" else len(logits)
     for start in range(0, len(logits), block):
         rows = slice(start, start + block)
         target = targets[rows, None]  # (block, 1)
         scores = logits[rows].to(nll.dtype)
-        log_p = torch.log_softmax(scores, dim=1)  # (block, V)
-        nll[rows] = -log_p.gather(1, target).squeeze(1)
+        p = torch.softmax(scores, dim=1)  # (block, V)
+        log_sum_exp = scores.amax(1) - p.amax(1).log()
+        nll[rows] = log_sum_exp - scores.gather(1, target).squeeze(1)
         if weights is not None:
             nll[rows] *= weights[rows] != 0
         if not with_gradient:
             continue
-        grad = log_p.exp_()
-        grad.scatter_add_(1, target, grad.new_full(target.shape, -1.0))
+        d_logits = p.scatter_add_(1, target, p.new_full(target.shape, -1.0))
         if weights is not None:
-            grad *= weights[rows, None]
+            d_logits *= weights[rows, None]
         if d_b is not None:
-            d_b += grad.sum(0)
-        logits[rows] = grad
+            d_b += d_logits.sum(0)
+        logits[rows] = d_logits
