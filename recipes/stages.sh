@@ -1,36 +1,65 @@
-# Sourced by recipes/*/run.sh: the options all recipes share, and their numbered stages.
-#   --stage N --stop-stage M   which stages to run       --data DIR   the corpus's source
-#   --out DIR                  where runs go             anything else is handed to `textvae train`
+# Sourced by recipes/*/run.sh. A recipe sets `name`, `models`, the two ends of its interpolation and
+# `prepare`; the options, the numbered stages and their commands are the same for all:
+#
+#   --stage N, --stop-stage M   the first and the last stage to run
+#   --data PLACE                where the corpus is: a folder, or a dataset name on the hub
+#   --out DIR                   where the prepared corpus and the runs go (runs/<recipe>)
+#   --models "lm vae"           which of the recipe's YAML files to train
+#   --samples K                 draws of z for the importance-weighted bound
+#   anything else               goes to `textvae train`, such as --train.epochs 3
+
+recipe="$(cd "$(dirname "$0")" && pwd)"
+. "$recipe/../environment.sh"
 
 stage=1
 stop_stage=99
-source_dir=""
+place=""
 out=""
+samples=200
 train_options=()
 
-usage() {
-  sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+main() { # "$@" of the recipe
+  parse_options "$@"
+  out="${out:-runs/$name}"
+  prepared="$out/corpus"
+  ensure_environment
+  mkdir -p "$out"
+  if runs_stage 1 "prepare the corpus"; then prepare; fi
+  if runs_stage 2 "train: $models"; then each train_once; fi
+  if runs_stage 3 "evaluate on the test split"; then each evaluate_once; fi
+  if runs_stage 4 "compare"; then compare_all; fi
+  if runs_stage 5 "sample, reconstruct, interpolate"; then each show_sentences; fi
+  if runs_stage 6 "results page"; then results; fi
+  printf '\nTo watch the curves, samples and latent space: tensorboard --logdir %s\n' "$out"
 }
 
-parse_options() { # "$@" of the recipe
+parse_options() {
   while [ $# -gt 0 ]; do
     case "$1" in
-      -h | --help) usage; exit 0 ;;
-      --stage | --stop-stage | --data | --out)
-        if [ $# -lt 2 ]; then echo "$0: $1 needs a value" >&2; exit 2; fi
+      -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; sed -n '4,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+      --stage | --stop-stage | --data | --out | --models | --samples)
+        [ $# -ge 2 ] || fail "$1 needs a value"
         case "$1" in
           --stage) stage="$2" ;;
           --stop-stage) stop_stage="$2" ;;
-          --data) source_dir="$2" ;;
+          --data) place="$2" ;;
           --out) out="$2" ;;
+          --models) models="$2" ;;
+          --samples) samples="$2" ;;
         esac
         shift 2 ;;
       *) train_options+=("$1"); shift ;;
     esac
   done
-  case "$stage$stop_stage" in
-    *[!0-9]*) echo "$0: --stage and --stop-stage take numbers" >&2; exit 2 ;;
-  esac
+  case "$stage$stop_stage$samples" in *[!0-9]*) fail "--stage, --stop-stage and --samples take numbers" ;; esac
+  for model in $models; do
+    [ -e "$recipe/$model.yaml" ] || fail "there is no $model.yaml in recipes/$name"
+  done
+}
+
+fail() {
+  echo "$0: $1" >&2
+  exit 2
 }
 
 runs_stage() { # number, what it does
@@ -38,10 +67,52 @@ runs_stage() { # number, what it does
   printf '\n== stage %s: %s\n' "$1" "$2"
 }
 
-train_once() { # config, run folder: starts it, continues it, or leaves it where it is done
-  if [ -e "$2/config.yaml" ]; then
-    textvae train --resume "$2" "${train_options[@]}"
+each() { # command: runs it with the name of each model
+  local model
+  for model in $models; do "$1" "$model"; done
+}
+
+train_once() { # starts the run, continues it, or leaves it where it is done
+  printf '\n-- %s\n' "$1"
+  if [ -e "$out/$1/config.yaml" ]; then
+    textvae train --resume "$out/$1" ${train_options[@]+"${train_options[@]}"}
   else
-    textvae train --config "$1" --out "$2" --data.dir "$prepared" "${train_options[@]}"
+    textvae train --config "$recipe/$1.yaml" --out "$out/$1" --data.dir "$prepared" \
+      ${train_options[@]+"${train_options[@]}"}
   fi
+}
+
+evaluate_once() {
+  printf '\n-- %s\n' "$1"
+  textvae evaluate "$out/$1" --samples "$samples"
+}
+
+run_folders() {
+  local model
+  for model in $models; do printf '%s\n' "$out/$model"; done
+}
+
+compare_all() { # a recipe may set `truth`, the card of the true distribution
+  run_folders | xargs textvae compare ${truth:+"$truth"}
+}
+
+show_sentences() {
+  printf '\n-- %s: samples\n' "$1"
+  textvae sample "$out/$1" -n 10
+  if grep -q '"latent_dim": 0' "$out/$1/config.json"; then return; fi
+  printf '\n-- %s: reconstructions\n' "$1"
+  textvae reconstruct "$out/$1" --show-source -- "$first" "$last"
+  printf '\n-- %s: interpolation\n' "$1"
+  textvae interpolate "$out/$1" "$first" "$last" --steps 7
+}
+
+results() { # the table with commands, seeds, commits, cost, and the sentences as they came
+  {
+    cat "$recipe/about.md"
+    run_folders | xargs textvae compare --provenance ${truth:+"$truth"}
+    printf '\n## Sentences, as they came\n\n```text'
+    each show_sentences
+    printf '```\n'
+  } > "$out/RESULTS.md"
+  echo "written: $out/RESULTS.md"
 }

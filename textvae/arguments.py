@@ -173,6 +173,7 @@ def _reconstruct() -> ArgumentParser:
         "--use", choices=["mean", "sample"], default="mean", help="which z of q(z|x)"
     )
     parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
+    parser.add_argument("--show-source", action="store_true", help="the source above each sentence")
     _add_generation(parser)
     return parser
 
@@ -213,6 +214,9 @@ def _compare() -> ArgumentParser:
     parser = _parser("the paper's table of several runs, as Markdown")
     parser.add_argument("runs", nargs="+", help="run folders, or JSON files holding a metrics card")
     parser.add_argument("--split", default="test", help="which split's card")
+    parser.add_argument(
+        "--provenance", action="store_true", help="also commands, seeds, commits, machine and cost"
+    )
     return parser
 
 

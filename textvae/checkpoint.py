@@ -87,7 +87,7 @@ def describe(run: Path, config: Config, corpus_hash: str) -> None:
     """Writes what was asked for, and with which versions and corpus."""
     text = dump_config(config)
     write_atomically(run / CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
-    write_json(run / "versions.json", versions(corpus_hash))
+    write_json(run / "versions.json", versions(config, corpus_hash))
 
 
 def corpus_hash(run: Path) -> str | None:
@@ -121,7 +121,7 @@ def load_state(run: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def versions(corpus_hash: str) -> dict[str, str | None]:
+def versions(config: Config, corpus_hash: str) -> dict[str, str | None]:
     """What a stranger needs to know to repeat the run, beside its config."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -132,16 +132,28 @@ def versions(corpus_hash: str) -> dict[str, str | None]:
             return None
 
     packages = ("textvae", "torch", "numpy", "accelerate", "datasets", "sentencepiece", "nltk")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return {
         "corpus_hash": corpus_hash,
         "commit": commit(),
         "python": platform.python_version(),
         "device": device,
+        "threads": str(torch.get_num_threads()),
+        "precision": config.train.precision,
         "system": platform.platform(),
         "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv)),
         **{name: installed(name) for name in packages},
     }
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.machine()
 
 
 def commit() -> str | None:

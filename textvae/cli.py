@@ -69,7 +69,13 @@ def compare(args: Namespace) -> None:
     from textvae.compare import compare as table
     from textvae.compare import load_card
 
-    print(table([load_card(Path(run), args.split) for run in args.runs]))
+    paths = [Path(run) for run in args.runs]
+    print(table([load_card(path, args.split) for path in paths]))
+    if args.provenance:
+        from textvae.provenance import provenance
+
+        print()
+        print(provenance([path for path in paths if path.is_dir()], args.split))
 
 
 def sample(args: Namespace) -> None:
@@ -83,7 +89,7 @@ def reconstruct(args: Namespace) -> None:
     outputs = _model(args).reconstruct(
         sources, use=args.use, do_sample=args.do_sample, **_generation(args)
     )
-    _print(outputs, args, sources)
+    _print(outputs, args, sources if args.format == "jsonl" or args.show_source else None)
 
 
 def interpolate(args: Namespace) -> None:
@@ -147,8 +153,10 @@ def _print(outputs: Sequence[str], args: Namespace, sources: Sequence[str] | Non
         if args.format == "jsonl":
             row = {"text": output} if sources is None else {"source": sources[i], "text": output}
             print(json.dumps(row, ensure_ascii=False))
-        else:
-            print(output.replace("\n", " "))
+            continue
+        if sources is not None:
+            print(f"> {sources[i]}")
+        print(output.replace("\n", " "))
 
 
 if __name__ == "__main__":

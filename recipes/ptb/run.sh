@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Penn Treebank at the references' size: language model, VAE and Skip-VAE, to the stopping rule.
+# The corpus is the Linguistic Data Consortium's and is not shipped: give its folder with --data.
 #
-#   bash recipes/ptb/run.sh --data FOLDER_WITH_PTB_FILES [--models "lm vae skip_vae"]
-#        [--stage N] [--stop-stage M] [--out DIR] [any option of textvae train]
-#
-#   1 prepare   2 train   3 evaluate   4 compare   5 sample, reconstruct, interpolate
-#
-# Each model resumes where it was stopped. Hours on a CPU, minutes on a GPU.
+#   bash recipes/ptb/run.sh --data FOLDER
 
 set -euo pipefail
-here="$(cd "$(dirname "$0")" && pwd)"
-. "$here/../environment.sh"
-. "$here/../stages.sh"
+name=ptb
+models="lm vae skip_vae"
+first="the company said it expects to report a loss for the third quarter"
+last="in new york stock exchange trading the shares closed at N down N cents"
+
+prepare() {
+  python "$root/data/ptb/prepare.py" ${place:+--source "$place"} --out "$prepared"
+}
+
+. "$(dirname "$0")/../stages.sh"
+main "$@"

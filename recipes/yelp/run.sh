@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Short Yelp reviews with their sentiment, small enough for a CPU: language model, VAE, Skip-VAE.
+# The corpus is not shipped: give its folder with --data.
+#
+#   bash recipes/yelp/run.sh --data FOLDER
+
+set -euo pipefail
+name=yelp
+models="lm_small vae_small skip_vae_small"
+first="the food is great and the service is friendly ."
+last="the worst customer service i have ever had ."
+
+prepare() {
+  python "$root/data/yelp/prepare.py" ${place:+--source "$place"} --out "$prepared"
+}
+
+. "$(dirname "$0")/../stages.sh"
+main "$@"

@@ -1,0 +1,69 @@
+"""Where the numbers of a table come from: commands, seeds, commits, machine, cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+
+COLUMNS = (
+    "model",
+    "seed",
+    "epochs",
+    "hours",
+    "peak memory",
+    "stopped because",
+    "commit",
+    "machine",
+)
+
+
+def provenance(runs: Sequence[Path], split: str) -> str:
+    """Markdown: a row of cost and origin per run, then the commands as they were given.
+
+    Raises:
+        UserError: a run lacks its records.
+    """
+    rows, commands = [], []
+    for run in runs:
+        versions, training = _record(run, "versions.json"), _record(run, "training.json")
+        card = _record(run, f"metrics/{split}.json")
+        rows.append(_row(run, versions, training, card))
+        commands += [versions["command"], _evaluation(run, split, card)]
+    header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    software = ", ".join(
+        f"{name} {versions[name]}" for name in ("python", "torch", "textvae") if versions[name]
+    )
+    listing = "\n".join(commands)
+    return f"{header}\n{table}\n\n{software}.\n\n```bash\n{listing}\n```"
+
+
+def _row(run: Path, versions: Any, training: Any, card: Any) -> list[str]:
+    return [
+        run.name,
+        str(card["seed"]),
+        f"{training['epochs']:g}",
+        f"{training['hours']:.2f}",
+        f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else "–",
+        training["finished"] or "not finished",
+        versions["commit"] or "–",
+        f"{versions['device']}, {versions['threads']} threads, {versions['precision']}",
+    ]
+
+
+def _evaluation(run: Path, split: str, card: Any) -> str:
+    command = f"textvae evaluate {run} --split {split} --samples {card['samples']}"
+    return command + (f" --precision {card['precision']}" if card["precision"] != "fp32" else "")
+
+
+def _record(run: Path, name: str) -> Any:
+    try:
+        return json.loads((run / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{run} has no readable {name}: is it a run folder, and evaluated?"
+        ) from error
