@@ -120,6 +120,8 @@ def test_perplexity_per_word_does_not_depend_on_the_tokenizer():
     for key in ("ppl_elbo", "ppl_iw"):
         assert words[key] == pytest.approx(50)
         assert characters[key] == pytest.approx(50)
+    assert words["units"] == characters["units"] == int(units.sum())
+    assert words["tokens"] < characters["tokens"]
     assert words["bits_per_byte_iw"] == characters["bits_per_byte_iw"]
     assert words["ppl_token_iw"] == pytest.approx(50)
     assert characters["ppl_token_iw"] < 5

@@ -32,7 +32,6 @@ from torch import Tensor
 
 from textvae.core.batch import Batch
 from textvae.core.estimators import (
-    MAX_SYMBOLS,
     importance_estimate,
     mean_variances,
     mutual_information,
@@ -65,7 +64,7 @@ def evaluate(
     posterior: Posterior | None = None,
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
-    max_symbols: int = MAX_SYMBOLS,
+    max_symbols: int | None = None,
 ) -> Card:
     """The metrics card of a model on a whole split; keys as in the module's docstring.
 
@@ -82,7 +81,7 @@ def evaluate(
             nearly every dimension, so AU after it says little alone). Called under ``no_grad``.
         generation: called last, for further keys (``textvae.text.quality.text_quality``).
         progress: called with the number of examples done.
-        max_symbols: decoded at once; bounds memory.
+        max_symbols: decoded at once; bounds memory; by default the device's.
 
     Raises:
         ValueError: no example, or the same row twice.
@@ -162,7 +161,7 @@ def _collect(
     seed: int,
     posterior: Posterior | None,
     progress: Callable[[int], None] | None,
-    max_symbols: int,
+    max_symbols: int | None,
 ) -> Rows:
     device, done, parts = next(model.parameters()).device, 0, []
     for batch in batches:
