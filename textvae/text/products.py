@@ -31,7 +31,7 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (M, K) times weight (N, K) transposed, plus bias (N,): (M, N)."""
-    if _has_onednn(x):
+    if x.dtype == torch.float32 and _has_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
 

@@ -31,6 +31,9 @@ from torch.autograd.function import once_differentiable
 
 from textvae.text.products import product, product_dtype, recurrence, state_dtype
 
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
 Implementation = Literal["auto", "plain", "fused", "cudnn"]
 Result = tuple[Tensor, Tensor, Tensor]
 
@@ -183,16 +186,16 @@ def _run_forward(
     tanh_c = from_inputs.new_empty(steps, batch, size, dtype=wide)
     h[0], c[0] = h0, c0
     plus_recurrent = recurrence(w_hh, batch, steps)
-    for now in range(steps):
-        gate, state, squashed = gates[now], c[now + 1], tanh_c[now]
-        i, f, g, o = gate.chunk(4, dim=1)
-        gate.copy_(plus_recurrent(h[now], from_inputs[now]))
-        g.mul_(2)
-        gate.sigmoid_()
-        g.mul_(2).sub_(1)
-        torch.mul(f, c[now], out=state).addcmul_(i, g)
-        torch.mul(state, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
-        h[now + 1] = o * squashed
+    added, (i, f, g, o) = from_inputs.unbind(), _by_step(gates)
+    hidden, state, gate, squashed = h.unbind(), c.unbind(), gates.unbind(), tanh_c.unbind()
+    for t in range(steps):  # hidden[t] and state[t] are those before step t
+        gate[t].copy_(plus_recurrent(hidden[t], added[t]))
+        g[t].mul_(2)
+        gate[t].sigmoid_()
+        g[t].mul_(2).sub_(1)
+        torch.mul(f[t], state[t], out=state[t + 1]).addcmul_(i[t], g[t])
+        torch.mul(state[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
+        hidden[t + 1].copy_(o[t] * squashed[t])
     return h, c, gates, tanh_c
 
 
@@ -208,28 +211,31 @@ def _run_backward(
     """The gradients of the gates before activation at every step (T, B, 4H), their sum over steps
     (B, 4H) in fp32, and the gradients of h0 and c0 (B, H)."""
     steps, batch, size = grad_outputs.shape
-    from_outputs = grad_outputs.to(w_hh.dtype).contiguous()
-    d_gates = from_outputs.new_empty(steps, batch, 4 * size)
+    above = grad_outputs.to(w_hh.dtype).contiguous().unbind()
+    d_gates = w_hh.new_empty(steps, batch, 4 * size)
     total, d_gate = gates.new_zeros(batch, 4 * size), gates.new_empty(batch, 4 * size)
     d_i, d_f, d_g, d_o = d_gate.chunk(4, dim=1)
-    dh = grad_h.to(gates.dtype) + from_outputs[-1]
-    dc = grad_c.to(gates.dtype, copy=True)
+    dh, dc = grad_h.to(gates.dtype) + above[-1], grad_c.to(gates.dtype, copy=True)
+    above = (torch.zeros_like(above[0]), *above)  # above[t] is the gradient of h before step t
     plus_recurrent = recurrence(w_hh.t(), batch, steps)
-    for now in reversed(range(steps)):
-        i, f, g, o = gates[now].chunk(4, dim=1)
-        dc += torch.ops.aten.tanh_backward(dh * o, tanh_c[now])
-        _sigmoid_backward(torch.mul(dc, g, out=d_i), i)
-        _sigmoid_backward(torch.mul(dc, c[now], out=d_f), f)
-        _sigmoid_backward(torch.mul(dh, tanh_c[now], out=d_o), o)
-        torch.ops.aten.tanh_backward(torch.mul(dc, i, out=d_g), g, grad_input=d_g)
-        d_gates[now] = d_gate
+    (i, f, g, o), state, squashed, product_input = (
+        _by_step(gates),
+        c.unbind(),
+        tanh_c.unbind(),
+        d_gates.unbind(),
+    )
+    for t in reversed(range(steps)):
+        dc += tanh_backward(torch.mul(dh, o[t], out=d_o), squashed[t], grad_input=d_o)
+        sigmoid_backward(torch.mul(dc, g[t], out=d_i), i[t], grad_input=d_i)
+        sigmoid_backward(torch.mul(dc, state[t], out=d_f), f[t], grad_input=d_f)
+        sigmoid_backward(torch.mul(dh, squashed[t], out=d_o), o[t], grad_input=d_o)
+        tanh_backward(torch.mul(dc, i[t], out=d_g), g[t], grad_input=d_g)
         total += d_gate
-        dc *= f
-        above = from_outputs[now - 1] if now else torch.zeros_like(from_outputs[0])
-        dh = plus_recurrent(d_gates[now], above).to(gates.dtype)
+        dc *= f[t]
+        dh = plus_recurrent(product_input[t].copy_(d_gate), above[t]).to(gates.dtype)
     return d_gates, total, dh, dc
 
 
-def _sigmoid_backward(grad: Tensor, sigmoid: Tensor) -> None:
-    """grad *= sigmoid * (1 - sigmoid)"""
-    torch.ops.aten.sigmoid_backward(grad, sigmoid, grad_input=grad)
+def _by_step(gates: Tensor) -> list[tuple[Tensor, ...]]:
+    """Views of each gate at each step: four times T tensors (B, H)."""
+    return [gate.unbind() for gate in gates.chunk(4, dim=2)]
