@@ -11,7 +11,6 @@ With ``latent_dim`` 0 it is the language model without a latent variable: ``samp
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,21 +18,19 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
 from textvae.core.vae import VAE
 from textvae.errors import UserError
 from textvae.text import pretrained
 from textvae.text.generate import generate
 from textvae.text.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
+from textvae.text.posterior import posterior, token_ids
 from textvae.text.pretrained import check_arguments, save_weights
 from textvae.text.prior import between, normal_rows
-from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
+from textvae.text.tokenizers import Tokenizer
 
 __all__ = ["TextVAE", "save_weights"]
-log = logging.getLogger(__name__)
 
 
 class TextVAE(
@@ -86,32 +83,20 @@ class TextVAE(
         check_arguments(config)
         encoder = None
         if latent_dim:
-            encoder = LSTMEncoder(
-                vocab_size,
-                latent_dim,
-                embedding_dim,
-                encoder_hidden,
-                encoder_layers,
-                bidirectional,
-                head_bias,
-            )
+            sizes = (embedding_dim, encoder_hidden, encoder_layers)
+            encoder = LSTMEncoder(vocab_size, latent_dim, *sizes, bidirectional, head_bias)
         decoder = LSTMDecoder(
             vocab_size,
             latent_dim,
             injection,
-            embedding_dim,
-            decoder_hidden,
-            decoder_layers,
-            dropout_in,
-            dropout_out,
-            word_dropout,
-            initial_state,
-            tie_embeddings,
-            output_bias,
+            *(embedding_dim, decoder_hidden, decoder_layers),
+            *(dropout_in, dropout_out, word_dropout),
+            *(initial_state, tie_embeddings, output_bias),
         )
         super().__init__(encoder, decoder, latent_dim)
         self.config: dict[str, Any] = config
         self.tokenizer = None
+        self.metrics: dict[str, Any] = {}  # for the model card
         self._initialise(init_scale, init_embedding)
 
     @torch.no_grad()
@@ -124,9 +109,6 @@ class TextVAE(
                 if isinstance(module, nn.Embedding):
                     module.weight.uniform_(-embedding_scale, embedding_scale)
 
-    # Text in, latent out
-
-    @torch.no_grad()
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> DiagGaussian:
         """q(z|x) of every text: mean and logvar (N, Z), in the order given.
 
@@ -138,31 +120,15 @@ class TextVAE(
                 "this model is a language model (latent_dim 0): without an encoder and a latent it "
                 "can sample, but not encode, reconstruct or interpolate"
             )
-        ids = self._ids(texts)
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
-        mean = torch.empty(len(ids), self.latent_dim, device=self.device)
-        logvar = torch.empty_like(mean)
-        for start in range(0, len(ids), batch_size):  # the encoder has no dropout to turn off
-            rows = order[start : start + batch_size]
-            q = self.encoder(_batch([ids[row] for row in rows]).to(self.device))
-            mean[rows], logvar[rows] = q.mean.float(), q.logvar.float()
-        return DiagGaussian(mean, logvar)
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of every text, cut to the longest length seen in training."""
-        tokenizer, longest = self._needs_tokenizer(), self.config["max_length"]
+        _check_batch_size(batch_size)
         texts = [texts] if isinstance(texts, str) else texts
-        ids = [tokenizer.encode(text) for text in texts]
-        if cut := sum(len(sentence) > longest for sentence in ids):
-            log.warning("%d texts are longer than %d tokens and were cut", cut, longest)
-        return [sentence[:longest] for sentence in ids]
+        ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
+        return posterior(self.encoder, ids, batch_size)
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
             raise UserError("the model has no tokenizer: set model.tokenizer first")
         return self.tokenizer
-
-    # Latent in, text out
 
     def decode(
         self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any
@@ -178,6 +144,7 @@ class TextVAE(
             UserError: z has another shape, an option is out of range, or there is no tokenizer.
         """
         tokenizer = self._needs_tokenizer()
+        _check_batch_size(batch_size)
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise UserError(
@@ -214,6 +181,8 @@ class TextVAE(
             num_beams: above 1 the likeliest sentence is searched for each z, none is drawn.
             seed: sentence i is a function of the seed and of i, whatever ``n`` or ``batch_size``.
         """
+        if n < 0:
+            raise UserError(f"n={n}: a number of sentences")
         z = normal_rows(n, self.latent_dim, seed) if z is None else z
         return self.decode(
             z,
@@ -269,17 +238,13 @@ class TextVAE(
         start, end = self.encode([a, b]).mean
         return self.decode(between(start, end, steps, kind), **options)
 
-    # A model folder
-
     def save_pretrained(
         self,
         save_directory: str | Path,
         *,
-        config: dict[str, Any] | None = None,
-        repo_id: str | None = None,
         push_to_hub: bool = False,
-        model_card_kwargs: dict[str, Any] | None = None,
-        **push_to_hub_kwargs: Any,
+        repo_id: str | None = None,
+        **hub_options: Any,
     ) -> str | None:
         """Writes the model folder, and sends it to the hub if asked; returns the commit's URL.
 
@@ -290,7 +255,7 @@ class TextVAE(
         self._save_pretrained(folder)
         if not push_to_hub:
             return None
-        return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs)
+        return self.push_to_hub(repo_id or folder.name, **hub_options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(self, save_directory / pretrained.WEIGHTS)
@@ -298,7 +263,7 @@ class TextVAE(
             self.tokenizer.save(save_directory)
         pretrained.write_config(save_directory, self.config)
         header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
-        pretrained.write_card(save_directory, header, self.config)
+        pretrained.write_card(save_directory, header, self.config, self.metrics)
 
     @classmethod
     def from_pretrained(
@@ -334,17 +299,10 @@ class TextVAE(
         if config.get("tie_embeddings"):
             model.decoder.output.weight = model.decoder.embedding.weight
         model.tokenizer = pretrained.read_tokenizer(folder, model.config["vocab_size"])
+        model.metrics = pretrained.read_metrics(folder)
         return model.eval()
 
 
-def _batch(ids: Sequence[Sequence[int]]) -> Batch:
-    """Sentences as the encoder reads them; what metrics count is left at 0."""
-    rows = [torch.tensor([BOS, *sentence, EOS]) for sentence in ids]
-    zeros = torch.zeros(len(rows), dtype=torch.long)
-    return Batch(
-        x=pad_sequence(rows, batch_first=True, padding_value=PAD),  # (B, T+1)
-        lengths=torch.tensor([len(row) - 1 for row in rows]),
-        units=zeros,
-        num_bytes=zeros,
-        index=zeros,
-    )
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size}: must be at least 1")

@@ -45,7 +45,7 @@ _SHARES = ("dropout_in", "dropout_out", "word_dropout")
 _SCALES = ("init_scale", "init_embedding")
 _FLAGS = ("bidirectional", "tie_embeddings", "output_bias", "head_bias")
 _CHOICES = {"injection": get_args(Injection), "initial_state": get_args(InitialState)}
-_SHOWN = ("elbo", "rec", "kl", "iw", "mi", "au", "ppl", "bits_per_byte")
+_SHOWN = ("ppl_elbo", "ppl_iw", "bits_per_byte_iw", "rec", "elbo", "iw", "kl", "mi", "au")
 
 
 def check_arguments(config: Mapping[str, Any]) -> None:
@@ -213,20 +213,24 @@ def fetch(name: str, **options: Any) -> Path:
         ) from error
 
 
-def write_card(folder: Path, header: str, config: Mapping[str, Any]) -> None:
+def write_card(
+    folder: Path, header: str, config: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> None:
     """Writes the model card; one that a person has written stays.
 
     Args:
         header: the hub's YAML block.
+        metrics: shown where the folder has none of its own.
     """
     path = folder / CARD
     if path.exists() and _CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
-    text = model_card(header, config, _metrics(folder))
+    text = model_card(header, config, read_metrics(folder) or metrics)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The scores on the test split; nothing where it was not evaluated."""
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,0 +1,231 @@
+"""The encoder and the decoder: causality, padding, gradients, and the paths of z."""
+
+import pytest
+import torch
+
+from textvae.core.batch import Batch
+from textvae.core.gaussian import DiagGaussian
+from textvae.text.lstm import LSTMDecoder, LSTMEncoder, reverse_each
+from textvae.text.model import TextVAE
+from textvae.text.stepper import Stepper
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+
+INJECTIONS = ("none", "init", "input", "skip")
+VOCAB, Z, H = 19, 3, 8
+
+
+def sentences(lengths, seed=0, columns=None):
+    """Random sentences of these lengths (end of sentence counted), padded to ``columns``."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.full((len(lengths), (columns or max(lengths)) + 1), PAD)
+    for row, length in enumerate(lengths):
+        x[row, 0], x[row, length] = BOS, EOS
+        x[row, 1:length] = torch.randint(4, VOCAB, (length - 1,), generator=generator)
+    counts = torch.tensor(lengths)
+    return Batch(x, counts, counts, counts, torch.arange(len(lengths)))
+
+
+def decoder(injection="skip", num_layers=1, **options):
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": H, "hidden_dim": H, "num_layers": num_layers}
+    made = LSTMDecoder(VOCAB, Z, injection, dropout_in=0.0, dropout_out=0.0, **sizes, **options)
+    for parameter in made.parameters():
+        torch.nn.init.uniform_(parameter, -0.5, 0.5)
+    return made
+
+
+def vae(injection, latent_dim=Z, **options):
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": H, "encoder_hidden": H, "decoder_hidden": H, "decoder_layers": 2}
+    return TextVAE(VOCAB, latent_dim, injection, **sizes, **options)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_decoder_is_causal(injection):
+    model = decoder(injection, num_layers=2)
+    batch, z = sentences([7, 7]), torch.randn(2, Z)
+    before = model.token_nll(batch.x.t(), z)
+    changed = batch.x.clone()
+    changed[:, 4] = (changed[:, 4] - 3) % (VOCAB - 4) + 4
+    after = model.token_nll(changed.t(), z)
+    assert torch.equal(before[:3], after[:3])  # predictions of the words before the changed one
+    assert not torch.allclose(before[3:], after[3:])
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_decoder_ignores_padding(injection):
+    model, z = decoder(injection, num_layers=2), torch.randn(1, 3, Z)
+    short = model.log_prob(sentences([2, 6, 4]), z)
+    padded = model.log_prob(sentences([2, 6, 4], columns=11), z)
+    assert torch.allclose(short, padded, atol=1e-6)
+    alone = model.log_prob(sentences([2]), z[:, :1])
+    assert torch.allclose(short[:, :1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_encoder_ignores_padding(bidirectional, num_layers):
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(VOCAB, Z, H, H, num_layers, bidirectional)
+    together = encoder(sentences([1, 6, 4], columns=9))
+    for row, length in enumerate([1, 6, 4]):
+        x = sentences([1, 6, 4], columns=9).x[row : row + 1, : length + 1]
+        alone = encoder(Batch(x, *[torch.tensor([length])] * 4))
+        assert torch.allclose(together.mean[row], alone.mean[0], atol=1e-6)
+        assert torch.allclose(together.logvar[row], alone.logvar[0], atol=1e-6)
+
+
+def test_bidirectional_encoder_reads_every_word_in_both_directions():
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(VOCAB, Z, H, H, 1, bidirectional=True)
+    batch = sentences([5, 3])
+    embedded = encoder.embedding(batch.x[:, 1:].t())
+    states = []
+    for row, length in enumerate([5, 3]):
+        words = embedded[:length, row : row + 1]
+        _, (ahead, _) = encoder.forward_layers[0](words)
+        _, (behind, _) = encoder.backward_layers[0](words.flip(0))
+        states.append(torch.cat([ahead, behind], dim=1))
+    mean, _ = encoder.head(torch.cat(states)).chunk(2, dim=1)
+    assert torch.allclose(encoder(batch).mean, mean, atol=1e-6)
+
+
+def test_reverse_each_leaves_padding_in_place():
+    x = torch.tensor([[1, 4], [2, 5], [3, 0]])
+    assert reverse_each(x, torch.tensor([3, 2])).tolist() == [[3, 5], [2, 4], [1, 0]]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize("initial_state", ["hidden", "cell"])
+def test_step_by_step_equals_teacher_forcing(injection, num_layers, initial_state):
+    model = decoder(injection, num_layers, initial_state=initial_state, output_bias=False)
+    batch, z = sentences([6, 6, 6]), torch.randn(3, Z)
+    expected = model.token_nll(batch.x.t(), z)
+    state, stepper = model.initial_state(z), Stepper(model, z)
+    for t in range(6):
+        logits, state = model.step(batch.x[:, t], state)
+        target = batch.x[:, t + 1]
+        nll = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+        assert torch.allclose(nll, expected[t], atol=1e-5)
+        assert torch.allclose(stepper.step(batch.x[:, t]), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_every_parameter_gets_a_gradient(injection):
+    model = vae(injection, encoder_layers=2, bidirectional=True, dropout_in=0.0, dropout_out=0.0)
+    terms = model(sentences([6, 4, 5, 7, 6, 3]), samples=2)
+    (terms.kl.sum() - terms.rec.sum()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    heads = model.encoder.head.weight.grad.view(2, Z, -1)  # of mean and of logvar
+    assert (heads.abs().sum(-1) > 0).all()
+
+
+def latent_paths(model):
+    paths = {f"layer {i}": layer.weight_latent for i, layer in enumerate(model.layers)}
+    paths |= {"softmax": model.output_latent}
+    paths |= {"state": None if model.to_state is None else model.to_state.weight}
+    return {name: weight for name, weight in paths.items() if weight is not None}
+
+
+PATHS = {
+    "none": set(),
+    "init": {"state"},
+    "input": {"state", "layer 0"},
+    "skip": {"state", "layer 0", "layer 1", "layer 2", "softmax"},
+}
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_z_takes_exactly_the_paths_of_its_injection(injection):
+    assert set(latent_paths(decoder(injection, num_layers=3))) == PATHS[injection]
+
+
+@pytest.mark.parametrize("path", sorted(PATHS["skip"]))
+def test_each_path_alone_carries_z(path):
+    model, tokens = decoder("skip", num_layers=3), sentences([5]).x.t()
+    z, other = torch.randn(1, Z), torch.randn(1, Z)
+    with torch.no_grad():
+        for name, weight in latent_paths(model).items():
+            if name != path:
+                weight.zero_()
+        change = (model.token_nll(tokens, z) - model.token_nll(tokens, other)).abs()
+        if path != "state":  # the state fades, the other paths speak at every time step
+            assert (change > 1e-7).all()
+        assert change.max() > 1e-4
+        latent_paths(model)[path].zero_()
+        assert torch.equal(model.token_nll(tokens, z), model.token_nll(tokens, other))
+
+
+def test_without_injection_z_changes_nothing():
+    model, batch = decoder("none"), sentences([5, 4])
+    z = torch.randn(2, 2, Z)
+    log_prob = model.log_prob(batch, z)
+    assert torch.equal(log_prob[0], log_prob[1])
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_samples_fold_into_the_batch(injection):
+    model, batch, z = decoder(injection, 2), sentences([5, 3, 6]), torch.randn(4, 3, Z)
+    loop = torch.stack([model.log_prob(batch, one[None])[0] for one in z])
+    assert torch.allclose(model.log_prob(batch, z), loop, atol=1e-5)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_overfits_eight_sentences(injection):
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": 32, "encoder_hidden": 32, "decoder_hidden": 64}
+    dropout = {"dropout_in": 0.0, "dropout_out": 0.0}
+    model = TextVAE(VOCAB, 4, injection, **sizes, **dropout)
+    batch = sentences([7, 6, 5, 7, 6, 5, 7, 6])
+    batch.x[:, 1] = torch.arange(4, 12)  # told apart by their first words: "none" can learn them
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    first = torch.log(torch.tensor(8.0)) if injection == "none" else 0.0  # which of the eight
+    for _ in range(250):
+        optimizer.zero_grad()
+        z = model.posterior(batch).mean[None]
+        nll = -model.log_likelihood(batch, z).mean()
+        nll.backward()
+        optimizer.step()
+    assert nll < first + 0.2
+
+
+def test_language_model_has_no_latent():
+    model = vae("skip", latent_dim=0)
+    batch = sentences([5, 3])
+    terms = model(batch)
+    assert model.encoder is None and not latent_paths(model.decoder)
+    assert terms.kl.shape == (2, 0) and torch.equal(terms.elbo, terms.rec)
+    assert model.posterior(batch).mean.shape == (2, 0)
+
+
+def test_word_dropout_never_touches_specials():
+    model = decoder(word_dropout=0.5).train()
+    x = sentences([40, 9, 20]).x.t()
+    kept = (x == BOS) | (x == EOS) | (x == PAD)
+    seen = torch.zeros_like(kept)
+    for _ in range(20):
+        dropped = model._drop_words(x)
+        assert torch.equal(dropped[kept], x[kept])
+        assert ((dropped == x) | (dropped == UNK)).all()
+        seen |= dropped == UNK
+    assert seen[~kept].all()
+    assert torch.equal(model.eval()._drop_words(x), x)
+
+
+def test_dropout_is_off_in_evaluation_and_never_on_z():
+    torch.manual_seed(0)
+    model = LSTMDecoder(VOCAB, Z, "skip", H, H, 2, dropout_in=0.9, dropout_out=0.9)
+    batch, z = sentences([6, 5]), torch.randn(1, 2, Z)
+    assert not torch.equal(model.log_prob(batch, z), model.log_prob(batch, z))
+    model.eval()
+    assert torch.equal(model.log_prob(batch, z), model.log_prob(batch, z))
+    features, _ = model.train().features(batch.x.t(), model.initial_state(z[0]))
+    assert torch.equal(features[..., H:], z.expand(features.size(0), -1, -1))
+
+
+def test_posterior_of_a_language_model_is_the_prior():
+    q = DiagGaussian.standard(2, 0, torch.device("cpu"))
+    assert q.kl_to_prior().sum() == 0
