@@ -11,8 +11,8 @@ chunk is at hand: the backward pass only scales what is already there. That is e
 token's nll has the same weight in the loss (a sum or mean over tokens or sentences). Where it has
 not, the gradients of W and b are computed again in the backward pass with the right weights.
 
-Products run in the autocast dtype when autocast is on; the log-sum-exp always runs in fp32, and
-gradients of W are summed over chunks in fp32.
+Products run in the autocast dtype when autocast is on; the bias and the log-sum-exp are always in
+fp32, and gradients of W are summed over chunks in fp32.
 """
 
 from __future__ import annotations
@@ -124,17 +124,17 @@ def _sweep(
 ) -> tuple[Tensor, _Gradients]:
     """The nll (N,) and the gradients of its weighted sum, one chunk of logits at a time."""
     x, w = features.to(dtype), weight.to(dtype)
-    b = None if bias is None else bias.to(dtype)
     wide = state_dtype(dtype)
+    b = None if bias is None else bias.to(wide)
     nll = x.new_zeros(len(x), dtype=wide)
     d_x = torch.empty_like(x) if need[0] else None
     d_w = torch.zeros_like(w, dtype=wide) if need[1] else None
     d_b = w.new_zeros(len(w), dtype=wide) if need[2] else None
     for start in range(0, len(x), chunk):
         rows = slice(start, start + chunk)
-        logits = product(x[rows], w, b)  # (chunk, V)
+        logits = product(x[rows], w)  # (chunk, V)
         weights = None if row_weights is None else row_weights[rows]
-        _normalise(logits, targets[rows], weights, nll[rows], d_b, any(need))
+        _normalise(logits, b, targets[rows], weights, nll[rows], d_b, any(need))
         if d_x is not None:
             d_x[rows] = product(logits, w.t())
         if d_w is not None:
@@ -152,13 +152,15 @@ def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor) -> None:
 
 def _normalise(
     logits: Tensor,
+    bias: Tensor | None,
     targets: Tensor,
     weights: Tensor | None,
     nll: Tensor,
     d_b: Tensor | None,
     with_gradient: bool,
 ) -> None:
-    """Writes nll, and over the logits its gradient times the row's weight, which is added to d_b.
+    """Adds the bias, writes nll, and over the logits its gradient times the row's weight, which is
+    also added to d_b.
 
     The log-sum-exp comes from the largest score and its probability, at least 1 / V: one
     exponential a logit serves the loss and the gradient.
@@ -168,6 +170,7 @@ def _normalise(
         rows = slice(start, start + block)
         target = targets[rows, None]  # (block, 1)
         scores = logits[rows].to(nll.dtype)
+        scores = scores if bias is None else scores + bias
         p = torch.softmax(scores, dim=1)  # (block, V)
         log_sum_exp = scores.amax(1) - p.amax(1).log()
         nll[rows] = log_sum_exp - scores.gather(1, target).squeeze(1)
