@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from textvae.text.softmax import token_nll
+from textvae.text.softmax import _ChunkedNLL, token_nll
 
 CHUNKS = [None, 1, 4, 5, 13, 64]
 
@@ -42,6 +42,31 @@ def test_equals_cross_entropy(chunk, ignored, uniform):
     torch.testing.assert_close(nll, expected)
     upstream = torch.full_like(nll, -0.7) if uniform else torch.linspace(-1, 2, len(nll)).double()
     assert_same_gradients(nll, expected, inputs, upstream)
+
+
+@pytest.mark.parametrize("ignored", [(), (0,), (2, 3, 12), range(13)])
+@pytest.mark.parametrize("uniform", [True, False])
+def test_ignored_rows_can_weigh_nothing_instead_of_being_left_out(ignored, uniform):
+    """As on devices where choosing rows is dear."""
+    *inputs, targets = arguments(ignored=ignored)
+    nll = _ChunkedNLL.apply(*inputs, targets, targets != 0, 4, torch.float64)
+    expected = reference(*inputs, targets)
+    torch.testing.assert_close(nll, expected)
+    upstream = torch.full_like(nll, -0.7) if uniform else torch.linspace(-1, 2, len(nll)).double()
+    assert_same_gradients(nll, expected, inputs, upstream)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("ignore_index", [0, -100])
+def test_cuda_equals_cross_entropy(ignore_index):
+    inputs = [a.detach().cuda() for a in arguments()]
+    *inputs, targets = [a.requires_grad_() for a in inputs[:3]] + inputs[3:]
+    targets[2:4] = ignore_index
+    nll = token_nll(*inputs, targets, ignore_index, chunk=4)
+    expected = reference(*inputs, targets, ignore_index)
+    torch.testing.assert_close(nll, expected)
+    assert_same_gradients(nll, expected, inputs, torch.full_like(nll, 0.5))
 
 
 @pytest.mark.parametrize("reduce", [torch.sum, torch.mean, lambda nll: nll[3] * 2])

@@ -33,7 +33,15 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (M, K) times weight (N, K) transposed, plus bias (N,): (M, N)."""
     if x.dtype == torch.float32 and _has_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return F.linear(x, weight, bias)
+    return F.linear(x, weight, bias)  # on the CPU, torch itself sends bf16 to oneDNN
+
+
+def weight_gradient(d_outputs: Tensor, x: Tensor) -> Tensor:
+    """d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K): summed over rows."""
+    if x.dtype == torch.float32 and _has_onednn(x):
+        # oneDNN copies a transposed first factor: let that be the smaller one
+        return product(x.t(), d_outputs.t()).t().contiguous()
+    return d_outputs.t() @ x
 
 
 def recurrence(weight: Tensor, rows: int, steps: int) -> Recurrence:

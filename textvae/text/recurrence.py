@@ -29,7 +29,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from textvae.text.products import product, product_dtype, recurrence, state_dtype
+from textvae.text.products import (
+    product,
+    product_dtype,
+    recurrence,
+    state_dtype,
+    weight_gradient,
+)
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -159,13 +165,13 @@ class _FusedLSTM(torch.autograd.Function):
         if need[0]:
             grads[0] = product(flat, weight_ih.to(dtype).t()).view(*h[1:].shape[:2], size)
         if need[1] and need[7]:
-            grads[1], grads[7] = product(flat.t(), x.t()).split([size, x.size(1) - size], dim=1)
+            grads[1], grads[7] = weight_gradient(flat, x).split([size, x.size(1) - size], dim=1)
         elif need[1]:
-            grads[1] = product(flat.t(), x[:, :size].t())
+            grads[1] = weight_gradient(flat, x[:, :size])
         elif need[7]:
-            grads[7] = product(flat.t(), x[:, size:].t())
+            grads[7] = weight_gradient(flat, x[:, size:])
         if need[2]:
-            grads[2] = product(flat.t(), h[:-1].flatten(0, 1).t())
+            grads[2] = weight_gradient(flat, h[:-1].flatten(0, 1))
         if need[3]:
             grads[3] = total.sum(0)
         if need[6]:

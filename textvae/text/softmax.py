@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from textvae.text.products import product, product_dtype, state_dtype
+from textvae.text.products import product, product_dtype, state_dtype, weight_gradient
 
-CHUNK = 512  # rows whose logits are in memory at once
+CHUNK = 512  # rows whose logits are in memory at once; more were not faster
+CHUNK_ON_DEVICES = 4096  # where every kernel launched costs time
 BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
 
@@ -53,10 +54,10 @@ def token_nll(
         return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
     if not torch.is_grad_enabled():  # forward would not notice, and form gradients
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
-    options = chunk or CHUNK, product_dtype(features)
-    real = targets != ignore_index
-    if features.device.type != "cpu":  # choosing rows would make the host wait for the device
-        return _ChunkedNLL.apply(features, weight, bias, targets, real, *options)
+    on_cpu, real = features.device.type == "cpu", targets != ignore_index
+    options = chunk or (CHUNK if on_cpu else CHUNK_ON_DEVICES), product_dtype(features)
+    if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
+        return _ChunkedNLL.apply(features, weight, bias, targets * real, real, *options)
     rows = real.nonzero().squeeze(1)
     if len(rows) == len(targets):
         return _ChunkedNLL.apply(features, weight, bias, targets, None, *options)
@@ -86,19 +87,14 @@ class _ChunkedNLL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         features, weight, bias, targets, real = ctx.saved_tensors
-        need, ready = ctx.needs_input_grad[:3], ctx.ready
-        upstream = grad if real is None else grad * real
+        need, ready, ctx.ready = ctx.needs_input_grad[:3], ctx.ready, None
+        grad = grad if real is None else grad * real
         scale = _common_value(grad, real) if need[1] or need[2] else grad.new_ones(())
         if ready is None or scale is None:
-            sweep = _sweep(features, weight, bias, targets, upstream, ctx.chunk, ctx.dtype, need)
-            found = sweep[1]
-        else:
-            ctx.ready = None  # the caller may keep these tensors as .grad and change them
-            found = _Gradients(
-                None if ready.features is None else ready.features.mul_(grad[:, None]),
-                None if ready.weight is None else ready.weight.mul_(scale),
-                None if ready.bias is None else ready.bias.mul_(scale),
-            )
+            found = _sweep(features, weight, bias, targets, grad, ctx.chunk, ctx.dtype, need)[1]
+        else:  # in place, once: the caller may keep these tensors as .grad and change them
+            factors = (grad[:, None], scale, scale)
+            found = [None if r is None else r.mul_(s) for r, s in zip(ready, factors, strict=True)]
         arguments = (features, weight, bias)
         cast = [None if g is None else g.to(a.dtype) for g, a in zip(found, arguments, strict=True)]
         return *cast, None, None, None, None
@@ -108,8 +104,9 @@ def _common_value(grad: Tensor, real: Tensor | None) -> Tensor | None:
     """The one value that all real rows of ``grad`` share, or None if they do not."""
     if not any(grad.stride()):  # an expanded scalar, the usual case: no need to look
         return grad[:1].sum()
-    values = grad if real is None else grad[real]
-    return values[:1].sum() if bool((values == values[:1]).all()) else None
+    if real is not None and len(real):  # let ignored rows agree with the first real one
+        grad = torch.where(real, grad, grad.gather(0, real.int().argmax(0, keepdim=True)))
+    return grad[:1].sum() if bool((grad == grad[:1]).all()) else None
 
 
 def _sweep(
@@ -147,7 +144,7 @@ def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor) -> None:
     columns = COLUMNS if x.device.type == "cpu" else len(d_w)
     for start in range(0, len(d_w), columns):
         some = slice(start, start + columns)
-        d_w[some] += product(d_logits[:, some].t(), x.t())
+        d_w[some] += weight_gradient(d_logits[:, some], x)
 
 
 def _normalise(
