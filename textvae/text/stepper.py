@@ -4,10 +4,10 @@ The same equations as in training. What does not change from step to step is com
 part of z in the gates of every layer, W_z z + b, and in the logits of the softmax; the weights in
 the precision that autocast asks for. Dropout plays no part.
 
-A product of one row and one of several run through different kernels and differ in their last
-bits. From about five rows on every row's result is its own (measured with MKL and oneDNN, fp32 and
-bf16), so rows are always padded to a multiple of ``ROWS``: that is what makes a sentence
-independent of the batch it is decoded in.
+Matrix products of one row and of several run through different kernels and differ in their last
+bits. From two rows on (oneDNN) or five (MKL), in fp32 as in bf16, a row's result was found to be
+its own on CPUs, so rows are padded to a multiple of ``ROWS``: that is what makes a sentence
+independent of the batch it is decoded in. For one sentence alone it costs up to twice the time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from textvae.text.lstm import LSTMDecoder
-from textvae.text.recurrence import product_dtype
+from textvae.text.products import product, product_dtype
 
 ROWS = 8
 
@@ -31,7 +31,7 @@ class Stepper:
         self._dtype = product_dtype(z)
         self._embedding = decoder.embedding.weight
         self._layers = [
-            (layer.weight_ih.to(self._dtype).t(), layer.weight_hh.to(self._dtype).t())
+            (layer.weight_ih.to(self._dtype), layer.weight_hh.to(self._dtype))
             for layer in decoder.layers
         ]
         self._output = decoder.output.weight.to(self._dtype)
@@ -48,15 +48,15 @@ class Stepper:
             x = F.embedding(_padded(tokens), self._embedding)  # (N', E)
             for layer in range(len(self._layers)):
                 x = self._advance(layer, x)
-            logits = F.linear(x.to(self._dtype), self._output).float()  # (N', V)
+            logits = product(x.to(self._dtype), self._output).float()  # (N', V)
             if self._logits is not None:
                 logits += self._logits
         return logits[: self.size]
 
     def _advance(self, layer: int, x: Tensor) -> Tensor:
         inward, recurrent = self._layers[layer]
-        gates = x.to(self._dtype) @ inward
-        gates = gates.addmm_(self._h[layer].to(self._dtype), recurrent) + self._gates[layer]
+        gates = product(x.to(self._dtype), inward) + self._gates[layer]  # (N', 4H)
+        gates += product(self._h[layer].to(self._dtype), recurrent)
         i, f, g, o = gates.chunk(4, dim=1)  # (N', H) each
         c = f.sigmoid() * self._c[layer] + i.sigmoid() * g.tanh()
         self._c[layer], self._h[layer] = c, o.sigmoid() * c.tanh()
