@@ -1,4 +1,4 @@
-"""Installs textvae. Exact tested versions stand in constraints.txt; the bounds here are the lowest that work."""
+"""Installs textvae. Exact tested versions stand in constraints.txt, lower bounds here."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ setup(
         "datasets>=3.0",
         "huggingface_hub>=0.26",
         "filelock>=3.12",
-        "jsonargparse[signatures]>=4.35",
+        "jsonargparse[signatures]>=4.49",
         "nltk>=3.9",
         "PyYAML>=6.0",
         "pyarrow>=15",

@@ -44,7 +44,7 @@ def config_of(args: Namespace) -> Config:
     """The experiment in the options of ``train``."""
     _, commands = build_parser()
     fields = Namespace({name: args[name] for name in asdict(Config())})
-    return Config(**vars(commands["train"].instantiate_classes(fields)))
+    return Config(**vars(commands["train"].instantiate(fields)))
 
 
 def run_config(run: Path, data_dir: str | None = None) -> Config:

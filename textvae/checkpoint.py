@@ -15,12 +15,9 @@ new one, never half of one.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,43 +25,10 @@ import torch
 
 from textvae.config import Config, dump_config
 from textvae.errors import UserError
+from textvae.files import replace_file, write_json, write_text
 
 CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls ``write`` with a temporary path beside ``path``, then moves the file there.
-
-    Raises:
-        UserError: the file cannot be written (a full disk, no permission); the old one is intact.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-        temporary = Path(name)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(
-            f"cannot write {path}: {reason}; what was saved before is intact: free some space, "
-            "then continue with --resume"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON, atomically."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def create(run: Path) -> None:
@@ -85,8 +49,7 @@ def create(run: Path) -> None:
 
 def describe(run: Path, config: Config, corpus_hash: str) -> None:
     """Writes what was asked for, and with which versions and corpus."""
-    text = dump_config(config)
-    write_atomically(run / CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(run / CONFIG, dump_config(config))
     write_json(run / "versions.json", versions(config, corpus_hash))
 
 
@@ -98,7 +61,7 @@ def corpus_hash(run: Path) -> str | None:
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Saves the whole state of a training: tensors, numbers, strings, lists and dicts."""
-    write_atomically(run / STATE, lambda temporary: torch.save(state, temporary))
+    replace_file(run / STATE, lambda temporary: torch.save(state, temporary))
 
 
 def load_state(run: Path) -> dict[str, Any] | None:

@@ -67,10 +67,10 @@ def evaluate(args: Namespace) -> None:
 def compare(args: Namespace) -> None:
     """``textvae compare``: one row per run."""
     from textvae.compare import compare as table
-    from textvae.compare import load_card
+    from textvae.compare import find_card
 
     paths = [Path(run) for run in args.runs]
-    print(table([load_card(path, args.split) for path in paths]))
+    print(table([find_card(path, args.split) for path in paths]))
     if args.provenance:
         from textvae.provenance import provenance
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from textvae.checkpoint import write_json
 from textvae.errors import UserError
+from textvae.files import write_json
 
 Card = Mapping[str, Any]
 NONE = "–"

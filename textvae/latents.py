@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.checkpoint import write_atomically
 from textvae.core.gaussian import DiagGaussian
 from textvae.errors import UserError
+from textvae.files import replace_file
 
 
 def write_latents(path: Path, q: DiagGaussian, texts: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def write_latents(path: Path, q: DiagGaussian, texts: Sequence[str]) -> None:
                 pyarrow.parquet.write_table(pyarrow.table({"text": list(texts), **arrays}), file)
         case _:
             raise UserError(f"{path}: latents are written as .npz or .parquet")
-    write_atomically(path, write)
+    replace_file(path, write)
 
 
 def read_latents(path: Path) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from textvae.checkpoint import write_atomically
 from textvae.config import Config
+from textvae.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Monitor:
                     kept.append(line + "\n")
             except (ValueError, KeyError):  # the line a kill cut short
                 continue
-        write_atomically(self.path, lambda file: file.write_text("".join(kept), encoding="utf-8"))
+        write_text(self.path, "".join(kept))
 
     def scalars(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, and each value as ``group/name`` in TensorBoard."""

@@ -3,11 +3,12 @@
 import argparse
 import hashlib
 import sys
+from functools import partial
 from pathlib import Path
 
 from textvae.errors import UserError
+from textvae.files import replace_file
 from textvae.text.corpus import read_corpus, texts
-from textvae.text.vocabulary import write_atomically
 
 MD5 = {
     "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
@@ -53,7 +54,7 @@ def prepare(source: str, out: Path) -> None:
             )
     for split, content in contents.items():
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / f"{split}.txt", content)
+        replace_file(out / f"{split}.txt", partial(Path.write_bytes, data=content))
         lines = content.count(b"\n")
         print(f"{out / split}.txt: {lines} sentences, md5 as published")
 

@@ -30,5 +30,6 @@ class Batch:
         """The same batch on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
-            self, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
+            self,
+            **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None},
         )

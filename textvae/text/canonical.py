@@ -3,11 +3,10 @@
 One document a line, `label<TAB>text` where there are labels, UTF-8, LF.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from textvae.errors import UserError
+from textvae.files import replace_file
 
 
 def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:
@@ -21,19 +20,16 @@ def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:
     Raises:
         UserError: the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(temporary: Path) -> None:
+        nonlocal count
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             for text, label in rows:
                 if any(mark in text for mark in "\n\r\t"):
                     text = " ".join(text.split())
                 file.write(f"{text}\n" if label is None else f"{label}\t{text}\n")
                 count += 1
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    replace_file(path, write)
     return count

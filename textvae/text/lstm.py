@@ -64,7 +64,7 @@ class LSTMLayer(nn.Module):
 
 
 def reverse_each(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverses the first ``lengths[b]`` steps of every column of x (T, B, ...), padding in place."""
+    """Reverses the first ``lengths[b]`` steps of column b of x (T, B, ...); padding stays."""
     steps = torch.arange(x.size(0), device=x.device)[:, None]  # (T, 1)
     source = torch.where(steps < lengths, lengths - 1 - steps, steps)  # (T, B)
     return x.gather(0, source.view(*source.shape, *[1] * (x.dim() - 2)).expand_as(x))
@@ -166,7 +166,11 @@ class LSTMDecoder(nn.Module):
         super().__init__()
         if tie_embeddings and embedding_dim != hidden_dim:
             raise ValueError("tie_embeddings needs embedding_dim equal to hidden_dim")
-        self.latent_dim, self.injection, self.initial_state_kind = latent_dim, injection, initial_state
+        self.latent_dim, self.injection, self.initial_state_kind = (
+            latent_dim,
+            injection,
+            initial_state,
+        )
         self.dropout_in, self.dropout_out, self.word_dropout = dropout_in, dropout_out, word_dropout
         first = latent_dim if injection in ("input", "skip") else 0
         every = latent_dim if injection == "skip" else 0

@@ -13,8 +13,7 @@ or the new one, never half of one.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +23,7 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from textvae.errors import UserError
+from textvae.files import replace_file, write_json, write_text
 from textvae.text.lstm import InitialState, Injection
 from textvae.text.tokenizers import SPECIALS, Tokenizer, load_tokenizer
 
@@ -76,26 +76,6 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     demand("tie_embeddings", fits, "embedding_dim equal to decoder_hidden")
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Has ``write`` fill a temporary file beside ``path``, then moves it there.
-
-    Raises:
-        UserError: it cannot be written (a full disk, no permission); the old file is intact.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"cannot write {path}: {reason}; what was there before is intact"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_weights(model: nn.Module, path: Path) -> None:
     """Writes the weights alone: what training does at every best checkpoint.
 
@@ -104,9 +84,10 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """
 
     def write(temporary: Path) -> None:
-        save_model(model, str(temporary))
-        with temporary.open("rb+") as file:  # a rename may reach the disk before the content does
-            os.fsync(file.fileno())
+        try:
+            save_model(model, str(temporary))
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
     replace_file(Path(path), write)
 
@@ -174,8 +155,7 @@ def read_config(folder: Path, known: set[str]) -> dict[str, Any]:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Writes ``config.json``."""
-    text = json.dumps(config, indent=2) + "\n"
-    replace_file(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8") and None)
+    write_json(folder / CONFIG, config)
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
@@ -226,7 +206,7 @@ def write_card(
     if path.exists() and _CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
     text = model_card(header, config, read_metrics(folder) or metrics)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    write_text(path, text)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

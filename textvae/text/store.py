@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.files import write_json
 from textvae.text.sources import Source
-from textvae.text.vocabulary import fingerprint_of, write_atomically
+from textvae.text.vocabulary import fingerprint_of
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def stored(source: Source, cache: Path) -> Any:
             facts = _known(index, cache)
             if facts is None:
                 facts = _write(source, cache)
-                write_atomically(index, json.dumps(facts, indent=1).encode())
+                write_json(index, facts)
     blank = f", {facts['blank']} blank skipped" if facts["blank"] else ""
     log.info("%s: %d documents%s", source.where, facts["rows"], blank)
     datasets = import_datasets()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.files import replace_file
 from textvae.text.vocabulary import (
     BOS,
     EOS,
@@ -26,7 +27,6 @@ from textvae.text.vocabulary import (
     fingerprint_of,
     read_description,
     without_specials,
-    write_atomically,
     write_description,
 )
 
@@ -138,8 +138,7 @@ class SentencePieceTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer.model`."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / MODEL_FILE, self._model)
+        replace_file(folder / MODEL_FILE, lambda file: file.write_bytes(self._model))
         write_description(
             folder,
             {

@@ -6,11 +6,11 @@ vocabulary: pad 0, unk 1, <s> 2, </s> 3.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.files import write_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -20,10 +20,7 @@ FORMAT_VERSION = 1
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write `tokenizer.json`: readable, and whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"version": FORMAT_VERSION, **description}, ensure_ascii=False, indent=1)
-    write_atomically(folder / TOKENIZER_FILE, (text + "\n").encode("utf-8"))
+    write_json(Path(folder) / TOKENIZER_FILE, {"version": FORMAT_VERSION, **description})
 
 
 def read_description(folder: Path, kind: str | None = None) -> dict[str, Any]:
@@ -69,17 +66,6 @@ def read_strings(folder: Path, description: dict[str, Any], key: str) -> list[st
 def broken(path: Path, why: str) -> UserError:
     """The error for a damaged tokenizer file."""
     return UserError(f"{path}: {why}; save the tokenizer again or restore the file")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, then rename: a reader never meets half a file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def fingerprint_of(*parts: Any) -> str:

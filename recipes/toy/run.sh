@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The main job on the embedded corpus, offline: generate it, train a language model, a VAE and a
+# Skip-VAE, evaluate, compare, sample. About three minutes on two cores, after installation.
+#
+#   bash recipes/toy/run.sh
+
+set -euo pipefail
+name=toy
+models="lm vae skip_vae"
+first="how can i train for a marathon ? just run slowly most of the time ."
+last="what do people mean by deadheading ? imagine the removal of withered flowers ."
+
+prepare() {
+  python "$root/data/toy/prepare.py" --out "$prepared"
+}
+
+. "$(dirname "$0")/../stages.sh"
+truth="runs/toy/corpus/grammar.json"
+main "$@"

@@ -1,0 +1,45 @@
+"""Files written whole or not at all: a kill or a full disk leaves the old one or the new."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Has ``write`` fill a temporary file beside ``path``, then moves it there.
+
+    Raises:
+        UserError: it cannot be written (a full disk, no permission); the old file is intact.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb+") as file:  # a rename may reach the disk before the content does
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise UserError(
+            f"cannot write {path}: {reason}; what was there before is intact"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text; line ends stay as they are."""
+    replace_file(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes readable JSON."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
