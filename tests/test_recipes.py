@@ -14,10 +14,11 @@ from textvae.train import train
 ROOT = Path(__file__).parent.parent
 YAMLS = sorted(ROOT.glob("recipes/*/*.yaml"))
 RECIPES = sorted(ROOT.glob("recipes/*/run.sh"))
-TINY = """
-    --model.embedding_dim 8 --model.encoder_hidden 8 --model.decoder_hidden 8
-    --data.batch_size 4 --data.format auto --train.max_steps 2 --train.samples 1
-""".split()
+TINY = [
+    *("--model.embedding_dim", "8", "--model.encoder_hidden", "8", "--model.decoder_hidden", "8"),
+    *("--data.batch_size", "4", "--data.format", "auto"),
+    *("--train.max_steps", "2", "--train.samples", "1"),
+]
 
 
 def name_of(path: Path) -> str:

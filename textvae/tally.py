@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,13 +14,14 @@ class Tally:
     """Loss, rec and KL in nats, summed over examples; gradient norms, summed over updates."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(NAMES), dtype=torch.float64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self.sums = torch.zeros(len(NAMES), dtype=dtype, device=device)
 
     def count(self, loss: Tensor, rec: Tensor, kl: Tensor, lengths: Tensor) -> None:
         """One batch: its mean loss, its rec (B,), kl (B, Z) and predicted tokens (B,)."""
         size = len(lengths)
         sums = [loss.detach() * size, rec.detach().sum(), kl.detach().sum()]
-        self.sums[:3] += torch.stack(sums).double()
+        self.sums[:3] += torch.stack(sums).to(self.sums.dtype)
         self.sums[3] += size
         self.sums[4] += lengths.sum()
 
@@ -31,9 +34,14 @@ class Tally:
         """Whether every loss and gradient was a number."""
         return bool(self.sums.isfinite().all())
 
-    def means(self) -> dict[str, float]:
-        """loss, rec, kl in nats per example; grad_norm per update; tokens in all."""
-        sums = dict(zip(NAMES, self.sums.tolist(), strict=True))
+    def total(self, accelerator: Any) -> Tensor:
+        """The sums over all processes; every one of them has to ask."""
+        return self.sums if accelerator.num_processes == 1 else accelerator.reduce(self.sums)
+
+    def means(self, accelerator: Any) -> dict[str, float]:
+        """Of all processes: loss, rec, kl in nats per example; grad_norm per update; and the
+        tokens in all."""
+        sums = dict(zip(NAMES, self.total(accelerator).tolist(), strict=True))
         examples, updates = max(1.0, sums["examples"]), max(1.0, sums["updates"])
         return {
             **{name: sums[name] / examples for name in ("loss", "rec", "kl")},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,18 @@ from textvae import checkpoint
 from textvae.build import Splits, build_buckets, build_data, build_model
 from textvae.config import Config
 from textvae.core.batch import Batch
-from textvae.core.objectives import kl_weight, objective
+from textvae.core.objectives import kl_weight
 from textvae.errors import UserError
+from textvae.files import write_json
 from textvae.interrupt import Interrupted, StopRequest, stop_signals
 from textvae.memory import keep_freed_memory, peak_memory_mb
-from textvae.monitor import Monitor, Progress, clock
-from textvae.optim import LearningRate, build_optimizer
-from textvae.tally import Tally
+from textvae.monitor import Monitor
+from textvae.optim import LearningRate
+from textvae.progress import Progress, clock
+from textvae.ranges import check_ranges
 from textvae.text.batching import BatchLoader
 from textvae.text.model import TextVAE
+from textvae.update import Updater
 from textvae.validation import show_latent_space, validate
 
 logger = logging.getLogger(__name__)
@@ -43,22 +45,17 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
         UserError: bad input, or a loss that is not finite.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
+    check_ranges(config)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
-    precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
+    accelerator = _accelerator(config)
+    if not accelerator.is_main_process:
+        logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough
     state = checkpoint.load_state(run) if resume else None
     with accelerator.main_process_first():
-        tokenizer, splits = build_data(config, run)
-        if accelerator.is_main_process:
-            checkpoint.describe(run, config, splits["train"].content_hash)
+        fresh = accelerator.is_main_process and not resume
+        tokenizer, splits = build_data(config, run, fresh=fresh)
     if state is not None and state["corpus_hash"] != splits["train"].content_hash:
         raise UserError(
             f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
@@ -67,8 +64,31 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
     trainer = Trainer(config, run, splits, build_model(config, tokenizer), accelerator)
     if state is not None:
         trainer.load_state_dict(state)
+    if accelerator.is_main_process:  # after all checks: a mistake leaves a run as it was
+        checkpoint.describe(run, config, splits["train"].content_hash)
     with stop_signals() as stop:
         trainer.fit(stop)
+
+
+def _accelerator(config: Config) -> Any:
+    """Device, precision and processes.
+
+    Raises:
+        UserError: the device cannot compute in this precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    try:
+        return Accelerator(
+            mixed_precision={"fp32": "no"}.get(config.train.precision, config.train.precision),
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--train.precision {config.train.precision} is not possible on this machine: "
+            f"{str(error).splitlines()[0]}; take bf16 or fp32"
+        ) from error
 
 
 class Trainer:
