@@ -32,16 +32,17 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (M, K) times weight (N, K) transposed, plus bias (N,): (M, N)."""
     if x.dtype == torch.float32 and _has_onednn(x):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, _dense(weight), bias, "none", [], "")
     return F.linear(x, weight, bias)  # on the CPU, torch itself sends bf16 to oneDNN
 
 
 def weight_gradient(d_outputs: Tensor, x: Tensor) -> Tensor:
     """d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K): summed over rows."""
-    if x.dtype == torch.float32 and _has_onednn(x):
-        # oneDNN copies a transposed first factor: let that be the smaller one
+    if x.dtype != torch.float32 or not _has_onednn(x):
+        return d_outputs.t() @ x
+    if d_outputs.is_contiguous():  # oneDNN copies a transposed first factor: take the smaller one
         return product(x.t(), d_outputs.t()).t().contiguous()
-    return d_outputs.t() @ x
+    return product(d_outputs.t(), x.t())
 
 
 def recurrence(weight: Tensor, rows: int, steps: int) -> Recurrence:
@@ -51,10 +52,16 @@ def recurrence(weight: Tensor, rows: int, steps: int) -> Recurrence:
     if not _has_onednn(weight) or not rows:
         transposed = weight.t()
         return lambda x, added: torch.addmm(added, x, transposed)
+    weight = _dense(weight)
     if steps > 15:
         weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     add = torch.ops.mkldnn._linear_pointwise.binary
     return lambda x, added: add(x, added, weight, None, "add")
+
+
+def _dense(weight: Tensor) -> Tensor:
+    """For a weight that is a slice of another, oneDNN falls back to code a hundred times slower."""
+    return weight if weight.is_contiguous() or weight.t().is_contiguous() else weight.contiguous()
 
 
 def _has_onednn(x: Tensor) -> bool:
