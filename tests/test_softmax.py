@@ -49,7 +49,7 @@ def test_equals_cross_entropy(chunk, ignored, uniform):
 def test_ignored_rows_can_weigh_nothing_instead_of_being_left_out(ignored, uniform):
     """As on devices where choosing rows is dear."""
     *inputs, targets = arguments(ignored=ignored)
-    nll = _ChunkedNLL.apply(*inputs, targets, targets != 0, 4, torch.float64)
+    nll = _ChunkedNLL.apply(*inputs, targets, None, targets != 0, 4, torch.float64)
     expected = reference(*inputs, targets)
     torch.testing.assert_close(nll, expected)
     upstream = torch.full_like(nll, -0.7) if uniform else torch.linspace(-1, 2, len(nll)).double()
@@ -102,6 +102,24 @@ def test_without_bias_and_with_another_ignored_index():
     targets[1] = -100
     found = token_nll(features, weight, None, targets, ignore_index=-100)
     torch.testing.assert_close(found, reference(features, weight, None, targets, -100))
+
+
+@pytest.mark.parametrize("implementation", ["chunked", "plain"])
+@pytest.mark.parametrize("ignored", [(), (2, 3, 12)])
+@pytest.mark.parametrize("uniform", [True, False])
+def test_a_latent_in_the_bias_equals_a_latent_beside_the_features(implementation, ignored, uniform):
+    features, weight, bias, targets = arguments(ignored=ignored)
+    groups = torch.arange(13) % 4
+    z, w_z = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 11))
+    table = bias + z @ w_z.t()
+    nll = token_nll(
+        features, weight, table, targets, chunk=4, implementation=implementation, groups=groups
+    )
+    both = torch.cat([features, z[groups]], dim=1), torch.cat([weight, w_z], dim=1)
+    expected = reference(*both, bias, targets)
+    torch.testing.assert_close(nll, expected)
+    upstream = torch.full_like(nll, 2.0) if uniform else torch.linspace(-1, 2, 13).double()
+    assert_same_gradients(nll, expected, (features, weight, bias, z, w_z), upstream)
 
 
 def test_backward_can_run_twice():
