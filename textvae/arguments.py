@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-import re
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_parsing_settings,
+)
 
 from textvae.config import Config
 from textvae.errors import UserError
+from textvae.mistakes import explain
+from textvae.yaml_file import check_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+AT_LEAST = {"batch_size": 1, "limit": 1, "samples": 0, "generations": 0, "seed": 0, "n": 0}
 EXAMPLES = """examples:
   textvae train --config recipes/toy/skip_vae.yaml --out runs/skip --data.dir my_texts
   textvae evaluate runs/skip          textvae sample runs/skip -n 10
@@ -35,9 +43,18 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         args = parser.parse_args(_with_run_config(list(argv)))
     except ArgumentError as error:
         command = argv[0] if argv[0] in commands else None
-        raise UserError(_explain(str(error), commands, command)) from None
+        names = [a.dest for a in commands[command]._actions] if command else list(commands)
+        raise UserError(explain(str(error), names, command)) from None
     command = args.subcommand
+    _check_numbers(args[command])
     return command, args[command]
+
+
+def _check_numbers(args: Namespace) -> None:
+    for name, least in AT_LEAST.items():
+        value = args.get(name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
 def config_of(args: Namespace) -> Config:
@@ -59,22 +76,33 @@ def run_config(run: Path, data_dir: str | None = None) -> Config:
 
 
 def _with_run_config(argv: list[str]) -> list[str]:
-    """A resumed run starts from its own config; options given beside --resume come after it."""
+    """A resumed run starts from its own config; options given beside --resume come after it.
+
+    Raises:
+        UserError: it is no run folder, or a YAML file is broken.
+    """
     if argv[:1] != ["train"]:
         return argv
-    for i, word in enumerate(argv):
-        name, _, value = word.partition("=")
-        if name == "--resume":
-            run = value or (argv[i + 1] if i + 1 < len(argv) else "")
-            config = Path(run) / "config.yaml"
-            if not run or run.startswith("-"):
-                raise UserError("--resume needs the folder of the run to continue")
-            if not config.exists():
-                raise UserError(
-                    f"{run} is no run folder (it has no config.yaml): nothing to resume"
-                )
-            return ["train", "--config", str(config), *argv[1:]]
+    if runs := _values(argv, "--resume"):
+        config = Path(runs[0]) / "config.yaml"
+        if runs[0].startswith("-") or not runs[0]:
+            raise UserError("--resume needs the folder of the run to continue")
+        if not config.exists():
+            raise UserError(f"{runs[0]} is no run folder: it has no config.yaml")
+        argv = ["train", "--config", str(config), *argv[1:]]
+    for path in _values(argv, "--config"):
+        check_yaml(Path(path))
     return argv
+
+
+def _values(argv: list[str], option: str) -> list[str]:
+    """What is given for an option, as ``--option value`` or ``--option=value``."""
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    return [
+        word.partition("=")[2] if "=" in word else following
+        for word, following in pairs
+        if word.partition("=")[0] == option
+    ]
 
 
 def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
@@ -86,6 +114,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         description="Text variational autoencoders whose latent variable is really used.",
         epilog=EXAMPLES,
         exit_on_error=False,
+        formatter_class=_Help,
         version=textvae.__version__,
     )
     subcommands = parser.add_subcommands(required=True, dest="subcommand")
@@ -95,12 +124,22 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     return parser, commands
 
 
-def _parser(description: str) -> ArgumentParser:
-    return ArgumentParser(description=description, exit_on_error=False)
+class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help whose examples keep their lines."""
+
+
+def _parser(description: str, **options: str) -> ArgumentParser:
+    return ArgumentParser(
+        description=description, exit_on_error=False, formatter_class=_Help, **options
+    )
 
 
 def _train() -> ArgumentParser:
-    parser = _parser("train a language model, a VAE or a Skip-VAE into a run folder")
+    parser = _parser(
+        "train a language model, a VAE or a Skip-VAE into a run folder",
+        usage="textvae train --config FILE --out FOLDER [--data.dir PLACE] [--SECTION.NAME VALUE]\n"
+        "       textvae train --resume FOLDER [--SECTION.NAME VALUE]",
+    )
     parser.add_argument("--config", action="config", help="a YAML file: any of the fields below")
     parser.add_argument("--out", type=str | None, help="the run folder to make")
     parser.add_argument("--resume", type=str | None, help="the run folder to continue")
@@ -108,8 +147,10 @@ def _train() -> ArgumentParser:
     return parser
 
 
-def _add_run(parser: ArgumentParser) -> None:
-    parser.add_argument("run", help="a run folder, a saved model, or a model on the hub")
+def _add_run(
+    parser: ArgumentParser, what: str = "a run folder, a saved model, or a model on the hub"
+) -> None:
+    parser.add_argument("run", help=what)
 
 
 def _add_common(parser: ArgumentParser) -> None:
@@ -134,10 +175,13 @@ def _add_generation(parser: ArgumentParser, num_beams: int = 1) -> None:
 
 def _evaluate() -> ArgumentParser:
     parser = _parser("print and save the metrics card of a run")
-    _add_run(parser)
+    _add_run(parser, "a run folder")
     parser.add_argument("--split", default="test", help="which split of the run's corpus")
     parser.add_argument(
-        "--samples", type=int, default=200, help="K of the importance-weighted bound; 0: none"
+        "--samples",
+        type=int,
+        default=200,
+        help="K of the importance-weighted bound; 0: none",
     )
     parser.add_argument("--data", type=str | None, help="another place of the corpus")
     parser.add_argument("--limit", type=int | None, help="only the first so many sentences")
@@ -230,30 +274,3 @@ PARSERS = {
     "encode": _encode,
     "decode": _decode,
 }
-
-
-def _explain(message: str, commands: dict[str, ArgumentParser], command: str | None) -> str:
-    """jsonargparse's message on one line, with the nearest valid name if a name is wrong."""
-    line = " ".join(message.split())
-    line = re.sub(r"^error: |Parser key ", "", line)
-    names = list(commands)
-    if command is not None:
-        names = [a.dest for a in commands[command]._actions if a.dest != "help"]
-    for wrong in _unknown_names(line):
-        near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.4)
-        last = {name.rsplit(".", 1)[-1]: name for name in names}
-        near = near or [last[n] for n in difflib.get_close_matches(wrong, last, n=1)]
-        if near:
-            line += f"; did you mean {near[0]}?"
-    where = f"textvae {command} --help" if command else "textvae --help"
-    return f"{line} (see {where})"
-
-
-def _unknown_names(line: str) -> list[str]:
-    group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", line)
-    if group:
-        return [f"{group[1]}.{group[2]}"]
-    if "nrecognized arguments" in line:
-        return [word.lstrip("-").partition("=")[0] for word in re.findall(r"--[\w.-]+\S*", line)]
-    other = re.search(r"(?:does not accept|invalid choice:|[Uu]nknown).*?'([\w.-]+)'", line)
-    return [other[1]] if other else []

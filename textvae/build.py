@@ -11,6 +11,7 @@ from textvae.errors import UserError
 from textvae.text.batching import LengthBuckets
 from textvae.text.corpus import EncodedSplit, encode_corpus, read_corpus, texts
 from textvae.text.model import TextVAE
+from textvae.text.pretrained import check_arguments
 from textvae.text.tokenizers import (
     CharTokenizer,
     SentencePieceTokenizer,
@@ -23,8 +24,12 @@ from textvae.text.vocabulary import TOKENIZER_FILE
 Splits = dict[str, EncodedSplit]
 
 
-def build_data(config: Config, run: Path) -> tuple[Tokenizer, Splits]:
-    """The run's tokenizer (trained on its training split the first time) and the encoded splits."""
+def build_data(config: Config, run: Path, fresh: bool = False) -> tuple[Tokenizer, Splits]:
+    """The run's tokenizer (trained on its training split the first time) and the encoded splits.
+
+    Args:
+        fresh: a new run, where a tokenizer in the folder is the rest of a failed start.
+    """
     data = config.data
     if not data.dir:
         raise UserError("no corpus: give --data.dir a folder, a file or a dataset name")
@@ -35,7 +40,7 @@ def build_data(config: Config, run: Path) -> tuple[Tokenizer, Splits]:
         format=data.format,
         cache_dir=data.cache_dir,
     )
-    if (run / TOKENIZER_FILE).exists():
+    if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = load_tokenizer(run)
     else:
         tokenizer = train_tokenizer(config, texts(corpus["train"]))
@@ -74,6 +79,16 @@ def train_tokenizer(config: Config, lines: object) -> Tokenizer:
                 lines, vocab_size=options.vocab_size, model_type=kind
             )
     raise ValueError(f"unknown tokenizer {kind!r}")
+
+
+def check_model(config: Config) -> None:
+    """Checks the model's options before the corpus is read, which may take long.
+
+    Raises:
+        UserError: one is out of range.
+    """
+    options = vars(config.model) | {"max_length": config.data.max_length}
+    check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
 
 
 def build_model(config: Config, tokenizer: Tokenizer) -> TextVAE:

@@ -15,6 +15,7 @@ new one, never half of one.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -25,26 +26,34 @@ import torch
 
 from textvae.config import Config, dump_config
 from textvae.errors import UserError
-from textvae.files import replace_file, write_json, write_text
+from textvae.files import remove_leftovers, replace_file, write_json, write_text
 
 CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
+STATE_KEYS = {
+    *("corpus_hash", "step", "epoch_steps", "loader", "lr", "seconds"),
+    *("model", "optimizer", "scaler", "tally"),
+}
 
 
 def create(run: Path) -> None:
     """Makes an empty run folder.
 
     Raises:
-        UserError: the folder holds a run already.
+        UserError: the folder holds a run or a model already, or cannot be made.
     """
     if (run / CONFIG).exists():
         raise UserError(
             f"{run} already holds a run: continue it with --resume {run}, or give another --out"
         )
+    if (run / "model.safetensors").exists():
+        raise UserError(f"{run} already holds a model: give another --out")
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the run folder {run}: {error.strerror}") from error
+    if not os.access(run, os.W_OK):
+        raise UserError(f"cannot write into the run folder {run}: give another --out")
 
 
 def describe(run: Path, config: Config, corpus_hash: str) -> None:
@@ -71,17 +80,32 @@ def load_state(run: Path) -> dict[str, Any] | None:
         UserError: there is no run, or its state is broken.
     """
     if not (run / CONFIG).exists():
-        raise UserError(f"{run} is no run folder (it has no config.yaml): nothing to resume")
+        raise UserError(f"{run} is no run folder: it has no config.yaml")
     path = run / STATE
+    remove_leftovers(run, path.parent)
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} is truncated or was not written by textvae: remove it to start the run again, "
-            f"or use the best model so far, which is {run}/model.safetensors"
-        ) from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many unrelated types
+        raise _broken(run) from error
+    if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+        raise _broken(run)
+    return state
+
+
+def _broken(run: Path) -> UserError:
+    return UserError(
+        f"{run / STATE} is truncated or was not written by textvae: remove it to start the run "
+        f"again; the best model so far is in {run}"
+    )
+
+
+def last_good(run: Path) -> str:
+    """Where a training that broke can be taken up again, for a message."""
+    if not (run / STATE).exists():
+        return f"there is no checkpoint in {run} yet"
+    return f"the last good checkpoint is in {run}: continue with --resume"
 
 
 def versions(config: Config, corpus_hash: str) -> dict[str, str | None]:

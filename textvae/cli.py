@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textvae.arguments import config_of, parse, run_config
+from textvae.console import start_logging
 from textvae.errors import UserError
 from textvae.interrupt import Interrupted
 
@@ -18,24 +20,33 @@ if TYPE_CHECKING:
 
     from textvae.text.model import TextVAE
 
+# The system's refusals that no bug of ours causes: a full disk, a folder that is another's.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake of the user's, 130 for Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("accelerate", "datasets", "huggingface_hub", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    start_logging()
     try:
         command, args = parse(sys.argv[1:] if argv is None else list(argv))
         COMMANDS[command](args)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"textvae: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error), 2)
     except (Interrupted, KeyboardInterrupt) as stopped:
-        print(f"textvae: {stopped}" if str(stopped) else "textvae: interrupted", file=sys.stderr)
-        return 130
+        return _fail(str(stopped) or "interrupted", 130)
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        return _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2)
     return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"textvae: {message}", file=sys.stderr)
+    return status
 
 
 def train(args: Namespace) -> None:
@@ -131,7 +142,7 @@ def _model(args: Namespace) -> TextVAE:
     best = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return TextVAE.from_pretrained(args.run).to(args.device or best).eval()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
 
 
@@ -144,8 +155,12 @@ def _lines(source: str) -> list[str]:
     from textvae.text.readers import read_lines
 
     if source == "-":
-        return [line.rstrip("\n") for line in sys.stdin]
-    return [line for _, line in read_lines(Path(source))]
+        lines = [line.rstrip("\n") for line in sys.stdin]
+    else:
+        lines = [line for _, line in read_lines(Path(source))]
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{'standard input' if source == '-' else source} holds no sentence")
+    return lines
 
 
 def _print(outputs: Sequence[str], args: Namespace, sources: Sequence[str] | None = None) -> None:

@@ -65,6 +65,7 @@ def evaluate(
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
+    remedies: str = REMEDIES,
 ) -> Card:
     """The metrics card of a model on a whole split; keys as in the module's docstring.
 
@@ -82,6 +83,7 @@ def evaluate(
         generation: called last, for further keys (``textvae.text.quality.text_quality``).
         progress: called with the number of examples done.
         max_symbols: decoded at once; bounds memory; by default the device's.
+        remedies: what ``collapse`` tells the user to try.
 
     Raises:
         ValueError: no example, or the same row twice.
@@ -100,7 +102,7 @@ def evaluate(
             card |= {f"encoder_{key}": own_card[key] for key in ("kl", "mi", "au")}
         card["shuffle_gap"] = _shuffle_gap(model, source(), rows, seed) if shuffle else None
         card |= generation() if generation is not None else {}
-    card["collapse"] = verdict(card)
+    card["collapse"] = verdict(card, remedies)
     card["seconds"] = time.perf_counter() - started
     return card
 
@@ -269,7 +271,7 @@ def _shuffle_gap(model: VAE, batches: Iterable[Batch], rows: Rows, seed: int) ->
     return float(rows.rec.double().mean()) - total / count
 
 
-def verdict(card: Card) -> str | None:
+def verdict(card: Card, remedies: str = REMEDIES) -> str | None:
     """One sentence if z is not used, with what to try; None if all is well or there is no z."""
     if not card["latent_dim"]:
         return None
@@ -277,10 +279,10 @@ def verdict(card: Card) -> str | None:
     facts = f"KL {card['kl']:.2f}, {au} of {card['latent_dim']} units active"
     gap = card["shuffle_gap"]
     if card["kl"] < IGNORED or au == 0:
-        return f"the decoder ignores z: {facts}; try {REMEDIES}"
+        return f"the decoder ignores z: {facts}; try {remedies}"
     if gap is not None and gap < IGNORED:
         return (
             f"z is encoded ({facts}) but the decoder does not read it: the z of another example "
-            f"costs {gap:.2f} nats; try {REMEDIES}"
+            f"costs {gap:.2f} nats; try {remedies}"
         )
     return None

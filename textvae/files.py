@@ -43,3 +43,10 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes readable JSON."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Removes the temporary files of writers that were killed."""
+    for folder in folders:
+        for temporary in folder.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -28,9 +26,10 @@ def stop_signals() -> Iterator[StopRequest]:
 
     def ask(number: int, _: object) -> None:
         if stop.requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once: --resume continues at the last checkpoint")
         stop.requested = True
-        logger.warning("stopping after this update; once more to stop at once")
+        # Not by logging: the signal may have come in the middle of a log line.
+        os.write(2, b"stopping after this update; once more to stop at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -49,17 +49,32 @@ def read_latents(path: Path) -> Tensor:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist")
+    read = {".parquet": _from_parquet, ".npz": _from_npz}.get(path.suffix)
+    if read is None:
+        raise UserError(f"{path}: latents are read from .npz or .parquet")
     try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path, columns=["mean"])
-            mean = np.array(table.column("mean").to_pylist(), dtype=np.float32)
-        else:
-            with np.load(path, allow_pickle=False) as arrays:
-                mean = np.asarray(arrays["mean"], dtype=np.float32)
+        mean = np.asarray(read(path), dtype=np.float32)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} holds no latents (a column mean of N vectors): {error}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} holds no latents (a column mean of N vectors): {reason}"
+        ) from error
     if mean.ndim != 2 or not len(mean):
         raise UserError(f"{path}: mean is {mean.shape}, not (N, Z)")
+    if not np.isfinite(mean).all():
+        raise UserError(f"{path}: mean holds numbers that are not finite")
     return torch.from_numpy(mean)
+
+
+def _from_parquet(path: Path) -> list[list[float]]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path, columns=["mean"]).column("mean").to_pylist()
+
+
+def _from_npz(path: Path) -> np.ndarray:
+    arrays = np.load(path, allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError("no .npz file")
+    with arrays:
+        return arrays["mean"]

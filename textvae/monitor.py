@@ -1,10 +1,10 @@
-"""What a user sees of a training: the progress line, TensorBoard, metrics.jsonl."""
+"""What a training leaves for later eyes: metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +45,8 @@ class Monitor:
 
     def scalars(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, and each value as ``group/name`` in TensorBoard."""
-        line = {"step": step, "epoch": round(epoch, 4), "group": group, **values}
+        known = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
+        line = {"step": step, "epoch": round(epoch, 4), "group": group, **known}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
@@ -69,60 +70,22 @@ class Monitor:
             means, clean, global_step=step, tag="posterior", metadata_header=["label", "text"]
         )
 
-    def close(self, config: Config, card: Mapping[str, Any] | None) -> None:
+    def close(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
         """Hyper-parameters beside the last validation card, for comparing runs."""
+        from torch.utils.tensorboard.summary import hparams
+
         flat = {
             f"{part}.{name}": value if isinstance(value, (int, float, str, bool)) else str(value)
             for part, fields in asdict(config).items()
             for name, value in fields.items()
         }
         final = {f"final/{k}": v for k, v in (card or {}).items() if isinstance(v, (int, float))}
-        self.board.add_hparams(flat, final, run_name=".")
+        for summary in hparams(flat, final):  # add_hparams would open a second file
+            self.board.file_writer.add_summary(summary, step)
+        for name, value in final.items():
+            self.board.add_scalar(name, value, step)
         self.board.close()
 
 
 def _escape(line: str) -> str:
     return line.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ⏎ ")
-
-
-class Progress:
-    """One live line on a terminal; plain log lines elsewhere. Tokens are predicted real ones."""
-
-    def __init__(self, total_steps: int, step: int) -> None:
-        self.total_steps, self.first, self.started = total_steps, step, time.perf_counter()
-        self.bar = None
-
-    def __enter__(self) -> Progress:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        if console.is_terminal:
-            columns = (BarColumn(bar_width=12), TextColumn("{task.description}"))
-            self.bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-            self.task = self.bar.add_task("starting", total=self.total_steps, completed=self.first)
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def show(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """The latest training numbers."""
-        text = (
-            f"epoch {epoch:.2f} loss {values['loss']:.2f} kl {values['kl']:.2f} "
-            f"beta {values['beta']:.2f} {values['tokens_per_second']:,.0f} tok/s"
-        )
-        if self.bar is not None:
-            self.bar.update(self.task, completed=step, description=text)
-            return
-        done = step - self.first
-        left = (time.perf_counter() - self.started) / max(1, done) * (self.total_steps - step)
-        logger.info("step %d/%d %s, at most %s left", step, self.total_steps, text, clock(left))
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -15,7 +15,7 @@ from torch import nn
 
 from textvae.config import OptimConfig
 
-SAVED = ("scale", "best", "stale", "since_decay", "decays")
+SAVED = ("scale", "best", "bar", "stale", "since_decay", "decays")
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -40,8 +40,9 @@ class LearningRate:
     total_steps: int
     scale: float = 1.0  # what plateau has multiplied the learning rate by
     best: float = -math.inf
-    stale: int = 0  # evaluations since the last gain
-    since_decay: int = 0  # the same, but a decay starts the count again
+    bar: float = -math.inf  # what an ELBO has to exceed to count as a gain for plateau
+    stale: int = 0  # evaluations since the best one
+    since_decay: int = 0  # evaluations without gain since the last gain or decay
     decays: int = 0
 
     def at(self, step: int) -> float:
@@ -58,11 +59,10 @@ class LearningRate:
     def observe(self, elbo: float, epoch: float) -> bool:
         """Takes a validation ELBO (nats per example, higher is better) after ``epoch`` epochs.
         Returns whether the learning rate was cut because of it."""
-        if elbo > self.best:
-            self.best, self.stale, self.since_decay = elbo, 0, 0
-        else:
-            self.stale += 1
-            self.since_decay += 1
+        self.best, self.stale = (elbo, 0) if elbo > self.best else (self.best, self.stale + 1)
+        self.bar, self.since_decay = (
+            (elbo, 0) if elbo > self.bar else (self.bar, self.since_decay + 1)
+        )
         if self.config.schedule != "plateau" or epoch < self.config.decay_from:
             return False
         again = self.config.decay_every and self.decays > 0
@@ -71,6 +71,8 @@ class LearningRate:
         self.scale *= self.config.lr_decay
         self.decays += 1
         self.since_decay = 0
+        if self.config.reload_best:  # the lagging encoder measures gains from here on
+            self.bar = elbo
         return True
 
     def exhausted(self) -> str | None:

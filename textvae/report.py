@@ -17,7 +17,8 @@ from textvae.compare import save_card
 from textvae.config import Config
 from textvae.errors import UserError
 from textvae.evaluate import evaluate
-from textvae.monitor import clock
+from textvae.progress import clock
+from textvae.remedies import remedies
 from textvae.text.batching import LengthBuckets, collate
 from textvae.text.encoded import EncodedSplit
 from textvae.text.model import TextVAE
@@ -64,6 +65,7 @@ def evaluate_run(
             lambda: (collate(encoded, r) for r in rows),
             samples=samples if model.latent_dim else 1,
             seed=seed,
+            remedies=remedies(config),
             generation=_generation(model, config, encoded, count, generations, batch_size, seed),
             progress=_progress(count, started),
         )

@@ -36,7 +36,7 @@ class Tally:
 
     def total(self, accelerator: Any) -> Tensor:
         """The sums over all processes; every one of them has to ask."""
-        return self.sums if accelerator.num_processes == 1 else accelerator.reduce(self.sums)
+        return self.sums if accelerator.num_processes == 1 else accelerator.reduce(self.sums, "sum")
 
     def means(self, accelerator: Any) -> dict[str, float]:
         """Of all processes: loss, rec, kl in nats per example; grad_norm per update; and the

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
-from textvae import checkpoint
-from textvae.build import Splits, build_buckets, build_data, build_model
+from textvae import checkpoint, devices
+from textvae.build import Splits, build_buckets, build_data, build_model, check_model
 from textvae.config import Config
 from textvae.core.batch import Batch
 from textvae.core.objectives import kl_weight
+from textvae.devices import of_main_process, on_any_process
 from textvae.errors import UserError
 from textvae.files import write_json
 from textvae.interrupt import Interrupted, StopRequest, stop_signals
@@ -46,10 +47,11 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     check_ranges(config)
+    check_model(config)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
-    accelerator = _accelerator(config)
+    accelerator = devices.accelerator(config.train.precision)
     if not accelerator.is_main_process:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough
     state = checkpoint.load_state(run) if resume else None
@@ -70,27 +72,6 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
         trainer.fit(stop)
 
 
-def _accelerator(config: Config) -> Any:
-    """Device, precision and processes.
-
-    Raises:
-        UserError: the device cannot compute in this precision.
-    """
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    try:
-        return Accelerator(
-            mixed_precision={"fp32": "no"}.get(config.train.precision, config.train.precision),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
-    except ValueError as error:
-        raise UserError(
-            f"--train.precision {config.train.precision} is not possible on this machine: "
-            f"{str(error).splitlines()[0]}; take bf16 or fp32"
-        ) from error
-
-
 class Trainer:
     """Model, optimiser and position of one run."""
 
@@ -99,9 +80,7 @@ class Trainer:
     ) -> None:
         self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
         self.model = model
-        self.wrapped, self.optimizer = accelerator.prepare(
-            model, build_optimizer(config.optim, model)
-        )
+        self.updater = Updater(config, model, accelerator)
         buckets = build_buckets(
             config, splits["train"], accelerator.num_processes, accelerator.process_index
         )
@@ -111,9 +90,7 @@ class Trainer:
         self.total_steps = min(steps, config.train.max_steps or steps)
         self.lr = LearningRate(config.optim, self.total_steps)
         self.step = 0
-        self.evaluated = 0  # the step of the last evaluation
-        self.seconds = 0.0
-        self.tally = Tally(accelerator.device)
+        self.seconds = 0.0  # of training: neither evaluations nor checkpoints
         self.card: dict[str, Any] | None = None  # of the last evaluation
         self.is_main = accelerator.is_main_process
 
@@ -121,60 +98,6 @@ class Trainer:
     def epoch(self) -> float:
         """Epochs done, with their fraction."""
         return self.step / self.epoch_steps
-
-    def fit(self, stop: StopRequest) -> None:
-        """The loop: updates, and between them logging, evaluation, checkpoints."""
-        train = self.config.train
-        evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
-        self.monitor = Monitor(self.run, self.step) if self.is_main else None
-        self.clock = time.perf_counter()
-        self._announce()
-        with Progress(self.total_steps, self.step) as progress:
-            while self._why_done() is None and not stop.requested:
-                self.model.train()
-                self.update(self._next_batches())
-                if self.step % train.log_every == 0:
-                    self.log(progress)
-                if self.step % evaluate_every == 0 or self.step == self.total_steps:
-                    self.evaluate()
-                    self.save()
-                elif self.step % train.save_every == 0:
-                    self.save()
-        self._finish(stop)
-
-    def update(self, batches: list[Batch]) -> None:
-        """One optimiser step over one or several batches."""
-        accelerator, config = self.accelerator, self.config
-        torch.manual_seed(self._noise_seed())
-        beta = self.beta()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr.at(self.step)
-        for i, batch in enumerate(batches):
-            batch = batch.to(accelerator.device)
-            last = i == len(batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                terms = self.wrapped(batch, config.objective.samples)
-                loss = objective(
-                    terms, beta, config.objective.free_bits, config.objective.free_bits_per
-                )
-                accelerator.backward(loss / len(batches))
-            self.tally.count(loss, terms.rec, terms.kl, batch.lengths)
-        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.tally.update(norm)
-        self.step += 1
-
-    def _next_batches(self) -> list[Batch]:
-        """The batches of one update; the last of an epoch may hold fewer."""
-        if batches := list(islice(self._batches, self.config.train.accumulate)):
-            return batches
-        self._batches = iter(self.loader)
-        return self._next_batches()
-
-    def _noise_seed(self) -> int:
-        rank, size = self.accelerator.process_index, self.accelerator.num_processes
-        return (self.config.train.seed * 1_000_003 + self.step * size + rank) % 2**63
 
     def beta(self) -> float:
         """The KL's weight at this step."""
@@ -188,11 +111,44 @@ class Trainer:
             ramp=options.kl_ramp,
         )
 
+    def fit(self, stop: StopRequest) -> None:
+        """The loop: updates, and between them logging, evaluation, checkpoints."""
+        if (reason := self._why_done()) is not None:
+            logger.info("%s is finished (%s): nothing to do", self.run, reason)
+            return
+        train, accelerator = self.config.train, self.accelerator
+        evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
+        self.monitor = Monitor(self.run, self.step) if self.is_main else None
+        self._announce()
+        self._batches = iter(self.loader)
+        self._clock = time.perf_counter()
+        with Progress(self.total_steps, self.step) as progress:
+            while self._why_done() is None and not on_any_process(accelerator, stop.requested):
+                batches = self._next_batches()
+                self.updater.update(batches, self.step, self.beta(), self.lr.at(self.step))
+                self.step += 1
+                if self.step % train.log_every == 0:
+                    self.log(progress)
+                if self.step % evaluate_every == 0 or self.step == self.total_steps:
+                    self.evaluate()
+                    self.save()
+                elif self.step % train.save_every == 0:
+                    self.save()
+        self._finish()
+
+    def _next_batches(self) -> list[Batch]:
+        """The batches of one update; the last of an epoch may hold fewer."""
+        if batches := list(islice(self._batches, self.config.train.accumulate)):
+            return batches
+        self._batches = iter(self.loader)
+        return self._next_batches()
+
     def log(self, progress: Progress) -> None:
         """Means over the updates since the last log line."""
         self._check_finite()
-        means = self.tally.means()
-        tokens = means.pop("tokens") * self.accelerator.num_processes
+        tally = self.updater.tally
+        means = tally.means(self.accelerator)
+        tokens = means.pop("tokens")
         values = {
             **means,
             "beta": self.beta(),
@@ -202,59 +158,58 @@ class Trainer:
         if self.monitor is not None:
             progress.show(self.step, self.epoch, values)
             self.monitor.scalars("train", self.step, self.epoch, values)
-        self.tally.sums.zero_()
+        tally.sums.zero_()
 
     def _check_finite(self) -> None:
         """Called before every log line, evaluation and checkpoint: none holds a broken model."""
-        if self.tally.is_finite():
+        if self.updater.is_finite():
             return
         raise UserError(
-            f"the loss or its gradient is not finite at or before step {self.step}: the last good "
-            f"checkpoint is in {self.run}; lower --optim.lr or --optim.clip, or take "
-            "--train.precision fp32, and continue with --resume"
+            f"the loss, its gradient or a weight is not finite at or before step {self.step}: "
+            f"lower --optim.lr or --optim.clip, or take --train.precision fp32; "
+            f"{checkpoint.last_good(self.run)}"
         )
 
     def _lap(self) -> float:
         """Seconds of training since the last call; evaluations and checkpoints not counted."""
         now = time.perf_counter()
-        lap, self.clock = now - self.clock, now
+        lap, self._clock = now - self._clock, now
         self.seconds += lap
         return max(lap, 1e-9)
 
     def evaluate(self) -> None:
         """The validation card: learning rate, best model and warnings follow from it."""
         self._check_finite()
-        self.seconds += time.perf_counter() - self.clock
-        self.evaluated = self.step
-        elbo = [0.0]
-        if self.is_main:
-            with self.accelerator.autocast():
-                self.card = validate(
-                    self.model,
-                    self.splits["valid"],
-                    self.config,
-                    self.monitor,
-                    self.step,
-                    self.epoch,
-                )
-            elbo = [self.card["elbo"]]
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import broadcast_object_list
-
-            broadcast_object_list(elbo)
-        self.clock = time.perf_counter()
-        gained = elbo[0] > self.lr.best
-        if gained and self.is_main:
+        self.seconds += time.perf_counter() - self._clock
+        elbo = self._validate()
+        self._clock = time.perf_counter()
+        if elbo > self.lr.best and self.is_main:
             self.model.save_pretrained(self.run)
-        if self.lr.observe(elbo[0], self.epoch):
+        if self.lr.observe(elbo, self.epoch):
             logger.info("learning rate cut to %g", self.lr.at(self.step))
             if self.config.optim.reload_best:
-                self._reload_best()
+                self.accelerator.wait_for_everyone()
+                self.updater.load_weights(TextVAE.from_pretrained(self.run).state_dict())
 
-    def _reload_best(self) -> None:
-        best = TextVAE.from_pretrained(self.run).state_dict()
-        self.model.load_state_dict(best)
-        self.optimizer.state.clear()
+    def _validate(self) -> float:
+        """The validation ELBO, the same number on every process.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        elbo = math.nan
+        if self.is_main:
+            split, at = self.splits["valid"], (self.step, self.epoch)
+            with self.accelerator.autocast():
+                self.card = validate(self.model, split, self.config, self.monitor, *at, self.beta())
+            elbo = self.card["elbo"]
+        elbo = of_main_process(self.accelerator, elbo)
+        if not math.isfinite(elbo):
+            raise UserError(
+                f"the validation elbo is {elbo} at step {self.step}: lower --optim.lr; "
+                f"{checkpoint.last_good(self.run)}"
+            )
+        return elbo
 
     def _why_done(self) -> str | None:
         if reason := self.lr.exhausted():
@@ -267,27 +222,25 @@ class Trainer:
         return None
 
     def _announce(self) -> None:
-        self._batches = iter(self.loader)
-        if self.is_main:
-            logger.info(
-                "%d parameters on %s in %s, %d documents, %d steps an epoch, %d in all",
-                sum(p.numel() for p in self.model.parameters()),
-                self.accelerator.device,
-                self.config.train.precision,
-                len(self.splits["train"]),
-                self.epoch_steps,
-                self.total_steps,
-            )
+        logger.info(
+            "%d parameters on %s in %s, %d documents, %d steps an epoch, %d in all",
+            sum(p.numel() for p in self.model.parameters()),
+            self.accelerator.device,
+            self.config.train.precision,
+            len(self.splits["train"]),
+            self.epoch_steps,
+            self.total_steps,
+        )
 
-    def _finish(self, stop: StopRequest) -> None:
+    def _finish(self) -> None:
         reason = self._why_done()
-        if reason is None and stop.requested:
+        if reason is None:
             self.save()
             raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
         if not self.is_main:
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor, self.step)
-        self.monitor.close(self.config, self.card)
+        self.monitor.close(self.step, self.config, self.card)
         logger.info(
             "%s after %s of training: best validation elbo %.2f; next: textvae evaluate %s",
             reason,
@@ -299,24 +252,18 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint of everything the rest of the run depends on."""
         self._check_finite()
-        if not self.is_main:
-            return
-        scaler = self.accelerator.scaler
-        checkpoint.save_state(
-            self.run,
-            {
-                "corpus_hash": self.splits["train"].content_hash,
-                "step": self.step,
-                "loader": self.loader.state_dict(),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "lr": self.lr.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                "tally": self.tally.sums,
-                "seconds": self.seconds,
-            },
-        )
-        checkpoint.write_json(self.run / "training.json", self._summary())
+        state = {
+            "corpus_hash": self.splits["train"].content_hash,
+            "step": self.step,
+            "epoch_steps": self.epoch_steps,
+            "loader": self.loader.state_dict(),
+            "lr": self.lr.state_dict(),
+            "seconds": self.seconds,
+            **self.updater.state_dict(),
+        }
+        if self.is_main:
+            checkpoint.save_state(self.run, state)
+            write_json(self.run / "training.json", self._summary())
 
     def _summary(self) -> dict[str, Any]:
         """How far the training got and what it cost, for tables."""
@@ -335,19 +282,20 @@ class Trainer:
         """Continues from a checkpoint.
 
         Raises:
-            UserError: it belongs to another model or another size of batch.
+            UserError: it belongs to another model, or to other batches.
         """
+        if state["epoch_steps"] != self.epoch_steps:
+            raise UserError(
+                f"{self.run} had {state['epoch_steps']} steps an epoch, and would now have "
+                f"{self.epoch_steps}: resume with the same batches and number of processes"
+            )
         try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
         except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{self.run}: the checkpoint does not fit the config: {reason}"
+                f"the checkpoint in {self.run} does not fit the config: {reason}"
             ) from error
         self.lr.load_state_dict(state["lr"])
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.tally.sums.copy_(state["tally"])

@@ -9,6 +9,7 @@ from textvae.build import build_buckets
 from textvae.config import Config
 from textvae.evaluate import evaluate_quick
 from textvae.monitor import Monitor
+from textvae.remedies import remedies
 from textvae.text.batching import collate
 from textvae.text.encoded import EncodedSplit
 from textvae.text.model import TextVAE
@@ -17,17 +18,30 @@ logger = logging.getLogger(__name__)
 
 
 def validate(
-    model: TextVAE, split: EncodedSplit, config: Config, monitor: Monitor, step: int, epoch: float
+    model: TextVAE,
+    split: EncodedSplit,
+    config: Config,
+    monitor: Monitor,
+    step: int,
+    epoch: float,
+    beta: float,
 ) -> dict[str, Any]:
-    """Evaluates the model, logs the card and warns where z is not used."""
+    """Evaluates the model, logs the card and warns where z is not used; ``beta`` is the KL's
+    weight by now."""
     rows = build_buckets(config, split).sequential()
-    card = evaluate_quick(model, lambda: (collate(split, r) for r in rows), seed=config.train.seed)
+    card = evaluate_quick(
+        model,
+        lambda: (collate(split, r) for r in rows),
+        seed=config.train.seed,
+        remedies=remedies(config),
+    )
     logger.info(
         "epoch %.2f valid: elbo %.2f = rec %.2f - kl %.2f, ppl_elbo %.2f, mi %.2f, au %d of %d",
         epoch,
         *(card[key] for key in ("elbo", "rec", "kl", "ppl_elbo", "mi", "au", "latent_dim")),
     )
-    if card["collapse"]:
+    just_begun = epoch <= 1 and beta < config.objective.beta  # the encoder has hardly learnt yet
+    if card["collapse"] and not just_begun:
         logger.warning(card["collapse"])
     monitor.validation(step, epoch, card)
     show_sentences(model, split, config.train.samples, monitor, step)

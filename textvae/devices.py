@@ -1,0 +1,48 @@
+"""Device, precision and processes: what ``accelerate`` does for the training loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from textvae.errors import UserError
+
+
+def accelerator(precision: str) -> Any:
+    """The accelerator for ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        UserError: the device cannot compute in this precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    unable = f"--train.precision {precision} is not possible on this machine: take fp32 or bf16"
+    try:
+        made = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        raise UserError(unable) from error
+    if precision == "fp16" and made.device.type == "cpu":
+        raise UserError(unable)
+    return made
+
+
+def on_any_process(accelerator: Any, holds: bool) -> bool:
+    """Whether something holds on any process; every one of them has to ask."""
+    if accelerator.num_processes == 1:
+        return holds
+    flag = torch.tensor(float(holds), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum"))
+
+
+def of_main_process(accelerator: Any, number: float) -> float:
+    """The main process's number; every process has to ask."""
+    if accelerator.num_processes == 1:
+        return number
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([number])[0]

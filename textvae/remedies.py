@@ -1,0 +1,21 @@
+"""What to try against posterior collapse, given what an experiment does already."""
+
+from __future__ import annotations
+
+from textvae.config import Config
+
+
+def remedies(config: Config) -> str:
+    """Options to set, separated by commas; none of them is what the config has already."""
+    model, objective = config.model, config.objective
+    tried = []
+    if model.injection != "skip":
+        tried.append("model.injection=skip")
+    if objective.kl_schedule == "constant":
+        tried.append("objective.kl_schedule=linear")
+    elif objective.kl_schedule == "linear":
+        tried.append("objective.kl_schedule=cyclical")
+    tried.append(f"objective.free_bits={2 * objective.free_bits or 4:g}")
+    if model.word_dropout == 0:
+        tried.append("model.word_dropout=0.3")
+    return ", ".join(tried)
