@@ -16,14 +16,10 @@ def accelerator(precision: str) -> Any:
         UserError: the device cannot compute in this precision.
     """
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
 
     unable = f"--train.precision {precision} is not possible on this machine: take fp32 or bf16"
     try:
-        made = Accelerator(
-            mixed_precision="no" if precision == "fp32" else precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
+        made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     except ValueError as error:
         raise UserError(unable) from error
     if precision == "fp16" and made.device.type == "cpu":

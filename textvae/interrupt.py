@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Seconds: launchers of several processes pass on a Ctrl-C that each process has got already.
+SAME = 0.5
 
 
 class Interrupted(Exception):
@@ -13,9 +17,10 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Whether the user asked to stop."""
+    """Whether the user asked to stop, and when."""
 
     requested = False
+    when = 0.0
 
 
 @contextmanager
@@ -25,11 +30,12 @@ def stop_signals() -> Iterator[StopRequest]:
     stop = StopRequest()
 
     def ask(number: int, _: object) -> None:
-        if stop.requested:
+        if not stop.requested:
+            stop.requested, stop.when = True, time.monotonic()
+            # Not by logging: the signal may have come in the middle of a log line.
+            os.write(2, b"stopping after this update; once more to stop at once\n")
+        elif time.monotonic() - stop.when > SAME:
             raise KeyboardInterrupt("stopped at once: --resume continues at the last checkpoint")
-        stop.requested = True
-        # Not by logging: the signal may have come in the middle of a log line.
-        os.write(2, b"stopping after this update; once more to stop at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,0 +1,137 @@
+"""Learning rates against ELBO sequences made by hand; every parameter in the optimiser."""
+
+import math
+
+import pytest
+import torch
+
+from textvae.config import OptimConfig
+from textvae.optim import LearningRate, build_optimizer
+from textvae.text.model import TextVAE
+
+SA_VAE = OptimConfig(lr=1.0, patience=1, decay_from=15, decay_every=True, min_lr=0.03)
+LAGGING = OptimConfig(
+    lr=1.0,
+    patience=2,
+    decay_from=15,
+    decay_every=False,
+    reload_best=True,
+    min_lr=0.0,
+    max_decays=5,
+)
+
+
+def rates(config: OptimConfig, elbos: list[float]) -> tuple[list[float], LearningRate]:
+    """The learning rate after each epoch, until the rule stops the training."""
+    rate, seen = LearningRate(config, 1000), []
+    for epoch, elbo in enumerate(elbos, start=1):
+        rate.observe(elbo, epoch)
+        seen.append(rate.at(epoch))
+        if rate.exhausted():
+            break
+    return seen, rate
+
+
+def test_sa_vae_waits_for_epoch_15_then_halves_at_every_epoch():
+    elbos = [-100 - (e % 2) for e in range(14)]  # without gain from the third on: too early
+    elbos += [-99.0, -98.0, -98.5, -90.0, -89.0, -88.0, -87.0]
+    seen, rate = rates(SA_VAE, elbos)
+    # epochs 15 and 16 gain, 17 does not, and gains after that change nothing
+    assert seen == [1.0] * 16 + [0.5, 0.25, 0.125, 0.0625, 0.03125]
+    assert rate.exhausted() is None
+    rate.observe(-86.0, 22)
+    assert "fell below 0.03" in rate.exhausted()
+
+
+def test_sa_vae_counts_epoch_15_itself():
+    seen, _ = rates(SA_VAE, [*range(-100, -86), -200.0])
+    assert seen == [1.0] * 14 + [0.5]
+
+
+def test_an_equal_elbo_is_no_gain():
+    seen, _ = rates(SA_VAE, [*range(-100, -86), -87.0])
+    assert seen[-1] == 0.5
+
+
+def test_lagging_encoder_cuts_after_two_epochs_without_gain_and_stops_at_the_fifth_cut():
+    elbos = [float(e) for e in range(-100, -85)]  # 15 gains
+    elbos += [-87.0, -88.0]  # two without: the first cut
+    elbos += [-87.5, -87.6, -87.7]  # better than at the cut: a gain; then two without
+    elbos += [-90.0, -91.0] * 9
+    seen, rate = rates(LAGGING, elbos)
+    assert seen[:22] == [1.0] * 16 + [0.5] * 3 + [0.25] * 2 + [0.125]
+    assert seen[-1] == 1 / 32
+    assert rate.decays == 5
+    assert "cut 5 times" in rate.exhausted()
+    assert rate.best == -86.0
+
+
+def test_gains_between_cuts_start_the_patience_again():
+    seen, _ = rates(LAGGING, [*range(-100, -85), -90.0, -80.0, -90.0, -80.5, -79.0])
+    assert seen == [1.0] * 18 + [0.5, 0.5]
+
+
+def test_warmup_then_cosine_to_0():
+    rate = LearningRate(OptimConfig(lr=2.0, schedule="cosine", warmup_steps=4), 14)
+    assert [rate.at(s) for s in range(4)] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert rate.at(4) == pytest.approx(2.0)
+    assert rate.at(9) == pytest.approx(1.0)
+    assert rate.at(6) == pytest.approx(1 + math.cos(0.2 * math.pi))
+    assert rate.at(14) == pytest.approx(0.0)
+    assert rate.at(99) == pytest.approx(0.0)
+
+
+def test_warmup_longer_than_the_training_never_divides_by_0():
+    rate = LearningRate(OptimConfig(lr=1.0, schedule="cosine", warmup_steps=10), 5)
+    assert [rate.at(s) for s in (0, 4, 10)] == pytest.approx([0.1, 0.5, 1.0])
+
+
+def test_a_constant_rate_is_never_cut_and_never_exhausted():
+    rate = LearningRate(OptimConfig(lr=0.01, schedule="constant"), 10)
+    assert not any(rate.observe(-100.0 - e, e) for e in range(30))
+    assert rate.at(9) == 0.01
+    assert rate.exhausted() is None
+    assert rate.stale == 29  # what early stopping looks at
+
+
+def test_a_restored_rate_goes_on_as_the_old_one():
+    elbos = [*range(-100, -85), -90.0, -91.0, -90.5, -92.0, -93.0, -94.0, -95.0]
+    for cut in range(len(elbos)):
+        _, old = rates(LAGGING, elbos[:cut])
+        new = LearningRate(LAGGING, 1000)
+        new.load_state_dict(old.state_dict())
+        for epoch, elbo in enumerate(elbos[cut:], start=cut + 1):
+            assert old.observe(elbo, epoch) == new.observe(elbo, epoch)
+        assert old.state_dict() == new.state_dict()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("latent_dim", [0, 3])
+def test_every_parameter_is_in_the_optimiser_and_moves(name, latent_dim):
+    model = TextVAE(
+        20, latent_dim, embedding_dim=4, encoder_hidden=5, decoder_hidden=5, bidirectional=True
+    )
+    config = OptimConfig(name=name, lr=0.1, weight_decay=0.1, momentum=0.0)
+    optimizer = build_optimizer(config, model)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model.parameters()}
+    assert len(held) == len(list(model.parameters()))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    still = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
+    assert not still
+
+
+def test_options_reach_the_optimiser():
+    model = torch.nn.Linear(2, 2)
+    group = build_optimizer(
+        OptimConfig(name="sgd", lr=0.3, momentum=0.9, weight_decay=0.01), model
+    ).param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.9, 0.01)
+
+
+def test_an_unknown_optimiser_is_refused():
+    with pytest.raises(ValueError, match="lion"):
+        build_optimizer(OptimConfig(name="lion"), torch.nn.Linear(2, 2))
