@@ -26,6 +26,8 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake of the user's, 130 for Ctrl-C."""
+    # Before torch loads: waiting threads that spin slow a busy machine down many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     start_logging()
     try:
         command, args = parse(sys.argv[1:] if argv is None else list(argv))
