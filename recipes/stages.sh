@@ -101,7 +101,7 @@ show_sentences() {
   textvae sample "$out/$1" -n 10
   if grep -q '"latent_dim": 0' "$out/$1/config.json"; then return; fi
   printf '\n-- %s: reconstructions\n' "$1"
-  textvae reconstruct "$out/$1" --show-source -- "$first" "$last"
+  textvae reconstruct "$out/$1" "$first" "$last" --show-source
   printf '\n-- %s: interpolation\n' "$1"
   textvae interpolate "$out/$1" "$first" "$last" --steps 7
 }

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from textvae import checkpoint
@@ -67,7 +68,7 @@ def evaluate_run(
             seed=seed,
             remedies=remedies(config),
             generation=_generation(model, config, encoded, count, generations, batch_size, seed),
-            progress=_progress(count, started),
+            progress=_progress(np.concatenate([encoded.lengths[r] for r in rows]), started),
         )
     card = {
         "model": run.name,
@@ -116,15 +117,16 @@ def _generation(
     )
 
 
-def _progress(count: int, started: float) -> Callable[[int], None]:
-    last = started
+def _progress(lengths: np.ndarray, started: float) -> Callable[[int], None]:
+    """Time left by tokens, not by examples: the longest come first."""
+    tokens, last = np.cumsum(lengths), started
 
     def show(done: int) -> None:
         nonlocal last
         now = time.perf_counter()
         if now - last > 10:
             last = now
-            left = (now - started) / done * (count - done)
-            logger.info("evaluated %d of %d, about %s left", done, count, clock(left))
+            left = (now - started) * (tokens[-1] / tokens[done - 1] - 1)
+            logger.info("evaluated %d of %d, about %s left", done, len(tokens), clock(left))
 
     return show
