@@ -6,6 +6,7 @@
 #   --out DIR                   where the prepared corpus and the runs go (runs/<recipe>)
 #   --models "lm vae"           which of the recipe's YAML files to train
 #   --samples K                 draws of z for the importance-weighted bound
+#   --jobs N                    models trained and evaluated at the same time, one thread each
 #   anything else               goes to `textvae train`, such as --train.epochs 3
 
 recipe="$(cd "$(dirname "$0")" && pwd)"
@@ -15,18 +16,20 @@ stage=1
 stop_stage=99
 place=""
 out=""
-samples=200
+samples="${samples:-200}"
+jobs="${jobs:-1}"
 train_options=()
 
 main() { # "$@" of the recipe
   parse_options "$@"
   out="${out:-runs/$name}"
   prepared="$out/corpus"
+  truth="$prepared/grammar.json"  # the card of the true distribution, where it is known
   ensure_environment
   mkdir -p "$out"
   if runs_stage 1 "prepare the corpus"; then prepare; fi
-  if runs_stage 2 "train: $models"; then each train_once; fi
-  if runs_stage 3 "evaluate on the test split"; then each evaluate_once; fi
+  if runs_stage 2 "train: $models"; then each_at_once train_once; fi
+  if runs_stage 3 "evaluate on the test split"; then each_at_once evaluate_once; fi
   if runs_stage 4 "compare"; then compare_all; fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then each show_sentences; fi
   if runs_stage 6 "results page"; then results; fi
@@ -36,8 +39,8 @@ main() { # "$@" of the recipe
 parse_options() {
   while [ $# -gt 0 ]; do
     case "$1" in
-      -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; sed -n '4,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-      --stage | --stop-stage | --data | --out | --models | --samples)
+      -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; sed -n '4,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+      --stage | --stop-stage | --data | --out | --models | --samples | --jobs)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case "$1" in
           --stage) stage="$2" ;;
@@ -46,12 +49,16 @@ parse_options() {
           --out) out="$2" ;;
           --models) models="$2" ;;
           --samples) samples="$2" ;;
+          --jobs) jobs="$2" ;;
         esac
         shift 2 ;;
       *) train_options+=("$1"); shift ;;
     esac
   done
-  case "$stage$stop_stage$samples" in *[!0-9]*) fail "--stage, --stop-stage and --samples take numbers" ;; esac
+  case "$stage$stop_stage$samples$jobs" in
+    *[!0-9]*) fail "--stage, --stop-stage, --samples and --jobs take numbers" ;;
+  esac
+  [ "$jobs" -ge 1 ] || fail "--jobs is at least 1"
   for model in $models; do
     [ -e "$recipe/$model.yaml" ] || fail "there is no $model.yaml in recipes/$name"
   done
@@ -72,6 +79,20 @@ each() { # command: runs it with the name of each model
   for model in $models; do "$1" "$model"; done
 }
 
+each_at_once() { # the same, --jobs of them side by side with their name before each line
+  local model pids=() pid failed=0
+  if [ "$jobs" -eq 1 ]; then each "$1"; return; fi
+  trap 'kill -INT "${pids[@]}" 2>/dev/null; wait; exit 130' INT TERM
+  for model in $models; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 0.2; done
+    (OMP_NUM_THREADS=1 "$1" "$model" > >(sed "s/^/[$model] /") 2>&1) &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || failed=$?; done
+  trap - INT TERM
+  [ "$failed" -eq 0 ] || exit "$failed"
+}
+
 train_once() { # starts the run, continues it, or leaves it where it is done
   printf '\n-- %s\n' "$1"
   if [ -e "$out/$1/config.yaml" ]; then
@@ -90,10 +111,11 @@ evaluate_once() {
 run_folders() {
   local model
   for model in $models; do printf '%s\n' "$out/$model"; done
+  if [ -e "$truth" ]; then printf '%s\n' "$truth"; fi
 }
 
-compare_all() { # a recipe may set `truth`, the card of the true distribution
-  run_folders | xargs textvae compare ${truth:+"$truth"}
+compare_all() {
+  run_folders | xargs textvae compare "$@"
 }
 
 show_sentences() {
@@ -109,7 +131,7 @@ show_sentences() {
 results() { # the table with commands, seeds, commits, cost, and the sentences as they came
   {
     cat "$recipe/about.md"
-    run_folders | xargs textvae compare --provenance ${truth:+"$truth"}
+    compare_all --provenance
     printf '\n## Sentences, as they came\n\n```text'
     each show_sentences
     printf '```\n'

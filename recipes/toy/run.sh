@@ -7,6 +7,8 @@
 set -euo pipefail
 name=toy
 models="lm vae skip_vae"
+jobs=2
+samples=20
 first="how can i train for a marathon ? just run slowly most of the time ."
 last="what do people mean by deadheading ? imagine the removal of withered flowers ."
 
@@ -15,5 +17,4 @@ prepare() {
 }
 
 . "$(dirname "$0")/../stages.sh"
-truth="runs/toy/corpus/grammar.json"
 main "$@"
