@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             f"cannot write {path}: {reason}; what was there before is intact"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no such folder either, the error above says it
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,104 @@
+"""Latent vectors in files: written, read back, and refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from textvae.core.gaussian import DiagGaussian
+from textvae.errors import UserError
+from textvae.latents import read_latents, write_latents
+
+TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
+
+
+@pytest.fixture
+def q() -> DiagGaussian:
+    torch.manual_seed(0)
+    return DiagGaussian(torch.randn(3, 4), torch.randn(3, 4))
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_what_is_written_is_read(ending, q, tmp_path):
+    path = tmp_path / f"latents{ending}"
+    write_latents(path, q, TEXTS)
+    assert torch.equal(read_latents(path), q.mean)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_npz_is_plain_numpy(q, tmp_path):
+    write_latents(tmp_path / "l.npz", q, TEXTS)
+    with np.load(tmp_path / "l.npz", allow_pickle=False) as arrays:
+        assert arrays["text"].tolist() == TEXTS
+        assert np.array_equal(arrays["logvar"], q.logvar.numpy())
+
+
+def test_parquet_is_a_plain_table(q, tmp_path):
+    import pyarrow.parquet
+
+    write_latents(tmp_path / "l.parquet", q, TEXTS)
+    table = pyarrow.parquet.read_table(tmp_path / "l.parquet").to_pydict()
+    assert table["text"] == TEXTS
+    assert np.allclose(table["logvar"], q.logvar.numpy())
+
+
+def test_a_parquet_with_vectors_of_other_makers(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "l.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"mean": [[1, 2], [3, 4]]}), path)
+    assert read_latents(path).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_another_ending_is_refused_before_anything_is_written(q, tmp_path):
+    with pytest.raises(UserError, match=r"latents are written as \.npz or \.parquet"):
+        write_latents(tmp_path / "l.txt", q, TEXTS)
+    assert not list(tmp_path.iterdir())
+
+
+def save(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def objects(path: Path) -> Path:
+    return save(path, mean=np.array([{}, {}], dtype=object))
+
+
+def npy(path: Path) -> Path:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((2, 2)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda path: path, "none.npz", "does not exist"),
+        (lambda path: path.write_text("a b"), "l.txt", "are read from .npz or .parquet"),
+        (lambda path: path.write_text("a b"), "l.npz", "holds no latents"),
+        (lambda path: path.write_text(""), "l.npz", "holds no latents"),
+        (lambda path: path.write_text("a b"), "l.parquet", "holds no latents"),
+        (lambda path: save(path, z=np.zeros((2, 2))), "l.npz", "holds no latents"),
+        (lambda path: save(path, mean=np.array(["a"])), "l.npz", "holds no latents"),
+        (objects, "l.npz", "holds no latents"),
+        (npy, "l.npz", "holds no latents"),
+        (lambda path: save(path, mean=np.zeros(3)), "l.npz", r"mean is \(3,\), not \(N, Z\)"),
+        (lambda path: save(path, mean=np.zeros((0, 3))), "l.npz", r"not \(N, Z\)"),
+        (lambda path: save(path, mean=np.full((2, 2), np.nan)), "l.npz", "not finite"),
+    ],
+)
+def test_files_without_latents(make, name, message, tmp_path):
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=message) as raised:
+        read_latents(tmp_path / name)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_folder_that_is_not_there_is_made_or_refused(q, tmp_path):
+    write_latents(tmp_path / "new" / "l.npz", q, TEXTS)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        write_latents(tmp_path / "file" / "l.npz", q, TEXTS)

@@ -1,0 +1,207 @@
+"""What a training leaves behind: TensorBoard, metrics.jsonl, and the warning of collapse."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import in_child
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from textvae.config import Config, ModelConfig, ObjectiveConfig
+from textvae.monitor import Monitor
+from textvae.progress import Progress, clock
+from textvae.remedies import remedies
+from textvae.tally import Tally
+
+TRAIN = {"loss", "rec", "kl", "grad_norm", "beta", "lr", "tokens_per_second"}
+VALID = {"rec", "kl", "elbo", "ppl_elbo", "mi", "mi_max", "au", "latent_dim"}
+
+
+def board(run: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    return events.Reload()
+
+
+def read(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_tensorboard_has_every_tag(trained):
+    tags = board(trained).Tags()
+    assert {f"train/{name}" for name in TRAIN} <= set(tags["scalars"])
+    assert {f"valid/{name}" for name in VALID} <= set(tags["scalars"])
+    assert "valid/kl_per_dim" in tags["histograms"]
+    assert {"samples/text_summary", "reconstructions/text_summary"} <= set(tags["tensors"])
+
+
+def test_every_tag_of_the_text_and_projector_plugins_is_theirs(trained):
+    plugins = {e.plugin_data.plugin_name for e in board(trained).summary_metadata.values()}
+    assert {"text", "hparams"} <= plugins
+
+
+def test_scalars_are_those_of_metrics_jsonl(trained):
+    events = board(trained)
+    for group in ("train", "valid"):
+        for name in TRAIN if group == "train" else VALID:
+            shown = [(e.step, e.value) for e in events.Scalars(f"{group}/{name}")]
+            logged = [(e["step"], e[name]) for e in read(trained) if e["group"] == group]
+            assert [step for step, _ in shown] == [step for step, _ in logged]
+            assert [v for _, v in shown] == pytest.approx([v for _, v in logged], rel=1e-5)
+
+
+def test_the_projector_has_means_labels_and_texts(trained):
+    folder = trained / "tensorboard" / "00012" / "posterior"
+    assert "posterior" in (trained / "tensorboard" / "projector_config.pbtxt").read_text()
+    means = (folder / "tensors.tsv").read_text().splitlines()
+    rows = [row.split("\t") for row in (folder / "metadata.tsv").read_text().splitlines()]
+    assert len(means) == 20 and len(means[0].split("\t")) == 4
+    assert rows[0] == ["label", "text"]
+    assert [label for label, _ in rows[1:]] == [str(i % 3) for i in range(20)]
+
+
+def test_hyper_parameters_stand_beside_the_final_metrics(trained):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    events = board(trained)
+    data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    shown = HParamsPluginData.FromString(data).session_start_info.hparams
+    assert shown["model.latent_dim"].number_value == 4
+    assert shown["optim.name"].string_value == "sgd"
+    last = [e for e in read(trained) if e["group"] == "valid"][-1]
+    assert events.Scalars("final/elbo")[0].value == pytest.approx(last["elbo"], rel=1e-5)
+
+
+def test_one_event_file_and_no_stray_folders(trained):
+    files = {p.relative_to(trained / "tensorboard") for p in (trained / "tensorboard").rglob("*")}
+    names = {str(path) for path in files}
+    events = {name for name in names if "tfevents" in name}
+    assert len(events) == 1
+    posterior = "00012/posterior"
+    assert names - events == {
+        *("projector_config.pbtxt", "00012", posterior),
+        *(f"{posterior}/tensors.tsv", f"{posterior}/metadata.tsv"),
+    }
+
+
+def test_a_resumed_run_shows_no_step_twice(tiny, tmp_path):
+    import os
+    import signal
+
+    run = tmp_path / "run"
+
+    def die_at_the_second_evaluation() -> None:
+        from textvae import checkpoint
+
+        original, calls = checkpoint.save_state, iter(range(99))
+
+        def save_state(*args):
+            if next(calls) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            original(*args)
+
+        checkpoint.save_state = save_state
+
+    arguments = ["train", "--out", str(run), *tiny]
+    assert in_child(arguments, before=die_at_the_second_evaluation) == -signal.SIGKILL
+    assert [e["step"] for e in read(run)] == [3, 6, 6, 9, 12, 12]
+    assert in_child(["train", "--resume", str(run)]) == 0
+    assert [e["step"] for e in read(run)] == [3, 6, 6, 9, 12, 12]
+    events = board(run)
+    assert [e.step for e in events.Scalars("train/loss")] == [3, 6, 9, 12]
+    assert [e.step for e in events.Scalars("valid/elbo")] == [6, 12]
+
+
+def test_a_line_cut_short_is_forgotten(trained, tmp_path):
+    shutil.copy(trained / "metrics.jsonl", tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 13, "epo')
+    Monitor(tmp_path, step=6).board.close()
+    assert [e["step"] for e in read(tmp_path)] == [3, 6, 6]
+
+
+def test_what_is_not_finite_is_null_in_json(tmp_path):
+    monitor = Monitor(tmp_path)
+    monitor.scalars("valid", 1, 0.5, {"ppl_elbo": float("inf"), "mi": float("nan"), "au": 3})
+    monitor.board.close()
+    assert read(tmp_path) == [
+        {"step": 1, "epoch": 0.5, "group": "valid", "ppl_elbo": None, "mi": None, "au": 3}
+    ]
+
+
+def test_a_sentence_cannot_break_out_of_its_list(tmp_path):
+    monitor = Monitor(tmp_path)
+    monitor.texts(1, "samples", ["<unk> & <script>", "two\nlines"])
+    monitor.board.close()
+    text = board(tmp_path).Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "<" not in text
+    assert len(text.splitlines()) == 2
+
+
+def config(**parts) -> Config:
+    model = ModelConfig(**parts.get("model", {}))
+    return replace(Config(), model=model, objective=ObjectiveConfig(**parts.get("objective", {})))
+
+
+def test_remedies_are_not_already_on():
+    plain = config(model={"injection": "init"}, objective={"kl_schedule": "constant"})
+    assert remedies(plain) == (
+        "model.injection=skip, objective.kl_schedule=linear, objective.free_bits=4, "
+        "model.word_dropout=0.3"
+    )
+    cured = config(
+        model={"injection": "skip", "word_dropout": 0.2},
+        objective={"kl_schedule": "cyclical", "free_bits": 3.0},
+    )
+    assert remedies(cured) == "objective.free_bits=6"
+    assert "kl_schedule=cyclical" in remedies(config(objective={"kl_schedule": "linear"}))
+
+
+def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    options = ["--objective.kl_epochs", "1.5", "--optim.lr", "1e-9", "--train.epochs", "2"]
+    assert in_child(["train", "--out", str(run), *tiny, *options]) == 0
+    said = capfd.readouterr().err.splitlines()
+    warned = [i for i, line in enumerate(said) if line.startswith("the decoder ignores z")]
+    evaluated = [i for i, line in enumerate(said) if " valid: " in line]
+    assert len(evaluated) == 2
+    assert warned == [evaluated[1] + 1]
+    assert "injection" not in said[warned[0]]  # it is skip already
+
+
+def test_a_tally_is_a_mean_over_examples_and_updates():
+    tally = Tally(torch.device("cpu"))
+    ones = torch.ones
+    tally.count(torch.tensor(4.0), -ones(2), 3 * ones(2, 2), torch.tensor([5, 6]))
+    tally.count(torch.tensor(1.0), -4 * ones(1), 0 * ones(1, 2), torch.tensor([7]))
+    tally.update(torch.tensor(2.0))
+    accelerator = type("Alone", (), {"num_processes": 1})
+    assert tally.means(accelerator) == {
+        "loss": pytest.approx(3.0),
+        "rec": pytest.approx(-2.0),
+        "kl": pytest.approx(4.0),
+        "grad_norm": 2.0,
+        "tokens": 18.0,
+    }
+    assert tally.is_finite()
+    tally.update(torch.tensor(float("inf")))
+    assert not tally.is_finite()
+
+
+def test_progress_without_a_terminal_is_plain_lines(caplog):
+    values = {"loss": 1.5, "kl": 0.25, "beta": 0.5, "tokens_per_second": 1234.0}
+    with caplog.at_level(logging.INFO), Progress(10, 0) as progress:
+        progress.show(5, 0.5, values)
+    assert "step 5/10 epoch 0.50 loss 1.50 kl 0.25 beta 0.50 1,234 tok/s" in caplog.text
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 3600, 360_061)] == [
+        "0:00:00",
+        "0:01:00",
+        "1:00:00",
+        "100:01:01",
+    ]

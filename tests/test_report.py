@@ -1,0 +1,82 @@
+"""The metrics card of a run: its keys, its options, and what it refuses."""
+
+import json
+import math
+import shutil
+
+import pytest
+from conftest import in_child
+
+from textvae.arguments import run_config
+from textvae.errors import UserError
+from textvae.report import evaluate_run
+from textvae.text.model import TextVAE
+
+KEYS = {"rec", "kl", "elbo", "iw", "ppl_elbo", "ppl_iw", "mi", "mi_max", "au"}
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def card(run, **options):
+    model = TextVAE.from_pretrained(run)
+    return evaluate_run(run, run_config(run), model, **{"samples": 3, "generations": 0, **options})
+
+
+def test_the_saved_card_has_every_key_and_is_consistent(trained):
+    saved = json.loads((trained / "metrics" / "test.json").read_text())
+    assert saved.keys() >= KEYS
+    assert all(math.isfinite(saved[key]) for key in KEYS)
+    assert saved["elbo"] == pytest.approx(saved["rec"] - saved["kl"])
+    assert saved["ppl_elbo"] == pytest.approx(math.exp(-saved["elbo"] * 20 / saved["units"]))
+    assert saved["mi_max"] == pytest.approx(math.log(20))
+    assert saved["count"] == 20 and saved["samples"] == 4 and saved["split"] == "test"
+    assert saved["model"] == "vae" and len(saved["corpus_hash"]) == 64
+
+
+def test_the_card_depends_on_the_seed_alone(run):
+    first = card(run)
+    again = card(run, batch_size=7)
+    assert {k: first[k] for k in KEYS} == pytest.approx({k: again[k] for k in KEYS}, rel=1e-5)
+    assert card(run, seed=1)["iw"] != first["iw"]
+
+
+def test_other_splits_limits_and_no_samples(run):
+    valid = card(run, split="valid", limit=5, samples=0)
+    assert (valid["count"], valid["iw"], valid["split"]) == (5, None, "valid")
+    assert (run / "metrics" / "valid.json").exists()
+    assert valid["mi_max"] == pytest.approx(math.log(5))
+
+
+def test_the_validation_card_is_the_one_of_training(run):
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max((e for e in logged if e["group"] == "valid"), key=lambda e: e["elbo"])
+    found = card(run, split="valid", samples=0)
+    for key in ("rec", "kl", "elbo", "mi", "au", "units"):
+        assert found[key] == pytest.approx(best[key], rel=1e-4, abs=1e-4), key
+
+
+def test_bf16_is_close_to_fp32(run):
+    assert card(run, precision="bf16")["elbo"] == pytest.approx(card(run)["elbo"], rel=0.02)
+
+
+def test_an_unknown_split_and_another_corpus(run, corpus, tmp_path):
+    with pytest.raises(UserError, match="has no split 'dev': choose train, valid, test"):
+        card(run, split="dev")
+    other = tmp_path / "other"
+    shutil.copytree(corpus, other)
+    (other / "train.txt").write_text("1\ta b\n", encoding="utf-8")
+    model = TextVAE.from_pretrained(run)
+    with pytest.raises(UserError, match="is not the corpus that"):
+        evaluate_run(run, run_config(run, data_dir=str(other)), model, samples=1)
+
+
+def test_a_language_model_has_a_card_without_a_latent(language_model, tmp_path, capfd):
+    shutil.copytree(language_model, tmp_path / "lm")
+    assert in_child(["evaluate", str(tmp_path / "lm"), "--json", "--generations", "4"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["kl"] == 0 and found["latent_dim"] == 0 and found["collapse"] is None
+    assert found["iw"] == pytest.approx(found["elbo"]) == pytest.approx(found["rec"])

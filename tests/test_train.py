@@ -1,0 +1,413 @@
+"""Training: what stops it, what resumes it bit for bit, and what it must not do."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import in_child
+
+from textvae.text.model import TextVAE
+
+# What has state of its own: Adam, dropout everywhere, a cycle, a group of batches, a plateau.
+STATEFUL = [
+    *("--optim.name", "adam", "--optim.lr", "0.01", "--train.accumulate", "2"),
+    *("--objective.kl_schedule", "cyclical", "--objective.kl_epochs", "0.7"),
+    *("--model.word_dropout", "0.3", "--optim.decay_from", "1", "--train.epochs", "4"),
+    *("--train.log_every", "2", "--train.save_every", "2", "--train.evaluate_every", "1"),
+]
+
+
+def train(run: Path, options: list[str], **how) -> int:
+    return in_child(["train", "--out", str(run), *options], **how)
+
+
+def resume(run: Path, *options: str, **how) -> int:
+    return in_child(["train", "--resume", str(run), *options], **how)
+
+
+def lines(run: Path) -> list[dict]:
+    """metrics.jsonl without what the clock says."""
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clocks = ("tokens_per_second", "seconds")
+    return [{k: v for k, v in line.items() if k not in clocks} for line in read]
+
+
+def numbers(line: dict) -> dict[str, float]:
+    return {k: v for k, v in line.items() if k != "group" and v is not None}
+
+
+def state(run: Path) -> dict:
+    return torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+
+
+def summary(run: Path) -> dict:
+    return json.loads((run / "training.json").read_text())
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    for key, value in state(a).items():
+        assert key == "seconds" or same(value, state(b)[key]), key
+    assert lines(a) == lines(b)
+    weights = [(run / "model.safetensors").read_bytes() for run in (a, b)]
+    assert weights[0] == weights[1]
+    assert not [path for run in (a, b) for path in run.rglob(".*.tmp")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert train(run, [*tiny, *STATEFUL]) == 0
+    assert summary(run)["steps"] == 12
+    return run
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_update(number: int):
+    """Breaks the child so that it dies inside its update ``number``."""
+
+    def before() -> None:
+        from textvae.optim import LearningRate
+
+        original, calls = LearningRate.at, iter(range(10**6))
+
+        def at(self, step):
+            if sys._getframe(1).f_code.co_name == "fit" and next(calls) == number:
+                kill()
+            return original(self, step)
+
+        LearningRate.at = at
+
+    return before
+
+
+def kill_at_replace(number: int, name: str, after: bool):
+    """Breaks the child so that it dies before or after it moves the file ``name`` to its place."""
+
+    def before() -> None:
+        original, calls = os.replace, iter(range(10**6))
+
+        def replace(source, target):
+            hit = Path(target).name == name and next(calls) == number
+            if hit and not after:
+                kill()
+            original(source, target)
+            if hit:
+                kill()
+
+        os.replace = replace
+
+    return before
+
+
+def kill_in_half_a_write(number: int):
+    """Breaks the child so that it dies when half of a checkpoint is written."""
+
+    def before() -> None:
+        original, calls = torch.save, iter(range(10**6))
+
+        def save(state, path):
+            original(state, path)
+            if next(calls) == number:
+                with open(path, "rb+") as file:
+                    file.truncate(Path(path).stat().st_size // 2)
+                kill()
+
+        torch.save = save
+
+    return before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        kill_at_update(0),
+        kill_at_update(5),
+        kill_at_update(7),
+        kill_in_half_a_write(0),
+        kill_in_half_a_write(2),
+        kill_at_replace(1, "state.pt", after=False),
+        kill_at_replace(2, "state.pt", after=True),
+        kill_at_replace(0, "model.safetensors", after=True),
+        kill_at_replace(1, "metrics.jsonl", after=False),
+    ],
+    ids=[
+        *("first-update", "between-saves", "after-an-epoch"),
+        *(
+            "half-first-state",
+            "half-a-state",
+            "before-state",
+            "after-state",
+            "after-best",
+            "metrics",
+        ),
+    ],
+)
+def test_killed_and_resumed_is_bit_for_bit_undisturbed(broken, undisturbed, tiny, tmp_path):
+    run = tmp_path / "run"
+    status = train(run, [*tiny, *STATEFUL], before=broken)
+    if status == 0:  # this kill needs a file that only a resumed run replaces
+        shutil.rmtree(run)
+        assert train(run, [*tiny, *STATEFUL], before=kill_at_update(5)) == -signal.SIGKILL
+        status = resume(run, before=kill_at_replace(0, "metrics.jsonl", after=False))
+    assert status == -signal.SIGKILL
+    assert resume(run) == 0
+    assert_same_run(run, undisturbed)
+
+
+def test_killed_twice_at_any_moment_by_the_clock(undisturbed, tiny, tmp_path):
+    run = tmp_path / "run"
+
+    def kill_after_step(pid: int) -> None:
+        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").stat().st_size:
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+
+    assert train(run, [*tiny, *STATEFUL], meanwhile=kill_after_step) == -signal.SIGKILL
+    assert resume(run, before=kill_at_update(3)) == -signal.SIGKILL
+    assert resume(run) == 0
+    assert_same_run(run, undisturbed)
+
+
+def signal_at_update(number: int, *signals: int):
+    """Breaks the child so that signals reach it inside its update ``number``."""
+
+    def before() -> None:
+        import textvae.interrupt
+        from textvae.update import Updater
+
+        textvae.interrupt.SAME = 0.0
+        original, calls = Updater.update, iter(range(10**6))
+
+        def update(*args):
+            original(*args)
+            if next(calls) == number:
+                for one in signals:
+                    os.kill(os.getpid(), one)
+                    time.sleep(0.01)
+
+        Updater.update = update
+
+    return before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [0, 4])
+def test_asked_to_stop_it_saves_and_the_rest_is_as_undisturbed(
+    number, step, undisturbed, tiny, tmp_path, capfd
+):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, *STATEFUL], before=signal_at_update(step, number)) == 130
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == f"textvae: saved at step {step + 1}: continue with --resume {run}"
+    assert state(run)["step"] == step + 1
+    assert resume(run) == 0
+    assert_same_run(run, undisturbed)
+
+
+def test_asked_twice_it_stops_at_once_and_keeps_what_was_saved(undisturbed, tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    stopping = signal_at_update(4, signal.SIGINT, signal.SIGINT)
+    assert train(run, [*tiny, *STATEFUL], before=stopping) == 130
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert error.splitlines()[-1].startswith("textvae: stopped at once")
+    assert state(run)["step"] == 4
+    assert resume(run) == 0
+    assert_same_run(run, undisturbed)
+
+
+def test_the_same_in_a_process_of_its_own(undisturbed, tiny, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "textvae", "train", "--out", str(run), *tiny, *STATEFUL]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("step"):
+                break
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert resume(run) == 0
+    assert_same_run(run, undisturbed)
+
+
+def test_a_finished_run_is_left_alone_and_can_be_prolonged(undisturbed, tmp_path, capfd):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    assert resume(run) == 0
+    assert "is finished (all 12 steps done): nothing to do" in capfd.readouterr().err
+    assert_same_run(run, undisturbed)
+    assert len(list((run / "tensorboard").glob("events*"))) == 1
+    assert resume(run, "--train.epochs", "5") == 0
+    assert summary(run)["steps"] == 15
+    assert lines(run)[: len(lines(undisturbed))] == lines(undisturbed)
+
+
+def test_options_of_the_optimiser_given_on_resume_count(undisturbed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    assert resume(run, "--train.epochs", "5", "--optim.weight_decay", "0.25") == 0
+    assert state(run)["optimizer"]["param_groups"][0]["weight_decay"] == 0.25
+
+
+def test_accumulated_batches_are_one_larger_batch(tiny, tmp_path):
+    still = ["--model.dropout_in", "0", "--model.dropout_out", "0", "--model.latent_dim", "0"]
+    still += ["--train.epochs", "1", "--train.max_steps", "1", "--optim.clip", "0"]
+    weights = []
+    for name, size, count in (("large", 96, 1), ("small", 16, 6)):
+        options = ["--data.batch_size", str(size), "--train.accumulate", str(count)]
+        assert train(tmp_path / name, [*tiny, *still, *options]) == 0
+        weights.append(state(tmp_path / name)["model"])
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], msg=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "evaluations"),
+    [
+        (["--train.epochs", "2"], 12, [6, 12]),
+        (["--train.max_steps", "4"], 4, [4]),
+        (["--train.evaluate_every", "0.5"], 12, [3, 6, 9, 12]),
+        (["--train.evaluate_every", "0.01", "--train.max_steps", "3"], 3, [1, 2, 3]),
+        (["--train.evaluate_every", "1.5"], 12, [9, 12]),
+    ],
+)
+def test_how_long_and_how_often(options, steps, evaluations, tiny, tmp_path):
+    assert train(tmp_path / "run", [*tiny, *options]) == 0
+    assert summary(tmp_path / "run")["steps"] == steps
+    assert [e["step"] for e in lines(tmp_path / "run") if e["group"] == "valid"] == evaluations
+
+
+def test_early_stopping(tiny, tmp_path):
+    options = ["--optim.lr", "1e-30", "--train.early_stopping", "2", "--train.epochs", "9"]
+    assert train(tmp_path / "run", [*tiny, *options]) == 0
+    assert summary(tmp_path / "run")["finished"] == "stopped early: no gain in 2 evaluations"
+    assert summary(tmp_path / "run")["steps"] == 18
+
+
+def test_lagging_encoder_goes_back_to_the_best_weights(tiny, tmp_path):
+    options = ["--optim.lr", "100", "--optim.clip", "0", "--optim.decay_from", "1"]
+    options += ["--optim.reload_best", "true", "--optim.max_decays", "1", "--train.epochs", "9"]
+    options += ["--optim.decay_every", "false", "--optim.name", "adam", "--optim.lr", "5"]
+    run = tmp_path / "run"
+    assert train(run, [*tiny, *options]) == 0
+    assert "cut 1 times" in summary(run)["finished"]
+    best = TextVAE.from_pretrained(run).state_dict()
+    assert all(torch.equal(weight, best[name]) for name, weight in state(run)["model"].items())
+    assert state(run)["optimizer"]["state"] == {}
+
+
+def test_the_best_model_is_the_best_evaluation(undisturbed):
+    elbos = [e["elbo"] for e in lines(undisturbed) if e["group"] == "valid"]
+    assert summary(undisturbed)["best_valid_elbo"] == max(elbos)
+
+
+def test_bf16_on_a_cpu_trains(tiny, tmp_path):
+    assert train(tmp_path / "run", [*tiny, "--train.precision", "bf16"]) == 0
+    assert all(math.isfinite(e["loss"]) for e in lines(tmp_path / "run") if e["group"] == "train")
+    assert all(
+        weight.dtype == torch.float32 for weight in state(tmp_path / "run")["model"].values()
+    )
+
+
+def test_fp16_on_a_cpu_is_refused(tiny, tmp_path, capfd):
+    if torch.cuda.is_available():
+        pytest.skip("a GPU can")
+    assert train(tmp_path / "run", [*tiny, "--train.precision", "fp16"]) == 2
+    error = capfd.readouterr().err
+    assert error == (
+        "textvae: --train.precision fp16 is not possible on this machine: take fp32 or bf16\n"
+    )
+
+
+def poison(number: int, weight: bool):
+    """Breaks the child: a weight, or the loss, is NaN from update ``number`` on."""
+
+    def before() -> None:
+        from textvae import update
+
+        original, calls = update.objective, iter(range(10**6))
+        step = update.Updater.update
+
+        def objective(*args):
+            loss = original(*args)
+            return loss * math.nan if not weight and next(calls) >= number else loss
+
+        def poisoned(self, *args):
+            step(self, *args)
+            if weight and next(calls) == number:
+                next(self.model.parameters()).data[0, 0] = math.inf
+
+        update.objective, update.Updater.update = objective, poisoned
+
+    return before
+
+
+@pytest.mark.parametrize("weight", [False, True], ids=["loss", "weight"])
+def test_nan_stops_with_one_line_and_leaves_the_last_good_checkpoint(weight, tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, "--train.save_every", "1"], before=poison(8, weight)) == 2
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert error.splitlines()[-1].startswith("textvae: the loss, its gradient or a weight is not")
+    assert "--optim.lr" in error and "continue with --resume" in error
+    assert state(run)["step"] == 8
+    assert all(bool(weight.isfinite().all()) for weight in state(run)["model"].values())
+    assert all(bool(p.isfinite().all()) for p in TextVAE.from_pretrained(run).parameters())
+    assert all(math.isfinite(e["loss"]) for e in lines(run) if e["group"] == "train")
+    assert resume(run) == 0
+
+
+def test_an_absurd_learning_rate_ends_in_one_line(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, "--optim.lr", "1e30", "--optim.clip", "0"]) == 2
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert f"there is no checkpoint in {run} yet" in error
+    assert not (run / "checkpoint").exists() and not (run / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_process_on_the_joined_batch(tiny, tmp_path):
+    still = ["--model.dropout_in", "0", "--model.dropout_out", "0", "--model.latent_dim", "0"]
+    assert train(tmp_path / "one", [*tiny, *still, "--data.batch_size", "16"]) == 0
+
+    def launch(*options: str) -> str:
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+        command += ["--standalone", "-m", "textvae", "train", *options]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    options = [*tiny, *still, "--data.batch_size", "8"]
+    said = launch("--out", str(tmp_path / "two"), *options, "--train.max_steps", "8")
+    assert said.count("steps an epoch") == 1  # one process speaks
+    launch("--resume", str(tmp_path / "two"), "--train.max_steps", "12")
+    assert summary(tmp_path / "two")["processes"] == 2
+    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 2  # one for each start
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    two = [e for e in two if e["group"] == "train" or e["step"] != 8]  # the end of the first part
+    for ours, theirs in zip(one, two, strict=True):
+        assert numbers(theirs) == pytest.approx(numbers(ours), rel=1e-4, abs=1e-6)
+    for name, weight in state(tmp_path / "one")["model"].items():
+        torch.testing.assert_close(weight, state(tmp_path / "two")["model"][name], msg=name)
