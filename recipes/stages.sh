@@ -31,7 +31,7 @@ main() { # "$@" of the recipe
   if runs_stage 2 "train: $models"; then each_at_once train_once; fi
   if runs_stage 3 "evaluate on the test split"; then each_at_once evaluate_once; fi
   if runs_stage 4 "compare"; then compare_all; fi
-  if runs_stage 5 "sample, reconstruct, interpolate"; then each show_sentences; fi
+  if runs_stage 5 "sample, reconstruct, interpolate"; then each show_sentences | tee "$out/sentences.txt"; fi
   if runs_stage 6 "results page"; then results; fi
   printf '\nTo watch the curves, samples and latent space: tensorboard --logdir %s\n' "$out"
 }
@@ -128,12 +128,12 @@ show_sentences() {
   textvae interpolate "$out/$1" "$first" "$last" --steps 7
 }
 
-results() { # the table with commands, seeds, commits, cost, and the sentences as they came
+results() { # needs stage 5; the table with commands, seeds, commits, cost, and the sentences as they came
   {
     cat "$recipe/about.md"
     compare_all --provenance
     printf '\n## Sentences, as they came\n\n```text'
-    each show_sentences
+    cat "$out/sentences.txt"
     printf '```\n'
   } > "$out/RESULTS.md"
   echo "written: $out/RESULTS.md"
