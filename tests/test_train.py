@@ -126,11 +126,10 @@ def kill_in_half_a_write(number: int):
     def before() -> None:
         original, calls = torch.save, iter(range(10**6))
 
-        def save(state, path):
-            original(state, path)
+        def save(state, file):
+            original(state, file)
             if next(calls) == number:
-                with open(path, "rb+") as file:
-                    file.truncate(Path(path).stat().st_size // 2)
+                file.truncate(file.tell() // 2)
                 kill()
 
         torch.save = save

@@ -71,7 +71,12 @@ def corpus_hash(run: Path) -> str | None:
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Saves the whole state of a training: tensors, numbers, strings, lists and dicts."""
-    replace_file(run / STATE, lambda temporary: torch.save(state, temporary))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a path, torch keeps a full disk to itself
+            torch.save(state, file)
+
+    replace_file(run / STATE, write)
 
 
 def load_state(run: Path) -> dict[str, Any] | None:

@@ -86,6 +86,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     def write(temporary: Path) -> None:
         try:
             save_model(model, str(temporary))
+            temporary.chmod(0o644)  # safetensors keeps it for the owner alone
         except SafetensorError as error:
             raise OSError(str(error)) from error
 

@@ -1,0 +1,456 @@
+"""The command line: every command, help that helps, and one line for every mistake."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from contextlib import suppress
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+from conftest import TINY, in_child
+
+from textvae.arguments import parse
+from textvae.cli import main
+from textvae.config import Config, dump_config
+
+
+@pytest.fixture(scope="module")
+def place(trained, language_model, corpus, tmp_path_factory) -> dict[str, str]:
+    """Names of files and folders for the commands below."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "lines.txt").write_text("the cat sees the tree\na dog eats the house\n")
+    (folder / "blank.txt").write_text("\n  \n")
+    (folder / "latin.txt").write_bytes("a b\nein Bär\n".encode("latin-1"))
+    (folder / "empty").mkdir()
+    places = {name: str(folder / name) for name in ("lines.txt", "blank.txt", "latin.txt", "empty")}
+    return places | {
+        "run": str(trained),
+        "lm": str(language_model),
+        "corpus": str(corpus),
+        "folder": str(folder),
+        "out": str(folder / "out"),
+    }
+
+
+def fails(capfd, argv: list[str], status: int = 2, child: bool = False) -> str:
+    """The one line of a command that fails."""
+    assert (in_child(argv) if child else main(argv)) == status
+    captured = capfd.readouterr()
+    said = captured.err.splitlines()
+    assert said and said[-1].startswith("textvae: "), captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    return said[-1].removeprefix("textvae: ")
+
+
+MISTAKES = [
+    # names
+    (["trian"], "did you mean train?"),
+    (["train", "--train.log_evry", "3"], "did you mean train.log_every?"),
+    (["train", "--latent_dim", "3"], "did you mean model.latent_dim?"),
+    (["sample", "{run}", "--temprature", "2"], "did you mean temperature?"),
+    (["sample"], "required"),
+    # types and choices
+    (["train", "--model.latent_dim", "abc"], "--model.latent_dim abc: a whole number is needed"),
+    (["train", "--train.max_steps", "1.5"], "--train.max_steps 1.5: a whole number is needed"),
+    (["train", "--optim.lr", "fast"], "--optim.lr fast: a number is needed"),
+    (["train", "--data.tokenized", "perhaps"], "true or false is needed"),
+    (["train", "--model.injection", "skp"], "choose one of none, init, input, skip; did you mean"),
+    (["interpolate", "{run}", "a", "b", "--kind", "sperical"], "did you mean spherical?"),
+    (["sample", "{run}", "-n", "x"], "a whole number is needed"),
+    # where to
+    (["train"], "either --out FOLDER for a new run or --resume FOLDER"),
+    (["train", "--out", "{out}", "--resume", "{run}"], "either --out FOLDER"),
+    (["train", "--out", "{run}"], "already holds a run: continue it with --resume"),
+    (["train", "--resume"], "--resume needs the folder"),
+    (["train", "--resume", "--out"], "--resume needs the folder"),
+    (["train", "--resume", "{folder}"], "is no run folder"),
+    (["train", "--resume={folder}/none"], "is no run folder"),
+    (["train", "--out", "/dev/null/run"], "cannot make the run folder /dev/null/run"),
+    (["train", "--config", "{folder}/none.yaml", "--out", "{out}"], "cannot be read (No such file"),
+    (["train", "--config", "{folder}", "--out", "{out}"], "cannot be read (Is a directory)"),
+    # runs that are none
+    (["evaluate", "{folder}"], "is no run folder"),
+    (["sample", "{folder}"], "no config.json"),
+    (["compare", "{folder}/none"], "there is no such run folder or metrics card"),
+    (["compare", "{lm}"], "textvae evaluate {lm} --split test"),
+    (["compare", "{run}", "--split", "valid"], "has no metrics for 'valid'"),
+    (["evaluate", "{run}", "--split", "dev"], "has no split 'dev': choose train, valid, test"),
+    (["evaluate", "{run}", "--data", "{folder}/none"], "no such file or folder"),
+    # numbers
+    (["evaluate", "{run}", "--limit", "0"], "--limit 0: must be at least 1"),
+    (["evaluate", "{run}", "--samples", "-1"], "--samples -1: must be at least 0"),
+    (["evaluate", "{run}", "--batch-size", "0"], "--batch-size 0: must be at least 1"),
+    (["sample", "{run}", "-n", "-1"], "-1: must be at least 0"),
+    (["sample", "{run}", "--seed", "-1"], "--seed -1: must be at least 0"),
+    (["sample", "{run}", "--temperature", "0"], "temperature=0.0: must be above 0"),
+    (["sample", "{run}", "--top-p", "2"], "top_p=2.0"),
+    (["sample", "{run}", "--top-k", "-3"], "top_k=-3"),
+    (["sample", "{run}", "--num-beams", "0"], "num_beams=0"),
+    (["sample", "{run}", "--max-new-tokens", "0"], "max_new_tokens=0"),
+    (["interpolate", "{run}", "a", "b", "--steps", "1"], "steps=1"),
+    (["sample", "{run}", "--device", "cudda"], "--device cudda: "),
+    # files
+    (["reconstruct", "{run}", "--file", "{folder}/none"], "cannot be read"),
+    (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt holds no sentence"),
+    (["encode", "{run}", "{latin.txt}", "--out", "{out}.npz"], "latin.txt, line 2: not UTF-8"),
+    (["encode", "{run}", "{lines.txt}", "--out", "{out}.txt"], "written as .npz or .parquet"),
+    (["encode", "{run}", "{lines.txt}", "--out", "/dev/null/x.npz"], "cannot write /dev/null"),
+    (["encode", "{run}", "{lines.txt}"], "out"),
+    (["decode", "{run}", "{lines.txt}"], "latents are read from .npz or .parquet"),
+    (["decode", "{run}", "{folder}/none.npz"], "does not exist"),
+    # a language model
+    (["reconstruct", "{lm}", "a b"], "this model is a language model"),
+    (["interpolate", "{lm}", "a", "b"], "this model is a language model"),
+    (["encode", "{lm}", "{lines.txt}", "--out", "{out}.npz"], "this model is a language model"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_status_2(argv, message, place, capfd):
+    def filled(word: str) -> str:
+        return re.sub(r"\{(.*?)\}", lambda name: place[name[1]], word)
+
+    assert filled(message) in fails(capfd, [filled(word) for word in argv])
+
+
+OUT_OF_RANGE = [
+    *(("data.batch_size", "0"), ("data.max_tokens", "0"), ("data.max_length", "1")),
+    *(("tokenizer.vocab_size", "4"), ("tokenizer.min_count", "0")),
+    *(("model.latent_dim", "-1"), ("model.dropout_in", "1.5"), ("model.word_dropout", "-0.1")),
+    *(("model.decoder_layers", "0"), ("model.init_scale", "-1")),
+    *(("objective.free_bits", "-1"), ("objective.beta", "-1"), ("objective.samples", "0")),
+    *(("objective.kl_ramp", "0"), ("objective.kl_ramp", "1.1"), ("objective.kl_epochs", "-1")),
+    *(("optim.lr", "-1"), ("optim.lr", "0"), ("optim.lr", "nan"), ("optim.lr", "inf")),
+    *(("optim.clip", "-1"), ("optim.lr_decay", "2"), ("optim.patience", "0")),
+    *(("optim.momentum", "-1"), ("optim.weight_decay", "-1"), ("optim.max_decays", "0")),
+    *(("train.epochs", "0"), ("train.max_steps", "0"), ("train.accumulate", "0")),
+    *(("train.log_every", "0"), ("train.save_every", "0"), ("train.evaluate_every", "0")),
+    *(("train.early_stopping", "0"), ("train.seed", "-1"), ("train.threads", "0")),
+    *(("train.samples", "-1"), ("optim.warmup_steps", "-1")),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), OUT_OF_RANGE)
+def test_numbers_out_of_range_name_their_option(option, value, tmp_path, capfd):
+    line = fails(capfd, ["train", "--out", str(tmp_path / "run"), f"--{option}={value}"])
+    assert option.rpartition(".")[2] in line and value in line
+    assert not list(tmp_path.rglob("*.yaml"))  # no run was begun
+
+
+CONFIGS = [
+    ("model:\n  latnt_dim: 3\n", "did you mean model.latent_dim?"),
+    ("modle:\n  latent_dim: 3\n", "did you mean model.latent_dim?"),
+    ("model:\n  injection: skp\n", "did you mean skip?"),
+    ("train:\n  epochs: many\n", "--train.epochs many: a whole number is needed"),
+    (
+        "model:\n  latent_dim: 3\n  latent_dim: 4\n",
+        "bad.yaml, line 3: latent_dim stands there twice",
+    ),
+    ("model: {}\nmodel: {}\n", "bad.yaml, line 2: model stands there twice"),
+    ("model: 3\n", "bad.yaml, line 1: model is a section"),
+    ("train:\n", "bad.yaml, line 1: train is a section"),
+    ("- a\n- b\n", "sections of options are needed"),
+    ("", "sections of options are needed"),
+    ("model:\n  latent_dim: [3\nfoo: 1\n", "bad.yaml, line 3: not YAML"),
+    ("train:\n\tepochs: 3\n", "bad.yaml, line 2: not YAML"),
+    ("a: \x00", "bad.yaml: not YAML"),
+    (b"\xff\xfe\x00", "bad.yaml: not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), CONFIGS)
+def test_a_bad_config_says_where(content, message, tmp_path, capfd):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert message in fails(capfd, ["train", "--config", str(path), "--out", str(tmp_path / "run")])
+
+
+def test_a_broken_config_of_a_run_says_where(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text("model: [")
+    for argv in (["train", "--resume"], ["evaluate"]):
+        assert "config.yaml, line 1: not YAML" in fails(capfd, [*argv, str(tmp_path / "run")])
+
+
+CORPORA = [
+    ("none.txt", None, "no such file or folder"),
+    ("t.txt", b"", "t.txt: empty"),
+    ("t.txt", b"\n \n\n", "only 3 blank lines"),
+    ("t.txt", b"a b\nc d\nB\xe4r\n", "t.txt, line 3: not UTF-8"),
+    ("t.bin", b"\x00\x01\xff", "unknown ending"),
+    ("t.txt", b"a\x00\xff\xfe", "line 1"),
+    ("t.txt", b"one line\n", "too few to hold out"),
+    ("t.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "t.jsonl, line 2: no 'text' here"),
+    ("t.jsonl", b'{"text": "a"}\n{"text": ', "t.jsonl, line 2: not JSON"),
+    ("t.csv", b"title,body\na,b\n", "no column 'text'"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), CORPORA)
+def test_a_bad_corpus_says_where(name, content, message, tmp_path, capfd):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    argv = ["train", "--out", str(tmp_path / "run"), *TINY, "--data.dir", str(tmp_path / name)]
+    assert message in fails(capfd, argv, child=True)
+    assert not (tmp_path / "run" / "config.yaml").exists()  # --out can be given again
+
+
+def test_columns_that_are_not_there(tmp_path, capfd):
+    (tmp_path / "t.csv").write_text("text,label\n" + "a b,1\n" * 9)
+    argv = ["train", "--out", str(tmp_path / "run"), *TINY, "--data.dir", str(tmp_path / "t.csv")]
+    line = fails(capfd, [*argv, "--data.label_column", "topic"], child=True)
+    assert "no column 'topic' (label_column); it has" in line
+
+
+def test_no_corpus_at_all(tmp_path, capfd):
+    line = fails(capfd, ["train", "--out", str(tmp_path / "run"), *TINY], child=True)
+    assert "give --data.dir" in line
+
+
+def test_long_sentences_are_counted(tiny, tmp_path, capfd):
+    options = ["--data.max_length", "7", "--train.max_steps", "1"]
+    assert in_child(["train", "--out", str(tmp_path / "run"), *tiny, *options]) == 0
+    said = capfd.readouterr().err
+    assert re.search(r"train: \d+ of 96 documents exceed max_length=7: truncated", said)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_model_folder_with_half_a_file(name, trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert name in fails(capfd, ["sample", str(tmp_path / "run")])
+
+
+def test_a_model_folder_with_the_file_of_another(trained, language_model, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    shutil.copy(language_model / "model.safetensors", tmp_path / "run")
+    assert "does not fit" in fails(capfd, ["sample", str(tmp_path / "run")])
+    shutil.copytree(trained, tmp_path / "other")
+    tokenizer = json.loads((trained / "tokenizer.json").read_text())
+    tokenizer["tokens"].append("superfluous")
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "do not belong together" in fails(capfd, ["sample", str(tmp_path / "other")])
+
+
+def out(capfd, argv: list[str]) -> list[str]:
+    assert main(argv) == 0
+    return capfd.readouterr().out.splitlines()
+
+
+def test_sample(place, capfd):
+    first = out(capfd, ["sample", place["run"], "-n", "3"])
+    assert len(first) == 3 and first == out(capfd, ["sample", place["run"], "-n", "3"])
+    assert first != out(capfd, ["sample", place["run"], "-n", "3", "--seed", "1"])
+    assert out(capfd, ["sample", place["lm"], "-n", "2", "--num-beams", "2"])
+    rows = out(capfd, ["sample", place["run"], "-n", "2", "--format", "jsonl"])
+    assert [json.loads(row).keys() for row in rows] == [{"text"}] * 2
+    assert out(capfd, ["sample", place["run"], "-n", "0"]) == []
+
+
+def test_reconstruct(place, capfd):
+    lines = ["the cat sees the tree", "a dog eats the house"]
+    by_file = out(capfd, ["reconstruct", place["run"], "--file", place["lines.txt"]])
+    assert by_file == out(capfd, ["reconstruct", place["run"], *lines]) and len(by_file) == 2
+    shown = out(capfd, ["reconstruct", place["run"], *lines, "--show-source"])
+    assert shown == [f"> {lines[0]}", by_file[0], f"> {lines[1]}", by_file[1]]
+    rows = out(capfd, ["reconstruct", place["run"], *lines, "--format", "jsonl"])
+    assert [json.loads(row)["source"] for row in rows] == lines
+
+
+def test_interpolate(place, capfd):
+    argv = ["interpolate", place["run"], "the cat sees the tree", "a dog eats the house"]
+    assert len(out(capfd, [*argv, "--steps", "4", "--kind", "spherical"])) == 4
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_encode_then_decode_is_reconstruct(ending, place, tmp_path, capfd):
+    latents = str(tmp_path / f"z.{ending}")
+    assert out(capfd, ["encode", place["run"], place["lines.txt"], "--out", latents]) == []
+    decoded = out(capfd, ["decode", place["run"], latents])
+    assert decoded == out(capfd, ["reconstruct", place["run"], "--file", place["lines.txt"]])
+
+
+def test_decode_refuses_vectors_of_another_size(place, tmp_path, capfd):
+    import numpy as np
+
+    np.savez(tmp_path / "z.npz", mean=np.zeros((2, 7)))
+    line = fails(capfd, ["decode", place["run"], str(tmp_path / "z.npz")])
+    assert line == "z must be (N, 4) for this model, not (2, 7)"
+
+
+def test_compare_prints_a_row_per_run(place, tmp_path, capfd):
+    shutil.copytree(place["run"], tmp_path / "second")
+    rows = out(capfd, ["compare", place["run"], str(tmp_path / "second")])
+    table = [line for line in rows if line.startswith("|")]
+    assert len(table) == 4 and table[0].startswith("| model")
+    assert {"PPL (IW)", "ELBO", "KL", "MI", "AU"} <= {c.strip() for c in table[0].split("|")}
+    with_origin = out(capfd, ["compare", place["run"], "--provenance"])
+    assert any("textvae" in line or "commit" in line for line in with_origin)
+
+
+def test_evaluate_as_json(place, tmp_path, capfd):
+    shutil.copytree(place["run"], tmp_path / "run")
+    argv = ["evaluate", str(tmp_path / "run"), "--samples", "2", "--limit", "8", "--json"]
+    card = json.loads("\n".join(out(capfd, [*argv, "--generations", "0"])))
+    assert card["count"] == 8 and card["samples"] == 2
+
+
+def test_every_option_has_its_help(capfd):
+    from dataclasses import fields
+
+    with pytest.raises(SystemExit):
+        parse(["train", "--help"])
+    shown = capfd.readouterr().out
+    for section in fields(Config):
+        for field in fields(section.default_factory):
+            assert f"--{section.name}.{field.name} " in shown
+    source = (Path(main.__code__.co_filename).parent / "config.py").read_text()
+    texts = re.findall(r'^    """(.*?)"""', source, flags=re.MULTILINE)
+    texts = [text for text in texts if text[0].islower() or text[0].isdigit()]
+    flat = re.sub(r"-?\s+", "", shown).replace("-", "")
+    missing = [t for t in texts if re.sub(r"-?\s+", "", t).replace("-", "") not in flat]
+    assert len(texts) > 50 and not missing
+
+
+def test_a_config_that_was_written_is_read_back(tmp_path):
+    from textvae.arguments import config_of
+
+    (tmp_path / "c.yaml").write_text(dump_config(Config()))
+    _, args = parse(["train", "--config", str(tmp_path / "c.yaml"), "--model.latent_dim", "7"])
+    config = config_of(args)
+    assert config.model.latent_dim == 7
+    assert config.optim == Config().optim and config.data == Config().data
+
+
+def command(*argv: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "textvae", *argv], capture_output=True, text=True, **options
+    )
+
+
+def test_help_is_fast_and_imports_no_torch():
+    probe = "import sys, textvae.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    probe += "assert not {'torch', 'datasets', 'nltk'} & sys.modules.keys()"
+    started = time.process_time(), time.monotonic()
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started[1] < 5  # a tenth of that alone on a machine
+    assert "textvae train --config" in done.stdout and done.stderr == ""
+
+
+def test_help_in_a_narrow_terminal():
+    done = command("--help", env=os.environ | {"COLUMNS": "40"})
+    assert done.returncode == 0
+    described = done.stdout.partition("examples:")[0]
+    assert "\n    sample " in described and "usage: textvae" in described
+
+
+def test_no_arguments_is_help(capfd):
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 0
+    assert "usage: textvae" in capfd.readouterr().out
+
+
+def test_a_closed_pipe_is_no_error(place, tmp_path):
+    many = tmp_path / "many.txt"
+    many.write_text("the cat sees the tree\n" * 5000)
+    argv = ["reconstruct", place["run"], "--file", str(many), "--show-source"]
+    line = " ".join([sys.executable, "-m", "textvae", *argv, "| head -n 1"])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "> the cat sees the tree\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written(place):
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "textvae", "compare", place["run"]]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "textvae: cannot write: No space left on device\n"
+
+
+def test_ctrl_c_during_evaluate(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+
+    def interrupt_soon() -> None:
+        from textvae import report
+
+        original = report.evaluate
+
+        def evaluate(*args, **options):
+            os.kill(os.getpid(), signal.SIGINT)
+            return original(*args, **options)
+
+        report.evaluate = evaluate
+
+    assert in_child(["evaluate", str(tmp_path / "run")], before=interrupt_soon) == 130
+    captured = capfd.readouterr()
+    assert captured.err.splitlines()[-1] == "textvae: interrupted"
+    assert "Traceback" not in captured.err and captured.out == ""
+
+
+def in_terminal(argv: list[str], columns: int) -> str:
+    """What a command writes to a terminal of so many columns."""
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    environment |= {"TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textvae", *argv], stderr=slave, stdin=slave, env=environment
+    )
+    os.close(slave)
+    seen = b""
+    with suppress(OSError):  # raised when the other end is closed
+        while chunk := os.read(master, 65536):
+            seen += chunk
+    assert process.wait() == 0
+    os.close(master)
+    return seen.decode()
+
+
+def screen(written: str) -> list[str]:
+    """The lines that are left when a terminal has carried out what was written."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\r":
+            column = 0
+        elif part.startswith("\x1b"):
+            if part.endswith("K"):
+                lines[row] = lines[row][:column] if part != "\x1b[2K" else ""
+            elif part.endswith("A"):
+                row -= int(part[2:-1] or 1)
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return lines
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_log_lines_and_the_live_line_leave_each_other_whole(columns, tiny, tmp_path):
+    argv = ["train", "--out", str(tmp_path / "run"), *tiny, "--train.epochs", "3"]
+    written = in_terminal(argv, columns)
+    assert "tok/s" in written or columns == 40  # the live line was there
+    assert "\x1b[?25h" in written  # and the cursor is back
+    left = screen(written)
+    evaluations = [line for line in left if " valid: " in line]
+    assert len(evaluations) == 3
+    assert all(re.fullmatch(r"epoch \d\.00 valid: elbo .* au \d of 4 *", e) for e in evaluations)
+    assert not any("tok/s" in line or "━" in line for line in left)  # nothing of it stays
