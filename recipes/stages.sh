@@ -98,7 +98,7 @@ train_once() { # starts the run, continues it, or leaves it where it is done
   if [ -e "$out/$1/config.yaml" ]; then
     textvae train --resume "$out/$1" ${train_options[@]+"${train_options[@]}"}
   else
-    textvae train --config "$recipe/$1.yaml" --out "$out/$1" --data.dir "$prepared" \
+    textvae train --config "${recipe#"$PWD"/}/$1.yaml" --out "$out/$1" --data.dir "$prepared" \
       ${train_options[@]+"${train_options[@]}"}
   fi
 }
