@@ -16,7 +16,10 @@ def accelerator(precision: str) -> Any:
         UserError: the device cannot compute in this precision.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    # accelerate keeps the first precision for the whole process; each run here has its own.
+    AcceleratorState._reset_state()
     unable = f"--train.precision {precision} is not possible on this machine: take fp32 or bf16"
     try:
         made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
