@@ -389,6 +389,8 @@ def test_ctrl_c_during_evaluate(trained, tmp_path, capfd):
     def interrupt_soon() -> None:
         from textvae import report
 
+        # A test run in the background is started with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         original = report.evaluate
 
         def evaluate(*args, **options):
