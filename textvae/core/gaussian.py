@@ -21,9 +21,15 @@ class DiagGaussian(NamedTuple):
     logvar: Tensor  # (B, Z)
 
     @classmethod
-    def standard(cls, batch_size: int, latent_dim: int, device: torch.device) -> DiagGaussian:
+    def standard(
+        cls,
+        batch_size: int,
+        latent_dim: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> DiagGaussian:
         """The prior N(0, I), once per example."""
-        zeros = torch.zeros(batch_size, latent_dim, device=device)
+        zeros = torch.zeros(batch_size, latent_dim, device=device, dtype=dtype)
         return cls(zeros, zeros)
 
     def rsample(self, samples: int = 1) -> Tensor:
@@ -39,6 +45,11 @@ class DiagGaussian(NamedTuple):
     def kl_to_prior(self) -> Tensor:
         """KL(q || N(0, I)) in nats per example and dimension: (B, Z)."""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
+
+    def kl_to(self, other: DiagGaussian) -> Tensor:
+        """KL(q || other) in nats per example and dimension: (B, Z)."""
+        squared = (self.mean - other.mean).square() + self.logvar.exp()
+        return 0.5 * (other.logvar - self.logvar + squared * torch.exp(-other.logvar) - 1)
 
 
 def log_prior(z: Tensor) -> Tensor:

@@ -17,10 +17,12 @@ FreeBitsPer = Literal["dim", "sample", "batch"]
 
 
 class ElboTerms(NamedTuple):
-    """The ELBO's two terms, in nats."""
+    """The ELBO's two terms, in nats; and, where q was refined, what belongs to that."""
 
     rec: Tensor  # (B,) E_q[log p(x|z)], at most 0 for discrete data
     kl: Tensor  # (B, Z) KL(q(z|x) || p(z)) by dimension
+    encoder_loss: Tensor | None = None  # (B,) what trains the encoder, if not the ELBO does
+    path: Tensor | None = None  # (K, B) the ELBO before each refinement step, estimated
 
     @property
     def elbo(self) -> Tensor:
@@ -83,4 +85,5 @@ def objective(
 ) -> Tensor:
     """The loss in nats per example (a scalar): minus the ELBO at beta = 1 without free bits."""
     kl = free_bits(terms.kl, free_nats, per) if free_nats > 0 else terms.kl.sum(-1).mean()
-    return beta * kl - terms.rec.mean()
+    loss = beta * kl - terms.rec.mean()
+    return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
+from textvae.core.inference import AMORTISED, infer
 from textvae.core.objectives import ElboTerms
 
 
@@ -27,6 +28,7 @@ class VAE(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = latent_dim
+        self.inference = AMORTISED  # how training finds q(z|x)
 
     @property
     def device(self) -> torch.device:
@@ -46,8 +48,10 @@ class VAE(nn.Module):
         """z ~ N(0, I): (N, Z). Drawn on the CPU, so that a seed means the same on every device."""
         return torch.randn(count, self.latent_dim, generator=generator).to(self.device)
 
-    def forward(self, batch: Batch, samples: int = 1) -> ElboTerms:
-        """The two terms of the ELBO, estimated with K = ``samples`` draws of z."""
-        q = self.posterior(batch)
+    def forward(self, batch: Batch, samples: int = 1, beta: float = 1.0) -> ElboTerms:
+        """The terms of the ELBO, estimated with K = ``samples`` draws of z; ``beta`` is the KL's
+        weight where inference itself takes steps."""
+        q, encoder_loss, path = infer(self, batch, self.inference, beta)
         z = q.rsample(samples)  # (K, B, Z)
-        return ElboTerms(rec=self.log_likelihood(batch, z).mean(0), kl=q.kl_to_prior())
+        rec = self.log_likelihood(batch, z).mean(0)
+        return ElboTerms(rec, q.kl_to_prior(), encoder_loss, path)

@@ -1,0 +1,292 @@
+"""Refinement: its gradients against full unrolling by autograd, its steps against exact answers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from textvae.core.batch import Batch
+from textvae.core.gaussian import DiagGaussian
+from textvae.core.inference import infer
+from textvae.core.options import Inference, for_evaluation
+from textvae.core.refinement import Likelihood, clip, clip_backward
+from textvae.core.vae import VAE
+
+SIZE, LATENT, WORDS = 5, 3, 7
+EXACT = Inference("semi_amortised", steps=4, lr=0.7, hvp="exact", decoder_terms="all")
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(WORDS, 2 * LATENT)
+
+    def forward(self, batch):
+        return DiagGaussian(*self.head(batch.x).chunk(2, dim=-1))
+
+
+class Decoder(nn.Module):
+    """Counts of words from a softmax over a small network of z, with dropout."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(LATENT, 9), nn.Linear(9, WORDS)
+        self.dropout = dropout
+
+    def log_prob(self, batch, z):
+        hidden = F.dropout(torch.tanh(2 * self.inner(z)), self.dropout, self.training)
+        return (batch.x * self.outer(hidden).log_softmax(-1)).sum(-1)
+
+
+def model_of(dropout=0.0, dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    return VAE(Encoder(), Decoder(dropout), LATENT).to(dtype)
+
+
+def batch_of(size=SIZE, dtype=torch.float64, seed=1):
+    x = torch.rand(size, WORDS, generator=torch.Generator().manual_seed(seed)).to(dtype) * 6
+    ones = torch.ones(size, dtype=torch.long)
+    return Batch(x, ones, ones, ones, torch.arange(size))
+
+
+def unrolled(model, batch, options, noise, beta, seeds):
+    """The steps written out for autograd to differentiate, twice."""
+    point = torch.stack(tuple(model.posterior(batch)))
+    velocity = torch.zeros_like(point)
+    scale = 1 / len(batch) if options.loss_per == "batch" else 1.0
+    for eps, seed in zip(noise, seeds, strict=True):
+        mean, logvar = point
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            z = mean + torch.exp(0.5 * logvar) * eps
+            rec = model.decoder.log_prob(batch, z[None])[0]
+        loss = beta * DiagGaussian(mean, logvar).kl_to_prior().sum(-1) - rec
+        (gradient,) = torch.autograd.grad(scale * loss.sum(), point, create_graph=True)
+        if options.clip:
+            dims = (1, 2) if options.clip_per == "batch" else 2
+            norm = gradient.norm(dim=dims, keepdim=True)
+            gradient = torch.where(norm > options.clip, gradient * options.clip / norm, gradient)
+        velocity = options.momentum * velocity - gradient
+        point = point + options.lr * velocity
+    return DiagGaussian(*point)
+
+
+def loss_of(model, batch, q, beta, seed):
+    """Minus the ELBO at one draw of z from q."""
+    torch.manual_seed(seed)
+    z = q.rsample()
+    return (beta * q.kl_to_prior().sum(-1) - model.log_likelihood(batch, z)[0]).mean()
+
+
+def gradients(model, batch, q, beta, seed=5):
+    model.zero_grad()
+    loss_of(model, batch, q, beta, seed).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def both_gradients(options, dropout=0.0, dtype=torch.float64, beta=0.8):
+    """By ours, and by full unrolling with the same noise and the same dropout."""
+    model, batch = model_of(dropout, dtype), batch_of(dtype=dtype)
+    noise = torch.randn(options.steps, SIZE, LATENT, dtype=dtype)
+    torch.manual_seed(3)
+    ours = gradients(model, batch, infer(model, batch, options, beta, noise).posterior, beta)
+    torch.manual_seed(3)
+    seeds = torch.randint(2**62, (options.steps,)).tolist()
+    q = unrolled(model, batch, options, noise, beta, seeds)
+    return ours, gradients(model, batch, q, beta)
+
+
+def assert_close(ours, reference, tolerance):
+    for name, gradient in reference.items():
+        error = (ours[name] - gradient).norm() / gradient.norm()
+        assert error < tolerance, (name, float(error))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "clipping",
+    [
+        {"clip": 0.0},
+        {"clip": 0.3},
+        {"clip": 0.8, "clip_per": "example", "loss_per": "example", "lr": 0.1},
+    ],
+)
+def test_exact_gradients_are_those_of_full_unrolling(clipping, momentum, dropout):
+    options = replace(EXACT, momentum=momentum, **clipping)
+    assert_close(*both_gradients(options, dropout), 1e-10)
+
+
+def test_the_clipping_of_that_test_is_at_work():
+    options = replace(EXACT, clip=0.3)
+    free, _ = both_gradients(replace(options, clip=0.0))
+    clipped, _ = both_gradients(options)
+    assert (free["encoder.head.weight"] - clipped["encoder.head.weight"]).norm() > 1e-3
+
+
+def test_differences_agree_in_float32():
+    options = replace(EXACT, hvp="difference")
+    ours, _ = both_gradients(options, 0.4, torch.float32)
+    exact, _ = both_gradients(EXACT, 0.4, torch.float32)
+    assert_close(ours, exact, 1e-3)
+
+
+@pytest.mark.parametrize("hvp", ["exact", "difference"])
+def test_one_drawn_decoder_term_has_the_sum_of_all_as_its_expectation(hvp, monkeypatch):
+    model, batch = model_of(), batch_of()
+    noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
+
+    def weights(terms, lot=0.0):
+        monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(lot))
+        options = replace(EXACT, decoder_terms=terms, hvp=hvp)
+        found = gradients(model, batch, infer(model, batch, options, 1.0, noise).posterior, 1.0)
+        monkeypatch.undo()
+        return found["decoder.inner.weight"]
+
+    none, every = weights("none"), weights("all")
+    lots = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    drawn = {}
+    mean = torch.zeros_like(none)
+    for lot in lots[::20].tolist():  # even cover of [0, 1): each term as often as it is likely
+        term = weights("sample", lot)
+        drawn[round(float(term.sum()), 9)] = True
+        mean += term / len(lots[::20])
+    assert len(drawn) == EXACT.steps  # every term can be drawn
+    assert (mean - every).norm() < 0.05 * (every - none).norm()
+
+
+def test_the_encoder_gradient_does_not_depend_on_the_decoder_terms():
+    all_terms, _ = both_gradients(EXACT)
+    none, _ = both_gradients(replace(EXACT, decoder_terms="none"))
+    assert torch.equal(all_terms["encoder.head.weight"], none["encoder.head.weight"])
+
+
+@pytest.mark.parametrize("per", ["batch", "example"])
+def test_clipping_and_its_backward_are_those_of_autograd(per):
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(2, 4, 3, dtype=torch.float64)
+    limit = 1.7 if per == "example" else 1.0  # some examples beyond it, some below
+    (expected,) = torch.autograd.grad(clip(x, limit, per), x, upstream)
+    assert torch.allclose(clip_backward(upstream, x.detach(), limit, per), expected)
+
+
+def test_zero_steps_are_amortised_inference():
+    model, batch = model_of(), batch_of()
+    q = infer(model, batch, replace(EXACT, steps=0)).posterior
+    assert all(torch.equal(a, b) for a, b in zip(q, model.posterior(batch), strict=True))
+
+
+def test_steps_leave_the_weights_as_they_were_and_work_in_evaluation():
+    model, batch = model_of(0.5).eval(), batch_of()
+    with torch.no_grad():
+        q = infer(model, batch, EXACT).posterior
+    assert not q.mean.requires_grad
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_a_step_never_lowers_the_elbo_it_climbs_on_a_smooth_case():
+    model, batch = model_of(), batch_of(40)
+    noise = torch.randn(1, 40, LATENT, dtype=torch.float64).expand(
+        30, -1, -1
+    )  # one fixed objective
+    options = replace(EXACT, lr=0.05, momentum=0.0, loss_per="example", clip=0.0, steps=30)
+    with torch.no_grad():
+        elbo = infer(model, batch, options, noise=noise).elbo  # (K, B)
+    assert (elbo[1:] >= elbo[:-1]).all()
+    assert (elbo[-1] > elbo[0] + 0.01).any()
+
+
+class LinearDecoder(nn.Module):
+    """x ~ N(W z, s^2 I): the best mean-field posterior is known."""
+
+    def __init__(self):
+        super().__init__()
+        loadings = [[1.0, 0.5, 0.0], [0.3, -0.5, 0.2], [0.0, 0.4, 1.1], [0.2, 0.0, 0.7]]
+        self.loadings, self.variance = nn.Parameter(torch.tensor(loadings)), 0.5
+
+    def log_prob(self, batch, z):
+        return -0.5 * (batch.x - z @ self.loadings.t()).square().sum(-1) / self.variance
+
+
+def test_svi_reaches_the_exact_mean_field_posterior():
+    torch.manual_seed(0)
+    decoder = LinearDecoder().double()
+    x = torch.randn(1, 4, dtype=torch.float64)
+    ones = torch.ones(256, dtype=torch.long)
+    batch = Batch(x.expand(256, -1), ones, ones, ones, torch.arange(256))
+    options = Inference("svi", steps=600, lr=0.03, momentum=0.5, loss_per="example", clip=0.0)
+    q = infer(VAE(None, decoder, 3), batch, options, noise=torch.randn(600, 256, 3).double())
+    loadings = decoder.loadings.detach()
+    precision = torch.eye(3, dtype=torch.float64) + loadings.t() @ loadings / decoder.variance
+    exact_mean = torch.linalg.solve(precision, (x @ loadings / decoder.variance)[0])
+    # Mean field keeps the diagonal of the precision (Bishop 2006, section 10.1.2).
+    assert torch.allclose(q.posterior.mean.mean(0), exact_mean, atol=0.02)
+    variance = 1 / precision.diagonal()
+    assert torch.allclose(q.posterior.logvar.mean(0), variance.log(), atol=0.03)
+
+
+@pytest.mark.parametrize("kind", ["elbo", "kl"])
+def test_an_encoder_trained_beside_the_steps(kind):
+    model, batch, beta = model_of(), batch_of(), 0.7
+    noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
+    options = replace(EXACT, encoder=kind)
+    inferred = infer(model, batch, options, beta, noise)
+    assert not inferred.posterior.mean.requires_grad  # the refined ELBO trains the decoder alone
+    q0 = model.posterior(batch)
+    if kind == "kl":
+        own, other = (
+            torch.distributions.Normal(q.mean, (q.logvar / 2).exp())
+            for q in (q0, inferred.posterior)
+        )
+        expected = torch.distributions.kl_divergence(own, other).sum(-1)
+    else:
+        z = q0.mean + torch.exp(q0.logvar / 2) * noise[0]
+        expected = beta * q0.kl_to_prior().sum(-1) - model.decoder.log_prob(batch, z[None])[0]
+    assert torch.allclose(inferred.encoder_loss, expected)
+    ours = torch.autograd.grad(inferred.encoder_loss.mean(), model.encoder.head.weight)[0]
+    reference = torch.autograd.grad(expected.mean(), model.encoder.head.weight)[0]
+    assert torch.allclose(ours, reference)
+
+
+def test_the_loss_has_the_encoders_own_term():
+    model, batch = model_of(), batch_of()
+    model.inference = replace(EXACT, encoder="kl")
+    torch.manual_seed(0)
+    terms = model(batch, beta=0.5)
+    from textvae.core.objectives import objective
+
+    plain = 0.5 * terms.kl.sum(-1).mean() - terms.rec.mean()
+    assert torch.allclose(objective(terms, 0.5), plain + terms.encoder_loss.mean())
+    assert terms.path.shape == (EXACT.steps, SIZE)
+
+
+def test_steps_for_evaluation_are_those_of_training_and_free_of_the_batch():
+    model, batch = model_of(), batch_of()
+    noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
+    with torch.no_grad():
+        trained = infer(model, batch, EXACT, noise=noise).posterior
+        options = for_evaluation(EXACT, SIZE)
+        together = infer(model, batch, options, noise=noise).posterior
+        alone = infer(
+            model,
+            Batch(
+                *(getattr(batch, f)[:2] for f in ("x", "lengths", "units", "num_bytes", "index"))
+            ),
+            options,
+            noise=noise[:, :2],
+        ).posterior
+    assert torch.allclose(together.mean, trained.mean)
+    assert torch.allclose(together.logvar, trained.logvar)
+    assert torch.allclose(alone.mean, together.mean[:2])
+
+
+def test_dropout_of_a_step_is_replayed():
+    model, batch = model_of(0.5), batch_of()
+    likelihood = Likelihood(lambda z: model.decoder.log_prob(batch, z), model.decoder, 2)
+    z = torch.randn(SIZE, LATENT, dtype=torch.float64)
+    first, again, other = (likelihood.gradient(k, z)[0] for k in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -1,0 +1,58 @@
+"""How q(z|x) is found. Free of torch, so that the command line shows its help at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Inference of z: by the encoder, by gradient steps on the ELBO, or by both in turn."""
+
+    method: Literal["amortised", "svi", "semi_amortised"] = "amortised"
+    """the encoder; steps from the prior without an encoder; steps from the encoder's output"""
+    steps: int = 20
+    """gradient steps on (mean, logvar) of every sentence"""
+    lr: float = 1.0
+    """their step size"""
+    momentum: float = 0.5
+    """their momentum"""
+    clip: float = 5.0
+    """largest norm of the gradient of the means, and of the log variances; 0 for none"""
+    clip_per: Literal["batch", "example"] = "batch"
+    """what that norm is taken over"""
+    loss_per: Literal["batch", "example"] = "batch"
+    """whether a step follows the mean loss of its batch, as the references do, or each own loss"""
+    encoder: Literal["unrolled", "elbo", "kl"] = "unrolled"
+    """what trains the encoder: the refined ELBO through all steps (SA-VAE), its own ELBO (VAE+SVI),
+    or KL(own q || refined q) (VAE+SVI+KL)"""
+    hvp: Literal["difference", "exact"] = "difference"
+    """Hessian-vector products of unrolled steps: by finite differences, or by double backward"""
+    decoder_terms: Literal["all", "sample", "none"] = "sample"
+    """the decoder's gradient through the steps: every term, one drawn without bias, or none"""
+    token_share: float = 1.0
+    """share of the time steps whose softmax a step computes, drawn anew for every step"""
+
+
+def for_evaluation(options: Inference, batch_size: int, steps: int | None = None) -> Inference:
+    """The same steps for each example by itself, so that no result depends on its batch.
+
+    A step on the mean loss of ``batch_size`` examples is one on each own loss with ``lr /
+    batch_size``; the clipping moves to where an example alone would meet it.
+
+    Args:
+        batch_size: that of the training.
+        steps: how many, if other than in training.
+    """
+    steps = options.steps if steps is None else steps
+    share = batch_size if options.loss_per == "batch" else 1
+    return replace(
+        options,
+        steps=steps,
+        lr=options.lr / share,
+        clip=options.clip * share,
+        clip_per="example",
+        loss_per="example",
+        token_share=1.0,
+    )
