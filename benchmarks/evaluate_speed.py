@@ -12,7 +12,7 @@ from textvae.core.batch import Batch
 from textvae.core.estimators import importance_bound, mutual_information
 from textvae.core.gaussian import DiagGaussian
 from textvae.core.vae import VAE
-from textvae.evaluate import row_noise
+from textvae.rows import row_noise
 from textvae.text.lstm import LSTMDecoder, LSTMEncoder
 
 LENGTH, LATENT = 80, 32

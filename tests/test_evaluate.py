@@ -11,8 +11,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
+from textvae.core.options import Inference, with_steps
 from textvae.core.vae import VAE
-from textvae.evaluate import evaluate, evaluate_quick, row_noise, verdict
+from textvae.evaluate import evaluate, evaluate_quick, verdict
+from textvae.rows import row_noise
 from textvae.text.lstm import LSTMDecoder, LSTMEncoder
 
 VOCAB, COUNT = 11, 13
@@ -185,13 +187,52 @@ def test_bounds_are_in_order_when_the_posterior_is_wrong():
 
 def test_a_refined_posterior_stands_beside_the_encoder():
     model, batches, log_p = linear_gaussian(widen=1.5)
-    exact = ExactEncoder(model.decoder)
-    card, own = evaluate(model, batches, posterior=exact, samples=3), evaluate(model, batches)
-    assert card["iw"] == pytest.approx(log_p, abs=1e-4)
+    steps = Inference("semi_amortised", steps=60, lr=0.02, loss_per="example", clip=0.0)
+    card, own = evaluate(model, batches, inference=steps, samples=50), evaluate(model, batches)
+    assert card["iw"] == pytest.approx(log_p, abs=0.05)
     for key in ("kl", "mi", "au"):
         assert card[f"encoder_{key}"] == own[key]
+    assert card["encoder_elbo"] == pytest.approx(own["elbo"], abs=0.5)
     assert card["kl"] > card["encoder_kl"]
     assert "encoder_au" not in own
+
+
+def test_the_gap_is_what_the_steps_add_to_the_elbo():
+    model, batches, log_p = linear_gaussian(widen=1.5)
+    steps = Inference("semi_amortised", steps=60, lr=0.02, loss_per="example", clip=0.0)
+    card = evaluate(model, batches, inference=steps, samples=50)
+    assert card["gap"] == pytest.approx(card["elbo"] - card["encoder_elbo"])
+    # the exact posterior is diagonal, so that all of log p(x) - ELBO can be closed
+    assert card["gap"] == pytest.approx(log_p - evaluate(model, batches)["elbo"], abs=0.3)
+    by_step = card["elbo_by_step"]
+    assert len(by_step) == 61
+    assert by_step[-1] == card["elbo"]
+    assert by_step[0] == pytest.approx(card["encoder_elbo"], abs=0.5)
+
+
+def test_a_refined_card_does_not_depend_on_the_batches():
+    model = text_vae()
+    steps = Inference("semi_amortised", steps=3, lr=0.1, loss_per="example", clip_per="example")
+    a = evaluate(model, text_batches(), inference=steps, samples=4)
+    b = evaluate(model, text_batches(list(range(COUNT))[::-1], 3, 2), inference=steps, samples=4)
+    assert_same(a, b)
+
+
+def test_zero_steps_give_the_encoders_card():
+    model = text_vae()
+    none = with_steps(Inference("semi_amortised"), 0, has_encoder=True)
+    a, b = (evaluate(model, text_batches(), inference=i) for i in (none, Inference()))
+    assert_same(a, b)
+
+
+def test_svi_has_no_encoder_to_stand_beside():
+    model = text_vae()
+    model.encoder = None
+    card = evaluate(model, text_batches(), inference=Inference("svi", steps=3), samples=2)
+    assert card["refine_steps"] == 3
+    assert card["kl"] > 0
+    assert "encoder_kl" not in card
+    assert "gap" not in card
 
 
 def test_shuffle_gap_of_a_decoder_that_reads_z_and_of_one_that_does_not():

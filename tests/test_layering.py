@@ -17,9 +17,10 @@ ALLOWED = {
     "optim": set(),
     "interrupt": set(),
     "memory": set(),
-    "tally": set(),
+    "tally": CORE,
     "build": TEXT,
-    "evaluate": CORE,
+    "rows": CORE,
+    "evaluate": CORE | {"rows"},
     "compare": set(),
     "cli": None,  # the top: may import everything
 }

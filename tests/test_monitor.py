@@ -12,6 +12,7 @@ from conftest import in_child
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from textvae.config import Config, ModelConfig, ObjectiveConfig
+from textvae.core.objectives import ElboTerms
 from textvae.monitor import Monitor
 from textvae.progress import Progress, clock
 from textvae.remedies import remedies
@@ -175,14 +176,18 @@ def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):
 def test_a_tally_is_a_mean_over_examples_and_updates():
     tally = Tally(torch.device("cpu"))
     ones = torch.ones
-    tally.count(torch.tensor(4.0), -ones(2), 3 * ones(2, 2), torch.tensor([5, 6]))
-    tally.count(torch.tensor(1.0), -4 * ones(1), 0 * ones(1, 2), torch.tensor([7]))
+    path = torch.tensor([[-7.0 - 2, -7.0 - 4], [0.0, 0.0]])  # 2 and 4 below what came of them
+    terms = ElboTerms(-ones(2), 3 * ones(2, 2), path=path)
+    tally.count(torch.tensor(4.0), terms, torch.tensor([5, 6]))
+    terms = ElboTerms(-4 * ones(1), 0 * ones(1, 2))
+    tally.count(torch.tensor(1.0), terms, torch.tensor([7]))
     tally.update(torch.tensor(2.0))
     accelerator = type("Alone", (), {"num_processes": 1})
     assert tally.means(accelerator) == {
         "loss": pytest.approx(3.0),
         "rec": pytest.approx(-2.0),
         "kl": pytest.approx(4.0),
+        "gap": pytest.approx(2.0),
         "grad_norm": 2.0,
         "tokens": 18.0,
     }

@@ -21,7 +21,8 @@ from textvae.mistakes import explain
 from textvae.yaml_file import check_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
-AT_LEAST = {"batch_size": 1, "limit": 1, "samples": 0, "generations": 0, "seed": 0, "n": 0}
+AT_LEAST = {"batch_size": 1, "limit": 1, "refine_steps": 0}
+AT_LEAST |= dict.fromkeys(("samples", "generations", "seed", "n"), 0)
 EXAMPLES = """examples:
   textvae train --config recipes/toy/skip_vae.yaml --out runs/skip --data.dir my_texts
   textvae evaluate runs/skip          textvae sample runs/skip -n 10
@@ -173,6 +174,14 @@ def _add_generation(parser: ArgumentParser, num_beams: int = 1) -> None:
     _add_common(parser)
 
 
+def _add_refinement(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--refine-steps",
+        type=int | None,
+        help="gradient steps on the ELBO that refine q(z|x); by default as in training, 0: none",
+    )
+
+
 def _evaluate() -> ArgumentParser:
     parser = _parser("print and save the metrics card of a run")
     _add_run(parser, "a run folder")
@@ -183,6 +192,7 @@ def _evaluate() -> ArgumentParser:
         default=200,
         help="K of the importance-weighted bound; 0: none",
     )
+    _add_refinement(parser)
     parser.add_argument("--data", type=str | None, help="another place of the corpus")
     parser.add_argument("--limit", type=int | None, help="only the first so many sentences")
     parser.add_argument(
@@ -218,6 +228,7 @@ def _reconstruct() -> ArgumentParser:
     )
     parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
     parser.add_argument("--show-source", action="store_true", help="the source above each sentence")
+    _add_refinement(parser)
     _add_generation(parser)
     return parser
 
@@ -231,6 +242,7 @@ def _interpolate() -> ArgumentParser:
         "--steps", type=int, default=7, help="points on the way, both ends included"
     )
     parser.add_argument("--kind", choices=["linear", "spherical"], default="linear", help="the way")
+    _add_refinement(parser)
     parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
     _add_generation(parser)
     return parser
@@ -241,6 +253,7 @@ def _encode() -> ArgumentParser:
     _add_run(parser)
     parser.add_argument("file", help="one sentence a line; - for standard input")
     parser.add_argument("--out", required=True, help="a .npz or .parquet file")
+    _add_refinement(parser)
     _add_common(parser)
     return parser
 

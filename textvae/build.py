@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from textvae.config import Config
+from textvae.core.options import for_evaluation
 from textvae.errors import UserError
 from textvae.text.batching import LengthBuckets
 from textvae.text.corpus import EncodedSplit, encode_corpus, read_corpus, texts
@@ -89,6 +90,37 @@ def check_model(config: Config) -> None:
     """
     options = vars(config.model) | {"max_length": config.data.max_length}
     check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
+    check_inference(config)
+
+
+def check_inference(config: Config) -> None:
+    """Checks that the model has what the inference method starts from, and nothing that it leaves
+    without a gradient.
+
+    Raises:
+        UserError: it has not.
+    """
+    method, latent, layers = (
+        config.inference.method,
+        config.model.latent_dim,
+        config.model.encoder_layers,
+    )
+    if method != "amortised" and not latent:
+        raise UserError(
+            f"--inference.method {method} refines a latent, and --model.latent_dim is 0"
+        )
+    if method != "amortised" and config.inference.loss_per == "batch" and config.data.max_tokens:
+        raise UserError(
+            "--data.max_tokens makes batches of many sizes, and with --inference.loss_per batch a "
+            "step depends on its batch: give --inference.loss_per example and a smaller "
+            "--inference.lr"
+        )
+    if method == "svi" and layers:
+        raise UserError("--inference.method svi has no encoder: give --model.encoder_layers 0")
+    if method != "svi" and latent and not layers:
+        raise UserError(
+            "--model.encoder_layers 0 leaves no encoder: give --inference.method svi, or layers"
+        )
 
 
 def build_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
@@ -101,6 +133,7 @@ def build_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
     except ValueError as error:
         raise UserError(f"model: {error}") from error
     model.tokenizer = tokenizer
+    model.inference = for_evaluation(config.inference, config.data.batch_size)
     return model
 
 

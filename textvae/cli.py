@@ -71,7 +71,10 @@ def evaluate(args: Namespace) -> None:
     from textvae.report import evaluate_run
 
     config = run_config(Path(args.run), data_dir=args.data)
-    names = ("split", "samples", "limit", "generations", "precision", "batch_size", "seed")
+    names = (
+        *("split", "samples", "limit", "refine_steps", "generations"),
+        *("precision", "batch_size", "seed"),
+    )
     options = {name: getattr(args, name) for name in names}
     card = evaluate_run(Path(args.run), config, _model(args), **options)
     print(json.dumps(card, indent=2) if args.json else render_card(card))
@@ -100,7 +103,11 @@ def reconstruct(args: Namespace) -> None:
     """``textvae reconstruct``: sentences and what becomes of them."""
     sources = args.texts or _lines(args.file or "-")
     outputs = _model(args).reconstruct(
-        sources, use=args.use, do_sample=args.do_sample, **_generation(args)
+        sources,
+        use=args.use,
+        refine_steps=args.refine_steps,
+        do_sample=args.do_sample,
+        **_generation(args),
     )
     _print(outputs, args, sources if args.format == "jsonl" or args.show_source else None)
 
@@ -108,7 +115,13 @@ def reconstruct(args: Namespace) -> None:
 def interpolate(args: Namespace) -> None:
     """``textvae interpolate``: sentences between two."""
     outputs = _model(args).interpolate(
-        args.a, args.b, args.steps, args.kind, do_sample=args.do_sample, **_generation(args)
+        args.a,
+        args.b,
+        args.steps,
+        args.kind,
+        refine_steps=args.refine_steps,
+        do_sample=args.do_sample,
+        **_generation(args),
     )
     _print(outputs, args)
 
@@ -118,7 +131,9 @@ def encode(args: Namespace) -> None:
     from textvae.latents import write_latents
 
     texts = _lines(args.file)
-    q = _model(args).encode(texts, batch_size=args.batch_size)
+    q = _model(args).encode(
+        texts, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
+    )
     write_latents(Path(args.out), q, texts)
 
 

@@ -121,6 +121,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Card], str], bool], ...] = (
     ("KL", _latent(_number("kl", 2), "encoder_kl"), True),
     ("MI", _latent(_number("mi", 2), "encoder_mi"), True),
     ("AU", _latent(_number("au", 0), "encoder_au"), True),
+    ("gap", _latent(_number("gap", 2)), False),
     ("shuffle gap", _latent(_number("shuffle_gap", 2)), False),
     ("BLEU", _number("bleu", 3), False),
     ("self-BLEU", _number("self_bleu", 3), False),
@@ -128,7 +129,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Card], str], bool], ...] = (
 _NUMBERS = (
     *("latent_dim", "ppl_elbo", "ppl_iw", "bits_per_byte_iw", "rec", "elbo", "iw", "kl", "mi"),
     *("mi_max", "au", "au_threshold", "shuffle_gap", "bleu", "self_bleu", "count", "units"),
-    *("samples", "encoder_kl", "encoder_mi", "encoder_au"),
+    *("samples", "encoder_kl", "encoder_mi", "encoder_au", "gap"),
 )
 
 
@@ -168,7 +169,10 @@ def _notes(cards: Sequence[Card]) -> list[str]:
         f"AU: variance of a mean >= {all_of('au_threshold', 2)}.",
     ]
     if any(card.get("encoder_au") is not None for card in cards):
-        lines.append("In brackets: the encoder's own q(z|x), before refinement.")
+        lines.append(
+            "In brackets: the encoder's own q(z|x), before refinement, and gap: what that adds to "
+            "its ELBO."
+        )
     for key, name in (("count", "examples"), ("units", "words and ends of sentence")):
         if "/" in all_of(key):
             lines.append(f"**Not comparable**: the cards count different {name} ({all_of(key)}).")
@@ -225,7 +229,12 @@ def _latent_lines(card: Card, show: Callable[..., str]) -> list[str]:
         lines.append(f"        the z of another example costs {show('shuffle_gap')} nats")
     if card.get("encoder_au") is not None:
         lines.append(
-            f"        before refinement: KL {show('encoder_kl')}, MI {show('encoder_mi')}, "
-            f"{show('encoder_au', 0)} units active"
+            f"        before refinement: ELBO {show('encoder_elbo')} (gap {show('gap')}), KL "
+            f"{show('encoder_kl')}, MI {show('encoder_mi')}, {show('encoder_au', 0)} units active"
         )
+    if card.get("elbo_by_step"):
+        steps = card["elbo_by_step"]
+        lines += ["", f"ELBO after 0 to {len(steps) - 1} refinement steps:"]
+        rows = (steps[start : start + 7] for start in range(0, len(steps), 7))
+        lines += ["".join(f"{elbo:10.2f}" for elbo in row) for row in rows]
     return lines

@@ -11,6 +11,8 @@ from typing import Literal
 
 import yaml
 
+from textvae.core.options import Inference
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -67,7 +69,7 @@ class ModelConfig:
     encoder_hidden: int = 1024
     """units of an encoder layer"""
     encoder_layers: int = 1
-    """layers of the encoder"""
+    """layers of the encoder; 0: no encoder (inference by svi)"""
     bidirectional: bool = False
     """whether the encoder also reads backwards"""
     decoder_hidden: int = 1024
@@ -186,6 +188,7 @@ class Config:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    inference: Inference = field(default_factory=Inference)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 

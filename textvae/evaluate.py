@@ -13,8 +13,13 @@ As a bound lies below log p(x), each of these lies above its true value. Mutual 
 active units (``textvae.core.estimators``) are over the whole set. ``shuffle_gap`` is the rise of
 -log p(x|z) in nats per example when every example is decoded from the z of another one.
 
-The noise of an example depends on the seed and its row alone, so a card changes neither with the
-batch size nor with the order of the batches, and two models are compared under the same noise.
+Where inference refines q(z|x) by steps on the ELBO, every figure is that of the refined posterior,
+and the encoder's own stand beside it (``encoder_*``): refinement moves the mean of nearly every
+dimension, so AU or MI after it say little alone. ``gap`` is what it adds to the ELBO, the
+amortisation gap that it closes (Cremer et al. 2018), and ``elbo_by_step`` how.
+
+A card changes neither with the batch size nor with the order of the batches, and two models are
+compared under the same noise (``textvae.rows``).
 """
 
 from __future__ import annotations
@@ -23,7 +28,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,19 +35,16 @@ import torch
 from torch import Tensor
 
 from textvae.core.batch import Batch
-from textvae.core.estimators import (
-    importance_estimate,
-    mean_variances,
-    mutual_information,
-)
+from textvae.core.estimators import mean_variances, mutual_information
 from textvae.core.gaussian import DiagGaussian
+from textvae.core.inference import AMORTISED
+from textvae.core.options import Inference
 from textvae.core.vae import VAE
+from textvae.rows import CYCLE, DONOR, MIXTURE, Rows, collect, row_noise
 
 Card = dict[str, Any]
 Batches = Iterable[Batch] | Callable[[], Iterable[Batch]]
-Posterior = Callable[[Batch], DiagGaussian]
 
-BOUND, MIXTURE, DONOR, CYCLE = range(4)  # what a stream of noise is for
 REMEDIES = (
     "model.injection=skip, objective.kl_schedule=linear, objective.free_bits=4, "
     "model.word_dropout=0.3"
@@ -61,7 +62,7 @@ def evaluate(
     au_threshold: float = 0.01,
     shuffle: bool = True,
     seed: int = 0,
-    posterior: Posterior | None = None,
+    inference: Inference = AMORTISED,
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
@@ -77,9 +78,8 @@ def evaluate(
         elbo_samples: draws of z for ``rec`` where K is 0; else the K draws serve ``rec`` as well.
         mi_samples: draws of z per example for the mutual information.
         au_threshold: variance of a mean that makes a dimension active (``au_02`` is always 0.02).
-        posterior: a refined q(z|x) to use in place of the encoder's, whose own figures then stand
-            beside as ``encoder_kl``, ``encoder_mi``, ``encoder_au`` (refinement moves the mean of
-            nearly every dimension, so AU after it says little alone). Called under ``no_grad``.
+        inference: how q(z|x) is found (``textvae.core.options.for_evaluation`` makes its steps
+            independent of the batch).
         generation: called last, for further keys (``textvae.text.quality.text_quality``).
         progress: called with the number of examples done.
         max_symbols: decoded at once; bounds memory; by default the device's.
@@ -91,15 +91,13 @@ def evaluate(
     started = time.perf_counter()
     source = _repeatable(batches)
     with undisturbed(model, seed), torch.no_grad():
-        rows = _collect(
-            model, source(), samples or elbo_samples, seed, posterior, progress, max_symbols
-        )
+        draws = samples or elbo_samples
+        rows = collect(model, source(), draws, seed, inference, progress, max_symbols)
         card = _bounds(rows, samples)
         card |= _latent(rows.posterior, rows.index, mi_samples, au_threshold, seed)
-        if posterior is not None:
-            own = _encoder(model, source(), rows.index)
-            own_card = _latent(own, rows.index, mi_samples, au_threshold, seed)
-            card |= {f"encoder_{key}": own_card[key] for key in ("kl", "mi", "au")}
+        if rows.path.size(1):
+            own = _latent(rows.own_posterior, rows.index, mi_samples, au_threshold, seed)
+            card |= _refinement(rows, card["elbo"], None if model.encoder is None else own)
         card["shuffle_gap"] = _shuffle_gap(model, source(), rows, seed) if shuffle else None
         card |= generation() if generation is not None else {}
     card["collapse"] = verdict(card, remedies)
@@ -132,71 +130,6 @@ def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def row_noise(seed: int, stream: int, index: Tensor, samples: int, latent_dim: int) -> Tensor:
-    """Standard normal (K, B, Z) on the CPU: row b depends on (seed, stream, index[b]) alone."""
-    noise = np.empty((samples, len(index), latent_dim), dtype=np.float32)
-    for column, row in enumerate(index.tolist()):
-        rng = np.random.default_rng([seed, stream, row])
-        noise[:, column] = rng.standard_normal((samples, latent_dim), dtype=np.float32)
-    return torch.from_numpy(noise)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is known of all N examples, in the order of their index, on the CPU."""
-
-    index: Tensor  # (N,)
-    lengths: Tensor  # (N,)
-    units: Tensor  # (N,)
-    num_bytes: Tensor  # (N,)
-    rec: Tensor  # (N,) nats
-    bound: Tensor  # (N,) nats
-    posterior: DiagGaussian  # (N, Z)
-
-
-def _collect(
-    model: VAE,
-    batches: Iterable[Batch],
-    draws: int,
-    seed: int,
-    posterior: Posterior | None,
-    progress: Callable[[int], None] | None,
-    max_symbols: int | None,
-) -> Rows:
-    device, done, parts = next(model.parameters()).device, 0, []
-    for batch in batches:
-        here = batch.to(device)
-        q = (posterior or model.posterior)(here)
-        noise = row_noise(seed, BOUND, batch.index, draws, q.mean.size(1)).to(q.mean)
-        estimate = importance_estimate(
-            model, here, posterior=q, noise=noise, max_symbols=max_symbols
-        )
-        counts = (here.index, here.lengths, here.units, here.num_bytes)
-        parts.append([part.cpu() for part in (*counts, *estimate, *q)])
-        done += len(batch)
-        if progress is not None:
-            progress(done)
-    if not done:
-        raise ValueError("nothing to evaluate: there is no batch")
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    order = columns[0].argsort()
-    index, *columns = [column[order] for column in columns]
-    if bool((index[1:] == index[:-1]).any()):
-        raise ValueError("a row is in the batches twice: metrics count every row once")
-    return Rows(index, *columns[:-2], posterior=DiagGaussian(*columns[-2:]))
-
-
-def _encoder(model: VAE, batches: Iterable[Batch], index: Tensor) -> DiagGaussian:
-    """The encoder's own q(z|x), (N, Z) in the order of ``index``."""
-    device, parts = next(model.parameters()).device, []
-    for batch in batches:
-        q = model.posterior(batch.to(device))
-        parts.append((batch.index.cpu(), q.mean.cpu(), q.logvar.cpu()))
-    seen, mean, logvar = (torch.cat(column) for column in zip(*parts, strict=True))
-    order = seen.argsort()
-    return DiagGaussian(mean[order], logvar[order])
 
 
 def _bounds(rows: Rows, samples: int) -> Card:
@@ -247,6 +180,19 @@ def _latent(q: DiagGaussian, index: Tensor, mi_samples: int, threshold: float, s
         "mean_variances": variances.tolist(),
         "latent_dim": latent_dim,
     }
+
+
+def _refinement(rows: Rows, elbo: float, own: Card | None) -> Card:
+    """How the steps moved the posterior; ``own`` is the encoder's card, None without one."""
+    start = float((rows.own_rec - rows.own_posterior.kl_to_prior().sum(-1)).double().mean())
+    card: Card = {
+        "refine_steps": rows.path.size(1),
+        "elbo_by_step": [*rows.path.double().mean(0).tolist(), elbo],
+    }
+    if own is not None:
+        card |= {f"encoder_{key}": own[key] for key in ("kl", "mi", "au")}
+        card |= {"encoder_elbo": start, "gap": elbo - start}
+    return card
 
 
 def _shuffle_gap(model: VAE, batches: Iterable[Batch], rows: Rows, seed: int) -> float | None:

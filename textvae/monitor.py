@@ -56,6 +56,8 @@ class Monitor:
         """Every number of a metrics card, and how the KL spreads over the latent dimensions."""
         numbers = {k: v for k, v in card.items() if isinstance(v, (int, float))}
         self.scalars("valid", step, epoch, numbers)
+        for step_taken, elbo in enumerate(card.get("elbo_by_step", ())):
+            self.board.add_scalar(f"elbo_by_refinement_step/{step_taken:02d}", elbo, step)
         if card["kl_per_dim"]:
             self.board.add_histogram("valid/kl_per_dim", torch.tensor(card["kl_per_dim"]), step)
 

@@ -19,6 +19,9 @@ AT_LEAST = {
     "objective.kl_epochs": 0,
     "objective.free_bits": 0,
     "objective.samples": 1,
+    "inference.steps": 1,
+    "inference.momentum": 0,
+    "inference.clip": 0,
     "optim.momentum": 0,
     "optim.weight_decay": 0,
     "optim.clip": 0,
@@ -37,8 +40,21 @@ AT_LEAST = {
     "train.save_every": 1,
     "train.samples": 0,
 }
-ABOVE = {"objective.kl_ramp": 0, "optim.lr": 0, "optim.lr_decay": 0, "train.evaluate_every": 0}
-AT_MOST = {"objective.kl_ramp": 1, "optim.momentum": 1, "optim.lr_decay": 1}
+ABOVE = {
+    "objective.kl_ramp": 0,
+    "inference.lr": 0,
+    "inference.token_share": 0,
+    "optim.lr": 0,
+    "optim.lr_decay": 0,
+    "train.evaluate_every": 0,
+}
+AT_MOST = {
+    "objective.kl_ramp": 1,
+    "inference.momentum": 1,
+    "inference.token_share": 1,
+    "optim.momentum": 1,
+    "optim.lr_decay": 1,
+}
 
 
 def check_ranges(config: Config) -> None:

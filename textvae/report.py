@@ -37,6 +37,7 @@ def evaluate_run(
     split: str = "test",
     samples: int = 200,
     limit: int | None = None,
+    refine_steps: int | None = None,
     generations: int = 500,
     precision: str = "fp32",
     batch_size: int = 64,
@@ -47,6 +48,8 @@ def evaluate_run(
     Args:
         samples: K of the importance-weighted bound.
         limit: only the first so many rows (the card then says how many it counts).
+        refine_steps: gradient steps that refine q(z|x), for any model; as in training where it is
+            not given. Given, the card is saved beside the run's own, as ``SPLIT-refineN.json``.
         generations: sentences reconstructed and sampled for BLEU, distinct-n and self-BLEU.
 
     Raises:
@@ -57,6 +60,7 @@ def evaluate_run(
     if limit is not None:
         rows = [kept for r in rows if len(kept := r[r < limit])]
     count = sum(len(r) for r in rows)
+    inference = model.inference_with(refine_steps)
     started = time.perf_counter()
     with (
         torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -66,12 +70,15 @@ def evaluate_run(
             lambda: (collate(encoded, r) for r in rows),
             samples=samples if model.latent_dim else 1,
             seed=seed,
+            inference=inference,
             remedies=remedies(config),
-            generation=_generation(model, config, encoded, count, generations, batch_size, seed),
+            generation=_generation(
+                model, config, encoded, min(generations, count), refine_steps, batch_size, seed
+            ),
             progress=_progress(np.concatenate([encoded.lengths[r] for r in rows]), started),
         )
     card = {
-        "model": run.name,
+        "model": run.name if refine_steps is None else f"{run.name}, {refine_steps} steps",
         "split": split,
         **card,
         "precision": precision,
@@ -79,7 +86,7 @@ def evaluate_run(
         "corpus_hash": encoded.content_hash,
         "commit": checkpoint.commit(),
     }
-    save_card(run, split, card)
+    save_card(run, split if refine_steps is None else f"{split}-refine{refine_steps}", card)
     return card
 
 
@@ -99,17 +106,19 @@ def _generation(
     model: TextVAE,
     config: Config,
     encoded: EncodedSplit,
-    count: int,
     generations: int,
+    refine_steps: int | None,
     batch_size: int,
     seed: int,
 ) -> Callable[[], dict[str, Any]] | None:
     if not generations:
         return None
-    texts = [encoded.text(i) for i in range(min(generations, count))] if model.latent_dim else []
+    texts = [encoded.text(i) for i in range(generations)] if model.latent_dim else []
     return lambda: text_quality(
         texts,
-        reconstruct=lambda sources: model.reconstruct(sources, batch_size=batch_size),
+        reconstruct=lambda sources: model.reconstruct(
+            sources, refine_steps=refine_steps, batch_size=batch_size
+        ),
         sample=lambda n: model.sample(n, seed=seed, batch_size=batch_size),
         split=lambda text: split_words(text, config.data.tokenized),
         max_texts=generations,

@@ -38,12 +38,12 @@ class Updater:
             batch = batch.to(accelerator.device)
             last = i == len(batches) - 1
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                terms = self.wrapped(batch, config.objective.samples)
+                terms = self.wrapped(batch, config.objective.samples, beta, config.inference)
                 loss = objective(
                     terms, beta, config.objective.free_bits, config.objective.free_bits_per
                 )
                 accelerator.backward(loss / len(batches))
-            self.tally.count(loss, terms.rec, terms.kl, batch.lengths)
+            self.tally.count(loss, terms, batch.lengths)
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -33,6 +33,7 @@ def validate(
         model,
         lambda: (collate(split, r) for r in rows),
         seed=config.train.seed,
+        inference=model.inference,
         remedies=remedies(config),
     )
     logger.info(
@@ -40,6 +41,11 @@ def validate(
         epoch,
         *(card[key] for key in ("elbo", "rec", "kl", "ppl_elbo", "mi", "au", "latent_dim")),
     )
+    if "gap" in card:
+        logger.info(
+            "without the refinement: elbo %.2f lower, kl %.2f, mi %.2f, au %d",
+            *(card[key] for key in ("gap", "encoder_kl", "encoder_mi", "encoder_au")),
+        )
     just_begun = epoch <= 1 and beta < config.objective.beta  # the encoder has hardly learnt yet
     if card["collapse"] and not just_begun:
         logger.warning(card["collapse"])

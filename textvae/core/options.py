@@ -35,7 +35,7 @@ class Inference:
     """share of the time steps whose softmax a step computes, drawn anew for every step"""
 
 
-def for_evaluation(options: Inference, batch_size: int, steps: int | None = None) -> Inference:
+def for_evaluation(options: Inference, batch_size: int) -> Inference:
     """The same steps for each example by itself, so that no result depends on its batch.
 
     A step on the mean loss of ``batch_size`` examples is one on each own loss with ``lr /
@@ -43,16 +43,28 @@ def for_evaluation(options: Inference, batch_size: int, steps: int | None = None
 
     Args:
         batch_size: that of the training.
-        steps: how many, if other than in training.
     """
-    steps = options.steps if steps is None else steps
     share = batch_size if options.loss_per == "batch" else 1
     return replace(
         options,
-        steps=steps,
         lr=options.lr / share,
         clip=options.clip * share,
         clip_per="example",
         loss_per="example",
         token_share=1.0,
     )
+
+
+def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Inference:
+    """The same with another number of steps: None leaves it, 0 is the encoder alone.
+
+    Raises:
+        ValueError: 0 steps without an encoder, or fewer.
+    """
+    if steps is None:
+        return options
+    if steps < 0 or (steps == 0 and not has_encoder):
+        raise ValueError(f"{steps} refinement steps: at least {0 if has_encoder else 1}")
+    if steps == 0:
+        return replace(options, method="amortised")
+    return replace(options, method="semi_amortised" if has_encoder else "svi", steps=steps)

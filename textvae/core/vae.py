@@ -18,6 +18,7 @@ from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
 from textvae.core.inference import AMORTISED, infer
 from textvae.core.objectives import ElboTerms
+from textvae.core.options import Inference
 
 
 class VAE(nn.Module):
@@ -28,7 +29,6 @@ class VAE(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = latent_dim
-        self.inference = AMORTISED  # how training finds q(z|x)
 
     @property
     def device(self) -> torch.device:
@@ -48,10 +48,16 @@ class VAE(nn.Module):
         """z ~ N(0, I): (N, Z). Drawn on the CPU, so that a seed means the same on every device."""
         return torch.randn(count, self.latent_dim, generator=generator).to(self.device)
 
-    def forward(self, batch: Batch, samples: int = 1, beta: float = 1.0) -> ElboTerms:
-        """The terms of the ELBO, estimated with K = ``samples`` draws of z; ``beta`` is the KL's
-        weight where inference itself takes steps."""
-        q, encoder_loss, path = infer(self, batch, self.inference, beta)
+    def forward(
+        self,
+        batch: Batch,
+        samples: int = 1,
+        beta: float = 1.0,
+        inference: Inference = AMORTISED,
+    ) -> ElboTerms:
+        """The terms of the ELBO, estimated with K = ``samples`` draws of z from the q that
+        ``inference`` finds; ``beta`` is the KL's weight in its steps."""
+        q, encoder_loss, path = infer(self, batch, inference, beta)
         z = q.rsample(samples)  # (K, B, Z)
         rec = self.log_likelihood(batch, z).mean(0)
         return ElboTerms(rec, q.kl_to_prior(), encoder_loss, path)

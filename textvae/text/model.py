@@ -20,6 +20,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from textvae.core.gaussian import DiagGaussian
+from textvae.core.inference import AMORTISED
+from textvae.core.options import Inference, with_steps
 from textvae.core.vae import VAE
 from textvae.errors import UserError
 from textvae.text import pretrained
@@ -45,6 +47,7 @@ class TextVAE(
     Args:
         vocab_size: number of ids, the four specials counted.
         latent_dim: size of z; 0 for a language model.
+        encoder_layers: 0 for a model whose posteriors are found by gradient steps alone (SVI).
         injection: how z enters the decoder, see ``textvae.text.lstm``.
         init_scale: every parameter from U(-s, s); None for torch's own initial weights.
         init_embedding: the same for the embeddings alone, where it is given.
@@ -56,6 +59,7 @@ class TextVAE(
     """
 
     tokenizer: Tokenizer | None
+    inference: Inference  # how q(z|x) is found; its steps depend on nothing but the sentence
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class TextVAE(
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
         encoder = None
-        if latent_dim:
+        if latent_dim and encoder_layers:
             sizes = (embedding_dim, encoder_hidden, encoder_layers)
             encoder = LSTMEncoder(vocab_size, latent_dim, *sizes, bidirectional, head_bias)
         decoder = LSTMDecoder(
@@ -95,7 +99,7 @@ class TextVAE(
         )
         super().__init__(encoder, decoder, latent_dim)
         self.config: dict[str, Any] = config
-        self.tokenizer = None
+        self.tokenizer, self.inference = None, AMORTISED
         self.metrics: dict[str, Any] = {}  # for the model card
         self._initialise(init_scale, init_embedding)
 
@@ -109,21 +113,44 @@ class TextVAE(
                 if isinstance(module, nn.Embedding):
                     module.weight.uniform_(-embedding_scale, embedding_scale)
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> DiagGaussian:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        refine_steps: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> DiagGaussian:
         """q(z|x) of every text: mean and logvar (N, Z), in the order given.
 
+        Args:
+            refine_steps: gradient steps on the ELBO that refine q; as in training where it is not
+                given, 0 for the encoder alone.
+            seed: of the noise in these steps.
+
         Raises:
-            UserError: the model has no encoder or no tokenizer.
+            UserError: the model has no latent, no encoder for 0 steps, or no tokenizer.
         """
-        if self.encoder is None:
+        if not self.latent_dim:
             raise UserError(
-                "this model is a language model (latent_dim 0): without an encoder and a latent it "
-                "can sample, but not encode, reconstruct or interpolate"
+                "this model is a language model (latent_dim 0): without a latent it can sample, "
+                "but not encode, reconstruct or interpolate"
             )
         _check_batch_size(batch_size)
         texts = [texts] if isinstance(texts, str) else texts
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
-        return posterior(self.encoder, ids, batch_size)
+        return posterior(self, ids, self.inference_with(refine_steps), seed, batch_size)
+
+    def inference_with(self, refine_steps: int | None) -> Inference:
+        """The model's inference with another number of refinement steps.
+
+        Raises:
+            UserError: fewer than possible.
+        """
+        try:
+            return with_steps(self.inference, refine_steps, self.encoder is not None)
+        except ValueError as error:
+            raise UserError(f"refine_steps={refine_steps}: {error}") from error
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -202,17 +229,18 @@ class TextVAE(
         texts: Sequence[str],
         *,
         use: Literal["mean", "sample"] = "mean",
+        refine_steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         **options: Any,
     ) -> list[str]:
         """Each text through z and back: from the mean of q(z|x), or from a draw of it.
 
-        Options as in ``decode``, greedy by default.
+        ``refine_steps`` as in ``encode``; other options as in ``decode``, greedy by default.
         """
         if use not in ("mean", "sample"):
             raise UserError(f"use={use!r}: mean or sample")
-        q = self.encode(texts, batch_size=batch_size)
+        q = self.encode(texts, refine_steps=refine_steps, seed=seed, batch_size=batch_size)
         z = q.mean
         if use == "sample":
             noise = normal_rows(len(z), self.latent_dim, seed).to(z.device)
@@ -225,17 +253,20 @@ class TextVAE(
         b: str,
         steps: int = 7,
         kind: Literal["linear", "spherical"] = "linear",
+        *,
+        refine_steps: int | None = None,
         **options: Any,
     ) -> list[str]:
         """Sentences from ``a`` to ``b``: along the line, or the arc, between their means.
 
         Args:
             steps: how many sentences, the two ends counted.
+            refine_steps: as in ``encode``.
             options: as in ``decode``.
         """
         if steps < 2:
             raise UserError(f"steps={steps}: an interpolation has at least its 2 ends")
-        start, end = self.encode([a, b]).mean
+        start, end = self.encode([a, b], refine_steps=refine_steps).mean
         return self.decode(between(start, end, steps, kind), **options)
 
     def save_pretrained(
@@ -262,6 +293,7 @@ class TextVAE(
         if self.tokenizer is not None:
             self.tokenizer.save(save_directory)
         pretrained.write_config(save_directory, self.config)
+        pretrained.write_inference(save_directory, self.inference)
         header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
         pretrained.write_card(save_directory, header, self.config, self.metrics)
 
@@ -299,6 +331,7 @@ class TextVAE(
         if config.get("tie_embeddings"):
             model.decoder.output.weight = model.decoder.embedding.weight
         model.tokenizer = pretrained.read_tokenizer(folder, model.config["vocab_size"])
+        model.inference = pretrained.read_inference(folder)
         model.metrics = pretrained.read_metrics(folder)
         return model.eval()
 

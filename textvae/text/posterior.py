@@ -11,7 +11,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
-from textvae.text.lstm import LSTMEncoder
+from textvae.core.inference import infer
+from textvae.core.options import Inference
+from textvae.core.vae import VAE
+from textvae.text.prior import step_rows
 from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
 
 log = logging.getLogger(__name__)
@@ -26,16 +29,19 @@ def token_ids(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> li
 
 
 @torch.no_grad()
-def posterior(encoder: LSTMEncoder, sentences: Sequence[Tensor], batch_size: int) -> DiagGaussian:
+def posterior(
+    model: VAE, sentences: Sequence[Tensor], inference: Inference, seed: int, batch_size: int
+) -> DiagGaussian:
     """q(z|x) of every sentence (T+1,): mean and logvar (N, Z)."""
-    head = encoder.head.weight
-    mean = head.new_empty(len(sentences), head.size(0) // 2)
+    steps = 0 if inference.method == "amortised" else inference.steps
+    mean = torch.empty(len(sentences), model.latent_dim, device=model.device)
     logvar = torch.empty_like(mean)
     order = sorted(range(len(sentences)), key=lambda row: len(sentences[row]))  # little padding
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        q = encoder(_batch([sentences[row] for row in rows]).to(head.device))
-        mean[rows], logvar[rows] = q
+        batch = _batch([sentences[row] for row in rows]).to(model.device)
+        noise = step_rows(rows, steps, model.latent_dim, seed).to(model.device)
+        mean[rows], logvar[rows] = infer(model, batch, inference, noise=noise).posterior
     return DiagGaussian(mean, logvar)
 
 

@@ -3,6 +3,7 @@
     config.json         the model's arguments, flat
     model.safetensors   its weights; a tensor that has two names (tied embeddings) stands there once
     tokenizer.json      the tokenizer, with tokenizer.model beside it for subwords
+    inference.json      how q(z|x) is found, where not by the encoder alone
     README.md           the model card
     metrics/test.json   its scores, where it was evaluated
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,21 +24,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+from textvae.core.options import Inference
 from textvae.errors import UserError
 from textvae.files import replace_file, write_json, write_text
 from textvae.text.lstm import InitialState, Injection
 from textvae.text.tokenizers import SPECIALS, Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+INFERENCE = "inference.json"
 METRICS = Path("metrics") / "test.json"
-HUB_PATTERNS = [CONFIG, WEIGHTS, "tokenizer.*", METRICS.as_posix()]
+HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, "tokenizer.*", METRICS.as_posix()]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
 _AT_LEAST = {
     "vocab_size": len(SPECIALS) + 1,
     "latent_dim": 0,
     "embedding_dim": 1,
     "encoder_hidden": 1,
-    "encoder_layers": 1,
+    "encoder_layers": 0,
     "decoder_hidden": 1,
     "decoder_layers": 1,
     "max_length": 1,
@@ -157,6 +161,29 @@ def read_config(folder: Path, known: set[str]) -> dict[str, Any]:
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Writes ``config.json``."""
     write_json(folder / CONFIG, config)
+
+
+def write_inference(folder: Path, inference: Inference) -> None:
+    """Writes ``inference.json``, unless the encoder alone tells q(z|x)."""
+    if inference.method != "amortised":
+        write_json(folder / INFERENCE, asdict(inference))
+    else:
+        (folder / INFERENCE).unlink(missing_ok=True)  # of a model that was here before
+
+
+def read_inference(folder: Path) -> Inference:
+    """How q(z|x) is found.
+
+    Raises:
+        UserError: the file is broken, or another release's.
+    """
+    path = folder / INFERENCE
+    if not path.exists():
+        return Inference()
+    try:
+        return Inference(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no file of this release of textvae: {error}") from None
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:

@@ -6,6 +6,7 @@ into batches changes it. Streams are drawn on the CPU, so a seed means the same 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from textvae.errors import UserError
 
-_NOISE, _WORDS = 1, 2  # purposes: the noise of z and the words drawn at z are independent
+# Purposes, each with streams of its own: the noise of z, the words drawn at z, refinement's noise.
+_NOISE, _WORDS, _STEPS = 1, 2, 3
 _MASK = 2**64 - 1
 
 
@@ -32,6 +34,12 @@ def uniform_rows(count: int, width: int, seed: int, first_row: int = 0) -> Tenso
         for row in range(count)
     ]
     return torch.stack(rows) if rows else torch.empty(0, width, dtype=torch.float64)
+
+
+def step_rows(rows: Sequence[int], steps: int, width: int, seed: int) -> Tensor:
+    """Standard normal noise (K, B, Z) of the refinement steps of some rows."""
+    noise = [torch.randn(steps, width, generator=_stream(seed, row, _STEPS)) for row in rows]
+    return torch.stack(noise, dim=1)
 
 
 def _stream(seed: int, row: int, purpose: int) -> torch.Generator:

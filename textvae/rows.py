@@ -1,0 +1,119 @@
+"""What is known of every example of a set, whatever the batches it came in.
+
+The noise of an example depends on the seed and its row alone, so nothing here changes with the
+batch size or with the order of the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textvae.core.batch import Batch
+from textvae.core.estimators import importance_estimate
+from textvae.core.gaussian import DiagGaussian
+from textvae.core.inference import AMORTISED, infer
+from textvae.core.options import Inference
+from textvae.core.vae import VAE
+
+BOUND, MIXTURE, DONOR, CYCLE, STEPS = range(5)  # what a stream of noise is for
+OWN_DRAWS = 10  # of the encoder's own q(z|x), where it is only to stand beside the refined one
+
+
+def row_noise(seed: int, stream: int, index: Tensor, samples: int, latent_dim: int) -> Tensor:
+    """Standard normal (K, B, Z) on the CPU: row b depends on (seed, stream, index[b]) alone."""
+    noise = np.empty((samples, len(index), latent_dim), dtype=np.float32)
+    for column, row in enumerate(index.tolist()):
+        rng = np.random.default_rng([seed, stream, row])
+        noise[:, column] = rng.standard_normal((samples, latent_dim), dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All N examples in the order of their index, on the CPU; bounds in nats."""
+
+    index: Tensor  # (N,)
+    lengths: Tensor  # (N,)
+    units: Tensor  # (N,)
+    num_bytes: Tensor  # (N,)
+    rec: Tensor  # (N,)
+    bound: Tensor  # (N,)
+    mean: Tensor  # (N, Z)
+    logvar: Tensor  # (N, Z)
+    own_mean: Tensor  # (N, Z) of the encoder, before any refinement
+    own_logvar: Tensor  # (N, Z)
+    own_rec: Tensor  # (N,)
+    path: Tensor  # (N, K) the ELBO before each refinement step, estimated
+
+    @property
+    def posterior(self) -> DiagGaussian:
+        return DiagGaussian(self.mean, self.logvar)
+
+    @property
+    def own_posterior(self) -> DiagGaussian:
+        return DiagGaussian(self.own_mean, self.own_logvar)
+
+
+def collect(
+    model: VAE,
+    batches: Iterable[Batch],
+    draws: int,
+    seed: int,
+    inference: Inference = AMORTISED,
+    progress: Callable[[int], None] | None = None,
+    max_symbols: int | None = None,
+) -> Rows:
+    """Infers q(z|x) of every example and estimates its bounds with ``draws`` of z.
+
+    Raises:
+        ValueError: no example, or the same row twice.
+    """
+    done, parts = 0, []
+    for batch in batches:
+        parts.append(_examine(model, batch, draws, seed, inference, max_symbols))
+        done += len(batch)
+        if progress is not None:
+            progress(done)
+    if not done:
+        raise ValueError("nothing to evaluate: there is no batch")
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    order = columns[0].argsort()
+    rows = Rows(*(column[order] for column in columns))
+    if bool((rows.index[1:] == rows.index[:-1]).any()):
+        raise ValueError("a row is in the batches twice: metrics count every row once")
+    return rows
+
+
+def _examine(
+    model: VAE,
+    batch: Batch,
+    draws: int,
+    seed: int,
+    inference: Inference,
+    max_symbols: int | None,
+) -> list[Tensor]:
+    """The fields of ``Rows`` for one batch."""
+    here, latent_dim = batch.to(model.device), model.latent_dim
+    steps = 0 if inference.method == "amortised" else inference.steps
+    step_noise = row_noise(seed, STEPS, batch.index, steps, latent_dim).to(model.device)
+    q, _, path = infer(model, here, inference, noise=step_noise)
+    noise = row_noise(seed, BOUND, batch.index, draws, latent_dim).to(q.mean)
+
+    def estimate(posterior: DiagGaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return importance_estimate(
+            model, here, posterior=posterior, noise=noise, max_symbols=max_symbols
+        )
+
+    rec, bound = estimate(q, noise)
+    if path is None:
+        own, own_rec, path = q, rec, rec.new_empty(0, len(batch))
+    else:
+        own = model.posterior(here)
+        own_rec, _ = estimate(own, noise[:OWN_DRAWS])
+    counts = (here.index, here.lengths, here.units, here.num_bytes)
+    return [part.cpu() for part in (*counts, rec, bound, *q, *own, own_rec, path.t())]
