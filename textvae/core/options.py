@@ -25,8 +25,7 @@ class Inference:
     loss_per: Literal["batch", "example"] = "batch"
     """whether a step follows the mean loss of its batch, as the references do, or each own loss"""
     encoder: Literal["unrolled", "elbo", "kl"] = "unrolled"
-    """what trains the encoder: the refined ELBO through all steps (SA-VAE), its own ELBO (VAE+SVI),
-    or KL(own q || refined q) (VAE+SVI+KL)"""
+    """learns through the steps (SA-VAE), by its own ELBO (VAE+SVI), or the KL to the refined q"""
     hvp: Literal["difference", "exact"] = "difference"
     """Hessian-vector products of unrolled steps: by finite differences, or by double backward"""
     decoder_terms: Literal["all", "sample", "none"] = "sample"
