@@ -315,8 +315,8 @@ def test_every_option_has_its_help(capfd):
     names = [f"{s.name}.{f.name}" for s in fields(Config) for f in fields(s.default_factory)]
     assert not [name for name in names if f"--{name} " not in shown]
     package = Path(main.__code__.co_filename).parent
-        pages = (package / "config.py", package / "core" / "options.py")
-        source = "".join(page.read_text() for page in pages)
+    pages = (package / "config.py", package / "core" / "options.py")
+    source = "".join(page.read_text() for page in pages)
     field = r'^    (?:\w+: .*|\] = .*)\n    """(.*)"""'
     texts = re.findall(field, source, flags=re.MULTILINE)
     flat = re.sub(r"-?\s+", "", shown).replace("-", "")
