@@ -1,0 +1,200 @@
+"""What a semi-amortised training step costs, beside a plain VAE step and the reference's way.
+
+    python benchmarks/refine_speed.py --size yahoo --steps 20 --json FILE
+
+The reference row is sa-vae's algorithm (Kim et al. 2018) on the plain PyTorch model of
+``train_speed.py``, with its loss summed in one piece: every inner step forms the gradients of all
+decoder weights and keeps them, and every Hessian-vector product is the difference between those and
+the gradients at a point 1e-5 away. All rows are interleaved on one batch in one process. ``vae
+steps`` is a row's cost in our own plain VAE steps of the same precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, measure, step_of
+
+from textvae.core.batch import Batch
+from textvae.core.inference import AMORTISED
+from textvae.core.objectives import objective
+from textvae.core.options import Inference
+from textvae.memory import keep_freed_memory, peak_memory_mb
+from textvae.text.model import TextVAE
+
+REFERENCE = "reference sa-vae fp32"
+VARIANTS = {
+    "none": {"decoder_terms": "none"},
+    "sample": {"decoder_terms": "sample"},
+    "sample, 1/4 of the softmax": {"decoder_terms": "sample", "token_share": 0.25},
+    "all": {"decoder_terms": "all"},
+}
+
+
+class ReferenceSAVAE(PlainVAE):
+    """sa-vae's step; gradients go straight into ``.grad``, as there."""
+
+    step_size, momentum, move = 1.0, 0.5, 1e-5
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Mean and log variance, (2, B, Z)."""
+        _, (h, _) = self.encoder(self.encoder_embed(x[:, 1:]))
+        return torch.stack(self.head(h[-1]).chunk(2, -1))
+
+    def elbo_loss(self, point: Tensor, x: Tensor, eps: Tensor, seed: int) -> Tensor:
+        """Mean of -log p(x|z) + KL; the seed fixes the dropout."""
+        torch.manual_seed(seed)
+        mean, logvar = point
+        z = mean + torch.exp(0.5 * logvar) * eps
+        inputs = F.dropout(self.embed(x[:, :-1]), 0.5)
+        inputs = torch.cat([inputs, z[:, None].expand(-1, inputs.size(1), -1)], -1)
+        logits = self.out(F.dropout(self.lstm(inputs)[0], 0.5))
+        nll = F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="sum")
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum()
+        return (nll + kl) / len(x)
+
+    def all_gradients(self, point: Tensor, *how: object) -> tuple[Tensor, list[Tensor]]:
+        """Of the loss, with respect to the point and to every decoder weight."""
+        point = point.detach().requires_grad_()
+        weights = [*self.embed.parameters(), *self.lstm.parameters(), *self.out.parameters()]
+        found = torch.autograd.grad(self.elbo_loss(point, *how), [point, *weights])
+        return found[0], list(found[1:])
+
+    def backward(self, x: Tensor, steps: int) -> None:
+        """Forward, K steps, and the gradients of everything."""
+        start = self.encode(x)
+        point, velocity, kept = start.detach(), torch.zeros_like(start), []
+        for seed in range(steps):
+            how = (x, torch.randn_like(point[0]), seed)
+            d_point, d_weights = self.all_gradients(point, *how)
+            kept.append((point, how, d_point, d_weights))
+            velocity = self.momentum * velocity - d_point
+            point = point + self.step_size * velocity
+        end = point.detach().requires_grad_()
+        self.elbo_loss(end, x, torch.randn_like(end[0]), steps).backward()
+        a, u = end.grad, torch.zeros_like(end)
+        weights = [*self.embed.parameters(), *self.lstm.parameters(), *self.out.parameters()]
+        for point, how, d_point, d_weights in reversed(kept):
+            u = u + self.step_size * a
+            far, d_far = self.all_gradients(point + self.move * u / u.norm(), *how)
+            scale = u.norm() / self.move
+            a = a - (far - d_point) * scale
+            for weight, moved, there in zip(weights, d_far, d_weights, strict=True):
+                weight.grad -= (moved - there) * scale
+            u = self.momentum * u
+        start.backward(a)
+
+
+def reference_step(size: Size, batch: Batch, steps: int) -> Callable[[], None]:
+    """One training step of the reference."""
+    model = ReferenceSAVAE(size, LATENT)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step() -> None:
+        model.backward(batch.x, steps)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """Our VAE step and our SA-VAE steps, in every precision asked for."""
+    rows = {}
+    for precision in args.precision:
+        torch.manual_seed(0)
+        model = TextVAE(
+            *(size.vocab, LATENT, args.injection, size.embedding, size.hidden, size.layers),
+            decoder_hidden=size.hidden,
+            decoder_layers=size.layers,
+        )
+        refined = Inference("semi_amortised", steps=args.steps)
+        inferences = {f"vae {precision}": AMORTISED}
+        for name in args.variants:
+            inferences[f"sa-vae {precision}, {name}"] = replace(refined, **VARIANTS[name])
+        for name, inference in inferences.items():
+            rows[name] = step_of(
+                model, lambda m=model, i=inference: objective(m(batch, inference=i)), precision
+            )
+    return rows
+
+
+def table(args: argparse.Namespace) -> list[dict[str, float | str | None]]:
+    """The rows to print and to save."""
+    size = SIZES[args.size]
+    batch = batch_of(size)
+    rows = our_steps(size, batch, args)
+    if args.reference:
+        rows[REFERENCE] = reference_step(size, batch, args.steps)
+    seconds = measure(rows, args.repeats)
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    found = []
+    for name, times in seconds.items():
+        own = "fp32" if name == REFERENCE else name.partition(",")[0].split()[-1]
+        vae = median.get(f"vae {own}")
+        found.append(
+            {
+                "name": name,
+                "tok_s": BATCH * size.length / median[name],
+                "ms": 1e3 * median[name],
+                "ms_min": 1e3 * min(times),
+                "ms_max": 1e3 * max(times),
+                "vae_steps": median[name] / vae if vae else None,
+                "ratio_to_reference": median[REFERENCE] / median[name] if args.reference else None,
+                "peak_rss_mb": peak_memory_mb(),
+            }
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=SIZES, default="ptb")
+    parser.add_argument("--steps", type=int, default=20, help="K")
+    parser.add_argument("--injection", choices=["input", "skip"], default="input")
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["bf16"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-reference", dest="reference", action="store_false")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", help="save the rows there")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    rows = table(args)
+    print(
+        f"{args.size}: K {args.steps}, batch {BATCH}, length {SIZES[args.size].length}, "
+        f"{args.injection}, {args.threads} threads"
+    )
+    print("| step | tok/s | ms (range) | in VAE steps | x reference |")
+    print("|---|--:|--:|--:|--:|")
+    for row in rows:
+        vae, ratio = (
+            "–" if row[key] is None else f"{row[key]:.1f}"
+            for key in ("vae_steps", "ratio_to_reference")
+        )
+        print(
+            f"| {row['name']} | {row['tok_s']:,.1f} | {row['ms']:,.0f} ({row['ms_min']:,.0f}–"
+            f"{row['ms_max']:,.0f}) | {vae} | {ratio} |"
+        )
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
