@@ -161,3 +161,30 @@ def test_cuda_equals_the_plain_loop(latent):
     expected, expected_grads = gradients(args, "plain")
     assert_same(results, expected)
     assert_same(grads, expected_grads)
+
+
+def test_second_derivatives_where_one_argument_comes_from_another():
+    torch.manual_seed(0)
+    shapes = [(3, 2, 2), (12, 2), (12, 3), (12,), (12, 2)]
+    inputs, w_ih, w_hh, bias, w_z = (torch.randn(s, dtype=torch.float64) for s in shapes)
+    z = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
+
+    def outputs(z, implementation):
+        h0 = torch.cat([z, z[:, :1]], dim=1).tanh()
+        given = (inputs * z, w_ih, w_hh, bias, h0, h0, z, w_z)
+        return lstm(*given, implementation=implementation)[0]
+
+    def hessian(implementation):
+        (g,) = torch.autograd.grad(outputs(z, implementation).sin().sum(), z, create_graph=True)
+        return torch.autograd.grad(g.sum(), z)[0]
+
+    assert torch.allclose(hessian("fused"), hessian("plain"))
+
+
+def test_the_fused_gradients_have_gradients_of_their_own():
+    torch.manual_seed(0)
+    shapes = [(3, 2, 4), (12, 4), (12, 3), (12,), (2, 3), (2, 3), (2, 2), (12, 2)]
+    arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradgradcheck(
+        lambda *given: lstm(*given, implementation="fused")[0], arguments
+    )

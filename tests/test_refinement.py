@@ -289,3 +289,69 @@ def test_dropout_of_a_step_is_replayed():
     first, again, other = (likelihood.gradient(k, z)[0] for k in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+TEXT = {"dropout_in": 0.3, "dropout_out": 0.3}
+
+
+def text_vae(injection="skip", dtype=torch.float64, **options):
+    from textvae.text.lstm import LSTMDecoder, LSTMEncoder
+
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": 6, "hidden_dim": 7}
+    decoder = LSTMDecoder(11, 3, injection, num_layers=2, **sizes, **(TEXT | options))
+    return VAE(LSTMEncoder(11, 3, **sizes), decoder, 3).to(dtype)
+
+
+def text_batch():
+    x = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 3, 0], [2, 10, 3, 0, 0]])
+    lengths = torch.tensor([4, 3, 2])
+    return Batch(x, lengths, lengths, lengths, torch.arange(3))
+
+
+def text_gradients(options, **how):
+    model, batch = text_vae(**how), text_batch()
+    weight = next(model.parameters())
+    noise = torch.randn(options.steps, 3, 3, generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(3)
+    q = infer(model, batch, options, 0.8, noise.to(weight)).posterior
+    ours = gradients(model, batch, q, 0.8)
+    torch.manual_seed(3)
+    seeds = torch.randint(2**62, (options.steps,)).tolist()
+    q = unrolled(model, batch, options, noise.to(weight), 0.8, seeds)
+    return ours, gradients(model, batch, q, 0.8)
+
+
+@pytest.mark.parametrize("injection", ["init", "input", "skip"])
+def test_exact_gradients_through_an_lstm_are_those_of_full_unrolling(injection):
+    assert_close(*text_gradients(replace(EXACT, clip=0.5), injection=injection), 1e-10)
+
+
+def test_differences_through_an_lstm_agree_in_float32():
+    ours, reference = text_gradients(replace(EXACT, hvp="difference"), dtype=torch.float32)
+    assert_close(ours, reference, 1e-3)
+
+
+def test_a_share_of_the_time_steps_estimates_the_whole_without_bias():
+    model, batch = text_vae(dropout_in=0.0, dropout_out=0.0), text_batch()
+    z = torch.randn(1, 3, 3, dtype=torch.float64)
+    torch.manual_seed(0)
+    draws = torch.stack([model.decoder.log_prob(batch, z, share=0.4)[0] for _ in range(3000)])
+    whole = model.decoder.log_prob(batch, z)[0]
+    error = draws.std(0) / 3000**0.5
+    assert ((draws.mean(0) - whole).abs() < 4 * error).all()
+    assert (draws.std(0) > 0.1).all()
+
+
+def test_a_share_is_drawn_anew_for_every_step_and_replayed_in_the_backward_pass():
+    options = replace(EXACT, token_share=0.5)
+    model, batch = text_vae(), text_batch()
+    q = infer(model, batch, options).posterior
+    grads = gradients(model, batch, q, 1.0)
+    assert all(g.isfinite().all() for g in grads.values())
+    log_prob = lambda z: model.decoder.log_prob(batch, z, share=0.5)  # noqa: E731
+    likelihood = Likelihood(log_prob, model.decoder, 9)
+    z = torch.zeros(3, 3, dtype=torch.float64)
+    first, again = (likelihood.gradient(0, z)[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert len({float(likelihood.gradient(k, z)[0][0]) for k in range(9)}) > 1

@@ -177,3 +177,13 @@ def test_no_more_than_one_chunk_of_logits_is_alive(uniform):
     with LargestTensor() as largest:
         token_nll(*inputs, targets, chunk=chunk).backward(upstream)
     assert largest.elements == chunk * vocabulary
+
+
+def test_the_chunked_gradients_have_gradients_of_their_own():
+    torch.manual_seed(0)
+    shapes = [(5, 4), (6, 4), (2, 6)]
+    arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    targets, groups = torch.tensor([1, 0, 5, 2, 2]), torch.tensor([0, 0, 1, 1, 1])
+    assert torch.autograd.gradgradcheck(
+        lambda *given: token_nll(*given, targets, chunk=2, groups=groups), arguments
+    )

@@ -123,6 +123,14 @@ class LSTMEncoder(nn.Module):
         return torch.cat([end[:, :half], x[0, :, half:]], dim=-1)
 
 
+def spread(steps: int, columns: int, share: float, device: torch.device) -> Tensor:
+    """A random choice (T, N) of time steps: each with probability ``share``, and those of a column
+    evenly apart (systematic sampling), so that their sum varies little."""
+    edges = torch.arange(steps + 1, device=device)[:, None] * share  # (T+1, 1)
+    marks = (edges + torch.rand(columns, device=device)).floor()
+    return marks[1:] > marks[:-1]
+
+
 class DecoderState(NamedTuple):
     """What the decoder carries from one time step to the next, for N rows."""
 
@@ -200,16 +208,26 @@ class LSTMDecoder(nn.Module):
             top = (filled, zeros) if hidden else (torch.tanh(filled), filled)
         return DecoderState((*[(zeros, zeros)] * (len(self.layers) - 1), top), z)
 
-    def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) in nats per sentence, (K, B), for z (K, B, Z)."""
+    def log_prob(self, batch: Batch, z: Tensor, share: float = 1.0) -> Tensor:
+        """log p(x|z) in nats per sentence, (K, B), for z (K, B, Z).
+
+        Args:
+            share: below 1, an unbiased estimate from this share of each sentence's time steps,
+                drawn at random: it saves that much of the softmax, the larger part of the work.
+        """
         samples, size, _ = z.shape
         tokens = batch.x.repeat(samples, 1).t()  # (T+1, K*B)
-        nll = self.token_nll(tokens, z.reshape(samples * size, -1))  # (T, K*B)
+        nll = self.token_nll(tokens, z.reshape(samples * size, -1), share)  # (T, K*B)
         return -nll.sum(0).view(samples, size)
 
-    def token_nll(self, tokens: Tensor, z: Tensor) -> Tensor:
-        """-log p(x_t | x_<t, z) in nats for tokens (T+1, N), z (N, Z): (T, N), 0 on padding."""
+    def token_nll(self, tokens: Tensor, z: Tensor, share: float = 1.0) -> Tensor:
+        """-log p(x_t | x_<t, z) in nats for tokens (T+1, N), z (N, Z): (T, N), 0 on padding.
+
+        With a ``share`` below 1 every entry is 0 but for that share of them, drawn at random and
+        divided by it."""
         inputs, targets = tokens[:-1], tokens[1:]
+        if share < 1:
+            targets = targets * spread(*targets.shape, share, targets.device)  # PAD is 0
         features, _ = self.features(self._drop_words(inputs), self.initial_state(z))
         nll = token_nll(
             features.flatten(0, 1),
@@ -218,7 +236,7 @@ class LSTMDecoder(nn.Module):
             targets.flatten(),
             ignore_index=PAD,
         )
-        return nll.view_as(targets)
+        return nll.view_as(targets) / share
 
     def features(self, inputs: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """What the softmax layer sees for input tokens (T, N): (T, N, H), or (T, N, H + Z) with

@@ -27,8 +27,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import (
     product,
     product_dtype,
@@ -60,7 +60,7 @@ def lstm(
     Args:
         weight_ih: (4H, I); ``weight_hh``: (4H, H); ``bias``: (4H,), the sum of nn.LSTM's two.
         latent: (B, Z), seen at every time step through ``weight_latent`` (4H, Z).
-        implementation: ``plain`` is differentiable any number of times, ``fused`` and ``cudnn``
+        implementation: ``plain`` and ``fused`` are differentiable any number of times, ``cudnn``
             once; ``auto`` takes ``cudnn`` on CUDA and ``fused`` elsewhere.
     """
     if (latent is None) != (weight_latent is None):
@@ -147,15 +147,17 @@ class _FusedLSTM(torch.autograd.Function):
         from_inputs = product(x, w_in, bias.to(dtype)).view(steps, batch, -1)  # (T, B, 4H)
         h, c, gates, tanh_c = _run_forward(from_inputs, weight_hh.to(dtype), h0, c0)
         arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
-        ctx.dtypes = [None if a is None else a.dtype for a in arguments]
-        ctx.save_for_backward(x, weight_ih, weight_hh, weight_latent, h, c, gates, tanh_c)
+        ctx.save_for_backward(x, h, c, gates, tanh_c, *arguments)
         return h[1:], h[-1].clone(), c[-1].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_outputs, grad_h, grad_c):
-        x, weight_ih, weight_hh, weight_latent, h, c, gates, tanh_c = ctx.saved_tensors
+        x, h, c, gates, tanh_c, *arguments = ctx.saved_tensors
+        weight_ih, weight_hh, weight_latent = arguments[1], arguments[2], arguments[7]
         need, size, dtype = ctx.needs_input_grad, weight_ih.size(1), x.dtype
+        if graph_is_wanted():
+            upstream = (grad_outputs, grad_h, grad_c)
+            return *plain_gradients(_plain, arguments, need[:8], upstream, dtype), None
         w_hh = weight_hh.to(dtype)
         d_gates, total, d_h0, d_c0 = _run_backward(
             gates, tanh_c, c, w_hh, grad_outputs, grad_h, grad_c
@@ -176,8 +178,8 @@ class _FusedLSTM(torch.autograd.Function):
             grads[3] = total.sum(0)
         if need[6]:
             grads[6] = product(total, weight_latent.to(total.dtype).t())
-        wanted = zip(grads, ctx.dtypes, need[:8], strict=True)
-        return *(grad.to(as_given) if asked else None for grad, as_given, asked in wanted), None
+        wanted = zip(grads, arguments, need[:8], strict=True)
+        return *(grad.to(given.dtype) if asked else None for grad, given, asked in wanted), None
 
 
 def _run_forward(

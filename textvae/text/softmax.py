@@ -21,13 +21,14 @@ fp32, and gradients of W are summed over chunks in fp32.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import product, product_dtype, state_dtype, weight_gradient
 
 CHUNK = 512  # rows whose logits are in memory at once; more were not faster
@@ -52,13 +53,10 @@ def token_nll(
         features: (N, F); ``weight``: (V, F); ``targets``: (N,) int64.
         bias: (V,), or (S, V) with ``groups`` (N,) int64, the row that each token uses.
         chunk: rows at once; no result depends on it.
-        implementation: ``plain`` keeps all logits and is differentiable any number of times.
+        implementation: ``plain`` keeps all logits.
     """
     if implementation == "plain":
-        logits = F.linear(features, weight, bias if groups is None else None)  # (N, V)
-        logits = logits.to(state_dtype(logits.dtype))
-        logits = logits if groups is None else logits + bias[groups]
-        return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
+        return _plain(features, weight, bias, targets, groups, ignore_index)
     if not torch.is_grad_enabled():  # forward would not notice, and form gradients
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
@@ -72,6 +70,21 @@ def token_nll(
     chosen = features.index_select(0, rows), weight, bias, targets[rows], groups
     nll = _ChunkedNLL.apply(*chosen, None, *options)
     return nll.new_zeros(len(targets)).index_copy(0, rows, nll)
+
+
+def _plain(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    groups: Tensor | None,
+    ignore_index: int = -100,
+) -> Tensor:
+    """All logits at once; the reference for the other implementation."""
+    logits = F.linear(features, weight, bias if groups is None else None)  # (N, V)
+    logits = logits.to(state_dtype(logits.dtype))
+    logits = logits if groups is None else logits + bias[groups]
+    return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
 
 
 class _Rows(NamedTuple):
@@ -103,11 +116,14 @@ class _ChunkedNLL(torch.autograd.Function):
         return nll
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         features, weight, bias, targets, groups, real = ctx.saved_tensors
         need, ready, ctx.ready = ctx.needs_input_grad[:3], ctx.ready, None
         grad = grad if real is None else grad * real
+        if graph_is_wanted():
+            plain = partial(_plain, targets=targets, groups=groups)
+            found = plain_gradients(plain, (features, weight, bias), need, grad, ctx.dtype)
+            return *found, None, None, None, None, None
         scale = _common_value(grad, real) if need[1] or need[2] else grad.new_ones(())
         if ready is None or scale is None:
             rows = _Rows(targets, groups, grad)
