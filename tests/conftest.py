@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 TINY = [
     *("--data.tokenized", "true", "--data.batch_size", "16", "--train.threads", "1"),
@@ -130,3 +132,16 @@ def in_child(
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     pytest.fail(f"{' '.join(argv[:3])} … took more than {limit} s")
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most bytes of any tensor that an operation returned."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return result

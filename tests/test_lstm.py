@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
 from textvae.text.lstm import LSTMDecoder, LSTMEncoder, reverse_each
 from textvae.text.model import TextVAE
+from textvae.text.recurrence import lstm
 from textvae.text.stepper import Stepper
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
@@ -173,6 +175,64 @@ def test_samples_fold_into_the_batch(injection):
     assert torch.allclose(model.log_prob(batch, z), loop, atol=1e-5)
 
 
+def plain_log_prob(model, batch, z):
+    """The decoder's equations as they stand: z beside inputs and features, all logits at once."""
+    tokens = batch.x.repeat(len(z), 1).t()  # (T+1, K*B)
+    rows = z.flatten(0, 1)
+    state, x = model.initial_state(rows), model.embedding(tokens[:-1])
+    for layer, (h, c) in zip(model.layers, state.layers, strict=True):
+        latent = None if layer.weight_latent is None else rows
+        weights = layer.weight_ih, layer.weight_hh, layer.bias
+        x = lstm(x, *weights, h, c, latent, layer.weight_latent, implementation="plain")[0]
+    logits = x @ model.output.weight.t() + model.output.bias
+    if model.output_latent is not None:
+        logits = logits + rows @ model.output_latent.t()
+    real = tokens[1:] != PAD
+    log_p = logits.log_softmax(-1).gather(-1, tokens[1:, :, None]).squeeze(-1)
+    return (log_p * real).sum(0).view(z.shape[:2])
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_values_and_gradients_equal_the_plain_equations(injection, num_layers, draws):
+    model, batch = decoder(injection, num_layers).double(), sentences([5, 3, 6])
+    z = torch.randn(draws, 3, Z, dtype=torch.float64, requires_grad=True)
+    wanted = [*model.parameters(), z]
+    found, expected = model.log_prob(batch, z), plain_log_prob(model, batch, z)
+    torch.testing.assert_close(found, expected)
+    upstream = torch.linspace(-1, 2, found.numel(), dtype=torch.float64).view_as(found)
+    grads = torch.autograd.grad(found, wanted, upstream, allow_unused=True)
+    expected = torch.autograd.grad(expected, wanted, upstream, allow_unused=True)
+    for a, b in zip(grads, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)
+
+
+def test_with_dropout_every_draw_has_its_own_mask():
+    torch.manual_seed(0)
+    model = LSTMDecoder(VOCAB, Z, "skip", H, H, dropout_in=0.5, dropout_out=0.0)
+    batch, z = sentences([6, 5]), torch.zeros(2, 2, Z)
+    first, second = model.log_prob(batch, z)
+    assert not torch.allclose(first, second)
+
+
+def gradient_flops(model, batch, z):
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(model.log_prob(batch, z).sum(), z)
+    return counter.get_total_flops()
+
+
+def test_a_gradient_of_z_alone_costs_no_gradient_of_a_weight():
+    model, batch = decoder("skip").double().requires_grad_(False), sentences([5, 5])
+    z = torch.randn(1, 2, Z, dtype=torch.float64, requires_grad=True)
+    tokens, latent = 2 * 5, 2 * Z * (H + 4 * H + VOCAB)  # z into the state, the gates, the softmax
+    forward = tokens * (4 * H * (H + H) + VOCAB * H) + latent
+    backward = tokens * (4 * H * H + VOCAB * H) + latent
+    assert gradient_flops(model, batch, z) == 2 * (forward + backward)
+
+
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_overfits_eight_sentences(injection):
     torch.manual_seed(0)
@@ -222,8 +282,8 @@ def test_dropout_is_off_in_evaluation_and_never_on_z():
     assert not torch.equal(model.log_prob(batch, z), model.log_prob(batch, z))
     model.eval()
     assert torch.equal(model.log_prob(batch, z), model.log_prob(batch, z))
-    features, _ = model.train().features(batch.x.t(), model.initial_state(z[0]))
-    assert torch.equal(features[..., H:], z.expand(features.size(0), -1, -1))
+    bias = model.output_bias(z[0])
+    assert torch.equal(model.train().output_bias(z[0]), bias)
 
 
 def test_posterior_of_a_language_model_is_the_prior():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import LargestTensor
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,6 +48,51 @@ def test_values_and_every_gradient_equal_the_plain_loop(implementation, sizes, l
     expected, expected_grads = gradients(args, "plain")
     assert_same(results, expected)
     assert_same(grads, expected_grads)
+
+
+def shared(args, draws):
+    """The same arguments with state and latent for several rows that read the same inputs."""
+    rows = {"h0", "c0", "latent"}
+    return [
+        torch.cat([a + k for k in range(draws)]).detach().requires_grad_(a.requires_grad)
+        if name in rows
+        else a
+        for name, a in zip(NAMES, args, strict=False)
+    ]
+
+
+@pytest.mark.parametrize("latent", [0, 2])
+@pytest.mark.parametrize("implementation", ["plain", "fused", "cudnn"])
+def test_rows_may_share_their_inputs(implementation, latent):
+    args = shared(arguments(5, 2, 4, 6, latent), draws=3)
+    results, grads = gradients(args, implementation)
+    repeated = [args[0].repeat(1, 3, 1).detach().requires_grad_(), *args[1:]]
+    expected, expected_grads = gradients(repeated, "plain")
+    assert_same(results, expected)
+    assert_same(grads[1:], expected_grads[1:])
+    torch.testing.assert_close(grads[0], expected_grads[0].unflatten(1, (3, 2)).sum(1))
+
+
+def test_shared_inputs_are_multiplied_once():
+    args = [a.detach() for a in shared(arguments(4, 2, 3, 5, 2), draws=3)]
+    with FlopCounterMode(display=False) as counter:
+        lstm(*args, implementation="fused")
+    assert counter.get_total_flops() == 2 * 20 * (4 * 2 * 3 + 6 * 2 + 4 * 6 * 5)
+
+
+@pytest.mark.parametrize("how", ["frozen", "no_grad"])
+def test_without_gradients_no_step_is_kept(how):
+    args = arguments(50, 4, 3, 8, 2, dtype=torch.float32)
+    expected = lstm(*args, implementation="plain")
+    args = [a.detach() for a in args] if how == "frozen" else args
+    with (
+        torch.set_grad_enabled(how == "frozen"),
+        torch.autocast("cpu", torch.bfloat16),
+        LargestTensor() as largest,
+    ):
+        found = lstm(*args, implementation="fused")
+    assert_same(found, expected, check_dtype=False, rtol=0.02, atol=0.02)
+    assert largest.bytes == 2 * 50 * 4 * 32  # what the inputs add to the gates, in bf16
 
 
 @pytest.mark.parametrize("implementation", ["plain", "fused", "cudnn"])
@@ -105,7 +151,7 @@ def test_frozen_arguments_cost_no_products():
     per_step = 2 * 2 * 20 * 5
     assert backward_flops(("h0",)) == 4 * per_step
     assert backward_flops(("latent",)) == 4 * per_step + 2 * 2 * 20 * 2
-    everything = 2 * 4 * 2 * 20 * (3 + 3 + 2 + 5) + 2 * 2 * 20 * 2
+    everything = 2 * 4 * 2 * 20 * (3 + 3 + 5) + 2 * 2 * 20 * (2 + 2)
     assert backward_flops(NAMES) == 4 * per_step + everything
 
 

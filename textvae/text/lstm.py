@@ -46,7 +46,8 @@ class LSTMLayer(nn.Module):
     def forward(
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None, z: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(T, B, I) -> outputs (T, B, H) and the last (h, c), each (B, H)."""
+        """(T, B, I) -> outputs (T, N, H) and the last (h, c), each (N, H); N is the state's rows:
+        B, or a multiple of it, each B of them reading the same inputs."""
         if state is None:
             zeros = inputs.new_zeros(inputs.size(1), self.hidden_dim)
             state = (zeros, zeros)
@@ -216,51 +217,63 @@ class LSTMDecoder(nn.Module):
                 drawn at random: it saves that much of the softmax, the larger part of the work.
         """
         samples, size, _ = z.shape
-        tokens = batch.x.repeat(samples, 1).t()  # (T+1, K*B)
-        nll = self.token_nll(tokens, z.reshape(samples * size, -1), share)  # (T, K*B)
+        nll = self.token_nll(batch.x.t(), z.reshape(samples * size, -1), share)  # (T, K*B)
         return -nll.sum(0).view(samples, size)
 
     def token_nll(self, tokens: Tensor, z: Tensor, share: float = 1.0) -> Tensor:
-        """-log p(x_t | x_<t, z) in nats for tokens (T+1, N), z (N, Z): (T, N), 0 on padding.
+        """-log p(x_t | x_<t, z) in nats for tokens (T+1, B), z (N, Z): (T, N), 0 on padding.
+
+        N is B or a multiple of it: several z for each sentence, rows b, b + B, ... for sentence b.
+        What does not depend on z is then computed once, unless dropout makes it differ.
 
         With a ``share`` below 1 every entry is 0 but for that share of them, drawn at random and
         divided by it."""
-        inputs, targets = tokens[:-1], tokens[1:]
+        samples = len(z) // tokens.size(1)
+        targets = tokens[1:].repeat(1, samples)  # (T, N)
         if share < 1:
             targets = targets * spread(*targets.shape, share, targets.device)  # PAD is 0
+        inputs = tokens[:-1].repeat(1, samples) if self._drops_inputs() else tokens[:-1]
         features, _ = self.features(self._drop_words(inputs), self.initial_state(z))
+        rows = torch.arange(len(z), device=z.device).expand_as(targets)
         nll = token_nll(
             features.flatten(0, 1),
-            self.output_weight(),
-            self.output.bias,
+            self.output.weight,
+            self.output_bias(z),
             targets.flatten(),
             ignore_index=PAD,
+            groups=None if self.output_latent is None else rows.flatten(),
         )
         return nll.view_as(targets) / share
 
     def features(self, inputs: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """What the softmax layer sees for input tokens (T, N): (T, N, H), or (T, N, H + Z) with
-        ``skip``; and the state after the last of them."""
-        x = F.dropout(self.embedding(inputs), self.dropout_in, self.training)  # (T, N, E)
+        """What the softmax layer sees beside z, (T, N, H), for input tokens (T, B) and the state of
+        N rows; and the state after the last of them."""
+        x = F.dropout(self.embedding(inputs), self.dropout_in, self.training)  # (T, B, E)
         states = []
         for layer, before in zip(self.layers, state.layers, strict=True):
-            x, after = layer(x, before, state.z)
+            x, after = layer(x, before, state.z)  # (T, N, H)
             x = F.dropout(x, self.dropout_out, self.training)
             states.append(after)
-        if self.output_latent is not None:
-            x = torch.cat([x, state.z.to(x.dtype).expand(x.size(0), -1, -1)], dim=-1)
         return x, DecoderState(tuple(states), state.z)
 
-    def output_weight(self) -> Tensor:
-        """The softmax layer over its features: (V, H), or (V, H + Z) with ``skip``."""
-        if self.output_latent is None:
-            return self.output.weight
-        return torch.cat([self.output.weight, self.output_latent], dim=1)
+    def output_bias(self, z: Tensor) -> Tensor | None:
+        """The bias of the softmax layer: (V,), the same for all; with ``skip`` b + W_z z, a row for
+        each z (N, Z): (N, V)."""
+        bias, weight = self.output.bias, self.output_latent
+        if weight is None:
+            return bias
+        with torch.autocast(z.device.type, enabled=False):
+            return z @ weight.t() if bias is None else torch.addmm(bias, z, weight.t())
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One time step: tokens (N,) -> logits (N, V) of the next word, and the new state."""
         features, state = self.features(tokens[None], state)
-        return F.linear(features[0], self.output_weight(), self.output.bias).float(), state
+        logits = F.linear(features[0], self.output.weight).float()
+        bias = self.output_bias(state.z)
+        return (logits if bias is None else logits + bias), state
+
+    def _drops_inputs(self) -> bool:
+        return self.training and (self.dropout_in > 0 or self.word_dropout > 0)
 
     def _drop_words(self, inputs: Tensor) -> Tensor:
         if not (self.training and self.word_dropout):

@@ -15,10 +15,14 @@ with dh_t = dL/dh_t and dc_t = dL/dc_t gathered from above and from step t + 1:
 
 Only ``W_hh h`` and ``W_hh^T da`` must be done step by step. The fused implementation therefore
 takes everything else out of the loop: one product for the inputs of all steps before it, one for
-each weight gradient and one for the input gradients after it. Matrix products run in the autocast
-dtype when autocast is on; the cell state, the gate arithmetic and the gradients stay in fp32.
-There tanh(a) = 2 sigmoid(2a) - 1, since sigmoid is the quicker function by far: all four gates
-become one sigmoid, and the result is as exact as sums of fp32 products are.
+each weight gradient and one for the input gradients after it. ``W_z z + b`` is computed once, and
+its gradients come from the sum of da over time. Sequences that read the same inputs with another
+z, as draws from one sentence's posterior do, share the inputs' products.
+
+Matrix products run in the autocast dtype when autocast is on; the cell state, the gate arithmetic
+and the gradients stay in fp32. There tanh(a) = 2 sigmoid(2a) - 1, since sigmoid is the quicker
+function by far: all four gates become one sigmoid, and the result is as exact as sums of fp32
+products are.
 """
 
 from __future__ import annotations
@@ -55,11 +59,12 @@ def lstm(
     weight_latent: Tensor | None = None,
     implementation: Implementation = "auto",
 ) -> Result:
-    """Outputs (T, B, H) and the last h and c (B, H) for inputs (T, B, I).
+    """Outputs (T, N, H) and the last h and c (N, H) for inputs (T, B, I) and h0, c0 (N, H).
 
     Args:
+        inputs: N is B, or a multiple of it: row n then reads the inputs of row n mod B.
         weight_ih: (4H, I); ``weight_hh``: (4H, H); ``bias``: (4H,), the sum of nn.LSTM's two.
-        latent: (B, Z), seen at every time step through ``weight_latent`` (4H, Z).
+        latent: (N, Z), seen at every time step through ``weight_latent`` (4H, Z).
         implementation: ``plain`` and ``fused`` are differentiable any number of times, ``cudnn``
             once; ``auto`` takes ``cudnn`` on CUDA and ``fused`` elsewhere.
     """
@@ -68,6 +73,8 @@ def lstm(
     if implementation == "auto":
         implementation = "cudnn" if inputs.device.type == "cuda" else "fused"
     arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
+    if not torch.is_grad_enabled():  # the fused one would not notice, and keep every step
+        arguments = tuple(a if a is None else a.detach() for a in arguments)
     match implementation:
         case "plain":
             return _plain(*arguments)
@@ -92,7 +99,7 @@ def _plain(
     """The equations as they stand; the reference for the other implementations."""
     static = bias if latent is None else bias + latent @ weight_latent.t()  # (4H,) or (B, 4H)
     h, c, outputs = h0, c0, []
-    for x in inputs:
+    for x in _by_row(inputs, h0):
         gates = x @ weight_ih.t() + h @ weight_hh.t() + static  # (B, 4H)
         i, f, g, o = gates.chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # (B, H)
@@ -112,7 +119,7 @@ def _library(
     weight_latent: Tensor | None,
 ) -> Result:
     """Torch's own LSTM kernel (cuDNN on CUDA), the latent written beside every input."""
-    dtype = product_dtype(inputs)
+    dtype, inputs = product_dtype(inputs), _by_row(inputs, h0)
     if latent is not None:
         beside = latent.to(inputs.dtype).expand(inputs.size(0), -1, -1)  # (T, B, Z)
         inputs = torch.cat([inputs, beside], dim=2)
@@ -126,26 +133,20 @@ def _library(
     return outputs, h[0], c[0]
 
 
-def _beside(inputs: Tensor, latent: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """(T * B, I), or (T * B, I + Z) with the latent beside every input, in ``dtype``."""
-    x = inputs.to(dtype)
-    if latent is not None:
-        x = torch.cat([x, latent.to(dtype).expand(x.size(0), -1, -1)], dim=2)
-    return x.flatten(0, 1)
+def _by_row(inputs: Tensor, h0: Tensor) -> Tensor:
+    """(T, B, I) -> (T, N, I): the inputs again for every row of the state (N, H)."""
+    return inputs.repeat(1, len(h0) // inputs.size(1), 1)
 
 
 class _FusedLSTM(torch.autograd.Function):
-    """The loop by hand; x is the input of all steps, with the latent beside it."""
+    """The loop by hand; K = N / B sequences read the same inputs."""
 
     @staticmethod
     def forward(ctx, inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent, dtype):
-        steps, batch, _ = inputs.shape
-        w_in = weight_ih.to(dtype)
-        if latent is not None:
-            w_in = torch.cat([w_in, weight_latent.to(dtype)], dim=1)  # (4H, I + Z)
-        x = _beside(inputs, latent, dtype)  # (T * B, I + Z)
-        from_inputs = product(x, w_in, bias.to(dtype)).view(steps, batch, -1)  # (T, B, 4H)
-        h, c, gates, tanh_c = _run_forward(from_inputs, weight_hh.to(dtype), h0, c0)
+        x = inputs.to(dtype)  # (T, B, I)
+        from_outside = _from_outside(x, weight_ih, bias, latent, weight_latent, len(h0))
+        keep = any(ctx.needs_input_grad)
+        h, c, gates, tanh_c = _run_forward(from_outside, weight_hh.to(dtype), h0, c0, keep)
         arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
         ctx.save_for_backward(x, h, c, gates, tanh_c, *arguments)
         return h[1:], h[-1].clone(), c[-1].clone()
@@ -153,48 +154,78 @@ class _FusedLSTM(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_outputs, grad_h, grad_c):
         x, h, c, gates, tanh_c, *arguments = ctx.saved_tensors
-        weight_ih, weight_hh, weight_latent = arguments[1], arguments[2], arguments[7]
-        need, size, dtype = ctx.needs_input_grad, weight_ih.size(1), x.dtype
+        _, weight_ih, weight_hh, _, _, _, latent, weight_latent = arguments
+        need, dtype = ctx.needs_input_grad[:8], x.dtype
         if graph_is_wanted():
             upstream = (grad_outputs, grad_h, grad_c)
-            return *plain_gradients(_plain, arguments, need[:8], upstream, dtype), None
-        w_hh = weight_hh.to(dtype)
+            return *plain_gradients(_plain, arguments, need, upstream, dtype), None
         d_gates, total, d_h0, d_c0 = _run_backward(
-            gates, tanh_c, c, w_hh, grad_outputs, grad_h, grad_c
+            gates, tanh_c, c, weight_hh.to(dtype), grad_outputs, grad_h, grad_c
         )
-        flat = d_gates.flatten(0, 1)  # (T * B, 4H)
         grads = [None, None, None, None, d_h0, d_c0, None, None]
+        if need[0] or need[1]:
+            shared = _sum_over_draws(d_gates, x.size(1)).flatten(0, 1)  # (T * B, 4H)
         if need[0]:
-            grads[0] = product(flat, weight_ih.to(dtype).t()).view(*h[1:].shape[:2], size)
-        if need[1] and need[7]:
-            grads[1], grads[7] = weight_gradient(flat, x).split([size, x.size(1) - size], dim=1)
-        elif need[1]:
-            grads[1] = weight_gradient(flat, x[:, :size])
-        elif need[7]:
-            grads[7] = weight_gradient(flat, x[:, size:])
+            grads[0] = product(shared, weight_ih.to(dtype).t()).view_as(x)
+        if need[1]:
+            grads[1] = weight_gradient(shared, x.flatten(0, 1))
         if need[2]:
-            grads[2] = weight_gradient(flat, h[:-1].flatten(0, 1))
+            grads[2] = weight_gradient(d_gates.flatten(0, 1), h[:-1].flatten(0, 1))
         if need[3]:
             grads[3] = total.sum(0)
         if need[6]:
             grads[6] = product(total, weight_latent.to(total.dtype).t())
-        wanted = zip(grads, arguments, need[:8], strict=True)
+        if need[7]:
+            grads[7] = weight_gradient(total, latent.to(total.dtype))
+        wanted = zip(grads, arguments, need, strict=True)
         return *(grad.to(given.dtype) if asked else None for grad, given, asked in wanted), None
 
 
+def _from_outside(
+    x: Tensor,
+    weight_ih: Tensor,
+    bias: Tensor,
+    latent: Tensor | None,
+    weight_latent: Tensor | None,
+    rows: int,
+) -> Tensor:
+    """W_ih x + W_z z + b for every step, (T, N, 4H), in the dtype of x (T, B, I)."""
+    steps, batch, _ = x.shape
+    w_ih, b = weight_ih.to(x.dtype), bias.to(x.dtype)
+    if latent is None:
+        gates = product(x.flatten(0, 1), w_ih, b).view(steps, 1, batch, -1)
+        return gates.expand(-1, rows // batch, -1, -1).reshape(steps, rows, -1)
+    static = product(latent.to(x.dtype), weight_latent.to(x.dtype), b)  # (N, 4H)
+    gates = product(x.flatten(0, 1), w_ih).view(steps, 1, batch, -1)
+    return (gates + static.view(-1, batch, static.size(1))).view(steps, rows, -1)
+
+
+def _sum_over_draws(d_gates: Tensor, batch: int) -> Tensor:
+    """(T, N, 4H) -> (T, B, 4H): what the rows that share an input say together."""
+    steps, rows, width = d_gates.shape
+    return d_gates if rows == batch else d_gates.view(steps, -1, batch, width).sum(1)
+
+
 def _run_forward(
-    from_inputs: Tensor, w_hh: Tensor, h0: Tensor, c0: Tensor
+    from_outside: Tensor, w_hh: Tensor, h0: Tensor, c0: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """h and c of steps 0..T, (T + 1, B, H); of steps 1..T the gates (T, B, 4H) and tanh(c)."""
-    steps, batch, width = from_inputs.shape
-    size, wide = width // 4, state_dtype(from_inputs.dtype)
-    h = from_inputs.new_empty(steps + 1, batch, size)
-    c = from_inputs.new_empty(steps + 1, batch, size, dtype=wide)
-    gates = from_inputs.new_empty(steps, batch, width, dtype=wide)
-    tanh_c = from_inputs.new_empty(steps, batch, size, dtype=wide)
+    """h and c of steps 0..T, (T + 1, B, H); of steps 1..T the gates (T, B, 4H) and tanh(c).
+
+    Without ``keep`` all steps of c, the gates and tanh(c) are one piece of memory: what stands
+    there is the last step's.
+    """
+    steps, batch, width = from_outside.shape
+    size, wide = width // 4, state_dtype(from_outside.dtype)
+
+    def buffer(count: int, columns: int) -> Tensor:
+        kept = from_outside.new_empty(count if keep else 1, batch, columns, dtype=wide)
+        return kept.expand(count, -1, -1)
+
+    h = from_outside.new_empty(steps + 1, batch, size)
+    c, gates, tanh_c = buffer(steps + 1, size), buffer(steps, width), buffer(steps, size)
     h[0], c[0] = h0, c0
     plus_recurrent = recurrence(w_hh, batch, steps)
-    added, (i, f, g, o) = from_inputs.unbind(), _by_step(gates)
+    added, (i, f, g, o) = from_outside.unbind(), _by_step(gates)
     hidden, state, gate, squashed = h.unbind(), c.unbind(), gates.unbind(), tanh_c.unbind()
     for t in range(steps):  # hidden[t] and state[t] are those before step t
         gate[t].copy_(plus_recurrent(hidden[t], added[t]))
