@@ -1,6 +1,10 @@
 """Refinement: its gradients against full unrolling by autograd, its steps against exact answers."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +14,11 @@ from torch.nn import functional as F
 from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
 from textvae.core.inference import infer
+from textvae.core.objectives import objective
 from textvae.core.options import Inference, for_evaluation
 from textvae.core.refinement import Likelihood, clip, clip_backward
 from textvae.core.vae import VAE
+from textvae.text.lstm import LSTMDecoder, LSTMEncoder
 
 SIZE, LATENT, WORDS = 5, 3, 7
 EXACT = Inference("semi_amortised", steps=4, lr=0.7, hvp="exact", decoder_terms="all")
@@ -49,6 +55,11 @@ def batch_of(size=SIZE, dtype=torch.float64, seed=1):
     x = torch.rand(size, WORDS, generator=torch.Generator().manual_seed(seed)).to(dtype) * 6
     ones = torch.ones(size, dtype=torch.long)
     return Batch(x, ones, ones, ones, torch.arange(size))
+
+
+def first(count, batch):
+    columns = (batch.x, batch.lengths, batch.units, batch.num_bytes, batch.index)
+    return Batch(*(column[:count] for column in columns))
 
 
 def unrolled(model, batch, options, noise, beta, seeds):
@@ -255,8 +266,6 @@ def test_the_loss_has_the_encoders_own_term():
     model, batch = model_of(), batch_of()
     torch.manual_seed(0)
     terms = model(batch, beta=0.5, inference=replace(EXACT, encoder="kl"))
-    from textvae.core.objectives import objective
-
     plain = 0.5 * terms.kl.sum(-1).mean() - terms.rec.mean()
     assert torch.allclose(objective(terms, 0.5), plain + terms.encoder_loss.mean())
     assert terms.path.shape == (EXACT.steps, SIZE)
@@ -269,14 +278,7 @@ def test_steps_for_evaluation_are_those_of_training_and_free_of_the_batch():
         trained = infer(model, batch, EXACT, noise=noise).posterior
         options = for_evaluation(EXACT, SIZE)
         together = infer(model, batch, options, noise=noise).posterior
-        alone = infer(
-            model,
-            Batch(
-                *(getattr(batch, f)[:2] for f in ("x", "lengths", "units", "num_bytes", "index"))
-            ),
-            options,
-            noise=noise[:, :2],
-        ).posterior
+        alone = infer(model, first(2, batch), options, noise=noise[:, :2]).posterior
     assert torch.allclose(together.mean, trained.mean)
     assert torch.allclose(together.logvar, trained.logvar)
     assert torch.allclose(alone.mean, together.mean[:2])
@@ -295,8 +297,6 @@ TEXT = {"dropout_in": 0.3, "dropout_out": 0.3}
 
 
 def text_vae(injection="skip", dtype=torch.float64, **options):
-    from textvae.text.lstm import LSTMDecoder, LSTMEncoder
-
     torch.manual_seed(0)
     sizes = {"embedding_dim": 6, "hidden_dim": 7}
     decoder = LSTMDecoder(11, 3, injection, num_layers=2, **sizes, **(TEXT | options))
@@ -355,3 +355,71 @@ def test_a_share_is_drawn_anew_for_every_step_and_replayed_in_the_backward_pass(
     first, again = (likelihood.gradient(0, z)[0] for _ in range(2))
     assert torch.equal(first, again)
     assert len({float(likelihood.gradient(k, z)[0][0]) for k in range(9)}) > 1
+
+
+ONE_PROCESS = """
+import os
+import sys
+import torch
+from accelerate import Accelerator
+from test_refinement import EXACT, batch_of, model_of
+from dataclasses import replace
+from textvae.core.batch import Batch
+from textvae.core.objectives import objective
+
+accelerator = Accelerator()
+rank, size = accelerator.process_index, accelerator.num_processes
+torch.randn = lambda *shape, **how: torch.zeros(*shape, **how)  # the same noise however divided
+whole = batch_of(8)
+part = slice(rank * 8 // size, (rank + 1) * 8 // size)
+batch = Batch(*(t[part] for t in (whole.x, whole.lengths, whole.units, whole.num_bytes,
+                                  whole.index)))
+options = replace(EXACT, loss_per=sys.argv[2], lr=0.8 / size if sys.argv[2] == "batch" else 0.1,
+                  clip=0.0, hvp="difference")
+model = accelerator.prepare(model_of())
+for _ in range(2):  # the second backward pass meets a model whose gradients were gathered once
+    model.zero_grad()
+    accelerator.backward(objective(model(batch, inference=options)))
+gradients = {n.removeprefix("module."): p.grad for n, p in model.named_parameters()}
+if rank == 0:
+    torch.save(gradients, sys.argv[1])
+accelerator.end_training()
+sys.stdout.flush()
+os._exit(0)  # threads of the process group can abort the interpreter's exit
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss_per", ["batch", "example"])
+def test_two_processes_refine_as_one_does_on_the_joined_batch(loss_per, tmp_path):
+    script = tmp_path / "one_process.py"
+    script.write_text(ONE_PROCESS, encoding="utf-8")
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join(paths)}
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.pt"
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [sys.executable, *launch, str(script), str(out), loss_per]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        found.append(torch.load(out, weights_only=True))
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("training", [True, False])
+def test_differences_through_cudnn_are_those_of_the_cpu(training):
+    options = replace(EXACT, hvp="difference")
+    noise = torch.randn(options.steps, 3, 3)
+    found = []
+    for device in ("cpu", "cuda"):
+        model = text_vae(dtype=torch.float32, dropout_in=0.0, dropout_out=0.0).to(device)
+        model.train(training)
+        batch = text_batch().to(device)
+        q = infer(model, batch, options, 1.0, noise.to(device)).posterior
+        found.append(torch.autograd.grad(q.mean.sum() + q.logvar.sum(), [*model.parameters()]))
+    for ours, reference in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours.cpu(), reference, rtol=2e-3, atol=1e-4)

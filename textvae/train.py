@@ -70,6 +70,7 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
         checkpoint.describe(run, config, splits["train"].content_hash)
     with stop_signals() as stop:
         trainer.fit(stop)
+    accelerator.end_training()  # a process group left to the interpreter's exit may abort it
 
 
 class Trainer:
