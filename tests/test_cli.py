@@ -99,6 +99,8 @@ MISTAKES = [
     (["sample", "{run}", "--max-new-tokens", "0"], "max_new_tokens=0"),
     (["interpolate", "{run}", "a", "b", "--steps", "1"], "steps=1"),
     (["sample", "{run}", "--device", "cudda"], "--device cudda: "),
+    (["evaluate", "{run}", "--refine-steps", "-1"], "--refine-steps -1: must be at least 0"),
+    (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "whole num"),
     # files
     (["reconstruct", "{run}", "--file", "{folder}/none"], "cannot be read"),
     (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt holds no sentence"),
@@ -130,6 +132,8 @@ OUT_OF_RANGE = [
     *(("model.decoder_layers", "0"), ("model.init_scale", "-1")),
     *(("objective.free_bits", "-1"), ("objective.beta", "-1"), ("objective.samples", "0")),
     *(("objective.kl_ramp", "0"), ("objective.kl_ramp", "1.1"), ("objective.kl_epochs", "-1")),
+    *(("inference.steps", "0"), ("inference.lr", "0"), ("inference.momentum", "1.5")),
+    *(("inference.token_share", "0"), ("inference.token_share", "1.5"), ("inference.clip", "-1")),
     *(("optim.lr", "-1"), ("optim.lr", "0"), ("optim.lr", "nan"), ("optim.lr", "inf")),
     *(("optim.clip", "-1"), ("optim.lr_decay", "2"), ("optim.patience", "0")),
     *(("optim.momentum", "-1"), ("optim.weight_decay", "-1"), ("optim.max_decays", "0")),
@@ -145,6 +149,27 @@ def test_numbers_out_of_range_name_their_option(option, value, tmp_path, capfd):
     line = fails(capfd, ["train", "--out", str(tmp_path / "run"), f"--{option}={value}"])
     assert option.rpartition(".")[2] in line and value in line
     assert not list(tmp_path.rglob("*.yaml"))  # no run was begun
+
+
+MISFITS = [
+    (["--inference.method", "svi"], "svi has no encoder: give --model.encoder_layers 0"),
+    (["--model.encoder_layers", "0"], "leaves no encoder: give --inference.method svi"),
+    (
+        ["--inference.method", "semi_amortised", "--model.latent_dim", "0"],
+        "--model.latent_dim is 0",
+    ),
+    (
+        ["--inference.method", "semi_amortised", "--data.max_tokens", "99"],
+        "give --inference.loss_per example",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MISFITS, ids=[" ".join(o) for o, _ in MISFITS])
+def test_inference_and_model_must_fit(options, message, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert message in fails(capfd, ["train", "--out", str(run), *options])
+    assert not list(tmp_path.rglob("*.yaml"))
 
 
 CONFIGS = [

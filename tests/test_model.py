@@ -8,6 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from textvae.core.batch import Batch
+from textvae.core.gaussian import log_prior
+from textvae.core.options import Inference
 from textvae.errors import UserError
 from textvae.text import pretrained
 from textvae.text.model import TextVAE, save_weights
@@ -36,6 +39,64 @@ def test_encode_keeps_the_order_and_does_not_depend_on_the_batch():
         assert torch.allclose(parts.logvar, whole.logvar, atol=1e-6)
     assert torch.allclose(model.encode("w5").mean, whole.mean[2:3], atol=1e-6)
     assert model.encode([]).mean.shape == (0, 4)
+
+
+def log_joint_gain(model, text, q):
+    """Whether q's mean explains the text better than the encoder's: log p(x, z) there."""
+    ids = torch.tensor([[2, *model.tokenizer.encode(text), 3]])
+    count = torch.tensor([ids.size(1) - 1])
+    batch = Batch(ids, count, count, count, torch.tensor([0]))
+    with torch.no_grad():
+        log_p = [
+            float(model.log_likelihood(batch, mean[None])[0] + log_prior(mean))
+            for mean in (q.mean, model.encode([text], refine_steps=0).mean)
+        ]
+    return log_p[0] - log_p[1]
+
+
+def test_refinement_finds_a_better_z_whatever_the_batch():
+    model = build().eval()
+    model.inference = Inference("amortised", lr=0.2, loss_per="example", clip_per="example")
+    plain, refined = (model.encode(TEXTS, refine_steps=k) for k in (0, 30))
+    for size in (1, 4):
+        parts = model.encode(TEXTS, refine_steps=30, batch_size=size)
+        assert torch.allclose(parts.mean, refined.mean, atol=1e-4)
+    assert (refined.mean - plain.mean).abs().max() > 0.1
+    alone = model.encode(TEXTS[4:5], refine_steps=60)
+    assert log_joint_gain(model, TEXTS[4], alone) > 0
+    assert len(model.reconstruct(TEXTS, refine_steps=2)) == len(TEXTS)
+    assert len(model.interpolate("w1", "w2", 3, refine_steps=2)) == 3
+
+
+def test_a_model_remembers_how_its_posteriors_are_found(tmp_path):
+    model = build()
+    model.inference = Inference("semi_amortised", steps=3, lr=0.1, loss_per="example")
+    model.save_pretrained(tmp_path)
+    loaded = TextVAE.from_pretrained(tmp_path)
+    assert loaded.inference == model.inference
+    own = loaded.encode(TEXTS)
+    assert torch.equal(own.mean, loaded.encode(TEXTS, refine_steps=3).mean)
+    assert not torch.equal(own.mean, loaded.encode(TEXTS, refine_steps=0).mean)
+    build().save_pretrained(tmp_path)  # the encoder alone: the file of the other model goes
+    assert TextVAE.from_pretrained(tmp_path).inference == Inference()
+
+
+def test_a_model_without_an_encoder_refines_or_says_so():
+    model = build(encoder_layers=0).eval()
+    model.inference = Inference("svi", steps=4, lr=0.2, loss_per="example")
+    assert model.encoder is None
+    assert model.encode(TEXTS).mean.abs().max() > 0.01
+    assert len(model.reconstruct(TEXTS)) == len(TEXTS)
+    with pytest.raises(UserError, match="refine_steps=0: 0 refinement steps: at least 1"):
+        model.encode(TEXTS, refine_steps=0)
+
+
+def test_a_broken_inference_file_is_one_line(tmp_path):
+    build().save_pretrained(tmp_path)
+    for content in ("{", '{"steps": 3, "stops": 4}'):
+        (tmp_path / "inference.json").write_text(content)
+        with pytest.raises(UserError, match=r"inference\.json is no file of this release"):
+            TextVAE.from_pretrained(tmp_path)
 
 
 def test_long_texts_are_cut_and_reported(caplog):

@@ -303,6 +303,39 @@ def test_early_stopping(tiny, tmp_path):
     assert summary(tmp_path / "run")["steps"] == 18
 
 
+REFINED = [
+    *("--inference.steps", "2", "--model.dropout_in", "0.3", "--inference.token_share", "0.5"),
+    *("--train.log_every", "2", "--train.save_every", "2", "--train.max_steps", "8"),
+]
+
+
+@pytest.mark.parametrize("method", ["semi_amortised", "svi"])
+def test_refined_training_resumes_bit_for_bit_and_shows_its_gap(method, tiny, tmp_path):
+    options = [*tiny, *REFINED, "--inference.method", method]
+    options += ["--model.encoder_layers", "0" if method == "svi" else "1"]
+    assert train(tmp_path / "whole", options) == 0
+    assert train(tmp_path / "killed", options, before=kill_at_update(5)) == -signal.SIGKILL
+    assert resume(tmp_path / "killed") == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    logged = lines(tmp_path / "whole")
+    assert any(line["gap"] != 0 for line in logged if line["group"] == "train")
+    valid = [line for line in logged if line["group"] == "valid"]
+    assert all(line["refine_steps"] == 2 for line in valid)
+    assert all(("gap" in line) == (method != "svi") for line in valid)
+    assert TextVAE.from_pretrained(tmp_path / "whole").inference.method == method
+
+
+@pytest.mark.parametrize("encoder", ["unrolled", "elbo", "kl"])
+def test_every_way_to_train_the_encoder_trains_every_weight(encoder, tiny, tmp_path):
+    options = [*tiny, *REFINED, "--inference.method", "semi_amortised"]
+    assert train(tmp_path / "run", [*options, "--inference.encoder", encoder]) == 0
+    before = train(tmp_path / "none", [*options, "--train.max_steps", "1", "--optim.lr", "1e-9"])
+    assert before == 0
+    start = state(tmp_path / "none")["model"]
+    for name, weight in state(tmp_path / "run")["model"].items():
+        assert (weight - start[name]).abs().max() > 1e-6, name
+
+
 def test_lagging_encoder_goes_back_to_the_best_weights(tiny, tmp_path):
     options = ["--optim.lr", "100", "--optim.clip", "0", "--optim.decay_from", "1"]
     options += ["--optim.reload_best", "true", "--optim.max_decays", "1", "--train.epochs", "9"]
