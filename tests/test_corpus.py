@@ -185,7 +185,9 @@ def test_a_hub_data_set(monkeypatch):
     assert split.labels.tolist() == [1, 0]
     with pytest.raises(UserError, match="no split 'dev'; it has train, validation, unsup"):
         read_corpus("owner/name", text_column="sentence", valid="dev")
-    with pytest.raises(UserError, match=r"no column 'text'; set text_column to one of sentence"):
+    with pytest.raises(
+        UserError, match=r"no column 'text'; set --data.text_column to one of sentence"
+    ):
         read_corpus("owner/name")
 
 
@@ -205,13 +207,13 @@ BAD = [
     ("jsonl", '{"text": "a"}\n\n["a"]\n', "line 3: a JSON object"),
     ("jsonl", '{"text": "a"}\n{"body": "b"}\n', "line 2: no 'text' here; it has body"),
     ("jsonl", '{"text": "a"}\n{"text": 7}\n', "line 2: 'text' is a int, not a string"),
-    ("jsonl", '{"a": "x", "b": "y"}\n', "no column 'text'; set text_column to one of a, b"),
+    ("jsonl", '{"a": "x", "b": "y"}\n', "no column 'text'; set --data.text_column to one of a, b"),
     ("jsonl", '{"text":"a","label":1}\n{"text":"b"}\n', "line 2: no 'label' here; it has text"),
     ("jsonl", '{"text":"a"}\n{"text":"b","label":1}\n', "line 2: a label here, but none"),
     ("jsonl", '{"text":"a","label":1}\n{"text":"b","label":null}\n', "line 2: label 'label' is e"),
     ("jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n', "line 2: a lone surrogate"),
     ("json", '[{"text": "a"},\n {"text": }]', "line 2: not JSON"),
-    ("csv", "id,body\n1,a\n", "no column 'text'; set text_column to one of id, body"),
+    ("csv", "id,body\n1,a\n", "no column 'text'; set --data.text_column to one of id, body"),
     ("csv", "label,text\n1,a\n2\n", "line 3: 1 columns where 2 are expected"),
     ("csv", 'label,text\n1,"a\nb\n', "line 3: not csv"),
     ("csv", "label,text\n1,a\n,b\n", "line 3: label 'label' is empty"),
@@ -235,6 +237,13 @@ def test_a_column_that_is_not_there(folder):
         read_corpus(folder, label_column="topic")
 
 
+@pytest.mark.parametrize("content", ["a b\nc d\n", "x\ta b\ny\tc d\n"])
+@pytest.mark.parametrize("option", ["text_column", "label_column"])
+def test_columns_of_lines_without_any(folder, content, option):
+    with pytest.raises(UserError, match=r"train\.txt: read as l.*, which has no columns: --data"):
+        read_corpus(fill(folder, "txt", content), **{option: "label"})
+
+
 def test_files_that_are_not_there_or_ambiguous(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for place in (folder / "no", "./no.txt", "no", "~/no/where", f"{folder.name}/no"):
@@ -243,7 +252,7 @@ def test_files_that_are_not_there_or_ambiguous(folder, monkeypatch):
     with pytest.raises(UserError, match="no training file"):
         read_corpus(folder)
     (folder / "train.txt").write_text("a\n")
-    with pytest.raises(UserError, match="1 documents are too few to hold out valid and test"):
+    with pytest.raises(UserError, match=r"too few documents \(1\) to hold out valid and test"):
         read_corpus(folder)
     with pytest.raises(UserError, match=r"nope\.txt: no such file \(test=nope\.txt\)"):
         read_corpus(folder, test="nope.txt")
@@ -270,7 +279,7 @@ def test_the_hub_out_of_reach_is_explained(monkeypatch):
 
 def test_a_cache_that_cannot_be_made(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cache folder .*file.*set cache_dir"):
+    with pytest.raises(UserError, match=r"cache folder .*file.*set --data.cache_dir"):
         read_corpus(fill(folder, "txt", "a\n"), cache_dir=tmp_path / "file")
 
 

@@ -29,7 +29,9 @@ class Columns:
         """
         text = self.text or (("text",) if "text" in there else tuple(there) * (len(there) == 1))
         if not text:
-            raise UserError(f"{path}: no column 'text'; set text_column to one of {_listed(there)}")
+            raise UserError(
+                f"{path}: no column 'text'; set --data.text_column to one of {_listed(there)}"
+            )
         label = self.label or ("label" if "label" in there and "label" not in text else None)
         for option, name in [("text_column", n) for n in text] + [("label_column", label)]:
             if name is not None and name not in there:

@@ -81,7 +81,8 @@ def _held_out(train: "Dataset", missing: list[str], seed: int, where: str) -> "d
     count = max(1, round(HELD_OUT * len(train)))
     if len(train) <= count * len(missing):
         raise UserError(
-            f"{where}: {len(train)} documents are too few to hold out {' and '.join(missing)}"
+            f"{where}: too few documents ({len(train)}) to hold out {' and '.join(missing)}; "
+            "give more, or a folder with train, valid and test files"
         )
     order = np.random.default_rng(seed).permutation(len(train))
     drawn = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}

@@ -24,6 +24,7 @@ from textvae.errors import UserError
 from textvae.text.columns import Columns, Row
 
 FORMATS = ("lines", "label-tab-text", "jsonl", "json", "csv", "tsv", "torchtext-csv", "parquet")
+PLAIN = frozenset({"lines", "label-tab-text"})  # without named columns
 EXTENSIONS = {
     "txt": "lines",
     "text": "lines",
@@ -50,7 +51,7 @@ def format_of(path: Path) -> str:
     if form is None:
         raise UserError(
             f"{path}: unknown ending; known are {', '.join('.' + e for e in EXTENSIONS)}, "
-            "or set format"
+            "or set --data.format"
         )
     if form == "lines" and _has_labels(path):
         return "label-tab-text"
@@ -91,26 +92,31 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if b"\0" in line:
-                    raise UserError(
-                        f"{path}, line {number}: a NUL byte: a binary or UTF-16 file; "
-                        "textvae reads UTF-8 text"
-                    )
-                text = _decoded(line, path, number)
-                yield number, text.removeprefix("\ufeff") if number == 1 else text
+            yield from decoded_lines(file, str(path))
     except (EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: damaged gzip file ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _decoded(line: bytes, path: Path, number: int) -> str:
+def decoded_lines(stream: Iterable[bytes], where: str) -> Iterator[tuple[int, str]]:
+    """The same of a stream of bytes; `where` is its name in messages."""
+    for number, line in enumerate(stream, start=1):
+        if b"\0" in line:
+            raise UserError(
+                f"{where}, line {number}: a NUL byte: a binary or UTF-16 file; "
+                "textvae reads UTF-8 text"
+            )
+        text = _decoded(line, where, number)
+        yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _decoded(line: bytes, where: str, number: int) -> str:
     try:
         return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at "
+            f"{where}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at "
             f"{error.start}); convert the file, for example with iconv -t UTF-8"
         ) from None
 
@@ -132,7 +138,7 @@ def _has_labels(path: Path) -> bool:
     if without is not None and labelled > seen / 2:
         raise UserError(
             f"{path}, line {without}: not `label<TAB>text` as most lines are; mend the line, "
-            "or set format=lines if the tabs mean nothing"
+            "or set --data.format lines if the tabs mean nothing"
         )
     return seen > 0 and labelled == seen
 

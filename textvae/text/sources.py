@@ -10,7 +10,7 @@ from typing import Any
 
 from textvae.errors import UserError
 from textvae.text.columns import Columns, Row
-from textvae.text.readers import EXTENSIONS, FORMATS, format_of, read_rows
+from textvae.text.readers import EXTENSIONS, FORMATS, PLAIN, format_of, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,13 @@ def find_sources(
 def file_source(paths: list[Path], columns: Columns, form: str) -> Source:
     """One split out of one file, or out of the shards of one."""
     forms = [format_of(path) if form == "auto" else form for path in paths]
+    if (columns.text or columns.label) and (plain := [name for name in forms if name in PLAIN]):
+        raise UserError(
+            f"{paths[0]}: read as {plain[0]}, which has no columns: --data.text_column and "
+            "--data.label_column are for jsonl, csv, tsv and parquet"
+        )
     if form == "auto" and "label-tab-text" in forms:
-        log.info("%s: every line is `label<TAB>text`, read so (format=lines: not)", paths[0])
+        log.info("%s: every line is `label<TAB>text`, read so (--data.format lines: not)", paths[0])
 
     def rows() -> Iterator[Row]:
         for path, its_form in zip(paths, forms, strict=True):
@@ -107,8 +112,7 @@ def _split_files(folder: Path, named: dict[str, str | None]) -> dict[str, list[P
             raise UserError(f"{folder}: {names} could both be {split}; choose with {split}=NAME")
     if "train" not in found:
         raise UserError(
-            f"{folder}: no training file; expected train.txt (or .jsonl, .csv, .tsv, .parquet), "
-            "or its name as train=NAME"
+            f"{folder}: no training file; name one train.txt (or .jsonl, .csv, .tsv, .parquet)"
         )
     return {split: found[split] for split in SPLITS if split in found}
 

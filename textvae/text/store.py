@@ -51,7 +51,7 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cache folder {folder}: {error.strerror}; set cache_dir or TEXTVAE_CACHE"
+            f"cache folder {folder}: {error.strerror}; set --data.cache_dir or TEXTVAE_CACHE"
         ) from None
     return folder
 
