@@ -21,7 +21,7 @@ ALLOWED = {
     "build": TEXT,
     "rows": CORE,
     "evaluate": CORE | {"rows"},
-    "compare": set(),
+    "compare": {"progress"},
     "cli": None,  # the top: may import everything
 }
 

@@ -5,16 +5,18 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import in_child
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from textvae.config import Config, ModelConfig, ObjectiveConfig
+from textvae import validation
+from textvae.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from textvae.core.objectives import ElboTerms
 from textvae.monitor import Monitor
-from textvae.progress import Progress, clock
+from textvae.progress import Progress, clock, decimals
 from textvae.remedies import remedies
 from textvae.tally import Tally
 
@@ -171,6 +173,25 @@ def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):
     assert len(evaluated) == 2
     assert warned == [evaluated[1] + 1]
     assert "injection" not in said[warned[0]]  # it is skip already
+
+
+def test_a_collapse_is_told_once_and_again_when_it_comes_back(monkeypatch, caplog):
+    collapses = ["early", "first", "still", None, "back"]
+    card = {"au": 0, "latent_dim": 4} | dict.fromkeys(("elbo", "rec", "kl", "ppl_elbo"), -1.0)
+    cards = iter([{**card, "mi": -0.001, "collapse": verdict} for verdict in collapses])
+    monkeypatch.setattr(validation, "build_buckets", lambda *_: SimpleNamespace(sequential=list))
+    monkeypatch.setattr(validation, "evaluate_quick", lambda *_, **__: next(cards))
+    monitor, model = SimpleNamespace(validation=lambda *_: None), SimpleNamespace(inference=None)
+    options, before = replace(Config(), train=TrainConfig(samples=0)), None
+    with caplog.at_level(logging.WARNING):
+        for epoch, beta in ((1, 0.5), (2, 0.5), (3, 1.0), (4, 1.0), (5, 1.0)):
+            before = validation.validate(model, None, options, monitor, epoch, epoch, beta, before)
+    assert [record.message for record in caplog.records] == ["first", "back"]
+
+
+def test_decimals_never_show_a_negative_zero():
+    assert [decimals(x) for x in (-0.001, -0.0, -0.006, 2.345)] == ["0.00", "0.00", "-0.01", "2.35"]
+    assert decimals(float("inf")) == "inf"
 
 
 def test_a_tally_is_a_mean_over_examples_and_updates():

@@ -15,9 +15,11 @@ from typing import Any
 
 from textvae.errors import UserError
 from textvae.files import write_json
+from textvae.progress import decimals
 
 Card = Mapping[str, Any]
 NONE = "–"
+_TELLING = dict.fromkeys(("model", "elbo", "iw", "ppl_elbo", "ppl_iw")).keys()  # in a card
 
 
 def save_card(run: Path | str, split: str, card: Card) -> Path:
@@ -56,6 +58,8 @@ def load_card(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path}: a metrics card is one JSON object; make the card again")
     if wrong := [key for key in _NUMBERS if not _is_number_or_none(card.get(key))]:
         raise UserError(f"{path}: {', '.join(wrong)} must be a number; make the card again")
+    if not card.keys() & _TELLING:
+        raise UserError(f"{path}: no metrics card, for it has none of {', '.join(_TELLING)}")
     return card if card.get("model") else {**card, "model": path.stem}
 
 
@@ -89,8 +93,7 @@ def _number(key: str, digits: int) -> Callable[[Card], str]:
         value = card.get(key)
         if value is None or not math.isfinite(value):
             return NONE
-        text = f"{value:.{digits}f}"
-        return text.lstrip("-") if not float(text) else text  # never "-0.00"
+        return decimals(value, digits)
 
     return cell
 

@@ -35,7 +35,7 @@ class Progress:
     def show(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """The latest training numbers."""
         text = (
-            f"epoch {epoch:.2f} loss {values['loss']:.2f} kl {values['kl']:.2f} "
+            f"epoch {epoch:.2f} loss {decimals(values['loss'])} kl {decimals(values['kl'])} "
             f"beta {values['beta']:.2f} {values['tokens_per_second']:,.0f} tok/s"
         )
         if self.bar is not None:
@@ -44,6 +44,11 @@ class Progress:
         done = step - self.first
         left = (time.perf_counter() - self.started) / max(1, done) * (self.total_steps - step)
         logger.info("step %d/%d %s, at most %s left", step, self.total_steps, text, clock(left))
+
+
+def decimals(value: float, digits: int = 2) -> str:
+    """A number as it is shown: rounded, and never "-0.00"."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def clock(seconds: float) -> str:

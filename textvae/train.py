@@ -202,7 +202,9 @@ class Trainer:
         if self.is_main:
             split, at = self.splits["valid"], (self.step, self.epoch)
             with self.accelerator.autocast():
-                self.card = validate(self.model, split, self.config, self.monitor, *at, self.beta())
+                self.card = validate(
+                    self.model, split, self.config, self.monitor, *at, self.beta(), self.card
+                )
             elbo = self.card["elbo"]
         elbo = of_main_process(self.accelerator, elbo)
         if not math.isfinite(elbo):

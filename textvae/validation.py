@@ -9,6 +9,7 @@ from textvae.build import build_buckets
 from textvae.config import Config
 from textvae.evaluate import evaluate_quick
 from textvae.monitor import Monitor
+from textvae.progress import decimals
 from textvae.remedies import remedies
 from textvae.text.batching import collate
 from textvae.text.encoded import EncodedSplit
@@ -25,9 +26,14 @@ def validate(
     step: int,
     epoch: float,
     beta: float,
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the model, logs the card and warns where z is not used; ``beta`` is the KL's
-    weight by now."""
+    """Evaluates the model, logs the card and warns where z is used no longer.
+
+    Args:
+        beta: the KL's weight by now.
+        before: the card of the evaluation before, so that a collapse is told once.
+    """
     rows = build_buckets(config, split).sequential()
     card = evaluate_quick(
         model,
@@ -37,17 +43,20 @@ def validate(
         remedies=remedies(config),
     )
     logger.info(
-        "epoch %.2f valid: elbo %.2f = rec %.2f - kl %.2f, ppl_elbo %.2f, mi %.2f, au %d of %d",
+        "epoch %.2f valid: elbo %s = rec %s - kl %s, ppl_elbo %s, mi %s, au %d of %d",
         epoch,
-        *(card[key] for key in ("elbo", "rec", "kl", "ppl_elbo", "mi", "au", "latent_dim")),
+        *(decimals(card[key]) for key in ("elbo", "rec", "kl", "ppl_elbo", "mi")),
+        *(card[key] for key in ("au", "latent_dim")),
     )
     if "gap" in card:
         logger.info(
-            "without the refinement: elbo %.2f lower, kl %.2f, mi %.2f, au %d",
-            *(card[key] for key in ("gap", "encoder_kl", "encoder_mi", "encoder_au")),
+            "without the refinement: elbo %s lower, kl %s, mi %s, au %d",
+            *(decimals(card[key]) for key in ("gap", "encoder_kl", "encoder_mi")),
+            card["encoder_au"],
         )
-    just_begun = epoch <= 1 and beta < config.objective.beta  # the encoder has hardly learnt yet
-    if card["collapse"] and not just_begun:
+    if epoch <= 1 and beta < config.objective.beta:
+        card["collapse"] = None  # too early to tell: the encoder has hardly learnt yet
+    if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
     monitor.validation(step, epoch, card)
     show_sentences(model, split, config.train.samples, monitor, step)
