@@ -387,7 +387,7 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch):
     with torch.no_grad():
         model.decoder.output.bias.add_(1.0)
 
-    def full(_, path):
+    def full(_, path, __):
         with open(path, "wb") as file:
             file.write(b"half")
         raise OSError(28, "No space left on device")

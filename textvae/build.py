@@ -12,13 +12,12 @@ from textvae.errors import UserError
 from textvae.text.batching import LengthBuckets
 from textvae.text.corpus import EncodedSplit, encode_corpus, read_corpus, texts
 from textvae.text.model import TextVAE
-from textvae.text.pretrained import check_arguments
+from textvae.text.pretrained import check_arguments, read_tokenizer
 from textvae.text.tokenizers import (
     CharTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     WordTokenizer,
-    load_tokenizer,
 )
 from textvae.text.vocabulary import TOKENIZER_FILE
 
@@ -42,7 +41,7 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> tuple[Tokenize
         cache_dir=data.cache_dir,
     )
     if not fresh and (run / TOKENIZER_FILE).exists():
-        tokenizer = load_tokenizer(run)
+        tokenizer = read_tokenizer(run)
     else:
         tokenizer = train_tokenizer(config, texts(corpus["train"]))
         tokenizer.save(run)

@@ -289,7 +289,7 @@ class TextVAE(
         return self.push_to_hub(repo_id or folder.name, **hub_options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(self, save_directory / pretrained.WEIGHTS)
+        save_weights(self, save_directory / pretrained.WEIGHTS, self.tokenizer)
         if self.tokenizer is not None:
             self.tokenizer.save(save_directory)
         pretrained.write_config(save_directory, self.config)

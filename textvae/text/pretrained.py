@@ -34,6 +34,7 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE = "inference.json"
 METRICS = Path("metrics") / "test.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, "tokenizer.*", METRICS.as_posix()]
+_TOKENIZER = "tokenizer"  # of the weights' metadata: the fingerprint of the tokenizer
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
 _AT_LEAST = {
     "vocab_size": len(SPECIALS) + 1,
@@ -80,16 +81,18 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     demand("tie_embeddings", fits, "embedding_dim equal to decoder_hidden")
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes the weights alone: what training does at every best checkpoint.
+def save_weights(model: nn.Module, path: Path, tokenizer: Tokenizer | None = None) -> None:
+    """Writes the weights alone, and whose ids they are made for.
 
     Raises:
         UserError: the file cannot be written; the old one is intact.
     """
 
+    metadata = {} if tokenizer is None else {_TOKENIZER: tokenizer.fingerprint()}
+
     def write(temporary: Path) -> None:
         try:
-            save_model(model, str(temporary))
+            save_model(model, str(temporary), metadata)
             temporary.chmod(0o644)  # safetensors keeps it for the owner alone
         except SafetensorError as error:
             raise OSError(str(error)) from error
@@ -186,19 +189,33 @@ def read_inference(folder: Path) -> Inference:
         raise UserError(f"{path} is no file of this release of textvae: {error}") from None
 
 
-def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer of a model of ``vocab_size`` tokens.
+def read_tokenizer(folder: Path, vocab_size: int | None = None) -> Tokenizer:
+    """The tokenizer of a model folder; ``vocab_size`` is the model's, where it is read already.
 
     Raises:
-        UserError: it is missing, damaged, or another model's.
+        UserError: it is missing, damaged, or not the one that the weights beside it go with.
     """
     tokenizer = load_tokenizer(folder)
-    if len(tokenizer) != vocab_size:
+    if vocab_size not in (None, len(tokenizer)):
         raise UserError(
             f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model {vocab_size}: "
             "they do not belong together"
         )
+    if _made_for(folder / WEIGHTS) not in (None, tokenizer.fingerprint()):
+        raise UserError(
+            f"the tokenizer in {folder} is not the one that its weights were trained with: "
+            "they do not belong together"
+        )
     return tokenizer
+
+
+def _made_for(weights: Path) -> str | None:
+    """The fingerprint of the weights' tokenizer; None where they are missing or do not tell."""
+    try:
+        with safe_open(str(weights), framework="pt") as file:
+            return (file.metadata() or {}).get(_TOKENIZER)
+    except (SafetensorError, OSError):
+        return None
 
 
 def fetch(name: str, **options: Any) -> Path:
