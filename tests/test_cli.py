@@ -41,14 +41,14 @@ def place(trained, language_model, corpus, tmp_path_factory) -> dict[str, str]:
     }
 
 
-def fails(capfd, argv: list[str], status: int = 2, child: bool = False) -> str:
+def fails(capfd, argv: list[str], status: int = 2, child: bool = False, table: bool = False) -> str:
     """The one line of a command that fails."""
     assert (in_child(argv) if child else main(argv)) == status
     captured = capfd.readouterr()
     said = captured.err.splitlines()
     assert said and said[-1].startswith("textvae: "), captured.err
     assert "Traceback" not in captured.err
-    assert captured.out == ""
+    assert table or captured.out == ""
     return said[-1].removeprefix("textvae: ")
 
 
@@ -58,7 +58,9 @@ MISTAKES = [
     (["train", "--train.log_evry", "3"], "did you mean train.log_every?"),
     (["train", "--latent_dim", "3"], "did you mean model.latent_dim?"),
     (["sample", "{run}", "--temprature", "2"], "did you mean temperature?"),
-    (["sample"], "required"),
+    (["sample"], "required: run (see"),
+    (["interpolate", "{run}", "a"], "required: b (see"),
+    (["train", "--config"], "--config: expected one argument"),
     # types and choices
     (["train", "--model.latent_dim", "abc"], "--model.latent_dim abc: a whole number is needed"),
     (["train", "--train.max_steps", "1.5"], "--train.max_steps 1.5: a whole number is needed"),
@@ -81,6 +83,7 @@ MISTAKES = [
     # runs that are none
     (["evaluate", "{folder}"], "is no run folder"),
     (["sample", "{folder}"], "no config.json"),
+    (["compare", "{run}/config.json"], "config.json: no metrics card"),
     (["compare", "{folder}/none"], "there is no such run folder or metrics card"),
     (["compare", "{lm}"], "textvae evaluate {lm} --split test"),
     (["compare", "{run}", "--split", "valid"], "has no metrics for 'valid'"),
@@ -91,6 +94,8 @@ MISTAKES = [
     (["evaluate", "{run}", "--samples", "-1"], "--samples -1: must be at least 0"),
     (["evaluate", "{run}", "--batch-size", "0"], "--batch-size 0: must be at least 1"),
     (["sample", "{run}", "-n", "-1"], "-1: must be at least 0"),
+    (["sample", "{run}", "--max-new-tokens", str(10**14)], "not enough memory"),
+    (["sample", "{run}", "--seed", str(2**63)], f"must be at most {2**63 - 1}"),
     (["sample", "{run}", "--seed", "-1"], "--seed -1: must be at least 0"),
     (["sample", "{run}", "--temperature", "0"], "temperature=0.0: must be above 0"),
     (["sample", "{run}", "--top-p", "2"], "top_p=2.0"),
@@ -139,7 +144,12 @@ OUT_OF_RANGE = [
     *(("optim.momentum", "-1"), ("optim.weight_decay", "-1"), ("optim.max_decays", "0")),
     *(("train.epochs", "0"), ("train.max_steps", "0"), ("train.accumulate", "0")),
     *(("train.log_every", "0"), ("train.save_every", "0"), ("train.evaluate_every", "0")),
-    *(("train.early_stopping", "0"), ("train.seed", "-1"), ("train.threads", "0")),
+    *(
+        ("train.early_stopping", "0"),
+        ("train.seed", "-1"),
+        ("train.seed", str(2**63)),
+        ("train.threads", "0"),
+    ),
     *(("train.samples", "-1"), ("optim.warmup_steps", "-1")),
 ]
 
@@ -173,8 +183,14 @@ def test_inference_and_model_must_fit(options, message, tmp_path, capfd):
 
 
 CONFIGS = [
-    ("model:\n  latnt_dim: 3\n", "did you mean model.latent_dim?"),
-    ("modle:\n  latent_dim: 3\n", "did you mean model.latent_dim?"),
+    (
+        "model:\n  latnt_dim: 3\n",
+        "bad.yaml, line 2: there is no option model.latnt_dim; did you mean model.latent_dim?",
+    ),
+    (
+        "modle:\n  latent_dim: 3\n",
+        "bad.yaml, line 1: there is no section modle; did you mean model?",
+    ),
     ("model:\n  injection: skp\n", "did you mean skip?"),
     ("train:\n  epochs: many\n", "--train.epochs many: a whole number is needed"),
     (
@@ -214,7 +230,7 @@ CORPORA = [
     ("t.txt", b"a b\nc d\nB\xe4r\n", "t.txt, line 3: not UTF-8"),
     ("t.bin", b"\x00\x01\xff", "unknown ending"),
     ("t.txt", b"a\x00\xff\xfe", "line 1"),
-    ("t.txt", b"one line\n", "too few to hold out"),
+    ("t.txt", b"one line\n", "too few documents (1) to hold out"),
     ("t.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "t.jsonl, line 2: no 'text' here"),
     ("t.jsonl", b'{"text": "a"}\n{"text": ', "t.jsonl, line 2: not JSON"),
     ("t.csv", b"title,body\na,b\n", "no column 'text'"),
@@ -266,6 +282,17 @@ def test_a_model_folder_with_the_file_of_another(trained, language_model, tmp_pa
     tokenizer["tokens"].append("superfluous")
     (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert "do not belong together" in fails(capfd, ["sample", str(tmp_path / "other")])
+
+
+def test_a_tokenizer_of_the_same_size_from_another_run(trained, tmp_path, capfd):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    tokenizer = json.loads((run / "tokenizer.json").read_text())
+    tokenizer["tokens"][-2:] = reversed(tokenizer["tokens"][-2:])
+    (run / "tokenizer.json").write_text(json.dumps(tokenizer))
+    for argv in (["sample"], ["evaluate"], ["train", "--train.epochs", "3", "--resume"]):
+        assert "not the one that its weights" in fails(capfd, [*argv, str(run)], child=True)
+    assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
 def out(capfd, argv: list[str]) -> list[str]:
@@ -482,3 +509,47 @@ def test_log_lines_and_the_live_line_leave_each_other_whole(columns, tiny, tmp_p
     assert len(evaluations) == 3
     assert all(re.fullmatch(r"epoch \d\.00 valid: elbo .* au \d of 4 *", e) for e in evaluations)
     assert not any("tok/s" in line or "━" in line for line in left)  # nothing of it stays
+
+
+def from_stdin(argv: list[str], sent: bytes, **options) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "textvae", *argv]
+    return subprocess.run(line, input=sent, capture_output=True, **options)
+
+
+def test_standard_input_is_read_as_a_file_is(place):
+    argv = ["reconstruct", place["run"], "--format", "jsonl"]
+    done = from_stdin(argv, b"\xef\xbb\xbfthe cat\r\na dog\r\n")
+    rows = [json.loads(row) for row in done.stdout.splitlines()]
+    assert [row["source"] for row in rows] == ["the cat", "a dog"]
+    for sent, message in (
+        (b"the cat\nein B\xe4r\n", "standard input, line 2: not UTF-8"),
+        ("the cat".encode("utf-16"), "standard input, line 1: a NUL byte"),
+        (b"\n", "standard input holds no sentence"),
+    ):
+        done = from_stdin(argv, sent)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.decode().startswith(f"textvae: {message}")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_letters_that_the_terminal_lacks_become_codes(place):
+    argv = ["reconstruct", place["run"], "--show-source"]
+    done = from_stdin(argv, "ein Bär\n".encode(), env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.startswith(rb"> ein B\xe4r")
+
+
+def test_broken_records_of_a_run_are_one_line(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    run = str(tmp_path / "run")
+    for name, content, message in (
+        ("training.json", "[]", "training.json: a JSON object is needed"),
+        ("training.json", "{}", "a record of another release of textvae ('epochs')"),
+        ("versions.json", "{", "versions.json: not JSON"),
+    ):
+        (tmp_path / "run" / name).write_text(content)
+        (tmp_path / "run" / "metrics").mkdir(exist_ok=True)
+        card = {"seed": 0, "elbo": -1.0, "samples": 2, "precision": "fp32"}
+        (tmp_path / "run" / "metrics" / "test.json").write_text(json.dumps(card))
+        assert message in fails(capfd, ["compare", run, "--provenance"], table=True)
+    assert "versions.json: not JSON" in fails(capfd, ["evaluate", run])

@@ -153,3 +153,33 @@ def test_topics_with_too_few_documents(tmp_path, capsys):
     assert "too few documents" in capsys.readouterr().err
     assert script("yahoo").main([*arguments, "--train", "10", "--valid", "3", "--test", "3"]) == 2
     assert "10 documents do not divide evenly by 3 topics" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])
+def test_a_data_set_of_the_hub_without_a_network(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert script(name).main(["--source", "owner/name", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "owner/name" in said[0] and "give its folder" in said[0]
+
+
+@pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])
+def test_a_place_that_cannot_be_written_to(name, tmp_path, capsys, monkeypatch):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text(f"1\t{split}\n")
+    module = script(name)
+    if name == "ptb":
+        sums = {s: hashlib.md5(f"1\t{s}\n".encode()).hexdigest() for s in module.MD5}
+        monkeypatch.setattr(module, "MD5", sums)
+    assert module.main(["--source", str(tmp_path), "--out", "/dev/null/out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("prepare: cannot write /dev/null/out") and len(said.splitlines()) == 1
+
+
+def test_yahoo_counts_and_seeds_are_whole_numbers(tmp_path, capsys):
+    for option in ("--seed", "--train"):
+        with pytest.raises(SystemExit) as stopped:
+            script("yahoo").main(["--out", str(tmp_path), option, "-1"])
+        assert stopped.value.code == 2
+        assert "-1: a whole number from 0 on is needed" in capsys.readouterr().err

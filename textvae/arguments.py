@@ -22,6 +22,7 @@ from textvae.yaml_file import check_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 AT_LEAST = {"batch_size": 1, "limit": 1, "refine_steps": 0}
+LARGEST_SEED = 2**63 - 1  # of torch's generators
 AT_LEAST |= dict.fromkeys(("samples", "generations", "seed", "n"), 0)
 EXAMPLES = """examples:
   textvae train --config recipes/toy/skip_vae.yaml --out runs/skip --data.dir my_texts
@@ -56,6 +57,8 @@ def _check_numbers(args: Namespace) -> None:
         value = args.get(name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    if (args.get("seed") or 0) > LARGEST_SEED:
+        raise UserError(f"--seed {args.seed}: must be at most {LARGEST_SEED}")
 
 
 def config_of(args: Namespace) -> Config:
@@ -91,8 +94,8 @@ def _with_run_config(argv: list[str]) -> list[str]:
         if not config.exists():
             raise UserError(f"{runs[0]} is no run folder: it has no config.yaml")
         argv = ["train", "--config", str(config), *argv[1:]]
-    for path in _values(argv, "--config"):
-        check_yaml(Path(path))
+    for path in filter(None, _values(argv, "--config")):
+        check_yaml(Path(path), asdict(Config()))
     return argv
 
 

@@ -14,7 +14,6 @@ new one, never half of one.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -27,7 +26,7 @@ import torch
 
 from textvae.config import Config, dump_config
 from textvae.errors import UserError
-from textvae.files import remove_leftovers, replace_file, write_json, write_text
+from textvae.files import read_record, remove_leftovers, replace_file, write_json, write_text
 
 CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
@@ -64,9 +63,13 @@ def describe(run: Path, config: Config, corpus_hash: str) -> None:
 
 
 def corpus_hash(run: Path) -> str | None:
-    """Which corpus the run was trained on; None where that was not recorded."""
+    """Which corpus the run was trained on; None where that was not recorded.
+
+    Raises:
+        UserError: the record is broken.
+    """
     path = run / "versions.json"
-    return json.loads(path.read_text(encoding="utf-8"))["corpus_hash"] if path.exists() else None
+    return read_record(path).get("corpus_hash") if path.exists() else None
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

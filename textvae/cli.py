@@ -1,8 +1,7 @@
-"""The command line: one function per command, and the one place where errors become messages."""
+"""The command line: one function per command."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -13,15 +12,12 @@ from typing import TYPE_CHECKING
 from textvae.arguments import config_of, parse, run_config
 from textvae.console import start_logging
 from textvae.errors import UserError
-from textvae.interrupt import Interrupted
+from textvae.outcome import exit_status
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from textvae.text.model import TextVAE
-
-# The system's refusals that no bug of ours causes: a full disk, a folder that is another's.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,26 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before torch loads: waiting threads that spin slow a busy machine down many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     start_logging()
-    try:
-        command, args = parse(sys.argv[1:] if argv is None else list(argv))
-        COMMANDS[command](args)
-        sys.stdout.flush()
-    except UserError as error:
-        return _fail(str(error), 2)
-    except (Interrupted, KeyboardInterrupt) as stopped:
-        return _fail(str(stopped) or "interrupted", 130)
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        return _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2)
-    return 0
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letters shows codes
+    return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 
-def _fail(message: str, status: int) -> int:
-    print(f"textvae: {message}", file=sys.stderr)
-    return status
+def _run(argv: Sequence[str]) -> None:
+    command, args = parse(argv)
+    COMMANDS[command](args)
 
 
 def train(args: Namespace) -> None:
@@ -156,11 +139,11 @@ def _model(args: Namespace) -> TextVAE:
 
     from textvae.text.model import TextVAE
 
-    best = "cuda" if torch.cuda.is_available() else "cpu"
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return TextVAE.from_pretrained(args.run).to(args.device or best).eval()
+        return TextVAE.from_pretrained(args.run).to(device).eval()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 def _generation(args: Namespace) -> dict[str, object]:
@@ -169,14 +152,13 @@ def _generation(args: Namespace) -> dict[str, object]:
 
 
 def _lines(source: str) -> list[str]:
-    from textvae.text.readers import read_lines
+    from textvae.text.readers import decoded_lines, read_lines
 
-    if source == "-":
-        lines = [line.rstrip("\n") for line in sys.stdin]
-    else:
-        lines = [line for _, line in read_lines(Path(source))]
+    where = "standard input" if source == "-" else source
+    rows = decoded_lines(sys.stdin.buffer, where) if source == "-" else read_lines(Path(source))
+    lines = [line for _, line in rows]
     if not any(line.strip() for line in lines):
-        raise UserError(f"{'standard input' if source == '-' else source} holds no sentence")
+        raise UserError(f"{where} holds no sentence")
     return lines
 
 

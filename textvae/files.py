@@ -48,6 +48,23 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that textvae wrote.
+
+    Raises:
+        UserError: it is missing, or broken.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: a JSON object is needed")
+    return record
+
+
 def remove_leftovers(*folders: Path) -> None:
     """Removes the temporary files of writers that were killed."""
     for folder in folders:

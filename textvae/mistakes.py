@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 
@@ -16,6 +16,8 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
         names: the command's options, or the commands where none was recognised.
     """
     line = re.sub(r"^error: |Parser key ", "", " ".join(message.split()))
+    if "are required" in line:
+        line = line.replace(f"{command}.", "")
     line = _value(line) or _choice(line) or _name(line, names)
     where = f"textvae {command} --help" if command else "textvae --help"
     return f"{line} (see {where})"
@@ -42,9 +44,13 @@ def _choice(line: str) -> str | None:
 
 
 def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, choices, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{option} {value}: choose one of {', '.join(choices)}{hint}"
+    return f"{option} {value}: choose one of {', '.join(choices)}{did_you_mean(value, choices)}"
+
+
+def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
+    """The end of a message: the nearest of ``names``, or nothing where none is near."""
+    near = difflib.get_close_matches(wrong, names, n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _name(line: str, names: Sequence[str]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.files import read_record
 
 COLUMNS = (
     "model",
@@ -29,10 +29,13 @@ def provenance(runs: Sequence[Path], split: str) -> str:
     """
     rows, commands = [], []
     for run in runs:
-        versions, training = _record(run, "versions.json"), _record(run, "training.json")
-        card = _record(run, f"metrics/{split}.json")
-        rows.append(_row(run, versions, training, card))
-        commands += [versions["command"], _evaluation(run, split, card)]
+        names = ("versions.json", "training.json", f"metrics/{split}.json")
+        versions, training, card = (read_record(run / name) for name in names)
+        try:
+            rows.append(_row(run, versions, training, card))
+            commands += [versions["command"], _evaluation(run, split, card)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{run}: a record of another release of textvae ({error})") from error
     header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     software = ", ".join(
@@ -58,12 +61,3 @@ def _row(run: Path, versions: Any, training: Any, card: Any) -> list[str]:
 def _evaluation(run: Path, split: str, card: Any) -> str:
     command = f"textvae evaluate {run} --split {split} --samples {card['samples']}"
     return command + (f" --precision {card['precision']}" if card["precision"] != "fp32" else "")
-
-
-def _record(run: Path, name: str) -> Any:
-    try:
-        return json.loads((run / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{run} has no readable {name}: is it a run folder, and evaluated?"
-        ) from error

@@ -54,6 +54,7 @@ AT_MOST = {
     "inference.token_share": 1,
     "optim.momentum": 1,
     "optim.lr_decay": 1,
+    "train.seed": 2**63 - 1,  # the largest of torch's generators
 }
 
 
@@ -67,7 +68,7 @@ def check_ranges(config: Config) -> None:
         section, name = option.split(".")
         value = getattr(getattr(config, section), name)
         if value is not None and (wrong := _wrong(option, value)):
-            raise UserError(f"--{option} {value:g}: must be {wrong}")
+            raise UserError(f"--{option} {value}: must be {wrong}")
 
 
 def _wrong(option: str, value: Any) -> str | None:

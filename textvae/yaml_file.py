@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
 
 from textvae.errors import UserError
+from textvae.mistakes import did_you_mean
 
 
-def check_yaml(path: Path) -> None:
-    """Checks that a file holds sections of options, each once.
+def check_yaml(path: Path, options: Mapping[str, Collection[str]]) -> None:
+    """Checks that a file holds sections of options, each known and given once.
+
+    Args:
+        options: the names in each section.
 
     Raises:
         UserError: it does not; the message has the line.
@@ -29,19 +34,24 @@ def check_yaml(path: Path) -> None:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}: sections of options are needed, as model: {{latent_dim: 32}}")
-    _check_names(root, path)
+    _check_names(root, path, options, "section", "")
     for name, section in root.value:
         if isinstance(section, yaml.MappingNode):
-            _check_names(section, path)
+            _check_names(section, path, options[name.value], "option", f"{name.value}.")
         elif isinstance(section, yaml.SequenceNode) or section.tag != "tag:yaml.org,2002:str":
             where = f"{path}, line {section.start_mark.line + 1}"
             raise UserError(f"{where}: {name.value} is a section and needs options below it")
 
 
-def _check_names(mapping: yaml.MappingNode, path: Path) -> None:
+def _check_names(
+    mapping: yaml.MappingNode, path: Path, known: Collection[str], kind: str, prefix: str
+) -> None:
     seen: set[str] = set()
     for name, _ in mapping.value:
+        where = f"{path}, line {name.start_mark.line + 1}"
         if name.value in seen:
-            line = name.start_mark.line + 1
-            raise UserError(f"{path}, line {line}: {name.value} stands there twice")
-        seen.add(str(name.value))
+            raise UserError(f"{where}: {name.value} stands there twice")
+        if name.value not in known:
+            near = did_you_mean(str(name.value), known, prefix)
+            raise UserError(f"{where}: there is no {kind} {prefix}{name.value}{near}")
+        seen.add(name.value)

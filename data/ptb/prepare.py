@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textvae.errors import UserError
 from textvae.files import replace_file
+from textvae.outcome import exit_status
 from textvae.text.corpus import read_corpus, texts
 
 MD5 = {
@@ -53,7 +54,6 @@ def prepare(source: str, out: Path) -> None:
                 "numbers on it would not compare with published ones"
             )
     for split, content in contents.items():
-        out.mkdir(parents=True, exist_ok=True)
         replace_file(out / f"{split}.txt", partial(Path.write_bytes, data=content))
         lines = content.count(b"\n")
         print(f"{out / split}.txt: {lines} sentences, md5 as published")
@@ -65,14 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--source", help="folder with the published files, or a hub data set")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(arguments)
-    try:
-        if options.source is None:
-            raise UserError(WHERE)
-        prepare(options.source, options.out)
-    except UserError as error:
-        print(error, file=sys.stderr)
+    if options.source is None:
+        print(WHERE, file=sys.stderr)
         return 2
-    return 0
+    return exit_status("prepare", lambda: prepare(options.source, options.out))
 
 
 if __name__ == "__main__":

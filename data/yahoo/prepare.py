@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from textvae.errors import UserError
+from textvae.outcome import exit_status
 from textvae.text.canonical import write_split
 from textvae.text.corpus import read_corpus
 from textvae.text.words import split_words
@@ -113,25 +114,28 @@ def deal(drawn: list[Row], sizes: dict[str, int], topics: list) -> dict[str, lis
     return splits
 
 
+def counting(text: str) -> int:
+    """A whole number from 0 on, out of an option."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 0 on is needed")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line that says what to do."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", help="folder, or a hub data set")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample from ten topics")
+    parser.add_argument("--seed", type=counting, default=0, help="of the sample from ten topics")
     for split, size in PUBLISHED.items():
         help_text = f"documents to draw for {split} (ten topics only)"
-        parser.add_argument(f"--{split}", type=int, default=size, help=help_text)
+        parser.add_argument(f"--{split}", type=counting, default=size, help=help_text)
     options = parser.parse_args(arguments)
-    try:
-        if options.source is None:
-            raise UserError(WHERE)
-        sizes = {split: getattr(options, split) for split in PUBLISHED}
-        prepare(options.source, options.out, sizes, options.seed)
-    except UserError as error:
-        print(error, file=sys.stderr)
+    if options.source is None:
+        print(WHERE, file=sys.stderr)
         return 2
-    return 0
+    sizes = {split: getattr(options, split) for split in PUBLISHED}
+    return exit_status("prepare", lambda: prepare(options.source, options.out, sizes, options.seed))
 
 
 if __name__ == "__main__":

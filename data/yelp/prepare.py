@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from textvae.errors import UserError
+from textvae.outcome import exit_status
 from textvae.text.canonical import write_split
 from textvae.text.corpus import read_corpus
 
@@ -43,14 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--source", help="folder with the files, or a hub data set")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     options = parser.parse_args(arguments)
-    try:
-        if options.source is None:
-            raise UserError(WHERE)
-        prepare(options.source, options.out)
-    except UserError as error:
-        print(error, file=sys.stderr)
+    if options.source is None:
+        print(WHERE, file=sys.stderr)
         return 2
-    return 0
+    return exit_status("prepare", lambda: prepare(options.source, options.out))
 
 
 if __name__ == "__main__":
