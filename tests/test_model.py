@@ -17,6 +17,7 @@ from textvae.text.model import TextVAE, save_weights
 from textvae.text.tokenizers import CharTokenizer, WordTokenizer
 
 TEXTS = ["w1 w2 w3", "", "w5", "unheard of words", "w7 w6 w5 w4 w3", "w1 " * 40]
+FILES = {"README.md", "config.json", "inference.json", "model.safetensors", "tokenizer.json"}
 SIZES = {"embedding_dim": 12, "encoder_hidden": 10, "decoder_hidden": 12}
 
 
@@ -77,8 +78,8 @@ def test_a_model_remembers_how_its_posteriors_are_found(tmp_path):
     own = loaded.encode(TEXTS)
     assert torch.equal(own.mean, loaded.encode(TEXTS, refine_steps=3).mean)
     assert not torch.equal(own.mean, loaded.encode(TEXTS, refine_steps=0).mean)
-    build().save_pretrained(tmp_path)  # the encoder alone: the file of the other model goes
-    assert TextVAE.from_pretrained(tmp_path).inference == Inference()
+    build().save_pretrained(tmp_path)  # another model, with an inference of its own
+    assert TextVAE.from_pretrained(tmp_path).inference == build().inference
 
 
 def test_a_model_without_an_encoder_refines_or_says_so():
@@ -250,7 +251,7 @@ def test_inference_needs_only_the_folder(tmp_path):
     build().save_pretrained(tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
     names = {path.name for path in (tmp_path / "b").iterdir()}
-    assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
+    assert names == FILES
     assert TextVAE.from_pretrained(str(tmp_path / "b")).reconstruct(["w1 w2"])
 
 
@@ -377,7 +378,7 @@ def test_push_sends_the_whole_folder(monkeypatch):
     monkeypatch.setattr(HfApi, "create_repo", lambda self, **o: type("R", (), o))
     monkeypatch.setattr(HfApi, "upload_folder", upload)
     assert build().push_to_hub("someone/model") == "url"
-    assert sent == {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
+    assert sent == FILES
 
 
 def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from textvae import validation
 from textvae.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
 from textvae.core.objectives import ElboTerms
+from textvae.core.options import Inference
 from textvae.monitor import Monitor
 from textvae.progress import Progress, clock, decimals
 from textvae.remedies import remedies
@@ -146,18 +147,21 @@ def test_a_sentence_cannot_break_out_of_its_list(tmp_path):
 
 def config(**parts) -> Config:
     model = ModelConfig(**parts.get("model", {}))
-    return replace(Config(), model=model, objective=ObjectiveConfig(**parts.get("objective", {})))
+    objective = ObjectiveConfig(**parts.get("objective", {}))
+    inference = Inference(**parts.get("inference", {}))
+    return replace(Config(), model=model, objective=objective, inference=inference)
 
 
 def test_remedies_are_not_already_on():
     plain = config(model={"injection": "init"}, objective={"kl_schedule": "constant"})
     assert remedies(plain) == (
         "model.injection=skip, objective.kl_schedule=linear, objective.free_bits=4, "
-        "model.word_dropout=0.3"
+        "model.word_dropout=0.3, inference.method=semi_amortised"
     )
     cured = config(
         model={"injection": "skip", "word_dropout": 0.2},
         objective={"kl_schedule": "cyclical", "free_bits": 3.0},
+        inference={"method": "semi_amortised"},
     )
     assert remedies(cured) == "objective.free_bits=6"
     assert "kl_schedule=cyclical" in remedies(config(objective={"kl_schedule": "linear"}))

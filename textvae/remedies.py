@@ -18,4 +18,6 @@ def remedies(config: Config) -> str:
     tried.append(f"objective.free_bits={2 * objective.free_bits or 4:g}")
     if model.word_dropout == 0:
         tried.append("model.word_dropout=0.3")
+    if config.inference.method == "amortised":
+        tried.append("inference.method=semi_amortised")
     return ", ".join(tried)

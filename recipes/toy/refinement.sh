@@ -2,7 +2,7 @@
 # What refinement and skip connections do to the latent, at equal numbers of updates: VAE, Skip-VAE,
 # SA-VAE and Skip-SA-VAE with two seeds. The first two are also refined at evaluation alone, as
 # controls: refinement moves every mean, so the refined figures of a model that was trained for it
-# say little without them. About an hour and a half on two cores; a second start goes on.
+# say little without them. About an hour on two cores; a second start goes on.
 #
 #   bash recipes/toy/refinement.sh [further options of textvae train]
 
@@ -13,16 +13,16 @@ ensure_environment
 out="runs/refinement"
 
 for seed in 0 1; do
-  bash "$here/run.sh" --stop-stage 3 --samples 50 --out "$out/seed$seed" --train.epochs 4 \
+  bash "$here/run.sh" --stop-stage 3 --samples 50 --out "$out/seed$seed" --train.epochs 3 \
     --models "vae skip_vae sa_vae skip_sa_vae" --train.seed "$seed" "$@"
   for control in vae skip_vae; do
-    textvae evaluate "$out/seed$seed/$control" --samples 50 --refine-steps 10
+    textvae evaluate "$out/seed$seed/$control" --samples 50 --refine-steps 5
   done
 done
 
 for seed in 0 1; do
   runs="$out/seed$seed"
   printf '\n## Seed %s\n\n' "$seed"
-  textvae compare "$runs/vae" "$runs/vae/metrics/test-refine10.json" "$runs/skip_vae" \
-    "$runs/skip_vae/metrics/test-refine10.json" "$runs/sa_vae" "$runs/skip_sa_vae"
+  textvae compare "$runs/vae" "$runs/vae/metrics/test-refine5.json" "$runs/skip_vae" \
+    "$runs/skip_vae/metrics/test-refine5.json" "$runs/sa_vae" "$runs/skip_sa_vae"
 done

@@ -3,7 +3,7 @@
     config.json         the model's arguments, flat
     model.safetensors   its weights; a tensor that has two names (tied embeddings) stands there once
     tokenizer.json      the tokenizer, with tokenizer.model beside it for subwords
-    inference.json      how q(z|x) is found, where not by the encoder alone
+    inference.json      how q(z|x) is found, and refined where that is asked for
     README.md           the model card
     metrics/test.json   its scores, where it was evaluated
 
@@ -167,22 +167,17 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def write_inference(folder: Path, inference: Inference) -> None:
-    """Writes ``inference.json``, unless the encoder alone tells q(z|x)."""
-    if inference.method != "amortised":
-        write_json(folder / INFERENCE, asdict(inference))
-    else:
-        (folder / INFERENCE).unlink(missing_ok=True)  # of a model that was here before
+    """Writes ``inference.json``."""
+    write_json(folder / INFERENCE, asdict(inference))
 
 
 def read_inference(folder: Path) -> Inference:
     """How q(z|x) is found.
 
     Raises:
-        UserError: the file is broken, or another release's.
+        UserError: the file is missing, broken, or another release's.
     """
     path = folder / INFERENCE
-    if not path.exists():
-        return Inference()
     try:
         return Inference(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
