@@ -1,72 +1,135 @@
-"""What a metrics card costs: the importance-weighted bound per symbol, and mutual information.
+"""What a metrics card costs: the importance-weighted bound, in one call, and mutual information.
 
-python benchmarks/evaluate_speed.py [--hidden 1024 --vocab 20001 --samples 20 --sizes 1000 10000]
+    python benchmarks/evaluate_speed.py --size ptb --sentences 1000 --samples 500 --json FILE
+
+The bound of all sentences with all samples is one call, the one that ``textvae evaluate`` makes:
+how many draws are decoded at once is found from the sentences' length, so memory stays bounded. The
+plain row is the plain PyTorch model, one draw of a batch after another, timed on few of them.
+Tokens count once for every draw.
 """
 
+from __future__ import annotations
+
 import argparse
-import time
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
+from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
+from train_speed import LATENT, SIZES, PlainVAE, Size, flops_per_token, textvae_of
 
 from textvae.core.batch import Batch
-from textvae.core.estimators import importance_bound, mutual_information
+from textvae.core.estimators import mutual_information
 from textvae.core.gaussian import DiagGaussian
-from textvae.core.vae import VAE
-from textvae.rows import row_noise
-from textvae.text.lstm import LSTMDecoder, LSTMEncoder
+from textvae.memory import keep_freed_memory
+from textvae.rows import collect
 
-LENGTH, LATENT = 80, 32
-
-
-def seconds(function, repeats=3):
-    """The fastest of a few calls, after one that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+BATCH = 64  # sentences in a batch, as in `textvae evaluate`
+PLAIN_DRAWS = 4  # of one batch, for the plain row
 
 
-def bound_rows(hidden, vocab, samples, device):
-    """(max_symbols, seconds, decoded symbols per second) of a batch of 32 documents."""
-    encoder = LSTMEncoder(vocab, LATENT, hidden // 2, hidden)
-    decoder = LSTMDecoder(vocab, LATENT, "skip", hidden // 2, hidden)
-    model = VAE(encoder, decoder, LATENT).to(device).eval()
-    lengths = torch.full((32,), LENGTH)
-    x = torch.randint(4, vocab, (32, LENGTH + 1))
-    batch = Batch(x, lengths, lengths, lengths, torch.arange(32)).to(device)
-    for max_symbols in (2**12, 2**14, 2**16):
-        with torch.no_grad():
-            spent = seconds(
-                lambda limit=max_symbols: importance_bound(
-                    model, batch, samples, max_symbols=limit
-                ),
-                repeats=1,
-            )
-        yield max_symbols, spent, samples * 32 * LENGTH / spent
+def batches_of(size: Size, sentences: int) -> list[Batch]:
+    """Sentences of one length."""
+    made = []
+    for start in range(0, sentences, BATCH):
+        rows = min(BATCH, sentences - start)
+        x = torch.randint(4, size.vocab, (rows, size.length + 1))
+        count = torch.full((rows,), size.length)
+        made.append(Batch(x, count, count, count, torch.arange(start, start + rows)))
+    return made
+
+
+def bound(size: Size, batches: list[Batch], args: argparse.Namespace) -> Callable[[], None]:
+    """The importance-weighted bound of every sentence, K draws each."""
+    model = textvae_of("skip_vae", size).to(args.device).eval()
+
+    def run() -> None:
+        with torch.no_grad(), autocast(args):
+            collect(model, batches, args.samples, seed=0)
+
+    return run
+
+
+def plain(size: Size, batch: Batch, args: argparse.Namespace) -> Callable[[], None]:
+    """A few draws of one batch, one after another, all logits of each."""
+    model, x = PlainVAE(size, LATENT).to(args.device).eval(), batch.x.to(args.device)
+
+    def run() -> None:
+        with torch.no_grad(), autocast(args):
+            for _ in range(PLAIN_DRAWS):
+                model(x)
+
+    return run
+
+
+def autocast(args: argparse.Namespace) -> torch.autocast:
+    """The precision asked for."""
+    return torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16")
+
+
+def table(args: argparse.Namespace) -> list[Row]:
+    """The bound beside the plain way, then mutual information."""
+    size = SIZES[args.size]
+    batches = batches_of(size, args.sentences)
+    name = f"IW bound, {args.sentences} sentences, {args.samples} samples, {args.precision}"
+    few = len(batches[0])
+    usual = f"plain, {few} sentences, {PLAIN_DRAWS} draws one by one, {args.precision}"
+    tokens = {
+        usual: few * PLAIN_DRAWS * size.length,
+        name: args.sentences * args.samples * size.length,
+    }
+    clock, peaks = CLOCKS[args.clock], peak_rows(args.device)
+    seconds = measure({usual: plain(size, batches[0], args)} | peaks, 3, clock)
+    seconds |= measure({name: bound(size, batches, args)}, args.repeats, clock, warm_up=False)
+    speed = {key: tokens[key] / timed(seconds[key]).median for key in tokens}
+    forward = flops_per_token("skip_vae", size, backward=False, encoder=False)
+    peak = peak_of(seconds, args.precision)
+    return [
+        row(
+            key,
+            tokens[key],
+            timed(seconds[key]),
+            ratio_to_plain=speed[key] / speed[usual],
+            peak_share=speed[key] * forward / peak,
+        )
+        for key in tokens
+    ] + [mutual_information_row(count, args) for count in args.examples]
+
+
+def mutual_information_row(count: int, args: argparse.Namespace) -> Row:
+    """Over N posteriors, one draw each; a "token" is an example."""
+    q = DiagGaussian(torch.randn(count, LATENT), torch.full((count, LATENT), -1.0))
+    name = f"mutual information, {count} examples"
+    seconds = measure({name: lambda: mutual_information(q)}, 3, CLOCKS[args.clock])
+    return row(name, count, timed(seconds[name]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hidden", type=int, default=1024)
-    parser.add_argument("--vocab", type=int, default=20001)
-    parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10000])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=SIZES, default="ptb")
+    parser.add_argument("--sentences", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=500, help="K")
+    parser.add_argument("--examples", type=int, nargs="*", default=[1000, 10000])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--json", type=Path, help="save the rows there")
     args = parser.parse_args()
-
-    print(f"| IW bound, K = {args.samples}, max_symbols | s | symbols/s |\n|--:|--:|--:|")
-    for limit, spent, rate in bound_rows(args.hidden, args.vocab, args.samples, args.device):
-        print(f"| {limit} | {spent:.2f} | {rate:,.0f} |")
-    print(f"\n| examples, z = {LATENT} | mutual information, s | its noise, s |\n|--:|--:|--:|")
-    for size in args.sizes:
-        q = DiagGaussian(torch.randn(size, LATENT), torch.full((size, LATENT), -1.0))
-        index = torch.arange(size)
-        noise = seconds(lambda index=index: row_noise(0, 0, index, 1, LATENT))
-        print(f"| {size} | {seconds(lambda q=q: mutual_information(q)):.2f} | {noise:.2f} |")
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    keep_freed_memory()
+    rows = table(args)
+    print(f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time")
+    columns = {"name": "{}", "tok_s": "{:,.0f}", "ms": "{:,.0f}", "ratio_to_plain": "{:.2f}"}
+    show(rows, columns | {"peak_share": "{:.0%}", "peak_rss_mb": "{:,.0f}"})
+    save(rows, args.json)
 
 
 if __name__ == "__main__":

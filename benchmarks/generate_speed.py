@@ -1,32 +1,40 @@
 """How fast sentences are generated: many together against one at a time.
 
-    python benchmarks/generate_speed.py [--json FILE] [--large] [--device cuda] [--bf16]
+    python benchmarks/generate_speed.py --size ptb --json FILE
 
-The weights are random and every sentence has 20 words, as if its end came there: so all rows decode
-the same number of words, and what is left of a batch of unequal sentences is not in the figures.
-Each row is the best of several runs, taken in turns so that other load on the machine falls on all
-of them alike.
+The plain loop decodes one sentence at a time by the decoder's own step, as a first version of
+sampling does. The weights are random and every sentence has 20 words, as if its end came there: so
+all rows decode the same number of words, and what is left of a batch of unequal sentences is not in
+the figures. All rows are measured in turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import time
-from contextlib import nullcontext
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).parent))
 
+import torch
+from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
+from torch import Tensor
+from train_speed import LATENT, SIZES, Size, flops_per_token
+
+from textvae.memory import keep_freed_memory
 from textvae.text.generate import generate
 from textvae.text.lstm import LSTMDecoder
 from textvae.text.prior import normal_rows
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 WORDS = 20  # of a sentence
+FEW = 4  # sentences that the plain loop is timed on
+PLAIN = "plain loop, one at a time"
 
 
 class Case(NamedTuple):
@@ -35,98 +43,108 @@ class Case(NamedTuple):
     name: str
     batch: int
     sentences: int
+    precision: str
     options: dict[str, Any]
 
 
-def cases(batches: list[int]) -> list[Case]:
+def cases(batches: list[int], precision: str) -> list[Case]:
     """Sampling at every batch size, then the other ways at the largest."""
-    largest = batches[-1]
-    many = [Case(f"sample, batch {b}", b, max(b, 8), {"do_sample": True}) for b in batches]
+    most = batches[-1]
+    ways = {"greedy": {}, "top-k 50": {"do_sample": True, "top_k": 50}}
+    ways |= {"top-p 0.9": {"do_sample": True, "top_p": 0.9}, "5 beams": {"num_beams": 5}}
     return [
-        Case("plain loop, batch 1", 1, 8, {}),
-        *many,
-        Case(f"top-p 0.9, batch {largest}", largest, largest, {"do_sample": True, "top_p": 0.9}),
-        Case(f"top-k 50, batch {largest}", largest, largest, {"do_sample": True, "top_k": 50}),
-        Case(f"greedy, batch {largest}", largest, largest, {}),
-        Case("5 beams, batch 32", 32, 32, {"num_beams": 5}),
+        *[Case(f"{PLAIN}, {kind}", 1, FEW, kind, {}) for kind in ("fp32", "bf16")],
+        *[
+            Case(f"sample, batch {b}, {precision}", b, max(b, FEW), precision, {"do_sample": True})
+            for b in batches
+        ],
+        *[
+            Case(f"{way}, batch {most}, {precision}", most, most, precision, options)
+            for way, options in ways.items()
+        ],
     ]
 
 
-def build(vocab: int, hidden: int, device: str) -> LSTMDecoder:
+def build(size: Size, device: str) -> LSTMDecoder:
     """A skip decoder that ends no sentence by itself."""
     torch.manual_seed(0)
-    decoder = LSTMDecoder(vocab, 32, "skip", hidden // 2, hidden).to(device)
+    shape = (size.embedding, size.hidden, size.layers)
+    decoder = LSTMDecoder(size.vocab, LATENT, "skip", *shape).to(device)
     with torch.no_grad():
         decoder.output.bias[EOS] = -1e4
     return decoder.eval()
 
 
 @torch.inference_mode()
-def plain_loop(decoder: LSTMDecoder, z: Tensor) -> Tensor:
-    """One sentence by the decoder's own step: what a first version of sampling looks like."""
-    state, token, words = decoder.initial_state(z), torch.tensor([BOS], device=z.device), []
-    for _ in range(WORDS):
-        logits, state = decoder.step(token, state)
-        logits[:, [PAD, UNK, BOS]] = -math.inf
-        token = torch.multinomial(torch.softmax(logits, 1), 1)[0]
-        words.append(token)
-        if token.item() == EOS:
-            break
-    return torch.cat(words)[None]
+def plain_loop(decoder: LSTMDecoder, z: Tensor) -> None:
+    """One sentence after another, a word at a time."""
+    for one in z.split(1):
+        state, token = decoder.initial_state(one), torch.tensor([BOS], device=z.device)
+        for _ in range(WORDS):
+            logits, state = decoder.step(token, state)
+            logits[:, [PAD, UNK, BOS]] = -math.inf
+            token = torch.multinomial(torch.softmax(logits, 1), 1)[0]
+            if token.item() == EOS:
+                break
 
 
-def measure(decoder: LSTMDecoder, case: Case, device: str) -> tuple[float, int]:
-    """Seconds for the case's sentences, and their tokens."""
-    z = normal_rows(case.sentences, 32, seed=0).to(device)
-    tokens, started = 0, time.perf_counter()
-    for start, rows in zip(range(0, len(z), case.batch), z.split(case.batch), strict=True):
-        if case.name.startswith("plain"):
-            ids = plain_loop(decoder, rows)
-        else:
-            options = case.options | {"first_row": start, "max_new_tokens": WORDS}
-            ids = generate(decoder, rows, **options)
-        tokens += int((ids != PAD).sum())  # also waits for the device
-    return time.perf_counter() - started, tokens
+def run_of(decoder: LSTMDecoder, case: Case, device: str) -> Callable[[], None]:
+    """The function that decodes the case's sentences."""
+    z = normal_rows(case.sentences, LATENT, seed=0).to(device)
+
+    def run() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=case.precision == "bf16"):
+            if case.name.startswith(PLAIN):
+                return plain_loop(decoder, z)
+            for first in range(0, len(z), case.batch):
+                some = z[first : first + case.batch]
+                generate(decoder, some, first_row=first, max_new_tokens=WORDS, **case.options)
+
+    return run
 
 
-def compare(vocab: int, hidden: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for every case, the best of ``args.repeats`` runs each."""
-    decoder, todo = build(vocab, hidden, args.device), cases([1, 8, 32, 256])
-    best: dict[str, tuple[float, int]] = {}
-    precise = torch.autocast(args.device, torch.bfloat16) if args.bf16 else nullcontext()
-    with precise:
-        for _ in range(args.repeats):
-            for case in todo:
-                taken = measure(decoder, case, args.device)
-                best[case.name] = min(best.get(case.name, taken), taken)
-    single = best["sample, batch 1"][0] / 8
+def table(args: argparse.Namespace) -> list[Row]:
+    """A row for every case."""
+    size = SIZES[args.size]
+    decoder, todo = build(size, args.device), cases(args.batches, args.precision)
+    runs = {case.name: run_of(decoder, case, args.device) for case in todo}
+    runs |= peak_rows(args.device)
+    seconds = measure(runs, args.repeats, CLOCKS[args.clock])
+    speed = {c.name: c.sentences * WORDS / timed(seconds[c.name]).median for c in todo}
+    forward = flops_per_token("skip_vae", size, backward=False, encoder=False)
     return [
-        {
-            "name": f"H {hidden}, V {vocab}: {case.name}",
-            "sentences_s": case.sentences / best[case.name][0],
-            "tok_s": best[case.name][1] / best[case.name][0],
-            "ratio_to_single": single * case.sentences / best[case.name][0],
-        }
+        row(
+            case.name,
+            case.sentences * WORDS,
+            timed(seconds[case.name]),
+            sentences_s=speed[case.name] / WORDS,
+            ratio_to_plain=speed[case.name] / speed[f"{PLAIN}, fp32"],
+            ratio_to_autocast=speed[case.name] / speed[f"{PLAIN}, bf16"],
+            peak_share=speed[case.name] * forward / peak_of(seconds, case.precision),
+        )
         for case in todo
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="save the rows here")
-    parser.add_argument("--large", action="store_true", help="also H 1024, V 20000")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--bf16", action="store_true", help="matrix products in bf16")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=SIZES, default="ptb")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 256])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--json", type=Path, help="save the rows there")
     args = parser.parse_args()
-    sizes = [(10000, 256), (20000, 1024)][: 2 if args.large else 1]
-    rows = [row for vocab, hidden in sizes for row in compare(vocab, hidden, args)]
-    print(f"{'':44}{'sentences/s':>12}{'tokens/s':>12}{'x single':>10}")
-    for row in rows:
-        figures = f"{row['sentences_s']:12.1f}{row['tok_s']:12.0f}{row['ratio_to_single']:10.1f}"
-        print(f"{row['name']:44}{figures}")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    rows = table(args)
+    print(f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time")
+    columns = {"name": "{}", "sentences_s": "{:,.1f}", "tok_s": "{:,.0f}"}
+    columns |= {"ratio_to_plain": "{:.1f}", "ratio_to_autocast": "{:.1f}", "peak_share": "{:.0%}"}
+    show(rows, columns | {"peak_rss_mb": "{:,.0f}"})
+    save(rows, args.json)
 
 
 if __name__ == "__main__":

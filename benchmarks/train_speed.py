@@ -1,30 +1,37 @@
 """Tokens per second of a training step, beside a plain PyTorch step on the same batch.
 
     python benchmarks/train_speed.py --size yahoo --precision bf16 --repeats 5 --json FILE
+    python benchmarks/train_speed.py --size yahoo --device cuda --batch 32     # on a GPU
 
 The plain step is nn.LSTM over [embedding; z], full logits, F.cross_entropy, clipping and SGD: what
 the field's code does. All steps are interleaved in one process, so that a noisy machine treats them
-alike; the medians' ratios are what to quote. `peak share` is the step's arithmetic (three times the
-forward's) over what a large matrix product of the same precision reaches here, measured in the same
-run. Memory is the process's peak in a process of its own for each row (--memory).
+alike; the medians' ratios are what to quote. All sentences have one length; `random batches` is the
+plain step as some code of the field runs it, on sentences of any length padded to the longest, its
+tokens counted without the padding. `peak share` is the step's arithmetic (three times the
+forward's) over what a large matrix product of the same precision reaches here, in turns with the
+steps. Memory is the process's peak in a process of its own for each row (--memory).
+
+On a machine that others use as well, `--clock cpu --threads 1` counts the time the processor worked
+for us in place of the time that went by.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import cycle
+from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
+from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,6 +39,7 @@ from textvae.core.batch import Batch
 from textvae.core.objectives import objective
 from textvae.memory import keep_freed_memory, peak_memory_mb
 from textvae.text.model import TextVAE
+from textvae.text.tokenizers import PAD
 
 
 class Size(NamedTuple):
@@ -75,24 +83,37 @@ class PlainVAE(nn.Module):
             kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(-1).mean()
             inputs = torch.cat([inputs, z[:, None].expand(-1, inputs.size(1), -1)], -1)
         logits = self.out(F.dropout(self.lstm(inputs)[0], 0.5)).float()
-        return (
-            F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="sum") / len(x) + kl
-        )
+        targets = x[:, 1:].flatten()
+        nll = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=PAD, reduction="sum")
+        return nll / len(x) + kl
 
 
-def batch_of(size: Size) -> Batch:
+def batch_of(size: Size, rows: int = BATCH) -> Batch:
     """Sentences of one length: no padding, so that every token counts."""
-    x = torch.randint(4, size.vocab, (BATCH, size.length + 1))
-    count = torch.full((BATCH,), size.length)
-    return Batch(x, count, count, count, torch.arange(BATCH))
+    x = torch.randint(4, size.vocab, (rows, size.length + 1))
+    count = torch.full((rows,), size.length)
+    return Batch(x, count, count, count, torch.arange(rows))
+
+
+def random_batches(size: Size, rows: int = BATCH, count: int = 16) -> list[Tensor]:
+    """Sentences of any length, padded to the longest, (B, T+1) each. Lengths spread like those of
+    Penn Treebank (mean 22.1, deviation 10.1): a gamma distribution around the size's own."""
+    gamma = torch.distributions.Gamma(4.8, 4.8 / size.length)
+    batches = []
+    for _ in range(count):
+        lengths = gamma.sample((rows, 1)).round().clamp(2, 4 * size.length)
+        x = torch.randint(4, size.vocab, (rows, int(lengths.max()) + 1))
+        batches.append(x * (torch.arange(x.size(1)) <= lengths))  # PAD is 0
+    return batches
 
 
 def step_of(model: nn.Module, loss: Callable[[], Tensor], precision: str) -> Callable[[], None]:
     """Forward, backward, clipping and SGD."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    kind = next(model.parameters()).device.type
 
     def step() -> None:
-        cast = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+        cast = torch.autocast(kind, torch.bfloat16) if precision == "bf16" else nullcontext()
         with cast:
             value = loss()
         value.backward()
@@ -103,129 +124,133 @@ def step_of(model: nn.Module, loss: Callable[[], Tensor], precision: str) -> Cal
     return step
 
 
-def steps(size: Size, precision: str, models: list[str]) -> dict[str, Callable[[], None]]:
-    """The rows of the table for some models."""
-    batch, made = batch_of(size), {}
+class Step(NamedTuple):
+    """A row of the table."""
+
+    run: Callable[[], None]
+    tokens: float  # in a step, without padding
+
+
+def steps(args: argparse.Namespace, models: list[str]) -> dict[str, Step]:
+    """The rows of the table for some models: `MODEL (plain | textvae) … PRECISION`."""
+    size, made = SIZES[args.size], {}
+    batch = batch_of(size, args.batch).to(args.device)
+    tokens = args.batch * size.length
     for name in models:
-        latent, injection = MODELS[name]
-        plain = PlainVAE(size, latent)
+        plain = PlainVAE(size, MODELS[name][0]).to(args.device)
+        if args.padded:
+            batches = random_batches(size, args.batch)
+            mean = sum(int((x[:, 1:] != PAD).sum()) for x in batches) / len(batches)
+            turns = cycle([x.to(args.device) for x in batches])
+            run = step_of(plain, lambda m=plain, t=turns: m(next(t)), "fp32")
+            made[f"{name} plain, random batches fp32"] = Step(run, mean)
         for kind in ("fp32", "bf16"):
-            made[f"{name} plain {kind}"] = step_of(plain, lambda m=plain: m(batch.x), kind)
-        ours = TextVAE(
-            size.vocab,
-            latent,
-            injection,
-            size.embedding,
-            size.hidden,
-            size.layers,
-            decoder_hidden=size.hidden,
-            decoder_layers=size.layers,
-        )
-        made[f"{name} textvae {precision}"] = step_of(
-            ours, lambda m=ours: objective(m(batch)), precision
-        )
+            run = step_of(plain, lambda m=plain: m(batch.x), kind)
+            made[f"{name} plain {kind}"] = Step(run, tokens)
+        ours = textvae_of(name, size).to(args.device)
+        for kind in args.precision:
+            run = step_of(ours, lambda m=ours: objective(m(batch)), kind)
+            made[f"{name} textvae {kind}"] = Step(run, tokens)
     return made
 
 
-def product_peak(precision: str) -> float:
-    """The most multiply-adds per second, times two, of a large matrix product here."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
-    times = []
-    for _ in range(6):
-        started = time.perf_counter()
-        a @ b.t()
-        times.append(time.perf_counter() - started)
-    return 2 * 2048**3 / min(times)
+def textvae_of(name: str, size: Size) -> TextVAE:
+    """Our model of a row."""
+    return TextVAE(
+        *(size.vocab, *MODELS[name], size.embedding, size.hidden, size.layers),
+        decoder_hidden=size.hidden,
+        decoder_layers=size.layers,
+    )
 
 
-def flops_per_token(name: str, size: Size) -> float:
-    """Of forward and backward: three times the forward's matrix products."""
-    latent, injection = MODELS[name]
+def flops_per_token(name: str, size: Size, backward: bool = True, encoder: bool = True) -> float:
+    """Of the forward pass's matrix products, and twice as many of the backward's."""
+    latent, _ = MODELS[name]
     inputs = [size.embedding] + [size.hidden] * (size.layers - 1)
     lstm = sum(8 * size.hidden * (i + size.hidden) for i in inputs)
-    first = 8 * size.hidden * latent
-    softmax = 2 * size.vocab * (size.hidden + (latent if injection == "skip" else 0))
-    return 3 * (softmax + lstm + first + (lstm if latent else 0))
-
-
-def measure(rows: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, interleaved, after one warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in rows}
-    for repeat in range(repeats + 1):
-        for name, step in rows.items():
-            started = time.perf_counter()
-            step()
-            if repeat:
-                times[name].append(time.perf_counter() - started)
-    return times
+    softmax = 2 * size.vocab * size.hidden  # z's part is once a sentence, not once a token
+    forward = softmax + lstm + (lstm if latent and encoder else 0)
+    return forward * (3 if backward else 1)
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
     """Of three steps in a process of their own, in MiB."""
-    words = [sys.executable, __file__, "--size", args.size, "--precision", args.precision]
-    done = subprocess.run([*words, "--only", name], capture_output=True, text=True, check=True)
+    words = [sys.executable, __file__, "--size", args.size, "--batch", str(args.batch)]
+    words += ["--device", args.device, "--threads", str(args.threads), "--only", name]
+    words += ["--padded"] if args.padded else []
+    words += ["--precision", *args.precision]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 
 
-def table(args: argparse.Namespace) -> list[dict[str, float | str | None]]:
+def table(args: argparse.Namespace) -> list[Row]:
     """The rows to print and to save."""
-    size = SIZES[args.size]
-    times = measure(steps(size, args.precision, list(MODELS)), args.repeats)
-    median = {name: statistics.median(seconds) for name, seconds in times.items()}
-    peaks = {kind: product_peak(kind) for kind in ("fp32", "bf16")}
+    made = steps(args, args.models)
+    runs = {name: step.run for name, step in made.items()} | peak_rows(args.device)
+    seconds = measure(runs, args.repeats, CLOCKS[args.clock])
+    speed = {name: made[name].tokens / timed(seconds[name]).median for name in made}
     rows = []
-    for name, seconds in median.items():
-        model, kind = name.split()[0], name.split()[-1]
-        speed = BATCH * size.length / seconds
+    for name, step in made.items():
+        model, precision = name.split()[0], name.split()[-1]
+        work = speed[name] * flops_per_token(model, SIZES[args.size])
+        padded = speed.get(f"{model} plain, random batches fp32")
         rows.append(
-            {
-                "name": name,
-                "tok_s": speed,
-                "ms": 1e3 * seconds,
-                "ms_min": 1e3 * min(times[name]),
-                "ms_max": 1e3 * max(times[name]),
-                "ratio_to_plain": median[f"{model} plain fp32"] / seconds,
-                "ratio_to_autocast": median[f"{model} plain bf16"] / seconds,
-                "peak_share": speed * flops_per_token(model, size) / peaks[kind],
-                "peak_rss_mb": peak_memory(name, args) if args.memory else None,
-            }
+            row(
+                name,
+                step.tokens,
+                timed(seconds[name]),
+                ratio_to_plain=speed[name] / speed[f"{model} plain fp32"],
+                ratio_to_autocast=speed[name] / speed[f"{model} plain bf16"],
+                ratio_to_random=speed[name] / padded if padded else None,
+                peak_share=work / peak_of(seconds, precision),
+                peak_rss_mb=peak_memory(name, args) if args.memory else None,
+            )
         )
     return rows
 
 
+def measure_memory(name: str, args: argparse.Namespace) -> None:
+    """Prints the peak of a few steps of one row."""
+    if "textvae" in name:
+        keep_freed_memory()
+    measure({name: steps(args, [name.split()[0]])[name].run}, 2)
+    print(peak_memory_mb())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    made.add_argument("--size", choices=SIZES, default="ptb")
+    made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    made.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["bf16"])
+    made.add_argument("--batch", type=int, default=BATCH)
+    made.add_argument("--padded", action="store_true", help="also random padded batches")
+    made.add_argument("--repeats", type=int, default=5)
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    made.add_argument("--clock", choices=CLOCKS, default="wall")
+    made.add_argument("--memory", action="store_true", help="also peak memory, a process a row")
+    made.add_argument("--json", type=Path, help="save the rows there")
+    made.add_argument("--only", help=argparse.SUPPRESS)
+    return made
+
+
+COLUMNS = {"name": "{}", "tok_s": "{:,.0f}", "ms": "{:,.0f}", "ms_min": "{:,.0f}"}
+COLUMNS |= {"ms_max": "{:,.0f}", "ratio_to_plain": "{:.2f}", "ratio_to_autocast": "{:.2f}"}
+COLUMNS |= {"ratio_to_random": "{:.2f}", "peak_share": "{:.0%}", "peak_rss_mb": "{:,.0f}"}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", choices=SIZES, default="ptb")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--memory", action="store_true", help="also peak memory, a process a row")
-    parser.add_argument("--json", help="save the rows there")
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser().parse_args()
     torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
     if args.only:
-        if "textvae" in args.only:
-            keep_freed_memory()
-        made = steps(SIZES[args.size], args.precision, [args.only.split()[0]])
-        measure({args.only: made[args.only]}, 3)
-        print(peak_memory_mb())
-        return
+        return measure_memory(args.only, args)
     keep_freed_memory()  # for all alike
     rows = table(args)
-    print(f"{args.size}: batch {BATCH}, length {SIZES[args.size].length}, {args.threads} threads")
-    print("| step | tok/s | ms (range) | x plain fp32 | x plain bf16 | peak share | peak MiB |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    for row in rows:
-        print(
-            f"| {row['name']} | {row['tok_s']:,.0f} | {row['ms']:.0f} ({row['ms_min']:.0f}–"
-            f"{row['ms_max']:.0f}) | {row['ratio_to_plain']:.2f} | {row['ratio_to_autocast']:.2f} "
-            f"| {row['peak_share']:.0%} | {row['peak_rss_mb'] or '–'} |"
-        )
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=2)
+    print(f"{args.size}: batch {args.batch}, {args.device}, {args.threads} threads, {args.clock}")
+    show(rows, COLUMNS)
+    save(rows, args.json)
 
 
 if __name__ == "__main__":

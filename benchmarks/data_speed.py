@@ -1,0 +1,121 @@
+"""What stands between a text file and a batch: reading, tokenising, batching, and start-up.
+
+    python benchmarks/data_speed.py --documents 1000000 --json FILE
+
+The corpus comes from the grammar of data/toy. First all of it is read and tokenised into a cache of
+its own, then one epoch of batches is taken from the memory-mapped cache. Start-up is the whole
+command `textvae train`, from its call to the end of a run of one update, with a warm cache and a
+tiny model; the last row is what its imports alone take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "data" / "toy"))
+
+from grammar import Grammar
+from measuring import Row, row, save, show, timed
+
+from textvae.memory import keep_freed_memory
+from textvae.text.batching import BatchLoader, LengthBuckets
+from textvae.text.corpus import read_corpus, texts
+from textvae.text.encoded import encode_corpus
+from textvae.text.words import WordTokenizer
+
+HELD_OUT = 64  # documents to validate and to test on
+TINY = ["--model.latent_dim", "4", "--model.embedding_dim", "8", "--model.encoder_hidden", "8"]
+TINY += ["--model.decoder_hidden", "8", "--train.samples", "0", "--train.max_steps", "1"]
+
+
+def write_corpus(folder: Path, documents: int) -> None:
+    """Documents of the grammar, one a line."""
+    grammar, rng = Grammar.load(), random.Random(0)
+    for split, count in (("train", documents), ("valid", HELD_OUT), ("test", HELD_OUT)):
+        with (folder / f"{split}.txt").open("w", encoding="utf-8") as file:
+            file.writelines(f"{grammar.sample(rng)[0]}\n" for _ in range(count))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """What a single call takes: the second one would find everything cached."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def data_rows(folder: Path, documents: int) -> list[Row]:
+    """Reading, tokenising, an epoch of batches."""
+    place, made = {"dir": folder, "cache_dir": folder / "cache"}, {}
+
+    def read() -> None:
+        made["corpus"] = read_corpus(**place)
+
+    def tokenise() -> None:
+        made["splits"] = encode_corpus(made["corpus"], tokenizer, cache_dir=place["cache_dir"])
+
+    def batch() -> None:
+        split = made["splits"]["train"]
+        made["tokens"] = sum(
+            int(b.lengths.sum()) for b in BatchLoader(split, LengthBuckets(split.lengths))
+        )
+
+    spent = {"read": seconds(read)}
+    tokenizer = WordTokenizer.train(texts(made["corpus"]["train"]))
+    spent["tokenise"] = seconds(tokenise)
+    spent["batch"] = seconds(batch)
+    return [
+        row(f"{name}, {documents:,} documents", made["tokens"], timed([s]), docs_s=documents / s)
+        for name, s in spent.items()
+    ]
+
+
+def start_rows(folder: Path, repeats: int) -> list[Row]:
+    """Commands in processes of their own; the first run fills the cache and is not counted."""
+    if not repeats:
+        return []
+    options = ["--data.dir", str(folder), "--data.tokenized", "true"]
+    options += ["--data.cache_dir", str(folder / "cache"), *TINY]
+    commands = {
+        "start-up, one update and its evaluation": ["-m", "textvae", "train", *options],
+        "start-up, imports alone": ["-c", "import textvae.train"],
+    }
+    rows = []
+    for name, words in commands.items():
+        spent = []
+        for repeat in range(repeats + 1):
+            out = ["--out", str(folder / f"run{repeat}")] if "train" in words else []
+            command = [sys.executable, *words, *out]
+            spent.append(
+                seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True))
+            )
+        rows.append(row(name, 0, timed(spent[1:]), docs_s=None, tok_s=None))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=5, help="of the start-up; 0: without it")
+    parser.add_argument("--json", type=Path, help="save the rows there")
+    args = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as place:
+        write_corpus(Path(place), args.documents)
+        rows = data_rows(Path(place), args.documents) + start_rows(Path(place), args.repeats)
+    columns = {"name": "{}", "docs_s": "{:,.0f}", "tok_s": "{:,.0f}", "ms": "{:,.0f}"}
+    show(rows, columns | {"ms_min": "{:,.0f}", "ms_max": "{:,.0f}", "peak_rss_mb": "{:,.0f}"})
+    save(rows, args.json)
+
+
+if __name__ == "__main__":
+    main()

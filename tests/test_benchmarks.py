@@ -1,0 +1,84 @@
+"""Every benchmark runs, in small, and saves rows with the agreed keys."""
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+KEYS = {"name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb"}
+TINY = ["--size", "tiny", "--threads", "1", "--repeats", "1"]
+COMMANDS = {
+    "train_speed": [*TINY, "--padded", "--models", "lm", "skip_vae", "--precision", "fp32", "bf16"],
+    "generate_speed": [*TINY, "--batches", "1", "8"],
+    "evaluate_speed": [*TINY, "--sentences", "70", "--samples", "3", "--examples", "50"],
+    "data_speed": ["--documents", "200", "--repeats", "0"],
+}
+
+
+@pytest.fixture
+def rows(request, tmp_path, monkeypatch):
+    """What a benchmark saves, by the row's name."""
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent / "data" / "toy"))
+    words = [request.param, *COMMANDS[request.param], "--json", str(tmp_path / "rows.json")]
+    monkeypatch.setattr(sys, "argv", words)
+    importlib.import_module(request.param).main()
+    torch.set_num_threads(threads)
+    return {row["name"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+
+
+@pytest.mark.parametrize("rows", COMMANDS, indirect=True)
+def test_rows_have_the_agreed_keys(rows):
+    assert rows
+    for row in rows.values():
+        assert row.keys() >= KEYS
+        assert all(v is None or isinstance(v, str) or v > 0 for v in row.values())
+
+
+@pytest.mark.parametrize("rows", ["train_speed"], indirect=True)
+def test_ratios_are_those_of_the_speeds(rows):
+    ours, plain = rows["skip_vae textvae bf16"], rows["skip_vae plain fp32"]
+    assert math.isclose(ours["ratio_to_plain"], ours["tok_s"] / plain["tok_s"])
+    assert rows["skip_vae plain bf16"]["ratio_to_autocast"] == 1
+    assert rows["lm plain, random batches fp32"]["ratio_to_random"] == 1
+
+
+def test_random_batches_count_tokens_without_padding(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    train_speed = importlib.import_module("train_speed")
+    torch.manual_seed(0)
+    batches = train_speed.random_batches(train_speed.SIZES["ptb"], 32, 50)
+    real = sum(int((x[:, 1:] > 0).sum()) for x in batches) / (50 * 32)
+    padded = sum(x[:, 1:].numel() for x in batches) / (50 * 32)
+    assert abs(real - 22) < 1  # Penn Treebank: 22.1 a sentence, and 53 % padding in such batches
+    assert abs(1 - real / padded - 0.53) < 0.04
+
+
+def test_the_study_of_precision_runs(corpus, tmp_path):
+    small = [
+        "--seeds",
+        "2",
+        "--sentences",
+        "96",
+        "--epochs",
+        "1",
+        "--hidden",
+        "8",
+        "--samples",
+        "2",
+    ]
+    words = ["--data", str(corpus), "--out", str(tmp_path), "--json", str(tmp_path / "rows.json")]
+    study = [sys.executable, str(BENCHMARKS / "precision_study.py"), *words, *small]
+    done = subprocess.run(study, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert rows["fp32"]["iw_difference"] == 0
+    assert 0 < abs(rows["fp32, nudged"]["iw_difference"]) < 0.1
+    assert 0 < abs(rows["bf16"]["iw_difference"]) < 0.1
