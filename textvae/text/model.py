@@ -20,7 +20,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from textvae.core.gaussian import DiagGaussian
-from textvae.core.options import Inference, for_evaluation, with_steps
+from textvae.core.options import Inference, with_steps
 from textvae.core.vae import VAE
 from textvae.errors import UserError
 from textvae.text import pretrained
@@ -98,7 +98,7 @@ class TextVAE(
         )
         super().__init__(encoder, decoder, latent_dim)
         self.config: dict[str, Any] = config
-        self.tokenizer, self.inference = None, for_evaluation(Inference(), batch_size=32)
+        self.tokenizer, self.inference = None, pretrained.DEFAULT_INFERENCE
         self.metrics: dict[str, Any] = {}  # for the model card
         self._initialise(init_scale, init_embedding)
 

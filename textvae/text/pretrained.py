@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from textvae.core.options import Inference
+from textvae.core.options import Inference, for_evaluation
 from textvae.errors import UserError
 from textvae.files import replace_file, write_json, write_text
 from textvae.text.lstm import InitialState, Injection
@@ -46,6 +46,7 @@ _AT_LEAST = {
     "decoder_layers": 1,
     "max_length": 1,
 }
+DEFAULT_INFERENCE = for_evaluation(Inference(), batch_size=32)
 _SHARES = ("dropout_in", "dropout_out", "word_dropout")
 _SCALES = ("init_scale", "init_embedding")
 _FLAGS = ("bidirectional", "tie_embeddings", "output_bias", "head_bias")
@@ -172,12 +173,14 @@ def write_inference(folder: Path, inference: Inference) -> None:
 
 
 def read_inference(folder: Path) -> Inference:
-    """How q(z|x) is found.
+    """How q(z|x) is found; the defaults for a model that was saved before this was written down.
 
     Raises:
-        UserError: the file is missing, broken, or another release's.
+        UserError: the file is broken, or another release's.
     """
     path = folder / INFERENCE
+    if not path.exists():
+        return DEFAULT_INFERENCE
     try:
         return Inference(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
