@@ -77,7 +77,7 @@ MISTAKES = [
     (["train", "--resume", "--out"], "--resume needs the folder"),
     (["train", "--resume", "{folder}"], "is no run folder"),
     (["train", "--resume={folder}/none"], "is no run folder"),
-    (["train", "--out", "/dev/null/run"], "cannot make the run folder /dev/null/run"),
+    (["train", "--out", "/dev/null/run"], "cannot make the folder /dev/null/run"),
     (["train", "--config", "{folder}/none.yaml", "--out", "{out}"], "cannot be read (No such file"),
     (["train", "--config", "{folder}", "--out", "{out}"], "cannot be read (Is a directory)"),
     # runs that are none
@@ -537,6 +537,19 @@ def test_letters_that_the_terminal_lacks_become_codes(place):
     done = from_stdin(argv, "ein Bär\n".encode(), env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert done.stdout.startswith(rb"> ein B\xe4r")
+
+
+def test_what_cannot_be_saved_is_not_computed(trained, place, tmp_path, capfd, monkeypatch):
+    from textvae.text.model import TextVAE
+
+    monkeypatch.setattr(TextVAE, "posterior", None)
+    monkeypatch.setattr(TextVAE, "encode", None)
+    shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "metrics", ignore_errors=True)
+    (tmp_path / "run" / "metrics").write_text("")
+    assert "cannot make the folder" in fails(capfd, ["evaluate", str(tmp_path / "run")])
+    argv = ["encode", place["run"], place["lines.txt"], "--out", "z.csv"]
+    assert "written as .npz or .parquet" in fails(capfd, argv)
 
 
 def test_broken_records_of_a_run_are_one_line(trained, tmp_path, capfd):

@@ -48,12 +48,21 @@ def create(run: Path) -> None:
         )
     if (run / "model.safetensors").exists():
         raise UserError(f"{run} already holds a model: give another --out")
+    make_folder(run)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write into: called before the work whose results go there.
+
+    Raises:
+        UserError: it cannot be made, or written into.
+    """
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the run folder {run}: {error.strerror}") from error
-    if not os.access(run, os.W_OK):
-        raise UserError(f"cannot write into the run folder {run}: give another --out")
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write into the folder {folder}")
 
 
 def describe(run: Path, config: Config, corpus_hash: str) -> None:

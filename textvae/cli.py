@@ -111,8 +111,9 @@ def interpolate(args: Namespace) -> None:
 
 def encode(args: Namespace) -> None:
     """``textvae encode``: posterior means of a file."""
-    from textvae.latents import write_latents
+    from textvae.latents import check_format, write_latents
 
+    check_format(Path(args.out))
     texts = _lines(args.file)
     q = _model(args).encode(
         texts, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size

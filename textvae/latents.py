@@ -14,6 +14,8 @@ from textvae.core.gaussian import DiagGaussian
 from textvae.errors import UserError
 from textvae.files import replace_file
 
+FORMATS = (".npz", ".parquet")
+
 
 def write_latents(path: Path, q: DiagGaussian, texts: Sequence[str]) -> None:
     """Writes ``text`` (N,), ``mean`` and ``logvar`` (N, Z) in the order given.
@@ -21,6 +23,7 @@ def write_latents(path: Path, q: DiagGaussian, texts: Sequence[str]) -> None:
     Raises:
         UserError: the file is neither .npz nor .parquet, or cannot be written.
     """
+    check_format(path)
     columns = {"mean": q.mean.cpu().numpy(), "logvar": q.logvar.cpu().numpy()}
     match path.suffix:
         case ".npz":
@@ -36,9 +39,18 @@ def write_latents(path: Path, q: DiagGaussian, texts: Sequence[str]) -> None:
 
                 arrays = {name: list(values) for name, values in columns.items()}
                 pyarrow.parquet.write_table(pyarrow.table({"text": list(texts), **arrays}), file)
-        case _:
-            raise UserError(f"{path}: latents are written as .npz or .parquet")
+
     replace_file(path, write)
+
+
+def check_format(path: Path) -> None:
+    """Checks a place for latents before they are computed.
+
+    Raises:
+        UserError: its ending is neither .npz nor .parquet.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"{path}: latents are written as {' or '.join(FORMATS)}")
 
 
 def read_latents(path: Path) -> Tensor:
@@ -49,9 +61,9 @@ def read_latents(path: Path) -> Tensor:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist")
-    read = {".parquet": _from_parquet, ".npz": _from_npz}.get(path.suffix)
+    read = dict(zip(FORMATS, (_from_npz, _from_parquet), strict=True)).get(path.suffix)
     if read is None:
-        raise UserError(f"{path}: latents are read from .npz or .parquet")
+        raise UserError(f"{path}: latents are read from {' or '.join(FORMATS)}")
     try:
         mean = np.asarray(read(path), dtype=np.float32)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

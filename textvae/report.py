@@ -55,6 +55,7 @@ def evaluate_run(
     Raises:
         UserError: the corpus has no such split, or is not the one of the run.
     """
+    checkpoint.make_folder(run / "metrics")
     encoded = _split(run, config, split)
     rows = LengthBuckets(encoded.lengths, batch_size).sequential()
     if limit is not None:

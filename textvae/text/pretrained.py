@@ -230,9 +230,10 @@ def fetch(name: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS, **options))
     except Exception as error:  # the hub's client raises many unrelated types
-        reason = " ".join(str(error).split())[:200]
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{name!r} is no folder here, and the Hugging Face hub did not give it: {reason}"
+            f"{name!r} is no folder here, and the Hugging Face hub did not give it: {reason}. "
+            "Offline? Give the folder of a model"
         ) from error
 
 

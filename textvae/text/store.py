@@ -35,6 +35,8 @@ def import_datasets() -> Any:
     import datasets
 
     datasets.disable_progress_bars()
+    # Of its retries without a network it tells one by one; the error at the end says it all.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return datasets
 
 
