@@ -457,3 +457,16 @@ def test_the_real_corpora_have_their_published_counts():
         assert [len(d) for d in corpus.values()] == counts
     split = encode_corpus(corpus, WordTokenizer.train(texts(corpus["train"]), max_size=20_000))
     assert split["test"].units.mean() == pytest.approx(80.113)
+
+
+def test_another_policy_or_other_labels_are_not_taken_from_the_cache(folder):
+    tokenizer = WordTokenizer.train(DOCUMENTS)
+    corpus = read_corpus(fill(folder, "txt", "b\ta b c\nc\tb c\n", valid="c\tb\n"))
+    lengths = {
+        long: len(encode_corpus(corpus, tokenizer, max_length=3, long=long)["train"])
+        for long in ("truncate", "drop")
+    }
+    assert lengths == {"truncate": 2, "drop": 1}
+    assert encode_corpus(corpus, tokenizer)["train"].labels.tolist() == [0, 1]
+    (folder / "valid.txt").write_text("a\tb\n")  # one more label, which stands first
+    assert encode_corpus(read_corpus(folder), tokenizer)["train"].labels.tolist() == [1, 2]
