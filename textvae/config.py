@@ -162,8 +162,9 @@ class TrainConfig:
     """optimiser steps at most"""
     seed: int = 0
     """initial weights, order, noise: one number fixes all"""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """what matrix products are computed in; weights, loss and KL stay in fp32"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """what matrix products are computed in, weights, loss and KL staying in fp32; auto: bf16 where
+    the machine is faster in it, else fp32"""
     accumulate: int = 1
     """batches per optimiser step"""
     threads: int | None = None

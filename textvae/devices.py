@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from textvae.config import Config
 from textvae.errors import UserError
 
 
@@ -28,6 +30,27 @@ def accelerator(precision: str) -> Any:
     if precision == "fp16" and made.device.type == "cpu":
         raise UserError(unable)
     return made
+
+
+def with_precision(config: Config) -> Config:
+    """The config with precision ``auto`` as what it means here: ``bf16`` where the device computes
+    products in it faster than in fp32, else ``fp32``."""
+    if config.train.precision != "auto":
+        return config
+    from accelerate import PartialState
+
+    precision = "bf16" if _has_fast_bf16(PartialState().device.type) else "fp32"
+    return replace(config, train=replace(config.train, precision=precision))
+
+
+def _has_fast_bf16(kind: str) -> bool:
+    match kind:
+        case "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        case "cpu":  # below these instructions oneDNN widens every number first
+            return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        case _:
+            return False
 
 
 def on_any_process(accelerator: Any, holds: bool) -> bool:

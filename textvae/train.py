@@ -51,6 +51,7 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
+    config = devices.with_precision(config)
     accelerator = devices.accelerator(config.train.precision)
     if not accelerator.is_main_process:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough

@@ -1,0 +1,39 @@
+"""What ``--train.precision auto`` means on a machine, and where it is written down."""
+
+import pytest
+import torch
+import yaml
+from conftest import in_child
+
+from textvae import devices
+from textvae.config import Config, TrainConfig
+
+
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("avx512", [False, True])
+def test_auto_is_bf16_where_the_processor_multiplies_in_it(avx512, amx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert devices._has_fast_bf16("cpu") == (avx512 or amx)
+
+
+def test_auto_is_fp32_on_devices_without_bf16():
+    assert not devices._has_fast_bf16("mps")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_what_is_asked_for_stays(precision):
+    config = Config(train=TrainConfig(precision=precision))
+    assert devices.with_precision(config) == config
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_run_writes_down_what_auto_meant(fast, tiny, tmp_path):
+    run, options = tmp_path / "run", ["--train.precision", "auto", "--train.max_steps", "1"]
+
+    def before():
+        devices._has_fast_bf16 = lambda _: fast
+
+    assert in_child(["train", "--out", str(run), *tiny, *options], before) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["train"]["precision"] == ("bf16" if fast else "fp32")
