@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "data" / "toy"))
 from grammar import Grammar
 from measuring import Row, row, save, show, timed
 
+from textvae.core.batching import BatchLoader, LengthBuckets
 from textvae.memory import keep_freed_memory
-from textvae.text.batching import BatchLoader, LengthBuckets
 from textvae.text.corpus import read_corpus, texts
 from textvae.text.encoded import encode_corpus
 from textvae.text.words import WordTokenizer

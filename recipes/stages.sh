@@ -31,8 +31,9 @@ main() { # "$@" of the recipe
   if runs_stage 2 "train: $models"; then each_at_once train_once; fi
   if runs_stage 3 "evaluate on the test split"; then each_at_once evaluate_once; fi
   if runs_stage 4 "compare"; then compare_all; fi
-  if runs_stage 5 "sample, reconstruct, interpolate"; then each show_sentences | tee "$out/sentences.txt"; fi
+  if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
   if runs_stage 6 "results page"; then results; fi
+  if declare -F further_stages > /dev/null; then further_stages; fi  # some recipes have
   printf '\nTo watch the curves, samples and latent space: tensorboard --logdir %s\n' "$out"
 }
 
@@ -60,7 +61,7 @@ parse_options() {
   esac
   [ "$jobs" -ge 1 ] || fail "--jobs is at least 1"
   for model in $models; do
-    [ -e "$recipe/$model.yaml" ] || fail "there is no $model.yaml in recipes/$name"
+    [ -e "$recipe/${model%%-*}.yaml" ] || fail "there is no ${model%%-*}.yaml in recipes/$name"
   done
 }
 
@@ -93,13 +94,16 @@ each_at_once() { # the same, --jobs of them side by side with their name before 
   [ "$failed" -eq 0 ] || exit "$failed"
 }
 
+variant_options() { :; } # what the part of a model's name after its YAML file's stands for
+
 train_once() { # starts the run, continues it, or leaves it where it is done
   printf '\n-- %s\n' "$1"
   if [ -e "$out/$1/config.yaml" ]; then
     textvae train --resume "$out/$1" ${train_options[@]+"${train_options[@]}"}
   else
-    textvae train --config "${recipe#"$PWD"/}/$1.yaml" --out "$out/$1" --data.dir "$prepared" \
-      ${train_options[@]+"${train_options[@]}"}
+    # shellcheck disable=SC2046 # several words
+    textvae train --config "${recipe#"$PWD"/}/${1%%-*}.yaml" --out "$out/$1" \
+      --data.dir "$prepared" $(variant_options "$1") ${train_options[@]+"${train_options[@]}"}
   fi
 }
 
@@ -116,6 +120,10 @@ run_folders() {
 
 compare_all() {
   run_folders | xargs textvae compare "$@"
+}
+
+show_all() {
+  each show_sentences | tee "$out/sentences.txt"
 }
 
 show_sentences() {

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textvae.text.batching import BatchLoader, LengthBuckets, collate, collate_texts
+from textvae.core.batching import BatchLoader, LengthBuckets
+from textvae.text.batching import collate, collate_texts
 from textvae.text.corpus import encode_corpus, read_corpus
 from textvae.text.tokenizers import WordTokenizer
 

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
+from textvae.core.prior import between, normal_rows, uniform_rows
 from textvae.errors import UserError
 from textvae.text.generate import draw, generate, invert
 from textvae.text.lstm import LSTMDecoder
-from textvae.text.prior import between, normal_rows, uniform_rows
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 INJECTIONS = ("none", "init", "input", "skip")

@@ -10,15 +10,18 @@ PACKAGE = Path(__file__).parent.parent / "textvae"
 # What each part of the house may import; the leaves (errors, config, files) are free to all.
 CORE = {"core"}
 TEXT = CORE | {"text"}
+IMAGES = CORE | {"images"}
 ALLOWED = {
     "core": CORE,
     "text": TEXT,
+    "images": IMAGES,
     "checkpoint": set(),
     "optim": set(),
     "interrupt": set(),
     "memory": set(),
     "tally": CORE,
-    "build": TEXT,
+    "build": TEXT | IMAGES,
+    "update": CORE | {"optim", "tally"},
     "rows": CORE,
     "evaluate": CORE | {"rows"},
     "compare": {"progress"},

@@ -8,12 +8,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from textvae.core import pretrained
 from textvae.core.batch import Batch
 from textvae.core.gaussian import log_prior
 from textvae.core.options import Inference
+from textvae.core.pretrained import save_weights
 from textvae.errors import UserError
-from textvae.text import pretrained
-from textvae.text.model import TextVAE, save_weights
+from textvae.text.model import TextVAE
 from textvae.text.tokenizers import CharTokenizer, WordTokenizer
 
 TEXTS = ["w1 w2 w3", "", "w5", "unheard of words", "w7 w6 w5 w4 w3", "w1 " * 40]
@@ -129,7 +130,7 @@ def test_samples_do_not_depend_on_how_many_or_on_the_batch_size():
 
 
 def noise(count):
-    from textvae.text.prior import normal_rows
+    from textvae.core.prior import normal_rows
 
     return normal_rows(count, 4, seed=0)
 
@@ -290,7 +291,7 @@ def edit_weights(path, change):
 DAMAGES = {
     "config gone": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "config cut": (lambda f: truncate(f / "config.json"), "not JSON"),
-    "config a list": (lambda f: (f / "config.json").write_text("[]"), "vocab_size"),
+    "config a list": (lambda f: (f / "config.json").write_text("[]"), "describe a textvae model"),
     "unknown argument": (
         lambda f: edit(f / "config.json", lambda c: c.update(heads=8)),
         "does not know 'heads'",

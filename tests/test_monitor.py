@@ -138,7 +138,7 @@ def test_what_is_not_finite_is_null_in_json(tmp_path):
 
 def test_a_sentence_cannot_break_out_of_its_list(tmp_path):
     monitor = Monitor(tmp_path)
-    monitor.texts(1, "samples", ["<unk> & <script>", "two\nlines"])
+    monitor.show(1, "samples", ["<unk> & <script>", "two\nlines"])
     monitor.board.close()
     text = board(tmp_path).Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "<" not in text

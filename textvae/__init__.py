@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from textvae.config import Config
+    from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
 
 __version__ = "0.1.0"
-__all__ = ["Config", "TextVAE", "__version__"]
+__all__ = ["Config", "ImageVAE", "TextVAE", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> object:
         from textvae.text.model import TextVAE
 
         return TextVAE
+    if name == "ImageVAE":
+        from textvae.images.model import ImageVAE
+
+        return ImageVAE
     if name == "Config":
         from textvae.config import Config
 

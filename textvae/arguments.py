@@ -21,7 +21,7 @@ from textvae.mistakes import explain
 from textvae.yaml_file import check_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
-AT_LEAST = {"batch_size": 1, "limit": 1, "refine_steps": 0}
+AT_LEAST = {"batch_size": 1, "limit": 1, "walk": 1, "refine_steps": 0}
 LARGEST_SEED = 2**63 - 1  # of torch's generators
 AT_LEAST |= dict.fromkeys(("samples", "generations", "seed", "n"), 0)
 EXAMPLES = """examples:
@@ -174,6 +174,7 @@ def _add_generation(parser: ArgumentParser, num_beams: int = 1) -> None:
     add("--max-new-tokens", type=int | None, help="longest sentence; by default as in training")
     add("--allow-unk", action="store_true", help="let <unk> be generated")
     add("--format", choices=["text", "jsonl"], default="text", help="one sentence a line, or JSON")
+    add("--out", type=str | None, help="of images: the .png file to draw them into")
     _add_common(parser)
 
 
@@ -213,18 +214,32 @@ def _evaluate() -> ArgumentParser:
 
 
 def _sample() -> ArgumentParser:
-    parser = _parser("sentences from z ~ N(0, I)")
+    parser = _parser("sentences, or images, from z ~ N(0, I)")
     _add_run(parser)
     parser.add_argument("-n", type=int, default=10, help="how many")
-    parser.add_argument("--greedy", action="store_true", help="the likeliest word at every step")
+    parser.add_argument(
+        "--greedy",
+        action="store_true",
+        help="the likeliest word at every step; of images, no draw of pixels",
+    )
+    parser.add_argument(
+        "--walk",
+        type=int | None,
+        help="of images with a latent of 2 dimensions: so many squared, over the prior's quantiles",
+    )
     _add_generation(parser)
     return parser
 
 
 def _reconstruct() -> ArgumentParser:
-    parser = _parser("encode sentences and decode them again")
+    parser = _parser("encode sentences, or images, and decode them again")
     _add_run(parser)
-    parser.add_argument("texts", nargs="*", help="sentences; without them --file or standard input")
+    parser.add_argument(
+        "texts",
+        nargs="*",
+        help="sentences; without them --file or standard input. Of images, their numbers in the "
+        "test split; by default the first 30",
+    )
     parser.add_argument("--file", type=str | None, help="a file with one sentence a line")
     parser.add_argument(
         "--use", choices=["mean", "sample"], default="mean", help="which z of q(z|x)"
@@ -237,10 +252,10 @@ def _reconstruct() -> ArgumentParser:
 
 
 def _interpolate() -> ArgumentParser:
-    parser = _parser("sentences on the way from one sentence to another")
+    parser = _parser("sentences on the way from one sentence to another, or images likewise")
     _add_run(parser)
-    parser.add_argument("a", help="the first sentence")
-    parser.add_argument("b", help="the last sentence")
+    parser.add_argument("a", help="the first sentence; the number of an image in the test split")
+    parser.add_argument("b", help="the last sentence; the number of an image in the test split")
     parser.add_argument(
         "--steps", type=int, default=7, help="points on the way, both ends included"
     )
@@ -252,9 +267,11 @@ def _interpolate() -> ArgumentParser:
 
 
 def _encode() -> ArgumentParser:
-    parser = _parser("posterior means and log variances of the sentences in a file")
+    parser = _parser("posterior means and log variances of the sentences, or images, in a file")
     _add_run(parser)
-    parser.add_argument("file", help="one sentence a line; - for standard input")
+    parser.add_argument(
+        "file", help="one sentence a line; - for standard input; of images, an .npz file"
+    )
     parser.add_argument("--out", required=True, help="a .npz or .parquet file")
     _add_refinement(parser)
     _add_common(parser)
@@ -267,6 +284,29 @@ def _decode() -> ArgumentParser:
     parser.add_argument("file", help="a .npz or .parquet file with mean (N, Z), as encode writes")
     parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
     _add_generation(parser)
+    return parser
+
+
+def _probe() -> ArgumentParser:
+    parser = _parser("how well labels can be read from posterior means: two classifiers")
+    _add_run(parser, "a run folder")
+    parser.add_argument("--split", default="test", help="which split is scored")
+    parser.add_argument("--data", type=str | None, help="another place of the corpus")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    _add_refinement(parser)
+    _add_common(parser)
+    return parser
+
+
+def _map() -> ArgumentParser:
+    parser = _parser("draw posterior means in two dimensions (t-SNE), coloured by label")
+    _add_run(parser, "a run folder")
+    parser.add_argument("--out", required=True, help="the .png file to write")
+    parser.add_argument("--split", default="test", help="which split is drawn")
+    parser.add_argument("--data", type=str | None, help="another place of the corpus")
+    parser.add_argument("--limit", type=int, default=2000, help="only the first so many examples")
+    _add_refinement(parser)
+    _add_common(parser)
     return parser
 
 
@@ -289,4 +329,6 @@ PARSERS = {
     "interpolate": _interpolate,
     "encode": _encode,
     "decode": _decode,
+    "probe": _probe,
+    "map": _map,
 }

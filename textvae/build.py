@@ -1,18 +1,26 @@
-"""From a config to tokenizer, data and model: the one place that knows every wing."""
+"""From a config to data and model: the one place that knows every kind of data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from textvae.config import Config
+from textvae.core import pretrained
+from textvae.core.batching import LengthBuckets, Split
+from textvae.core.model import Model
 from textvae.core.options import for_evaluation
 from textvae.errors import UserError
-from textvae.text.batching import LengthBuckets
-from textvae.text.corpus import EncodedSplit, encode_corpus, read_corpus, texts
+from textvae.images.checks import check_arguments as check_images
+from textvae.images.datasets import ImageSplit, read_images
+from textvae.images.model import ImageVAE
+from textvae.text.checks import check_arguments, read_tokenizer
+from textvae.text.corpus import encode_corpus, read_corpus, texts
 from textvae.text.model import TextVAE
-from textvae.text.pretrained import check_arguments, read_tokenizer
+from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
     CharTokenizer,
     SentencePieceTokenizer,
@@ -20,19 +28,31 @@ from textvae.text.tokenizers import (
     WordTokenizer,
 )
 from textvae.text.vocabulary import TOKENIZER_FILE
+from textvae.text.words import split_words
 
-Splits = dict[str, EncodedSplit]
+Splits = dict[str, Split]
 
 
-def build_data(config: Config, run: Path, fresh: bool = False) -> tuple[Tokenizer, Splits]:
-    """The run's tokenizer (trained on its training split the first time) and the encoded splits.
+def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
+    """The splits of a run's corpus, ready to be cut into batches.
 
     Args:
+        run: where a tokenizer is kept; it is trained on the training split the first time.
         fresh: a new run, where a tokenizer in the folder is the rest of a failed start.
     """
     data = config.data
     if not data.dir:
         raise UserError("no corpus: give --data.dir a folder, a file or a dataset name")
+    match data.kind:
+        case "text":
+            return _read_text(config, run, fresh)
+        case "images":
+            return read_images(data.dir, seed=config.train.seed)
+    raise ValueError(f"unknown kind of data {data.kind!r}")
+
+
+def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
+    data = config.data
     corpus = read_corpus(
         data.dir,
         text_column=data.text_column,
@@ -45,7 +65,7 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> tuple[Tokenize
     else:
         tokenizer = train_tokenizer(config, texts(corpus["train"]))
         tokenizer.save(run)
-    splits = encode_corpus(
+    return encode_corpus(
         corpus,
         tokenizer,
         tokenized=data.tokenized,
@@ -53,7 +73,6 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> tuple[Tokenize
         long=data.long,
         cache_dir=data.cache_dir,
     )
-    return tokenizer, splits
 
 
 def train_tokenizer(config: Config, lines: object) -> Tokenizer:
@@ -87,9 +106,18 @@ def check_model(config: Config) -> None:
     Raises:
         UserError: one is out of range.
     """
-    options = vars(config.model) | {"max_length": config.data.max_length}
-    check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
+    if config.data.kind == "images":
+        check_images(_image_options(config))
+    else:
+        options = vars(config.model) | {"max_length": config.data.max_length}
+        check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
     check_inference(config)
+
+
+def _image_options(config: Config) -> dict[str, Any]:
+    model = config.model
+    own = {"latent_dim": model.latent_dim, "injection": model.injection}
+    return own | vars(config.images)
 
 
 def check_inference(config: Config) -> None:
@@ -99,11 +127,9 @@ def check_inference(config: Config) -> None:
     Raises:
         UserError: it has not.
     """
-    method, latent, layers = (
-        config.inference.method,
-        config.model.latent_dim,
-        config.model.encoder_layers,
-    )
+    section = "images" if config.data.kind == "images" else "model"
+    layers, latent = getattr(config, section).encoder_layers, config.model.latent_dim
+    method = config.inference.method
     if method != "amortised" and not latent:
         raise UserError(
             f"--inference.method {method} refines a latent, and --model.latent_dim is 0"
@@ -115,30 +141,69 @@ def check_inference(config: Config) -> None:
             "--inference.lr"
         )
     if method == "svi" and layers:
-        raise UserError("--inference.method svi has no encoder: give --model.encoder_layers 0")
+        raise UserError(f"--inference.method svi has no encoder: give --{section}.encoder_layers 0")
     if method != "svi" and latent and not layers:
         raise UserError(
-            "--model.encoder_layers 0 leaves no encoder: give --inference.method svi, or layers"
+            f"--{section}.encoder_layers 0 leaves no encoder: give --inference.method svi, or "
+            "layers"
         )
 
 
-def build_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
+def build_model(config: Config, run: Path, splits: Splits) -> Model:
     """A fresh model, its weights a function of ``train.seed``."""
     torch.manual_seed(config.train.seed)
     try:
-        model = TextVAE(
-            vocab_size=len(tokenizer), max_length=config.data.max_length, **vars(config.model)
-        )
+        match splits["train"]:
+            case ImageSplit(size=size):
+                model = ImageVAE(*size, **_image_options(config))
+            case _:
+                model = _text_model(config, read_tokenizer(run))
     except ValueError as error:
         raise UserError(f"model: {error}") from error
-    model.tokenizer = tokenizer
     model.inference = for_evaluation(config.inference, config.data.batch_size)
     return model
 
 
-def build_buckets(
-    config: Config, split: EncodedSplit, replicas: int = 1, rank: int = 0
-) -> LengthBuckets:
+def _text_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
+    length = config.data.max_length
+    model = TextVAE(vocab_size=len(tokenizer), max_length=length, **vars(config.model))
+    model.tokenizer = tokenizer
+    return model
+
+
+def load_model(name: str, **options: Any) -> Model:
+    """A trained model of either kind, out of its folder or from the hub.
+
+    Raises:
+        UserError: the folder is missing or broken, or the hub cannot be reached.
+    """
+    folder = pretrained.fetch(name, **options)
+    kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
+    return kind.from_pretrained(folder)
+
+
+def generation_metrics(
+    config: Config, model: Model, split: Split, count: int, *, seed: int, **options: Any
+) -> Callable[[], dict[str, Any]] | None:
+    """What is measured on ``count`` sentences that the model generates; of images, nothing.
+
+    Args:
+        options: of ``reconstruct``: refine_steps, batch_size.
+    """
+    if not count or config.data.kind != "text":
+        return None
+    sources = [split.caption(i) for i in range(count)] if model.latent_dim else []
+    return lambda: text_quality(
+        sources,
+        reconstruct=lambda texts: model.reconstruct(texts, **options),
+        sample=lambda n: model.sample(n, seed=seed, batch_size=options["batch_size"]),
+        split=lambda text: split_words(text, config.data.tokenized),
+        max_texts=count,
+        samples=min(count, 200),
+    )
+
+
+def build_buckets(config: Config, split: Split, replicas: int = 1, rank: int = 0) -> LengthBuckets:
     """The batches of a split; a token budget takes the place of the batch size."""
     data = config.data
     return LengthBuckets(

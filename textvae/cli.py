@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from textvae.arguments import config_of, parse, run_config
@@ -17,7 +18,7 @@ from textvae.outcome import exit_status
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from textvae.text.model import TextVAE
+    from textvae.core.model import Model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,14 +79,20 @@ def compare(args: Namespace) -> None:
 
 
 def sample(args: Namespace) -> None:
-    """``textvae sample``: sentences from the prior."""
-    _print(_model(args).sample(args.n, do_sample=not args.greedy, **_generation(args)), args)
+    """``textvae sample``: sentences, or images, from the prior."""
+    model = _model(args)
+    if pictures := _gallery(model, args):
+        return pictures.sample(model, args)
+    _print(model.sample(args.n, do_sample=not args.greedy, **_generation(args)), args)
 
 
 def reconstruct(args: Namespace) -> None:
     """``textvae reconstruct``: sentences and what becomes of them."""
+    model = _model(args)
+    if pictures := _gallery(model, args):
+        return pictures.reconstruct(model, args)
     sources = args.texts or _lines(args.file or "-")
-    outputs = _model(args).reconstruct(
+    outputs = model.reconstruct(
         sources,
         use=args.use,
         refine_steps=args.refine_steps,
@@ -97,7 +104,10 @@ def reconstruct(args: Namespace) -> None:
 
 def interpolate(args: Namespace) -> None:
     """``textvae interpolate``: sentences between two."""
-    outputs = _model(args).interpolate(
+    model = _model(args)
+    if pictures := _gallery(model, args):
+        return pictures.interpolate(model, args)
+    outputs = model.interpolate(
         args.a,
         args.b,
         args.steps,
@@ -114,9 +124,15 @@ def encode(args: Namespace) -> None:
     from textvae.latents import check_format, write_latents
 
     check_format(Path(args.out))
-    texts = _lines(args.file)
-    q = _model(args).encode(
-        texts, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
+    model = _model(args)
+    if model.config.get("height"):
+        from textvae.gallery import images_of
+
+        examples, texts = images_of(Path(args.file))
+    else:
+        examples = texts = _lines(args.file)
+    q = model.encode(
+        examples, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
     )
     write_latents(Path(args.out), q, texts)
 
@@ -126,25 +142,70 @@ def decode(args: Namespace) -> None:
     from textvae.latents import read_latents
 
     z = read_latents(Path(args.file))
-    _print(_model(args).decode(z, do_sample=args.do_sample, **_generation(args)), args)
+    model = _model(args)
+    if pictures := _gallery(model, args):
+        return pictures.decode(model, args, z)
+    _print(model.decode(z, do_sample=args.do_sample, **_generation(args)), args)
+
+
+def probe(args: Namespace) -> None:
+    """``textvae probe``: labels from the latent."""
+    from textvae.build import build_data
+    from textvae.probe import probe as run_probe
+    from textvae.probe import render
+
+    run = Path(args.run)
+    splits = build_data(run_config(run, data_dir=args.data), run)
+    names = ("split", "refine_steps", "batch_size", "seed")
+    found = run_probe(run, _model(args), splits, **{name: getattr(args, name) for name in names})
+    print(json.dumps(found, indent=2) if args.json else render(found))
+
+
+def map(args: Namespace) -> None:
+    """``textvae map``: the latent space in two dimensions."""
+    from textvae.projection import draw_map
+    from textvae.report import find_split
+
+    run = Path(args.run)
+    split = find_split(run, run_config(run, data_dir=args.data), args.split)
+    names = ("limit", "refine_steps", "batch_size", "seed")
+    options = {name: getattr(args, name) for name in names}
+    draw_map(Path(args.out), _model(args), split, title=run.resolve().name, **options)
+    print(f"{min(args.limit, len(split))} examples of {args.split} in {args.out}")
 
 
 COMMANDS = {
     function.__name__: function
-    for function in (train, evaluate, compare, sample, reconstruct, interpolate, encode, decode)
+    for function in (
+        *(train, evaluate, compare, sample, reconstruct, interpolate, encode, decode),
+        *(probe, map),
+    )
 }
 
 
-def _model(args: Namespace) -> TextVAE:
+def _model(args: Namespace) -> Model:
     import torch
 
-    from textvae.text.model import TextVAE
+    from textvae.build import load_model
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return TextVAE.from_pretrained(args.run).to(device).eval()
+        return load_model(args.run).to(device).eval()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+def _gallery(model: Model, args: Namespace) -> ModuleType | None:
+    """The commands on images where the model is of images; None for text."""
+    from textvae import gallery
+    from textvae.images.model import ImageVAE
+
+    if isinstance(model, ImageVAE):
+        gallery.check_options(args)
+        return gallery
+    if args.out is not None or args.get("walk") is not None:
+        raise UserError("--out and --walk are of images, and this model is of text")
+    return None
 
 
 def _generation(args: Namespace) -> dict[str, object]:

@@ -81,7 +81,12 @@ def find_card(given: Path | str, split: str = "test") -> dict[str, Any]:
         card = load_card(path)
     except UserError as error:
         raise UserError(f"{error} with {command}") from error
-    return card if card["model"] != split else {**card, "model": given.resolve().name}
+    card = card if card["model"] != split else {**card, "model": given.resolve().name}
+    probed = path.with_name(f"{split}-probe.json")
+    if probed.exists():
+        found = load_card(probed)
+        card |= {key: found[key] for key in ("accuracy", "accuracy_se") if key in found}
+    return card
 
 
 def _is_number_or_none(value: Any) -> bool:
@@ -111,13 +116,26 @@ def _latent(cell: Callable[[Card], str], encoder: str | None = None) -> Callable
     return shown
 
 
+def _without_words(cell: Callable[[Card], str]) -> Callable[[Card], str]:
+    """A cell of examples that have no words to count a perplexity by."""
+    return lambda card: cell(card) if card.get("units") == 0 else NONE
+
+
+def _accuracy(card: Card) -> str:
+    if card.get("accuracy") is None:
+        return NONE
+    share, error = (100 * (card.get(key) or 0) for key in ("accuracy", "accuracy_se"))
+    return f"{share:.2f} ± {error:.2f}"
+
+
 # header, cell, whether the column stays when no card has a value
 _COLUMNS: tuple[tuple[str, Callable[[Card], str], bool], ...] = (
     ("model", lambda card: str(card.get("model") or NONE).replace("|", r"\|"), True),
     ("z", _latent(_number("latent_dim", 0)), True),
-    ("PPL (ELBO)", _number("ppl_elbo", 2), True),
-    ("PPL (IW)", _number("ppl_iw", 2), True),
+    ("PPL (ELBO)", _number("ppl_elbo", 2), False),
+    ("PPL (IW)", _number("ppl_iw", 2), False),
     ("bits/byte (IW)", _number("bits_per_byte_iw", 3), False),
+    ("bits/dim (IW)", _without_words(_number("bits_per_dim_iw", 4)), False),
     ("rec", _number("rec", 2), True),
     ("ELBO", _number("elbo", 2), True),
     ("IW", _number("iw", 2), True),
@@ -126,13 +144,15 @@ _COLUMNS: tuple[tuple[str, Callable[[Card], str], bool], ...] = (
     ("AU", _latent(_number("au", 0), "encoder_au"), True),
     ("gap", _latent(_number("gap", 2)), False),
     ("shuffle gap", _latent(_number("shuffle_gap", 2)), False),
+    ("accuracy %", _accuracy, False),
     ("BLEU", _number("bleu", 3), False),
     ("self-BLEU", _number("self_bleu", 3), False),
 )
 _NUMBERS = (
     *("latent_dim", "ppl_elbo", "ppl_iw", "bits_per_byte_iw", "rec", "elbo", "iw", "kl", "mi"),
     *("mi_max", "au", "au_threshold", "shuffle_gap", "bleu", "self_bleu", "count", "units"),
-    *("samples", "encoder_kl", "encoder_mi", "encoder_au", "gap"),
+    *("samples", "encoder_kl", "encoder_mi", "encoder_au", "gap", "bits_per_dim_iw"),
+    *("accuracy", "accuracy_se"),
 )
 
 
@@ -167,7 +187,7 @@ def _notes(cards: Sequence[Card]) -> list[str]:
 
     lines = [
         "rec, ELBO, IW, KL, MI: nats per example; ELBO and IW are lower bounds of log p(x). "
-        "PPL: per word and end of sentence. "
+        f"{'' if _are_images(cards) else 'PPL: per word and end of sentence. '}"
         f"IW with K = {all_of('samples', cards=latent)}; MI at most {all_of('mi_max', 2, latent)}; "
         f"AU: variance of a mean >= {all_of('au_threshold', 2)}.",
     ]
@@ -176,10 +196,18 @@ def _notes(cards: Sequence[Card]) -> list[str]:
             "In brackets: the encoder's own q(z|x), before refinement, and gap: what that adds to "
             "its ELBO."
         )
+    if any(card.get("accuracy") is not None for card in cards):
+        lines.append(
+            "Accuracy: a classifier of two layers on posterior means, with standard error."
+        )
     for key, name in (("count", "examples"), ("units", "words and ends of sentence")):
         if "/" in all_of(key):
             lines.append(f"**Not comparable**: the cards count different {name} ({all_of(key)}).")
     return lines
+
+
+def _are_images(cards: Sequence[Card]) -> bool:
+    return all(card.get("units") == 0 for card in cards)
 
 
 def render_card(card: Card) -> str:
@@ -195,14 +223,17 @@ def render_card(card: Card) -> str:
         f"{'':12}{head}",
         f"{'nats/example':12}{''.join(show(name).rjust(width) for name in names)}",
         "",
-        f"{'':12}{''.join(n.rjust(width) for n in ('ppl/word', 'ppl/token', 'bits/byte'))}",
     ]
+    rates = {
+        "ppl/word": ("ppl", 2),
+        "ppl/token": ("ppl_token", 2),
+        "bits/byte": ("bits_per_byte", 3),
+    }
+    if _are_images([card]):
+        rates = {"bits/dim": ("bits_per_dim", 4)}
+    lines.append(f"{'':12}{''.join(name.rjust(width) for name in rates)}")
     for name in ("elbo", "iw"):
-        cells = (
-            show(f"ppl_{name}"),
-            show(f"ppl_token_{name}"),
-            show(f"bits_per_byte_{name}", 3),
-        )
+        cells = (show(f"{key}_{name}", digits) for key, digits in rates.values())
         lines.append(f"by {name:9}{''.join(text.rjust(width) for text in cells)}")
     lines += ["", *_latent_lines(card, show)]
     if card.get("bleu") is not None or card.get("self_bleu") is not None:
@@ -210,9 +241,14 @@ def render_card(card: Card) -> str:
             f"text: reconstruction BLEU {show('bleu', 3)}, distinct-1 {show('distinct_1', 3)}, "
             f"distinct-2 {show('distinct_2', 3)}, self-BLEU {show('self_bleu', 3)}"
         )
+    symbols = (
+        f"{show('units', 0)} words and ends of sentence (ppl/word), {show('tokens', 0)} tokens"
+    )
+    if _are_images([card]):
+        symbols = f"{show('tokens', 0)} pixels"
     lines.append(
-        f"{show('count', 0)} examples, {show('units', 0)} words and ends of sentence (ppl/word), "
-        f"{show('tokens', 0)} tokens; elbo = rec - kl <= iw (K = {show('samples', 0)}) <= log p(x)"
+        f"{show('count', 0)} examples, {symbols}; "
+        f"elbo = rec - kl <= iw (K = {show('samples', 0)}) <= log p(x)"
     )
     if card.get("collapse"):
         lines += ["", f"warning: {card['collapse']}"]

@@ -2,11 +2,12 @@
 
 The comment under each field is its help text on the command line. Times are in epochs unless the
 name says steps; the latent's size, the injection and every cure for collapse are one option each.
+Options that a kind of data does not read must keep their defaults, and are left out of its YAML.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
 import yaml
@@ -16,10 +17,12 @@ from textvae.core.options import Inference
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the text comes from and how it is cut into batches."""
+    """Where the text, or the images, come from and how they are cut into batches."""
 
     dir: str = ""
     """a folder with train/valid/test files, one file, or a dataset name on the Hugging Face hub"""
+    kind: Literal["text", "images"] = "text"
+    """what the examples are; tells which of the other options have a meaning"""
     format: Literal[
         "auto", "lines", "label-tab-text", "jsonl", "json", "csv", "tsv", "torchtext-csv", "parquet"
     ] = "auto"
@@ -94,6 +97,26 @@ class ModelConfig:
     """weights from U(-s, s): 0.1 SA-VAE and Skip-VAE, 0.01 lagging encoder; null: torch's own"""
     init_embedding: float | None = None
     """the same for the embeddings alone (lagging encoder: 0.1)"""
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """The encoder and the decoder of images, in place of the LSTMs; z is the model's."""
+
+    encoder: Literal["resnet", "mlp"] = "resnet"
+    """residual blocks, each halving the picture; or fully connected layers"""
+    encoder_hidden: int = 64
+    """feature maps of the ResNet (64 in the paper), units of an MLP layer (512)"""
+    encoder_layers: int = 3
+    """blocks of the ResNet, hidden layers of the MLP (2); 0: no encoder (inference by svi)"""
+    decoder: Literal["pixelcnn", "mlp"] = "pixelcnn"
+    """gated PixelCNN, pixel after pixel; or fully connected layers, all pixels at once"""
+    decoder_hidden: int = 32
+    """feature maps of the PixelCNN (32), units of an MLP layer (512)"""
+    decoder_layers: int = 9
+    """gated layers of the PixelCNN, hidden layers of the MLP"""
+    kernel_size: int = 3
+    """width and height of the PixelCNN's kernels, before half of them is cut off; odd"""
 
 
 @dataclass(frozen=True)
@@ -188,12 +211,33 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     inference: Inference = field(default_factory=Inference)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+def options_read(config: Config) -> dict[str, tuple[str, ...]]:
+    """The names of the options that have a meaning for this kind of data, by section."""
+    names = {part.name: _names(getattr(config, part.name)) for part in fields(config)}
+    if config.data.kind == "text":
+        return {part: own for part, own in names.items() if part != "images"}
+    for_images = {"data": ("dir", "kind", "batch_size"), "model": ("latent_dim", "injection")}
+    own = tuple(name for name in names["inference"] if name != "token_share")
+    del names["tokenizer"]
+    return names | for_images | {"inference": own}
+
+
+def _names(section: object) -> tuple[str, ...]:
+    return tuple(option.name for option in fields(section))
+
+
 def dump_config(config: Config) -> str:
     """The experiment as YAML that ``--config`` reads back."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    everything = asdict(config)
+    read = {
+        part: {name: everything[part][name] for name in names}
+        for part, names in options_read(config).items()
+    }
+    return yaml.safe_dump(read, sort_keys=False, allow_unicode=True)

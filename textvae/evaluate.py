@@ -118,7 +118,7 @@ def _repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module, seed: int) -> Iterator[None]:
+def undisturbed(model: torch.nn.Module, seed: int = 0) -> Iterator[None]:
     """Evaluation mode and a seeded random state inside; both as they were afterwards."""
     modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device

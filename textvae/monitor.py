@@ -61,16 +61,27 @@ class Monitor:
         if card["kl_per_dim"]:
             self.board.add_histogram("valid/kl_per_dim", torch.tensor(card["kl_per_dim"]), step)
 
-    def texts(self, step: int, title: str, lines: Sequence[str]) -> None:
-        """Sentences as one Markdown list."""
-        self.board.add_text(title, "\n".join(f"- {_escape(line)}" for line in lines), step)
+    def show(self, step: int, title: str, shown: Sequence[str] | torch.Tensor) -> None:
+        """Lines of text as one Markdown list, or pictures (N, 1, H, W) side by side."""
+        if isinstance(shown, torch.Tensor):
+            self.board.add_images(title, shown, step)
+        else:
+            self.board.add_text(title, "\n".join(f"- {_escape(line)}" for line in shown), step)
 
-    def projector(self, step: int, means: torch.Tensor, rows: Sequence[tuple[str, str]]) -> None:
-        """Posterior means (N, Z), each with its label and its sentence, for the projector."""
+    def projector(
+        self,
+        step: int,
+        means: torch.Tensor,
+        rows: Sequence[tuple[str, str]],
+        thumbnails: torch.Tensor | None = None,
+    ) -> None:
+        """Posterior means (N, Z) for the projector, each with its label and its caption, and with
+        its picture where there are any (N, 1, H, W)."""
         clean = [[_escape(cell) or "-" for cell in row] for row in rows]
-        self.board.add_embedding(
-            means, clean, global_step=step, tag="posterior", metadata_header=["label", "text"]
-        )
+        options = {"tag": "posterior", "metadata_header": ["label", "text"]}
+        if thumbnails is not None:
+            options["label_img"] = thumbnails.expand(-1, 3, -1, -1)
+        self.board.add_embedding(means, clean, global_step=step, **options)
 
     def close(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
         """Hyper-parameters beside the last validation card, for comparing runs."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
-from textvae.config import Config
+from textvae.config import Config, options_read
 from textvae.errors import UserError
 
 AT_LEAST = {
@@ -62,13 +63,25 @@ def check_ranges(config: Config) -> None:
     """Checks every number of an experiment; those of the model are checked by the model.
 
     Raises:
-        UserError: one is out of range; the message names the option.
+        UserError: one is out of range, or of no effect; the message names the option.
     """
+    _check_meaning(config)
     for option in (*AT_LEAST, *ABOVE, *AT_MOST):
         section, name = option.split(".")
         value = getattr(getattr(config, section), name)
         if value is not None and (wrong := _wrong(option, value)):
             raise UserError(f"--{option} {value}: must be {wrong}")
+
+
+def _check_meaning(config: Config) -> None:
+    given, defaults, read = asdict(config), asdict(Config()), options_read(config)
+    for section, options in given.items():
+        for name, value in options.items():
+            if name not in read.get(section, ()) and value != defaults[section][name]:
+                raise UserError(
+                    f"--{section}.{name} has no meaning where --data.kind is {config.data.kind}: "
+                    "leave it out"
+                )
 
 
 def _wrong(option: str, value: Any) -> str | None:

@@ -16,7 +16,7 @@ def remedies(config: Config) -> str:
     elif objective.kl_schedule == "linear":
         tried.append("objective.kl_schedule=cyclical")
     tried.append(f"objective.free_bits={2 * objective.free_bits or 4:g}")
-    if model.word_dropout == 0:
+    if config.data.kind == "text" and model.word_dropout == 0:
         tried.append("model.word_dropout=0.3")
     if config.inference.method == "amortised":
         tried.append("inference.method=semi_amortised")

@@ -13,18 +13,15 @@ import numpy as np
 import torch
 
 from textvae import checkpoint
-from textvae.build import build_data
+from textvae.build import build_data, generation_metrics
 from textvae.compare import save_card
 from textvae.config import Config
+from textvae.core.batching import LengthBuckets, Split
+from textvae.core.model import Model
 from textvae.errors import UserError
 from textvae.evaluate import evaluate
 from textvae.progress import clock
 from textvae.remedies import remedies
-from textvae.text.batching import LengthBuckets, collate
-from textvae.text.encoded import EncodedSplit
-from textvae.text.model import TextVAE
-from textvae.text.quality import text_quality
-from textvae.text.words import split_words
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +29,7 @@ logger = logging.getLogger(__name__)
 def evaluate_run(
     run: Path,
     config: Config,
-    model: TextVAE,
+    model: Model,
     *,
     split: str = "test",
     samples: int = 200,
@@ -50,14 +47,14 @@ def evaluate_run(
         limit: only the first so many rows (the card then says how many it counts).
         refine_steps: gradient steps that refine q(z|x), for any model; as in training where it is
             not given. Given, the card is saved beside the run's own, as ``SPLIT-refineN.json``.
-        generations: sentences reconstructed and sampled for BLEU, distinct-n and self-BLEU.
+        generations: of text, sentences reconstructed and sampled for BLEU, distinct-n, self-BLEU.
 
     Raises:
         UserError: the corpus has no such split, or is not the one of the run.
     """
     checkpoint.make_folder(run / "metrics")
-    encoded = _split(run, config, split)
-    rows = LengthBuckets(encoded.lengths, batch_size).sequential()
+    chosen = find_split(run, config, split)
+    rows = LengthBuckets(chosen.lengths, batch_size).sequential()
     if limit is not None:
         rows = [kept for r in rows if len(kept := r[r < limit])]
     count = sum(len(r) for r in rows)
@@ -68,15 +65,21 @@ def evaluate_run(
     ):
         card = evaluate(
             model,
-            lambda: (collate(encoded, r) for r in rows),
+            lambda: (chosen.batch(r) for r in rows),
             samples=samples if model.latent_dim else 1,
             seed=seed,
             inference=inference,
             remedies=remedies(config),
-            generation=_generation(
-                model, config, encoded, min(generations, count), refine_steps, batch_size, seed
+            generation=generation_metrics(
+                config,
+                model,
+                chosen,
+                min(generations, count),
+                seed=seed,
+                refine_steps=refine_steps,
+                batch_size=batch_size,
             ),
-            progress=_progress(np.concatenate([encoded.lengths[r] for r in rows]), started),
+            progress=_progress(np.concatenate([chosen.lengths[r] for r in rows]), started),
         )
     card = {
         "model": run.name if refine_steps is None else f"{run.name}, {refine_steps} steps",
@@ -84,15 +87,20 @@ def evaluate_run(
         **card,
         "precision": precision,
         "seed": seed,
-        "corpus_hash": encoded.content_hash,
+        "corpus_hash": chosen.content_hash,
         "commit": checkpoint.commit(),
     }
     save_card(run, split if refine_steps is None else f"{split}-refine{refine_steps}", card)
     return card
 
 
-def _split(run: Path, config: Config, split: str) -> EncodedSplit:
-    _, splits = build_data(config, run)
+def find_split(run: Path, config: Config, split: str) -> Split:
+    """A split of the corpus that a run was trained on.
+
+    Raises:
+        UserError: the corpus has no such split, or is another one.
+    """
+    splits = build_data(config, run)
     if split not in splits:
         raise UserError(f"{config.data.dir} has no split {split!r}: choose {', '.join(splits)}")
     if checkpoint.corpus_hash(run) not in (None, splits["train"].content_hash):
@@ -101,30 +109,6 @@ def _split(run: Path, config: Config, split: str) -> EncodedSplit:
             "--data"
         )
     return splits[split]
-
-
-def _generation(
-    model: TextVAE,
-    config: Config,
-    encoded: EncodedSplit,
-    generations: int,
-    refine_steps: int | None,
-    batch_size: int,
-    seed: int,
-) -> Callable[[], dict[str, Any]] | None:
-    if not generations:
-        return None
-    texts = [encoded.text(i) for i in range(generations)] if model.latent_dim else []
-    return lambda: text_quality(
-        texts,
-        reconstruct=lambda sources: model.reconstruct(
-            sources, refine_steps=refine_steps, batch_size=batch_size
-        ),
-        sample=lambda n: model.sample(n, seed=seed, batch_size=batch_size),
-        split=lambda text: split_words(text, config.data.tokenized),
-        max_texts=generations,
-        samples=min(generations, 200),
-    )
 
 
 def _progress(lengths: np.ndarray, started: float) -> Callable[[int], None]:

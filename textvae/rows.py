@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from textvae.core.batch import Batch
+from textvae.core.batching import Split
 from textvae.core.estimators import importance_estimate
 from textvae.core.gaussian import DiagGaussian
-from textvae.core.inference import AMORTISED, infer
+from textvae.core.inference import AMORTISED, Inferred, infer
+from textvae.core.model import Model
 from textvae.core.options import Inference
 from textvae.core.vae import VAE
 
@@ -98,11 +100,9 @@ def _examine(
     max_symbols: int | None,
 ) -> list[Tensor]:
     """The fields of ``Rows`` for one batch."""
-    here, latent_dim = batch.to(model.device), model.latent_dim
-    steps = 0 if inference.method == "amortised" else inference.steps
-    step_noise = row_noise(seed, STEPS, batch.index, steps, latent_dim).to(model.device)
-    q, _, path = infer(model, here, inference, noise=step_noise)
-    noise = row_noise(seed, BOUND, batch.index, draws, latent_dim).to(q.mean)
+    here = batch.to(model.device)
+    q, _, path = _infer(model, here, seed, inference)
+    noise = row_noise(seed, BOUND, batch.index, draws, model.latent_dim).to(q.mean)
 
     def estimate(posterior: DiagGaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
         return importance_estimate(
@@ -117,3 +117,32 @@ def _examine(
         own_rec, _ = estimate(own, noise[:OWN_DRAWS])
     counts = (here.index, here.lengths, here.units, here.num_bytes)
     return [part.cpu() for part in (*counts, rec, bound, *q, *own, own_rec, path.t())]
+
+
+def _infer(model: VAE, batch: Batch, seed: int, inference: Inference) -> Inferred:
+    steps = 0 if inference.method == "amortised" else inference.steps
+    noise = row_noise(seed, STEPS, batch.index, steps, model.latent_dim).to(model.device)
+    return infer(model, batch, inference, noise=noise)
+
+
+@torch.no_grad()
+def posteriors(
+    model: Model,
+    split: Split,
+    rows: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    refine_steps: int | None = None,
+    batch_size: int = 64,
+) -> DiagGaussian:
+    """q(z|x) by the model's own inference of some rows of a split, by default of all: mean and
+    logvar (N, Z) on the CPU, in the order of the rows."""
+    inference = model.inference_with(refine_steps)
+    rows = np.arange(len(split)) if rows is None else rows
+    order = np.argsort(split.lengths[rows], kind="stable")  # little padding
+    found = []
+    for start in range(0, len(order), batch_size):
+        batch = split.batch(rows[order[start : start + batch_size]]).to(model.device)
+        found.append(_infer(model, batch, seed, inference).posterior)
+    back = torch.from_numpy(np.argsort(order))
+    return DiagGaussian(*(torch.cat(part).cpu()[back] for part in zip(*found, strict=True)))

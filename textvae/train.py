@@ -17,9 +17,18 @@ from typing import Any
 import torch
 
 from textvae import checkpoint, devices
-from textvae.build import Splits, build_buckets, build_data, build_model, check_model
+from textvae.build import (
+    Splits,
+    build_buckets,
+    build_data,
+    build_model,
+    check_model,
+    load_model,
+)
 from textvae.config import Config
 from textvae.core.batch import Batch
+from textvae.core.batching import BatchLoader
+from textvae.core.model import Model
 from textvae.core.objectives import kl_weight
 from textvae.devices import of_main_process, on_any_process
 from textvae.errors import UserError
@@ -30,8 +39,6 @@ from textvae.monitor import Monitor
 from textvae.optim import LearningRate
 from textvae.progress import Progress, clock
 from textvae.ranges import check_ranges
-from textvae.text.batching import BatchLoader
-from textvae.text.model import TextVAE
 from textvae.update import Updater
 from textvae.validation import show_latent_space, validate
 
@@ -58,13 +65,13 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
     state = checkpoint.load_state(run) if resume else None
     with accelerator.main_process_first():
         fresh = accelerator.is_main_process and not resume
-        tokenizer, splits = build_data(config, run, fresh=fresh)
+        splits = build_data(config, run, fresh=fresh)
     if state is not None and state["corpus_hash"] != splits["train"].content_hash:
         raise UserError(
             f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
             "--data.dir, or start a new run"
         )
-    trainer = Trainer(config, run, splits, build_model(config, tokenizer), accelerator)
+    trainer = Trainer(config, run, splits, build_model(config, run, splits), accelerator)
     if state is not None:
         trainer.load_state_dict(state)
     if accelerator.is_main_process:  # after all checks: a mistake leaves a run as it was
@@ -78,7 +85,7 @@ class Trainer:
     """Model, optimiser and position of one run."""
 
     def __init__(
-        self, config: Config, run: Path, splits: Splits, model: TextVAE, accelerator: Any
+        self, config: Config, run: Path, splits: Splits, model: Model, accelerator: Any
     ) -> None:
         self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
         self.model = model
@@ -191,7 +198,7 @@ class Trainer:
             logger.info("learning rate cut to %g", self.lr.at(self.step))
             if self.config.optim.reload_best:
                 self.accelerator.wait_for_everyone()
-                self.updater.load_weights(TextVAE.from_pretrained(self.run).state_dict())
+                self.updater.load_weights(load_model(str(self.run)).state_dict())
 
     def _validate(self) -> float:
         """The validation ELBO, the same number on every process.
@@ -227,7 +234,7 @@ class Trainer:
 
     def _announce(self) -> None:
         logger.info(
-            "%d parameters on %s in %s, %d documents, %d steps an epoch, %d in all",
+            "%d parameters on %s in %s, %d examples, %d steps an epoch, %d in all",
             sum(p.numel() for p in self.model.parameters()),
             self.accelerator.device,
             self.config.train.precision,

@@ -12,15 +12,15 @@ import torch
 from textvae.config import Config
 from textvae.core.batch import Batch
 from textvae.core.objectives import objective
+from textvae.core.vae import VAE
 from textvae.optim import build_optimizer
 from textvae.tally import Tally
-from textvae.text.model import TextVAE
 
 
 class Updater:
     """A model and its optimiser, on one or several processes."""
 
-    def __init__(self, config: Config, model: TextVAE, accelerator: Any) -> None:
+    def __init__(self, config: Config, model: VAE, accelerator: Any) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
         self.wrapped, self.optimizer = accelerator.prepare(
             model, build_optimizer(config.optim, model)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
+
 from textvae.build import build_buckets
 from textvae.config import Config
-from textvae.evaluate import evaluate_quick
+from textvae.core.batching import Split
+from textvae.core.model import Model
+from textvae.evaluate import evaluate_quick, undisturbed
 from textvae.monitor import Monitor
 from textvae.progress import decimals
 from textvae.remedies import remedies
-from textvae.text.batching import collate
-from textvae.text.encoded import EncodedSplit
-from textvae.text.model import TextVAE
+from textvae.rows import posteriors
 
 logger = logging.getLogger(__name__)
 
 
 def validate(
-    model: TextVAE,
-    split: EncodedSplit,
+    model: Model,
+    split: Split,
     config: Config,
     monitor: Monitor,
     step: int,
@@ -37,15 +39,18 @@ def validate(
     rows = build_buckets(config, split).sequential()
     card = evaluate_quick(
         model,
-        lambda: (collate(split, r) for r in rows),
+        lambda: (split.batch(r) for r in rows),
         seed=config.train.seed,
         inference=model.inference,
         remedies=remedies(config),
     )
+    has_words = card["ppl_elbo"] is not None
     logger.info(
-        "epoch %.2f valid: elbo %s = rec %s - kl %s, ppl_elbo %s, mi %s, au %d of %d",
+        "epoch %.2f valid: elbo %s = rec %s - kl %s, %smi %s, au %d of %d",
         epoch,
-        *(decimals(card[key]) for key in ("elbo", "rec", "kl", "ppl_elbo", "mi")),
+        *(decimals(card[key]) for key in ("elbo", "rec", "kl")),
+        f"ppl_elbo {decimals(card['ppl_elbo'])}, " if has_words else "",
+        decimals(card["mi"]),
         *(card[key] for key in ("au", "latent_dim")),
     )
     if "gap" in card:
@@ -59,32 +64,30 @@ def validate(
     if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
     monitor.validation(step, epoch, card)
-    show_sentences(model, split, config.train.samples, monitor, step)
+    show_examples(model, split, config.train.samples, monitor, step)
     return card
 
 
-def show_sentences(
-    model: TextVAE, split: EncodedSplit, count: int, monitor: Monitor, step: int
-) -> None:
+def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
     """Samples and reconstructions for TensorBoard."""
     if not count:
         return
-    monitor.texts(step, "samples", model.sample(count))
-    if model.latent_dim:
-        texts = [split.text(i) for i in range(min(count, len(split)))]
-        pairs = zip(texts, model.reconstruct(texts), strict=True)
-        monitor.texts(step, "reconstructions", [f"{a} → {b}" for a, b in pairs])
+    with undisturbed(model):
+        exhibits = model.exhibits(split, count)
+    for title, shown in exhibits.items():
+        monitor.show(step, title, shown)
 
 
-def show_latent_space(
-    model: TextVAE, split: EncodedSplit, count: int, monitor: Monitor, step: int
-) -> None:
-    """Posterior means of some sentences, with their labels, for TensorBoard's projector."""
+def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
+    """Posterior means of some examples, with their labels, for TensorBoard's projector."""
     count = min(count, len(split))
     if not model.latent_dim or count < 2:
         return
-    texts = [split.text(i) for i in range(count)]
+    with undisturbed(model):
+        q = posteriors(model, split, np.arange(count))
     labels = [""] * count
     if split.labels is not None:
         labels = [split.label_names[label] for label in split.labels[:count]]
-    monitor.projector(step, model.encode(texts).mean, list(zip(labels, texts, strict=True)))
+    captions = [split.caption(i) for i in range(count)]
+    table = list(zip(labels, captions, strict=True))
+    monitor.projector(step, q.mean, table, split.thumbnails(count))

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textvae.core.batch import Batch
 from textvae.errors import UserError
+from textvae.text.batching import collate
 from textvae.text.chunks import Chunk, Encoding, encode_chunks
 from textvae.text.store import cache_folder
 from textvae.text.tokenizers import Tokenizer
@@ -87,6 +89,17 @@ class EncodedSplit:
         """The whole text of document i, as it was read."""
         row = i if self._rows is None else self._rows[i]
         return self._dataset[int(row)]["text"]
+
+    def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
+        """The documents `rows`; the same in every epoch."""
+        return collate(self, rows)
+
+    def caption(self, i: int) -> str:
+        """Document i."""
+        return self.text(i)
+
+    def thumbnails(self, count: int) -> None:
+        """Text has none."""
 
 
 def encode_corpus(

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.core.prior import uniform_rows
 from textvae.errors import UserError
 from textvae.text.beam import beam_search
 from textvae.text.lstm import LSTMDecoder
-from textvae.text.prior import uniform_rows
 from textvae.text.stepper import ROWS, Stepper
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 

@@ -13,34 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from textvae.core.batching import Split
 from textvae.core.gaussian import DiagGaussian
-from textvae.core.options import Inference, with_steps
-from textvae.core.vae import VAE
+from textvae.core.model import Model, check_batch_size
+from textvae.core.pretrained import Description
+from textvae.core.prior import normal_rows
 from textvae.errors import UserError
-from textvae.text import pretrained
+from textvae.text.checks import MADE_FOR, check_arguments, read_tokenizer
 from textvae.text.generate import generate
 from textvae.text.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
 from textvae.text.posterior import posterior, token_ids
-from textvae.text.pretrained import check_arguments, save_weights
-from textvae.text.prior import between, normal_rows
 from textvae.text.tokenizers import Tokenizer
 
-__all__ = ["TextVAE", "save_weights"]
 
-
-class TextVAE(
-    VAE,
-    PyTorchModelHubMixin,
-    library_name="textvae",
-    tags=["variational-autoencoder", "text-generation", "lstm"],
-    license="mit",
-):
+class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
     """p(z) = N(0, I), an LSTM decoder p(x|z), an LSTM encoder q(z|x).
 
     Args:
@@ -57,8 +48,8 @@ class TextVAE(
         UserError: an argument out of range.
     """
 
+    ESSENTIAL = "vocab_size"
     tokenizer: Tokenizer | None
-    inference: Inference  # how q(z|x) is found; its steps depend on nothing but the sentence
 
     def __init__(
         self,
@@ -96,10 +87,8 @@ class TextVAE(
             *(dropout_in, dropout_out, word_dropout),
             *(initial_state, tie_embeddings, output_bias),
         )
-        super().__init__(encoder, decoder, latent_dim)
-        self.config: dict[str, Any] = config
-        self.tokenizer, self.inference = None, pretrained.DEFAULT_INFERENCE
-        self.metrics: dict[str, Any] = {}  # for the model card
+        super().__init__(encoder, decoder, latent_dim, config)
+        self.tokenizer = None
         self._initialise(init_scale, init_embedding)
 
     @torch.no_grad()
@@ -135,21 +124,10 @@ class TextVAE(
                 "this model is a language model (latent_dim 0): without a latent it can sample, "
                 "but not encode, reconstruct or interpolate"
             )
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         texts = [texts] if isinstance(texts, str) else texts
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
         return posterior(self, ids, self.inference_with(refine_steps), seed, batch_size)
-
-    def inference_with(self, refine_steps: int | None) -> Inference:
-        """The model's inference with another number of refinement steps.
-
-        Raises:
-            UserError: fewer than possible.
-        """
-        try:
-            return with_steps(self.inference, refine_steps, self.encoder is not None)
-        except ValueError as error:
-            raise UserError(f"refine_steps={refine_steps}: {error}") from error
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -170,12 +148,8 @@ class TextVAE(
             UserError: z has another shape, an option is out of range, or there is no tokenizer.
         """
         tokenizer = self._needs_tokenizer()
-        _check_batch_size(batch_size)
-        z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
-        if z.dim() != 2 or z.size(1) != self.latent_dim:
-            raise UserError(
-                f"z must be (N, {self.latent_dim}) for this model, not {tuple(z.shape)}"
-            )
+        check_batch_size(batch_size)
+        z = self.check_z(z)
         if options.get("max_new_tokens") is None:
             options["max_new_tokens"] = self.config["max_length"] + 1  # and the end of sentence
         texts: list[str] = []
@@ -223,118 +197,35 @@ class TextVAE(
             allow_unk=allow_unk,
         )
 
-    def reconstruct(
-        self,
-        texts: Sequence[str],
-        *,
-        use: Literal["mean", "sample"] = "mean",
-        refine_steps: int | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        **options: Any,
-    ) -> list[str]:
-        """Each text through z and back: from the mean of q(z|x), or from a draw of it.
+    def exhibits(self, split: Split, count: int) -> dict[str, list[str]]:
+        """Sentences sampled, and sentences of the split with what becomes of them."""
+        shown = {"samples": self.sample(count)}
+        if self.latent_dim:
+            texts = [split.caption(i) for i in range(min(count, len(split)))]
+            pairs = zip(texts, self.reconstruct(texts), strict=True)
+            shown["reconstructions"] = [f"{a} → {b}" for a, b in pairs]
+        return shown
 
-        ``refine_steps`` as in ``encode``; other options as in ``decode``, greedy by default.
-        """
-        if use not in ("mean", "sample"):
-            raise UserError(f"use={use!r}: mean or sample")
-        q = self.encode(texts, refine_steps=refine_steps, seed=seed, batch_size=batch_size)
-        z = q.mean
-        if use == "sample":
-            noise = normal_rows(len(z), self.latent_dim, seed).to(z.device)
-            z = z + torch.exp(0.5 * q.logvar) * noise
-        return self.decode(z, batch_size=batch_size, seed=seed, **options)
+    def describe(self) -> Description:
+        """What the model card says of this model."""
+        kind = "An LSTM language model, the baseline without a latent variable."
+        uses = ["model.sample(5)"]
+        if self.latent_dim:
+            kind = (
+                f"A text variational autoencoder: z has {self.latent_dim} dimensions and enters "
+                f"the LSTM decoder by `{self.config['injection']}`."
+            )
+            uses += ['model.reconstruct(["a sentence"])', 'model.encode(["a sentence"])']
+        return Description("textvae model", kind, "TextVAE", uses)
 
-    def interpolate(
-        self,
-        a: str,
-        b: str,
-        steps: int = 7,
-        kind: Literal["linear", "spherical"] = "linear",
-        *,
-        refine_steps: int | None = None,
-        **options: Any,
-    ) -> list[str]:
-        """Sentences from ``a`` to ``b``: along the line, or the arc, between their means.
+    def _metadata(self) -> dict[str, str]:
+        return {} if self.tokenizer is None else {MADE_FOR: self.tokenizer.fingerprint()}
 
-        Args:
-            steps: how many sentences, the two ends counted.
-            refine_steps: as in ``encode``.
-            options: as in ``decode``.
-        """
-        if steps < 2:
-            raise UserError(f"steps={steps}: an interpolation has at least its 2 ends")
-        start, end = self.encode([a, b], refine_steps=refine_steps).mean
-        return self.decode(between(start, end, steps, kind), **options)
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *,
-        push_to_hub: bool = False,
-        repo_id: str | None = None,
-        **hub_options: Any,
-    ) -> str | None:
-        """Writes the model folder, and sends it to the hub if asked; returns the commit's URL.
-
-        Raises:
-            UserError: the folder cannot be written; what was there before is intact.
-        """
-        folder = Path(save_directory)
-        self._save_pretrained(folder)
-        if not push_to_hub:
-            return None
-        return self.push_to_hub(repo_id or folder.name, **hub_options)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(self, save_directory / pretrained.WEIGHTS, self.tokenizer)
+    def _save_more(self, folder: Path) -> None:
         if self.tokenizer is not None:
-            self.tokenizer.save(save_directory)
-        pretrained.write_config(save_directory, self.config)
-        pretrained.write_inference(save_directory, self.inference)
-        header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
-        pretrained.write_card(save_directory, header, self.config, self.metrics)
+            self.tokenizer.save(folder)
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        map_location: str | torch.device = "cpu",
-        **hub_options: Any,
-    ) -> TextVAE:
-        """A model, ready for use, out of its folder or from the hub.
-
-        Args:
-            map_location: the device to load it to.
-            hub_options: revision, token, cache_dir, force_download, local_files_only.
-
-        Raises:
-            UserError: the folder is missing or broken, or the hub cannot be reached.
-        """
-        # The mixin would pass on JSON errors of config.json as they are: the folder is read here.
-        folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)
-        return cls._from_pretrained(model_id=str(folder), map_location=map_location)
-
-    @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, map_location: str | torch.device = "cpu", **_: Any
-    ) -> TextVAE:
-        folder = Path(model_id)
-        known = set(cls._hub_mixin_init_parameters) - {"self"}
-        config = pretrained.read_config(folder, known)
-        with torch.device("meta"):  # no memory, no random numbers: the weights are about to come
-            model = cls(**config)
-        pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
-        if config.get("tie_embeddings"):
-            model.decoder.output.weight = model.decoder.embedding.weight
-        model.tokenizer = pretrained.read_tokenizer(folder, model.config["vocab_size"])
-        model.inference = pretrained.read_inference(folder)
-        model.metrics = pretrained.read_metrics(folder)
-        return model.eval()
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size}: must be at least 1")
+    def _load_more(self, folder: Path) -> None:
+        if self.config["tie_embeddings"]:
+            self.decoder.output.weight = self.decoder.embedding.weight
+        self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])

@@ -13,8 +13,8 @@ from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
 from textvae.core.inference import infer
 from textvae.core.options import Inference
+from textvae.core.prior import step_rows
 from textvae.core.vae import VAE
-from textvae.text.prior import step_rows
 from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
 
 log = logging.getLogger(__name__)

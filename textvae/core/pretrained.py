@@ -2,7 +2,7 @@
 
     config.json         the model's arguments, flat
     model.safetensors   its weights; a tensor that has two names (tied embeddings) stands there once
-    tokenizer.json      the tokenizer, with tokenizer.model beside it for subwords
+    tokenizer.json      of text: the tokenizer, with tokenizer.model beside it for subwords
     inference.json      how q(z|x) is found, and refined where that is asked for
     README.md           the model card
     metrics/test.json   its scores, where it was evaluated
@@ -14,10 +14,10 @@ or the new one, never half of one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,73 +27,26 @@ from torch import Tensor, nn
 from textvae.core.options import Inference, for_evaluation
 from textvae.errors import UserError
 from textvae.files import replace_file, write_json, write_text
-from textvae.text.lstm import InitialState, Injection
-from textvae.text.tokenizers import SPECIALS, Tokenizer, load_tokenizer
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE = "inference.json"
 METRICS = Path("metrics") / "test.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, "tokenizer.*", METRICS.as_posix()]
-_TOKENIZER = "tokenizer"  # of the weights' metadata: the fingerprint of the tokenizer
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
-_AT_LEAST = {
-    "vocab_size": len(SPECIALS) + 1,
-    "latent_dim": 0,
-    "embedding_dim": 1,
-    "encoder_hidden": 1,
-    "encoder_layers": 0,
-    "decoder_hidden": 1,
-    "decoder_layers": 1,
-    "max_length": 1,
-}
 DEFAULT_INFERENCE = for_evaluation(Inference(), batch_size=32)
-_SHARES = ("dropout_in", "dropout_out", "word_dropout")
-_SCALES = ("init_scale", "init_embedding")
-_FLAGS = ("bidirectional", "tie_embeddings", "output_bias", "head_bias")
-_CHOICES = {"injection": get_args(Injection), "initial_state": get_args(InitialState)}
 _SHOWN = ("ppl_elbo", "ppl_iw", "bits_per_byte_iw", "rec", "elbo", "iw", "kl", "mi", "au")
 
 
-def check_arguments(config: Mapping[str, Any]) -> None:
-    """Checks all arguments of ``TextVAE``, wherever they come from.
-
-    Raises:
-        UserError: one is of a wrong type or out of range.
-    """
-
-    def demand(name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise UserError(f"model: {name}={config[name]!r}, where {what} is needed")
-
-    for name, least in _AT_LEAST.items():
-        value = config[name]
-        demand(name, type(value) is int and value >= least, f"a whole number from {least} on")
-    for name in _SHARES:
-        value = config[name]
-        demand(name, _is_number(value) and 0 <= value < 1, "a share from 0 to below 1")
-    for name in _SCALES:
-        value = config[name]
-        demand(name, value is None or (_is_number(value) and value > 0), "a number above 0 or null")
-    for name in _FLAGS:
-        demand(name, isinstance(config[name], bool), "true or false")
-    for name, choices in _CHOICES.items():
-        demand(name, config[name] in choices, f"one of {', '.join(choices)}")
-    fits = not config["tie_embeddings"] or config["embedding_dim"] == config["decoder_hidden"]
-    demand("tie_embeddings", fits, "embedding_dim equal to decoder_hidden")
-
-
-def save_weights(model: nn.Module, path: Path, tokenizer: Tokenizer | None = None) -> None:
-    """Writes the weights alone, and whose ids they are made for.
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes the weights alone, and what is said beside them.
 
     Raises:
         UserError: the file cannot be written; the old one is intact.
     """
 
-    metadata = {} if tokenizer is None else {_TOKENIZER: tokenizer.fingerprint()}
-
     def write(temporary: Path) -> None:
         try:
-            save_model(model, str(temporary), metadata)
+            save_model(model, str(temporary), dict(metadata or {}))
             temporary.chmod(0o644)  # safetensors keeps it for the owner alone
         except SafetensorError as error:
             raise OSError(str(error)) from error
@@ -129,6 +82,15 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
     model.load_state_dict(cast, assign=True)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What is said beside the weights; nothing where they are missing or broken."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
 def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
     if missing := [name for name in expected if name not in found]:
         return f"{missing[0]} is missing"
@@ -140,11 +102,11 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str 
     return None
 
 
-def read_config(folder: Path, known: set[str]) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """The model's arguments out of ``config.json``.
 
     Raises:
-        UserError: the file is missing, is not JSON, or holds something that is no argument.
+        UserError: the file is missing or is not JSON.
     """
     path = folder / CONFIG
     try:
@@ -155,11 +117,21 @@ def read_config(folder: Path, known: set[str]) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error})") from None
-    if not isinstance(config, dict) or "vocab_size" not in config:
-        raise UserError(f"{path} does not describe a textvae model (no vocab_size)")
+    if not isinstance(config, dict):
+        raise UserError(f"{path} does not describe a textvae model")
+    return config
+
+
+def check_names(config: Mapping[str, Any], known: set[str], essential: str, path: Path) -> None:
+    """Checks that ``config`` describes a model with ``known`` arguments, ``essential`` among them.
+
+    Raises:
+        UserError: it does not.
+    """
+    if essential not in config:
+        raise UserError(f"{path} does not describe a textvae model (no {essential})")
     if foreign := sorted(set(config) - known):
         raise UserError(f"{path}: this release of textvae does not know {foreign[0]!r}")
-    return config
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -187,35 +159,6 @@ def read_inference(folder: Path) -> Inference:
         raise UserError(f"{path} is no file of this release of textvae: {error}") from None
 
 
-def read_tokenizer(folder: Path, vocab_size: int | None = None) -> Tokenizer:
-    """The tokenizer of a model folder; ``vocab_size`` is the model's, where it is read already.
-
-    Raises:
-        UserError: it is missing, damaged, or not the one that the weights beside it go with.
-    """
-    tokenizer = load_tokenizer(folder)
-    if vocab_size not in (None, len(tokenizer)):
-        raise UserError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model {vocab_size}: "
-            "they do not belong together"
-        )
-    if _made_for(folder / WEIGHTS) not in (None, tokenizer.fingerprint()):
-        raise UserError(
-            f"the tokenizer in {folder} is not the one that its weights were trained with: "
-            "they do not belong together"
-        )
-    return tokenizer
-
-
-def _made_for(weights: Path) -> str | None:
-    """The fingerprint of the weights' tokenizer; None where they are missing or do not tell."""
-    try:
-        with safe_open(str(weights), framework="pt") as file:
-            return (file.metadata() or {}).get(_TOKENIZER)
-    except (SafetensorError, OSError):
-        return None
-
-
 def fetch(name: str, **options: Any) -> Path:
     """The model folder: ``name`` itself where it is a folder, else its copy from the hub.
 
@@ -237,8 +180,21 @@ def fetch(name: str, **options: Any) -> Path:
         ) from error
 
 
+class Description(NamedTuple):
+    """A model in words, for its card."""
+
+    title: str
+    kind: str  # a sentence
+    name: str  # of the class
+    uses: Sequence[str]  # lines of Python
+
+
 def write_card(
-    folder: Path, header: str, config: Mapping[str, Any], metrics: Mapping[str, Any]
+    folder: Path,
+    header: str,
+    description: Description,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> None:
     """Writes the model card; one that a person has written stays.
 
@@ -249,7 +205,7 @@ def write_card(
     path = folder / CARD
     if path.exists() and _CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
-    text = model_card(header, config, read_metrics(folder) or metrics)
+    text = model_card(header, description, config, read_metrics(folder) or metrics)
     write_text(path, text)
 
 
@@ -262,31 +218,27 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics if isinstance(metrics, dict) else {}
 
 
-def model_card(header: str, config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def model_card(
+    header: str, description: Description, config: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> str:
     """The text of README.md: what the model is, how good it is, how it is used."""
-    rows = [f"| {key} | {metrics[key]:.4g} |" for key in _SHOWN if _is_number(metrics.get(key))]
+    rows = [f"| {key} | {metrics[key]:.4g} |" for key in _SHOWN if is_number(metrics.get(key))]
     table = ["## Test split", "", "| metric | value |", "|---|---|", *rows, ""] if rows else []
-    kind = (
-        f"A text variational autoencoder: z has {config['latent_dim']} dimensions and enters the "
-        f"LSTM decoder by `{config['injection']}`."
-        if config["latent_dim"]
-        else "An LSTM language model, the baseline without a latent variable."
-    )
-    uses = ["model.sample(5)", 'model.reconstruct(["a sentence"])', 'model.encode(["a sentence"])']
-    uses = uses if config["latent_dim"] else uses[:1]
+    name = description.name
     use = [
         "```python",
-        "from textvae import TextVAE",
+        f"from textvae import {name}",
         "",
-        'model = TextVAE.from_pretrained("this folder, or its name on the hub")',
-        *uses,
+        f'model = {name}.from_pretrained("this folder, or its name on the hub")',
+        *description.uses,
         "```",
     ]
     arguments = [f"| {key} | {value} |" for key, value in config.items()]
     arguments = ["## Arguments", "", "| argument | value |", "|---|---|", *arguments, ""]
-    title = [_CARD_MARK, "", "# textvae model", "", kind, ""]
+    title = [_CARD_MARK, "", f"# {description.title}", "", description.kind, ""]
     return "\n".join([header.strip(), "", *title, *table, "## Use", "", *use, "", *arguments])
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is an int or a float, and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,93 @@
+"""Omniglot at 28 x 28: a split by seed in the proportions of Burda's, labelled by alphabet."""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from textvae.errors import UserError
+from textvae.images.datasets import read_published
+from textvae.images.readers import Drawings, write_drawings
+from textvae.outcome import exit_status
+
+WHERE = """No --source given. Take Omniglot in one of these forms and run
+    python data/omniglot/prepare.py --source PLACE --out DIR
+Burda's chardata.mat, whose figures compare with published ones; or an .npz with images (N, 28, 28),
+ink bright, and char_id (N,), with a table alphabets.tsv (first-last<TAB>alphabet) beside it."""
+VALID = 1_345  # of the training drawings, as in Kim et al. 2018
+TEST_SHARE = 8_070 / 32_415  # of all drawings, in Burda's file
+SEED = 0
+
+
+def prepare(source: str, out: Path) -> None:
+    """Read, split by seed where the source does not, write."""
+    path = Path(source)
+    splits = _of_burda(source) if path.suffix == ".mat" else _of_drawings(path)
+    for split, own in splits.items():
+        write_drawings(out / f"{split}.npz", own)
+        print(f"{out / split}.npz: {len(own.images)} images")
+
+
+def _of_burda(source: str) -> dict[str, Drawings]:
+    found = read_published(source)
+    train, valid = _split(found["train"], VALID)
+    return {"train": train, "valid": valid, "test": found["test"]}
+
+
+def _of_drawings(path: Path) -> dict[str, Drawings]:
+    found = read_published(str(path))
+    if "all" not in found:
+        raise UserError(f"{path} has no array called images")
+    with np.load(path, allow_pickle=False) as arrays:
+        characters = arrays.get("char_id")
+    everything = Drawings(found["all"].images, *_alphabets(path, characters))
+    rest, test = _split(everything, round(TEST_SHARE * len(everything.images)))
+    train, valid = _split(rest, VALID)
+    return {"train": train, "valid": valid, "test": test}
+
+
+def _alphabets(
+    path: Path, characters: np.ndarray | None
+) -> tuple[np.ndarray | None, list[str] | None]:
+    table = path.with_name("alphabets.tsv")
+    if characters is None or not table.exists():
+        return None, None
+    labels, names = np.full(len(characters), -1, dtype=np.int64), []
+    for span, name in csv.reader(table.open(encoding="utf-8"), delimiter="\t"):
+        first, last = (int(number) for number in span.split("-"))
+        labels[(characters >= first) & (characters <= last)] = len(names)
+        names.append(name)
+    if (labels < 0).any():
+        raise UserError(f"{table} does not name the alphabet of every character in {path}")
+    return labels, names
+
+
+def _split(drawings: Drawings, count: int) -> tuple[Drawings, Drawings]:
+    """All but ``count`` drawings, and these, drawn by seed."""
+    images, labels, names = drawings
+    if len(images) <= count:
+        raise UserError(f"{len(images)} drawings are too few to hold out {count}")
+    order = np.random.default_rng(SEED).permutation(len(images))
+    parts = np.sort(order[count:]), np.sort(order[:count])
+    rest, held_out = (
+        Drawings(images[rows], None if labels is None else labels[rows], names) for rows in parts
+    )
+    return rest, held_out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, or 2 with one line that says what to do."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", help="chardata.mat, or an .npz of drawings")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args(arguments)
+    if options.source is None:
+        print(WHERE, file=sys.stderr)
+        return 2
+    return exit_status("prepare", lambda: prepare(options.source, options.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Images without a download: the 8 x 8 digits that scikit-learn brings, VAE and Skip-VAE with fully
+# connected layers and with a PixelCNN. About two minutes on two cores, after installation.
+#
+#   bash recipes/digits/run.sh
+
+set -euo pipefail
+name=digits
+models="mlp_vae mlp_skip_vae vae skip_vae"
+jobs=2
+samples=50
+last=4
+
+prepare() {
+  python "$root/data/digits/prepare.py" --out "$prepared"
+}
+
+. "$(dirname "$0")/../stages.sh"
+. "$(dirname "$0")/../pictures.sh"
+main "$@"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Omniglot, VAE and Skip-VAE: with fully connected layers, and with a small PixelCNN that a CPU can
+# train (the paper's size: --models "vae skip_vae", on a GPU). The drawings are not shipped: give
+# their place with --data.
+#
+#   bash recipes/omniglot/run.sh --data PLACE
+#   bash recipes/omniglot/run.sh --data PLACE --stage 8   the paper's sweep over the PixelCNN's layers
+
+set -euo pipefail
+name=omniglot
+models="mlp_vae mlp_skip_vae vae_small skip_vae_small"
+
+prepare() {
+  python "$root/data/omniglot/prepare.py" ${place:+--source "$place"} --out "$prepared"
+}
+
+further_stages() {
+  sweep 8 "Layers of the PixelCNN, z = 20" \
+    "vae-l1 vae-l3 vae-l6 vae skip_vae-l1 skip_vae-l3 skip_vae-l6 skip_vae"
+}
+
+. "$(dirname "$0")/../stages.sh"
+. "$(dirname "$0")/../pictures.sh"
+main "$@"

@@ -1,0 +1,156 @@
+"""Files of images: what is read, and what is refused in one line."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from textvae.errors import UserError
+from textvae.images.readers import (
+    Drawings,
+    read_hub,
+    read_idx,
+    read_idx_folder,
+    read_mat,
+    read_npz,
+    write_drawings,
+)
+
+GREY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+LABELS = np.array([1, 0])
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A folder of the four files of MNIST, two of them gzipped."""
+    for name in ("train", "t10k"):
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx(GREY))
+        labels = gzip.compress(idx(LABELS.astype(np.uint8)))
+        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(labels)
+    return tmp_path
+
+
+def test_the_published_files(published):
+    found = read_idx_folder(published)
+    assert set(found) == {"train", "test"}
+    np.testing.assert_array_equal(found["test"].images, GREY)
+    np.testing.assert_array_equal(found["train"].labels, LABELS)
+    assert found["train"].label_names == ["0", "1"]
+
+
+WRONG = {
+    "nothing": (b"", "no idx file of unsigned bytes"),
+    "another format": (b"PK\x03\x04" + bytes(40), "no idx file of unsigned bytes"),
+    "numbers of another type": (struct.pack(">HBBI", 0, 13, 1, 1) + bytes(4), "no idx file"),
+    "a header cut short": (idx(GREY)[:10], "no idx file of unsigned bytes"),
+    "truncated": (idx(GREY)[:-1], "truncated or damaged.* 24 bytes, and 23 follow"),
+    "too long": (idx(GREY) + b"x", "truncated or damaged.* 24 bytes, and 25 follow"),
+    "a truncated gzip": (gzip.compress(idx(GREY))[:-9], "cannot be read"),
+    "a damaged gzip": (b"\x1f\x8b" + bytes(30), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_idx_file_is_one_line(case, tmp_path):
+    content, message = WRONG[case]
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_idx(tmp_path / "train-images-idx3-ubyte")
+    assert "\n" not in str(error.value) and "train-images" in str(error.value)
+
+
+def test_labels_of_other_images(published):
+    (published / "train-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(3, np.uint8)))
+    with pytest.raises(UserError, match=r"2 images, but labels of shape \(3,\)"):
+        read_idx_folder(published)
+
+
+def test_npz_files_of_both_layouts(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=GREY, y_train=LABELS, x_test=GREY[:1], y_test=LABELS[:1])
+    found = read_npz(tmp_path / "a.npz")
+    assert len(found["train"].images) == 2 and len(found["test"].images) == 1
+    write_drawings(tmp_path / "b.npz", Drawings(GREY, LABELS, ["zero", "one"]))
+    again = read_npz(tmp_path / "b.npz")["all"]
+    np.testing.assert_array_equal(again.images, GREY)
+    assert again.label_names == ["zero", "one"]
+    write_drawings(tmp_path / "c.npz", Drawings(GREY))
+    assert read_npz(tmp_path / "c.npz")["all"].labels is None
+
+
+def test_shares_become_bytes(tmp_path):
+    np.savez(tmp_path / "a.npz", images=GREY / 255)
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["all"].images, GREY)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"other": GREY}, "neither images nor x_train and x_test: it holds other"),
+        ({"images": GREY[0]}, r"images are \(N, H, W\), not \(3, 4\)"),
+        ({"images": GREY.astype(float)}, "bytes from 0 to 255, or numbers from 0 to 1"),
+        ({"images": np.full((1, 2, 2), np.nan)}, "bytes from 0 to 255, or numbers from 0 to 1"),
+        ({"images": GREY, "labels": LABELS - 1}, "labels from -1 to 0 do not fit"),
+        ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 do not"),
+        ({"images": np.array([object()])}, "truncated or no .npz file"),
+    ],
+    ids=["names", "shape", "range", "nan", "negative", "few names", "objects"],
+)
+def test_a_wrong_npz_file_is_one_line(arrays, message, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=message) as error:
+        read_npz(tmp_path / "a.npz")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(9), b"\x93NUMPY"])
+def test_a_broken_npz_file_is_one_line(content, tmp_path):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"truncated or no \.npz"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_burdas_file_holds_drawings_by_columns(tmp_path):
+    from scipy.io import savemat
+
+    drawing = np.random.default_rng(0).integers(2, size=(5, 5))
+    columns = drawing.T.reshape(25, 1).astype(float)  # as MATLAB unrolls it
+    target = np.eye(3)[:, [2]]
+    arrays = {"data": columns, "testdata": columns, "target": target, "testtarget": target}
+    savemat(tmp_path / "chardata.mat", arrays)
+    found = read_mat(tmp_path / "chardata.mat")
+    np.testing.assert_array_equal(found["test"].images[0], 255 * drawing)
+    assert found["train"].labels.tolist() == [2]
+    (tmp_path / "chardata.mat").write_bytes(b"MATLAB 5.0" + bytes(200))
+    with pytest.raises(UserError, match=r"is not Burda's chardata\.mat"):
+        read_mat(tmp_path / "chardata.mat")
+
+
+def test_a_hub_data_set(monkeypatch):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(2)})
+    rows = {"image": list(GREY), "label": LABELS.tolist()}
+    split = datasets.Dataset.from_dict(rows, features=features)
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name: {"train": split, "validation": split}
+    )
+    found = read_hub("owner/name")
+    assert set(found) == {"train", "valid"}
+    np.testing.assert_array_equal(found["valid"].images, GREY)
+    assert found["train"].labels.tolist() == LABELS.tolist()
+
+
+def test_a_hub_that_does_not_answer(monkeypatch):
+    import datasets
+
+    def fail(name):
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(UserError, match=r"neither a file or folder .*: no network"):
+        read_hub("owner/name")

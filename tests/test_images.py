@@ -1,0 +1,266 @@
+"""Images from end to end: training, resuming, the commands and what they draw, labels."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import in_child
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from textvae.arguments import run_config
+from textvae.build import build_data, load_model
+from textvae.compare import compare, find_card
+from textvae.errors import UserError
+from textvae.images.pictures import grid, write_png
+from textvae.images.readers import Drawings, write_drawings
+from textvae.probe import probe
+from textvae.projection import draw_map
+
+TINY = [
+    *("--data.kind", "images", "--data.batch_size", "16", "--train.threads", "1"),
+    *("--model.latent_dim", "2", "--images.encoder_hidden", "8", "--images.encoder_layers", "2"),
+    *("--images.decoder_hidden", "8", "--images.decoder_layers", "2"),
+    *("--optim.name", "adam", "--optim.lr", "0.01", "--optim.schedule", "constant"),
+    *("--train.epochs", "4", "--train.log_every", "3", "--train.samples", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three splits of bars, upright or level; the label says which."""
+    folder, rng = tmp_path_factory.mktemp("bars"), np.random.default_rng(0)
+    for split, count in (("train", 200), ("valid", 40), ("test", 40)):
+        labels = np.arange(count) % 2
+        images = np.full((count, 8, 8), 20, np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            at = rng.integers(1, 6)
+            (image if label else image.T)[at : at + 2] = 240
+        drawings = Drawings(images, labels, ["upright", "level"])
+        write_drawings(folder / f"{split}.npz", drawings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A finished run with its card; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "bars"
+    assert in_child(["train", "--out", str(run), *TINY, "--data.dir", str(folder)]) == 0
+    assert in_child(["evaluate", str(run), "--samples", "5"]) == 0
+    return run
+
+
+def weights(run):
+    return load_file(run / "model.safetensors")
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
+
+
+def test_the_folder_says_what_it_holds(run):
+    config = (run / "config.yaml").read_text()
+    assert "kind: images" in config and "tokenizer" not in config and "word_dropout" not in config
+    assert json.loads((run / "config.json").read_text())["height"] == 8
+    card = find_card(run)
+    assert card["count"] == 40 and card["tokens"] == 40 * 64 and card["ppl_iw"] is None
+    assert card["elbo"] > -44  # a coin for every pixel
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(run, folder, tmp_path):
+    other = tmp_path / "other"
+    options = ["--out", str(other), *TINY, "--data.dir", str(folder), "--train.save_every", "5"]
+
+    def kill(pid: int) -> None:
+        ends = time.monotonic() + 60
+        while not (other / "checkpoint" / "state.pt").exists() and time.monotonic() < ends:
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGKILL)
+
+    assert in_child(["train", *options], meanwhile=kill) == -signal.SIGKILL
+    assert in_child(["train", "--resume", str(other)]) == 0
+    assert same(weights(run), weights(other))
+
+
+def test_bf16_trains(folder, tmp_path):
+    options = ["--out", str(tmp_path / "run"), *TINY, "--data.dir", str(folder)]
+    assert in_child(["train", *options, "--train.precision", "bf16"]) == 0
+
+
+def test_tensorboard_has_pictures(run):
+    board = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert {"samples", "reconstructions"} <= {t.partition("/")[0] for t in board.Tags()["images"]}
+    folder = next((run / "tensorboard").glob("*/posterior"))
+    assert (folder / "sprite.png").exists()
+    rows = (folder / "metadata.tsv").read_text().splitlines()
+    assert rows[1] == "upright\timage 0" and len(rows) == 41
+
+
+def read(path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_commands_draw_grids(run, tmp_path, capfd):
+    out = tmp_path / "grid.png"
+    for words in (
+        ["sample", "-n", "5"],
+        ["sample", "--walk", "3", "--greedy"],
+        ["reconstruct"],
+        ["reconstruct", "0", "3", "39", "--use", "sample"],
+        ["interpolate", "0", "1", "--steps", "4", "--kind", "spherical"],
+    ):
+        assert in_child([words[0], str(run), *words[1:], "--out", str(out)]) == 0
+        assert read(out).ndim == 2 and read(out).shape[1] >= 1000
+        out.unlink()
+    assert "5 images in" in capfd.readouterr().out
+
+
+def test_encode_and_decode_are_files(run, folder, tmp_path):
+    means, out = tmp_path / "means.npz", tmp_path / "grid.png"
+    assert in_child(["encode", str(run), str(folder / "test.npz"), "--out", str(means)]) == 0
+    assert np.load(means)["mean"].shape == (40, 2)
+    assert in_child(["decode", str(run), str(means), "--out", str(out)]) == 0
+    assert out.exists()
+
+
+REFUSED = {
+    "no place for the picture": (["sample", "RUN"], "give --out FILE.png"),
+    "another kind of picture": (["sample", "RUN", "--out", "a.gif"], "written as .png"),
+    "an option of sentences": (
+        ["sample", "RUN", "--out", "a.png", "--top-k", "3"],
+        "--top-k has no",
+    ),
+    "a sentence": (["reconstruct", "RUN", "hello", "--out", "a.png"], "a number from 0 to 39"),
+    "an image too far": (["interpolate", "RUN", "0", "40", "--out", "a.png"], "from 0 to 39"),
+    "a file of sentences": (
+        ["reconstruct", "RUN", "--file", "x", "--out", "a.png"],
+        "--file is of",
+    ),
+    "no images": (["encode", "RUN", "nowhere.npz", "--out", "a.npz"], "does not exist"),
+    "no map": (["map", "RUN", "--out", "a.jpg"], "written as .png"),
+    "no split": (["probe", "RUN", "--split", "dev"], "no split 'dev'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_command_cannot_do_is_one_line(case, run, tmp_path, monkeypatch, capfd):
+    words, message = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    assert in_child([str(run) if word == "RUN" else word for word in words]) == 2
+    error = capfd.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.word_dropout", "0.2"], "--model.word_dropout has no meaning"),
+        (["--tokenizer.kind", "char"], "--tokenizer.kind has no meaning"),
+        (["--inference.token_share", "0.5"], "--inference.token_share has no meaning"),
+        (["--data.max_tokens", "9"], "--data.max_tokens has no meaning"),
+        (["--model.injection", "init"], "only a recurrent decoder"),
+        (["--images.encoder_layers", "0"], "--images.encoder_layers 0 leaves no encoder"),
+        (["--images.encoder_layers", "9"], "to nothing"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options_without_a_meaning_are_one_line(options, message, folder, tmp_path, capfd):
+    words = ["train", "--out", str(tmp_path / "run"), *TINY, "--data.dir", str(folder), *options]
+    assert in_child(words) == 2
+    error = capfd.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_options_of_images_have_none_for_text(trained, tiny, tmp_path, capfd):
+    words = ["train", "--out", str(tmp_path / "run"), *tiny, "--images.decoder", "mlp"]
+    assert in_child(words) == 2
+    assert "--images.decoder has no meaning where --data.kind is text" in capfd.readouterr().err
+    assert in_child(["sample", str(trained), "--out", str(tmp_path / "a.png")]) == 2
+    assert "this model is of text" in capfd.readouterr().err
+
+
+def test_a_grid_has_every_image_in_its_place(tmp_path):
+    images = torch.arange(5).view(5, 1, 1).expand(5, 2, 3) / 4.0
+    sheet = grid(images, columns=2)
+    assert sheet.shape == (3 * 3 + 1, 2 * 4 + 1)
+    assert [int(sheet[1 + 3 * (i // 2), 1 + 4 * (i % 2)]) for i in range(5)] == [
+        0,
+        64,
+        128,
+        191,
+        255,
+    ]
+    assert sheet[0, 0] == sheet[-1, -1] == 128
+    write_png(tmp_path / "a.png", sheet)
+    drawn = read(tmp_path / "a.png")
+    assert drawn.shape[0] == 100 * sheet.shape[0] and bool((drawn[::100, ::100] == sheet).all())
+
+
+def test_a_probe_is_repeatable_and_saved(run, folder, tmp_path, capfd):
+    shutil.copytree(run, tmp_path / "run")
+    splits, model = build_data(run_config(run), run), load_model(str(run))
+    first, again = (probe(tmp_path / "run", model, splits, seed=0) for _ in range(2))
+    assert first == again and first["classes"] == 2 and first["probed"] == 40
+    error = (first["accuracy"] * (1 - first["accuracy"]) / 40) ** 0.5
+    assert first["accuracy_se"] == pytest.approx(error) and first["majority_accuracy"] == 0.5
+    assert in_child(["probe", str(tmp_path / "run")]) == 0
+    assert "± " in capfd.readouterr().out
+    assert "accuracy %" in compare([find_card(tmp_path / "run")])
+
+
+class Told:
+    """A model whose posterior means are given, in place of one that has learnt."""
+
+    latent_dim = 2
+
+
+def test_a_probe_of_known_means(run, tmp_path, monkeypatch):
+    from textvae import probe as module
+    from textvae.core.gaussian import DiagGaussian
+
+    splits = build_data(run_config(run), run)
+
+    def linear(model, split, **options):
+        labels = torch.from_numpy(split.labels)
+        noise = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0)) * 0.1
+        means = noise + torch.stack([labels, labels], dim=1)
+        return DiagGaussian(means, means)
+
+    def chance(model, split, **options):
+        means = torch.randn(len(split), 2, generator=torch.Generator().manual_seed(0))
+        return DiagGaussian(means, means)
+
+    monkeypatch.setattr(module, "posteriors", linear)
+    found = module.probe(tmp_path, Told(), splits)
+    assert found["accuracy"] == found["linear_accuracy"] == 1 and found["accuracy_se"] == 0
+    monkeypatch.setattr(module, "posteriors", chance)
+    found = module.probe(tmp_path, Told(), splits)
+    assert abs(found["linear_accuracy"] - 0.5) < 0.3
+
+
+def test_probe_and_map_serve_labelled_text(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "text")
+    assert in_child(["probe", str(tmp_path / "text"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["classes"] == 3
+    assert in_child(["map", str(tmp_path / "text"), "--out", str(tmp_path / "map.png")]) == 0
+    assert read(tmp_path / "map.png").ndim == 3
+
+
+def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd):
+    splits = build_data(run_config(run), run)
+    splits["test"].labels = None
+    with pytest.raises(UserError, match="the test split has no labels"):
+        probe(tmp_path, load_model(str(run)), splits)
+    draw_map(tmp_path / "map.png", load_model(str(run)), splits["test"], title="no labels")
+    assert (tmp_path / "map.png").exists()
+    assert in_child(["probe", str(language_model)]) == 2
+    assert "has no latent" in capfd.readouterr().err
+    assert in_child(["map", str(language_model), "--out", str(tmp_path / "b.png")]) == 2
+    assert "a map needs a latent" in capfd.readouterr().err

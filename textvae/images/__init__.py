@@ -1,0 +1,1 @@
+"""Images: data sets, encoders and decoders behind the contracts of ``textvae.core``."""
