@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from textvae.core.batch import Batch
 from textvae.core.gaussian import DiagGaussian
+from textvae.text.dropout import dropout
 from textvae.text.recurrence import lstm
 from textvae.text.softmax import token_nll
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
@@ -248,11 +249,11 @@ class LSTMDecoder(nn.Module):
     def features(self, inputs: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """What the softmax layer sees beside z, (T, N, H), for input tokens (T, B) and the state of
         N rows; and the state after the last of them."""
-        x = F.dropout(self.embedding(inputs), self.dropout_in, self.training)  # (T, B, E)
+        x = dropout(self.embedding(inputs), self.dropout_in, self.training)  # (T, B, E)
         states = []
         for layer, before in zip(self.layers, state.layers, strict=True):
             x, after = layer(x, before, state.z)  # (T, N, H)
-            x = F.dropout(x, self.dropout_out, self.training)
+            x = dropout(x, self.dropout_out, self.training)
             states.append(after)
         return x, DecoderState(tuple(states), state.z)
 

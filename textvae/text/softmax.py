@@ -159,7 +159,7 @@ def _sweep(
     b = None if bias is None else bias.to(wide)
     nll = x.new_zeros(len(x), dtype=wide)
     d_x = torch.empty_like(x) if need[0] else None
-    d_w = torch.zeros_like(w, dtype=wide) if need[1] else None
+    d_w = torch.empty_like(w, dtype=wide) if need[1] else None
     d_b = torch.zeros_like(b) if need[2] else None
     for start in range(0, len(x), chunk):
         some = slice(start, start + chunk)
@@ -168,16 +168,18 @@ def _sweep(
         if d_x is not None:
             d_x[some] = product(logits, w.t())
         if d_w is not None:
-            _accumulate(d_w, logits, x[some])
+            _accumulate(d_w, logits, x[some], first=start == 0)
     return nll, _Gradients(d_x, d_w, d_b)
 
 
-def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor) -> None:
-    """d_w += d_logits^T x; on the CPU in pieces that meet their sum in the cache."""
+def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor, first: bool) -> None:
+    """d_w += d_logits^T x, or = for the first chunk; on the CPU in pieces that meet their sum in
+    the cache."""
     columns = COLUMNS if x.device.type == "cpu" else len(d_w)
     for start in range(0, len(d_w), columns):
         some = slice(start, start + columns)
-        d_w[some] += weight_gradient(d_logits[:, some], x)
+        gradient = weight_gradient(d_logits[:, some], x)
+        d_w[some].copy_(gradient) if first else d_w[some].add_(gradient)
 
 
 def _normalise(

@@ -1,0 +1,57 @@
+"""Dropout: how often, how large, and what a seed means."""
+
+import pytest
+import torch
+
+from textvae.text.dropout import dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("shape", [(1000, 999), (1,), (0,), (7, 3, 5)])
+def test_entries_are_zero_or_divided_by_what_is_left(p, shape):
+    torch.manual_seed(0)
+    x = torch.rand(shape, dtype=torch.float64) + 1
+    y = dropout(x, p, training=True)
+    kept = y != 0
+    torch.testing.assert_close(y[kept], x[kept] / (1 - p), rtol=1e-4, atol=0)
+    if x.numel() > 10**5:
+        share = kept.double().mean()
+        assert abs(share - (1 - p)) < 4 * (p * (1 - p) / x.numel()) ** 0.5
+
+
+def test_choices_are_independent_of_their_neighbours():
+    torch.manual_seed(0)
+    kept = (dropout(torch.ones(4, 10**6), 0.5, training=True) > 0).double() - 0.5
+    flat = kept.flatten()
+    for distance in (1, 2, 3, 4, 5, 64):
+        correlation = 4 * (flat[distance:] * flat[:-distance]).mean()
+        assert abs(correlation) < 4 / len(flat) ** 0.5
+
+
+def test_a_seed_gives_the_same_choices_and_the_next_call_others():
+    x = torch.ones(1000)
+    torch.manual_seed(3)
+    first, second = dropout(x, 0.5, training=True), dropout(x, 0.5, training=True)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x, 0.5, training=True), first)
+    assert not torch.equal(first, second)
+
+
+def test_the_gradient_passes_where_the_value_did():
+    x = torch.rand(50, requires_grad=True)
+    y = dropout(x, 0.3, training=True)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient * x, y)
+
+
+def test_nothing_is_drawn_where_nothing_is_dropped():
+    x, state = torch.rand(5), torch.get_rng_state()
+    assert dropout(x, 0.5, training=False) is x
+    assert dropout(x, 0.0, training=True) is x
+    assert torch.equal(torch.get_rng_state(), state)
+    assert dropout(x, 1.0, training=True).abs().sum() == 0
+
+
+def test_bf16_stays_bf16():
+    x = torch.ones(100, dtype=torch.bfloat16)
+    assert set(dropout(x, 0.5, training=True).tolist()) == {0.0, 2.0}
