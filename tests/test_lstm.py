@@ -235,7 +235,7 @@ def test_a_gradient_of_z_alone_costs_no_gradient_of_a_weight():
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_overfits_eight_sentences(injection):
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # where no two sentences begin with the same z
     sizes = {"embedding_dim": 32, "encoder_hidden": 32, "decoder_hidden": 64}
     dropout = {"dropout_in": 0.0, "dropout_out": 0.0}
     model = TextVAE(VOCAB, 4, injection, **sizes, **dropout)

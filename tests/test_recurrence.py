@@ -41,7 +41,7 @@ def assert_same(found, expected, **tolerance):
 
 @pytest.mark.parametrize("latent", [0, 2])
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("implementation", ["fused", "cudnn"])
+@pytest.mark.parametrize("implementation", ["fused", "library"])
 def test_values_and_every_gradient_equal_the_plain_loop(implementation, sizes, latent):
     args = arguments(*sizes[:4], latent)
     results, grads = gradients(args, implementation)
@@ -62,7 +62,7 @@ def shared(args, draws):
 
 
 @pytest.mark.parametrize("latent", [0, 2])
-@pytest.mark.parametrize("implementation", ["plain", "fused", "cudnn"])
+@pytest.mark.parametrize("implementation", ["plain", "fused", "library"])
 def test_rows_may_share_their_inputs(implementation, latent):
     args = shared(arguments(5, 2, 4, 6, latent), draws=3)
     results, grads = gradients(args, implementation)
@@ -95,7 +95,7 @@ def test_without_gradients_no_step_is_kept(how):
     assert largest.bytes == 2 * 50 * 4 * 32  # what the inputs add to the gates, in bf16
 
 
-@pytest.mark.parametrize("implementation", ["plain", "fused", "cudnn"])
+@pytest.mark.parametrize("implementation", ["plain", "fused", "library"])
 def test_weights_are_those_of_torch(implementation):
     inputs, w_ih, w_hh, bias, h0, c0 = arguments(7, 3, 5, 4, 0)
     reference = nn.LSTM(5, 4).double()
@@ -117,7 +117,7 @@ def test_plain_can_be_differentiated_twice():
     assert torch.autograd.gradgradcheck(lambda *a: lstm(*a, implementation="plain"), args)
 
 
-@pytest.mark.parametrize("implementation", ["fused", "cudnn"])
+@pytest.mark.parametrize("implementation", ["fused", "library"])
 @pytest.mark.parametrize("only", NAMES)
 def test_one_argument_alone_can_need_a_gradient(only, implementation):
     args = arguments(4, 2, 3, 5, 2, requires=(only,))
@@ -207,6 +207,30 @@ def test_cuda_equals_the_plain_loop(latent):
     expected, expected_grads = gradients(args, "plain")
     assert_same(results, expected)
     assert_same(grads, expected_grads)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torchs_own_kernel_can_be_differentiated_twice(dtype):
+    """On the CPU, where small sizes take it."""
+    args = arguments(6, 4, 5, 7, 3, dtype=torch.float32)
+
+    def second(implementation):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            outputs = lstm(*args, implementation=implementation)[0].float()
+        (d_z,) = torch.autograd.grad(outputs.square().sum(), args[6], create_graph=True)
+        return torch.autograd.grad(d_z, [args[i] for i in (1, 2, 3, 6, 7)], d_z.detach())
+
+    for a, b in zip(second("library"), second("plain"), strict=True):
+        assert (a - b).norm() < (1e-5 if dtype == torch.float32 else 0.05) * b.norm()
+
+
+@pytest.mark.parametrize("size", [8, 600])
+def test_auto_gives_what_the_plain_loop_gives_for_small_and_large_sizes(size):
+    args = arguments(3, 32, 5, size, 2, dtype=torch.float32)
+    results, grads = linear_gradients(args, "auto")
+    expected, expected_grads = linear_gradients(args, "plain")
+    for a, b in zip((*results, *grads), (*expected, *expected_grads), strict=True):
+        assert (a - b).norm() < 3e-6 * b.norm()
 
 
 def test_second_derivatives_where_one_argument_comes_from_another():

@@ -44,8 +44,10 @@ from textvae.text.products import (
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
-Implementation = Literal["auto", "plain", "fused", "cudnn"]
+Implementation = Literal["auto", "plain", "fused", "library"]
 Result = tuple[Tensor, Tensor, Tensor]
+
+SMALL = 2**14  # entries of h: below, a step on a CPU is over sooner than a loop in Python turns
 
 
 def lstm(
@@ -65,13 +67,13 @@ def lstm(
         inputs: N is B, or a multiple of it: row n then reads the inputs of row n mod B.
         weight_ih: (4H, I); ``weight_hh``: (4H, H); ``bias``: (4H,), the sum of nn.LSTM's two.
         latent: (N, Z), seen at every time step through ``weight_latent`` (4H, Z).
-        implementation: ``plain`` and ``fused`` are differentiable any number of times, ``cudnn``
-            once; ``auto`` takes ``cudnn`` on CUDA and ``fused`` elsewhere.
+        implementation: all three are differentiable more than once, except ``library`` on CUDA;
+            ``auto`` takes the one that is quickest there for such sizes.
     """
     if (latent is None) != (weight_latent is None):
         raise ValueError("latent and weight_latent come together")
     if implementation == "auto":
-        implementation = "cudnn" if inputs.device.type == "cuda" else "fused"
+        implementation = _quickest(inputs, h0)
     arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
     if not torch.is_grad_enabled():  # the fused one would not notice, and keep every step
         arguments = tuple(a if a is None else a.detach() for a in arguments)
@@ -80,10 +82,17 @@ def lstm(
             return _plain(*arguments)
         case "fused":
             return _FusedLSTM.apply(*arguments, product_dtype(inputs))
-        case "cudnn":
+        case "library":
             return _library(*arguments)
         case _:
             raise ValueError(f"unknown LSTM implementation: {implementation}")
+
+
+def _quickest(inputs: Tensor, h0: Tensor) -> Implementation:
+    if inputs.device.type == "cuda":
+        return "library"
+    short = h0.numel() < SMALL and inputs.dtype != torch.float64
+    return "library" if short and inputs.size(1) == len(h0) else "fused"
 
 
 def _plain(
@@ -118,7 +127,7 @@ def _library(
     latent: Tensor | None,
     weight_latent: Tensor | None,
 ) -> Result:
-    """Torch's own LSTM kernel (cuDNN on CUDA), the latent written beside every input."""
+    """Torch's own LSTM kernel (cuDNN, oneDNN), the latent written beside every input."""
     dtype, inputs = product_dtype(inputs), _by_row(inputs, h0)
     if latent is not None:
         beside = latent.to(inputs.dtype).expand(inputs.size(0), -1, -1)  # (T, B, Z)

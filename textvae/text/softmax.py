@@ -31,8 +31,8 @@ from torch.nn import functional as F
 from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import product, product_dtype, state_dtype, weight_gradient
 
-CHUNK = 512  # rows whose logits are in memory at once; more were not faster
-CHUNK_ON_DEVICES = 4096  # where every kernel launched costs time
+LOGITS = 10 * 2**20  # in memory at once; more were not faster
+ROWS_ON_DEVICES = 4096  # at once, where every kernel launched costs time
 BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
 
@@ -60,7 +60,8 @@ def token_nll(
     if not torch.is_grad_enabled():  # forward would not notice, and form gradients
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
-    options = chunk or (CHUNK if on_cpu else CHUNK_ON_DEVICES), product_dtype(features)
+    usual = max(1, LOGITS // len(weight)) if on_cpu else ROWS_ON_DEVICES
+    options = chunk or usual, product_dtype(features)
     if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
         return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
     rows = real.nonzero().squeeze(1)
