@@ -186,8 +186,7 @@ class TrainConfig:
     seed: int = 0
     """initial weights, order, noise: one number fixes all"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """what matrix products are computed in, weights, loss and KL staying in fp32; auto: bf16 where
-    the machine is faster in it, else fp32"""
+    """what products are computed in, weights and sums staying fp32; auto: bf16 where it is fast"""
     accumulate: int = 1
     """batches per optimiser step"""
     threads: int | None = None
