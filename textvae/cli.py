@@ -125,7 +125,7 @@ def encode(args: Namespace) -> None:
 
     check_format(Path(args.out))
     model = _model(args)
-    if model.config.get("height"):
+    if _is_of_images(model):
         from textvae.gallery import images_of
 
         examples, texts = images_of(Path(args.file))
@@ -195,12 +195,17 @@ def _model(args: Namespace) -> Model:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
-def _gallery(model: Model, args: Namespace) -> ModuleType | None:
-    """The commands on images where the model is of images; None for text."""
-    from textvae import gallery
+def _is_of_images(model: Model) -> bool:
     from textvae.images.model import ImageVAE
 
-    if isinstance(model, ImageVAE):
+    return isinstance(model, ImageVAE)
+
+
+def _gallery(model: Model, args: Namespace) -> ModuleType | None:
+    """The commands on images where the model is of images; None for text."""
+    if _is_of_images(model):
+        from textvae import gallery
+
         gallery.check_options(args)
         return gallery
     if args.out is not None or args.get("walk") is not None:

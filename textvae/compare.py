@@ -235,7 +235,13 @@ def render_card(card: Card) -> str:
     for name in ("elbo", "iw"):
         cells = (show(f"{key}_{name}", digits) for key, digits in rates.values())
         lines.append(f"by {name:9}{''.join(text.rjust(width) for text in cells)}")
-    lines += ["", *_latent_lines(card, show)]
+    lines += ["", *_latent_lines(card, show), *_closing_lines(card, show)]
+    return "\n".join(lines) + "\n"
+
+
+def _closing_lines(card: Card, show: Callable[..., str]) -> list[str]:
+    """Text quality, what was counted, and the warning."""
+    lines = []
     if card.get("bleu") is not None or card.get("self_bleu") is not None:
         lines.append(
             f"text: reconstruction BLEU {show('bleu', 3)}, distinct-1 {show('distinct_1', 3)}, "
@@ -252,7 +258,7 @@ def render_card(card: Card) -> str:
     )
     if card.get("collapse"):
         lines += ["", f"warning: {card['collapse']}"]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _latent_lines(card: Card, show: Callable[..., str]) -> list[str]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from textvae import checkpoint
 from textvae.build import Splits
 from textvae.compare import save_card
-from textvae.core.batching import Split
 from textvae.core.model import Model
 from textvae.errors import UserError
 from textvae.rows import posteriors
@@ -54,15 +53,12 @@ def probe(
     checkpoint.make_folder(run / "metrics")
     if not model.latent_dim:
         raise UserError(f"{run} has no latent (latent_dim 0) to read labels from")
-    if missing := [name for name in ("train", "valid", split) if name not in splits]:
-        raise UserError(f"the corpus has no split {missing[0]!r}: choose {', '.join(splits)}")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
-    train, valid, test = (
-        _labelled(model, splits[name], name, **options) for name in ("train", "valid", split)
+    train, valid, test = _standardised(
+        *(_labelled(model, splits, name, **options) for name in ("train", "valid", split))
     )
     if len(train.labels.unique()) < 2:
         raise UserError("all training examples have the same label: there is nothing to tell apart")
-    train, valid, test = _standardised(train, valid, test)
     count = len(test.labels)
     commonest = train.labels.mode().values
     found = {
@@ -98,7 +94,10 @@ def render(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _labelled(model: Model, split: Split, name: str, **options: Any) -> Labelled:
+def _labelled(model: Model, splits: Splits, name: str, **options: Any) -> Labelled:
+    if name not in splits:
+        raise UserError(f"the corpus has no split {name!r}: choose {', '.join(splits)}")
+    split = splits[name]
     if split.labels is None:
         raise UserError(f"the {name} split has no labels: a probe needs them")
     labels = torch.from_numpy(split.labels.copy())

@@ -44,6 +44,17 @@ def validate(
         inference=model.inference,
         remedies=remedies(config),
     )
+    _log(card, epoch)
+    if epoch <= 1 and beta < config.objective.beta:
+        card["collapse"] = None  # too early to tell: the encoder has hardly learnt yet
+    if card["collapse"] and not (before or {}).get("collapse"):
+        logger.warning(card["collapse"])
+    monitor.validation(step, epoch, card)
+    show_examples(model, split, config.train.samples, monitor, step)
+    return card
+
+
+def _log(card: dict[str, Any], epoch: float) -> None:
     has_words = card["ppl_elbo"] is not None
     logger.info(
         "epoch %.2f valid: elbo %s = rec %s - kl %s, %smi %s, au %d of %d",
@@ -59,13 +70,6 @@ def validate(
             *(decimals(card[key]) for key in ("gap", "encoder_kl", "encoder_mi")),
             card["encoder_au"],
         )
-    if epoch <= 1 and beta < config.objective.beta:
-        card["collapse"] = None  # too early to tell: the encoder has hardly learnt yet
-    if card["collapse"] and not (before or {}).get("collapse"):
-        logger.warning(card["collapse"])
-    monitor.validation(step, epoch, card)
-    show_examples(model, split, config.train.samples, monitor, step)
-    return card
 
 
 def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
