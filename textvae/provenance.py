@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from textvae.errors import UserError
 from textvae.files import read_record
 
@@ -48,7 +50,7 @@ def provenance(runs: Sequence[Path], split: str) -> str:
 def _row(run: Path, versions: Any, training: Any, card: Any) -> list[str]:
     return [
         run.name,
-        str(card["seed"]),
+        str(_training_seed(run)),
         f"{training['epochs']:g}",
         f"{training['hours']:.2f}",
         f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else "–",
@@ -56,6 +58,13 @@ def _row(run: Path, versions: Any, training: Any, card: Any) -> list[str]:
         versions["commit"] or "–",
         f"{versions['device']}, {versions['threads']} threads, {versions['precision']}",
     ]
+
+
+def _training_seed(run: Path) -> int:
+    try:
+        return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["train"]["seed"]
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{run} has no readable config.yaml: is it a run folder?") from error
 
 
 def _evaluation(run: Path, split: str, card: Any) -> str:
