@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake of the user's, 130 for Ctrl-C."""
-    # Before torch loads: waiting threads that spin slow a busy machine down many times over.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Before torch loads. How long a waiting OpenMP thread spins: by default so long that a busy
+    # machine slows down many times over, and not at all costs a quiet one up to half its speed.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     start_logging()
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without the letters shows codes
     return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
