@@ -95,7 +95,15 @@ def test_a_model_without_an_encoder_refines_or_says_so():
 
 def test_a_broken_inference_file_is_one_line(tmp_path):
     build().save_pretrained(tmp_path)
-    for content in ("{", '{"steps": 3, "stops": 4}'):
+    for content in (
+        "{",
+        "[3]",
+        "3",
+        '{"stops": 4}',
+        '{"method": 3}',
+        '{"steps": "x"}',
+        '{"lr": NaN}',
+    ):
         (tmp_path / "inference.json").write_text(content)
         with pytest.raises(UserError, match=r"inference\.json is no file of this release"):
             TextVAE.from_pretrained(tmp_path)

@@ -69,8 +69,10 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """The model's inference with another number of refinement steps.
 
         Raises:
-            UserError: fewer than possible.
+            UserError: fewer than possible, or there is no latent to refine.
         """
+        if refine_steps and not self.latent_dim:
+            raise UserError(f"refine_steps={refine_steps}: this model has no latent to refine")
         try:
             return with_steps(self.inference, refine_steps, self.encoder is not None)
         except ValueError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,22 @@ def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Infe
     if steps == 0:
         return replace(options, method="amortised")
     return replace(options, method="semi_amortised" if has_encoder else "svi", steps=steps)
+
+
+def from_record(record: Mapping[str, Any]) -> Inference:
+    """The options out of a file, where anything may stand.
+
+    Raises:
+        ValueError, TypeError: an unknown name, or a value of the wrong kind.
+    """
+    options, kinds = Inference(**record), get_type_hints(Inference)
+    for name in (field.name for field in fields(Inference)):
+        value, choices = getattr(options, name), get_args(kinds[name])
+        if choices:
+            fits = value in choices
+        else:
+            whole = kinds[name] is int
+            fits = type(value) in ((int,) if whole else (int, float)) and 0 <= value < math.inf
+        if not fits:
+            raise ValueError(f"{name} is {value!r}")
+    return options

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from textvae.core.options import Inference, for_evaluation
+from textvae.core.options import Inference, for_evaluation, from_record
 from textvae.errors import UserError
 from textvae.files import replace_file, write_json, write_text
 
@@ -154,7 +154,7 @@ def read_inference(folder: Path) -> Inference:
     if not path.exists():
         return DEFAULT_INFERENCE
     try:
-        return Inference(**json.loads(path.read_text(encoding="utf-8")))
+        return from_record(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is no file of this release of textvae: {error}") from None
 
