@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from textvae.images.checks import check_arguments as check_images
 from textvae.images.datasets import ImageSplit, read_images
 from textvae.images.model import ImageVAE
 from textvae.text.checks import check_arguments, read_tokenizer
-from textvae.text.corpus import encode_corpus, read_corpus, texts
+from textvae.text.corpus import encode_corpus, read_corpus
+from textvae.text.learning import learnt_tokenizer
 from textvae.text.model import TextVAE
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
@@ -63,7 +65,9 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:
-        tokenizer = train_tokenizer(config, texts(corpus["train"]))
+        options = vars(config.tokenizer) | {"tokenized": data.tokenized}
+        learn = partial(train_tokenizer, config)
+        tokenizer = learnt_tokenizer(corpus["train"], learn, options, data.cache_dir)
         tokenizer.save(run)
     return encode_corpus(
         corpus,
@@ -75,7 +79,7 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     )
 
 
-def train_tokenizer(config: Config, lines: object) -> Tokenizer:
+def train_tokenizer(config: Config, lines: Iterable[str]) -> Tokenizer:
     """Learns the vocabulary that the config asks for."""
     options = config.tokenizer
     kind = options.kind

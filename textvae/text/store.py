@@ -49,7 +49,7 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
     chosen = cache_dir or os.environ.get("TEXTVAE_CACHE") or Path.home() / ".cache" / "textvae"
     folder = Path(chosen).expanduser()
     try:
-        for part in ("sources", "texts", "encoded"):
+        for part in ("sources", "texts", "tokenizers", "encoded"):
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
