@@ -12,9 +12,7 @@ steps`` is a row's cost in our own plain VAE steps of the same precision.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,15 +22,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
+from measuring import CLOCKS, Row, measure, row, save, show, timed
 from torch import Tensor
 from torch.nn import functional as F
-from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, measure, step_of
+from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, step_of
 
 from textvae.core.batch import Batch
 from textvae.core.inference import AMORTISED
 from textvae.core.objectives import objective
 from textvae.core.options import Inference
-from textvae.memory import keep_freed_memory, peak_memory_mb
+from textvae.memory import keep_freed_memory
 from textvae.text.model import TextVAE
 
 REFERENCE = "reference sa-vae fp32"
@@ -133,32 +132,38 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
     return rows
 
 
-def table(args: argparse.Namespace) -> list[dict[str, float | str | None]]:
+def table(args: argparse.Namespace) -> list[Row]:
     """The rows to print and to save."""
     size = SIZES[args.size]
     batch = batch_of(size)
-    rows = our_steps(size, batch, args)
+    runs = our_steps(size, batch, args)
     if args.reference:
-        rows[REFERENCE] = reference_step(size, batch, args.steps)
-    seconds = measure(rows, args.repeats)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    found = []
-    for name, times in seconds.items():
-        own = "fp32" if name == REFERENCE else name.partition(",")[0].split()[-1]
-        vae = median.get(f"vae {own}")
-        found.append(
-            {
-                "name": name,
-                "tok_s": BATCH * size.length / median[name],
-                "ms": 1e3 * median[name],
-                "ms_min": 1e3 * min(times),
-                "ms_max": 1e3 * max(times),
-                "vae_steps": median[name] / vae if vae else None,
-                "ratio_to_reference": median[REFERENCE] / median[name] if args.reference else None,
-                "peak_rss_mb": peak_memory_mb(),
-            }
+        runs[REFERENCE] = reference_step(size, batch, args.steps)
+    seconds = {
+        name: timed(times)
+        for name, times in measure(runs, args.repeats, CLOCKS[args.clock]).items()
+    }
+    reference = seconds[REFERENCE].median if args.reference else None
+    rows = []
+    for name, spent in seconds.items():
+        precision = name.partition(",")[0].split()[-1]
+        vae = seconds.get(f"vae {precision}")
+        gain = reference / spent.median if reference else None
+        rows.append(
+            row(
+                name,
+                BATCH * size.length,
+                spent,
+                ratio_to_plain=gain,  # the plain PyTorch step of this kind is the reference's
+                ratio_to_reference=gain,
+                vae_steps=spent.median / vae.median if vae and name != REFERENCE else None,
+            )
         )
-    return found
+    return rows
+
+
+COLUMNS = {"name": "{}", "tok_s": "{:,.1f}", "ms": "{:,.0f}", "ms_min": "{:,.0f}"}
+COLUMNS |= {"ms_max": "{:,.0f}", "vae_steps": "{:.1f}", "ratio_to_reference": "{:.1f}"}
 
 
 def main() -> None:
@@ -171,29 +176,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-reference", dest="reference", action="store_false")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", help="save the rows there")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--json", type=Path, help="save the rows there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     rows = table(args)
     print(
         f"{args.size}: K {args.steps}, batch {BATCH}, length {SIZES[args.size].length}, "
-        f"{args.injection}, {args.threads} threads"
+        f"{args.injection}, {args.threads} threads, {args.clock}"
     )
-    print("| step | tok/s | ms (range) | in VAE steps | x reference |")
-    print("|---|--:|--:|--:|--:|")
-    for row in rows:
-        vae, ratio = (
-            "–" if row[key] is None else f"{row[key]:.1f}"
-            for key in ("vae_steps", "ratio_to_reference")
-        )
-        print(
-            f"| {row['name']} | {row['tok_s']:,.1f} | {row['ms']:,.0f} ({row['ms_min']:,.0f}–"
-            f"{row['ms_max']:,.0f}) | {vae} | {ratio} |"
-        )
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=2)
+    show(rows, COLUMNS)
+    save(rows, args.json)
 
 
 if __name__ == "__main__":

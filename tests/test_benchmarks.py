@@ -15,6 +15,7 @@ KEYS = {"name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "p
 TINY = ["--size", "tiny", "--threads", "1", "--repeats", "1"]
 COMMANDS = {
     "train_speed": [*TINY, "--padded", "--models", "lm", "skip_vae", "--precision", "fp32", "bf16"],
+    "refine_speed": [*TINY, "--steps", "2"],
     "generate_speed": [*TINY, "--batches", "1", "8"],
     "evaluate_speed": [*TINY, "--sentences", "70", "--samples", "3", "--examples", "50"],
     "data_speed": ["--documents", "200", "--repeats", "0"],
@@ -48,6 +49,15 @@ def test_ratios_are_those_of_the_speeds(rows):
     assert math.isclose(ours["ratio_to_plain"], ours["tok_s"] / plain["tok_s"])
     assert rows["skip_vae plain bf16"]["ratio_to_autocast"] == 1
     assert rows["lm plain, random batches fp32"]["ratio_to_random"] == 1
+
+
+@pytest.mark.parametrize("rows", ["refine_speed"], indirect=True)
+def test_a_refined_step_is_counted_in_plain_steps(rows):
+    vae, refined = rows["vae bf16"], rows["sa-vae bf16, none"]
+    assert vae["vae_steps"] == 1
+    assert math.isclose(refined["vae_steps"], vae["tok_s"] / refined["tok_s"])
+    reference = rows["reference sa-vae fp32"]
+    assert math.isclose(refined["ratio_to_reference"], refined["tok_s"] / reference["tok_s"])
 
 
 def test_random_batches_count_tokens_without_padding(monkeypatch):
