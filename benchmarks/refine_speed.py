@@ -39,6 +39,7 @@ VARIANTS = {
     "none": {"decoder_terms": "none"},
     "sample": {"decoder_terms": "sample"},
     "sample, 1/4 of the softmax": {"decoder_terms": "sample", "token_share": 0.25},
+    "none, 1/4 of the softmax": {"decoder_terms": "none", "token_share": 0.25},
     "all": {"decoder_terms": "all"},
 }
 

@@ -148,9 +148,8 @@ def _draw(logits: Tensor, uniforms: Tensor, top_k: int, top_p: float) -> Tensor:
         weights *= weights >= weights.topk(top_k, dim=1).values[:, -1:]
     if top_p < 1:
         rising = _sorted(weights)
-        cdf = rising.cumsum(1, dtype=torch.float64)
-        least, _ = _first_above(cdf, (1 - top_p) * cdf[:, -1:])
-        weights *= weights >= rising.gather(1, least)
+        least = invert(rising, torch.full_like(uniforms, 1 - top_p))
+        weights *= weights >= rising.gather(1, least[:, None])
     return invert(weights, uniforms)
 
 
