@@ -30,8 +30,8 @@ class Inference:
     """learns through the steps (SA-VAE), by its own ELBO (VAE+SVI), or the KL to the refined q"""
     hvp: Literal["difference", "exact"] = "difference"
     """Hessian-vector products of unrolled steps: by finite differences, or by double backward"""
-    decoder_terms: Literal["all", "sample", "none"] = "sample"
-    """the decoder's gradient through the steps: every term, one drawn without bias, or none"""
+    decoder_terms: Literal["all", "sample", "none"] = "none"
+    """the decoder's gradient through the steps: every term, one drawn (noisy), or none of them"""
     token_share: float = 1.0
     """share of the time steps whose softmax a step computes, drawn anew for every step"""
 
