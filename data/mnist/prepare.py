@@ -1,13 +1,12 @@
 """MNIST: the last 10,000 of the 60,000 training images become the validation split."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from textvae import preparation
 from textvae.errors import UserError
 from textvae.images.datasets import read_published
 from textvae.images.readers import Drawings, write_drawings
-from textvae.outcome import exit_status
 
 WHERE = """No --source given. Take MNIST in one of these forms and run
     python data/mnist/prepare.py --source PLACE --out DIR
@@ -37,14 +36,8 @@ def prepare(source: str, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line that says what to do."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", help="folder of idx files, .npz file or hub data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args(arguments)
-    if options.source is None:
-        print(WHERE, file=sys.stderr)
-        return 2
-    return exit_status("prepare", lambda: prepare(options.source, options.out))
+    parser = preparation.parser_of(__doc__, "folder of idx files, .npz file or hub data set")
+    return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 
 if __name__ == "__main__":

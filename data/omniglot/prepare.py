@@ -1,16 +1,15 @@
 """Omniglot at 28 x 28: a split by seed in the proportions of Burda's, labelled by alphabet."""
 
-import argparse
 import csv
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from textvae import preparation
 from textvae.errors import UserError
 from textvae.images.datasets import read_published
 from textvae.images.readers import Drawings, write_drawings
-from textvae.outcome import exit_status
 
 WHERE = """No --source given. Take Omniglot in one of these forms and run
     python data/omniglot/prepare.py --source PLACE --out DIR
@@ -79,14 +78,8 @@ def _split(drawings: Drawings, count: int) -> tuple[Drawings, Drawings]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line that says what to do."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", help="chardata.mat, or an .npz of drawings")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args(arguments)
-    if options.source is None:
-        print(WHERE, file=sys.stderr)
-        return 2
-    return exit_status("prepare", lambda: prepare(options.source, options.out))
+    parser = preparation.parser_of(__doc__, "chardata.mat, or an .npz of drawings")
+    return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Penn Treebank, Mikolov's language-model split: check the files, lay them out for textvae."""
 
-import argparse
 import hashlib
 import sys
 from functools import partial
 from pathlib import Path
 
+from textvae import preparation
 from textvae.errors import UserError
 from textvae.files import replace_file
-from textvae.outcome import exit_status
 from textvae.text.corpus import read_corpus, texts
 
 MD5 = {
@@ -61,14 +60,8 @@ def prepare(source: str, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line that says what to do."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", help="folder with the published files, or a hub data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args(arguments)
-    if options.source is None:
-        print(WHERE, file=sys.stderr)
-        return 2
-    return exit_status("prepare", lambda: prepare(options.source, options.out))
+    parser = preparation.parser_of(__doc__, "folder with the published files, or a hub data set")
+    return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from textvae import preparation
 from textvae.errors import UserError
-from textvae.outcome import exit_status
 from textvae.text.canonical import write_split
 from textvae.text.corpus import read_corpus
 from textvae.text.words import split_words
@@ -30,8 +30,8 @@ Then run
 Row = tuple[str, str | None]
 
 
-def prepare(source: str, out: Path, sizes: dict[str, int], seed: int) -> None:
-    """Lay out released text as it is; draw a sample from topics."""
+def prepare(source: str, out: Path, seed: int, **sizes: int) -> None:
+    """Lay out released text as it is; draw a sample from topics, ``sizes`` by split."""
     folder = Path(source).expanduser()
     if folder.is_dir() and any(folder.glob("*train*.txt*")):
         splits = released(source)
@@ -123,19 +123,12 @@ def counting(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line that says what to do."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", help="folder, or a hub data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser = preparation.parser_of(__doc__, "folder, or a hub data set")
     parser.add_argument("--seed", type=counting, default=0, help="of the sample from ten topics")
     for split, size in PUBLISHED.items():
         help_text = f"documents to draw for {split} (ten topics only)"
         parser.add_argument(f"--{split}", type=counting, default=size, help=help_text)
-    options = parser.parse_args(arguments)
-    if options.source is None:
-        print(WHERE, file=sys.stderr)
-        return 2
-    sizes = {split: getattr(options, split) for split in PUBLISHED}
-    return exit_status("prepare", lambda: prepare(options.source, options.out, sizes, options.seed))
+    return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 
 if __name__ == "__main__":

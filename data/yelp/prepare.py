@@ -1,11 +1,10 @@
 """Short Yelp reviews with sentiment: drop from train what also stands in test."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from textvae import preparation
 from textvae.errors import UserError
-from textvae.outcome import exit_status
 from textvae.text.canonical import write_split
 from textvae.text.corpus import read_corpus
 
@@ -40,14 +39,8 @@ def prepare(source: str, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line that says what to do."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", help="folder with the files, or a hub data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args(arguments)
-    if options.source is None:
-        print(WHERE, file=sys.stderr)
-        return 2
-    return exit_status("prepare", lambda: prepare(options.source, options.out))
+    parser = preparation.parser_of(__doc__, "folder with the files, or a hub data set")
+    return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 
 if __name__ == "__main__":
