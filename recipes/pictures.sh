@@ -24,15 +24,15 @@ show_all() {
 }
 
 draw_pictures() {
-  local run="$out/$1" picture="$out/pictures/$1" greedy=""
+  local run="$out/$1" picture="$out/pictures/$1" greedy="" draw=--do-sample
   mkdir -p "$out/pictures"
-  if grep -q '"decoder": "mlp"' "$run/config.json"; then greedy=--greedy; fi  # means, not noise
+  if grep -q '"decoder": "mlp"' "$run/config.json"; then greedy=--greedy draw=""; fi  # means
   textvae sample "$run" -n 100 $greedy --out "$picture-samples.png"
-  textvae reconstruct "$run" --out "$picture-reconstructions.png"
-  textvae interpolate "$run" "$first" "$last" --steps 12 --out "$picture-interpolation.png"
+  textvae reconstruct "$run" $draw --out "$picture-reconstructions.png"
+  textvae interpolate "$run" "$first" "$last" --steps 12 $draw --out "$picture-interpolation.png"
   textvae map "$run" --out "$picture-map.png"
   if grep -q '"latent_dim": 2,' "$run/config.json"; then
-    textvae sample "$run" --walk 15 --greedy --out "$picture-walk.png"
+    textvae sample "$run" --walk 15 $greedy --out "$picture-walk.png"
   fi
 }
 

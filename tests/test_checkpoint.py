@@ -116,6 +116,15 @@ def test_another_corpus_is_refused_the_same_elsewhere_is_not(run, corpus, tmp_pa
     assert resume(run, *LONGER, "--data.dir", str(moved)) == 0
 
 
+def test_a_finished_run_stays_as_it_was_and_a_resumed_one_keeps_its_commands(run):
+    before = fingerprint(run)
+    assert resume(run) == 0
+    assert fingerprint(run) == before
+    assert resume(run, *LONGER) == 0
+    first, _ = json.loads((run / "versions.json").read_text())["command"].split("\n")
+    assert first == json.loads(before["versions.json"])["command"]
+
+
 def test_stopped_before_the_first_checkpoint_it_starts_again(run, tmp_path):
     shutil.rmtree(run / "checkpoint")
     assert checkpoint.load_state(run) is None

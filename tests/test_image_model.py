@@ -226,6 +226,15 @@ def test_image_i_depends_on_the_seed_and_on_i_alone(decoder):
     assert bool((whole != model.sample(7, seed=2)).any())
 
 
+@pytest.mark.parametrize("decoder", ["pixelcnn", "mlp"])
+def test_images_of_the_same_draws_differ_by_z_alone(decoder):
+    model = build(decoder=decoder)
+    z = torch.randn(1, model.latent_dim).expand(5, -1)
+    alike = model.decode(z, do_sample=True, same_draws=True, batch_size=3)
+    assert bool((alike == alike[0]).all())
+    assert bool((model.decode(z, do_sample=True) != alike).any())
+
+
 def test_encode_reconstruct_interpolate_walk():
     model = build(2, decoder="mlp")
     q = model.encode(images(5), batch_size=2)

@@ -66,9 +66,13 @@ def make_folder(folder: Path) -> None:
 
 
 def describe(run: Path, config: Config, corpus_hash: str) -> None:
-    """Writes what was asked for, and with which versions and corpus."""
+    """Writes what was asked for, and with which versions and corpus; of a resumed run, the commands
+    so far, a line each."""
+    record, path = versions(config, corpus_hash), run / "versions.json"
+    if path.exists() and (before := read_record(path).get("command")):
+        record["command"] = f"{before}\n{record['command']}"
     write_text(run / CONFIG, dump_config(config))
-    write_json(run / "versions.json", versions(config, corpus_hash))
+    write_json(path, record)
 
 
 def corpus_hash(run: Path) -> str | None:

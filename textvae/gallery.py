@@ -82,6 +82,7 @@ def interpolate(model: ImageVAE, args: Namespace) -> None:
         args.kind,
         refine_steps=args.refine_steps,
         do_sample=args.do_sample,
+        same_draws=True,
         **_common(args),
     )
     _write(outputs, args, columns=args.steps)

@@ -74,7 +74,8 @@ def train(config: Config, run: Path, resume: bool = False) -> None:
     trainer = Trainer(config, run, splits, build_model(config, run, splits), accelerator)
     if state is not None:
         trainer.load_state_dict(state)
-    if accelerator.is_main_process:  # after all checks: a mistake leaves a run as it was
+    if accelerator.is_main_process and trainer.why_done() is None:
+        # After all checks: a mistake leaves a run as it was.
         checkpoint.describe(run, config, splits["train"].content_hash)
     with stop_signals() as stop:
         trainer.fit(stop)
@@ -122,7 +123,7 @@ class Trainer:
 
     def fit(self, stop: StopRequest) -> None:
         """The loop: updates, and between them logging, evaluation, checkpoints."""
-        if (reason := self._why_done()) is not None:
+        if (reason := self.why_done()) is not None:
             logger.info("%s is finished (%s): nothing to do", self.run, reason)
             return
         train, accelerator = self.config.train, self.accelerator
@@ -132,7 +133,7 @@ class Trainer:
         self._batches = iter(self.loader)
         self._clock = time.perf_counter()
         with Progress(self.total_steps, self.step) as progress:
-            while self._why_done() is None and not on_any_process(accelerator, stop.requested):
+            while self.why_done() is None and not on_any_process(accelerator, stop.requested):
                 batches = self._next_batches()
                 self.updater.update(batches, self.step, self.beta(), self.lr.at(self.step))
                 self.step += 1
@@ -222,7 +223,8 @@ class Trainer:
             )
         return elbo
 
-    def _why_done(self) -> str | None:
+    def why_done(self) -> str | None:
+        """Which rule ends the training here; None where it goes on."""
         if reason := self.lr.exhausted():
             return f"stopped by the learning-rate rule: {reason}"
         patience = self.config.train.early_stopping
@@ -244,7 +246,7 @@ class Trainer:
         )
 
     def _finish(self) -> None:
-        reason = self._why_done()
+        reason = self.why_done()
         if reason is None:
             self.save()
             raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
@@ -284,7 +286,7 @@ class Trainer:
             "hours": round(self.seconds / 3600, 3),
             "best_valid_elbo": self.lr.best if math.isfinite(self.lr.best) else None,
             "learning_rate": self.lr.at(self.step),
-            "finished": self._why_done(),
+            "finished": self.why_done(),
             "peak_memory_mb": peak_memory_mb(),
             "processes": self.accelerator.num_processes,
         }

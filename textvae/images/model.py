@@ -118,7 +118,13 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return pixels.float()
 
     def decode(
-        self, z: Tensor, *, batch_size: int = 64, seed: int = 0, do_sample: bool = False
+        self,
+        z: Tensor,
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        do_sample: bool = False,
+        same_draws: bool = False,
     ) -> Tensor:
         """Images (N, H, W) on the CPU for every z (N, Z).
 
@@ -127,6 +133,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             do_sample: draw the pixels; else the chance of each (MLP), or its likelier value given
                 those before it (PixelCNN).
             seed: of the draws; image i is a function of z, of the seed and of i.
+            same_draws: not of i, so that images differ by their z alone.
 
         Raises:
             UserError: z has another shape.
@@ -137,7 +144,8 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
             uniforms = None
             if do_sample:
-                uniforms = uniform_rows(len(rows), pixels, seed, start).to(z)
+                whose = (1, pixels, seed, 0) if same_draws else (len(rows), pixels, seed, start)
+                uniforms = uniform_rows(*whose).to(z)
             images.append(self.decoder.sample(rows, uniforms).cpu())
         return torch.cat(images)
 
@@ -169,14 +177,16 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             )
         ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")  # up is more, as in a plot
-        return self.decode(torch.stack([right, down], dim=-1).view(-1, 2), **options)
+        points = torch.stack([right, down], dim=-1).view(-1, 2)
+        return self.decode(points, same_draws=True, **options)
 
     def exhibits(self, split: Split, count: int) -> dict[str, Tensor]:
         """Images sampled, and images of the split (above) with what becomes of them (below)."""
         shown = {"samples": self.sample(count)[:, None]}
         if self.latent_dim:
             originals = split.thumbnails(count)[:, 0]
-            pairs = torch.cat([originals, self.reconstruct(originals)], dim=1)
+            outputs = self.reconstruct(originals, do_sample=self.config["decoder"] == "pixelcnn")
+            pairs = torch.cat([originals, outputs], dim=1)
             shown["reconstructions"] = pairs[:, None]
         return shown
 
