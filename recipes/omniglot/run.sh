@@ -8,6 +8,7 @@
 
 set -euo pipefail
 name=omniglot
+samples=8  # of the bound: each is a pass of the PixelCNN over the test set, minutes on a CPU
 models="mlp_vae mlp_skip_vae vae_small skip_vae_small"
 
 prepare() {
