@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 TINY = [
     *("--data.tokenized", "true", "--data.batch_size", "16", "--train.threads", "1"),
+    *("--train.precision", "fp32"),
     *("--model.latent_dim", "4", "--model.embedding_dim", "8"),
     *("--model.encoder_hidden", "12", "--model.decoder_hidden", "12"),
     *("--train.epochs", "2", "--train.log_every", "3", "--train.samples", "2"),

@@ -12,7 +12,7 @@ import torch
 from conftest import in_child
 
 from textvae import checkpoint
-from textvae.config import Config
+from textvae.config import Config, TrainConfig
 from textvae.errors import UserError
 from textvae.files import remove_leftovers, replace_file, write_json
 
@@ -219,6 +219,6 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
 
 
 def test_versions_name_what_a_stranger_needs():
-    found = checkpoint.versions(Config(), "abc")
-    assert found["corpus_hash"] == "abc" and found["precision"] == "fp32"
+    found = checkpoint.versions(Config(train=TrainConfig(precision="bf16")), "abc")
+    assert found["corpus_hash"] == "abc" and found["precision"] == "bf16"
     assert {"python", "torch", "numpy", "datasets", "command", "device", "commit"} <= found.keys()

@@ -185,7 +185,7 @@ class TrainConfig:
     """optimiser steps at most"""
     seed: int = 0
     """initial weights, order, noise: one number fixes all"""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """what products are computed in, weights and sums staying fp32; auto: bf16 where it is fast"""
     accumulate: int = 1
     """batches per optimiser step"""
