@@ -120,6 +120,15 @@ def _evaluate() -> ArgumentParser:
     return parser
 
 
+def _add_do_sample(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--do-sample",
+        action="store_true",
+        help="draw words, or pixels (of a PixelCNN the likeliest ones alone are often all black); "
+        "by default greedy",
+    )
+
+
 def _sample() -> ArgumentParser:
     parser = _parser("sentences, or images, from z ~ N(0, I)")
     _add_run(parser)
@@ -151,7 +160,7 @@ def _reconstruct() -> ArgumentParser:
     parser.add_argument(
         "--use", choices=["mean", "sample"], default="mean", help="which z of q(z|x)"
     )
-    parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
+    _add_do_sample(parser)
     parser.add_argument("--show-source", action="store_true", help="the source above each sentence")
     _add_refinement(parser)
     _add_generation(parser)
@@ -168,7 +177,7 @@ def _interpolate() -> ArgumentParser:
     )
     parser.add_argument("--kind", choices=["linear", "spherical"], default="linear", help="the way")
     _add_refinement(parser)
-    parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
+    _add_do_sample(parser)
     _add_generation(parser)
     return parser
 
@@ -189,7 +198,7 @@ def _decode() -> ArgumentParser:
     parser = _parser("sentences for latent vectors in a file")
     _add_run(parser)
     parser.add_argument("file", help="a .npz or .parquet file with mean (N, Z), as encode writes")
-    parser.add_argument("--do-sample", action="store_true", help="sample words; by default greedy")
+    _add_do_sample(parser)
     _add_generation(parser)
     return parser
 
