@@ -62,6 +62,9 @@ parse_options() {
   [ "$jobs" -ge 1 ] || fail "--jobs is at least 1"
   for model in $models; do
     [ -e "$recipe/${model%%-*}.yaml" ] || fail "there is no ${model%%-*}.yaml in recipes/$name"
+    case "$model" in
+      *-*) [ -n "$(variant_options "$model")" ] || fail "--models $model: ${model%%-*} has no variant ${model#*-}" ;;
+    esac
   done
 }
 

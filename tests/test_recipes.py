@@ -74,7 +74,9 @@ def test_a_recipe_script_explains_itself(path):
 
 
 @pytest.mark.parametrize(
-    "options", [["--stage"], ["--stage", "x"], ["--models", "nonesuch"]], ids=" ".join
+    "options",
+    [["--stage"], ["--stage", "x"], ["--models", "nonesuch"], ["--models", "vae-odd"]],
+    ids=" ".join,
 )
 def test_a_wrong_option_is_one_line(options):
     script = str(RECIPES[0])

@@ -136,16 +136,18 @@ def draw(logits: Tensor, uniforms: Tensor, top_k: int = 0, top_p: float = 1.0) -
     """One word for each row of logits (N, V) and uniforms (N,): (N,). Overwrites the logits.
 
     ``top_k`` is applied first, ``top_p`` to what it leaves; words as likely as the last one that
-    is kept are kept too.
+    ``top_p`` keeps are kept too.
     """
     parts = zip(logits.split(_DRAWN), uniforms.split(_DRAWN), strict=True)
     return torch.cat([_draw(*part, top_k, top_p) for part in parts])
 
 
 def _draw(logits: Tensor, uniforms: Tensor, top_k: int, top_p: float) -> Tensor:
+    if 0 < top_k < logits.size(1):
+        words = _likeliest(logits, top_k).sort(1).values  # (n, k)
+        drawn = _draw(logits.gather(1, words), uniforms, 0, top_p)
+        return words.gather(1, drawn[:, None]).squeeze(1)
     weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()  # (n, V)
-    if 0 < top_k < weights.size(1):
-        weights *= weights >= weights.topk(top_k, dim=1).values[:, -1:]
     if top_p < 1:
         rising = _sorted(weights)
         least = invert(rising, torch.full_like(uniforms, 1 - top_p))
@@ -153,8 +155,17 @@ def _draw(logits: Tensor, uniforms: Tensor, top_k: int, top_p: float) -> Tensor:
     return invert(weights, uniforms)
 
 
+# On a CPU numpy's vectorised sort and selection take the place of torch's, which are slower: by
+# tens of times, and by up to seven (500 of 10,003 words).
+def _likeliest(logits: Tensor, count: int) -> Tensor:
+    """The words with the largest logits, in no order: (n, count) of (n, V)."""
+    if logits.device.type != "cpu":
+        return logits.topk(count, dim=1, sorted=False).indices
+    return torch.from_numpy(np.argpartition(logits.numpy(), -count, axis=1)[:, -count:])
+
+
 def _sorted(x: Tensor) -> Tensor:
-    """Rows in rising order; on a CPU by numpy, whose sort is tens of times faster than torch's."""
+    """Rows in rising order."""
     return x.sort(1).values if x.device.type != "cpu" else torch.from_numpy(np.sort(x.numpy()))
 
 
