@@ -1,6 +1,7 @@
 """Learning rates against ELBO sequences made by hand; every parameter in the optimiser."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,14 +10,14 @@ from textvae.config import OptimConfig
 from textvae.optim import LearningRate, build_optimizer
 from textvae.text.model import TextVAE
 
-SA_VAE = OptimConfig(lr=1.0, patience=1, decay_from=15, decay_every=True, min_lr=0.03)
+SA_VAE = OptimConfig(lr=1.0, patience=1, decay_from=15, decay_every=True, min_lr_share=0.03)
 LAGGING = OptimConfig(
     lr=1.0,
     patience=2,
     decay_from=15,
     decay_every=False,
     reload_best=True,
-    min_lr=0.0,
+    min_lr_share=0.0,
     max_decays=5,
 )
 
@@ -41,6 +42,13 @@ def test_sa_vae_waits_for_epoch_15_then_halves_at_every_epoch():
     assert rate.exhausted() is None
     rate.observe(-86.0, 22)
     assert "fell below 0.03" in rate.exhausted()
+
+
+def test_the_rule_is_the_same_at_the_learning_rates_of_adam():
+    elbos = [*range(-100, -86), *[-200.0] * 6]
+    seen, rate = rates(replace(SA_VAE, lr=0.001), elbos)
+    assert seen == pytest.approx([0.001] * 14 + [0.001 / 2**cut for cut in range(1, 7)])
+    assert rate.exhausted() == "the learning rate fell below 0.03 of 0.001"
 
 
 def test_sa_vae_counts_epoch_15_itself():

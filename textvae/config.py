@@ -169,8 +169,8 @@ class OptimConfig:
     """once decayed, decay at every evaluation (SA-VAE)"""
     reload_best: bool = False
     """go back to the best weights at every decay (lagging encoder)"""
-    min_lr: float = 0.03
-    """training stops when plateau falls below it"""
+    min_lr_share: float = 0.03
+    """training stops when plateau has cut the learning rate below this share of lr"""
     max_decays: int | None = None
     """training stops at this many decays (lagging encoder: 5)"""
 

@@ -81,8 +81,9 @@ class LearningRate:
             return None
         if self.config.max_decays is not None and self.decays >= self.config.max_decays:
             return f"the learning rate was cut {self.decays} times"
-        if self.config.lr * self.scale < self.config.min_lr:
-            return f"the learning rate fell below {self.config.min_lr:g}"
+        share = self.config.min_lr_share
+        if self.scale < share:
+            return f"the learning rate fell below {share:g} of {self.config.lr:g}"
         return None
 
     def state_dict(self) -> dict[str, float]:

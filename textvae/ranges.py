@@ -29,7 +29,7 @@ AT_LEAST = {
     "optim.warmup_steps": 0,
     "optim.patience": 1,
     "optim.decay_from": 0,
-    "optim.min_lr": 0,
+    "optim.min_lr_share": 0,
     "optim.max_decays": 1,
     "train.epochs": 1,
     "train.max_steps": 1,
@@ -55,6 +55,7 @@ AT_MOST = {
     "inference.token_share": 1,
     "optim.momentum": 1,
     "optim.lr_decay": 1,
+    "optim.min_lr_share": 1,
     "train.seed": 2**63 - 1,  # the largest of torch's generators
 }
 
