@@ -420,12 +420,3 @@ def test_verdict_names_remedies_only_for_a_collapse():
     assert "does not read it" in verdict({**well, "shuffle_gap": 0.01})
     assert "ignores z" in verdict({**well, "au": 32, "encoder_au": 0})
     assert verdict({**well, "latent_dim": 0, "kl": 0, "au": 0}) is None
-
-
-def test_remedies_are_options_that_exist():
-    from textvae import config
-    from textvae.evaluate import REMEDIES
-
-    for remedy in REMEDIES.split(", "):
-        part, name = remedy.split("=")[0].split(".")
-        assert hasattr(getattr(config.Config(), part), name)

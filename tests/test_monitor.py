@@ -13,12 +13,10 @@ from conftest import in_child
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from textvae import validation
-from textvae.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
+from textvae.config import Config, TrainConfig
 from textvae.core.objectives import ElboTerms
-from textvae.core.options import Inference
 from textvae.monitor import Monitor
 from textvae.progress import Progress, clock, decimals
-from textvae.remedies import remedies
 from textvae.tally import Tally
 
 TRAIN = {"loss", "rec", "kl", "grad_norm", "beta", "lr", "tokens_per_second"}
@@ -143,28 +141,6 @@ def test_a_sentence_cannot_break_out_of_its_list(tmp_path):
     text = board(tmp_path).Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "<" not in text
     assert len(text.splitlines()) == 2
-
-
-def config(**parts) -> Config:
-    model = ModelConfig(**parts.get("model", {}))
-    objective = ObjectiveConfig(**parts.get("objective", {}))
-    inference = Inference(**parts.get("inference", {}))
-    return replace(Config(), model=model, objective=objective, inference=inference)
-
-
-def test_remedies_are_not_already_on():
-    plain = config(model={"injection": "init"}, objective={"kl_schedule": "constant"})
-    assert remedies(plain) == (
-        "model.injection=skip, objective.kl_schedule=linear, objective.free_bits=4, "
-        "model.word_dropout=0.3, inference.method=semi_amortised"
-    )
-    cured = config(
-        model={"injection": "skip", "word_dropout": 0.2},
-        objective={"kl_schedule": "cyclical", "free_bits": 3.0},
-        inference={"method": "semi_amortised"},
-    )
-    assert remedies(cured) == "objective.free_bits=6"
-    assert "kl_schedule=cyclical" in remedies(config(objective={"kl_schedule": "linear"}))
 
 
 def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):

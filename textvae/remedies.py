@@ -1,4 +1,5 @@
-"""What to try against posterior collapse, given what an experiment does already."""
+"""What to try against posterior collapse, and against training that runs away, given what an
+experiment does already."""
 
 from __future__ import annotations
 
@@ -21,3 +22,16 @@ def remedies(config: Config) -> str:
     if config.inference.method == "amortised":
         tried.append("inference.method=semi_amortised")
     return ", ".join(tried)
+
+
+def steadier(config: Config) -> str:
+    """Options that make smaller steps, as the end of a sentence."""
+    optim, inference = config.optim, config.inference
+    tried = [f"--optim.lr {optim.lr / 3:.1g}"]
+    if optim.name == "sgd":
+        tried.append("--optim.name adam --optim.lr 0.001")
+    if inference.method != "amortised":
+        tried.append(f"--inference.lr {inference.lr / 3:.1g}")
+    if config.train.precision != "fp32":
+        tried.append("--train.precision fp32")
+    return f"try {' or '.join(tried)}"

@@ -39,6 +39,7 @@ from textvae.monitor import Monitor
 from textvae.optim import LearningRate
 from textvae.progress import Progress, clock
 from textvae.ranges import check_ranges
+from textvae.remedies import steadier
 from textvae.update import Updater
 from textvae.validation import show_latent_space, validate
 
@@ -176,8 +177,7 @@ class Trainer:
             return
         raise UserError(
             f"the loss, its gradient or a weight is not finite at or before step {self.step}: "
-            f"lower --optim.lr or --optim.clip, or take --train.precision fp32; "
-            f"{checkpoint.last_good(self.run)}"
+            f"{steadier(self.config)}; {checkpoint.last_good(self.run)}"
         )
 
     def _lap(self) -> float:
@@ -218,7 +218,7 @@ class Trainer:
         elbo = of_main_process(self.accelerator, elbo)
         if not math.isfinite(elbo):
             raise UserError(
-                f"the validation elbo is {elbo} at step {self.step}: lower --optim.lr; "
+                f"the validation elbo is {elbo} at step {self.step}: {steadier(self.config)}; "
                 f"{checkpoint.last_good(self.run)}"
             )
         return elbo
