@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from textvae import validation
 from textvae.config import Config, TrainConfig
 from textvae.core.objectives import ElboTerms
+from textvae.core.options import Inference
 from textvae.monitor import Monitor
 from textvae.progress import Progress, clock, decimals
 from textvae.tally import Tally
@@ -167,6 +168,24 @@ def test_a_collapse_is_told_once_and_again_when_it_comes_back(monkeypatch, caplo
         for epoch, beta in ((1, 0.5), (2, 0.5), (3, 1.0), (4, 1.0), (5, 1.0)):
             before = validation.validate(model, None, options, monitor, epoch, epoch, beta, before)
     assert [record.message for record in caplog.records] == ["first", "back"]
+
+
+def test_refinement_that_overshoots_is_told(monkeypatch, caplog):
+    card = dict.fromkeys(("elbo", "rec", "kl", "mi", "encoder_elbo", "encoder_kl"), -1.0)
+    card |= {"encoder_mi": 0.1, "au": 1, "encoder_au": 1, "latent_dim": 4, "ppl_elbo": None}
+    monkeypatch.setattr(validation, "build_buckets", lambda *_: SimpleNamespace(sequential=list))
+    monitor, model = SimpleNamespace(validation=lambda *_: None), SimpleNamespace(inference=None)
+    options = replace(
+        Config(), train=TrainConfig(samples=0), inference=Inference("semi_amortised", lr=0.3)
+    )
+    for gap in (0.4, -2.7):
+        seen = {**card, "gap": gap, "collapse": None}
+        monkeypatch.setattr(validation, "evaluate_quick", lambda *_, seen=seen, **__: seen)
+        validation.validate(model, None, options, monitor, 1, 2.0, 1.0)
+    (said,) = (record.message for record in caplog.records if record.levelno == logging.WARNING)
+    assert said == (
+        "refinement lowers the elbo by 2.70: its steps are too long, try --inference.lr 0.1"
+    )
 
 
 def test_decimals_never_show_a_negative_zero():

@@ -1,5 +1,5 @@
-"""What to try against posterior collapse, and against training that runs away, given what an
-experiment does already."""
+"""What to try against posterior collapse, training that runs away and refinement that
+overshoots, given what an experiment does already."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ def steadier(config: Config) -> str:
     if config.train.precision != "fp32":
         tried.append("--train.precision fp32")
     return f"try {' or '.join(tried)}"
+
+
+def overshoot(gap: float, config: Config) -> str:
+    """What to say where refinement ends below the ELBO (nats per example) it began with."""
+    return (
+        f"refinement lowers the elbo by {-gap:.2f}: its steps are too long, "
+        f"try --inference.lr {config.inference.lr / 3:.1g}"
+    )

@@ -14,7 +14,7 @@ from textvae.core.model import Model
 from textvae.evaluate import evaluate_quick, undisturbed
 from textvae.monitor import Monitor
 from textvae.progress import decimals
-from textvae.remedies import remedies
+from textvae.remedies import overshoot, remedies
 from textvae.rows import posteriors
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ def validate(
         card["collapse"] = None  # too early to tell: the encoder has hardly learnt yet
     if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
+    if card.get("gap", 0) < 0:
+        logger.warning(overshoot(card["gap"], config))
     monitor.validation(step, epoch, card)
     show_examples(model, split, config.train.samples, monitor, step)
     return card
@@ -66,8 +68,8 @@ def _log(card: dict[str, Any], epoch: float) -> None:
     )
     if "gap" in card:
         logger.info(
-            "without the refinement: elbo %s lower, kl %s, mi %s, au %d",
-            *(decimals(card[key]) for key in ("gap", "encoder_kl", "encoder_mi")),
+            "before refinement: elbo %s (gap %s), kl %s, mi %s, au %d",
+            *(decimals(card[key]) for key in ("encoder_elbo", "gap", "encoder_kl", "encoder_mi")),
             card["encoder_au"],
         )
 
