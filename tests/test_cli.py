@@ -140,6 +140,7 @@ OUT_OF_RANGE = [
     *(("objective.kl_ramp", "0"), ("objective.kl_ramp", "1.1"), ("objective.kl_epochs", "-1")),
     *(("inference.steps", "0"), ("inference.lr", "0"), ("inference.momentum", "1.5")),
     *(("inference.token_share", "0"), ("inference.token_share", "1.5"), ("inference.clip", "-1")),
+    ("inference.max_growth", "-1"),
     *(("optim.lr", "-1"), ("optim.lr", "0"), ("optim.lr", "nan"), ("optim.lr", "inf")),
     *(("optim.clip", "-1"), ("optim.lr_decay", "2"), ("optim.patience", "0")),
     *(("optim.momentum", "-1"), ("optim.weight_decay", "-1"), ("optim.max_decays", "0")),

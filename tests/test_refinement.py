@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from textvae.core.gaussian import DiagGaussian
 from textvae.core.inference import infer
 from textvae.core.objectives import objective
 from textvae.core.options import Inference, for_evaluation
-from textvae.core.refinement import Likelihood, clip, clip_backward
+from textvae.core.refinement import Likelihood, Unrolled, clip, clip_backward, hold
 from textvae.core.vae import VAE
 from textvae.text.lstm import LSTMDecoder, LSTMEncoder
 
 SIZE, LATENT, WORDS = 5, 3, 7
-EXACT = Inference("semi_amortised", steps=4, lr=0.7, hvp="exact", decoder_terms="all")
+EXACT = Inference(
+    "semi_amortised", steps=4, lr=0.7, hvp="exact", decoder_terms="all", max_growth=0.0
+)
 
 
 class Encoder(nn.Module):
@@ -182,6 +185,34 @@ def test_clipping_and_its_backward_are_those_of_autograd(per):
     limit = 1.7 if per == "example" else 1.0  # some examples beyond it, some below
     (expected,) = torch.autograd.grad(clip(x, limit, per), x, upstream)
     assert torch.allclose(clip_backward(upstream, x.detach(), limit, per), expected)
+
+
+def growth(model, batch, max_growth):
+    """How much the steps lengthen each example's gradient (B,), and that gradient (2, B, Z)."""
+    options = replace(EXACT, lr=0.1, max_growth=max_growth, loss_per="example", clip=0.0)
+    noise = torch.randn(EXACT.steps, len(batch), LATENT, generator=torch.Generator().manual_seed(4))
+    start = torch.stack(tuple(model.posterior(batch))).detach().requires_grad_()
+    likelihood = Likelihood(partial(model.decoder.log_prob, batch), model.decoder, EXACT.steps)
+    point, _ = Unrolled.apply(start, likelihood, noise.double(), options, 1.0, *likelihood.weights)
+    (gradient,) = torch.autograd.grad(point.square().sum(), start)
+    return gradient.norm(dim=(0, 2)) / (2 * point).norm(dim=(0, 2)), gradient
+
+
+def test_what_grows_on_its_way_back_is_held_and_the_rest_left_as_it_is():
+    model, batch = model_of(), batch_of()
+    batch.x[2] *= 60  # one sentence of a curvature that the steps are too long for
+    free, exact = growth(model, batch, 0.0)
+    held, gradient = growth(model, batch, 3.0)
+    assert free[2] > 100 and held[2] <= 3.0 + 1e-9
+    others = torch.tensor([0, 1, 3, 4])
+    assert (free[others] < 3).all() and torch.equal(gradient[:, others], exact[:, others])
+
+
+def test_a_gradient_is_held_to_its_own_length():
+    gradient = torch.tensor([[[3.0], [0.3], [0.0]], [[4.0], [0.4], [0.0]]])  # norms 5, 0.5, 0
+    held = hold(gradient, torch.tensor([1.0, 1.0, 0.0]))
+    expected = torch.tensor([[[0.6], [0.3], [0.0]], [[0.8], [0.4], [0.0]]])
+    assert torch.allclose(held, expected)
 
 
 def test_zero_steps_are_amortised_inference():
@@ -364,6 +395,7 @@ import torch
 from accelerate import Accelerator
 from test_refinement import EXACT, batch_of, model_of
 from dataclasses import replace
+from functools import partial
 from textvae.core.batch import Batch
 from textvae.core.objectives import objective
 

@@ -23,6 +23,7 @@ AT_LEAST = {
     "inference.steps": 1,
     "inference.momentum": 0,
     "inference.clip": 0,
+    "inference.max_growth": 0,
     "optim.momentum": 0,
     "optim.weight_decay": 0,
     "optim.clip": 0,

@@ -32,6 +32,8 @@ class Inference:
     """Hessian-vector products of unrolled steps: by finite differences, or by double backward"""
     decoder_terms: Literal["all", "sample", "none"] = "none"
     """the decoder's gradient through the steps: every term, one drawn (noisy), or none of them"""
+    max_growth: float = 3.0
+    """most that unrolled steps may lengthen a sentence's gradient on its way back; 0 for any"""
     token_share: float = 1.0
     """share of the time steps whose softmax a step computes, drawn anew for every step"""
 

@@ -10,6 +10,11 @@ with scale 1/B or 1 (Kim et al. 2018, section 3.2). Backwards, from a = dL/dlamb
     u += lr * a;  c = -clip'(u);  a += (d2J_k/dlambda2) c;  dL/dtheta += (d2J_k/dtheta dlambda) c
     u *= momentum
 
+Where a descent nears an optimum, a shrinks on its way back. At a draw of z where the curvature is a
+thousand times the usual, one step lengthens it a hundredfold, and one sentence's encoder gradient
+buries the rest. So a is held, sentence by sentence, to ``max_growth`` times its length at the end
+of the steps (as for exploding gradients: Pascanu et al. 2013).
+
 The likelihood depends on lambda through z alone. So all that is asked of a decoder is d log p/dz at
 the K points, the products H w of the K Hessians d2 log p/dz2 with vectors w = (dz/dlambda) c, and
 the gradients of w . d log p/dz with respect to the decoder's weights theta. Both products are exact
@@ -179,6 +184,16 @@ def clip_backward(upstream: Tensor, gradient: Tensor, limit: float, per: str) ->
     return shrink * torch.where(shrink < 1, upstream - unit * along.view(2, -1, 1), upstream)
 
 
+def hold(gradient: Tensor, longest: Tensor) -> Tensor:
+    """(2, B, Z) with every example's norm held to its own limit (B,)."""
+    norm = _lengths(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return gradient * (longest / norm).clamp(max=1)[:, None]
+
+
+def _lengths(gradient: Tensor) -> Tensor:
+    return gradient.norm(dim=(0, 2))
+
+
 def descend(
     likelihood: Likelihood, start: Tensor, noise: Tensor, options: Inference, beta: float
 ) -> Path:
@@ -242,12 +257,14 @@ class _Reverse:
     def run(self, d_end: Tensor) -> Tensor:
         """dL/dlambda_0 (2, B, Z) for dL/dlambda_K; adds every weight term if all are wanted."""
         options, path = self.options, self.path
-        a, u = d_end, torch.zeros_like(d_end)
+        a, u, longest = d_end, torch.zeros_like(d_end), options.max_growth * _lengths(d_end)
         for k in reversed(range(len(path.noise))):
             u = u + options.lr * a
             gradient = self.scale * path.d_point(k, self.beta)
             c = -clip_backward(u, gradient, options.clip, options.clip_per)
             a = a + self._second_order(k, c)
+            if options.max_growth:
+                a = hold(a, longest)
             u = options.momentum * u
         return a
 
