@@ -92,3 +92,16 @@ def test_the_study_of_precision_runs(corpus, tmp_path):
     assert rows["fp32"]["iw_difference"] == 0
     assert 0 < abs(rows["fp32, nudged"]["iw_difference"]) < 0.1
     assert 0 < abs(rows["bf16"]["iw_difference"]) < 0.1
+
+
+def test_growth_is_one_without_steps_and_alike_by_either_product(trained, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    study = importlib.import_module("refinement_growth")
+    words = [str(trained), "--lr", "1e-6", "2", "--hvp", "exact", "difference", "--precision"]
+    rows = study.table(study.parse([*words, "fp32", "--batches", "2"]))
+    exact, differences = rows[:2], rows[2:]
+    assert exact[0]["sentences"] > 0
+    assert all(abs(exact[0][name] - 1) < 1e-4 for name in ("q50", "q99", "q100"))
+    assert abs(exact[1]["q50"] - 1) > 0.1
+    for ours, reference in zip(differences, exact, strict=True):
+        assert math.isclose(ours["q50"], reference["q50"], rel_tol=1e-2)

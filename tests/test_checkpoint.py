@@ -87,6 +87,19 @@ def test_a_broken_state(content, run, capfd):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("model", 3), ("optimizer", []), ("tally", "x"), ("loader", 1), ("lr", None), ("step", "x")],
+)
+def test_a_state_of_other_things_under_the_same_names(name, value, run, capfd):
+    path = run / "checkpoint" / "state.pt"
+    torch.save({**torch.load(path, weights_only=True), name: value}, path)
+    before = fingerprint(run)
+    assert resume(run, *LONGER) == 2
+    assert "does not fit the config" in one_line(capfd)
+    assert fingerprint(run) == before
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--model.latent_dim", "5"], "does not fit the config"),

@@ -4,6 +4,7 @@ overshoots, given what an experiment does already."""
 from __future__ import annotations
 
 from textvae.config import Config
+from textvae.core.options import Inference
 
 
 def remedies(config: Config) -> str:
@@ -32,6 +33,8 @@ def steadier(config: Config) -> str:
         tried.append("--optim.name adam --optim.lr 0.001")
     if inference.method != "amortised":
         tried.append(f"--inference.lr {inference.lr / 3:.1g}")
+        if inference.encoder == "unrolled" and not inference.max_growth:
+            tried.append(f"--inference.max_growth {Inference().max_growth:g}")
     if config.train.precision != "fp32":
         tried.append("--train.precision fp32")
     return f"try {' or '.join(tried)}"

@@ -305,10 +305,10 @@ class Trainer:
         try:
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            self.lr.load_state_dict(state["lr"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"the checkpoint in {self.run} does not fit the config: {reason}"
             ) from error
-        self.lr.load_state_dict(state["lr"])
-        self.step, self.seconds = state["step"], state["seconds"]
