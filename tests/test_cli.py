@@ -142,12 +142,7 @@ OUT_OF_RANGE = [
     *(("inference.token_share", "0"), ("inference.token_share", "1.5"), ("inference.clip", "-1")),
     ("inference.max_growth", "-1"),
     *(("optim.lr", "-1"), ("optim.lr", "0"), ("optim.lr", "nan"), ("optim.lr", "inf")),
-    *(
-        ("optim.clip", "-1"),
-        ("optim.skip_above", "-1"),
-        ("optim.lr_decay", "2"),
-        ("optim.patience", "0"),
-    ),
+    *(("optim.clip", "-1"), ("optim.lr_decay", "2"), ("optim.patience", "0")),
     *(("optim.momentum", "-1"), ("optim.weight_decay", "-1"), ("optim.max_decays", "0")),
     *(("train.epochs", "0"), ("train.max_steps", "0"), ("train.accumulate", "0")),
     *(("train.log_every", "0"), ("train.save_every", "0"), ("train.evaluate_every", "0")),

@@ -20,7 +20,7 @@ from textvae.monitor import Monitor
 from textvae.progress import Progress, clock, decimals
 from textvae.tally import Tally
 
-TRAIN = {"loss", "rec", "kl", "grad_norm", "skipped", "beta", "lr", "tokens_per_second"}
+TRAIN = {"loss", "rec", "kl", "grad_norm", "beta", "lr", "tokens_per_second"}
 VALID = {"rec", "kl", "elbo", "ppl_elbo", "mi", "mi_max", "au", "latent_dim"}
 
 
@@ -201,7 +201,7 @@ def test_a_tally_is_a_mean_over_examples_and_updates():
     tally.count(torch.tensor(4.0), terms, torch.tensor([5, 6]))
     terms = ElboTerms(-4 * ones(1), 0 * ones(1, 2))
     tally.count(torch.tensor(1.0), terms, torch.tensor([7]))
-    tally.update(torch.tensor(2.0), False)
+    tally.update(torch.tensor(2.0))
     accelerator = type("Alone", (), {"num_processes": 1})
     assert tally.means(accelerator) == {
         "loss": pytest.approx(3.0),
@@ -209,11 +209,10 @@ def test_a_tally_is_a_mean_over_examples_and_updates():
         "kl": pytest.approx(4.0),
         "gap": pytest.approx(2.0),
         "grad_norm": 2.0,
-        "skipped": 0.0,
         "tokens": 18.0,
     }
     assert tally.is_finite()
-    tally.update(torch.tensor(float("inf")), False)
+    tally.update(torch.tensor(float("inf")))
     assert not tally.is_finite()
 
 

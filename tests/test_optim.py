@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textvae.config import OptimConfig
-from textvae.optim import LearningRate, Spikes, build_optimizer
+from textvae.optim import LearningRate, build_optimizer
 from textvae.text.model import TextVAE
 
 SA_VAE = OptimConfig(lr=1.0, patience=1, decay_from=15, decay_every=True, min_lr_share=0.03)
@@ -143,21 +143,3 @@ def test_options_reach_the_optimiser():
 def test_an_unknown_optimiser_is_refused():
     with pytest.raises(ValueError, match="lion"):
         build_optimizer(OptimConfig(name="lion"), torch.nn.Linear(2, 2))
-
-
-def spikes(limit, norms):
-    found = Spikes(limit, torch.device("cpu"))
-    return [bool(found.is_one(torch.tensor(norm))) for norm in norms], float(found.usual)
-
-
-def test_a_norm_far_above_the_running_mean_is_a_spike():
-    found, usual = spikes(10.0, [2.0, 4.0, 22.1, 19.0])
-    # the mean: 2, 2.2, then 10 times it at most, then 0.9 * 4.18 + 0.1 * 19
-    assert found == [False, False, True, False]
-    assert math.isclose(usual, 0.9 * (0.9 * 2.2 + 0.1 * 22.0) + 0.1 * 19.0, rel_tol=1e-6)
-
-
-def test_norms_that_stay_high_become_usual():
-    found, usual = spikes(10.0, [1.0] + 60 * [1e4])
-    assert found[1] and not any(found[-40:])
-    assert usual > 5e3

@@ -409,37 +409,6 @@ def test_nan_stops_with_one_line_and_leaves_the_last_good_checkpoint(weight, tin
     assert resume(run) == 0
 
 
-def spike(number: int):
-    """The loss of update ``number`` is a million times as steep in the child."""
-
-    def before() -> None:
-        from textvae import update
-
-        original, calls = update.objective, iter(range(10**6))
-
-        def objective(*args):
-            loss = original(*args)
-            return loss * 1e6 if next(calls) == number else loss
-
-        update.objective = objective
-
-    return before
-
-
-def test_a_gradient_of_an_unusual_norm_counts_as_zero(tiny, tmp_path):
-    options = [*tiny, "--train.max_steps", "6", "--train.log_every", "1", "--optim.clip", "5"]
-    before, after, plain = (tmp_path / name for name in ("before", "after", "plain"))
-    assert train(before, [*options, "--train.max_steps", "5"]) == 0
-    skipping = ["--optim.skip_above", "10"]
-    assert train(after, [*options, *skipping], before=spike(5)) == 0
-    assert train(plain, options, before=spike(5)) == 0
-    kept, skipped, followed = (state(run)["model"] for run in (before, after, plain))
-    assert all(torch.equal(kept[name], skipped[name]) for name in kept)  # SGD without momentum
-    assert not all(torch.equal(kept[name], followed[name]) for name in kept)
-    shares = [entry["skipped"] for entry in lines(after) if entry["group"] == "train"]
-    assert shares == [0, 0, 0, 0, 0, 1]
-
-
 def test_an_absurd_learning_rate_ends_in_one_line(tiny, tmp_path, capfd):
     run = tmp_path / "run"
     assert train(run, [*tiny, "--optim.lr", "1e30", "--optim.clip", "0"]) == 2

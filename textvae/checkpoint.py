@@ -32,7 +32,7 @@ CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
 STATE_KEYS = {
     *("corpus_hash", "step", "epoch_steps", "loader", "lr", "seconds"),
-    *("model", "optimizer", "scaler", "tally", "usual_norm"),
+    *("model", "optimizer", "scaler", "tally"),
 }
 
 

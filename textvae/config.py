@@ -155,8 +155,6 @@ class OptimConfig:
     """weight decay"""
     clip: float = 5.0
     """largest norm of the gradient over all parameters; 0 for none"""
-    skip_above: float = 0.0
-    """a gradient whose norm is so many times the usual counts as zero; 0: every one counts"""
     schedule: Literal["constant", "plateau", "cosine"] = "plateau"
     """plateau: cut when the validation ELBO stops rising; cosine: fall to 0 at the end"""
     warmup_steps: int = 0

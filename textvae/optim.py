@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from textvae.config import OptimConfig
 
@@ -30,29 +30,6 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
         case "adamw":
             return torch.optim.AdamW(parameters, **options)
     raise ValueError(f"unknown optimiser {config.name!r}")
-
-
-class Spikes:
-    """Gradients of a norm far from the usual one.
-
-    Clipping holds the length of such a gradient, not its direction: one document's, which Adam
-    follows in every weight it reaches. The usual norm is a running mean, in which a spike counts as
-    the longest norm allowed, so that norms which stay high become usual.
-    """
-
-    MEMORY = 0.9
-
-    def __init__(self, limit: float, device: torch.device) -> None:
-        self.limit = limit
-        self.usual = torch.zeros((), device=device)
-
-    def is_one(self, norm: Tensor) -> Tensor:
-        """Whether the next update's norm is above ``limit`` times the usual; on the device."""
-        highest = torch.where(self.usual > 0, self.limit * self.usual, norm)
-        counted = torch.minimum(norm, highest)
-        mean = self.MEMORY * self.usual + (1 - self.MEMORY) * counted
-        self.usual = torch.where(self.usual > 0, mean, norm).detach()
-        return norm > highest
 
 
 @dataclass

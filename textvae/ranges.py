@@ -27,7 +27,6 @@ AT_LEAST = {
     "optim.momentum": 0,
     "optim.weight_decay": 0,
     "optim.clip": 0,
-    "optim.skip_above": 0,
     "optim.warmup_steps": 0,
     "optim.patience": 1,
     "optim.decay_from": 0,

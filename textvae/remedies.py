@@ -31,8 +31,6 @@ def steadier(config: Config) -> str:
     tried = [f"--optim.lr {optim.lr / 3:.1g}"]
     if optim.name == "sgd":
         tried.append("--optim.name adam --optim.lr 0.001")
-    if not optim.skip_above:
-        tried.append("--optim.skip_above 10")
     if inference.method != "amortised":
         tried.append(f"--inference.lr {inference.lr / 3:.1g}")
         if inference.encoder == "unrolled" and not inference.max_growth:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from textvae.core.objectives import ElboTerms
 
-NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates", "skipped")
+NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates")
 PER_EXAMPLE = NAMES[:4]
 
 
 class Tally:
     """Loss, rec, KL and what refinement adds to the ELBO in nats, summed over examples; gradient
-    norms and skipped gradients, summed over updates."""
+    norms, summed over updates."""
 
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
@@ -29,11 +29,10 @@ class Tally:
         self.sums[4] += size
         self.sums[5] += lengths.sum()
 
-    def update(self, grad_norm: Tensor, skipped: Tensor | bool) -> None:
-        """One optimiser step, and whether its gradient counted as zero."""
+    def update(self, grad_norm: Tensor) -> None:
+        """One optimiser step."""
         self.sums[6] += grad_norm.detach()
         self.sums[7] += 1
-        self.sums[8] += skipped
 
     def is_finite(self) -> bool:
         """Whether every loss and gradient was a number."""
@@ -44,13 +43,12 @@ class Tally:
         return self.sums if accelerator.num_processes == 1 else accelerator.reduce(self.sums, "sum")
 
     def means(self, accelerator: Any) -> dict[str, float]:
-        """Of all processes: loss, rec, kl, gap in nats per example; grad_norm, and the share of
-        skipped gradients, per update; and the tokens in all."""
+        """Of all processes: loss, rec, kl, gap in nats per example; grad_norm per update; and the
+        tokens in all."""
         sums = dict(zip(NAMES, self.total(accelerator).tolist(), strict=True))
         examples, updates = max(1.0, sums["examples"]), max(1.0, sums["updates"])
         return {
             **{name: sums[name] / examples for name in PER_EXAMPLE},
             "grad_norm": sums["grad_norm"] / updates,
-            "skipped": sums["skipped"] / updates,
             "tokens": sums["tokens"],
         }

@@ -8,13 +8,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from textvae.config import Config
 from textvae.core.batch import Batch
 from textvae.core.objectives import objective
 from textvae.core.vae import VAE
-from textvae.optim import Spikes, build_optimizer
+from textvae.optim import build_optimizer
 from textvae.tally import Tally
 
 
@@ -27,7 +26,6 @@ class Updater:
             model, build_optimizer(config.optim, model)
         )
         self.tally = Tally(accelerator.device)
-        self.spikes = Spikes(config.optim.skip_above, accelerator.device)
 
     def update(self, batches: Sequence[Batch], step: int, beta: float, lr: float) -> None:
         """Makes optimiser step ``step`` with the mean gradient of the batches."""
@@ -47,21 +45,10 @@ class Updater:
                 accelerator.backward(loss / len(batches))
             self.tally.count(loss, terms, batch.lengths)
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
-        skipped = self._skip(norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if not self.optimizer.step_was_skipped:  # fp16 skips an overflow, and that is no error
-            self.tally.update(norm, skipped)
-
-    def _skip(self, norm: Tensor) -> Tensor | bool:
-        """Sets a gradient to zero whose norm is a spike; without waiting for the device."""
-        if not self.spikes.limit:
-            return False
-        spike = self.spikes.is_one(norm)
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.masked_fill_(spike, 0)
-        return spike
+            self.tally.update(norm)
 
     def _noise_seed(self, step: int) -> int:
         rank, size = self.accelerator.process_index, self.accelerator.num_processes
@@ -85,7 +72,6 @@ class Updater:
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
             "tally": self.tally.total(self.accelerator),
-            "usual_norm": self.spikes.usual,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -95,7 +81,6 @@ class Updater:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, options, strict=True):
             group.update({name: value for name, value in own.items() if name != "params"})
-        self.spikes.usual.copy_(state["usual_norm"])
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:  # it holds what all processes have summed
