@@ -51,9 +51,7 @@ def test_steadier_names_only_what_is_not_done_yet():
     )
     free = config(inference={"method": "semi_amortised", "max_growth": 0.0})
     assert "or --inference.max_growth 3" in steadier(free)
-    plain = config(
-        optim={"name": "adam", "lr": 0.001}, train={"precision": "fp32"}
-    )
+    plain = config(optim={"name": "adam", "lr": 0.001}, train={"precision": "fp32"})
     assert steadier(plain) == "try --optim.lr 0.0003"
 
 
