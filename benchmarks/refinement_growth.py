@@ -12,6 +12,7 @@ for, which is off here.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ from textvae.core.gaussian import DiagGaussian
 from textvae.core.options import Inference
 from textvae.core.refinement import Likelihood, Unrolled
 from textvae.core.vae import VAE
+from textvae.errors import UserError
 from textvae.files import write_json
 
 SHARES = (0.5, 0.9, 0.99, 1.0)  # of the sentences that a quantile is not below
@@ -59,6 +61,8 @@ def batches_of(config: Config, run: Path, count: int) -> list[Batch]:
 def table(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for every step size and way of forming the products."""
     config, rows = run_config(args.run), []
+    if config.data.kind != "text" or not config.model.latent_dim:
+        raise UserError(f"{args.run} is no text model with a latent variable")
     batches = [batch.to(args.device) for batch in batches_of(config, args.run, args.batches)]
     model = load_model(str(args.run)).to(args.device).train()
     for hvp in args.hvp:
@@ -101,7 +105,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    rows = table(args)
+    try:
+        rows = table(args)
+    except UserError as error:
+        print(f"refinement_growth: {error}", file=sys.stderr)
+        sys.exit(2)
     for row in rows:
         print(
             "  ".join(

@@ -395,7 +395,6 @@ import torch
 from accelerate import Accelerator
 from test_refinement import EXACT, batch_of, model_of
 from dataclasses import replace
-from functools import partial
 from textvae.core.batch import Batch
 from textvae.core.objectives import objective
 
