@@ -7,11 +7,7 @@ For every time step t, with z the latent of the sentence (absent in an encoder):
     c_t = f * c_{t-1} + i * g;                            h_t = o * tanh(c_t)
 
 The order of the rows is that of ``nn.LSTM``, so weights move freely between the two. Backwards,
-with dh_t = dL/dh_t and dc_t = dL/dc_t gathered from above and from step t + 1:
-
-    dc_t += dh_t * o * (1 - tanh(c_t)^2);                 dc_{t-1} = dc_t * f
-    da_t = (dc_t g, dc_t c_{t-1}, dc_t i, dh_t tanh(c_t)) * derivative of each gate
-    dh_{t-1} = W_hh^T da_t
+dh_{t-1} = W_hh^T da_t; ``cell`` has the rest of a step, in both directions.
 
 Only ``W_hh h`` and ``W_hh^T da`` must be done step by step. The fused implementation therefore
 takes everything else out of the loop: one product for the inputs of all steps before it, one for
@@ -19,10 +15,9 @@ each weight gradient and one for the input gradients after it. ``W_z z + b`` is 
 its gradients come from the sum of da over time. Sequences that read the same inputs with another
 z, as draws from one sentence's posterior do, share the inputs' products.
 
-Matrix products run in the autocast dtype when autocast is on; the cell state, the gate arithmetic
-and the gradients stay in fp32. There tanh(a) = 2 sigmoid(2a) - 1, since sigmoid is the quicker
-function by far: all four gates become one sigmoid, and the result is as exact as sums of fp32
-products are.
+Matrix products run in the autocast dtype when autocast is on; the cell state and the gates'
+arithmetic stay in fp32. What products gave, a_t, is all that is kept of the gates: to activate them
+again in the backward pass costs less than memory for four fp32 numbers an entry.
 """
 
 from __future__ import annotations
@@ -32,6 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from textvae.text import cell
 from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import (
     product,
@@ -40,9 +36,6 @@ from textvae.text.products import (
     state_dtype,
     weight_gradient,
 )
-
-sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
-tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 Implementation = Literal["auto", "plain", "fused", "library"]
 Result = tuple[Tensor, Tensor, Tensor]
@@ -155,21 +148,22 @@ class _FusedLSTM(torch.autograd.Function):
         x = inputs.to(dtype)  # (T, B, I)
         from_outside = _from_outside(x, weight_ih, bias, latent, weight_latent, len(h0))
         keep = any(ctx.needs_input_grad)
-        h, c, gates, tanh_c = _run_forward(from_outside, weight_hh.to(dtype), h0, c0, keep)
+        h, c, gates = _run_forward(from_outside, weight_hh.to(dtype), h0, c0, keep)
         arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
-        ctx.save_for_backward(x, h, c, gates, tanh_c, *arguments)
+        ctx.save_for_backward(x, h, c, *arguments, *gates)
         return h[1:], h[-1].clone(), c[-1].clone()
 
     @staticmethod
     def backward(ctx, grad_outputs, grad_h, grad_c):
-        x, h, c, gates, tanh_c, *arguments = ctx.saved_tensors
+        x, h, c, *rest = ctx.saved_tensors
+        arguments, gates = rest[:8], rest[8:]
         _, weight_ih, weight_hh, _, _, _, latent, weight_latent = arguments
         need, dtype = ctx.needs_input_grad[:8], x.dtype
         if graph_is_wanted():
             upstream = (grad_outputs, grad_h, grad_c)
             return *plain_gradients(_plain, arguments, need, upstream, dtype), None
         d_gates, total, d_h0, d_c0 = _run_backward(
-            gates, tanh_c, c, weight_hh.to(dtype), grad_outputs, grad_h, grad_c
+            gates, c, weight_hh.to(dtype), grad_outputs, grad_h, grad_c
         )
         grads = [None, None, None, None, d_h0, d_c0, None, None]
         if need[0] or need[1]:
@@ -217,73 +211,45 @@ def _sum_over_draws(d_gates: Tensor, batch: int) -> Tensor:
 
 def _run_forward(
     from_outside: Tensor, w_hh: Tensor, h0: Tensor, c0: Tensor, keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """h and c of steps 0..T, (T + 1, B, H); of steps 1..T the gates (T, B, 4H) and tanh(c).
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """h and c of steps 0..T, (T + 1, N, H); of steps 1..T the gates before activation (N, 4H).
 
-    Without ``keep`` all steps of c, the gates and tanh(c) are one piece of memory: what stands
-    there is the last step's.
+    Without ``keep`` no gates, and all steps of c are one piece of memory: what stands there is the
+    last step's.
     """
-    steps, batch, width = from_outside.shape
-    size, wide = width // 4, state_dtype(from_outside.dtype)
-
-    def buffer(count: int, columns: int) -> Tensor:
-        kept = from_outside.new_empty(count if keep else 1, batch, columns, dtype=wide)
-        return kept.expand(count, -1, -1)
-
-    h = from_outside.new_empty(steps + 1, batch, size)
-    c, gates, tanh_c = buffer(steps + 1, size), buffer(steps, width), buffer(steps, size)
+    (steps, rows, width), wide = from_outside.shape, state_dtype(from_outside.dtype)
+    h = from_outside.new_empty(steps + 1, rows, width // 4)
+    c = from_outside.new_empty(steps + 1 if keep else 1, rows, width // 4, dtype=wide)
+    c = c.expand(steps + 1, -1, -1)
     h[0], c[0] = h0, c0
-    plus_recurrent = recurrence(w_hh, batch, steps)
-    added, (i, f, g, o) = from_outside.unbind(), _by_step(gates)
-    hidden, state, gate, squashed = h.unbind(), c.unbind(), gates.unbind(), tanh_c.unbind()
-    for t in range(steps):  # hidden[t] and state[t] are those before step t
-        gate[t].copy_(plus_recurrent(hidden[t], added[t]))
-        g[t].mul_(2)
-        gate[t].sigmoid_()
-        g[t].mul_(2).sub_(1)
-        torch.mul(f[t], state[t], out=state[t + 1]).addcmul_(i[t], g[t])
-        torch.mul(state[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
-        hidden[t + 1].copy_(o[t] * squashed[t])
-    return h, c, gates, tanh_c
+    plus_recurrent = recurrence(w_hh, rows, steps)
+    hidden, state, kept = h.unbind(), c.unbind(), []
+    for t, added in enumerate(from_outside.unbind()):  # hidden[t], state[t]: those before step t
+        gates = plus_recurrent(hidden[t], added)
+        cell.forward(gates, state[t], state[t + 1], hidden[t + 1])
+        if keep:
+            kept.append(gates)
+    return h, c, kept
 
 
 def _run_backward(
-    gates: Tensor,
-    tanh_c: Tensor,
+    gates: list[Tensor],
     c: Tensor,
     w_hh: Tensor,
     grad_outputs: Tensor,
     grad_h: Tensor,
     grad_c: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the gates before activation at every step (T, B, 4H), their sum over steps
-    (B, 4H) in fp32, and the gradients of h0 and c0 (B, H)."""
-    steps, batch, size = grad_outputs.shape
+    """The gradients of the gates before activation at every step (T, N, 4H), their sum over steps
+    (N, 4H) in fp32, and the gradients of h0 and c0 (N, H)."""
+    steps, rows, size = grad_outputs.shape
     above = grad_outputs.to(w_hh.dtype).contiguous().unbind()
-    d_gates = w_hh.new_empty(steps, batch, 4 * size)
-    total, d_gate = gates.new_zeros(batch, 4 * size), gates.new_empty(batch, 4 * size)
-    d_i, d_f, d_g, d_o = d_gate.chunk(4, dim=1)
-    dh, dc = grad_h.to(gates.dtype) + above[-1], grad_c.to(gates.dtype, copy=True)
+    d_gates, total = w_hh.new_empty(steps, rows, 4 * size), c.new_zeros(rows, 4 * size)
+    dh, dc = grad_h.to(w_hh.dtype) + above[-1], grad_c.to(c.dtype, copy=True).contiguous()
     above = (torch.zeros_like(above[0]), *above)  # above[t] is the gradient of h before step t
-    plus_recurrent = recurrence(w_hh.t(), batch, steps)
-    (i, f, g, o), state, squashed, product_input = (
-        _by_step(gates),
-        c.unbind(),
-        tanh_c.unbind(),
-        d_gates.unbind(),
-    )
+    plus_recurrent = recurrence(w_hh.t(), rows, steps)
+    state, d_gate = c.unbind(), d_gates.unbind()
     for t in reversed(range(steps)):
-        dc += tanh_backward(torch.mul(dh, o[t], out=d_o), squashed[t], grad_input=d_o)
-        sigmoid_backward(torch.mul(dc, g[t], out=d_i), i[t], grad_input=d_i)
-        sigmoid_backward(torch.mul(dc, state[t], out=d_f), f[t], grad_input=d_f)
-        sigmoid_backward(torch.mul(dh, squashed[t], out=d_o), o[t], grad_input=d_o)
-        tanh_backward(torch.mul(dc, i[t], out=d_g), g[t], grad_input=d_g)
-        total += d_gate
-        dc *= f[t]
-        dh = plus_recurrent(product_input[t].copy_(d_gate), above[t]).to(gates.dtype)
+        cell.backward(gates[t], state[t], state[t + 1], dh, dc, d_gate[t], total)
+        dh = plus_recurrent(d_gate[t], above[t])
     return d_gates, total, dh, dc
-
-
-def _by_step(gates: Tensor) -> list[tuple[Tensor, ...]]:
-    """Views of each gate at each step: four times T tensors (B, H)."""
-    return [gate.unbind() for gate in gates.chunk(4, dim=2)]

@@ -28,10 +28,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from textvae.text import kernels
 from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import product, product_dtype, state_dtype, weight_gradient
 
-LOGITS = 10 * 2**20  # in memory at once; more were not faster
+LOGITS = 100 * 2**20  # bytes in memory at once: every chunk has oneDNN lay out the weights anew
 ROWS_ON_DEVICES = 4096  # at once, where every kernel launched costs time
 BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
@@ -60,8 +61,9 @@ def token_nll(
     if not torch.is_grad_enabled():  # forward would not notice, and form gradients
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
-    usual = max(1, LOGITS // len(weight)) if on_cpu else ROWS_ON_DEVICES
-    options = chunk or usual, product_dtype(features)
+    dtype = product_dtype(features)
+    usual = max(1, LOGITS // (len(weight) * dtype.itemsize)) if on_cpu else ROWS_ON_DEVICES
+    options = chunk or usual, dtype
     if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
         return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
     rows = real.nonzero().squeeze(1)
@@ -192,7 +194,24 @@ def _normalise(
     with_gradient: bool,
 ) -> None:
     """Adds the bias, writes nll, and over the logits its gradient times the row's weight, which is
-    also added to d_b.
+    also added to d_b."""
+    if kernels.serve(logits):
+        kernels.softmax_nll(
+            logits, bias, rows.groups, rows.targets, rows.weights, nll, d_b, with_gradient
+        )
+    else:
+        _normalise_in_blocks(logits, bias, rows, nll, d_b, with_gradient)
+
+
+def _normalise_in_blocks(
+    logits: Tensor,
+    bias: Tensor | None,
+    rows: _Rows,
+    nll: Tensor,
+    d_b: Tensor | None,
+    with_gradient: bool,
+) -> None:
+    """The same in torch's operations.
 
     The log-sum-exp comes from the largest score and its probability, at least 1 / V: one
     exponential a logit serves the loss and the gradient.

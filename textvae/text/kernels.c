@@ -1,0 +1,194 @@
+/* The elementwise arithmetic of a training step on a CPU, each in one pass over memory.
+
+   kernels.py compiles this file for the machine at hand and calls the three functions at the end;
+   recurrence.py and softmax.py say what they compute, and hold the same in torch's operations.
+   Numbers that matrix products gave are bf16 or fp32 (`narrow` says which); all else is fp32. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef _OPENMP /* declared here: a compiler may have no omp.h */
+extern int omp_get_thread_num(void);
+extern int omp_get_num_threads(void);
+#else
+static int omp_get_thread_num(void) { return 0; }
+static int omp_get_num_threads(void) { return 1; }
+#endif
+
+/* Called with constants, so that each use becomes a vectorised loop of its own. */
+#define INLINE static inline __attribute__((always_inline))
+
+enum { SHARED_FROM = 8192 }; /* entries: below, waking other threads costs more than it saves */
+
+INLINE float widened(uint16_t number) {
+  uint32_t bits = (uint32_t)number << 16;
+  float wide;
+  memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
+INLINE uint16_t narrowed(float number) { /* to the nearest, ties to even */
+  uint32_t bits;
+  memcpy(&bits, &number, sizeof bits);
+  return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+INLINE float get(const void *from, int64_t at, int narrow) {
+  return narrow ? widened(((const uint16_t *)from)[at]) : ((const float *)from)[at];
+}
+
+INLINE void put(void *to, int64_t at, float number, int narrow) {
+  if (narrow)
+    ((uint16_t *)to)[at] = narrowed(number);
+  else
+    ((float *)to)[at] = number;
+}
+
+/* exp(x) = 2^n exp(r) with n = round(x / log 2), |r| <= log(2) / 2, where the series up to r^7 is
+   exact to fp32. Comparisons are written so that NaN stays NaN. */
+INLINE float exponential(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  float n = (x * 1.44269504f + 0x1.8p23f) - 0x1.8p23f;   /* a float that large has no fractions */
+  float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* log 2 in two parts, the first exact */
+  float sum = 1 + r * (1 / 7.0f);
+  sum = 1 + r * (1 / 6.0f) * sum;
+  sum = 1 + r * (1 / 5.0f) * sum;
+  sum = 1 + r * (1 / 4.0f) * sum;
+  sum = 1 + r * (1 / 3.0f) * sum;
+  sum = 1 + r * (1 / 2.0f) * sum;
+  sum = 1 + r * sum;
+  int32_t bits = ((int32_t)n + 127) << 23;
+  float power;
+  memcpy(&power, &bits, sizeof power);
+  return sum * power;
+}
+
+INLINE float sigmoid(float x) { return 1 / (1 + exponential(-x)); }
+
+INLINE float tangent(float x) { return 2 * sigmoid(2 * x) - 1; }
+
+INLINE void forward_row(int64_t size, const void *gates, const float *before, float *cell,
+                        void *hidden, int narrow) {
+#pragma omp simd
+  for (int64_t k = 0; k < size; k++) {
+    float i = sigmoid(get(gates, k, narrow)), f = sigmoid(get(gates, size + k, narrow));
+    float g = tangent(get(gates, 2 * size + k, narrow));
+    float o = sigmoid(get(gates, 3 * size + k, narrow));
+    float state = f * before[k] + i * g;
+    cell[k] = state;
+    put(hidden, k, o * tangent(state), narrow);
+  }
+}
+
+INLINE void backward_row(int64_t size, const void *gates, const float *before, const float *cell,
+                         const void *d_hidden, float *d_cell, void *d_gates, float *total,
+                         int narrow) {
+#pragma omp simd
+  for (int64_t k = 0; k < size; k++) {
+    float i = sigmoid(get(gates, k, narrow)), f = sigmoid(get(gates, size + k, narrow));
+    float g = tangent(get(gates, 2 * size + k, narrow));
+    float o = sigmoid(get(gates, 3 * size + k, narrow));
+    float squashed = tangent(cell[k]), d_h = get(d_hidden, k, narrow);
+    float d_c = d_cell[k] + d_h * o * (1 - squashed * squashed);
+    float d_i = d_c * g * i * (1 - i), d_f = d_c * before[k] * f * (1 - f);
+    float d_g = d_c * i * (1 - g * g), d_o = d_h * squashed * o * (1 - o);
+    d_cell[k] = d_c * f;
+    total[k] += d_i;
+    total[size + k] += d_f;
+    total[2 * size + k] += d_g;
+    total[3 * size + k] += d_o;
+    put(d_gates, k, d_i, narrow);
+    put(d_gates, size + k, d_f, narrow);
+    put(d_gates, 2 * size + k, d_g, narrow);
+    put(d_gates, 3 * size + k, d_o, narrow);
+  }
+}
+
+/* -log softmax(scores)[target]; over the scores goes its gradient times `weight`. */
+INLINE float nll_row(int64_t words, void *scores, const float *bias, int64_t target, float weight,
+                     float *d_bias, float *room, int with_gradient, int narrow) {
+  float most = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : most)
+  for (int64_t v = 0; v < words; v++) {
+    room[v] = get(scores, v, narrow) + (bias ? bias[v] : 0);
+    most = room[v] > most ? room[v] : most;
+  }
+  float nll = most - room[target];
+#pragma omp simd reduction(+ : sum)
+  for (int64_t v = 0; v < words; v++) {
+    room[v] = exponential(room[v] - most);
+    sum += room[v];
+  }
+  if (with_gradient) {
+    float scale = weight / sum;
+    float at_target = room[target] * scale - weight;
+#pragma omp simd
+    for (int64_t v = 0; v < words; v++) {
+      room[v] *= scale;
+      put(scores, v, room[v], narrow);
+    }
+    room[target] = at_target;
+    put(scores, target, at_target, narrow);
+  }
+  if (with_gradient && d_bias)
+    for (int64_t v = 0; v < words; v++) d_bias[v] += room[v];
+  return weight != 0 ? nll + logf(sum) : 0;
+}
+
+static const void *row_of(const void *table, int64_t row, int64_t width, int narrow) {
+  return (const char *)table + row * width * (narrow ? 2 : 4);
+}
+
+void lstm_forward(int64_t rows, int64_t size, const void *gates, const float *before, float *cell,
+                  void *hidden, int narrow, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * size >= SHARED_FROM)
+  for (int64_t r = 0; r < rows; r++) {
+    const void *a = row_of(gates, r, 4 * size, narrow);
+    void *h = (void *)row_of(hidden, r, size, narrow);
+    if (narrow)
+      forward_row(size, a, before + r * size, cell + r * size, h, 1);
+    else
+      forward_row(size, a, before + r * size, cell + r * size, h, 0);
+  }
+}
+
+void lstm_backward(int64_t rows, int64_t size, const void *gates, const float *before,
+                   const float *cell, const void *d_hidden, float *d_cell, void *d_gates,
+                   float *total, int narrow, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * size >= SHARED_FROM)
+  for (int64_t r = 0; r < rows; r++) {
+    const void *a = row_of(gates, r, 4 * size, narrow), *d_h = row_of(d_hidden, r, size, narrow);
+    void *d_a = (void *)row_of(d_gates, r, 4 * size, narrow);
+    int64_t at = r * size;
+    if (narrow)
+      backward_row(size, a, before + at, cell + at, d_h, d_cell + at, d_a, total + 4 * at, 1);
+    else
+      backward_row(size, a, before + at, cell + at, d_h, d_cell + at, d_a, total + 4 * at, 0);
+  }
+}
+
+/* `bias`, `weights` and `d_bias` may be null. With `groups` the rows of one group share a row of
+   `bias` and of `d_bias`; without, all share the one row of `bias`, and each thread has its own of
+   `d_bias`, as of `room`. */
+void softmax_nll(int64_t rows, int64_t words, void *logits, const float *bias,
+                 const int64_t *groups, const int64_t *targets, const float *weights, float *nll,
+                 float *d_bias, float *room, int with_gradient, int narrow, int threads) {
+#pragma omp parallel num_threads(threads)
+  {
+    int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+    float *mine = room + me * words;
+    for (int64_t r = 0; r < rows; r++) {
+      if ((groups ? groups[r] : r) % all != me) continue; /* a group's sums are one thread's */
+      void *scores = (void *)row_of(logits, r, words, narrow);
+      const float *b = bias && groups ? bias + groups[r] * words : bias;
+      float *d_b = d_bias ? d_bias + (groups ? groups[r] : me) * words : 0;
+      float weight = weights ? weights[r] : 1;
+      if (narrow)
+        nll[r] = nll_row(words, scores, b, targets[r], weight, d_b, mine, with_gradient, 1);
+      else
+        nll[r] = nll_row(words, scores, b, targets[r], weight, d_b, mine, with_gradient, 0);
+    }
+  }
+}
