@@ -15,6 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["textvae", "textvae.*"]),
+    package_data={"textvae.text": ["kernels.c"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",

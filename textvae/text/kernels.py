@@ -107,12 +107,12 @@ def library() -> ctypes.CDLL | None:
         return None
     compiler = shutil.which(os.environ.get("CC") or "cc")
     if compiler is None:
-        log.info("no C compiler: training on the CPU is slower by about a fifth (install gcc)")
+        log.info("no C compiler: training on the CPU is slower by about a tenth (install gcc)")
         return None
     for options, libraries in _ways():
         with suppress(OSError, subprocess.SubprocessError, UserError):
             return _declared(ctypes.CDLL(str(_compiled(compiler, options, libraries))))
-    log.warning("%s cannot compile kernels.c: training on the CPU is slower", compiler)
+    log.info("%s could not compile %s: training on the CPU is slower", compiler, SOURCE.name)
     return None
 
 

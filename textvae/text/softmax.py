@@ -32,7 +32,8 @@ from textvae.text import kernels
 from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import product, product_dtype, state_dtype, weight_gradient
 
-LOGITS = 100 * 2**20  # bytes in memory at once: every chunk has oneDNN lay out the weights anew
+LOGITS = 10 * 2**20  # in memory at once; more were not faster
+NARROW_LOGITS = 50 * 2**20  # in bf16, where oneDNN lays out the weights anew for every chunk
 ROWS_ON_DEVICES = 4096  # at once, where every kernel launched costs time
 BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
@@ -62,8 +63,7 @@ def token_nll(
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
     dtype = product_dtype(features)
-    usual = max(1, LOGITS // (len(weight) * dtype.itemsize)) if on_cpu else ROWS_ON_DEVICES
-    options = chunk or usual, dtype
+    options = chunk or _usual_chunk(len(weight), dtype, on_cpu), dtype
     if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
         return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
     rows = real.nonzero().squeeze(1)
@@ -73,6 +73,12 @@ def token_nll(
     chosen = features.index_select(0, rows), weight, bias, targets[rows], groups
     nll = _ChunkedNLL.apply(*chosen, None, *options)
     return nll.new_zeros(len(targets)).index_copy(0, rows, nll)
+
+
+def _usual_chunk(words: int, dtype: torch.dtype, on_cpu: bool) -> int:
+    if not on_cpu:
+        return ROWS_ON_DEVICES
+    return max(1, (LOGITS if dtype.itemsize > 2 else NARROW_LOGITS) // words)
 
 
 def _plain(

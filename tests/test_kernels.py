@@ -1,0 +1,224 @@
+"""The compiled loops against the same in torch's operations, and what happens without them."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from textvae.text import cell, kernels
+from textvae.text.softmax import _normalise, _Rows, token_nll
+
+needs_compiler = pytest.mark.skipif(kernels.library() is None, reason="needs a C compiler")
+DTYPES = [torch.float32, torch.bfloat16]
+SIZES = [(1, 1), (3, 5), (2, 16), (5, 33), (32, 300)]  # the last is shared among threads
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def forgotten():
+    """The library is looked for anew, now and afterwards."""
+    kernels.library.cache_clear()
+    yield
+    kernels.library.cache_clear()
+
+
+def without(monkeypatch):
+    monkeypatch.setattr(kernels, "serve", lambda x: False)
+
+
+def random(*shape, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def forward_and_backward(rows, size, dtype):
+    """Everything a step writes, in both directions."""
+    gates, before = random(rows, 4 * size, dtype=dtype), random(rows, size)
+    c, h = torch.empty_like(before), before.to(dtype)
+    cell.forward(gates, before, c, h)
+    dc, total = random(rows, size + 1)[:, :size].contiguous(), random(rows, 4 * size)
+    d_gates = torch.empty_like(gates)
+    cell.backward(gates, before, c, random(rows, size, dtype=dtype), dc, d_gates, total)
+    return c, h, dc, d_gates, total
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_gate_step_is_that_of_torch(sizes, dtype, threads, monkeypatch):
+    found = forward_and_backward(*sizes, dtype)
+    without(monkeypatch)
+    expected = forward_and_backward(*sizes, dtype)
+    for a, b in zip(found, expected, strict=True):
+        narrow = a.dtype == torch.bfloat16
+        torch.testing.assert_close(a, b, rtol=2**-7 if narrow else 1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_c_may_be_written_over_the_one_before():
+    gates, before = random(3, 40), random(3, 10)
+    c, h = torch.empty_like(before), torch.empty_like(before)
+    kernels.lstm_forward(gates, before, c, h)
+    kernels.lstm_forward(gates, before, before, torch.empty_like(h))
+    assert torch.equal(before, c)
+
+
+@needs_compiler
+def test_bf16_is_rounded_as_torch_rounds():
+    gates, before = random(64, 400, dtype=torch.bfloat16), random(64, 100)
+    h = {dtype: torch.empty(64, 100, dtype=dtype) for dtype in DTYPES}
+    for dtype in DTYPES:
+        kernels.lstm_forward(gates.to(dtype), before, torch.empty_like(before), h[dtype])
+    assert torch.equal(h[torch.bfloat16], h[torch.float32].bfloat16())
+
+
+@needs_compiler
+def test_bf16_ties_go_to_even():
+    halves = torch.tensor([1 + k / 256 for k in range(9)])  # every other one is a tie
+    logits, first = torch.zeros(9, 2, dtype=torch.bfloat16), torch.zeros(9, dtype=torch.int64)
+    _normalise(logits, None, _Rows(first, None, 2 * halves), torch.empty(9), None, True)
+    assert torch.equal(logits[:, 1], halves.bfloat16())
+
+
+def normalised(logits, bias, rows, with_gradient=True):
+    """nll, d_logits and d_bias."""
+    logits = logits.clone()
+    nll = torch.full((len(logits),), 7.0)
+    d_b = None if bias is None else torch.zeros_like(bias)
+    _normalise(logits, bias, rows, nll, d_b, with_gradient)
+    return nll, logits, d_b
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("bias", ["none", "one", "grouped"])
+@pytest.mark.parametrize("words", [1, 7, 1000])
+def test_rows_of_logits_are_normalised_as_torch_does(
+    words, bias, weighted, dtype, threads, monkeypatch
+):
+    count = 40
+    logits = 3 * random(count, words, dtype=dtype)
+    targets = torch.arange(count) * 5 % words
+    groups = torch.arange(count) % 3 if bias == "grouped" else None
+    weights = torch.arange(count) % 4 / 2.0 if weighted else None
+    table = {"none": None, "one": random(words), "grouped": random(3, words)}[bias]
+    given = logits, table, _Rows(targets, groups, weights)
+    found, plain = normalised(*given), normalised(*given, with_gradient=False)
+    without(monkeypatch)
+    expected = normalised(*given)
+    assert torch.equal(plain[0], found[0]) and torch.equal(plain[1], logits)
+    for a, b in zip(found, expected, strict=True):
+        if a is not None:
+            narrow = a.dtype == torch.bfloat16
+            torch.testing.assert_close(a, b, rtol=2**-7 if narrow else 1e-5, atol=2e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 80.0, 1e4, 1e30])
+def test_no_score_is_too_large_or_too_small(scale):
+    logits, targets = scale * random(20, 50), torch.arange(20)
+    nll, d_logits, _ = normalised(logits, None, _Rows(targets, None, None))
+    torch.testing.assert_close(nll, F.cross_entropy(logits, targets, reduction="none"))
+    expected = logits.softmax(1) - F.one_hot(targets, 50)
+    torch.testing.assert_close(d_logits, expected, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_a_number_stays_visible(bad, dtype):
+    logits = random(4, 20, dtype=dtype)
+    logits[2, 11] = bad
+    nll, d_logits, _ = normalised(logits, None, _Rows(torch.zeros(4).long(), None, None))
+    assert nll.isfinite().tolist() == [True, True, False, True]
+    assert not d_logits[2].isfinite().all() and d_logits[:2].isfinite().all()
+    gates, before = random(2, 12, dtype=dtype), random(2, 3)
+    gates[1, 4] = float("nan")
+    c, h = torch.empty_like(before), before.to(dtype)
+    cell.forward(gates, before, c, h)
+    assert h.isnan().tolist() == [[False] * 3, [False, True, False]] == c.isnan().tolist()
+
+
+@needs_compiler
+def test_a_tensor_that_is_not_contiguous_is_refused():
+    gates, state = random(2, 12), random(3, 2).t()
+    with pytest.raises(ValueError, match=r"not contiguous.*\(2, 3\)"):
+        kernels.lstm_forward(gates, state, torch.empty(2, 3), torch.empty(2, 3))
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_second_openmp_comes_into_the_process():
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert len(set(re.findall(r"/\S*libgomp\S*", maps))) <= 1
+
+
+def loss():
+    features, weight = random(6, 8).requires_grad_(), random(20, 8).requires_grad_()
+    nll = token_nll(features, weight, random(20), torch.arange(6) + 1)
+    return nll.detach(), *torch.autograd.grad(nll.sum(), (features, weight))
+
+
+@pytest.mark.parametrize("why", ["no compiler", "compiler fails", "off", "no folder"])
+def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_path):
+    expected = loss()
+    kernels.library.cache_clear()
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))  # nothing compiled there
+    match why:
+        case "no compiler":
+            monkeypatch.setenv("CC", "no-such-compiler")
+        case "compiler fails":
+            monkeypatch.setenv("CC", "false")
+        case "off":
+            monkeypatch.setenv("TEXTVAE_KERNELS", "off")
+        case "no folder":
+            (tmp_path / "file").touch()
+            monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "file"))
+    assert kernels.library() is None
+    for a, b in zip(loss(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_they_are_compiled_once(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
+    assert kernels.library() is not None
+    (kept,) = (tmp_path / "kernels").iterdir()
+    assert kept.stat().st_mode & 0o022 == 0  # nobody else may write there
+    monkeypatch.setattr(kernels, "_run", lambda command: pytest.fail("compiled again"))
+    kernels.library.cache_clear()
+    assert kernels.library() is not None
+
+
+@needs_compiler
+def test_a_library_of_another_user_is_not_loaded(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
+    assert kernels.library() is not None
+    (kept,) = (tmp_path / "kernels").iterdir()
+    first = kept.stat().st_ino
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+    kernels.library.cache_clear()
+    assert kernels.library() is not None
+    assert kept.stat().st_ino != first
+
+
+@needs_compiler
+def test_openmp_is_optional(forgotten, monkeypatch, tmp_path):
+    expected = loss()
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
+    monkeypatch.setattr(kernels, "_openmp_runtime", lambda: "/no/such/libgomp.so")
+    kernels.library.cache_clear()
+    assert kernels.library() is not None
+    for a, b in zip(loss(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
