@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from textvae.text import cell, kernels
+from textvae.text.generate import _quantile
 from textvae.text.softmax import _normalise, _Rows, token_nll
 
 needs_compiler = pytest.mark.skipif(kernels.library() is None, reason="needs a C compiler")
@@ -148,6 +149,18 @@ def test_what_is_not_a_number_stays_visible(bad, dtype):
     c, h = torch.empty_like(before), before.to(dtype)
     cell.forward(gates, before, c, h)
     assert h.isnan().tolist() == [[False] * 3, [False, True, False]] == c.isnan().tolist()
+
+
+@needs_compiler
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("words", [1, 5, 300])
+def test_quantiles_are_those_of_sorted_weights(words, share, threads, monkeypatch):
+    weights = random(9, words).mul(50).round().abs().div(64)  # sums are exact; ties and zeros
+    weights[3] = 2.0 ** -torch.arange(words).clamp(max=20)
+    given = weights, torch.full((9,), share)
+    found = _quantile(*given)
+    without(monkeypatch)
+    assert torch.equal(found, _quantile(*given))
 
 
 @needs_compiler

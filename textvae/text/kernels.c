@@ -1,7 +1,8 @@
 /* The elementwise arithmetic of a training step on a CPU, each in one pass over memory.
 
-   kernels.py compiles this file for the machine at hand and calls the three functions at the end;
-   recurrence.py and softmax.py say what they compute, and hold the same in torch's operations.
+   kernels.py compiles this file for the machine at hand and calls the four functions at the end;
+   cell.py, softmax.py and generate.py say what they compute, and hold the same in torch's
+   operations.
    Numbers that matrix products gave are bf16 or fp32 (`narrow` says which); all else is fp32. */
 
 #include <math.h>
@@ -137,6 +138,31 @@ INLINE float nll_row(int64_t words, void *scores, const float *bias, int64_t tar
   return weight != 0 ? nll + logf(sum) : 0;
 }
 
+/* The weight of the first word, in rising order of weight, at which the sum exceeds this share of
+   the total. Bits of floats >= 0 rise with them: the mass of each value of the highest eleven tells
+   these of the answer, then that of the ten below, and of the last ten. */
+static float quantile_row(int64_t words, const float *weights, double share) {
+  double mass[2048], target = 0, below = 0;
+  uint32_t found = 0, bits;
+  for (int shift = 20; shift >= 0; shift -= 10) {
+    uint32_t values = shift == 20 ? 2048 : 1024, last = 0, value = 0;
+    memset(mass, 0, sizeof mass);
+    for (int64_t v = 0; v < words; v++) {
+      memcpy(&bits, weights + v, sizeof bits);
+      if (shift == 20 || bits >> (shift + 10) == found) mass[(bits >> shift) % values] += weights[v];
+    }
+    for (uint32_t k = 0; k < values; k++) {
+      if (mass[k] > 0) last = k;
+      if (shift == 20) target += share * mass[k];
+    }
+    while (value < last && below + mass[value] <= target) below += mass[value++];
+    found = found << 10 | value;
+  }
+  float weight;
+  memcpy(&weight, &found, sizeof weight);
+  return weight;
+}
+
 static const void *row_of(const void *table, int64_t row, int64_t width, int narrow) {
   return (const char *)table + row * width * (narrow ? 2 : 4);
 }
@@ -191,4 +217,11 @@ void softmax_nll(int64_t rows, int64_t words, void *logits, const float *bias,
         nll[r] = nll_row(words, scores, b, targets[r], weight, d_b, mine, with_gradient, 0);
     }
   }
+}
+
+void quantile(int64_t rows, int64_t words, const float *weights, const float *shares, float *found,
+              int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t r = 0; r < rows; r++)
+    found[r] = quantile_row(words, weights + r * words, shares[r]);
 }

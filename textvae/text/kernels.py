@@ -2,7 +2,8 @@
 
 Between two matrix products torch's operations pass over memory once for every sign in an equation;
 these pass once for all. Where there is no C compiler, or ``TEXTVAE_KERNELS=off`` is set, nothing
-but speed is lost: ``recurrence`` and ``softmax`` hold the same in torch's operations.
+but speed is lost: ``cell``, ``softmax`` and ``generate`` hold the same in torch's
+operations.
 
 The library is kept in the cache folder under a name made of its source, the compiler's command and
 the processor; it takes part in OpenMP through the runtime that torch has loaded, so that the two
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC"]
-POINTERS = {"lstm_forward": 4, "lstm_backward": 7, "softmax_nll": 8}
+POINTERS = {"lstm_forward": 4, "lstm_backward": 7, "softmax_nll": 8, "quantile": 3}
+FLAGS = {"lstm_forward": 2, "lstm_backward": 2, "softmax_nll": 3, "quantile": 1}
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -87,6 +89,16 @@ def softmax_nll(
     library().softmax_nll(rows, words, *_pointers(*tensors), int(with_gradient), *_how(logits))
     if own:
         d_bias += sums.sum(0)
+
+
+def quantile(weights: Tensor, shares: Tensor) -> Tensor:
+    """The weight, of weights (N, V) >= 0 in fp32 in rising order, at which their sum first exceeds
+    this share (N,) of the total: (N,)."""
+    rows, words = weights.shape
+    found = torch.empty_like(shares)
+    pointers = _pointers(weights, shares, found)
+    library().quantile(rows, words, *pointers, torch.get_num_threads())
+    return found
 
 
 def _pointers(*tensors: Tensor | None) -> list[int | None]:
@@ -171,8 +183,8 @@ def _processor() -> str:
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of its functions' arguments: two sizes, pointers, and flags to the end."""
     for name, pointers in POINTERS.items():
-        flags = 3 if name == "softmax_nll" else 2
-        types = [ctypes.c_int64] * 2 + [ctypes.c_void_p] * pointers + [ctypes.c_int] * flags
+        types = [ctypes.c_int64] * 2 + [ctypes.c_void_p] * pointers
+        types += [ctypes.c_int] * FLAGS[name]
         getattr(loaded, name).argtypes = types
         getattr(loaded, name).restype = None
     return loaded
