@@ -171,6 +171,13 @@ def test_a_tensor_that_is_not_contiguous_is_refused():
 
 
 @needs_compiler
+@pytest.mark.parametrize("target", [-1, 20])
+def test_a_target_that_is_no_word_is_refused(target):
+    with pytest.raises(IndexError, match="not below 20"):
+        token_nll(random(3, 8), random(20, 8), None, torch.tensor([1, 2, target]))
+
+
+@needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_second_openmp_comes_into_the_process():
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")

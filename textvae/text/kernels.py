@@ -78,8 +78,14 @@ def softmax_nll(
     with_gradient: bool,
 ) -> None:
     """Writes the nll (N,) of logits (N, V) plus bias, and over the logits its gradient, times the
-    row's weight, which is also added to d_bias: (V,), or (S, V) with groups (N,)."""
+    row's weight, which is also added to d_bias: (V,), or (S, V) with groups (N,).
+
+    Raises:
+        IndexError: a target is no word.
+    """
     rows, words = logits.shape
+    if rows and not 0 <= int(targets.min()) <= int(targets.max()) < words:
+        raise IndexError(f"a target is not below {words}, the number of words")
     threads = torch.get_num_threads()
     room = nll.new_empty(threads, words)
     own = d_bias is not None and groups is None
