@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from textvae.memory import peak_memory_mb
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 KEYS = {"name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb"}
 TINY = ["--size", "tiny", "--threads", "1", "--repeats", "1"]
@@ -105,3 +107,11 @@ def test_growth_is_one_without_steps_and_alike_by_either_product(trained, monkey
     assert abs(exact[1]["q50"] - 1) > 0.1
     for ours, reference in zip(differences, exact, strict=True):
         assert math.isclose(ours["q50"], reference["q50"], rel_tol=1e-2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_the_processs_own_and_not_its_parents():
+    code = "from textvae.memory import peak_memory_mb; print(peak_memory_mb())"
+    large = torch.ones(2**27)  # half a GiB
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 50 < int(done.stdout) < peak_memory_mb() - large.nbytes / 2**21

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,9 @@ def peak_memory_mb() -> int | None:
     """The most memory held, in MiB: of the GPU where there is one, else of the machine."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20)
+    with suppress(OSError, StopIteration, ValueError):  # Linux; getrusage counts the parent in
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) // 2**10
     try:
         import resource
     except ModuleNotFoundError:  # Windows
