@@ -33,7 +33,8 @@ from textvae.text.double_backward import graph_is_wanted, plain_gradients
 from textvae.text.products import product, product_dtype, state_dtype, weight_gradient
 
 LOGITS = 10 * 2**20  # in memory at once; more were not faster
-NARROW_LOGITS = 50 * 2**20  # in bf16, where oneDNN lays out the weights anew for every chunk
+MORE_LOGITS = 50 * 2**20  # for large weights in bf16, laid out anew by oneDNN for every chunk
+LARGE = 2**23  # weights: more do not stay in the cache
 ROWS_ON_DEVICES = 4096  # at once, where every kernel launched costs time
 BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
@@ -63,7 +64,7 @@ def token_nll(
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
     dtype = product_dtype(features)
-    options = chunk or _usual_chunk(len(weight), dtype, on_cpu), dtype
+    options = chunk or _usual_chunk(weight, dtype), dtype
     if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
         return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
     rows = real.nonzero().squeeze(1)
@@ -75,10 +76,11 @@ def token_nll(
     return nll.new_zeros(len(targets)).index_copy(0, rows, nll)
 
 
-def _usual_chunk(words: int, dtype: torch.dtype, on_cpu: bool) -> int:
-    if not on_cpu:
+def _usual_chunk(weight: Tensor, dtype: torch.dtype) -> int:
+    if weight.device.type != "cpu":
         return ROWS_ON_DEVICES
-    return max(1, (LOGITS if dtype.itemsize > 2 else NARROW_LOGITS) // words)
+    more = weight.numel() > LARGE and dtype.itemsize == 2
+    return max(1, (MORE_LOGITS if more else LOGITS) // len(weight))
 
 
 def _plain(
