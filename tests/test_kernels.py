@@ -1,9 +1,8 @@
 """The compiled loops against the same in torch's operations, and what happens without them."""
 
 import os
-import re
+import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -177,11 +176,29 @@ def test_a_target_that_is_no_word_is_refused(target):
         token_nll(random(3, 8), random(20, 8), None, torch.tensor([1, 2, target]))
 
 
+IN_ANY_ORDER = """
+import re, sys
+from pathlib import Path
+for name in sys.argv[1].split():
+    __import__(name)
+found = lambda: set(re.findall(r"/\\S*libgomp\\S*", Path("/proc/self/maps").read_text()))
+before = found()
+from textvae.text import kernels
+assert kernels.library() is not None
+print(sorted(found() - before), kernels._openmp_runtime())
+"""
+
+
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_second_openmp_comes_into_the_process():
-    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-    assert len(set(re.findall(r"/\S*libgomp\S*", maps))) <= 1
+@pytest.mark.parametrize("first", ["torch", "sentencepiece sklearn.cluster torch"])
+def test_threads_are_shared_with_torch_and_no_other(first):
+    """Other packages bring an OpenMP of their own."""
+    command = [sys.executable, "-c", IN_ANY_ORDER, first]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    new, runtime = done.stdout.split(maxsplit=1)
+    assert new == "[]"
+    assert runtime.strip() == str(kernels._openmp_runtime())
 
 
 def loss():

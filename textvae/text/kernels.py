@@ -142,12 +142,14 @@ def _ways() -> list[tuple[list[str], list[str]]]:
 
 
 def _openmp_runtime() -> str | None:
-    """The OpenMP library that torch has loaded into this process."""
+    """The OpenMP library that torch has loaded into this process; others may have theirs there."""
     with suppress(OSError):
-        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
-            path = line.partition("/")[2]
-            if "libgomp" in path:
-                return "/" + path
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        paths = {"/" + line.partition("/")[2] for line in lines if "libgomp" in line}
+        folder = Path(torch.__file__).resolve().parent  # as the kernel writes it
+        of_torch = {path for path in paths if Path(path).is_relative_to(folder)}
+        if len(of_torch or paths) == 1:
+            return (of_torch or paths).pop()
     return None
 
 
