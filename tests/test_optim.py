@@ -1,6 +1,7 @@
 """Learning rates against ELBO sequences made by hand; every parameter in the optimiser."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,26 @@ def test_a_restored_rate_goes_on_as_the_old_one():
         for epoch, elbo in enumerate(elbos[cut:], start=cut + 1):
             assert old.observe(elbo, epoch) == new.observe(elbo, epoch)
         assert old.state_dict() == new.state_dict()
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_a_fused_step_is_the_plain_one_and_goes_on_from_its_state(name):
+    torch.manual_seed(0)
+    config = OptimConfig(name=name, lr=0.01, weight_decay=0.1)
+    plain, fused = torch.nn.Linear(30, 20), torch.nn.Linear(30, 20)
+    fused.load_state_dict(plain.state_dict())
+    steps = build_optimizer(config, plain), build_optimizer(config, fused, fused=True)
+    assert steps[1].defaults["fused"] is True
+    for step in range(6):
+        for module, optimizer in zip((plain, fused), steps, strict=True):
+            optimizer.zero_grad()
+            module(torch.full((4, 30), float(step))).square().sum().backward()
+            optimizer.step()
+        if step == 2:
+            steps[1].load_state_dict(deepcopy(steps[0].state_dict()))
+            steps[1].param_groups[0]["fused"] = True
+        for a, b in zip(fused.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])

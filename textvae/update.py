@@ -22,8 +22,9 @@ class Updater:
 
     def __init__(self, config: Config, model: VAE, accelerator: Any) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
+        on_cpu = accelerator.device.type == "cpu" or None
         self.wrapped, self.optimizer = accelerator.prepare(
-            model, build_optimizer(config.optim, model)
+            model, build_optimizer(config.optim, model, fused=on_cpu)
         )
         self.tally = Tally(accelerator.device)
 
