@@ -25,7 +25,7 @@ import torch
 from measuring import CLOCKS, Row, measure, row, save, show, timed
 from torch import Tensor
 from torch.nn import functional as F
-from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, step_of
+from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, our_optimizer, step_of
 
 from textvae.core.batch import Batch
 from textvae.core.inference import AMORTISED
@@ -126,9 +126,13 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
         inferences = {f"vae {precision}": AMORTISED}
         for name in args.variants:
             inferences[f"sa-vae {precision}, {name}"] = replace(refined, **VARIANTS[name])
+        optimizer = our_optimizer("sgd", model)
         for name, inference in inferences.items():
             rows[name] = step_of(
-                model, lambda m=model, i=inference: objective(m(batch, inference=i)), precision
+                model,
+                optimizer,
+                lambda m=model, i=inference: objective(m(batch, inference=i)),
+                precision,
             )
     return rows
 

@@ -35,9 +35,11 @@ from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from textvae.config import OptimConfig
 from textvae.core.batch import Batch
 from textvae.core.objectives import objective
 from textvae.memory import keep_freed_memory, peak_memory_mb
+from textvae.optim import build_optimizer
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import PAD
 
@@ -107,9 +109,23 @@ def random_batches(size: Size, rows: int = BATCH, count: int = 16) -> list[Tenso
     return batches
 
 
-def step_of(model: nn.Module, loss: Callable[[], Tensor], precision: str) -> Callable[[], None]:
-    """Forward, backward, clipping and SGD."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+PLAIN = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+RATES = {"sgd": 0.1, "adam": 0.0001}
+
+
+def our_optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
+    """As in training."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    return build_optimizer(OptimConfig(name=name, lr=RATES[name]), model, True if on_cpu else None)
+
+
+def step_of(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[], Tensor],
+    precision: str,
+) -> Callable[[], None]:
+    """Forward, backward, clipping and the optimiser's step."""
     kind = next(model.parameters()).device.type
 
     def step() -> None:
@@ -139,8 +155,9 @@ def steps(args: argparse.Namespace, models: list[str]) -> dict[str, Step]:
             made |= plain_steps(name, batch, args)
         if not (args.only and "plain" in args.only):
             ours = textvae_of(name, SIZES[args.size]).to(args.device)
+            optimizer = our_optimizer(args.optimizer, ours)
             for kind in args.precision:
-                run = step_of(ours, lambda m=ours: objective(m(batch)), kind)
+                run = step_of(ours, optimizer, lambda m=ours: objective(m(batch)), kind)
                 made[f"{name} textvae {kind}"] = Step(run, int(batch.lengths.sum()))
     return made
 
@@ -149,14 +166,15 @@ def plain_steps(name: str, batch: Batch, args: argparse.Namespace) -> dict[str, 
     """The plain PyTorch step in both precisions, and on random batches if asked for."""
     size, made = SIZES[args.size], {}
     plain = PlainVAE(size, MODELS[name][0]).to(args.device)
+    optimizer = PLAIN[args.optimizer](plain.parameters(), lr=RATES[args.optimizer])
     if args.padded:
         batches = random_batches(size, args.batch)
         mean = sum(int((x[:, 1:] != PAD).sum()) for x in batches) / len(batches)
         turns = cycle([x.to(args.device) for x in batches])
-        run = step_of(plain, lambda: plain(next(turns)), "fp32")
+        run = step_of(plain, optimizer, lambda: plain(next(turns)), "fp32")
         made[f"{name} plain, random batches fp32"] = Step(run, mean)
     for kind in ("fp32", "bf16"):
-        run = step_of(plain, lambda: plain(batch.x), kind)
+        run = step_of(plain, optimizer, lambda: plain(batch.x), kind)
         made[f"{name} plain {kind}"] = Step(run, int(batch.lengths.sum()))
     return made
 
@@ -185,7 +203,7 @@ def peak_memory(name: str, args: argparse.Namespace) -> int:
     words = [sys.executable, __file__, "--size", args.size, "--batch", str(args.batch)]
     words += ["--device", args.device, "--threads", str(args.threads), "--only", name]
     words += ["--padded"] if args.padded else []
-    words += ["--precision", *args.precision]
+    words += ["--precision", *args.precision, "--optimizer", args.optimizer]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 
@@ -230,6 +248,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", choices=SIZES, default="ptb")
     made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     made.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["bf16"])
+    made.add_argument("--optimizer", choices=PLAIN, default="sgd")
     made.add_argument("--batch", type=int, default=BATCH)
     made.add_argument("--padded", action="store_true", help="also random padded batches")
     made.add_argument("--repeats", type=int, default=5)

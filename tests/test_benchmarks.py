@@ -16,7 +16,10 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 KEYS = {"name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb"}
 TINY = ["--size", "tiny", "--threads", "1", "--repeats", "1"]
 COMMANDS = {
-    "train_speed": [*TINY, "--padded", "--models", "lm", "skip_vae", "--precision", "fp32", "bf16"],
+    "train_speed": [
+        *(*TINY, "--padded", "--models", "lm", "skip_vae", "--precision", "fp32", "bf16"),
+        *("--optimizer", "adam"),
+    ],
     "refine_speed": [*TINY, "--steps", "2"],
     "generate_speed": [*TINY, "--batches", "1", "8"],
     "evaluate_speed": [*TINY, "--sentences", "70", "--samples", "3", "--examples", "50"],

@@ -208,7 +208,7 @@ def loss():
 
 
 @pytest.mark.parametrize("why", ["no compiler", "compiler fails", "off", "no folder"])
-def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_path):
+def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_path, caplog):
     expected = loss()
     kernels.library.cache_clear()
     monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))  # nothing compiled there
@@ -222,9 +222,20 @@ def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_
         case "no folder":
             (tmp_path / "file").touch()
             monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "file"))
+    caplog.set_level("INFO", "textvae")
     assert kernels.library() is None
+    said = {"no compiler": "no C compiler", "compiler fails": "false cannot compile it"}
+    said |= {"no folder": "cache folder"}
+    assert said.get(why, "") in caplog.text and len(caplog.records) == (why != "off")
     for a, b in zip(loss(), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_the_compiler_may_come_with_options(forgotten, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", "cc -pipe")
+    assert kernels.library() is not None
 
 
 @needs_compiler

@@ -22,9 +22,9 @@ class Updater:
 
     def __init__(self, config: Config, model: VAE, accelerator: Any) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
-        on_cpu = accelerator.device.type == "cpu" or None
+        fused = True if accelerator.device.type == "cpu" else None
         self.wrapped, self.optimizer = accelerator.prepare(
-            model, build_optimizer(config.optim, model, fused=on_cpu)
+            model, build_optimizer(config.optim, model, fused)
         )
         self.tally = Tally(accelerator.device)
 

@@ -2,8 +2,7 @@
 
 Between two matrix products torch's operations pass over memory once for every sign in an equation;
 these pass once for all. Where there is no C compiler, or ``TEXTVAE_KERNELS=off`` is set, nothing
-but speed is lost: ``cell``, ``softmax`` and ``generate`` hold the same in torch's
-operations.
+but speed is lost: ``cell``, ``softmax`` and ``generate`` hold the same in torch's operations.
 
 The library is kept in the cache folder under a name made of its source, the compiler's command and
 the processor; it takes part in OpenMP through the runtime that torch has loaded, so that the two
@@ -70,8 +69,8 @@ def lstm_backward(
 def softmax_nll(
     logits: Tensor,
     bias: Tensor | None,
-    groups: Tensor | None,
     targets: Tensor,
+    groups: Tensor | None,
     weights: Tensor | None,
     nll: Tensor,
     d_bias: Tensor | None,
@@ -90,8 +89,8 @@ def softmax_nll(
     room = nll.new_empty(threads, words)
     own = d_bias is not None and groups is None
     sums = nll.new_zeros(threads, words) if own else d_bias
-    read = [x if x is None else x.contiguous() for x in (bias, groups, targets, weights)]
-    tensors = logits, *read, nll, sums, room
+    integers = [_as(torch.int64, x) for x in (groups, targets)]
+    tensors = (logits, _as(nll.dtype, bias), *integers, _as(nll.dtype, weights), nll, sums, room)
     library().softmax_nll(rows, words, *_pointers(*tensors), int(with_gradient), *_how(logits))
     if own:
         d_bias += sums.sum(0)
@@ -105,6 +104,10 @@ def quantile(weights: Tensor, shares: Tensor) -> Tensor:
     pointers = _pointers(weights, shares, found)
     library().quantile(rows, words, *pointers, torch.get_num_threads())
     return found
+
+
+def _as(dtype: torch.dtype, x: Tensor | None) -> Tensor | None:
+    return x if x is None else x.to(dtype).contiguous()
 
 
 def _pointers(*tensors: Tensor | None) -> list[int | None]:
@@ -123,14 +126,15 @@ def library() -> ctypes.CDLL | None:
     """The compiled functions, or None where they cannot be had."""
     if os.environ.get("TEXTVAE_KERNELS", "").lower() in ("off", "0"):
         return None
-    compiler = shutil.which(os.environ.get("CC") or "cc")
-    if compiler is None:
-        log.info("no C compiler: training on the CPU is slower by about a tenth (install gcc)")
-        return None
-    for options, libraries in _ways():
-        with suppress(OSError, subprocess.SubprocessError, UserError):
+    compiler, why = os.environ.get("CC", "").split() or ["cc"], "no C compiler; install gcc"
+    for options, libraries in _ways() if shutil.which(compiler[0]) else []:
+        try:
             return _declared(ctypes.CDLL(str(_compiled(compiler, options, libraries))))
-    log.info("%s could not compile %s: training on the CPU is slower", compiler, SOURCE.name)
+        except subprocess.CalledProcessError:
+            why = f"{compiler[0]} cannot compile it"
+        except (OSError, subprocess.SubprocessError, UserError) as error:
+            why = str(error)
+    log.info("%s is not used (%s): the CPU takes about a tenth longer", SOURCE.name, why)
     return None
 
 
@@ -153,9 +157,9 @@ def _openmp_runtime() -> str | None:
     return None
 
 
-def _compiled(compiler: str, options: list[str], libraries: list[str]) -> Path:
+def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> Path:
     """The shared library, from the cache if it is there."""
-    command = [compiler, *OPTIONS, *options]
+    command = [*compiler, *OPTIONS, *options]
     name = hashlib.sha256(SOURCE.read_bytes())
     name.update("\0".join([*command, *libraries, _processor()]).encode())
     kept = cache_folder(None) / "kernels" / f"{name.hexdigest()[:32]}.so"
@@ -166,7 +170,7 @@ def _compiled(compiler: str, options: list[str], libraries: list[str]) -> Path:
             # In two steps: -fopenmp would link the compiler's own OpenMP beside torch's.
             _run([*command, "-c", str(SOURCE), "-o", str(part)])
             strict = [] if platform.system() == "Darwin" else ["-Wl,-z,defs"]
-            _run([compiler, "-shared", str(part), *libraries, "-lm", *strict, "-o", str(whole)])
+            _run([*compiler, "-shared", str(part), *libraries, "-lm", *strict, "-o", str(whole)])
             os.replace(whole, kept)
     return kept
 

@@ -202,28 +202,13 @@ def _normalise(
     with_gradient: bool,
 ) -> None:
     """Adds the bias, writes nll, and over the logits its gradient times the row's weight, which is
-    also added to d_b."""
-    if kernels.serve(logits):
-        kernels.softmax_nll(
-            logits, bias, rows.groups, rows.targets, rows.weights, nll, d_b, with_gradient
-        )
-    else:
-        _normalise_in_blocks(logits, bias, rows, nll, d_b, with_gradient)
+    also added to d_b. In C where that could be compiled, else in torch's operations.
 
-
-def _normalise_in_blocks(
-    logits: Tensor,
-    bias: Tensor | None,
-    rows: _Rows,
-    nll: Tensor,
-    d_b: Tensor | None,
-    with_gradient: bool,
-) -> None:
-    """The same in torch's operations.
-
-    The log-sum-exp comes from the largest score and its probability, at least 1 / V: one
+    There the log-sum-exp comes from the largest score and its probability, at least 1 / V: one
     exponential a logit serves the loss and the gradient.
     """
+    if kernels.serve(logits):
+        return kernels.softmax_nll(logits, bias, *rows, nll, d_b, with_gradient)
     block = BLOCK if logits.device.type == "cpu" else len(logits)
     for start in range(0, len(logits), block):
         some = slice(start, start + block)
