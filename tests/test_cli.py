@@ -55,9 +55,10 @@ def fails(capfd, argv: list[str], status: int = 2, child: bool = False, table: b
 MISTAKES = [
     # names
     (["trian"], "did you mean train?"),
-    (["train", "--train.log_evry", "3"], "did you mean train.log_every?"),
-    (["train", "--latent_dim", "3"], "did you mean model.latent_dim?"),
-    (["sample", "{run}", "--temprature", "2"], "did you mean temperature?"),
+    (["train", "--train.log_evry", "3"], "did you mean --train.log_every?"),
+    (["train", "--latent_dim", "3"], "did you mean --model.latent_dim?"),
+    (["sample", "{run}", "--temprature", "2"], "did you mean --temperature?"),
+    (["sample", "{run}", "--top_p", "0.9"], "did you mean --top-p?"),
     (["sample"], "required: run (see"),
     (["interpolate", "{run}", "a"], "required: b (see"),
     (["train", "--config"], "--config: expected one argument"),

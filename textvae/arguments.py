@@ -33,7 +33,8 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         args = parser.parse_args(_with_run_config(list(argv)))
     except ArgumentError as error:
         command = argv[0] if argv[0] in commands else None
-        names = [a.dest for a in commands[command]._actions] if command else list(commands)
+        options = [a.option_strings for a in commands[command]._actions] if command else []
+        names = [max(each, key=len) for each in options if each] or list(commands)
         raise UserError(explain(str(error), names, command)) from None
     command = args.subcommand
     _check_numbers(args[command])

@@ -55,10 +55,11 @@ def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
 
 def _name(line: str, names: Sequence[str]) -> str:
     """An option or a command that does not exist."""
-    last = {name.rsplit(".", 1)[-1]: name for name in names}
-    for wrong in _unknown(line):
-        near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.4)
-        near = near or [last[name] for name in difflib.get_close_matches(wrong, last, n=1)]
+    whole = {name.lstrip("-").replace("-", "_"): name for name in names}
+    last = {bare.rsplit(".", 1)[-1]: name for bare, name in whole.items()}
+    for wrong in (name.replace("-", "_") for name in _unknown(line)):
+        near = [whole[bare] for bare in difflib.get_close_matches(wrong, whole, n=1, cutoff=0.4)]
+        near = near or [last[bare] for bare in difflib.get_close_matches(wrong, last, n=1)]
         if near:
             line += f"; did you mean {near[0]}?"
     return line
