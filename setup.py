@@ -15,7 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["textvae", "textvae.*"]),
-    package_data={"textvae.text": ["kernels.c"]},
+    package_data={"textvae": ["py.typed"], "textvae.text.nn": ["kernels.c"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
@@ -41,5 +41,5 @@ setup(
         # torchtext stopped at 0.18, which loads with torch 2.3 alone: an environment of its own.
         "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],
     },
-    entry_points={"console_scripts": ["textvae = textvae.cli:main"]},
+    entry_points={"console_scripts": ["textvae = textvae.cli.main:main"]},
 )

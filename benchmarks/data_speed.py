@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "data" / "toy"))
 from grammar import Grammar
 from measuring import CLOCKS, Row, row, save, show, timed
 
-from textvae.core.batching import BatchLoader, LengthBuckets
-from textvae.memory import keep_freed_memory
-from textvae.text.corpus import read_corpus, texts
-from textvae.text.encoded import encode_corpus
-from textvae.text.words import WordTokenizer
+from textvae.text.data.corpus import read_corpus, texts
+from textvae.text.data.encoded import encode_corpus
+from textvae.text.tokenizers.words import WordTokenizer
+from textvae.training.devices import keep_freed_memory
+from textvae.vae.batching import BatchLoader, LengthBuckets
 
 HELD_OUT = 64  # documents to validate and to test on
 TINY = ["--model.latent_dim", "4", "--model.embedding_dim", "8", "--model.encoder_hidden", "8"]
@@ -93,7 +93,7 @@ def start_rows(folder: Path, repeats: int, clock: Callable[[], float]) -> list[R
     options += ["--data.cache_dir", str(folder / "cache"), *TINY]
     commands = {
         "start-up, one update and its evaluation": ["-m", "textvae", "train", *options],
-        "start-up, imports alone": ["-c", "import textvae.train"],
+        "start-up, imports alone": ["-c", "import textvae.training.loop"],
     }
     rows = []
     for name, words in commands.items():

@@ -23,11 +23,11 @@ import torch
 from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
 from train_speed import LATENT, SIZES, PlainVAE, Size, flops_per_token, textvae_of
 
-from textvae.core.batch import Batch
-from textvae.core.estimators import mutual_information
-from textvae.core.gaussian import DiagGaussian
-from textvae.memory import keep_freed_memory
-from textvae.rows import collect
+from textvae.evaluation.per_example import collect
+from textvae.training.devices import keep_freed_memory
+from textvae.vae.batch import Batch
+from textvae.vae.estimators import mutual_information
+from textvae.vae.posteriors import DiagGaussian
 
 BATCH = 64  # sentences in a batch, as in `textvae evaluate`
 PLAIN_DRAWS = 4  # of one batch, for the plain row

@@ -26,11 +26,11 @@ from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show,
 from torch import Tensor
 from train_speed import LATENT, SIZES, Size, flops_per_token
 
-from textvae.core.prior import normal_rows
-from textvae.memory import keep_freed_memory
-from textvae.text.generate import generate
-from textvae.text.lstm import LSTMDecoder
+from textvae.text.decode.generate import generate
+from textvae.text.nn.lstm import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+from textvae.training.devices import keep_freed_memory
+from textvae.vae.noise import normal_rows
 
 WORDS = 20  # of a sentence
 FEW = 4  # sentences that the plain loop is timed on

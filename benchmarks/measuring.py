@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from textvae.memory import peak_memory_mb
-from textvae.text.products import product
+from textvae.text.nn.products import product
+from textvae.training.devices import peak_memory_mb
 
 KEYS = ("name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from textvae.core.prior import uniform_rows
 from textvae.images.pixelcnn import PixelCNN
+from textvae.vae.noise import uniform_rows
 
 SIDE, LATENT, MAPS, KERNEL, TIMED, RUNS = 28, 20, 32, 3, 56, 3
 

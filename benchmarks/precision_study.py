@@ -25,7 +25,7 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
-from textvae.config import (
+from textvae.config.experiment import (
     Config,
     DataConfig,
     ModelConfig,
@@ -34,9 +34,9 @@ from textvae.config import (
     TokenizerConfig,
     TrainConfig,
 )
-from textvae.report import evaluate_run
+from textvae.evaluation.run_card import evaluate_run
 from textvae.text.model import TextVAE
-from textvae.train import train
+from textvae.training.loop import train
 
 NUDGE = 1e-6  # of the learning rate
 KINDS = {"fp32": ("fp32", 0.0), "bf16": ("bf16", 0.0), "fp32, nudged": ("fp32", NUDGE)}

@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, our_optimizer, step_of
 
-from textvae.core.batch import Batch
-from textvae.core.inference import AMORTISED
-from textvae.core.objectives import objective
-from textvae.core.options import Inference
-from textvae.memory import keep_freed_memory
+from textvae.config.inference import Inference
 from textvae.text.model import TextVAE
+from textvae.training.devices import keep_freed_memory
+from textvae.vae.batch import Batch
+from textvae.vae.inference import AMORTISED
+from textvae.vae.objectives import objective
 
 REFERENCE = "reference sa-vae fp32"
 VARIANTS = {

@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textvae.arguments import run_config
 from textvae.build import build_buckets, build_data, load_model
-from textvae.config import Config
-from textvae.core.batch import Batch
-from textvae.core.batching import BatchLoader
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.options import Inference
-from textvae.core.refinement import Likelihood, Unrolled
-from textvae.core.vae import VAE
+from textvae.cli.arguments import run_config
+from textvae.config.experiment import Config
+from textvae.config.inference import Inference
 from textvae.errors import UserError
-from textvae.files import write_json
+from textvae.runs.files import write_json
+from textvae.vae.batch import Batch
+from textvae.vae.batching import BatchLoader
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.refinement import Likelihood, Unrolled
+from textvae.vae.vae import VAE
 
 SHARES = (0.5, 0.9, 0.99, 1.0)  # of the sentences that a quantile is not below
 

@@ -35,13 +35,13 @@ from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textvae.config import OptimConfig
-from textvae.core.batch import Batch
-from textvae.core.objectives import objective
-from textvae.memory import keep_freed_memory, peak_memory_mb
-from textvae.optim import build_optimizer
+from textvae.config.experiment import OptimConfig
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import PAD
+from textvae.training.devices import keep_freed_memory, peak_memory_mb
+from textvae.training.optim import build_optimizer
+from textvae.vae.batch import Batch
+from textvae.vae.objectives import objective
 
 
 class Size(NamedTuple):

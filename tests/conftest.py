@@ -77,7 +77,7 @@ def language_model(tiny, tmp_path_factory) -> Path:
 @functools.cache
 def _import_all() -> None:
     """Imports here, once, what every child would else import anew: by training in this process."""
-    from textvae.cli import main
+    from textvae.cli.main import main
 
     with tempfile.TemporaryDirectory() as folder:
         lines = "".join(f"a{i} b c\n" for i in range(9))
@@ -114,7 +114,7 @@ def in_child(
         try:
             logging.getLogger().handlers.clear()  # pytest's: the command shall set up its own
             before()
-            from textvae.cli import main
+            from textvae.cli.main import main
 
             status = main(argv)
         except SystemExit as stop:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textvae.core.batching import BatchLoader, LengthBuckets
-from textvae.text.batching import collate, collate_texts
-from textvae.text.corpus import encode_corpus, read_corpus
+from textvae.text.data.batches import collate, collate_texts
+from textvae.text.data.corpus import encode_corpus, read_corpus
 from textvae.text.tokenizers import WordTokenizer
+from textvae.vae.batching import BatchLoader, LengthBuckets
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=4, max_size=120)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from textvae.memory import peak_memory_mb
+from textvae.training.devices import peak_memory_mb
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 KEYS = {"name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb"}
@@ -114,7 +114,7 @@ def test_growth_is_one_without_steps_and_alike_by_either_product(trained, monkey
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_the_processs_own_and_not_its_parents():
-    code = "from textvae.memory import peak_memory_mb; print(peak_memory_mb())"
+    code = "from textvae.training.devices import peak_memory_mb; print(peak_memory_mb())"
     large = torch.ones(2**27)  # half a GiB
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 50 < int(done.stdout) < peak_memory_mb() - large.nbytes / 2**21

@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import in_child
 
-from textvae import checkpoint
-from textvae.config import Config, TrainConfig
+from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.files import remove_leftovers, replace_file, write_json
+from textvae.runs import run_folder as checkpoint
+from textvae.runs.files import remove_leftovers, replace_file, write_json
 
 LONGER = ["--train.epochs", "3"]
 
@@ -184,7 +184,7 @@ def full_disk_at(name: str):
         if original is not None:
             os.fsync = fsync
         else:
-            from textvae.monitor import Monitor
+            from textvae.training.monitor import Monitor
 
             Monitor.scalars = scalars
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, in_child
 
-from textvae.arguments import parse
-from textvae.cli import main
-from textvae.config import Config, dump_config
+from textvae.cli.arguments import parse
+from textvae.cli.main import main
+from textvae.config.experiment import Config, dump_config
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +380,7 @@ def test_every_option_has_its_help(capfd):
 
 
 def test_a_config_that_was_written_is_read_back(tmp_path):
-    from textvae.arguments import config_of
+    from textvae.cli.arguments import config_of
 
     (tmp_path / "c.yaml").write_text(dump_config(Config()))
     _, args = parse(["train", "--config", str(tmp_path / "c.yaml"), "--model.latent_dim", "7"])
@@ -396,7 +396,7 @@ def command(*argv: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_help_is_fast_and_imports_no_torch():
-    probe = "import sys, textvae.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    probe = "import sys, textvae.cli.main as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
     probe += "assert not {'torch', 'datasets', 'nltk'} & sys.modules.keys()"
     started = time.process_time(), time.monotonic()
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
@@ -444,7 +444,7 @@ def test_ctrl_c_during_evaluate(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
 
     def interrupt_soon() -> None:
-        from textvae import report
+        from textvae.evaluation import run_card as report
 
         # A test run in the background is started with Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)

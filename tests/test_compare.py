@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from textvae.compare import compare, find_card, load_card, render_card, save_card
 from textvae.errors import UserError
+from textvae.evaluation.compare import compare, find_card, load_card, render_card, save_card
 
 VAE = {
     "model": "vae",

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
-from textvae.text import chunks, sources
-from textvae.text.corpus import encode_corpus, read_corpus, texts
-from textvae.text.learning import learnt_tokenizer
+from textvae.text.data import chunks, sources
+from textvae.text.data.corpus import encode_corpus, read_corpus, texts
+from textvae.text.data.learning import learnt_tokenizer
 from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -407,8 +407,8 @@ def test_a_failed_encoding_leaves_nothing_behind(folder, cache):
 
 PROCESS = """
 import sys, time
-from textvae.text.corpus import encode_corpus, read_corpus
-from textvae.text.learning import learnt_tokenizer
+from textvae.text.data.corpus import encode_corpus, read_corpus
+from textvae.text.data.learning import learnt_tokenizer
 from textvae.text.tokenizers import CharTokenizer
 start, folder = float(sys.argv[1]), sys.argv[2]
 import datasets, filelock
@@ -445,7 +445,7 @@ def test_several_workers_give_what_one_gives(folder, tmp_path):
 
 def test_importing_the_corpus_is_quick():
     slow = ("datasets", "nltk", "sentencepiece", "pyarrow")
-    code = f"import sys, textvae.text.corpus; print([m for m in {slow} if m in sys.modules])"
+    code = f"import sys, textvae.text.data.corpus; print([m for m in {slow} if m in sys.modules])"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert said.stdout.strip() == "[]"

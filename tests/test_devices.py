@@ -5,8 +5,8 @@ import torch
 import yaml
 from conftest import in_child
 
-from textvae import devices
-from textvae.config import Config, TrainConfig
+from textvae.config.experiment import Config, TrainConfig
+from textvae.training import devices
 
 
 @pytest.mark.parametrize("amx", [False, True])

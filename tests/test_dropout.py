@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from textvae.text.dropout import dropout
+from textvae.text.nn.dropout import dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

@@ -12,8 +12,8 @@ from torch.distributions import (
     Normal,
 )
 
-from textvae.core.batch import Batch
-from textvae.core.estimators import (
+from textvae.vae.batch import Batch
+from textvae.vae.estimators import (
     active_units,
     importance_bound,
     importance_estimate,
@@ -21,7 +21,7 @@ from textvae.core.estimators import (
     mixture_log_prob,
     mutual_information,
 )
-from textvae.core.gaussian import DiagGaussian, log_prior
+from textvae.vae.posteriors import DiagGaussian, log_prior
 
 LOADINGS = torch.tensor([[1.0, 0.5], [1.0, -0.5], [0.0, 2.0]], dtype=torch.float64)
 OFFSET = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64)

@@ -9,13 +9,13 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 from torch.nn.utils.rnn import pad_sequence
 
-from textvae.core.batch import Batch
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.options import Inference, with_steps
-from textvae.core.vae import VAE
-from textvae.evaluate import evaluate, evaluate_quick, verdict
-from textvae.rows import row_noise
-from textvae.text.lstm import LSTMDecoder, LSTMEncoder
+from textvae.config.inference import Inference, with_steps
+from textvae.evaluation.card import evaluate, evaluate_quick, verdict
+from textvae.evaluation.per_example import row_noise
+from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
+from textvae.vae.batch import Batch
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.vae import VAE
 
 VOCAB, COUNT = 11, 13
 

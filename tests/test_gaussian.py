@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from textvae.core.gaussian import DiagGaussian, log_prior
+from textvae.vae.posteriors import DiagGaussian, log_prior
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from textvae.core.prior import between, normal_rows, uniform_rows
 from textvae.errors import UserError
-from textvae.text.generate import draw, generate, invert
-from textvae.text.lstm import LSTMDecoder
+from textvae.text.decode.generate import draw, generate, invert
+from textvae.text.nn.lstm import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+from textvae.vae.noise import between, normal_rows, uniform_rows
 
 INJECTIONS = ("none", "init", "input", "skip")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textvae.core.batching import BatchLoader, LengthBuckets
 from textvae.errors import UserError
 from textvae.images.datasets import ImageSplit, read_images
 from textvae.images.readers import Drawings, write_drawings
+from textvae.vae.batching import BatchLoader, LengthBuckets
 
 MNIST = Path(__file__).parent.parent.parent / "shared" / "data" / "mnist" / "mnist_uint8.npz"
 

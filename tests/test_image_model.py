@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from textvae.build import load_model
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.inference import AMORTISED
-from textvae.core.objectives import objective
-from textvae.core.options import Inference
-from textvae.core.vae import VAE
+from textvae.config.inference import Inference
 from textvae.errors import UserError
-from textvae.evaluate import evaluate
+from textvae.evaluation.card import evaluate
 from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder, bernoulli_log_prob
 from textvae.images.model import ImageVAE
+from textvae.vae.inference import AMORTISED
+from textvae.vae.objectives import objective
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.vae import VAE
 
 SIDE = 8
 SMALL = {"encoder_hidden": 12, "encoder_layers": 2, "decoder_hidden": 12, "decoder_layers": 2}

@@ -14,14 +14,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from textvae.arguments import run_config
 from textvae.build import build_data, load_model
-from textvae.compare import compare, find_card
+from textvae.cli.arguments import run_config
 from textvae.errors import UserError
+from textvae.evaluation.compare import compare, find_card
+from textvae.evaluation.map import draw_map
+from textvae.evaluation.probe import probe
 from textvae.images.pictures import grid, write_png
 from textvae.images.readers import Drawings, write_drawings
-from textvae.probe import probe
-from textvae.projection import draw_map
 
 TINY = [
     *("--data.kind", "images", "--data.batch_size", "16", "--train.threads", "1"),
@@ -222,8 +222,8 @@ class Told:
 
 
 def test_a_probe_of_known_means(run, tmp_path, monkeypatch):
-    from textvae import probe as module
-    from textvae.core.gaussian import DiagGaussian
+    from textvae.evaluation import probe as module
+    from textvae.vae.posteriors import DiagGaussian
 
     splits = build_data(run_config(run), run)
 

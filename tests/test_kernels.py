@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from textvae.text import cell, kernels
-from textvae.text.generate import _quantile
-from textvae.text.softmax import _normalise, _Rows, token_nll
+from textvae.text.decode.generate import _quantile
+from textvae.text.nn import cell, kernels
+from textvae.text.nn.softmax import _normalise, _Rows, token_nll
 
 needs_compiler = pytest.mark.skipif(kernels.library() is None, reason="needs a C compiler")
 DTYPES = [torch.float32, torch.bfloat16]
@@ -183,7 +183,7 @@ for name in sys.argv[1].split():
     __import__(name)
 found = lambda: set(re.findall(r"/\\S*libgomp\\S*", Path("/proc/self/maps").read_text()))
 before = found()
-from textvae.text import kernels
+from textvae.text.nn import kernels
 assert kernels.library() is not None
 print(sorted(found() - before), kernels._openmp_runtime())
 """

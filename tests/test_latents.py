@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from textvae.core.gaussian import DiagGaussian
 from textvae.errors import UserError
-from textvae.latents import read_latents, write_latents
+from textvae.runs.latents import read_latents, write_latents
+from textvae.vae.posteriors import DiagGaussian
 
 TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from textvae.core.batch import Batch
-from textvae.core.gaussian import DiagGaussian
-from textvae.text.lstm import LSTMDecoder, LSTMEncoder, reverse_each
 from textvae.text.model import TextVAE
-from textvae.text.recurrence import lstm
-from textvae.text.stepper import Stepper
+from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder, reverse_each
+from textvae.text.nn.recurrence import lstm
+from textvae.text.nn.stepper import Stepper
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+from textvae.vae.batch import Batch
+from textvae.vae.posteriors import DiagGaussian
 
 INJECTIONS = ("none", "init", "input", "skip")
 VOCAB, Z, H = 19, 3, 8

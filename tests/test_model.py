@@ -8,14 +8,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from textvae.core import pretrained
-from textvae.core.batch import Batch
-from textvae.core.gaussian import log_prior
-from textvae.core.options import Inference
-from textvae.core.pretrained import save_weights
+from textvae.config.inference import Inference
 from textvae.errors import UserError
+from textvae.runs import model_folder as pretrained
+from textvae.runs.model_folder import save_weights
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import CharTokenizer, WordTokenizer
+from textvae.vae.batch import Batch
+from textvae.vae.posteriors import log_prior
 
 TEXTS = ["w1 w2 w3", "", "w5", "unheard of words", "w7 w6 w5 w4 w3", "w1 " * 40]
 FILES = {"README.md", "config.json", "inference.json", "model.safetensors", "tokenizer.json"}
@@ -138,7 +138,7 @@ def test_samples_do_not_depend_on_how_many_or_on_the_batch_size():
 
 
 def noise(count):
-    from textvae.core.prior import normal_rows
+    from textvae.vae.noise import normal_rows
 
     return normal_rows(count, 4, seed=0)
 

@@ -12,13 +12,14 @@ import torch
 from conftest import in_child
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from textvae import validation
-from textvae.config import Config, TrainConfig
-from textvae.core.objectives import ElboTerms
-from textvae.core.options import Inference
-from textvae.monitor import Monitor
-from textvae.progress import Progress, clock, decimals
-from textvae.tally import Tally
+from textvae.config.experiment import Config, TrainConfig
+from textvae.config.inference import Inference
+from textvae.evaluation.metrics import clock
+from textvae.training import validation
+from textvae.training.monitor import Monitor
+from textvae.training.progress import Progress, decimals
+from textvae.training.update import Tally
+from textvae.vae.objectives import ElboTerms
 
 TRAIN = {"loss", "rec", "kl", "grad_norm", "beta", "lr", "tokens_per_second"}
 VALID = {"rec", "kl", "elbo", "ppl_elbo", "mi", "mi_max", "au", "latent_dim"}
@@ -97,7 +98,7 @@ def test_a_resumed_run_shows_no_step_twice(tiny, tmp_path):
     run = tmp_path / "run"
 
     def die_at_the_second_evaluation() -> None:
-        from textvae import checkpoint
+        from textvae.runs import run_folder as checkpoint
 
         original, calls = checkpoint.save_state, iter(range(99))
 

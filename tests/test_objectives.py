@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from textvae.core.batch import Batch
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.objectives import ElboTerms, free_bits, kl_weight, objective
-from textvae.core.vae import VAE
+from textvae.vae.batch import Batch
+from textvae.vae.objectives import ElboTerms, free_bits, kl_weight, objective
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.vae import VAE
 
 KL = [[0.1, 2.0], [0.5, 4.0]]  # (B, Z): sums 2.1 and 4.5, means of the dimensions 0.3 and 3.0
 

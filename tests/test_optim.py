@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from textvae.config import OptimConfig
-from textvae.optim import LearningRate, build_optimizer
+from textvae.config.experiment import OptimConfig
 from textvae.text.model import TextVAE
+from textvae.training.optim import LearningRate, build_optimizer
 
 SA_VAE = OptimConfig(lr=1.0, patience=1, decay_from=15, decay_every=True, min_lr_share=0.03)
 LAGGING = OptimConfig(

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from textvae.core.prior import uniform_rows
 from textvae.images.datasets import as_batch
 from textvae.images.pixelcnn import PixelCNN
+from textvae.vae.noise import uniform_rows
 
 SIZE, LATENT = (5, 4), 3
 INJECTIONS = ("none", "input", "skip")

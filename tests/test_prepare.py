@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from textvae.text.corpus import read_corpus
+from textvae.text.data.corpus import read_corpus
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textvae.text.products import product, recurrence, weight_gradient
+from textvae.text.nn.products import product, recurrence, weight_gradient
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 

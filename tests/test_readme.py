@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from textvae.arguments import parse
-from textvae.cli import main
+from textvae.cli.arguments import parse
+from textvae.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from textvae.arguments import config_of, parse
-from textvae.config import Config, DataConfig, options_read
+from textvae.cli.arguments import config_of, parse
+from textvae.config.experiment import Config, DataConfig, options_read
 from textvae.images.readers import Drawings, write_drawings
-from textvae.train import train
+from textvae.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 YAMLS = sorted(ROOT.glob("recipes/*/*.yaml"))

@@ -6,7 +6,7 @@ from conftest import LargestTensor
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from textvae.text.recurrence import lstm
+from textvae.text.nn.recurrence import lstm
 
 NAMES = ("inputs", "weight_ih", "weight_hh", "bias", "h0", "c0", "latent", "weight_latent")
 SIZES = [(5, 3, 4, 6, 2), (1, 3, 4, 6, 2), (5, 1, 4, 6, 2), (1, 1, 1, 1, 1)]

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from textvae.core.batch import Batch
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.inference import infer
-from textvae.core.objectives import objective
-from textvae.core.options import Inference, for_evaluation
-from textvae.core.refinement import Likelihood, Unrolled, clip, clip_backward, hold
-from textvae.core.vae import VAE
-from textvae.text.lstm import LSTMDecoder, LSTMEncoder
+from textvae.config.inference import Inference, for_evaluation
+from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
+from textvae.vae.batch import Batch
+from textvae.vae.inference import infer
+from textvae.vae.objectives import objective
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.refinement import Likelihood, Unrolled, clip, clip_backward, hold
+from textvae.vae.vae import VAE
 
 SIZE, LATENT, WORDS = 5, 3, 7
 EXACT = Inference(
@@ -395,8 +395,8 @@ import torch
 from accelerate import Accelerator
 from test_refinement import EXACT, batch_of, model_of
 from dataclasses import replace
-from textvae.core.batch import Batch
-from textvae.core.objectives import objective
+from textvae.vae.batch import Batch
+from textvae.vae.objectives import objective
 
 accelerator = Accelerator()
 rank, size = accelerator.process_index, accelerator.num_processes

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from textvae.arguments import config_of, parse
-from textvae.config import Config, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
-from textvae.core.options import Inference
-from textvae.evaluate import REMEDIES
-from textvae.remedies import remedies, steadier
+from textvae.cli.arguments import config_of, parse
+from textvae.config.experiment import Config, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
+from textvae.config.inference import Inference
+from textvae.evaluation.card import REMEDIES
+from textvae.evaluation.diagnosis import remedies, steadier
 
 
 def config(**parts) -> Config:

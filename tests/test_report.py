@@ -7,9 +7,9 @@ import shutil
 import pytest
 from conftest import in_child
 
-from textvae.arguments import run_config
+from textvae.cli.arguments import run_config
 from textvae.errors import UserError
-from textvae.report import evaluate_run
+from textvae.evaluation.run_card import evaluate_run
 from textvae.text.model import TextVAE
 
 KEYS = {"rec", "kl", "elbo", "iw", "ppl_elbo", "ppl_iw", "mi", "mi_max", "au"}

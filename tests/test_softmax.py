@@ -6,7 +6,7 @@ from conftest import LargestTensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from textvae.text.softmax import _ChunkedNLL, token_nll
+from textvae.text.nn.softmax import _ChunkedNLL, token_nll
 
 CHUNKS = [None, 1, 4, 5, 13, 64]
 

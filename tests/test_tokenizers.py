@@ -18,7 +18,7 @@ from textvae.text.tokenizers import (
     WordTokenizer,
     load_tokenizer,
 )
-from textvae.text.words import count_words, split_words
+from textvae.text.tokenizers.words import count_words, split_words
 
 SENTENCES = ["the cat sat on the mat", "the dog  sat\nby the door", "naïve café, tab\there"] * 5
 EXOTIC = st.text(st.characters(exclude_categories=["Cs"])) | st.text(

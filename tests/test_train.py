@@ -87,7 +87,7 @@ def kill_at_update(number: int):
     """Breaks the child so that it dies inside its update ``number``."""
 
     def before() -> None:
-        from textvae.optim import LearningRate
+        from textvae.training.optim import LearningRate
 
         original, calls = LearningRate.at, iter(range(10**6))
 
@@ -192,10 +192,10 @@ def signal_at_update(number: int, *signals: int):
     """Breaks the child so that signals reach it inside its update ``number``."""
 
     def before() -> None:
-        import textvae.interrupt
-        from textvae.update import Updater
+        import textvae.training.interrupt
+        from textvae.training.update import Updater
 
-        textvae.interrupt.SAME = 0.0
+        textvae.training.interrupt.SAME = 0.0
         original, calls = Updater.update, iter(range(10**6))
 
         def update(*args):
@@ -375,7 +375,7 @@ def poison(number: int, weight: bool):
     """Breaks the child: a weight, or the loss, is NaN from update ``number`` on."""
 
     def before() -> None:
-        from textvae import update
+        from textvae.training import update
 
         original, calls = update.objective, iter(range(10**6))
         step = update.Updater.update

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from textvae.config import Config
+    from textvae.config.experiment import Config
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
 
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> object:
 
         return ImageVAE
     if name == "Config":
-        from textvae.config import Config
+        from textvae.config.experiment import Config
 
         return Config
     raise AttributeError(f"module 'textvae' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from textvae.cli import main
+from textvae.cli.main import main
 
 status = main()
 if int(os.environ.get("WORLD_SIZE", "1")) > 1:

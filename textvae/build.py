@@ -9,18 +9,16 @@ from typing import Any
 
 import torch
 
-from textvae.config import Config
-from textvae.core import pretrained
-from textvae.core.batching import LengthBuckets, Split
-from textvae.core.model import Model
-from textvae.core.options import for_evaluation
+from textvae.config.experiment import Config
+from textvae.config.inference import for_evaluation
 from textvae.errors import UserError
 from textvae.images.checks import check_arguments as check_images
 from textvae.images.datasets import ImageSplit, read_images
 from textvae.images.model import ImageVAE
+from textvae.runs import model_folder as pretrained
 from textvae.text.checks import check_arguments, read_tokenizer
-from textvae.text.corpus import encode_corpus, read_corpus
-from textvae.text.learning import learnt_tokenizer
+from textvae.text.data.corpus import encode_corpus, read_corpus
+from textvae.text.data.learning import learnt_tokenizer
 from textvae.text.model import TextVAE
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
@@ -29,8 +27,10 @@ from textvae.text.tokenizers import (
     Tokenizer,
     WordTokenizer,
 )
-from textvae.text.vocabulary import TOKENIZER_FILE
-from textvae.text.words import split_words
+from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
+from textvae.text.tokenizers.words import split_words
+from textvae.vae.batching import LengthBuckets, Split
+from textvae.vae.model import Model
 
 Splits = dict[str, Split]
 

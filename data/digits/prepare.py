@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from textvae.cli.exit_codes import exit_status
 from textvae.images.readers import Drawings, write_drawings
-from textvae.outcome import exit_status
 
 DARKEST = 16  # the file's scale of grey
 COUNTS = {"test": 300, "valid": 200}  # the rest is for training

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from textvae import preparation
+from textvae.cli import preparation
 from textvae.errors import UserError
 from textvae.images.datasets import read_published
 from textvae.images.readers import Drawings, write_drawings

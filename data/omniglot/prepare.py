@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textvae import preparation
+from textvae.cli import preparation
 from textvae.errors import UserError
 from textvae.images.datasets import read_published
 from textvae.images.readers import Drawings, write_drawings

@@ -5,10 +5,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from textvae import preparation
+from textvae.cli import preparation
 from textvae.errors import UserError
-from textvae.files import replace_file
-from textvae.text.corpus import read_corpus, texts
+from textvae.runs.files import replace_file
+from textvae.text.data.corpus import read_corpus, texts
 
 MD5 = {
     "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",

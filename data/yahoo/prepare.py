@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from textvae import preparation
+from textvae.cli import preparation
 from textvae.errors import UserError
-from textvae.text.canonical import write_split
-from textvae.text.corpus import read_corpus
-from textvae.text.words import split_words
+from textvae.text.data.canonical import write_split
+from textvae.text.data.corpus import read_corpus
+from textvae.text.tokenizers.words import split_words
 
 PUBLISHED = {"train": 100_000, "valid": 10_000, "test": 10_000}
 SHORTEST, LONGEST = 20, 200  # words of a document

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.core.batch import Batch
 from textvae.errors import UserError
 from textvae.images.readers import (
     Drawings,
@@ -24,6 +23,7 @@ from textvae.images.readers import (
     read_mat,
     read_npz,
 )
+from textvae.vae.batch import Batch
 
 log = logging.getLogger(__name__)
 

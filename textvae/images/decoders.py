@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textvae.core.batch import Batch
+from textvae.vae.batch import Batch
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from textvae.core.batch import Batch
-from textvae.core.gaussian import DiagGaussian
+from textvae.vae.batch import Batch
+from textvae.vae.posteriors import DiagGaussian
 
 
 class ResNetEncoder(nn.Module):

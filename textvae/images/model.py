@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.core.batching import Split
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.inference import infer
-from textvae.core.model import Model, check_batch_size
-from textvae.core.pretrained import Description
-from textvae.core.prior import normal_rows, step_rows, uniform_rows
 from textvae.errors import UserError
 from textvae.images.checks import check_arguments
 from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
 from textvae.images.pixelcnn import PixelCNN
+from textvae.runs.model_folder import Description
+from textvae.vae.batching import Split
+from textvae.vae.inference import infer
+from textvae.vae.model import Model, check_batch_size
+from textvae.vae.noise import normal_rows, step_rows, uniform_rows
+from textvae.vae.posteriors import DiagGaussian
 
 
 class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):

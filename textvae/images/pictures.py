@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from textvae.errors import UserError
-from textvae.files import replace_file
+from textvae.runs.files import replace_file
 
 PAPER, GAP = 0.5, 1  # between the images: its grey, and its width before enlarging
 SIDE = 1000  # pixels that a grid is enlarged to at least, in whole steps

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textvae.core.batch import Batch
 from textvae.images.decoders import bernoulli_log_prob
+from textvae.vae.batch import Batch
 
 
 class GatedLayer(nn.Module):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textvae.errors import UserError
-from textvae.files import replace_file
+from textvae.runs.files import replace_file
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
 IDX_NAMES = {"train": "train", "valid": "valid", "test": "t10k"}

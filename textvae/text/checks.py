@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from textvae.core.pretrained import WEIGHTS, is_number, read_metadata
 from textvae.errors import UserError
-from textvae.text.lstm import InitialState, Injection
+from textvae.runs.model_folder import WEIGHTS, is_number, read_metadata
+from textvae.text.nn.lstm import InitialState, Injection
 from textvae.text.tokenizers import SPECIALS, Tokenizer, load_tokenizer
 
 MADE_FOR = "tokenizer"  # of the weights' metadata: the fingerprint of the tokenizer

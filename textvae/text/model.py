@@ -18,17 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from textvae.core.batching import Split
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.model import Model, check_batch_size
-from textvae.core.pretrained import Description
-from textvae.core.prior import normal_rows
 from textvae.errors import UserError
+from textvae.runs.model_folder import Description
 from textvae.text.checks import MADE_FOR, check_arguments, read_tokenizer
-from textvae.text.generate import generate
-from textvae.text.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
+from textvae.text.decode.generate import generate
+from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
 from textvae.text.posterior import posterior, token_ids
 from textvae.text.tokenizers import Tokenizer
+from textvae.vae.batching import Split
+from textvae.vae.model import Model, check_batch_size
+from textvae.vae.noise import normal_rows
+from textvae.vae.posteriors import DiagGaussian
 
 
 class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
@@ -38,7 +38,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         vocab_size: number of ids, the four specials counted.
         latent_dim: size of z; 0 for a language model.
         encoder_layers: 0 for a model whose posteriors are found by gradient steps alone (SVI).
-        injection: how z enters the decoder, see ``textvae.text.lstm``.
+        injection: how z enters the decoder, see ``textvae.text.nn.lstm``.
         init_scale: every parameter from U(-s, s); None for torch's own initial weights.
         init_embedding: the same for the embeddings alone, where it is given.
         max_length: longest sentence in training in tokens, end not counted: the bound for
@@ -141,7 +141,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
 
         Args:
             batch_size: sentences at once; no result depends on it.
-            options: of ``textvae.text.generate.generate``: max_new_tokens, do_sample,
+            options: of ``textvae.text.decode.generate.generate``: max_new_tokens, do_sample,
                 temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
 
         Raises:

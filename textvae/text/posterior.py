@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from textvae.core.batch import Batch
-from textvae.core.gaussian import DiagGaussian
-from textvae.core.inference import infer
-from textvae.core.options import Inference
-from textvae.core.prior import step_rows
-from textvae.core.vae import VAE
+from textvae.config.inference import Inference
 from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
+from textvae.vae.batch import Batch
+from textvae.vae.inference import infer
+from textvae.vae.noise import step_rows
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.vae import VAE
 
 log = logging.getLogger(__name__)
 

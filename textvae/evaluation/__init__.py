@@ -1,0 +1,1 @@
+"""What a trained model is worth, and whether it uses its latent variable."""

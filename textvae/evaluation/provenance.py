@@ -1,0 +1,72 @@
+"""Where the numbers of a table come from: commands, seeds, commits, machine, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textvae.errors import UserError
+from textvae.runs.files import read_record
+
+COLUMNS = (
+    "model",
+    "seed",
+    "epochs",
+    "hours",
+    "peak memory",
+    "stopped because",
+    "commit",
+    "machine",
+)
+
+
+def provenance(runs: Sequence[Path], split: str) -> str:
+    """Markdown: a row of cost and origin per run, then the commands as they were given.
+
+    Raises:
+        UserError: a run lacks its records.
+    """
+    rows, commands = [], []
+    for run in runs:
+        names = ("versions.json", "training.json", f"metrics/{split}.json")
+        versions, training, card = (read_record(run / name) for name in names)
+        try:
+            rows.append(_row(run, versions, training, card))
+            commands += [versions["command"], _evaluation(run, split, card)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{run}: a record of another release of textvae ({error})") from error
+    header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    software = ", ".join(
+        f"{name} {versions[name]}" for name in ("python", "torch", "textvae") if versions[name]
+    )
+    listing = "\n".join(commands)
+    return f"{header}\n{table}\n\n{software}.\n\n```bash\n{listing}\n```"
+
+
+def _row(run: Path, versions: Any, training: Any, card: Any) -> list[str]:
+    return [
+        run.name,
+        str(_training_seed(run)),
+        f"{training['epochs']:g}",
+        f"{training['hours']:.2f}",
+        f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else "–",
+        training["finished"] or "not finished",
+        versions["commit"] or "–",
+        f"{versions['device']}, {versions['threads']} threads, {versions['precision']}",
+    ]
+
+
+def _training_seed(run: Path) -> int:
+    try:
+        return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["train"]["seed"]
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{run} has no readable config.yaml: is it a run folder?") from error
+
+
+def _evaluation(run: Path, split: str, card: Any) -> str:
+    command = f"textvae evaluate {run} --split {split} --samples {card['samples']}"
+    return command + (f" --precision {card['precision']}" if card["precision"] != "fp32" else "")

@@ -1,0 +1,1 @@
+"""Corpora: from files to token ids in batches."""

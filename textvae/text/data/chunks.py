@@ -1,0 +1,120 @@
+"""Documents to ids, a thousand at a time, in this process or in several."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from textvae.text.tokenizers import Tokenizer
+from textvae.text.tokenizers.words import WordTokenizer, count_words
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_CHUNK = 1000  # documents encoded at once; part of the content hash
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How documents become ids: everything a worker needs to know."""
+
+    tokenizer: Tokenizer
+    tokenized: bool
+    max_length: int | None
+    long: str
+    label_ids: dict[str, int] | None  # None: labels are indices already
+
+
+class Chunk(NamedTuple):
+    """Some documents encoded; `rows` are those that were kept."""
+
+    ids: np.ndarray
+    counts: np.ndarray
+    units: np.ndarray
+    num_bytes: np.ndarray
+    labels: np.ndarray | None
+    rows: np.ndarray
+    truncated: int
+    digest: bytes
+
+
+def encode_chunks(dataset: "Dataset", encoding: Encoding, num_proc: int | None) -> Iterator[Chunk]:
+    """Encode all of `dataset`, in order; `num_proc` processes share the work."""
+    starts = range(0, len(dataset), _CHUNK)
+    if not num_proc or num_proc == 1 or len(starts) == 1:
+        yield from (_encode_chunk(dataset, encoding, start) for start in starts)
+        return
+    # Not fork: the parent may run threads (torch, SentencePiece) that would not survive it.
+    with ProcessPoolExecutor(
+        num_proc, get_context("spawn"), initializer=_start_worker, initargs=(dataset, encoding)
+    ) as pool:
+        yield from pool.map(_encode_in_worker, starts)
+
+
+_worker: tuple[Any, Encoding] | None = None
+
+
+def _start_worker(dataset: "Dataset", encoding: Encoding) -> None:
+    global _worker
+    _worker = (dataset, encoding)
+
+
+def _encode_in_worker(start: int) -> Chunk:
+    return _encode_chunk(*_worker, start)
+
+
+def _encode_chunk(dataset: "Dataset", encoding: Encoding, start: int) -> Chunk:
+    columns = dataset[start : start + _CHUNK]
+    texts, labels = columns["text"], columns.get("label")
+    documents, units, num_bytes, rows, truncated = [], [], [], [], 0
+    limit = None if encoding.max_length is None else encoding.max_length - 1
+    # Treebank rules take most of the time: not twice, where the ids are those words already.
+    tokenizer = encoding.tokenizer
+    ids_are_words = (
+        isinstance(tokenizer, WordTokenizer) and tokenizer.tokenized == encoding.tokenized
+    )
+    for row, text in enumerate(texts, start=start):
+        ids = tokenizer.encode(text)
+        if limit is not None and len(ids) > limit:
+            if encoding.long == "drop":
+                continue
+            truncated += 1
+            ids = ids[:limit]
+            text = tokenizer.decode(ids)
+        documents.append(np.asarray(ids, np.int32))
+        units.append((len(ids) if ids_are_words else count_words(text, encoding.tokenized)) + 1)
+        num_bytes.append(len(text.encode("utf-8")))
+        rows.append(row)
+    return Chunk(
+        ids=np.concatenate([np.zeros(0, np.int32), *documents]),
+        counts=np.array([len(ids) for ids in documents], np.int32),
+        units=np.array(units, np.int32),
+        num_bytes=np.array(num_bytes, np.int32),
+        labels=_label_array(labels, rows, start, encoding.label_ids),
+        rows=np.array(rows, np.int64),
+        truncated=truncated,
+        digest=_digest(texts, labels, encoding.label_ids),
+    )
+
+
+def _label_array(
+    labels: list | None, rows: list[int], start: int, label_ids: dict[str, int] | None
+) -> np.ndarray | None:
+    if labels is None:
+        return None
+    kept = [labels[row - start] for row in rows]
+    if label_ids is not None:
+        kept = [label_ids[str(label)] for label in kept]
+    return np.array(kept, np.int64)
+
+
+def _digest(texts: list[str], labels: list | None, label_ids: dict[str, int] | None) -> bytes:
+    digest = hashlib.sha256()
+    for part in (*texts, *map(str, labels or ())):
+        encoded = part.encode("utf-8")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.digest()

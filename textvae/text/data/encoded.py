@@ -1,0 +1,238 @@
+"""Token ids of a split: encoded once, kept on disk, memory-mapped.
+
+    cache/encoded/<key>/ids.bin        int32, all documents end to end
+                        offsets.npy    (N+1,) int64: document i is ids[offsets[i]:offsets[i+1]]
+                        lengths, units, num_bytes, labels, rows .npy
+                        facts.json     counts, content hash, sizes of the files
+
+The key is the fingerprints of data set and tokenizer, and the policy on long documents. A
+folder appears by one rename: another process sees all of it or nothing.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textvae.errors import UserError
+from textvae.runs.cache import cache_folder
+from textvae.text.data.batches import collate
+from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
+from textvae.text.tokenizers import Tokenizer
+from textvae.text.tokenizers.vocabulary import fingerprint_of
+from textvae.vae.batch import Batch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
+
+
+class EncodedSplit:
+    """N documents as token ids, memory-mapped.
+
+    Attributes:
+        lengths: (N,) int32, predicted tokens: those of the document and </s>.
+        units: (N,) int32, words + 1 for the end, whatever the tokenizer.
+        num_bytes: (N,) int32, UTF-8 bytes of the text.
+        labels: (N,) int64, indices into `label_names` (-1: unlabelled), or None.
+        content_hash: sha256 of texts and labels, wherever they were read from.
+        truncated, dropped: how many documents were longer than `max_length`.
+
+    Of a truncated document units and bytes are those of the part that is kept.
+    """
+
+    def __init__(self, folder: Path, dataset: "Dataset", label_names: list[str] | None):
+        facts = json.loads((folder / "facts.json").read_text())
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in _ARRAYS
+            if (folder / f"{name}.npy").exists()
+        }
+        # Plain views: a slice of numpy.memmap costs ten times that of an array.
+        arrays = {name: array.view(np.ndarray) for name, array in arrays.items()}
+        self.offsets: np.ndarray = arrays["offsets"]
+        self.lengths: np.ndarray = arrays["lengths"]
+        self.units: np.ndarray = arrays["units"]
+        self.num_bytes: np.ndarray = arrays["num_bytes"]
+        self.labels: np.ndarray | None = arrays.get("labels")
+        self.label_names = label_names if self.labels is not None else None
+        self.values: np.ndarray = (
+            np.memmap(folder / "ids.bin", dtype=np.int32, mode="r").view(np.ndarray)
+            if self.offsets[-1]
+            else np.zeros(0, np.int32)
+        )
+        self.content_hash: str = facts["content_hash"]
+        self.truncated: int = facts["truncated"]
+        self.dropped: int = facts["dropped"]
+        self._rows: np.ndarray | None = arrays.get("rows")
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def ids(self, i: int) -> np.ndarray:
+        """Token ids of document i, without specials: a read-only int32 view."""
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    def text(self, i: int) -> str:
+        """The whole text of document i, as it was read."""
+        row = i if self._rows is None else self._rows[i]
+        return self._dataset[int(row)]["text"]
+
+    def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
+        """The documents `rows`; the same in every epoch."""
+        return collate(self, rows)
+
+    def caption(self, i: int) -> str:
+        """Document i."""
+        return self.text(i)
+
+    def thumbnails(self, count: int) -> None:
+        """Text has none."""
+
+
+def encode_corpus(
+    corpus: "dict[str, Dataset]",
+    tokenizer: Tokenizer,
+    *,
+    tokenized: bool = True,
+    max_length: int | None = None,
+    long: str = "truncate",
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+) -> dict[str, EncodedSplit]:
+    """Encode every split, or find it encoded already.
+
+    Args:
+        corpus: what `read_corpus` gives, or any data sets with `text` and maybe `label`.
+        tokenized: the corpus is words between spaces; else words are counted by Treebank rules.
+        max_length: most predicted tokens of a document, </s> included.
+        long: what becomes of longer ones, `truncate` or `drop`; a log line gives their number.
+        num_proc: worker processes; a script then needs the `if __name__ == "__main__"` guard.
+
+    Raises:
+        UserError: an option out of range, or no document is left.
+    """
+    if long not in ("truncate", "drop"):
+        raise UserError(f"long {long!r}: choose truncate or drop")
+    if max_length is not None and max_length < 2:
+        raise UserError(f"max_length {max_length}: must be at least 2, a token and </s>")
+    names, label_ids = _label_names(corpus)
+    encoding = Encoding(tokenizer, tokenized, max_length, long, label_ids)
+    cache = cache_folder(cache_dir) / "encoded"
+    splits = {}
+    for name, dataset in corpus.items():
+        folder = _encoded(dataset, encoding, names, cache, num_proc)
+        splits[name] = EncodedSplit(folder, dataset, names)
+        _report(name, splits[name], encoding)
+    return splits
+
+
+def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
+    if split.truncated or split.dropped:
+        log.warning(
+            "%s: %d of %d documents exceed max_length=%d: %s",
+            name,
+            split.truncated + split.dropped,
+            len(split) + split.dropped,
+            encoding.max_length,
+            "truncated" if split.truncated else "dropped",
+        )
+    if len(split) == 0:
+        raise UserError(f"{name}: max_length={encoding.max_length} drops every document")
+
+
+def _label_names(corpus: "dict[str, Dataset]") -> tuple[list[str] | None, dict | None]:
+    # Over all splits, so that a label means the same number in each.
+    labelled = [d for d in corpus.values() if "label" in d.column_names]
+    if not labelled:
+        return None, None
+    names = getattr(labelled[0].features["label"], "names", None)
+    if names:
+        return list(names), None
+    found = {str(label) for dataset in labelled for label in dataset.unique("label")}
+    numeric = all(label.lstrip("-").isdecimal() for label in found)
+    ordered = sorted(found, key=lambda label: (int(label) if numeric else 0, label))
+    return ordered, {label: i for i, label in enumerate(ordered)}
+
+
+def _encoded(
+    dataset: "Dataset", encoding: Encoding, names: list | None, cache: Path, num_proc: int | None
+) -> Path:
+    from filelock import FileLock
+
+    key = fingerprint_of(
+        _VERSION,
+        dataset._fingerprint,
+        encoding.tokenizer.fingerprint(),
+        [encoding.tokenized, encoding.max_length, encoding.max_length and encoding.long],
+        names if "label" in dataset.column_names else None,
+    )
+    folder = cache / key
+    if not _complete(folder):
+        # Of several processes starting together one encodes, the others wait for it.
+        with FileLock(f"{folder}.lock"):
+            if not _complete(folder):
+                _write(dataset, encoding, folder, num_proc)
+    return folder
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / "facts.json").read_text())["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _write(dataset: "Dataset", encoding: Encoding, folder: Path, num_proc: int | None) -> None:
+    temporary = folder.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        facts = _write_arrays(encode_chunks(dataset, encoding, num_proc), len(dataset), temporary)
+        facts["sizes"] = {file.name: file.stat().st_size for file in temporary.iterdir()}
+        (temporary / "facts.json").write_text(json.dumps(facts, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is damaged
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_arrays(chunks: Iterator[Chunk], total: int, folder: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    small: list[Chunk] = []
+    with open(folder / "ids.bin", "wb") as file:
+        for chunk in chunks:
+            file.write(chunk.ids.tobytes())
+            digest.update(chunk.digest)
+            small.append(chunk._replace(ids=np.zeros(0, np.int32)))
+    counts = np.concatenate([chunk.counts for chunk in small])
+    arrays = {
+        "offsets": np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        "lengths": counts + 1,
+        "units": np.concatenate([chunk.units for chunk in small]),
+        "num_bytes": np.concatenate([chunk.num_bytes for chunk in small]),
+    }
+    if small[0].labels is not None:
+        arrays["labels"] = np.concatenate([chunk.labels for chunk in small])
+    if len(counts) < total:
+        arrays["rows"] = np.concatenate([chunk.rows for chunk in small])
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return {
+        "content_hash": digest.hexdigest(),
+        "documents": len(counts),
+        "truncated": sum(chunk.truncated for chunk in small),
+        "dropped": total - len(counts),
+    }

@@ -1,0 +1,1 @@
+"""Sentences from a decoder, one token at a time."""

@@ -1,0 +1,1 @@
+"""The LSTM encoder and decoder, and the fast code beneath them."""

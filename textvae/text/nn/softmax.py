@@ -1,0 +1,232 @@
+"""The negative log-likelihood of tokens under a softmax over the vocabulary, in bounded memory.
+
+For a row of features x with target y, and logits l = W x + b over V tokens:
+
+    nll = log sum_v exp(l_v) - l_y                 dnll/dl_v = p_v - [v = y],  p = softmax(l)
+    dnll/dx = W^T (p - e_y);      dnll/dW = (p - e_y) x^T;      dnll/db = p - e_y
+
+All N x V logits of a batch are larger than the rest of a training step. So the rows are taken in
+chunks, and since dnll/dl needs nothing but the logits, it is formed, used and dropped while a
+chunk is at hand: the backward pass only scales what is already there. That is exact when every
+token's nll has the same weight in the loss (a sum or mean over tokens or sentences). Where it has
+not, the gradients of W and b are computed again in the backward pass with the right weights.
+
+A term that is the same for all tokens of a sentence, such as a latent's W_z z, belongs into the
+bias: one row of a table (S, V) for each sentence, ``groups`` saying which row a token uses. Next to
+concatenating z to x and W_z to W, this cost a fifth to a third of the extra time on a CPU.
+
+Products run in the autocast dtype when autocast is on; the bias and the log-sum-exp are always in
+fp32, and gradients of W are summed over chunks in fp32.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from textvae.text.nn import kernels
+from textvae.text.nn.double_backward import graph_is_wanted, plain_gradients
+from textvae.text.nn.products import product, product_dtype, state_dtype, weight_gradient
+
+LOGITS = 10 * 2**20  # in memory at once; more were not faster
+MORE_LOGITS = 50 * 2**20  # for large weights in bf16, laid out anew by oneDNN for every chunk
+LARGE = 2**23  # weights: more do not stay in the cache
+ROWS_ON_DEVICES = 4096  # at once, where every kernel launched costs time
+BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
+COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
+
+
+def token_nll(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    ignore_index: int = 0,
+    chunk: int | None = None,
+    implementation: Literal["chunked", "plain"] = "chunked",
+    groups: Tensor | None = None,
+) -> Tensor:
+    """-log softmax(features W^T + b)[target] in nats, (N,); 0 where the target is ignored.
+
+    Args:
+        features: (N, F); ``weight``: (V, F); ``targets``: (N,) int64.
+        bias: (V,), or (S, V) with ``groups`` (N,) int64, the row that each token uses.
+        chunk: rows at once; no result depends on it.
+        implementation: ``plain`` keeps all logits.
+    """
+    if implementation == "plain":
+        return _plain(features, weight, bias, targets, groups, ignore_index)
+    if not torch.is_grad_enabled():  # forward would not notice, and form gradients
+        features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
+    on_cpu, real = features.device.type == "cpu", targets != ignore_index
+    dtype = product_dtype(features)
+    options = chunk or _usual_chunk(weight, dtype), dtype
+    if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
+        return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
+    rows = real.nonzero().squeeze(1)
+    if len(rows) == len(targets):
+        return _ChunkedNLL.apply(features, weight, bias, targets, groups, None, *options)
+    groups = None if groups is None else groups[rows]
+    chosen = features.index_select(0, rows), weight, bias, targets[rows], groups
+    nll = _ChunkedNLL.apply(*chosen, None, *options)
+    return nll.new_zeros(len(targets)).index_copy(0, rows, nll)
+
+
+def _usual_chunk(weight: Tensor, dtype: torch.dtype) -> int:
+    if weight.device.type != "cpu":
+        return ROWS_ON_DEVICES
+    more = weight.numel() > LARGE and dtype.itemsize == 2
+    return max(1, (MORE_LOGITS if more else LOGITS) // len(weight))
+
+
+def _plain(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    groups: Tensor | None,
+    ignore_index: int = -100,
+) -> Tensor:
+    """All logits at once; the reference for the other implementation."""
+    logits = F.linear(features, weight, bias if groups is None else None)  # (N, V)
+    logits = logits.to(state_dtype(logits.dtype))
+    logits = logits if groups is None else logits + bias[groups]
+    return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
+
+
+class _Rows(NamedTuple):
+    """What belongs to each row of features, (N,) each."""
+
+    targets: Tensor
+    groups: Tensor | None  # the row of the bias
+    weights: Tensor | None  # the factor of the row's nll in the scalar to differentiate; None: 1
+
+    def part(self, rows: slice) -> _Rows:
+        return _Rows(*(None if each is None else each[rows] for each in self))
+
+
+class _Gradients(NamedTuple):
+    """Of sum_n weight_n nll_n; None where not asked for."""
+
+    features: Tensor | None  # (N, F)
+    weight: Tensor | None  # (V, F)
+    bias: Tensor | None  # (V,) or (S, V)
+
+
+class _ChunkedNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features, weight, bias, targets, groups, real, chunk, dtype):
+        ctx.chunk, ctx.dtype, need = chunk, dtype, ctx.needs_input_grad[:3]
+        rows = _Rows(targets, groups, None if real is None else real.to(state_dtype(dtype)))
+        nll, ctx.ready = _sweep(features, weight, bias, rows, chunk, dtype, need)
+        ctx.save_for_backward(features, weight, bias, targets, groups, real)
+        return nll
+
+    @staticmethod
+    def backward(ctx, grad):
+        features, weight, bias, targets, groups, real = ctx.saved_tensors
+        need, ready, ctx.ready = ctx.needs_input_grad[:3], ctx.ready, None
+        grad = grad if real is None else grad * real
+        if graph_is_wanted():
+            plain = partial(_plain, targets=targets, groups=groups)
+            found = plain_gradients(plain, (features, weight, bias), need, grad, ctx.dtype)
+            return *found, None, None, None, None, None
+        scale = _common_value(grad, real) if need[1] or need[2] else grad.new_ones(())
+        if ready is None or scale is None:
+            rows = _Rows(targets, groups, grad)
+            found = _sweep(features, weight, bias, rows, ctx.chunk, ctx.dtype, need)[1]
+        else:  # in place, once: the caller may keep these tensors as .grad and change them
+            factors = (grad[:, None], scale, scale)
+            found = [None if r is None else r.mul_(s) for r, s in zip(ready, factors, strict=True)]
+        arguments = (features, weight, bias)
+        cast = [None if g is None else g.to(a.dtype) for g, a in zip(found, arguments, strict=True)]
+        return *cast, None, None, None, None, None
+
+
+def _common_value(grad: Tensor, real: Tensor | None) -> Tensor | None:
+    """The one value that all real rows of ``grad`` share, or None if they do not."""
+    if not any(grad.stride()):  # an expanded scalar, the usual case: no need to look
+        return grad[:1].sum()
+    if real is not None and len(real):  # let ignored rows agree with the first real one
+        grad = torch.where(real, grad, grad.gather(0, real.int().argmax(0, keepdim=True)))
+    return grad[:1].sum() if bool((grad == grad[:1]).all()) else None
+
+
+def _sweep(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rows: _Rows,
+    chunk: int,
+    dtype: torch.dtype,
+    need: tuple[bool, bool, bool],
+) -> tuple[Tensor, _Gradients]:
+    """The nll (N,) and the gradients of its weighted sum, one chunk of logits at a time."""
+    x, w, wide = features.to(dtype), weight.to(dtype), state_dtype(dtype)
+    b = None if bias is None else bias.to(wide)
+    nll = x.new_zeros(len(x), dtype=wide)
+    d_x = torch.empty_like(x) if need[0] else None
+    d_w = torch.empty_like(w, dtype=wide) if need[1] else None
+    d_b = torch.zeros_like(b) if need[2] else None
+    for start in range(0, len(x), chunk):
+        some = slice(start, start + chunk)
+        logits = product(x[some], w)  # (chunk, V)
+        _normalise(logits, b, rows.part(some), nll[some], d_b, any(need))
+        if d_x is not None:
+            d_x[some] = product(logits, w.t())
+        if d_w is not None:
+            _accumulate(d_w, logits, x[some], first=start == 0)
+    return nll, _Gradients(d_x, d_w, d_b)
+
+
+def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor, first: bool) -> None:
+    """d_w += d_logits^T x, or = for the first chunk; on the CPU in pieces that meet their sum in
+    the cache."""
+    columns = COLUMNS if x.device.type == "cpu" else len(d_w)
+    for start in range(0, len(d_w), columns):
+        some = slice(start, start + columns)
+        gradient = weight_gradient(d_logits[:, some], x)
+        d_w[some].copy_(gradient) if first else d_w[some].add_(gradient)
+
+
+def _normalise(
+    logits: Tensor,
+    bias: Tensor | None,
+    rows: _Rows,
+    nll: Tensor,
+    d_b: Tensor | None,
+    with_gradient: bool,
+) -> None:
+    """Adds the bias, writes nll, and over the logits its gradient times the row's weight, which is
+    also added to d_b. In C where that could be compiled, else in torch's operations.
+
+    There the log-sum-exp comes from the largest score and its probability, at least 1 / V: one
+    exponential a logit serves the loss and the gradient.
+    """
+    if kernels.serve(logits):
+        return kernels.softmax_nll(logits, bias, *rows, nll, d_b, with_gradient)
+    block = BLOCK if logits.device.type == "cpu" else len(logits)
+    for start in range(0, len(logits), block):
+        some = slice(start, start + block)
+        targets, groups, weights = rows.part(some)
+        target = targets[:, None]  # (block, 1)
+        scores = logits[some].to(nll.dtype)
+        if bias is not None:
+            scores = scores + (bias if groups is None else bias.index_select(0, groups))
+        p = torch.softmax(scores, dim=1)  # (block, V)
+        log_sum_exp = scores.amax(1) - p.amax(1).log()
+        nll[some] = log_sum_exp - scores.gather(1, target).squeeze(1)
+        if weights is not None:
+            nll[some] *= weights != 0
+        if not with_gradient:
+            continue
+        d_logits = p.scatter_add_(1, target, p.new_full(target.shape, -1.0))
+        if weights is not None:
+            d_logits *= weights[:, None]
+        if d_b is not None:
+            d_b.add_(d_logits.sum(0)) if groups is None else d_b.index_add_(0, groups, d_logits)
+        logits[some] = d_logits

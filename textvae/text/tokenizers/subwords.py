@@ -1,0 +1,210 @@
+"""Subwords by SentencePiece, set up so that decode(encode(text)) == text for any text.
+
+Identity normalisation, no dummy prefix and no whitespace stripping keep the text as it is;
+byte fallback spells what the pieces cannot. One character is left: SentencePiece writes a
+space as U+2581, so a U+2581 of the text's own would come back as a space. It is spelled by
+its three UTF-8 byte pieces instead, which decode to the character itself.
+"""
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+from textvae.runs.files import replace_file
+from textvae.text.tokenizers.vocabulary import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIALS,
+    TOKENIZER_FILE,
+    UNK,
+    broken,
+    fingerprint_of,
+    read_description,
+    without_specials,
+    write_description,
+)
+
+log = logging.getLogger(__name__)
+
+MODEL_FILE = "tokenizer.model"
+SPACE_MARK = "\u2581"
+MODEL_TYPES = ("unigram", "bpe")
+# The trainer skips any sentence with a tab, NUL or U+2585 in it, and takes U+2581 for a space.
+_NOT_FOR_TRAINING = re.compile("[\t\0\u2581\u2585\ud800-\udfff]")
+# Sums over threads depend on their number, so it is fixed: same corpus, same model, anywhere.
+_TRAIN_THREADS = 4
+_LONGEST_SENTENCE = 16_384  # bytes; longer ones would be skipped by the trainer, so they are cut
+_SENTENCES_SAMPLED = 2_000_000
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece model with byte fallback; text round-trips exactly, `<unk>` never occurs.
+
+    Args:
+        model: the serialised SentencePiece model (a protocol buffer).
+
+    Raises:
+        UserError: `model` is not a SentencePiece model, or lacks what textvae relies on.
+    """
+
+    kind = "sentencepiece"
+
+    def __init__(self, model: bytes):
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            self._processor = SentencePieceProcessor(model_proto=model)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"not a SentencePiece model: {error}") from None
+        processor = self._processor
+        specials = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
+        if specials != (PAD, UNK, BOS, EOS):
+            raise UserError(
+                f"SentencePiece model with pad, unk, <s>, </s> at {specials}: textvae needs "
+                f"{(PAD, UNK, BOS, EOS)}; train it with pad_id=0, unk_id=1, bos_id=2, eos_id=3"
+            )
+        self._mark = [processor.piece_to_id(f"<0x{b:02X}>") for b in SPACE_MARK.encode()]
+        if UNK in self._mark:
+            raise UserError("SentencePiece model without byte fallback: train it with it")
+        self._model = model
+        self._fingerprint = fingerprint_of(self.kind, hashlib.sha256(model).hexdigest())
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], vocab_size: int = 8000, model_type: str = "unigram"
+    ) -> "SentencePieceTokenizer":
+        """Learn the pieces of `texts`; of a huge corpus, a sample of 2 million sentences.
+
+        A `vocab_size` the corpus cannot fill is lowered, and a log line says so.
+
+        Raises:
+            UserError: unknown `model_type`, `vocab_size` too small, or no text.
+        """
+        if model_type not in MODEL_TYPES:
+            raise UserError(f"model_type {model_type!r}: choose {' or '.join(MODEL_TYPES)}")
+        from sentencepiece import SentencePieceTrainer
+
+        model = io.BytesIO()
+        try:
+            SentencePieceTrainer.train(
+                sentence_iterator=_sentences(texts),
+                model_writer=model,
+                vocab_size=vocab_size,
+                model_type=model_type,
+                **_exact_settings(),
+            )
+        except RuntimeError as error:
+            raise _explained(error, vocab_size) from error
+        tokenizer = cls(model.getvalue())
+        if len(tokenizer) < vocab_size:
+            log.warning(
+                "SentencePiece: the corpus yields %d pieces, vocab_size lowered from %d",
+                len(tokenizer),
+                vocab_size,
+            )
+        return tokenizer
+
+    def __len__(self) -> int:
+        return self._processor.vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of `text`, without specials."""
+        if SPACE_MARK not in text:
+            return self._processor.encode(text)
+        first, *rest = text.split(SPACE_MARK)
+        ids = self._processor.encode(first)
+        for part in rest:
+            ids += self._mark + self._processor.encode(part)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text; byte pieces that spell no character become U+FFFD."""
+        return self._processor.decode(without_specials(ids))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """One piece for each id; U+2581 stands for a space, `<0x0A>` for a byte."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
+    def fingerprint(self) -> str:
+        """sha256 over everything that decides the ids."""
+        return self._fingerprint
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer.model`."""
+        folder = Path(folder)
+        replace_file(folder / MODEL_FILE, lambda file: file.write_bytes(self._model))
+        write_description(
+            folder,
+            {
+                "kind": self.kind,
+                "model": MODEL_FILE,
+                "sha256": hashlib.sha256(self._model).hexdigest(),
+                "size": len(self),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "SentencePieceTokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        description = read_description(folder, cls.kind)
+        path = Path(folder) / MODEL_FILE
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        if hashlib.sha256(model).hexdigest() != description.get("sha256"):
+            raise broken(path, f"its sha256 is not the one in {TOKENIZER_FILE}")
+        return cls(model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._model,)
+
+
+def _exact_settings() -> dict[str, Any]:
+    return {
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "add_dummy_prefix": False,
+        "remove_extra_whitespaces": False,
+        "hard_vocab_limit": False,
+        "pad_id": PAD,
+        "unk_id": UNK,
+        "bos_id": BOS,
+        "eos_id": EOS,
+        "unk_surface": SPECIALS[UNK],
+        "num_threads": _TRAIN_THREADS,
+        "max_sentence_length": _LONGEST_SENTENCE,
+        "input_sentence_size": _SENTENCES_SAMPLED,
+        "shuffle_input_sentence": True,
+        "minloglevel": 2,
+    }
+
+
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    characters = _LONGEST_SENTENCE // 4
+    for text in texts:
+        for part in _NOT_FOR_TRAINING.split(text):
+            for start in range(0, len(part), characters):
+                yield part[start : start + characters]
+
+
+def _explained(error: RuntimeError, vocab_size: int) -> UserError:
+    message = str(error)
+    if needed := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"vocab_size {vocab_size}: too small, the specials, bytes and characters of this "
+            f"corpus alone need {needed[1]}; raise it"
+        )
+    if "sentences_.empty()" in message:
+        return UserError("no text to train a SentencePiece tokenizer on: the corpus is empty")
+    return UserError(f"SentencePiece could not be trained: {message}")

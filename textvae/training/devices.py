@@ -1,0 +1,99 @@
+"""Device, precision, processes and memory of a training run."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+
+
+def accelerator(precision: str) -> Any:
+    """The accelerator for ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        UserError: the device cannot compute in this precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps the first precision for the whole process; each run here has its own.
+    AcceleratorState._reset_state()
+    unable = f"--train.precision {precision} is not possible on this machine: take fp32 or bf16"
+    try:
+        made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    except ValueError as error:
+        raise UserError(unable) from error
+    if precision == "fp16" and made.device.type == "cpu":
+        raise UserError(unable)
+    return made
+
+
+def with_precision(config: Config) -> Config:
+    """The config with precision ``auto`` as what it means here: ``bf16`` where the device computes
+    products in it faster than in fp32, else ``fp32``."""
+    if config.train.precision != "auto":
+        return config
+    from accelerate import PartialState
+
+    precision = "bf16" if _has_fast_bf16(PartialState().device.type) else "fp32"
+    return replace(config, train=replace(config.train, precision=precision))
+
+
+def _has_fast_bf16(kind: str) -> bool:
+    match kind:
+        case "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        case "cpu":  # below these instructions oneDNN widens every number first
+            return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        case _:
+            return False
+
+
+def on_any_process(accelerator: Any, holds: bool) -> bool:
+    """Whether something holds on any process; every one of them has to ask."""
+    if accelerator.num_processes == 1:
+        return holds
+    flag = torch.tensor(float(holds), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum"))
+
+
+def of_main_process(accelerator: Any, number: float) -> float:
+    """The main process's number; every process has to ask."""
+    if accelerator.num_processes == 1:
+        return number
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([number])[0]
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+def keep_freed_memory() -> None:
+    """Asks the C library to keep large freed blocks: handing them back and faulting them in again
+    at every step costs a tenth of the time on a CPU. No effect where there is no glibc."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def peak_memory_mb() -> int | None:
+    """The most memory held, in MiB: of the GPU where there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    with suppress(OSError, StopIteration, ValueError):  # Linux; getrusage counts the parent in
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) // 2**10
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)

@@ -1,0 +1,320 @@
+"""The one training loop: language model, VAE and every variation run through these lines.
+
+A run is a pure function of its config and corpus. The order of the batches depends on (seed,
+epoch), the noise of an update on (seed, step, rank), so that a checkpoint needs no random state and
+a resumed run repeats bit for bit on a CPU what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textvae.build import (
+    Splits,
+    build_buckets,
+    build_data,
+    build_model,
+    check_model,
+    load_model,
+)
+from textvae.config.experiment import Config
+from textvae.config.ranges import check_ranges
+from textvae.errors import UserError
+from textvae.evaluation.diagnosis import steadier
+from textvae.evaluation.metrics import clock
+from textvae.runs import run_folder as checkpoint
+from textvae.runs.files import write_json
+from textvae.training import devices
+from textvae.training.devices import (
+    keep_freed_memory,
+    of_main_process,
+    on_any_process,
+    peak_memory_mb,
+)
+from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.training.monitor import Monitor
+from textvae.training.optim import LearningRate
+from textvae.training.progress import Progress
+from textvae.training.update import Updater
+from textvae.training.validation import show_latent_space, validate
+from textvae.vae.batch import Batch
+from textvae.vae.batching import BatchLoader
+from textvae.vae.model import Model
+from textvae.vae.objectives import kl_weight
+
+logger = logging.getLogger(__name__)
+PROJECTED = 1000  # posterior means in TensorBoard's projector
+
+
+def train(config: Config, run: Path, resume: bool = False) -> None:
+    """Trains until the stopping rule, the last epoch or ``max_steps``; see ``Trainer``.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved.
+    """
+    check_ranges(config)
+    check_model(config)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    keep_freed_memory()
+    config = devices.with_precision(config)
+    accelerator = devices.accelerator(config.train.precision)
+    if not accelerator.is_main_process:
+        logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough
+    state = checkpoint.load_state(run) if resume else None
+    with accelerator.main_process_first():
+        fresh = accelerator.is_main_process and not resume
+        splits = build_data(config, run, fresh=fresh)
+    if state is not None and state["corpus_hash"] != splits["train"].content_hash:
+        raise UserError(
+            f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
+            "--data.dir, or start a new run"
+        )
+    trainer = Trainer(config, run, splits, build_model(config, run, splits), accelerator)
+    if state is not None:
+        trainer.load_state_dict(state)
+    if accelerator.is_main_process and trainer.why_done() is None:
+        # After all checks: a mistake leaves a run as it was.
+        checkpoint.describe(run, config, splits["train"].content_hash)
+    with stop_signals() as stop:
+        trainer.fit(stop)
+    accelerator.end_training()  # a process group left to the interpreter's exit may abort it
+
+
+class Trainer:
+    """Model, optimiser and position of one run."""
+
+    def __init__(
+        self, config: Config, run: Path, splits: Splits, model: Model, accelerator: Any
+    ) -> None:
+        self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
+        self.model = model
+        self.updater = Updater(config, model, accelerator)
+        buckets = build_buckets(
+            config, splits["train"], accelerator.num_processes, accelerator.process_index
+        )
+        self.loader = BatchLoader(splits["train"], buckets)
+        self.epoch_steps = math.ceil(len(self.loader) / config.train.accumulate)
+        steps = config.train.epochs * self.epoch_steps
+        self.total_steps = min(steps, config.train.max_steps or steps)
+        self.lr = LearningRate(config.optim, self.total_steps)
+        self.step = 0
+        self.seconds = 0.0  # of training: neither evaluations nor checkpoints
+        self.card: dict[str, Any] | None = None  # of the last evaluation
+        self.is_main = accelerator.is_main_process
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with their fraction."""
+        return self.step / self.epoch_steps
+
+    def beta(self) -> float:
+        """The KL's weight at this step."""
+        options = self.config.objective
+        return kl_weight(
+            self.step,
+            options.kl_schedule,
+            beta=options.beta,
+            start=options.kl_start,
+            steps=round(options.kl_epochs * self.epoch_steps),
+            ramp=options.kl_ramp,
+        )
+
+    def fit(self, stop: StopRequest) -> None:
+        """The loop: updates, and between them logging, evaluation, checkpoints."""
+        if (reason := self.why_done()) is not None:
+            logger.info("%s is finished (%s): nothing to do", self.run, reason)
+            return
+        train, accelerator = self.config.train, self.accelerator
+        evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
+        self.monitor = Monitor(self.run, self.step) if self.is_main else None
+        self._announce()
+        self._batches = iter(self.loader)
+        self._clock = time.perf_counter()
+        with Progress(self.total_steps, self.step) as progress:
+            while self.why_done() is None and not on_any_process(accelerator, stop.requested):
+                batches = self._next_batches()
+                self.updater.update(batches, self.step, self.beta(), self.lr.at(self.step))
+                self.step += 1
+                if self.step % train.log_every == 0:
+                    self.log(progress)
+                if self.step % evaluate_every == 0 or self.step == self.total_steps:
+                    self.evaluate()
+                    self.save()
+                elif self.step % train.save_every == 0:
+                    self.save()
+        self._finish()
+
+    def _next_batches(self) -> list[Batch]:
+        """The batches of one update; the last of an epoch may hold fewer."""
+        if batches := list(islice(self._batches, self.config.train.accumulate)):
+            return batches
+        self._batches = iter(self.loader)
+        return self._next_batches()
+
+    def log(self, progress: Progress) -> None:
+        """Means over the updates since the last log line."""
+        self._check_finite()
+        tally = self.updater.tally
+        means = tally.means(self.accelerator)
+        tokens = means.pop("tokens")
+        values = {
+            **means,
+            "beta": self.beta(),
+            "lr": self.lr.at(self.step),
+            "tokens_per_second": tokens / self._lap(),
+        }
+        if self.monitor is not None:
+            progress.show(self.step, self.epoch, values)
+            self.monitor.scalars("train", self.step, self.epoch, values)
+        tally.sums.zero_()
+
+    def _check_finite(self) -> None:
+        """Called before every log line, evaluation and checkpoint: none holds a broken model."""
+        if self.updater.is_finite():
+            return
+        raise UserError(
+            f"the loss, its gradient or a weight is not finite at or before step {self.step}: "
+            f"{steadier(self.config)}; {checkpoint.last_good(self.run)}"
+        )
+
+    def _lap(self) -> float:
+        """Seconds of training since the last call; evaluations and checkpoints not counted."""
+        now = time.perf_counter()
+        lap, self._clock = now - self._clock, now
+        self.seconds += lap
+        return max(lap, 1e-9)
+
+    def evaluate(self) -> None:
+        """The validation card: learning rate, best model and warnings follow from it."""
+        self._check_finite()
+        self.seconds += time.perf_counter() - self._clock
+        elbo = self._validate()
+        self._clock = time.perf_counter()
+        if elbo > self.lr.best and self.is_main:
+            self.model.save_pretrained(self.run)
+        if self.lr.observe(elbo, self.epoch):
+            logger.info("learning rate cut to %g", self.lr.at(self.step))
+            if self.config.optim.reload_best:
+                self.accelerator.wait_for_everyone()
+                self.updater.load_weights(load_model(str(self.run)).state_dict())
+
+    def _validate(self) -> float:
+        """The validation ELBO, the same number on every process.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        elbo = math.nan
+        if self.is_main:
+            split, at = self.splits["valid"], (self.step, self.epoch)
+            with self.accelerator.autocast():
+                self.card = validate(
+                    self.model, split, self.config, self.monitor, *at, self.beta(), self.card
+                )
+            elbo = self.card["elbo"]
+        elbo = of_main_process(self.accelerator, elbo)
+        if not math.isfinite(elbo):
+            raise UserError(
+                f"the validation elbo is {elbo} at step {self.step}: {steadier(self.config)}; "
+                f"{checkpoint.last_good(self.run)}"
+            )
+        return elbo
+
+    def why_done(self) -> str | None:
+        """Which rule ends the training here; None where it goes on."""
+        if reason := self.lr.exhausted():
+            return f"stopped by the learning-rate rule: {reason}"
+        patience = self.config.train.early_stopping
+        if patience is not None and self.lr.stale >= patience:
+            return f"stopped early: no gain in {self.lr.stale} evaluations"
+        if self.step >= self.total_steps:
+            return f"all {self.total_steps} steps done"
+        return None
+
+    def _announce(self) -> None:
+        logger.info(
+            "%d parameters on %s in %s, %d examples, %d steps an epoch, %d in all",
+            sum(p.numel() for p in self.model.parameters()),
+            self.accelerator.device,
+            self.config.train.precision,
+            len(self.splits["train"]),
+            self.epoch_steps,
+            self.total_steps,
+        )
+
+    def _finish(self) -> None:
+        reason = self.why_done()
+        if reason is None:
+            self.save()
+            raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
+        if not self.is_main:
+            return
+        show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor, self.step)
+        self.monitor.close(self.step, self.config, self.card)
+        logger.info(
+            "%s after %s of training: best validation elbo %.2f; next: textvae evaluate %s",
+            reason,
+            clock(self.seconds),
+            self.lr.best,
+            self.run,
+        )
+
+    def save(self) -> None:
+        """A checkpoint of everything the rest of the run depends on."""
+        self._check_finite()
+        state = {
+            "corpus_hash": self.splits["train"].content_hash,
+            "step": self.step,
+            "epoch_steps": self.epoch_steps,
+            "loader": self.loader.state_dict(),
+            "lr": self.lr.state_dict(),
+            "seconds": self.seconds,
+            **self.updater.state_dict(),
+        }
+        if self.is_main:
+            checkpoint.save_state(self.run, state)
+            write_json(self.run / "training.json", self._summary())
+
+    def _summary(self) -> dict[str, Any]:
+        """How far the training got and what it cost, for tables."""
+        return {
+            "epochs": round(self.epoch, 2),
+            "steps": self.step,
+            "hours": round(self.seconds / 3600, 3),
+            "best_valid_elbo": self.lr.best if math.isfinite(self.lr.best) else None,
+            "learning_rate": self.lr.at(self.step),
+            "finished": self.why_done(),
+            "peak_memory_mb": peak_memory_mb(),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint.
+
+        Raises:
+            UserError: it belongs to another model, or to other batches.
+        """
+        if state["epoch_steps"] != self.epoch_steps:
+            raise UserError(
+                f"{self.run} had {state['epoch_steps']} steps an epoch, and would now have "
+                f"{self.epoch_steps}: resume with the same batches and number of processes"
+            )
+        try:
+            self.updater.load_state_dict(state)
+            self.loader.load_state_dict(state["loader"])
+            self.lr.load_state_dict(state["lr"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the checkpoint in {self.run} does not fit the config: {reason}"
+            ) from error

@@ -1,0 +1,99 @@
+"""The card of the validation split during training, and what the user gets to see of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from textvae.build import build_buckets
+from textvae.config.experiment import Config
+from textvae.evaluation.card import evaluate_quick, undisturbed
+from textvae.evaluation.diagnosis import overshoot, remedies
+from textvae.evaluation.metrics import decimals
+from textvae.evaluation.per_example import posteriors
+from textvae.training.monitor import Monitor
+from textvae.vae.batching import Split
+from textvae.vae.model import Model
+
+logger = logging.getLogger(__name__)
+
+
+def validate(
+    model: Model,
+    split: Split,
+    config: Config,
+    monitor: Monitor,
+    step: int,
+    epoch: float,
+    beta: float,
+    before: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluates the model, logs the card and warns where z is used no longer.
+
+    Args:
+        beta: the KL's weight by now.
+        before: the card of the evaluation before, so that a collapse is told once.
+    """
+    rows = build_buckets(config, split).sequential()
+    card = evaluate_quick(
+        model,
+        lambda: (split.batch(r) for r in rows),
+        seed=config.train.seed,
+        inference=model.inference,
+        remedies=remedies(config),
+    )
+    _log(card, epoch)
+    if epoch <= 1 and beta < config.objective.beta:
+        card["collapse"] = None  # too early to tell: the encoder has hardly learnt yet
+    if card["collapse"] and not (before or {}).get("collapse"):
+        logger.warning(card["collapse"])
+    if card.get("gap", 0) < 0:
+        logger.warning(overshoot(card["gap"], config))
+    monitor.validation(step, epoch, card)
+    show_examples(model, split, config.train.samples, monitor, step)
+    return card
+
+
+def _log(card: dict[str, Any], epoch: float) -> None:
+    has_words = card["ppl_elbo"] is not None
+    logger.info(
+        "epoch %.2f valid: elbo %s = rec %s - kl %s, %smi %s, au %d of %d",
+        epoch,
+        *(decimals(card[key]) for key in ("elbo", "rec", "kl")),
+        f"ppl_elbo {decimals(card['ppl_elbo'])}, " if has_words else "",
+        decimals(card["mi"]),
+        *(card[key] for key in ("au", "latent_dim")),
+    )
+    if "gap" in card:
+        logger.info(
+            "before refinement: elbo %s (gap %s), kl %s, mi %s, au %d",
+            *(decimals(card[key]) for key in ("encoder_elbo", "gap", "encoder_kl", "encoder_mi")),
+            card["encoder_au"],
+        )
+
+
+def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
+    """Samples and reconstructions for TensorBoard."""
+    if not count:
+        return
+    with undisturbed(model):
+        exhibits = model.exhibits(split, count)
+    for title, shown in exhibits.items():
+        monitor.show(step, title, shown)
+
+
+def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
+    """Posterior means of some examples, with their labels, for TensorBoard's projector."""
+    count = min(count, len(split))
+    if not model.latent_dim or count < 2:
+        return
+    with undisturbed(model):
+        q = posteriors(model, split, np.arange(count))
+    labels = [""] * count
+    if split.labels is not None:
+        labels = [split.label_names[label] for label in split.labels[:count]]
+    captions = [split.caption(i) for i in range(count)]
+    table = list(zip(labels, captions, strict=True))
+    monitor.projector(step, q.mean, table, split.thumbnails(count))

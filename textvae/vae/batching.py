@@ -1,0 +1,190 @@
+"""Examples of like length together: next to no padding, and a position that can be saved.
+
+Which rows form a batch, and the order of the batches, is a pure function of (seed, epoch):
+nothing but those two numbers and the next batch is needed to continue a run exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from textvae.vae.batch import Batch
+
+
+class Split(Protocol):
+    """N examples of a corpus, of whatever kind: all that training and evaluation ask of one."""
+
+    lengths: np.ndarray  # (N,) predicted symbols
+    labels: np.ndarray | None  # (N,) indices into label_names; -1: unlabelled
+    label_names: list[str] | None
+    content_hash: str
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
+        """Some examples: as this epoch of training draws them, or (None) as they are measured."""
+
+    def caption(self, i: int) -> str:
+        """Example i in words."""
+
+    def thumbnails(self, count: int) -> Tensor | None:
+        """The first examples as pictures (N, 1, H, W), where they are pictures."""
+
+
+class LengthBuckets:
+    """Cuts N rows, sorted by length, into batches.
+
+    Args:
+        lengths: (N,) predicted tokens of each row.
+        batch_size: most rows in a batch; None: `max_tokens` alone decides.
+        max_tokens: most padded tokens in a batch, rows times longest; a longer row stands alone.
+        pool: sort within random pools of this many rows, not over the whole corpus: batches
+            change more between epochs, for a little padding.
+        equal_length: only rows of the very same length together, as the references do.
+        num_replicas, rank: of a distributed run; every rank gets as many batches, of like
+            length at each step, and every row goes to exactly one rank.
+
+    Raises:
+        ValueError: no rows, fewer rows than replicas, or an argument out of range.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int | None = 32,
+        max_tokens: int | None = None,
+        pool: int | None = None,
+        equal_length: bool = False,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ):
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        if batch_size is None and max_tokens is None:
+            raise ValueError("batch_size or max_tokens must be given")
+        limits = {"batch_size": batch_size, "max_tokens": max_tokens, "pool": pool}
+        for name, limit in limits.items():
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} {limit}: must be at least 1")
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"rank {rank} of {num_replicas} replicas")
+        if len(self.lengths) < num_replicas:
+            raise ValueError(f"{len(self.lengths)} rows cannot feed {num_replicas} replicas")
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.pool = pool
+        self.equal_length = equal_length
+        self.seed = seed
+        self.num_replicas = num_replicas
+        self.rank = rank
+
+    def epoch(self, e: int) -> list[np.ndarray]:
+        """Row indices of every batch of epoch `e` for this rank, shuffled."""
+        rng = np.random.default_rng([self.seed, e])
+        steps = self._steps(self._batches(rng.permutation(len(self.lengths))))
+        return [steps[i][self.rank] for i in rng.permutation(len(steps))]
+
+    def sequential(self) -> list[np.ndarray]:
+        """Row indices for evaluation, longest first: running out of memory shows at once."""
+        batches = self._cut(np.argsort(self.lengths, kind="stable"))
+        return [step[self.rank] for step in self._steps(batches)][::-1]
+
+    def padding_share(self, batches: Sequence[np.ndarray]) -> float:
+        """Share of padding among the tokens of these batches."""
+        real = sum(int(self.lengths[rows].sum()) for rows in batches)
+        padded = sum(int(self.lengths[rows].max()) * len(rows) for rows in batches)
+        return 1 - real / padded
+
+    def _batches(self, order: np.ndarray) -> list[np.ndarray]:
+        batches = []
+        for start in range(0, len(order), self.pool or len(order)):
+            pool = order[start : start + (self.pool or len(order))]
+            # A stable sort of a shuffled order: ties fall at random.
+            batches += self._cut(pool[np.argsort(self.lengths[pool], kind="stable")])
+        return batches
+
+    def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
+        lengths = self.lengths[rows]
+        batches, start = [], 0
+        while start < len(rows):
+            end = len(rows) if self.batch_size is None else start + self.batch_size
+            window = lengths[start:end]
+            size = len(window)
+            if self.equal_length:
+                size = int(np.searchsorted(window, window[0], side="right"))
+            if self.max_tokens is not None:
+                padded = window[:size] * np.arange(1, size + 1)
+                size = max(1, int(np.searchsorted(padded, self.max_tokens, side="right")))
+            batches.append(rows[start : start + size])
+            start += size
+        return batches
+
+    def _steps(self, batches: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Group batches, one for each rank; the largest are halved until the count divides."""
+        while len(batches) % self.num_replicas:
+            i = max(range(len(batches)), key=lambda j: len(batches[j]))
+            if len(batches[i]) == 1:
+                batches = self._joined(batches)
+                break
+            half = len(batches[i]) // 2
+            batches[i : i + 1] = [batches[i][:half], batches[i][half:]]
+        return [
+            batches[i : i + self.num_replicas] for i in range(0, len(batches), self.num_replicas)
+        ]
+
+    def _joined(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        # Single rows cannot be halved: the shortest few go in pairs, beyond batch_size.
+        pairs = len(batches) % self.num_replicas
+        joined = [np.concatenate(batches[2 * i : 2 * i + 2]) for i in range(pairs)]
+        return joined + batches[2 * pairs :]
+
+
+class BatchLoader:
+    """Batches of a split, epoch after epoch, from a position that can be saved.
+
+    Iterating yields what is left of the current epoch; the next iteration is the next epoch.
+    The position moves on before a batch is handed out, so a state saved after a step continues
+    with the following batch.
+    """
+
+    def __init__(self, split: Split, buckets: LengthBuckets):
+        self.split = split
+        self.buckets = buckets
+        self.epoch = 0
+        self.next_batch = 0
+
+    def __len__(self) -> int:
+        """Batches of the current epoch, those already passed included."""
+        return len(self.buckets.epoch(self.epoch))
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, batches = self.epoch, self.buckets.epoch(self.epoch)
+        for i in range(self.next_batch, len(batches)):
+            if i + 1 < len(batches):
+                self.next_batch = i + 1
+            else:
+                self.epoch, self.next_batch = self.epoch + 1, 0
+            yield self.split.batch(batches[i], epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and next batch."""
+        return {"epoch": self.epoch, "next_batch": self.next_batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was saved.
+
+        Raises:
+            ValueError: the epoch has fewer batches: corpus or batch size are not the saved ones.
+        """
+        epoch, next_batch = int(state["epoch"]), int(state["next_batch"])
+        count = len(self.buckets.epoch(epoch))
+        if not 0 <= next_batch < count:
+            raise ValueError(
+                f"saved position {next_batch} in an epoch of {count} batches: corpus or batch "
+                "size have changed"
+            )
+        self.epoch, self.next_batch = epoch, next_batch
