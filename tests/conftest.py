@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -146,3 +147,20 @@ class LargestTensor(TorchDispatchMode):
             if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
                 self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
         return result
+
+
+class FixedNoise(NamedTuple):
+    """Noise whose draws (K, B, W) are given."""
+
+    draws: torch.Tensor
+
+    def normal(self, samples: int, width: int) -> torch.Tensor:
+        assert width == self.draws.size(-1)
+        return self.draws[:samples]
+
+    uniform = normal
+
+
+def step_noise(draws: torch.Tensor) -> list[FixedNoise]:
+    """Noise for each of K refinement steps, from draws (K, B, Z)."""
+    return [FixedNoise(draw[None]) for draw in draws]

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from conftest import FixedNoise, LargestTensor
 from torch.distributions import (
     Categorical,
     Independent,
@@ -21,11 +22,13 @@ from textvae.vae.estimators import (
     mixture_log_prob,
     mutual_information,
 )
-from textvae.vae.posteriors import DiagGaussian, log_prior
+from textvae.vae.posteriors import ConstantEncoder, DiagGaussian, kl
+from textvae.vae.priors import StandardNormal
 
 LOADINGS = torch.tensor([[1.0, 0.5], [1.0, -0.5], [0.0, 2.0]], dtype=torch.float64)
 OFFSET = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64)
 NOISE_SD = 0.7
+PRIOR = StandardNormal(2)
 
 
 def batch_of(x):
@@ -36,6 +39,8 @@ def batch_of(x):
 class LinearGaussian:
     """p(z) = N(0, I), p(x|z) = N(Wz + b, s^2 I); the columns of W are orthogonal, so that the exact
     posterior is diagonal. ``shift`` and ``widen`` make q wrong."""
+
+    prior = PRIOR
 
     def __init__(self, shift=0.0, widen=0.0):
         self.shift, self.widen, self.calls = shift, widen, 0
@@ -58,10 +63,10 @@ class LinearGaussian:
 class Language:
     """A model without a latent."""
 
-    calls = 0
+    calls, prior = 0, StandardNormal(0)
 
     def posterior(self, batch):
-        return DiagGaussian.standard(len(batch), 0, batch.x.device)
+        return ConstantEncoder(0)(batch)
 
     def log_likelihood(self, batch, z):
         self.calls += 1
@@ -78,6 +83,17 @@ def normal(*shape, seed=1):
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
+def estimate_from(model, batch, draws, **options):
+    """The estimate from given standard normal draws (K, B, Z)."""
+    return importance_estimate(model, batch, len(draws), noise=FixedNoise(draws), **options)
+
+
+def information(q, draws=None, **options):
+    """Mutual information with the KL to N(0, I), from given standard normal draws (S, N, Z)."""
+    given = {} if draws is None else {"samples": len(draws), "noise": FixedNoise(draws)}
+    return mutual_information(q, kl(q, StandardNormal(q.mean.size(1))), **given, **options)
+
+
 def sigma_points(rows, latent_dim):
     """2Z points with mean 0 and covariance I: they integrate any quadratic exactly."""
     axes = math.sqrt(latent_dim) * torch.eye(latent_dim, dtype=torch.float64)
@@ -86,8 +102,8 @@ def sigma_points(rows, latent_dim):
 
 def test_elbo_with_the_exact_posterior_is_log_p(x):
     model, batch = LinearGaussian(), batch_of(x)
-    rec = importance_estimate(model, batch, noise=sigma_points(5, 2)).rec
-    elbo = rec - model.posterior(batch).kl_to_prior().sum(-1)
+    rec = estimate_from(model, batch, sigma_points(5, 2)).rec
+    elbo = rec - model.posterior(batch).kl_to(PRIOR).sum(-1)
     torch.testing.assert_close(elbo, model.log_marginal(x))
 
 
@@ -101,9 +117,9 @@ def test_bounds_rise_with_k_towards_log_p(x):
     repeats = 4000  # of one x, so that the mean over rows is the expectation
     model, batch = LinearGaussian(shift=0.4, widen=0.8), batch_of(x[:1].expand(repeats, 3))
     log_p = float(model.log_marginal(x[0]))
-    exact_elbo = importance_estimate(model, batch_of(x[:1]), noise=sigma_points(1, 2)).rec
-    exact_elbo = float(exact_elbo - model.posterior(batch_of(x[:1])).kl_to_prior().sum())
-    bounds = {k: importance_bound(model, batch, noise=normal(k, repeats, 2)) for k in (1, 5, 50)}
+    exact_elbo = estimate_from(model, batch_of(x[:1]), sigma_points(1, 2)).rec
+    exact_elbo = float(exact_elbo - model.posterior(batch_of(x[:1])).kl_to(PRIOR).sum())
+    bounds = {k: estimate_from(model, batch, normal(k, repeats, 2)).bound for k in (1, 5, 50)}
     error = {k: float(bound.std()) / math.sqrt(repeats) for k, bound in bounds.items()}
     means = {k: float(bound.mean()) for k, bound in bounds.items()}
     assert means[1] == pytest.approx(exact_elbo, abs=4 * error[1])
@@ -117,23 +133,23 @@ def test_one_draw_is_the_elbo_with_the_same_noise(x):
     model, batch, noise = LinearGaussian(shift=0.4), batch_of(x), normal(1, 5, 2)
     q = model.posterior(batch)
     z = q.mean + torch.exp(0.5 * q.logvar) * noise
-    expected = model.log_likelihood(batch, z) + log_prior(z) - q.log_prob(z)
-    torch.testing.assert_close(importance_bound(model, batch, noise=noise), expected[0])
+    expected = model.log_likelihood(batch, z) + PRIOR.log_prob(z) - q.log_prob(z)
+    torch.testing.assert_close(estimate_from(model, batch, noise).bound, expected[0])
 
 
 def test_many_draws_by_hand(x):
     model, batch, noise = LinearGaussian(shift=0.4), batch_of(x), normal(4, 5, 2)
-    single = [importance_bound(model, batch, noise=noise[k : k + 1]).exp() for k in range(4)]
+    single = [estimate_from(model, batch, noise[k : k + 1]).bound.exp() for k in range(4)]
     expected = torch.log(sum(single) / 4)
-    torch.testing.assert_close(importance_bound(model, batch, noise=noise), expected)
+    torch.testing.assert_close(estimate_from(model, batch, noise).bound, expected)
 
 
 @pytest.mark.parametrize("max_symbols", [1, 100, 150, 200, 349])  # 50 symbols a draw
 def test_uneven_chunks_change_nothing(x, max_symbols):
     batch, noise = batch_of(x), normal(7, 5, 2)
     whole, cut = LinearGaussian(shift=0.4), LinearGaussian(shift=0.4)
-    expected = importance_estimate(whole, batch, noise=noise)
-    found = importance_estimate(cut, batch, noise=noise, max_symbols=max_symbols)
+    expected = estimate_from(whole, batch, noise)
+    found = estimate_from(cut, batch, noise, max_symbols=max_symbols)
     assert whole.calls == 1
     assert cut.calls == math.ceil(7 / max(1, max_symbols // 50))
     torch.testing.assert_close(found.bound, expected.bound)
@@ -169,7 +185,7 @@ def test_mixture_density_agrees_with_torch():
 
 def test_information_of_separated_posteriors_is_ln_n():
     means = 50.0 * torch.arange(300.0)[:, None].expand(300, 2)
-    result = mutual_information(DiagGaussian(means, torch.zeros(300, 2)))
+    result = information(DiagGaussian(means, torch.zeros(300, 2)))
     assert result.mi == pytest.approx(math.log(300), abs=1e-7)
     assert result.ceiling == pytest.approx(math.log(300))
     assert result.standard_error < 1e-7
@@ -177,20 +193,20 @@ def test_information_of_separated_posteriors_is_ln_n():
 
 def test_information_of_separated_narrow_posteriors_in_float32():
     q = DiagGaussian(torch.linspace(-3, 3, 40)[:, None], torch.full((40, 1), -16.0))
-    assert mutual_information(q).mi == pytest.approx(math.log(40), abs=1e-6)
+    assert information(q).mi == pytest.approx(math.log(40), abs=1e-6)
 
 
 def test_information_of_identical_posteriors_is_exactly_zero():
     q = DiagGaussian(torch.full((50, 4), 0.3), torch.full((50, 4), -1.7))
-    result = mutual_information(q, samples=3)
+    result = information(q, normal(3, 50, 4))
     assert (result.mi, result.standard_error) == (0.0, 0.0)
     assert result.marginal_kl == result.kl > 0
-    prior = DiagGaussian.standard(50, 4, torch.device("cpu"))
-    assert mutual_information(prior).marginal_kl == 0
+    prior = ConstantEncoder(4)(batch_of(torch.zeros(50, 1)))
+    assert information(prior).marginal_kl == 0
 
 
 def test_information_without_a_latent_is_zero():
-    result = mutual_information(DiagGaussian.standard(50, 0, torch.device("cpu")))
+    result = information(ConstantEncoder(0)(batch_of(torch.zeros(50, 1))))
     assert (result.mi, result.kl, result.marginal_kl) == (0.0, 0.0, 0.0)
 
 
@@ -200,17 +216,17 @@ def integrated(mean, logvar):
     components = Normal(mean, torch.exp(0.5 * logvar)).log_prob(z)  # (N, grid)
     marginal = components.logsumexp(0) - math.log(len(mean))
     step = float(z[1] - z[0])
-    information = (components.exp() * (components - marginal)).sum(1).mean() * step
+    mi = (components.exp() * (components - marginal)).sum(1).mean() * step
     log_p = Normal(0.0, 1.0).log_prob(z)
-    return float(information), float((marginal.exp() * (marginal - log_p)).sum() * step)
+    return float(mi), float((marginal.exp() * (marginal - log_p)).sum() * step)
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 2.5])
 def test_information_agrees_with_numerical_integration(spread):
     mean, logvar = spread * normal(8, 1), 0.5 * normal(8, 1, seed=2)
-    information, marginal_kl = integrated(mean, logvar)
-    result = mutual_information(DiagGaussian(mean, logvar), noise=normal(10_000, 8, 1, seed=3))
-    assert result.mi == pytest.approx(information, rel=0.02)
+    expected, marginal_kl = integrated(mean, logvar)
+    result = information(DiagGaussian(mean, logvar), normal(10_000, 8, 1, seed=3))
+    assert result.mi == pytest.approx(expected, rel=0.02)
     assert result.marginal_kl == pytest.approx(marginal_kl, rel=0.02, abs=0.002)
     assert result.kl == pytest.approx(result.mi + result.marginal_kl)
 
@@ -218,27 +234,27 @@ def test_information_agrees_with_numerical_integration(spread):
 def test_no_draw_exceeds_the_ceiling():
     for seed in range(5):
         q = DiagGaussian(3 * normal(60, 2, seed=seed), normal(60, 2, seed=seed + 9) - 2)
-        assert mutual_information(q).mi <= math.log(60) + 1e-9
+        assert information(q).mi <= math.log(60) + 1e-9
 
 
 def test_information_is_of_the_whole_set_and_not_of_parts():
     means = 100.0 * torch.arange(64.0)[:, None]
-    whole = mutual_information(DiagGaussian(means, torch.zeros(64, 1))).mi
-    part = mutual_information(DiagGaussian(means[:8], torch.zeros(8, 1))).mi
+    whole = information(DiagGaussian(means, torch.zeros(64, 1))).mi
+    part = information(DiagGaussian(means[:8], torch.zeros(8, 1))).mi
     assert whole == pytest.approx(math.log(64))
     assert part == pytest.approx(math.log(8))
 
 
 def test_chunks_of_pairs_change_nothing():
     q, noise = DiagGaussian(normal(50, 3), -normal(50, 3).abs()), normal(2, 50, 3, seed=4)
-    whole = mutual_information(q, noise=noise)
-    cut = mutual_information(q, noise=noise, max_pairs=170)  # 3 draws at once, the last 2
+    whole = information(q, noise)
+    cut = information(q, noise, max_pairs=170)  # 3 draws at once, the last 2
     assert cut.mi == pytest.approx(whole.mi, abs=1e-12)
 
 
 def test_standard_error_is_that_of_the_mean_over_examples():
     q = DiagGaussian(normal(200, 2), torch.full((200, 2), -1.0, dtype=torch.float64))
-    results = [mutual_information(q, noise=normal(1, 200, 2, seed=s)) for s in range(60)]
+    results = [information(q, normal(1, 200, 2, seed=s)) for s in range(60)]
     spread = float(torch.tensor([r.mi for r in results]).std())
     assert 0.5 * spread < results[0].standard_error < 2 * spread
 
@@ -256,3 +272,29 @@ def test_active_units_are_of_the_whole_set_and_not_of_the_last_batch():
     means = torch.cat([torch.tensor([[1.0, 0.0]] * 10), torch.tensor([[-1.0, 0.0]] * 10)])
     assert active_units(means) == 1
     assert active_units(means[10:]) == 0
+
+
+class Plain(DiagGaussian):
+    """The same posterior without its shortcuts."""
+
+    kl_to = pairwise_log_prob = None
+
+
+def test_a_posterior_without_shortcuts_has_the_same_information():
+    q, noise = DiagGaussian(normal(50, 3), -normal(50, 3).abs()), normal(400, 50, 3, seed=4)
+    plain, prior = Plain(*q), StandardNormal(3)
+    draws = q.rsample(400, FixedNoise(noise))
+    estimated = kl(plain, prior, draws)  # kl_to is None: from the draws
+    assert estimated.shape == (50, 1)
+    found = mutual_information(plain, estimated, 400, noise=FixedNoise(noise), max_pairs=600)
+    expected = information(q, noise)
+    assert found.mi == pytest.approx(expected.mi, abs=1e-9)
+    assert found.kl == pytest.approx(expected.kl, rel=0.02)
+    assert found.kl == found.mi + found.marginal_kl
+
+
+def test_memory_of_pairs_is_bounded():
+    q = DiagGaussian(normal(400, 2), -normal(400, 2).abs())
+    with LargestTensor() as largest:
+        information(q, normal(1, 400, 2), max_pairs=4000)
+    assert largest.bytes <= 8 * 4000

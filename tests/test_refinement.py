@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import step_noise
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,12 +17,15 @@ from textvae.config.inference import Inference, for_evaluation
 from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
 from textvae.vae.batch import Batch
 from textvae.vae.inference import infer
-from textvae.vae.objectives import objective
-from textvae.vae.posteriors import DiagGaussian
-from textvae.vae.refinement import Likelihood, Unrolled, clip, clip_backward, hold
+from textvae.vae.likelihood import Likelihood
+from textvae.vae.objectives import elbo
+from textvae.vae.posteriors import DiagGaussian, make_head
+from textvae.vae.priors import StandardNormal
+from textvae.vae.refinement import Problem, Unrolled, cap, clip, clip_backward
 from textvae.vae.vae import VAE
 
 SIZE, LATENT, WORDS = 5, 3, 7
+PRIOR = StandardNormal(LATENT)
 EXACT = Inference(
     "semi_amortised", steps=4, lr=0.7, hvp="exact", decoder_terms="all", max_growth=0.0
 )
@@ -76,7 +80,7 @@ def unrolled(model, batch, options, noise, beta, seeds):
             torch.manual_seed(seed)
             z = mean + torch.exp(0.5 * logvar) * eps
             rec = model.decoder.log_prob(batch, z[None])[0]
-        loss = beta * DiagGaussian(mean, logvar).kl_to_prior().sum(-1) - rec
+        loss = beta * DiagGaussian(mean, logvar).kl_to(PRIOR).sum(-1) - rec
         (gradient,) = torch.autograd.grad(scale * loss.sum(), point, create_graph=True)
         if options.clip:
             dims = (1, 2) if options.clip_per == "batch" else 2
@@ -91,7 +95,7 @@ def loss_of(model, batch, q, beta, seed):
     """Minus the ELBO at one draw of z from q."""
     torch.manual_seed(seed)
     z = q.rsample()
-    return (beta * q.kl_to_prior().sum(-1) - model.log_likelihood(batch, z)[0]).mean()
+    return (beta * q.kl_to(PRIOR).sum(-1) - model.log_likelihood(batch, z)[0]).mean()
 
 
 def gradients(model, batch, q, beta, seed=5):
@@ -105,7 +109,9 @@ def both_gradients(options, dropout=0.0, dtype=torch.float64, beta=0.8):
     model, batch = model_of(dropout, dtype), batch_of(dtype=dtype)
     noise = torch.randn(options.steps, SIZE, LATENT, dtype=dtype)
     torch.manual_seed(3)
-    ours = gradients(model, batch, infer(model, batch, options, beta, noise).posterior, beta)
+    ours = gradients(
+        model, batch, infer(model, batch, options, beta, step_noise(noise)).posterior, beta
+    )
     torch.manual_seed(3)
     seeds = torch.randint(2**62, (options.steps,)).tolist()
     q = unrolled(model, batch, options, noise, beta, seeds)
@@ -155,7 +161,9 @@ def test_one_drawn_decoder_term_has_the_sum_of_all_as_its_expectation(hvp, monke
     def weights(terms, lot=0.0):
         monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(lot))
         options = replace(EXACT, decoder_terms=terms, hvp=hvp)
-        found = gradients(model, batch, infer(model, batch, options, 1.0, noise).posterior, 1.0)
+        found = gradients(
+            model, batch, infer(model, batch, options, 1.0, step_noise(noise)).posterior, 1.0
+        )
         monkeypatch.undo()
         return found["decoder.inner.weight"]
 
@@ -183,18 +191,20 @@ def test_clipping_and_its_backward_are_those_of_autograd(per):
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 4, 3, dtype=torch.float64)
     limit = 1.7 if per == "example" else 1.0  # some examples beyond it, some below
-    (expected,) = torch.autograd.grad(clip(x, limit, per), x, upstream)
-    assert torch.allclose(clip_backward(upstream, x.detach(), limit, per), expected)
+    (expected,) = torch.autograd.grad(torch.stack(clip([*x], limit, per)), x, upstream)
+    assert torch.allclose(torch.stack(clip_backward(upstream, x.detach(), limit, per)), expected)
 
 
 def growth(model, batch, max_growth):
     """How much the steps lengthen each example's gradient (B,), and that gradient (2, B, Z)."""
     options = replace(EXACT, lr=0.1, max_growth=max_growth, loss_per="example", clip=0.0)
     noise = torch.randn(EXACT.steps, len(batch), LATENT, generator=torch.Generator().manual_seed(4))
-    start = torch.stack(tuple(model.posterior(batch))).detach().requires_grad_()
+    start = DiagGaussian(*(part.detach().requires_grad_() for part in model.posterior(batch)))
     likelihood = Likelihood(partial(model.decoder.log_prob, batch), model.decoder, EXACT.steps)
-    point, _ = Unrolled.apply(start, likelihood, noise.double(), options, 1.0, *likelihood.weights)
-    (gradient,) = torch.autograd.grad(point.square().sum(), start)
+    problem = Problem(likelihood, PRIOR, step_noise(noise.double()), options, 1.0)
+    *found, _ = Unrolled.apply(problem, start, *start, *likelihood.weights)
+    point = torch.stack(found)
+    gradient = torch.stack(torch.autograd.grad(point.square().sum(), start))
     return gradient.norm(dim=(0, 2)) / (2 * point).norm(dim=(0, 2)), gradient
 
 
@@ -210,7 +220,7 @@ def test_what_grows_on_its_way_back_is_held_and_the_rest_left_as_it_is():
 
 def test_a_gradient_is_held_to_its_own_length():
     gradient = torch.tensor([[[3.0], [0.3], [0.0]], [[4.0], [0.4], [0.0]]])  # norms 5, 0.5, 0
-    held = hold(gradient, torch.tensor([1.0, 1.0, 0.0]))
+    held = torch.stack(cap([*gradient], torch.tensor([1.0, 1.0, 0.0])))
     expected = torch.tensor([[[0.6], [0.3], [0.0]], [[0.8], [0.4], [0.0]]])
     assert torch.allclose(held, expected)
 
@@ -236,7 +246,7 @@ def test_a_step_never_lowers_the_elbo_it_climbs_on_a_smooth_case():
     )  # one fixed objective
     options = replace(EXACT, lr=0.05, momentum=0.0, loss_per="example", clip=0.0, steps=30)
     with torch.no_grad():
-        elbo = infer(model, batch, options, noise=noise).elbo  # (K, B)
+        elbo = infer(model, batch, options, noise=step_noise(noise)).elbo  # (K, B)
     assert (elbo[1:] >= elbo[:-1]).all()
     assert (elbo[-1] > elbo[0] + 0.01).any()
 
@@ -260,7 +270,9 @@ def test_svi_reaches_the_exact_mean_field_posterior():
     ones = torch.ones(256, dtype=torch.long)
     batch = Batch(x.expand(256, -1), ones, ones, ones, torch.arange(256))
     options = Inference("svi", steps=600, lr=0.03, momentum=0.5, loss_per="example", clip=0.0)
-    q = infer(VAE(None, decoder, 3), batch, options, noise=torch.randn(600, 256, 3).double())
+    q = infer(
+        VAE(None, decoder, 3), batch, options, noise=step_noise(torch.randn(600, 256, 3).double())
+    )
     loadings = decoder.loadings.detach()
     precision = torch.eye(3, dtype=torch.float64) + loadings.t() @ loadings / decoder.variance
     exact_mean = torch.linalg.solve(precision, (x @ loadings / decoder.variance)[0])
@@ -275,7 +287,7 @@ def test_an_encoder_trained_beside_the_steps(kind):
     model, batch, beta = model_of(), batch_of(), 0.7
     noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
     options = replace(EXACT, encoder=kind)
-    inferred = infer(model, batch, options, beta, noise)
+    inferred = infer(model, batch, options, beta, step_noise(noise))
     assert not inferred.posterior.mean.requires_grad  # the refined ELBO trains the decoder alone
     q0 = model.posterior(batch)
     if kind == "kl":
@@ -286,7 +298,7 @@ def test_an_encoder_trained_beside_the_steps(kind):
         expected = torch.distributions.kl_divergence(own, other).sum(-1)
     else:
         z = q0.mean + torch.exp(q0.logvar / 2) * noise[0]
-        expected = beta * q0.kl_to_prior().sum(-1) - model.decoder.log_prob(batch, z[None])[0]
+        expected = beta * q0.kl_to(PRIOR).sum(-1) - model.decoder.log_prob(batch, z[None])[0]
     assert torch.allclose(inferred.encoder_loss, expected)
     ours = torch.autograd.grad(inferred.encoder_loss.mean(), model.encoder.head.weight)[0]
     reference = torch.autograd.grad(expected.mean(), model.encoder.head.weight)[0]
@@ -298,7 +310,7 @@ def test_the_loss_has_the_encoders_own_term():
     torch.manual_seed(0)
     terms = model(batch, beta=0.5, inference=replace(EXACT, encoder="kl"))
     plain = 0.5 * terms.kl.sum(-1).mean() - terms.rec.mean()
-    assert torch.allclose(objective(terms, 0.5), plain + terms.encoder_loss.mean())
+    assert torch.allclose(elbo(terms, 0.5), plain + terms.encoder_loss.mean())
     assert terms.path.shape == (EXACT.steps, SIZE)
 
 
@@ -306,10 +318,10 @@ def test_steps_for_evaluation_are_those_of_training_and_free_of_the_batch():
     model, batch = model_of(), batch_of()
     noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
     with torch.no_grad():
-        trained = infer(model, batch, EXACT, noise=noise).posterior
+        trained = infer(model, batch, EXACT, noise=step_noise(noise)).posterior
         options = for_evaluation(EXACT, SIZE)
-        together = infer(model, batch, options, noise=noise).posterior
-        alone = infer(model, first(2, batch), options, noise=noise[:, :2]).posterior
+        together = infer(model, batch, options, noise=step_noise(noise)).posterior
+        alone = infer(model, first(2, batch), options, noise=step_noise(noise[:, :2])).posterior
     assert torch.allclose(together.mean, trained.mean)
     assert torch.allclose(together.logvar, trained.logvar)
     assert torch.allclose(alone.mean, together.mean[:2])
@@ -331,7 +343,7 @@ def text_vae(injection="skip", dtype=torch.float64, **options):
     torch.manual_seed(0)
     sizes = {"embedding_dim": 6, "hidden_dim": 7}
     decoder = LSTMDecoder(11, 3, injection, num_layers=2, **sizes, **(TEXT | options))
-    return VAE(LSTMEncoder(11, 3, **sizes), decoder, 3).to(dtype)
+    return VAE(LSTMEncoder(11, partial(make_head, latent_dim=3), **sizes), decoder, 3).to(dtype)
 
 
 def text_batch():
@@ -345,7 +357,7 @@ def text_gradients(options, **how):
     weight = next(model.parameters())
     noise = torch.randn(options.steps, 3, 3, generator=torch.Generator().manual_seed(2))
     torch.manual_seed(3)
-    q = infer(model, batch, options, 0.8, noise.to(weight)).posterior
+    q = infer(model, batch, options, 0.8, step_noise(noise.to(weight))).posterior
     ours = gradients(model, batch, q, 0.8)
     torch.manual_seed(3)
     seeds = torch.randint(2**62, (options.steps,)).tolist()
@@ -396,11 +408,15 @@ from accelerate import Accelerator
 from test_refinement import EXACT, batch_of, model_of
 from dataclasses import replace
 from textvae.vae.batch import Batch
-from textvae.vae.objectives import objective
+from textvae.vae.objectives import elbo
 
 accelerator = Accelerator()
 rank, size = accelerator.process_index, accelerator.num_processes
-torch.randn = lambda *shape, **how: torch.zeros(*shape, **how)  # the same noise however divided
+def zeros(*shape, generator=None, **how):  # the same noise however divided
+    return torch.zeros(*shape, **how)
+
+
+torch.randn = zeros
 whole = batch_of(8)
 part = slice(rank * 8 // size, (rank + 1) * 8 // size)
 batch = Batch(*(t[part] for t in (whole.x, whole.lengths, whole.units, whole.num_bytes,
@@ -410,7 +426,7 @@ options = replace(EXACT, loss_per=sys.argv[2], lr=0.8 / size if sys.argv[2] == "
 model = accelerator.prepare(model_of())
 for _ in range(2):  # the second backward pass meets a model whose gradients were gathered once
     model.zero_grad()
-    accelerator.backward(objective(model(batch, inference=options)))
+    accelerator.backward(elbo(model(batch, inference=options)))
 gradients = {n.removeprefix("module."): p.grad for n, p in model.named_parameters()}
 if rank == 0:
     torch.save(gradients, sys.argv[1])
@@ -450,7 +466,7 @@ def test_differences_through_cudnn_are_those_of_the_cpu(training):
         model = text_vae(dtype=torch.float32, dropout_in=0.0, dropout_out=0.0).to(device)
         model.train(training)
         batch = text_batch().to(device)
-        q = infer(model, batch, options, 1.0, noise.to(device)).posterior
+        q = infer(model, batch, options, 1.0, step_noise(noise.to(device))).posterior
         found.append(torch.autograd.grad(q.mean.sum() + q.logvar.sum(), [*model.parameters()]))
     for ours, reference in zip(found[1], found[0], strict=True):
         torch.testing.assert_close(ours.cpu(), reference, rtol=2e-3, atol=1e-4)

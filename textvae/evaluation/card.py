@@ -1,22 +1,24 @@
-"""The one metrics card: what a model is worth and whether it uses its latent.
+"""The one metrics card: what a model is worth and whether it uses its latent variable.
 
     rec  = E_q[log p(x|z)]     kl = KL(q(z|x) || p(z))     elbo = rec - kl <= iw <= log p(x)
 
 ``rec``, ``kl``, ``elbo``, ``iw`` are nats per example (``iw``: Burda et al. 2016, with K samples).
-Only here they become something else:
+Only here do they become something else:
 
     ppl_*            exp(-sum of bounds / sum of units), units = words + end of sentence
     ppl_token_*      the same per predicted token: not comparable between tokenizers
-    bits_per_byte_*  -sum of bounds / (ln 2 * sum of bytes);  bits_per_dim_* per predicted symbol
+    bits_per_byte_*  -sum of bounds / (ln 2 * sum of bytes)
+    bits_per_dim_*   the same per predicted symbol, for data without words
 
 As a bound lies below log p(x), each of these lies above its true value. Mutual information and
 active units (``textvae.vae.estimators``) are over the whole set. ``shuffle_gap`` is the rise of
--log p(x|z) in nats per example when every example is decoded from the z of another one.
+-log p(x|z) in nats per example when every example is decoded from the z of another one. Where the
+KL has no closed form it is estimated from the draws of z (``kl_estimated``).
 
-Where inference refines q(z|x) by steps on the ELBO, every figure is that of the refined posterior,
-and the encoder's own stand beside it (``encoder_*``): refinement moves the mean of nearly every
+If inference refines q(z|x) by steps on the ELBO, every figure is that of the refined posterior, and
+the encoder's own are given next to it (``encoder_*``): refinement moves the mean of nearly every
 dimension, so AU or MI after it say little alone. ``gap`` is what it adds to the ELBO, the
-amortisation gap that it closes (Cremer et al. 2018), and ``elbo_by_step`` how.
+amortization gap that it closes (Cremer et al. 2018), and ``elbo_by_step`` how.
 
 A card changes neither with the batch size nor with the order of the batches, and two models are
 compared under the same noise (``textvae.evaluation.per_example``).
@@ -32,28 +34,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from textvae.config.inference import Inference
-from textvae.evaluation.per_example import CYCLE, DONOR, MIXTURE, Rows, collect, row_noise
+from textvae.config.inference import AMORTIZED, Inference
+from textvae.evaluation.diagnosis import GENERAL_REMEDIES, verdict
+from textvae.evaluation.per_example import ExampleStats, collect
+from textvae.evaluation.presentation import Card
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import mean_variances, mutual_information
-from textvae.vae.inference import AMORTISED
-from textvae.vae.posteriors import DiagGaussian
-from textvae.vae.vae import VAE
+from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.posteriors import closed_kl, move, select
 
-Card = dict[str, Any]
-Batches = Iterable[Batch] | Callable[[], Iterable[Batch]]
-
-REMEDIES = (
-    "model.injection=skip, objective.kl_schedule=linear, objective.free_bits=4, "
-    "model.word_dropout=0.3"
-)
-IGNORED = 0.1  # nats: a KL or a shuffle gap below it is a latent that is not used
+Batches = Iterable[Batch | Tensor] | Callable[[], Iterable[Batch | Tensor]]
 
 
 def evaluate(
-    model: VAE,
+    model: nn.Module,
     batches: Batches,
     *,
     samples: int = 200,
@@ -62,64 +58,84 @@ def evaluate(
     au_threshold: float = 0.01,
     shuffle: bool = True,
     seed: int = 0,
-    inference: Inference = AMORTISED,
+    inference: Inference = AMORTIZED,
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
-    remedies: str = REMEDIES,
+    remedies: str = GENERAL_REMEDIES,
 ) -> Card:
-    """The metrics card of a model on a whole split; keys as in the module's docstring.
+    """The metrics card of a model on a whole data set; keys as in the module's docstring.
 
-    Neither the global random state nor the train/eval mode of the model changes.
+    Works with any ``VAE``, or any module with the attributes of
+    ``textvae.vae.contracts.LatentModel``. Neither the global random state nor the train/eval mode
+    of the model changes.
 
     Args:
-        batches: every row of the split once, in any order; or a function that gives them.
+        model: The model.
+        batches: Every row of the data set once, in any order, as ``Batch`` or as plain tensors x
+            that are numbered as they come; or a function that returns them.
         samples: K of the importance-weighted bound; 0 leaves ``iw`` out (None).
-        elbo_samples: draws of z for ``rec`` where K is 0; else the K draws serve ``rec`` as well.
-        mi_samples: draws of z per example for the mutual information.
-        au_threshold: variance of a mean that makes a dimension active (``au_02`` is always 0.02).
-        inference: how q(z|x) is found (``textvae.config.inference.for_evaluation`` makes its steps
+        elbo_samples: Draws of z for ``rec`` if K is 0; else the K draws serve ``rec`` as well.
+        mi_samples: Draws of z per example for the mutual information.
+        au_threshold: Variance of a mean that makes a dimension active (``au_02`` is always 0.02).
+        shuffle: Whether to decode every example from the z of another one.
+        seed: Seed of all noise.
+        inference: How q(z|x) is found (``textvae.config.inference.for_evaluation`` makes its steps
             independent of the batch).
-        generation: called last, for further keys (``textvae.text.quality.text_quality``).
-        progress: called with the number of examples done.
-        max_symbols: decoded at once; bounds memory; by default the device's.
-        remedies: what ``collapse`` tells the user to try.
+        generation: Called last, for further keys (``textvae.text.quality.text_quality``).
+        progress: Called with the number of examples done.
+        max_symbols: Decoded at once; bounds memory; depends on the device by default.
+        remedies: What ``collapse`` tells the user to try.
 
     Raises:
-        ValueError: no example, or the same row twice.
+        ValueError: No example, or the same row twice.
     """
     started = time.perf_counter()
     source = _repeatable(batches)
     with undisturbed(model, seed), torch.no_grad():
         draws = samples or elbo_samples
-        rows = collect(model, source(), draws, seed, inference, progress, max_symbols)
-        card = _bounds(rows, samples)
-        card |= _latent(rows.posterior, rows.index, mi_samples, au_threshold, seed)
-        if rows.path.size(1):
-            own = _latent(rows.own_posterior, rows.index, mi_samples, au_threshold, seed)
-            card |= _refinement(rows, card["elbo"], None if model.encoder is None else own)
-        card["shuffle_gap"] = _shuffle_gap(model, source(), rows, seed) if shuffle else None
+        stats = collect(model, source(), draws, seed, inference, progress, max_symbols)
+        card = _bounds(stats, samples)
+        options = (mi_samples, au_threshold, seed)
+        card |= _latent(stats.posterior, stats.kl, stats.index, *options)
+        card["kl_estimated"] = closed_kl(stats.posterior, model.prior) is None
+        if stats.path.size(1):
+            own = None
+            if getattr(model, "has_encoder", True):
+                own = _latent(stats.own_posterior, stats.own_kl, stats.index, *options)
+            card |= _refinement(stats, card["elbo"], own)
+        card["shuffle_gap"] = _shuffle_gap(model, source(), stats, seed) if shuffle else None
         card |= generation() if generation is not None else {}
     card["collapse"] = verdict(card, remedies)
     card["seconds"] = time.perf_counter() - started
-    return card
+    return Card(card)
 
 
-def evaluate_quick(model: VAE, batches: Batches, *, seed: int = 0, **options: Any) -> Card:
+def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **options: Any) -> Card:
     """The same card for validation during training: without ``iw`` and ``shuffle_gap``."""
     return evaluate(model, batches, samples=0, shuffle=False, seed=seed, **options)
 
 
 def _repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
     if callable(batches):
-        return batches
+        return lambda: _numbered(batches())
     kept = list(batches) if isinstance(batches, Iterator) else batches
-    return lambda: kept
+    return lambda: _numbered(kept)
+
+
+def _numbered(batches: Iterable[Batch | Tensor]) -> Iterator[Batch]:
+    """Plain tensors as batches whose rows count from 0."""
+    first = 0
+    for batch in batches:
+        if isinstance(batch, Tensor):
+            batch = Batch(batch, index=torch.arange(first, first + len(batch)))
+        first += len(batch)
+        yield batch
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode and a seeded random state inside; both as they were afterwards."""
+def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Evaluation mode and a seeded random state inside; both are restored afterwards."""
     modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     try:
@@ -132,22 +148,21 @@ def undisturbed(model: torch.nn.Module, seed: int = 0) -> Iterator[None]:
             module.training = training
 
 
-def _bounds(rows: Rows, samples: int) -> Card:
+def _bounds(stats: ExampleStats, samples: int) -> dict[str, Any]:
     """Likelihood figures and what they are counted in."""
-    rec = rows.rec.double()
-    kl = rows.posterior.kl_to_prior().double().sum(-1)  # (N,)
-    card: Card = {"rec": float(rec.mean()), "kl": float(kl.mean())}
-    bounds = {"elbo": rec - kl, "iw": rows.bound.double() if samples else None}
+    rec, kl = stats.rec.double(), stats.kl.double().sum(-1)  # (N,)
+    card: dict[str, Any] = {"rec": float(rec.mean()), "kl": float(kl.mean())}
+    bounds = {"elbo": rec - kl, "iw": stats.bound.double() if samples else None}
     units, symbols, num_bytes = (
-        int(column.sum()) for column in (rows.units, rows.lengths, rows.num_bytes)
+        int(column.sum()) for column in (stats.units, stats.lengths, stats.num_bytes)
     )
     for name, bound in bounds.items():
         nats = None if bound is None else -float(bound.sum())
         card[name] = None if bound is None else float(bound.mean())
         card[f"ppl_{name}"] = _perplexity(nats, units)
-        card[f"ppl_token_{name}"] = _perplexity(nats, symbols)
+        card[f"ppl_token_{name}"] = _perplexity(nats, symbols) if units else None
         card[f"bits_per_byte_{name}"] = _per(nats, num_bytes, math.log(2))
-        card[f"bits_per_dim_{name}"] = _per(nats, symbols, math.log(2))
+        card[f"bits_per_dim_{name}"] = None if units else _per(nats, symbols, math.log(2))
     counts = {"count": len(rec), "units": units, "tokens": symbols, "bytes": num_bytes}
     return card | counts | {"samples": samples}
 
@@ -161,15 +176,16 @@ def _perplexity(nats: float | None, count: int) -> float | None:
     return rate if rate is None else math.exp(rate) if rate < 700 else math.inf
 
 
-def _latent(q: DiagGaussian, index: Tensor, mi_samples: int, threshold: float, seed: int) -> Card:
-    """How much z knows of x, for q (N, Z)."""
-    latent_dim = q.mean.size(1)
-    noise = row_noise(seed, MIXTURE, index, mi_samples, latent_dim)
-    information = mutual_information(q, noise=noise)
-    variances = mean_variances(q.mean)
+def _latent(
+    q: Any, kl: Tensor, index: Tensor, mi_samples: int, threshold: float, seed: int
+) -> dict[str, Any]:
+    """How much z knows about x, for the posteriors of all N examples and their KL."""
+    noise = RowNoise(seed, Purpose.MIXTURE, index)
+    information = mutual_information(q, kl, mi_samples, noise=noise)
+    variances = mean_variances(q.center())
     return {
         "kl": information.kl,
-        "kl_per_dim": q.kl_to_prior().double().mean(0).tolist(),
+        "kl_per_dim": kl.double().mean(0).tolist(),
         "mi": information.mi,
         "mi_se": information.standard_error,
         "mi_max": information.ceiling,
@@ -178,16 +194,16 @@ def _latent(q: DiagGaussian, index: Tensor, mi_samples: int, threshold: float, s
         "au_02": int((variances >= 0.02).sum()),
         "au_threshold": threshold,
         "mean_variances": variances.tolist(),
-        "latent_dim": latent_dim,
+        "latent_dim": q.center().size(1),
     }
 
 
-def _refinement(rows: Rows, elbo: float, own: Card | None) -> Card:
+def _refinement(stats: ExampleStats, elbo: float, own: Mapping[str, Any] | None) -> dict[str, Any]:
     """How the steps moved the posterior; ``own`` is the encoder's card, None without one."""
-    start = float((rows.own_rec - rows.own_posterior.kl_to_prior().sum(-1)).double().mean())
-    card: Card = {
-        "refine_steps": rows.path.size(1),
-        "elbo_by_step": [*rows.path.double().mean(0).tolist(), elbo],
+    start = float((stats.own_rec - stats.own_kl.sum(-1)).double().mean())
+    card: dict[str, Any] = {
+        "refine_steps": stats.path.size(1),
+        "elbo_by_step": [*stats.path.double().mean(0).tolist(), elbo],
     }
     if own is not None:
         card |= {f"encoder_{key}": own[key] for key in ("kl", "mi", "au")}
@@ -195,40 +211,24 @@ def _refinement(rows: Rows, elbo: float, own: Card | None) -> Card:
     return card
 
 
-def _shuffle_gap(model: VAE, batches: Iterable[Batch], rows: Rows, seed: int) -> float | None:
+def _shuffle_gap(
+    model: Any, batches: Iterable[Batch], stats: ExampleStats, seed: int
+) -> float | None:
     """Nats per example that log p(x|z) falls when z comes from another example of the set.
 
-    The examples stand in one random ring and each passes its z on, so that none keeps its own.
-    None without a latent, or with a single example.
+    The examples form one random ring, and each passes its z on, so that none keeps its own. None
+    without a latent, or with a single example.
     """
-    count, latent_dim = rows.posterior.mean.shape
+    count, latent_dim = stats.posterior.center().shape
     if count < 2 or latent_dim == 0:
         return None
-    ring = torch.from_numpy(np.random.default_rng([seed, CYCLE]).permutation(count))
+    ring = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     donors = torch.empty_like(ring)
     donors[ring] = ring.roll(1)
     device, total = next(model.parameters()).device, 0.0
     for batch in batches:
-        places = torch.searchsorted(rows.index, batch.index.cpu())
-        q = DiagGaussian(*(part[donors[places]] for part in rows.posterior))
-        noise = row_noise(seed, DONOR, batch.index, 1, latent_dim).to(q.mean)
-        z = (q.mean + torch.exp(0.5 * q.logvar) * noise).to(device)  # (1, B, Z)
+        places = torch.searchsorted(stats.index, batch.index.cpu())
+        q = move(select(stats.posterior, donors[places]), device)
+        z = q.rsample(1, RowNoise(seed, Purpose.DONOR, batch.index))  # (1, B, Z)
         total += float(model.log_likelihood(batch.to(device), z).double().sum())
-    return float(rows.rec.double().mean()) - total / count
-
-
-def verdict(card: Card, remedies: str = REMEDIES) -> str | None:
-    """One sentence if z is not used, with what to try; None if all is well or there is no z."""
-    if not card["latent_dim"]:
-        return None
-    au = card.get("encoder_au", card["au"])
-    facts = f"KL {card['kl']:.2f}, {au} of {card['latent_dim']} units active"
-    gap = card["shuffle_gap"]
-    if card["kl"] < IGNORED or au == 0:
-        return f"the decoder ignores z: {facts}; try {remedies}"
-    if gap is not None and gap < IGNORED:
-        return (
-            f"z is encoded ({facts}) but the decoder does not read it: the z of another example "
-            f"costs {gap:.2f} nats; try {remedies}"
-        )
-    return None
+    return float(stats.rec.double().mean()) - total / count

@@ -1,79 +1,71 @@
-"""What is known of every example of a set, whatever the batches it came in.
+"""Statistics of every example of a data set, whatever the batches it came in.
 
-The noise of an example depends on the seed and its row alone, so nothing here changes with the
-batch size or with the order of the batches.
+The noise of an example depends on the seed and its row alone (``textvae.vae.noise``), so nothing
+here changes with the batch size or with the order of the batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.config.inference import Inference
-from textvae.vae.batch import Batch
-from textvae.vae.batching import Split
+from textvae.config.inference import AMORTIZED, Inference
+from textvae.vae.batch import Batch, Split
+from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate
-from textvae.vae.inference import AMORTISED, Inferred, infer
+from textvae.vae.inference import infer, infer_all
 from textvae.vae.model import Model
-from textvae.vae.posteriors import DiagGaussian
-from textvae.vae.vae import VAE
+from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
-BOUND, MIXTURE, DONOR, CYCLE, STEPS = range(5)  # what a stream of noise is for
-OWN_DRAWS = 10  # of the encoder's own q(z|x), where it is only to stand beside the refined one
-
-
-def row_noise(seed: int, stream: int, index: Tensor, samples: int, latent_dim: int) -> Tensor:
-    """Standard normal (K, B, Z) on the CPU: row b depends on (seed, stream, index[b]) alone."""
-    noise = np.empty((samples, len(index), latent_dim), dtype=np.float32)
-    for column, row in enumerate(index.tolist()):
-        rng = np.random.default_rng([seed, stream, row])
-        noise[:, column] = rng.standard_normal((samples, latent_dim), dtype=np.float32)
-    return torch.from_numpy(noise)
+OWN_DRAWS = 10  # from the encoder's own q(z|x), which is only shown for comparison
 
 
 @dataclass(frozen=True)
-class Rows:
+class ExampleStats:
     """All N examples in the order of their index, on the CPU; bounds in nats."""
 
     index: Tensor  # (N,)
-    lengths: Tensor  # (N,)
-    units: Tensor  # (N,)
+    lengths: Tensor  # (N,) predicted symbols
+    units: Tensor  # (N,) words and ends of sentence
     num_bytes: Tensor  # (N,)
-    rec: Tensor  # (N,)
-    bound: Tensor  # (N,)
-    mean: Tensor  # (N, Z)
-    logvar: Tensor  # (N, Z)
-    own_mean: Tensor  # (N, Z) of the encoder, before any refinement
-    own_logvar: Tensor  # (N, Z)
-    own_rec: Tensor  # (N,)
+    rec: Tensor  # (N,) E_q[log p(x|z)]
+    bound: Tensor  # (N,) importance-weighted bound
+    kl: Tensor  # (N, Z) or (N, 1)
     path: Tensor  # (N, K) the ELBO before each refinement step, estimated
-
-    @property
-    def posterior(self) -> DiagGaussian:
-        return DiagGaussian(self.mean, self.logvar)
-
-    @property
-    def own_posterior(self) -> DiagGaussian:
-        return DiagGaussian(self.own_mean, self.own_logvar)
+    own_rec: Tensor  # (N,) with the encoder's own posterior, before any refinement
+    own_kl: Tensor  # (N, Z) or (N, 1)
+    posterior: Any  # Posterior of all examples
+    own_posterior: Any  # Posterior of all examples as the encoder gives it
 
 
 def collect(
-    model: VAE,
+    model: Any,
     batches: Iterable[Batch],
     draws: int,
     seed: int,
-    inference: Inference = AMORTISED,
+    inference: Inference = AMORTIZED,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
-) -> Rows:
-    """Infers q(z|x) of every example and estimates its bounds with ``draws`` of z.
+) -> ExampleStats:
+    """Infers q(z|x) of every example and estimates its bounds.
+
+    Args:
+        model: Any model with a posterior, a likelihood and a prior.
+        batches: Every example once.
+        draws: Draws of z per example.
+        seed: Seed of all noise.
+        inference: How q(z|x) is found.
+        progress: Called with the number of examples done.
+        max_symbols: See ``importance_estimate``.
 
     Raises:
-        ValueError: no example, or the same row twice.
+        ValueError: No example, or the same row twice.
     """
     done, parts = 0, []
     for batch in batches:
@@ -82,50 +74,54 @@ def collect(
         if progress is not None:
             progress(done)
     if not done:
-        raise ValueError("nothing to evaluate: there is no batch")
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    order = columns[0].argsort()
-    rows = Rows(*(column[order] for column in columns))
-    if bool((rows.index[1:] == rows.index[:-1]).any()):
-        raise ValueError("a row is in the batches twice: metrics count every row once")
-    return rows
+        raise ValueError("nothing to evaluate: there are no batches")
+    columns = list(zip(*parts, strict=True))
+    tensors = [torch.cat(column) for column in columns[:-2]]
+    order = tensors[0].argsort()
+    stats = ExampleStats(
+        *(column[order] for column in tensors),
+        *(select(concatenate(column), order) for column in columns[-2:]),
+    )
+    if bool((stats.index[1:] == stats.index[:-1]).any()):
+        raise ValueError(
+            "a row is in the batches twice: metrics count every row once, so give every batch the "
+            "rows of its examples (Batch.index)"
+        )
+    return stats
 
 
 def _examine(
-    model: VAE,
+    model: Any,
     batch: Batch,
     draws: int,
     seed: int,
     inference: Inference,
     max_symbols: int | None,
-) -> list[Tensor]:
-    """The fields of ``Rows`` for one batch."""
-    here = batch.to(model.device)
-    q, _, path = _infer(model, here, seed, inference)
-    noise = row_noise(seed, BOUND, batch.index, draws, model.latent_dim).to(q.mean)
+) -> list[Any]:
+    """The fields of ``ExampleStats`` for one batch."""
+    here = batch.to(next(model.parameters()).device)
+    noise = RowNoise(seed, Purpose.STEPS, batch.index)
+    q, _, path = infer(model, here, inference, noise=noise)
+    bound_noise = RowNoise(seed, Purpose.BOUND, batch.index)
 
-    def estimate(posterior: DiagGaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return importance_estimate(
-            model, here, posterior=posterior, noise=noise, max_symbols=max_symbols
+    def estimate(posterior: Posterior, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+        rec, bound, log_ratio = importance_estimate(
+            model, here, samples, posterior=posterior, noise=bound_noise, max_symbols=max_symbols
         )
+        closed = closed_kl(posterior, model.prior)
+        return rec, bound, log_ratio[:, None] if closed is None else closed
 
-    rec, bound = estimate(q, noise)
+    rec, bound, q_kl = estimate(q, draws)
     if path is None:
-        own, own_rec, path = q, rec, rec.new_empty(0, len(batch))
+        own, own_rec, own_kl, path = q, rec, q_kl, rec.new_empty(0, len(batch))
     else:
         own = model.posterior(here)
-        own_rec, _ = estimate(own, noise[:OWN_DRAWS])
+        own_rec, _, own_kl = estimate(own, min(draws, OWN_DRAWS))
     counts = (here.index, here.lengths, here.units, here.num_bytes)
-    return [part.cpu() for part in (*counts, rec, bound, *q, *own, own_rec, path.t())]
+    tensors = (*counts, rec, bound, q_kl, path.t(), own_rec, own_kl)
+    return [*(part.cpu() for part in tensors), move(q, "cpu"), move(own, "cpu")]
 
 
-def _infer(model: VAE, batch: Batch, seed: int, inference: Inference) -> Inferred:
-    steps = 0 if inference.method == "amortised" else inference.steps
-    noise = row_noise(seed, STEPS, batch.index, steps, model.latent_dim).to(model.device)
-    return infer(model, batch, inference, noise=noise)
-
-
-@torch.no_grad()
 def posteriors(
     model: Model,
     split: Split,
@@ -134,15 +130,18 @@ def posteriors(
     seed: int = 0,
     refine_steps: int | None = None,
     batch_size: int = 64,
-) -> DiagGaussian:
-    """q(z|x) by the model's own inference of some rows of a split, by default of all: mean and
-    logvar (N, Z) on the CPU, in the order of the rows."""
-    inference = model.inference_with(refine_steps)
+) -> Any:
+    """q(z|x) of some rows of a split by the model's own inference, on the CPU.
+
+    Args:
+        model: A trained model.
+        split: Where the examples come from.
+        rows: Which rows, in rising order; all by default.
+        seed: Seed of the refinement steps.
+        refine_steps: Number of refinement steps; as in training by default, 0 for none.
+        batch_size: Examples at once; changes no result.
+    """
     rows = np.arange(len(split)) if rows is None else rows
-    order = np.argsort(split.lengths[rows], kind="stable")  # little padding
-    found = []
-    for start in range(0, len(order), batch_size):
-        batch = split.batch(rows[order[start : start + batch_size]]).to(model.device)
-        found.append(_infer(model, batch, seed, inference).posterior)
-    back = torch.from_numpy(np.argsort(order))
-    return DiagGaussian(*(torch.cat(part).cpu()[back] for part in zip(*found, strict=True)))
+    rows = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
+    batches = (split.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
+    return infer_all(model, batches, model.inference_with(refine_steps), seed)

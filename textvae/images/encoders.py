@@ -1,25 +1,29 @@
-"""q(z|x) of images: residual convolutions (He et al. 2016) or fully connected layers."""
+"""Encoders q(z|x) of images: residual convolutions (He et al. 2016) or fully connected layers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from textvae.vae.batch import Batch
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.contracts import Posterior
 
 
 class ResNetEncoder(nn.Module):
-    """Residual blocks, each followed by a convolution that halves the picture: 28, 14, 7, 3.
+    """Residual blocks, each followed by a convolution that halves the image: 28, 14, 7, 3.
 
     Args:
-        size: height and width of the images.
-        maps: feature maps of every layer.
-        blocks: how many.
+        size: Height and width of the images.
+        make_head: Makes the module that turns features (B, F) into a posterior, given F.
+        maps: Feature maps of every layer.
+        blocks: Number of blocks.
     """
 
-    def __init__(self, size: tuple[int, int], latent_dim: int, maps: int, blocks: int) -> None:
+    def __init__(
+        self, size: tuple[int, int], make_head: Callable[[int], nn.Module], maps: int, blocks: int
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for block in range(blocks):
@@ -27,15 +31,15 @@ class ResNetEncoder(nn.Module):
             layers += [nn.ReLU()]
         self.features = nn.Sequential(*layers, nn.Flatten())
         height, width = (side >> blocks for side in size)
-        self.head = nn.Linear(maps * height * width, 2 * latent_dim)
+        self.head = make_head(maps * height * width)
 
-    def forward(self, batch: Batch) -> DiagGaussian:
+    def forward(self, batch: Batch) -> Posterior:
         """q(z|x) for pixels (B, 1, H, W)."""
-        return _gaussian(self.head(self.features(batch.x)))
+        return self.head(self.features(batch.x))
 
 
 class _Residual(nn.Module):
-    """x + f(x), f two convolutions with batch normalisation."""
+    """x + f(x), where f is two convolutions with batch normalization."""
 
     def __init__(self, inputs: int, maps: int) -> None:
         super().__init__()
@@ -56,11 +60,15 @@ class MLPEncoder(nn.Module):
     """Fully connected layers with ReLU.
 
     Args:
-        units: of every hidden layer.
-        layers: hidden layers.
+        size: Height and width of the images.
+        make_head: Makes the module that turns features (B, F) into a posterior, given F.
+        units: Units of every hidden layer.
+        layers: Number of hidden layers.
     """
 
-    def __init__(self, size: tuple[int, int], latent_dim: int, units: int, layers: int) -> None:
+    def __init__(
+        self, size: tuple[int, int], make_head: Callable[[int], nn.Module], units: int, layers: int
+    ) -> None:
         super().__init__()
         widths = [size[0] * size[1]] + [units] * layers
         hidden = [
@@ -69,13 +77,8 @@ class MLPEncoder(nn.Module):
             for part in (nn.Linear(inputs, outputs), nn.ReLU())
         ]
         self.features = nn.Sequential(nn.Flatten(), *hidden)
-        self.head = nn.Linear(units, 2 * latent_dim)
+        self.head = make_head(units)
 
-    def forward(self, batch: Batch) -> DiagGaussian:
+    def forward(self, batch: Batch) -> Posterior:
         """q(z|x) for pixels (B, 1, H, W)."""
-        return _gaussian(self.head(self.features(batch.x)))
-
-
-def _gaussian(head: Tensor) -> DiagGaussian:
-    mean, logvar = head.float().chunk(2, dim=-1)
-    return DiagGaussian(mean, logvar)
+        return self.head(self.features(batch.x))

@@ -1,4 +1,4 @@
-"""The one training loop: language model, VAE and every variation run through these lines.
+"""The one training loop: language models, VAEs and every variation run through these lines.
 
 A run is a pure function of its config and corpus. The order of the batches depends on (seed,
 epoch), the noise of an update on (seed, step, rank), so that a checkpoint needs no random state and
@@ -14,38 +14,31 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from textvae.build import (
     Splits,
     build_buckets,
-    build_data,
-    build_model,
-    check_model,
-    load_model,
 )
 from textvae.config.experiment import Config
-from textvae.config.ranges import check_ranges
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis import steadier
 from textvae.evaluation.metrics import clock
-from textvae.runs import run_folder as checkpoint
+from textvae.runs import run_folder
 from textvae.runs.files import write_json
-from textvae.training import devices
 from textvae.training.devices import (
-    keep_freed_memory,
     of_main_process,
     on_any_process,
     peak_memory_mb,
 )
-from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
 from textvae.training.optim import LearningRate
+from textvae.training.procedures import Procedure
 from textvae.training.progress import Progress
 from textvae.training.update import Updater
 from textvae.training.validation import show_latent_space, validate
 from textvae.vae.batch import Batch
 from textvae.vae.batching import BatchLoader
+from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import kl_weight
 
@@ -53,51 +46,31 @@ logger = logging.getLogger(__name__)
 PROJECTED = 1000  # posterior means in TensorBoard's projector
 
 
-def train(config: Config, run: Path, resume: bool = False) -> None:
-    """Trains until the stopping rule, the last epoch or ``max_steps``; see ``Trainer``.
-
-    Raises:
-        UserError: bad input, or a loss that is not finite.
-        Interrupted: Ctrl-C or SIGTERM; the state was saved.
-    """
-    check_ranges(config)
-    check_model(config)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    keep_freed_memory()
-    config = devices.with_precision(config)
-    accelerator = devices.accelerator(config.train.precision)
-    if not accelerator.is_main_process:
-        logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough
-    state = checkpoint.load_state(run) if resume else None
-    with accelerator.main_process_first():
-        fresh = accelerator.is_main_process and not resume
-        splits = build_data(config, run, fresh=fresh)
-    if state is not None and state["corpus_hash"] != splits["train"].content_hash:
-        raise UserError(
-            f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
-            "--data.dir, or start a new run"
-        )
-    trainer = Trainer(config, run, splits, build_model(config, run, splits), accelerator)
-    if state is not None:
-        trainer.load_state_dict(state)
-    if accelerator.is_main_process and trainer.why_done() is None:
-        # After all checks: a mistake leaves a run as it was.
-        checkpoint.describe(run, config, splits["train"].content_hash)
-    with stop_signals() as stop:
-        trainer.fit(stop)
-    accelerator.end_training()  # a process group left to the interpreter's exit may abort it
-
-
 class Trainer:
-    """Model, optimiser and position of one run."""
+    """Everything that one run consists of, and how far it has come.
+
+    Args:
+        config: The experiment.
+        run: The run folder.
+        splits: The corpus.
+        model: The model to train.
+        accelerator: accelerate's ``Accelerator``.
+        objective: Turns the terms of a batch into its loss.
+        procedure: What a training step does.
+    """
 
     def __init__(
-        self, config: Config, run: Path, splits: Splits, model: Model, accelerator: Any
+        self,
+        config: Config,
+        run: Path,
+        splits: Splits,
+        model: Model,
+        accelerator: Any,
+        objective: Objective,
+        procedure: Procedure,
     ) -> None:
         self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
-        self.model = model
-        self.updater = Updater(config, model, accelerator)
+        self.model, self.procedure = model, procedure
         buckets = build_buckets(
             config, splits["train"], accelerator.num_processes, accelerator.process_index
         )
@@ -106,6 +79,7 @@ class Trainer:
         steps = config.train.epochs * self.epoch_steps
         self.total_steps = min(steps, config.train.max_steps or steps)
         self.lr = LearningRate(config.optim, self.total_steps)
+        self.updater = Updater(config, model, objective, accelerator, self.beta, self.lr.at)
         self.step = 0
         self.seconds = 0.0  # of training: neither evaluations nor checkpoints
         self.card: dict[str, Any] | None = None  # of the last evaluation
@@ -116,11 +90,11 @@ class Trainer:
         """Epochs done, with their fraction."""
         return self.step / self.epoch_steps
 
-    def beta(self) -> float:
-        """The KL's weight at this step."""
+    def beta(self, step: int) -> float:
+        """Weight of the KL at a training step."""
         options = self.config.objective
         return kl_weight(
-            self.step,
+            step,
             options.kl_schedule,
             beta=options.beta,
             start=options.kl_start,
@@ -141,8 +115,7 @@ class Trainer:
         self._clock = time.perf_counter()
         with Progress(self.total_steps, self.step) as progress:
             while self.why_done() is None and not on_any_process(accelerator, stop.requested):
-                batches = self._next_batches()
-                self.updater.update(batches, self.step, self.beta(), self.lr.at(self.step))
+                self.procedure.update(self.step, self._next_batches, self.updater)
                 self.step += 1
                 if self.step % train.log_every == 0:
                     self.log(progress)
@@ -163,19 +136,19 @@ class Trainer:
     def log(self, progress: Progress) -> None:
         """Means over the updates since the last log line."""
         self._check_finite()
-        tally = self.updater.tally
-        means = tally.means(self.accelerator)
+        sums = self.updater.sums
+        means = sums.means(self.accelerator)
         tokens = means.pop("tokens")
         values = {
             **means,
-            "beta": self.beta(),
+            "beta": self.beta(self.step),
             "lr": self.lr.at(self.step),
             "tokens_per_second": tokens / self._lap(),
         }
         if self.monitor is not None:
             progress.show(self.step, self.epoch, values)
             self.monitor.scalars("train", self.step, self.epoch, values)
-        tally.sums.zero_()
+        sums.values.zero_()
 
     def _check_finite(self) -> None:
         """Called before every log line, evaluation and checkpoint: none holds a broken model."""
@@ -183,7 +156,7 @@ class Trainer:
             return
         raise UserError(
             f"the loss, its gradient or a weight is not finite at or before step {self.step}: "
-            f"{steadier(self.config)}; {checkpoint.last_good(self.run)}"
+            f"{steadier(self.config)}; {run_folder.last_good(self.run)}"
         )
 
     def _lap(self) -> float:
@@ -205,7 +178,8 @@ class Trainer:
             logger.info("learning rate cut to %g", self.lr.at(self.step))
             if self.config.optim.reload_best:
                 self.accelerator.wait_for_everyone()
-                self.updater.load_weights(load_model(str(self.run)).state_dict())
+                best = type(self.model).from_pretrained(self.run)
+                self.updater.load_weights(best.state_dict())
 
     def _validate(self) -> float:
         """The validation ELBO, the same number on every process.
@@ -218,14 +192,20 @@ class Trainer:
             split, at = self.splits["valid"], (self.step, self.epoch)
             with self.accelerator.autocast():
                 self.card = validate(
-                    self.model, split, self.config, self.monitor, *at, self.beta(), self.card
+                    self.model,
+                    split,
+                    self.config,
+                    self.monitor,
+                    *at,
+                    self.beta(self.step),
+                    self.card,
                 )
             elbo = self.card["elbo"]
         elbo = of_main_process(self.accelerator, elbo)
         if not math.isfinite(elbo):
             raise UserError(
                 f"the validation elbo is {elbo} at step {self.step}: {steadier(self.config)}; "
-                f"{checkpoint.last_good(self.run)}"
+                f"{run_folder.last_good(self.run)}"
             )
         return elbo
 
@@ -278,10 +258,11 @@ class Trainer:
             "loader": self.loader.state_dict(),
             "lr": self.lr.state_dict(),
             "seconds": self.seconds,
+            "procedure": self.procedure.state_dict(),
             **self.updater.state_dict(),
         }
         if self.is_main:
-            checkpoint.save_state(self.run, state)
+            run_folder.save_state(self.run, state)
             write_json(self.run / "training.json", self._summary())
 
     def _summary(self) -> dict[str, Any]:
@@ -298,7 +279,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from a checkpoint.
+        """Continues from a run_folder.
 
         Raises:
             UserError: it belongs to another model, or to other batches.
@@ -312,6 +293,7 @@ class Trainer:
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.lr.load_state_dict(state["lr"])
+            self.procedure.load_state_dict(state["procedure"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]

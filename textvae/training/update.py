@@ -1,129 +1,207 @@
-"""One optimiser step: noise, objective, gradients, and their sums for the next log line."""
+"""One optimizer step: noise, objective, gradients, and their sums for the next log line."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.config.experiment import Config
+from textvae.errors import UserError
 from textvae.training.optim import build_optimizer
 from textvae.vae.batch import Batch
-from textvae.vae.objectives import ElboTerms, objective
+from textvae.vae.contracts import Objective, Terms
 from textvae.vae.vae import VAE
 
 
 class Updater:
-    """A model and its optimiser, on one or several processes."""
+    """A model and its optimizer, on one or several processes.
 
-    def __init__(self, config: Config, model: VAE, accelerator: Any) -> None:
+    Args:
+        config: The experiment.
+        model: The model to train.
+        objective: Turns the terms of a batch into its loss.
+        accelerator: accelerate's ``Accelerator``.
+        beta: Weight of the KL at an optimizer step.
+        lr: Learning rate at an optimizer step.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: VAE,
+        objective: Objective,
+        accelerator: Any,
+        beta: Callable[[int], float],
+        lr: Callable[[int], float],
+    ) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
+        self.objective, self.beta, self.lr = objective, beta, lr
         fused = True if accelerator.device.type == "cpu" else None
         self.wrapped, self.optimizer = accelerator.prepare(
             model, build_optimizer(config.optim, model, fused)
         )
-        self.tally = Tally(accelerator.device)
+        self.sums = MetricSums(accelerator.device)
 
-    def update(self, batches: Sequence[Batch], step: int, beta: float, lr: float) -> None:
-        """Makes optimiser step ``step`` with the mean gradient of the batches."""
+    def update(
+        self,
+        batches: Sequence[Batch],
+        step: int,
+        *,
+        turn: int = 0,
+        only: Iterable[nn.Module] | None = None,
+    ) -> Tensor:
+        """Makes one optimizer step with the mean gradient of the batches.
+
+        Args:
+            batches: What the step learns from.
+            step: Number of the training step, from 0: decides the noise, beta and learning rate.
+            turn: Number of the update within the training step, where a procedure makes several.
+            only: The modules to change; the whole model by default.
+
+        Returns:
+            The mean loss of the batches on this process, a scalar.
+        """
         accelerator, config = self.accelerator, self.config
+        total = torch.zeros((), device=accelerator.device)
         self.model.train()
-        torch.manual_seed(self._noise_seed(step))
+        torch.manual_seed(self._noise_seed(step, turn))
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        for i, batch in enumerate(batches):
-            batch = batch.to(accelerator.device)
-            last = i == len(batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                terms = self.wrapped(batch, config.objective.samples, beta, config.inference)
-                loss = objective(
-                    terms, beta, config.objective.free_bits, config.objective.free_bits_per
-                )
-                accelerator.backward(loss / len(batches))
-            self.tally.count(loss, terms, batch.lengths)
-        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            group["lr"] = self.lr(step)
+        beta = self.beta(step)
+        with self._frozen_but(only):
+            for i, batch in enumerate(batches):
+                batch = batch.to(accelerator.device)
+                last = i == len(batches) - 1
+                with nullcontext() if last else accelerator.no_sync(self.wrapped):
+                    terms = self.wrapped(batch, config.objective.samples, beta, config.inference)
+                    loss = self.objective(terms, beta)
+                    accelerator.backward(loss / len(batches))
+                self.sums.add_batch(loss, terms, batch.lengths)
+                total = total + loss.detach()
+            norm = accelerator.clip_grad_norm_(
+                self.wrapped.parameters(), config.optim.clip or math.inf
+            )
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         if not self.optimizer.step_was_skipped:  # fp16 skips an overflow, and that is no error
-            self.tally.update(norm)
+            self.sums.add_update(norm)
+        return total / len(batches)
 
-    def _noise_seed(self, step: int) -> int:
+    @contextmanager
+    def _frozen_but(self, only: Iterable[nn.Module] | None) -> Iterator[None]:
+        """Gradients for some modules alone; an optimizer leaves weights without one as they are."""
+        if only is None:
+            yield
+            return
+        kept = {id(p) for module in only for p in module.parameters()}
+        frozen = [p for p in self.model.parameters() if p.requires_grad and id(p) not in kept]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+
+    def _noise_seed(self, step: int, turn: int) -> int:
         rank, size = self.accelerator.process_index, self.accelerator.num_processes
-        return (self.config.train.seed * 1_000_003 + step * size + rank) % 2**63
+        seed = self.config.train.seed * 1_000_003 + step * size + rank
+        return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
 
     def is_finite(self) -> bool:
-        """Whether every loss, gradient and weight is a number."""
+        """Whether every loss, gradient and weight is finite."""
         weights = (bool(p.isfinite().all()) for p in self.model.parameters())
-        return self.tally.is_finite() and all(weights)
+        return self.sums.is_finite() and all(weights)
 
-    def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Goes on from other weights, with an optimiser that remembers nothing."""
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Continues from other weights, with an optimizer that remembers nothing."""
         self.model.load_state_dict(weights)
         self.optimizer.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it. To be called on every process at the same step."""
+        """What a checkpoint keeps. To be called on every process at the same step."""
         scaler = self.accelerator.scaler
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "tally": self.tally.total(self.accelerator),
+            "tally": self.sums.total(self.accelerator),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a ``state_dict`` back; the optimiser's options stay those of the config."""
+        """Restores a ``state_dict``; the optimizer's options stay those of the config.
+
+        Raises:
+            UserError: The optimizer's tensors are not those of this model.
+        """
         options = [dict(group, params=None) for group in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._check_moments()
         for group, own in zip(self.optimizer.param_groups, options, strict=True):
             group.update({name: value for name, value in own.items() if name != "params"})
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:  # it holds what all processes have summed
-            self.tally.sums.copy_(state["tally"])
+            self.sums.values.copy_(state["tally"])
+
+    def _check_moments(self) -> None:
+        """torch's fused steps trust these tensors: another shape would corrupt memory."""
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if not isinstance(value, Tensor) or name == "step":
+                    continue
+                fits = value.shape == parameter.shape and value.layout == torch.strided
+                if not (fits and value.is_contiguous() and value.is_floating_point()):
+                    raise UserError(
+                        f"the checkpoint's optimizer state ({name}) does not fit the model: "
+                        "it is damaged, or was not written by textvae"
+                    )
 
 
 NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates")
 PER_EXAMPLE = NAMES[:4]
 
 
-class Tally:
-    """Loss, rec, KL and what refinement adds to the ELBO in nats, summed over examples; gradient
-    norms, summed over updates."""
+class MetricSums:
+    """Sums since the last log line, kept on the device so that nothing waits for them: loss, rec,
+    KL and what refinement adds to the ELBO in nats, over examples; gradient norms, over updates."""
 
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-        self.sums = torch.zeros(len(NAMES), dtype=dtype, device=device)
+        self.values = torch.zeros(len(NAMES), dtype=dtype, device=device)
 
-    def count(self, loss: Tensor, terms: ElboTerms, lengths: Tensor) -> None:
-        """One batch: its mean loss, its terms and its predicted tokens (B,)."""
+    def add_batch(self, loss: Tensor, terms: Terms, lengths: Tensor) -> None:
+        """Adds one batch: its mean loss, its terms and its predicted tokens (B,)."""
         size, start = len(lengths), terms.elbo if terms.path is None else terms.path[0]
         sums = [loss * size, terms.rec.sum(), terms.kl.sum(), (terms.elbo - start).sum()]
-        self.sums[:4] += torch.stack(sums).detach().to(self.sums.dtype)
-        self.sums[4] += size
-        self.sums[5] += lengths.sum()
+        self.values[:4] += torch.stack(sums).detach().to(self.values.dtype)
+        self.values[4] += size
+        self.values[5] += lengths.sum()
 
-    def update(self, grad_norm: Tensor) -> None:
-        """One optimiser step."""
-        self.sums[6] += grad_norm.detach()
-        self.sums[7] += 1
+    def add_update(self, grad_norm: Tensor) -> None:
+        """Adds one optimizer step."""
+        self.values[6] += grad_norm.detach()
+        self.values[7] += 1
 
     def is_finite(self) -> bool:
-        """Whether every loss and gradient was a number."""
-        return bool(self.sums.isfinite().all())
+        """Whether every loss and gradient was finite."""
+        return bool(self.values.isfinite().all())
 
     def total(self, accelerator: Any) -> Tensor:
-        """The sums over all processes; every one of them has to ask."""
-        return self.sums if accelerator.num_processes == 1 else accelerator.reduce(self.sums, "sum")
+        """The sums over all processes; to be called on every one of them."""
+        if accelerator.num_processes == 1:
+            return self.values
+        return accelerator.reduce(self.values, "sum")
 
     def means(self, accelerator: Any) -> dict[str, float]:
-        """Of all processes: loss, rec, kl, gap in nats per example; grad_norm per update; and the
-        tokens in all."""
+        """Over all processes: loss, rec, kl, gap in nats per example; grad_norm per update; and
+        the total number of tokens."""
         sums = dict(zip(NAMES, self.total(accelerator).tolist(), strict=True))
         examples, updates = max(1.0, sums["examples"]), max(1.0, sums["updates"])
         return {

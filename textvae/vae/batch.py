@@ -3,33 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A few examples, batch first.
+    """A few examples, batch first. Only ``x`` has to be given.
 
-    For text ``x`` is ``<s> w1 … wn </s>`` padded with 0, and the model predicts everything after
+    For text, ``x`` is ``<s> w1 … wn </s>`` padded with 0, and the model predicts everything after
     ``<s>``: ``lengths`` counts those predictions.
     """
 
-    x: Tensor  # (B, T+1) token ids, or pixels
-    lengths: Tensor  # (B,) predicted symbols of each example
-    units: Tensor  # (B,) what perplexity counts: words + end of sentence, whatever the tokenizer
-    num_bytes: Tensor  # (B,) UTF-8 bytes of the text
-    index: Tensor  # (B,) row of the example in its split
+    x: Tensor  # (B, T+1) token ids, (B, 1, H, W) pixels, or whatever your encoder reads
+    lengths: Tensor = None  # type: ignore[assignment]  # (B,) predicted symbols of each example
+    units: Tensor = None  # type: ignore[assignment]  # (B,) words + end of sentence; 0: no words
+    num_bytes: Tensor = None  # type: ignore[assignment]  # (B,) UTF-8 bytes of the text
+    index: Tensor = None  # type: ignore[assignment]  # (B,) row of each example in its data set
     labels: Tensor | None = None  # (B,)
+
+    def __post_init__(self) -> None:
+        zeros = torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)
+        defaults = {
+            "lengths": zeros + self.x[:1].numel(),
+            "units": zeros,
+            "num_bytes": zeros,
+            "index": torch.arange(len(self.x), device=self.x.device),
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return self.x.size(0)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
             self,
             **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None},
         )
+
+
+class Split(Protocol):
+    """N examples of a corpus, of whatever kind: all that training and evaluation ask of one."""
+
+    lengths: np.ndarray  # (N,) predicted symbols
+    labels: np.ndarray | None  # (N,) indices into label_names; -1: unlabeled
+    label_names: list[str] | None
+    content_hash: str
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
+        """Some examples: as this epoch of training sees them, or (None) as they are evaluated."""
+
+    def caption(self, i: int) -> str:
+        """Example i in words."""
+
+    def thumbnails(self, count: int) -> Tensor | None:
+        """The first examples as pictures (N, 1, H, W), if they are pictures."""

@@ -7,32 +7,11 @@ nothing but those two numbers and the next batch is needed to continue a run exa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from textvae.vae.batch import Batch
-
-
-class Split(Protocol):
-    """N examples of a corpus, of whatever kind: all that training and evaluation ask of one."""
-
-    lengths: np.ndarray  # (N,) predicted symbols
-    labels: np.ndarray | None  # (N,) indices into label_names; -1: unlabelled
-    label_names: list[str] | None
-    content_hash: str
-
-    def __len__(self) -> int: ...
-
-    def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
-        """Some examples: as this epoch of training draws them, or (None) as they are measured."""
-
-    def caption(self, i: int) -> str:
-        """Example i in words."""
-
-    def thumbnails(self, count: int) -> Tensor | None:
-        """The first examples as pictures (N, 1, H, W), where they are pictures."""
+from textvae.vae.batch import Batch, Split
 
 
 class LengthBuckets:

@@ -1,110 +1,133 @@
-"""Inference of z: amortised, stochastic variational (SVI), and semi-amortised.
+"""Inference of z: amortized, stochastic variational (SVI), and semi-amortized.
 
-* ``amortised``: q(z|x) is what the encoder says (Kingma & Welling 2014).
-* ``svi``: K gradient steps on the ELBO from N(0, I), no encoder (Hoffman et al. 2013).
+* ``amortised``: q(z|x) is the encoder's output (Kingma & Welling 2014).
+* ``svi``: K gradient steps on the ELBO from N(0, I), without an encoder (Hoffman et al. 2013).
 * ``semi_amortised``: the steps start from the encoder's output (Kim et al. 2018). The encoder
   learns through all steps from the refined ELBO (``unrolled``: SA-VAE), from its own ELBO
-  (``elbo``: VAE+SVI), or by nearing the refined posterior (``kl``: VAE+SVI+KL).
+  (``elbo``: VAE+SVI), or by moving toward the refined posterior (``kl``: VAE+SVI+KL).
 
-The gradients through the steps stand behind ``loss.backward()`` (``textvae.vae.refinement``).
+The gradients through the steps are part of ``loss.backward()`` (``textvae.vae.refinement``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from textvae.config.inference import Inference
+from textvae.config.inference import AMORTIZED, Inference
 from textvae.vae.batch import Batch
-from textvae.vae.posteriors import DiagGaussian
-from textvae.vae.refinement import Likelihood, Path, Unrolled, descend
-
-AMORTISED = Inference()
-
-
-class InferredModel(Protocol):
-    """All that inference asks of a model."""
-
-    encoder: nn.Module | None
-    decoder: nn.Module
-    latent_dim: int
-
-    def posterior(self, batch: Batch) -> DiagGaussian: ...
+from textvae.vae.contracts import LatentModel, Noise, Posterior
+from textvae.vae.likelihood import Likelihood
+from textvae.vae.noise import Purpose, RowNoise, SeededNoise
+from textvae.vae.posteriors import concatenate, kl, move, rebuild, select
+from textvae.vae.refinement import Path, Problem, Unrolled, descend
 
 
 class Inferred(NamedTuple):
-    """q(z|x) of a batch, and what became of it on the way."""
+    """q(z|x) of a batch, and what happened on the way to it."""
 
-    posterior: DiagGaussian
-    encoder_loss: Tensor | None = None  # (B,) nats that the encoder alone minimises
-    elbo: Tensor | None = None  # (K, B) estimates of the ELBO before each step, nats
+    posterior: Posterior
+    encoder_loss: Tensor | None = None  # (B,) nats that the encoder alone minimizes
+    elbo: Tensor | None = None  # (K, B) estimated ELBO before each step, nats
 
 
 def infer(
-    model: InferredModel,
+    model: LatentModel,
     batch: Batch,
-    options: Inference = AMORTISED,
+    options: Inference = AMORTIZED,
     beta: float = 1.0,
-    noise: Tensor | None = None,
+    noise: RowNoise | Sequence[Noise] | None = None,
 ) -> Inferred:
-    """q(z|x) by the method that the options name; differentiable where it is to be trained.
+    """q(z|x) of a batch by the method that the options name, differentiable for training.
 
     Args:
-        beta: the KL's weight in what the steps minimise.
-        noise: standard normal (K, B, Z) for the steps, in place of fresh draws; its K counts.
+        model: Any model with a posterior, a decoder and a prior.
+        batch: B examples on the model's device.
+        options: The method and its steps.
+        beta: Weight of the KL in what the steps minimize.
+        noise: Where the steps' draws come from: streams by row, or one source for each step; from
+            torch's global generator if None.
+
+    Raises:
+        ValueError: Unknown method.
     """
+    start = model.posterior(batch)
     match options.method:
         case "amortised":
-            return Inferred(model.posterior(batch))
-        case "svi":
-            weight = next(model.decoder.parameters())
-            shape = (len(batch), model.latent_dim)
-            start = DiagGaussian.standard(*shape, weight.device, weight.dtype)
-        case "semi_amortised":
-            start = model.posterior(batch)
+            return Inferred(start)
+        case "svi" | "semi_amortised":
+            pass
         case _:
             raise ValueError(f"unknown inference method {options.method!r}")
-    if noise is None:
-        shape = (options.steps, *start.mean.shape)
-        noise = torch.randn(shape, dtype=start.mean.dtype, device=start.mean.device)
-    if len(noise) == 0:
+    if options.steps == 0:
         return Inferred(start)
-    return _refined(model, batch, start, noise, options, beta)
+    problem = _problem(model, batch, options, beta, _step_noise(start, options.steps, noise))
+    if start[0].requires_grad and options.encoder == "unrolled":
+        parameters = (*problem.likelihood.weights, *problem.prior_weights)
+        *refined, elbo = Unrolled.apply(problem, start, *start, *parameters)
+        return Inferred(rebuild(start, refined), elbo=elbo)
+    path = descend(problem, start)
+    refined = path.points[-1]
+    loss = _encoder_loss(start, refined, path, problem) if start[0].requires_grad else None
+    return Inferred(refined, loss, path.elbo)
 
 
-def _refined(
-    model: InferredModel,
-    batch: Batch,
-    start: DiagGaussian,
-    noise: Tensor,
-    options: Inference,
-    beta: float,
-) -> Inferred:
+def _step_noise(
+    start: Any, steps: int, noise: RowNoise | Sequence[Noise] | None
+) -> Sequence[Noise]:
+    if isinstance(noise, RowNoise):
+        return [noise._replace(turn=step) for step in range(steps)]
+    if noise is not None:
+        return noise
+    seeds = torch.randint(2**62, (steps,)).tolist()
+    return [SeededNoise(seed, len(start[0]), start[0].device, start[0].dtype) for seed in seeds]
+
+
+def _problem(
+    model: LatentModel, batch: Batch, options: Inference, beta: float, noise: Sequence[Noise]
+) -> Problem:
     log_prob = partial(model.decoder.log_prob, batch)
     if options.token_share < 1:
         log_prob = partial(model.decoder.log_prob, batch, share=options.token_share)
     likelihood = Likelihood(log_prob, model.decoder, len(noise))
-    point = torch.stack(tuple(start))  # (2, B, Z)
-    if point.requires_grad and options.encoder == "unrolled":
-        point, elbo = Unrolled.apply(point, likelihood, noise, options, beta, *likelihood.weights)
-        return Inferred(DiagGaussian(*point), elbo=elbo)
-    path = descend(likelihood, point, noise, options, beta)
-    refined = DiagGaussian(*path.points[-1])
-    loss = _encoder_loss(point, refined, path, options, beta) if point.requires_grad else None
-    return Inferred(refined, loss, path.elbo)
+    return Problem(likelihood, model.prior, noise, options, beta)
 
 
-def _encoder_loss(
-    start: Tensor, refined: DiagGaussian, path: Path, options: Inference, beta: float
-) -> Tensor:
-    """(B,) for start (2, B, Z): KL(start || refined); or the start's own beta KL - log p, whose
-    gradient the first step has computed already."""
-    own = DiagGaussian(*start)
-    if options.encoder == "kl":
-        return own.kl_to(refined).sum(-1)
-    value = (beta - 1) * own.kl_to_prior().sum(-1) - path.elbo[0]
-    slope = path.d_point(0, beta)  # (2, B, Z)
-    return value.detach() + ((start - start.detach()) * slope).sum((0, 2))
+def _encoder_loss(start: Any, refined: Any, path: Path, problem: Problem) -> Tensor:
+    """(B,) KL(start || refined); or the start's own beta KL - log p, whose gradient the first step
+    has computed already."""
+    if problem.options.encoder == "kl":
+        return kl(start, refined).sum(-1)
+    own_kl = kl(start, problem.prior).detach().sum(-1)
+    value = (problem.beta - 1) * own_kl - path.elbo[0]
+    for part, slope in zip(start, path.first_slope, strict=True):
+        value = value + ((part - part.detach()) * slope).flatten(1).sum(1)
+    return value
+
+
+@torch.no_grad()
+def infer_all(
+    model: Any, batches: Iterable[Batch], options: Inference = AMORTIZED, seed: int = 0
+) -> Any:
+    """q(z|x) of every example of some batches on the CPU, in the order of their ``index``.
+
+    Everything that looks at the posteriors of a data set goes through here, or uses the same
+    noise, so that a text has one posterior under one seed.
+
+    Args:
+        model: A model in evaluation mode.
+        batches: Batches whose indices are all different.
+        options: How q(z|x) is found.
+        seed: Seed of the refinement steps' noise.
+    """
+    parts, index = [], []
+    for batch in batches:
+        noise = RowNoise(seed, Purpose.STEPS, batch.index)
+        q = infer(model, batch.to(model.device), options, noise=noise).posterior
+        parts.append(move(q, "cpu"))
+        index.append(batch.index.cpu())
+    return select(concatenate(parts), torch.cat(index).argsort())

@@ -1,13 +1,14 @@
-"""A VAE of any kind of data as its user holds it: encoded, decoded, saved, loaded, published.
+"""A VAE of any kind of data as its user sees it: encode, decode, save, load, publish.
 
-A kind of data adds two methods, from its examples to z and back: ``encode`` and ``decode``. All
-else is made of these.
+A kind of data says how its examples become batches and how z becomes examples; everything else is
+made of these two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -16,17 +17,34 @@ from torch import Tensor, nn
 from textvae.config.inference import Inference, with_steps
 from textvae.errors import UserError
 from textvae.runs import model_folder as pretrained
-from textvae.vae.batching import Split
-from textvae.vae.noise import between, normal_rows
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.batch import Batch, Split
+from textvae.vae.inference import infer_all
+from textvae.vae.interpolation import between
+from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.priors import make_prior
 from textvae.vae.vae import VAE
 
 Self = TypeVar("Self", bound="Model")
 
 
+class Presenter(Protocol):
+    """Shows what a command of the command line produced."""
+
+    def show(self, outputs: Any, *, sources: Any = None, columns: int | None = None) -> None:
+        """Shows examples in order.
+
+        Args:
+            outputs: As ``decode`` returns them.
+            sources: The examples they were made from, as ``encode`` takes them.
+            columns: How many to a row, if they are laid out in rows.
+        """
+
+
 class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
     """A VAE with the arguments it was made from, its way of inference, and its scores."""
 
+    KIND: ClassVar[str]  # what its examples are, as messages name it: "text", "image"
+    DECODE_OPTIONS: ClassVar[tuple[str, ...]] = ()  # of ``decode``, beside seed and batch_size
     ESSENTIAL: ClassVar[str]  # the argument that tells this kind of model from others
     inference: Inference  # how q(z|x) is found; its steps depend on nothing but the example
 
@@ -34,13 +52,17 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         self,
         encoder: nn.Module | None,
         decoder: nn.Module,
-        latent_dim: int,
+        prior: nn.Module,
         config: dict[str, Any],
     ) -> None:
-        super().__init__(encoder, decoder, latent_dim)
+        super().__init__(encoder, decoder, prior)
         self.config = config
         self.inference = pretrained.DEFAULT_INFERENCE
         self.metrics: dict[str, Any] = {}  # for the model card
+
+    def make_prior(self, config: dict[str, Any]) -> nn.Module:
+        """The prior p(z) for the model's arguments. Override it for another one."""
+        return make_prior(config["latent_dim"])
 
     def encode(
         self,
@@ -49,9 +71,39 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         refine_steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
-    ) -> DiagGaussian:
-        """q(z|x) of every example: mean and logvar (N, Z), in the order given."""
+    ) -> Any:
+        """q(z|x) of every example, on the CPU, in the order given.
+
+        Args:
+            examples: N examples, as the kind of data has them.
+            refine_steps: Gradient steps on the ELBO that refine q(z|x); as in training by default,
+                0 for the encoder alone.
+            seed: Seed of the steps' noise. Example i depends on the seed and on i alone.
+            batch_size: Examples at once; changes no result.
+
+        Returns:
+            The posterior of all examples: for a Gaussian, ``mean`` and ``logvar`` (N, Z).
+
+        Raises:
+            UserError: The model has no latent variable, no encoder for 0 steps, or cannot read
+                the examples.
+        """
+        if not self.latent_dim:
+            raise UserError(
+                "this model has no latent variable (latent_dim 0): it can sample, but not encode, "
+                "reconstruct or interpolate"
+            )
+        check_batch_size(batch_size)
+        batches = self.batches(examples, batch_size)
+        return infer_all(self, batches, self.inference_with(refine_steps), seed)
+
+    def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
+        """The examples in batches of any order, numbered as given (``Batch.index``)."""
         raise NotImplementedError
+
+    def prior_draws(self, count: int, seed: int) -> Tensor:
+        """z ~ p(z), (N, Z): row i depends on the seed and on i alone."""
+        return self.prior.sample(count, RowNoise(seed, Purpose.LATENT, range(count)))
 
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
         """An example for every z (N, Z)."""
@@ -65,6 +117,46 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """What the model card says of this model."""
         raise NotImplementedError
 
+    def read_examples(self, source: str) -> tuple[Any, list[str]]:
+        """Reads the examples in a file, or on standard input for ``-``.
+
+        Returns:
+            The examples as ``encode`` takes them, and a caption for each.
+
+        Raises:
+            UserError: They cannot be read.
+        """
+        raise NotImplementedError
+
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Any:
+        """The examples that a command line names, or default ones if it names none.
+
+        Args:
+            names: The words of the command line.
+            read_split: Reads the test split; called only if the names refer to it.
+
+        Raises:
+            UserError: There is no such example.
+        """
+        raise NotImplementedError
+
+    def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> Presenter:
+        """What shows generated examples on the command line.
+
+        Args:
+            out: The file to write, for examples that a terminal cannot show.
+            format: ``text`` or ``jsonl``, for examples that it can.
+            show_sources: Show the source above each example, in the format ``text``.
+
+        Raises:
+            UserError: Nothing can be shown there.
+        """
+        raise NotImplementedError
+
+    def walk(self, side: int = 15, **options: Any) -> Any:
+        """Examples over a grid of ``side * side`` points of a two-dimensional latent space."""
+        raise NotImplementedError
+
     def inference_with(self, refine_steps: int | None) -> Inference:
         """The model's inference with another number of refinement steps.
 
@@ -74,7 +166,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         if refine_steps and not self.latent_dim:
             raise UserError(f"refine_steps={refine_steps}: this model has no latent to refine")
         try:
-            return with_steps(self.inference, refine_steps, self.encoder is not None)
+            return with_steps(self.inference, refine_steps, self.has_encoder)
         except ValueError as error:
             raise UserError(f"refine_steps={refine_steps}: {error}") from error
 
@@ -101,17 +193,25 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         batch_size: int = 64,
         **options: Any,
     ) -> Any:
-        """Each example through z and back: from the mean of q(z|x), or from a draw of it.
+        """Each example encoded and decoded again.
 
-        ``refine_steps`` as in ``encode``; other options as in ``decode``.
+        Args:
+            examples: N examples, as the kind of data has them.
+            use: Decode the center of q(z|x) (its ``mean``), or a ``sample`` of it.
+            refine_steps: As in ``encode``.
+            seed: Seed of all noise.
+            batch_size: Examples at once; changes no result.
+            options: As in ``decode``.
+
+        Raises:
+            UserError: Whatever ``encode`` and ``decode`` raise.
         """
         if use not in ("mean", "sample"):
             raise UserError(f"use={use!r}: mean or sample")
         q = self.encode(examples, refine_steps=refine_steps, seed=seed, batch_size=batch_size)
-        z = q.mean
+        z = q.center()
         if use == "sample":
-            noise = normal_rows(len(z), self.latent_dim, seed).to(z.device)
-            z = z + torch.exp(0.5 * q.logvar) * noise
+            z = q.rsample(1, RowNoise(seed, Purpose.LATENT, range(len(z))))[0]
         return self.decode(z, batch_size=batch_size, seed=seed, **options)
 
     def interpolate(
@@ -122,19 +222,27 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         kind: Literal["linear", "spherical"] = "linear",
         *,
         refine_steps: int | None = None,
+        seed: int = 0,
         **options: Any,
     ) -> Any:
         """Examples from ``a`` to ``b``: along the line, or the arc, between their means.
 
         Args:
-            steps: how many, the two ends counted.
-            refine_steps: as in ``encode``.
-            options: as in ``decode``.
+            a: The first example.
+            b: The last example.
+            steps: Number of examples, including both ends.
+            kind: ``linear`` or ``spherical``.
+            refine_steps: As in ``encode``.
+            seed: Seed of all noise.
+            options: As in ``decode``.
+
+        Raises:
+            UserError: Fewer than 2 steps, or whatever ``encode`` and ``decode`` raise.
         """
         if steps < 2:
-            raise UserError(f"steps={steps}: an interpolation has at least its 2 ends")
-        start, end = self.encode([a, b], refine_steps=refine_steps).mean
-        return self.decode(between(start, end, steps, kind), **options)
+            raise UserError(f"steps={steps}: an interpolation needs at least its 2 ends")
+        start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
+        return self.decode(between(start, end, steps, kind), seed=seed, **options)
 
     def save_pretrained(
         self,

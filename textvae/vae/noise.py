@@ -1,81 +1,119 @@
-"""Latent vectors to decode, and the random numbers that decoding uses: one stream for every row.
+"""Random numbers as pure functions: one system for everything outside of training.
 
-Row i of a draw is a pure function of (seed, i): neither the number of rows nor how they are cut
-into batches changes it. Streams are drawn on the CPU, so a seed means the same on every device.
+A number is decided by (seed, purpose, row, position): what the draw is for, the example it belongs
+to, and its place in that example's stream. So nothing depends on the batch size, on the order of
+the batches, on the device, or on how many numbers are drawn: the first draws of a longer series
+are those of a shorter one.
+
+The bits are those of SplitMix64 (Steele, Lea & Flood 2014), whose state after n numbers is known
+without computing the ones before; normal draws come from pairs of uniform ones (Box & Muller 1958).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from enum import IntEnum
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.vae.contracts import Noise
 
-# Purposes, each with streams of its own: the noise of z, the words drawn at z, refinement's noise.
-_NOISE, _WORDS, _STEPS = 1, 2, 3
-_MASK = 2**64 - 1
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def normal_rows(count: int, width: int, seed: int, first_row: int = 0) -> Tensor:
-    """Standard normal noise (N, Z); row i is that of number ``first_row + i``."""
-    rows = [
-        torch.randn(width, generator=_stream(seed, first_row + row, _NOISE)) for row in range(count)
-    ]
-    return torch.stack(rows) if rows else torch.empty(0, width)
+class Purpose(IntEnum):
+    """What a stream of numbers is for. Streams for different purposes are unrelated."""
+
+    LATENT = 1  # z drawn from a prior or posterior to be decoded
+    TOKENS = 2  # the tokens, or pixels, drawn at z
+    STEPS = 3  # refinement steps
+    BOUND = 4  # the draws of the importance-weighted bound
+    MIXTURE = 5  # mutual information
+    DONOR = 6  # z taken from another example
 
 
-def uniform_rows(count: int, width: int, seed: int, first_row: int = 0) -> Tensor:
-    """Uniforms in [0, 1), float64 (N, T): what decides the words of each row, step by step."""
-    rows = [
-        torch.rand(width, generator=_stream(seed, first_row + row, _WORDS), dtype=torch.float64)
-        for row in range(count)
-    ]
-    return torch.stack(rows) if rows else torch.empty(0, width, dtype=torch.float64)
+class RowNoise(NamedTuple):
+    """The streams of some rows: ``Noise`` that depends on nothing but its fields.
 
-
-def step_rows(rows: Sequence[int], steps: int, width: int, seed: int) -> Tensor:
-    """Standard normal noise (K, B, Z) of the refinement steps of some rows."""
-    noise = [torch.randn(steps, width, generator=_stream(seed, row, _STEPS)) for row in rows]
-    return torch.stack(noise, dim=1)
-
-
-def _stream(seed: int, row: int, purpose: int) -> torch.Generator:
-    """A generator for one row and purpose; neighbouring numbers give unrelated seeds."""
-    state = 0
-    for number in (seed, purpose, row):  # SplitMix64 (Steele et al. 2014) after each number
-        state = (state + (number & _MASK) + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return torch.Generator().manual_seed(state)
-
-
-def between(
-    start: Tensor, end: Tensor, steps: int, kind: Literal["linear", "spherical"] = "linear"
-) -> Tensor:
-    """``steps`` points from ``start`` to ``end``, both (Z,), the ends included: (S, Z).
-
-    ``spherical`` turns from one direction to the other at an even angle while the length changes
-    evenly: points between two draws of the prior then stay where the prior has its mass.
-
-    Raises:
-        UserError: an unknown kind.
+    Args:
+        seed: The user's seed.
+        purpose: What the draws are for.
+        rows: Number of each example in its data set, one per example (a sequence or a tensor).
+        turn: Counts repeated uses for the same purpose, such as refinement steps.
     """
-    share = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]  # (S, 1)
-    line = torch.lerp(start, end, share)
-    if kind == "linear":
-        return line
-    if kind != "spherical":
-        raise UserError(f"kind={kind!r}: linear or spherical")
-    lengths = torch.stack([start.norm(), end.norm()])
-    if bool((lengths == 0).any()):
-        return line  # the origin has no direction
-    u, v = start / lengths[0], end / lengths[1]
-    angle = torch.acos((u @ v).clamp(-1, 1))
-    if float(angle.sin()) < 1e-4:
-        return line  # the same direction, or opposite ones with no plane to turn in
-    arc = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
-    return torch.lerp(lengths[0], lengths[1], share) * arc
+
+    seed: int
+    purpose: Purpose
+    rows: Sequence[int] | Tensor
+    turn: int = 0
+
+    def normal(self, samples: int, width: int) -> Tensor:
+        """Standard normal draws on the CPU, (samples, B, width), float32."""
+        count = samples * width
+        pairs = self._uniform(count + count % 2).reshape(len(self.rows), -1, 2)
+        radius = np.sqrt(-2 * np.log1p(-pairs[..., 0]))  # 1 - u lies in (0, 1]
+        angle = 2 * np.pi * pairs[..., 1]
+        draws = np.empty(pairs.shape, dtype=np.float32)
+        draws[..., 0], draws[..., 1] = radius * np.cos(angle), radius * np.sin(angle)
+        return self._by_draw(draws.reshape(len(self.rows), -1)[:, :count], samples, width)
+
+    def uniform(self, samples: int, width: int) -> Tensor:
+        """Uniform draws in [0, 1) on the CPU, (samples, B, width), float64."""
+        return self._by_draw(self._uniform(samples * width), samples, width)
+
+    def _by_draw(self, draws: np.ndarray, samples: int, width: int) -> Tensor:
+        return torch.from_numpy(draws.reshape(-1, samples, width).swapaxes(0, 1).copy())
+
+    def _uniform(self, count: int) -> np.ndarray:
+        """(B, count) in [0, 1), float64."""
+        keys = np.zeros(len(self.rows), dtype=np.uint64)
+        rows = np.asarray(torch.as_tensor(self.rows, dtype=torch.long).cpu()).astype(np.uint64)
+        for number in (self.seed, int(self.purpose), self.turn, rows):
+            keys = _mixed(keys + np.uint64(number % 2**64 if isinstance(number, int) else number))
+        steps = np.arange(1, count + 1, dtype=np.uint64)
+        bits = _mixed(keys[:, None] + steps * GOLDEN)
+        return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    """SplitMix64's output function; numbers wrap at 2^64."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+class SeededNoise(NamedTuple):
+    """Replayable noise for a whole batch, drawn on its device: what training uses for a step that
+    is computed more than once."""
+
+    seed: int
+    size: int  # B
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def normal(self, samples: int, width: int) -> Tensor:
+        """Standard normal draws, (samples, B, width)."""
+        shape = (samples, self.size, width)
+        return torch.randn(shape, generator=self._generator(), dtype=self.dtype, device=self.device)
+
+    def uniform(self, samples: int, width: int) -> Tensor:
+        """Uniform draws in [0, 1), (samples, B, width)."""
+        shape = (samples, self.size, width)
+        return torch.rand(shape, generator=self._generator(), dtype=self.dtype, device=self.device)
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(self.seed)
+
+
+def standard_normal(noise: Noise | None, samples: int, like: Tensor) -> Tensor:
+    """Standard normal draws (samples, B, W) for ``like`` (B, W), on its device and in its dtype.
+
+    Args:
+        noise: Where they come from; torch's global generator if None.
+    """
+    if noise is None:
+        return torch.randn(samples, *like.shape, dtype=like.dtype, device=like.device)
+    return noise.normal(samples, like.size(-1)).to(like)

@@ -1,33 +1,21 @@
-"""The evidence lower bound, its KL weight, free bits, and the loss that training minimises.
+"""What training minimizes: the negative ELBO, the schedule of the KL's weight, and free bits.
 
     elbo = E_q[log p(x|z)] - KL(q(z|x) || p(z))                     (Kingma & Welling 2014)
     loss = mean over examples of  -E_q[log p(x|z)] + beta * KL      (beta = 1: minus the ELBO)
 
 KL annealing: Bowman et al. 2016 (linear); Fu et al. 2019 (cyclical); any other constant beta:
-Higgins et al. 2017. Free bits: Kingma et al. 2016; over single dimensions: Li et al. 2019.
+Higgins et al. 2017. Free bits: Kingma et al. 2016.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from torch import Tensor
 
+from textvae.vae.contracts import Terms
+
 FreeBitsPer = Literal["dim", "sample", "batch"]
-
-
-class ElboTerms(NamedTuple):
-    """The ELBO's two terms, in nats; and, where q was refined, what belongs to that."""
-
-    rec: Tensor  # (B,) E_q[log p(x|z)], at most 0 for discrete data
-    kl: Tensor  # (B, Z) KL(q(z|x) || p(z)) by dimension
-    encoder_loss: Tensor | None = None  # (B,) what trains the encoder, if not the ELBO does
-    path: Tensor | None = None  # (K, B) the ELBO before each refinement step, estimated
-
-    @property
-    def elbo(self) -> Tensor:
-        """(B,) a lower bound of log p(x), nats per example."""
-        return self.rec - self.kl.sum(-1)
 
 
 def kl_weight(
@@ -39,12 +27,20 @@ def kl_weight(
     steps: int = 0,
     ramp: float = 0.5,
 ) -> float:
-    """beta at an optimiser step (counted from 0).
+    """beta at an optimizer step.
 
     Args:
+        step: Optimizer steps done so far.
         schedule: ``constant`` is beta throughout; ``linear`` rises from ``start`` to beta over
-            ``steps``; ``cyclical`` repeats that rise: a cycle lasts ``steps``, its first ``ramp``
-            share rises and the rest stays at beta.
+            ``steps``; ``cyclical`` repeats that rise: a cycle lasts ``steps``, of which the first
+            ``ramp`` share rises and the rest stays at beta.
+        beta: The final weight.
+        start: The weight at the start of a rise.
+        steps: Length of the rise, or of a cycle.
+        ramp: Share of a cycle that rises.
+
+    Raises:
+        ValueError: Unknown schedule.
     """
     if steps <= 0:
         return beta
@@ -61,14 +57,18 @@ def kl_weight(
 
 
 def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "dim") -> Tensor:
-    """The KL that is paid for when ``target`` nats of it are free; KL below the target costs the
-    target, so that it has no gradient. Returns a scalar, the mean over examples.
+    """The mean KL when ``target`` nats of it are free, a scalar.
+
+    KL below the target costs the target, so that it has no gradient.
 
     Args:
         kl: (B, Z) nats.
-        target: nats free in total; for ``dim`` each dimension gets ``target / Z`` of them.
-        per: what the threshold applies to: the batch mean of each dimension (``dim``, Li et al.
-            2019), each example's sum (``sample``), or the batch mean of the sum (``batch``).
+        target: Free nats in total; with ``dim``, each dimension gets ``target / Z`` of them.
+        per: What is compared with the target: the batch mean of each dimension (``dim``), each
+            example's sum (``sample``), or the batch mean of the sum (``batch``).
+
+    Raises:
+        ValueError: Unknown ``per``.
     """
     match per:
         case "dim":
@@ -80,10 +80,17 @@ def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "dim") -> Tensor:
     raise ValueError(f"unknown free_bits_per {per!r}: dim, sample or batch")
 
 
-def objective(
-    terms: ElboTerms, beta: float = 1.0, free_nats: float = 0.0, per: FreeBitsPer = "dim"
+def elbo(
+    terms: Terms, beta: float = 1.0, free_nats: float = 0.0, per: FreeBitsPer = "dim"
 ) -> Tensor:
-    """The loss in nats per example (a scalar): minus the ELBO at beta = 1 without free bits."""
+    """The negative ELBO as a loss, a scalar in nats per example.
+
+    Args:
+        terms: What ``VAE.forward`` returned.
+        beta: Weight of the KL.
+        free_nats: KL that costs nothing; see ``free_bits``.
+        per: What ``free_nats`` is compared with.
+    """
     kl = free_bits(terms.kl, free_nats, per) if free_nats > 0 else terms.kl.sum(-1).mean()
     loss = beta * kl - terms.rec.mean()
     return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()

@@ -1,57 +1,146 @@
-"""The approximate posterior q(z|x) = N(mean, diag(exp(logvar))) and its divergence from the prior.
+"""Approximate posteriors q(z|x), the heads that make them from an encoder's features, and the KL.
 
-KL(q || N(0, I)) = 1/2 sum_d (mean_d^2 + var_d - 1 - log var_d)      (Kingma & Welling 2014, app. B)
+Diagonal Gaussian (Kingma & Welling 2014, appendix B):
+
+    q(z|x) = N(mean, diag(exp(logvar)))
+    KL(q || N(0, I)) = 1/2 sum_d (mean_d^2 + var_d - 1 - log var_d)
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-LOG_2PI = math.log(2 * math.pi)
+from textvae.vae.batch import Batch
+from textvae.vae.contracts import Noise, Posterior
+from textvae.vae.noise import standard_normal
+from textvae.vae.priors import LOG_2PI, StandardNormal
+
+Q = TypeVar("Q", bound=Any)
 
 
 class DiagGaussian(NamedTuple):
-    """A batch of Gaussians with diagonal covariance, over the last dimension."""
+    """A batch of Gaussians with diagonal covariance."""
 
     mean: Tensor  # (B, Z)
     logvar: Tensor  # (B, Z)
 
-    @classmethod
-    def standard(
-        cls,
-        batch_size: int,
-        latent_dim: int,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-    ) -> DiagGaussian:
-        """The prior N(0, I), once per example."""
-        zeros = torch.zeros(batch_size, latent_dim, device=device, dtype=dtype)
-        return cls(zeros, zeros)
-
-    def rsample(self, samples: int = 1) -> Tensor:
-        """Reparameterised draws (K, B, Z): mean + sd * eps."""
-        eps = torch.randn(samples, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
+    def rsample(self, samples: int = 1, noise: Noise | None = None) -> Tensor:
+        """Reparameterized draws mean + sd * eps, (K, B, Z)."""
+        eps = standard_normal(noise, samples, self.mean)
         return self.mean + torch.exp(0.5 * self.logvar) * eps
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z) in nats for z (..., B, Z), summed over the latent dimensions: (..., B)."""
+        """log q(z|x) in nats, (..., B), for z (..., B, Z)."""
         squared = (z - self.mean).square() * torch.exp(-self.logvar)
         return -0.5 * (squared + self.logvar + LOG_2PI).sum(-1)
 
-    def kl_to_prior(self) -> Tensor:
-        """KL(q || N(0, I)) in nats per example and dimension: (B, Z)."""
-        return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
+    def center(self) -> Tensor:
+        """The means, (B, Z)."""
+        return self.mean
 
-    def kl_to(self, other: DiagGaussian) -> Tensor:
-        """KL(q || other) in nats per example and dimension: (B, Z)."""
-        squared = (self.mean - other.mean).square() + self.logvar.exp()
-        return 0.5 * (other.logvar - self.logvar + squared * torch.exp(-other.logvar) - 1)
+    def kl_to(self, other: Any) -> Tensor | None:
+        """KL(q || other) in nats by example and dimension, (B, Z), for N(0, I) and for another
+        batch of diagonal Gaussians; None for anything else."""
+        if isinstance(other, StandardNormal):
+            return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
+        if isinstance(other, DiagGaussian):
+            squared = (self.mean - other.mean).square() + self.logvar.exp()
+            return 0.5 * (other.logvar - self.logvar + squared * torch.exp(-other.logvar) - 1)
+        return None
+
+    def pairwise_log_prob(self, z: Tensor) -> Tensor:
+        """log q(z_m|x_n) in nats, (M, B), for z (M, Z).
+
+        The exponent is quadratic in z, so that all pairs come from one product of [z^2, z] (M, 2Z)
+        with (2Z, B). Use float64, as large terms cancel.
+        """
+        precision = torch.exp(-self.logvar)  # (B, Z)
+        factors = torch.cat([-0.5 * precision, self.mean * precision], dim=1).t()  # (2Z, B)
+        constant = -0.5 * (self.mean.square() * precision + self.logvar + LOG_2PI).sum(1)  # (B,)
+        return torch.addmm(constant, torch.cat([z.square(), z], dim=1), factors)
 
 
-def log_prior(z: Tensor) -> Tensor:
-    """log N(z; 0, I) in nats, summed over the last dimension."""
-    return -0.5 * (z.square() + LOG_2PI).sum(-1)
+class GaussianHead(nn.Linear):
+    """A linear map from features (B, H) to the mean and log variance of a diagonal Gaussian.
+
+    Args:
+        features: H.
+        latent_dim: Z.
+        bias: Whether the map has a bias.
+    """
+
+    def __init__(self, features: int, latent_dim: int, bias: bool = True) -> None:
+        super().__init__(features, 2 * latent_dim, bias=bias)
+
+    def forward(self, features: Tensor) -> DiagGaussian:  # type: ignore[override]
+        """q(z|x), in full precision whatever the precision of the features."""
+        with torch.autocast(features.device.type, enabled=False):
+            mean, logvar = super().forward(features.to(self.weight.dtype)).chunk(2, dim=-1)
+        return DiagGaussian(mean, logvar)
+
+
+class ConstantEncoder(nn.Module):
+    """N(0, I) for every example, whatever it is: the encoder of models that have none.
+
+    Language models (Z = 0) and stochastic variational inference, whose steps start there.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def forward(self, batch: Batch) -> DiagGaussian:
+        """q(z|x) with mean 0 and log variance 0."""
+        zeros = torch.zeros(len(batch), self.latent_dim, device=batch.x.device)
+        return DiagGaussian(zeros, zeros)
+
+
+def make_head(features: int, latent_dim: int, bias: bool = True) -> nn.Module:
+    """The head of an encoder: features (B, H) to a posterior over Z dimensions."""
+    return GaussianHead(features, latent_dim, bias)
+
+
+def closed_kl(q: Posterior, p: Any) -> Tensor | None:
+    """KL(q || p) in nats, (B, Z) or (B, 1), where q knows a closed form for p; else None."""
+    kl_to = getattr(q, "kl_to", None)
+    return None if kl_to is None else kl_to(p)
+
+
+def kl(q: Posterior, p: Any, z: Tensor | None = None) -> Tensor:
+    """KL(q || p) in nats: by dimension, (B, Z), where there is a closed form, else estimated.
+
+    Args:
+        q: Posterior of B examples.
+        p: A prior, or another posterior of the same examples.
+        z: Draws of q (K, B, Z) for the estimate mean_k [log q(z_k) - log p(z_k)], (B, 1). One fresh
+            draw is made if there is neither a closed form nor ``z``.
+    """
+    closed = closed_kl(q, p)
+    if closed is not None:
+        return closed
+    z = q.rsample(1) if z is None else z
+    return (q.log_prob(z) - p.log_prob(z)).mean(0)[:, None]
+
+
+def rebuild(q: Q, tensors: Sequence[Tensor]) -> Q:
+    """A posterior of the same kind with other tensors."""
+    return type(q)(*tensors)
+
+
+def select(q: Q, rows: Tensor) -> Q:
+    """The posteriors of some examples, in that order."""
+    return rebuild(q, [part[rows.to(part.device)] for part in q])
+
+
+def concatenate(posteriors: Sequence[Q]) -> Q:
+    """The posteriors of several batches as one."""
+    return rebuild(posteriors[0], [torch.cat(part) for part in zip(*posteriors, strict=True)])
+
+
+def move(q: Q, *destination: Any) -> Q:
+    """The posterior on another device or in another precision; arguments of ``Tensor.to``."""
+    return rebuild(q, [part.to(*destination) for part in q])

@@ -1,25 +1,27 @@
 """Refinement of q(z|x) by gradient steps on the ELBO, and the gradients through those steps.
 
-From lambda_0 = (mean, logvar) of every example, with fresh noise eps_k for every step:
+From lambda_0, the tensors of every example's posterior, with fresh noise eps_k for every step:
 
-    J_k(lambda) = scale * sum_b [ beta KL(q_b || p) - log p(x_b | z_b) ],  z = mean + sd * eps_k
+    J_k(lambda) = scale * sum_b [ beta KL(q_b || p) - log p(x_b | z_b) ],  z = z(lambda, eps_k)
     v_k = momentum * v_{k-1} - clip(dJ_k/dlambda),   lambda_k = lambda_{k-1} + lr * v_k
 
-with scale 1/B or 1 (Kim et al. 2018, section 3.2). Backwards, from a = dL/dlambda_K and u = 0:
+with scale 1/B or 1 (Kim et al. 2018, section 3.2). Backward, from a = dL/dlambda_K and u = 0:
 
     u += lr * a;  c = -clip'(u);  a += (d2J_k/dlambda2) c;  dL/dtheta += (d2J_k/dtheta dlambda) c
     u *= momentum
 
-Where a descent nears an optimum, a shrinks on its way back. At a draw of z where the curvature is a
-thousand times the usual, one step lengthens it a hundredfold, and one sentence's encoder gradient
-buries the rest. So a is held, sentence by sentence, to ``max_growth`` times its length at the end
-of the steps (as for exploding gradients: Pascanu et al. 2013).
+While a descent approaches an optimum, a shrinks on its way back. At a draw of z where the curvature
+is a thousand times larger than usual, one step lengthens it a hundredfold, and the encoder gradient
+of one example dominates the batch. So a is capped, example by example, at ``max_growth`` times its
+length at the end of the steps (compare exploding gradients: Pascanu et al. 2013).
 
 The likelihood depends on lambda through z alone. So all that is asked of a decoder is d log p/dz at
 the K points, the products H w of the K Hessians d2 log p/dz2 with vectors w = (dz/dlambda) c, and
 the gradients of w . d log p/dz with respect to the decoder's weights theta. Both products are exact
 (double backward), or differences of gradients at points moved along w: by a fixed length for every
-sentence, as a vector's own length would be lost in rounding, or beyond the quadratic.
+example, as a vector's own length would be lost in rounding, or leave the quadratic region. KL and
+z(lambda, eps) are a few numbers per example: autograd differentiates them, whatever the family of
+the posterior and the prior.
 
 The K weight terms cost more than all the rest. One of them, drawn with probability proportional to
 |w_k| and divided by that probability, has the sum as its expectation.
@@ -27,141 +29,126 @@ The K weight terms cost more than all the rest. One of them, drawn with probabil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from textvae.config.inference import Inference
+from textvae.vae.contracts import Noise
+from textvae.vae.likelihood import Likelihood
+from textvae.vae.posteriors import kl, rebuild
 
-# Length by which z is moved for a difference of gradients: rounding and curvature err alike there.
-ONE_SIDED = {torch.float64: 1e-6, torch.float32: 1e-3}
-CENTRAL = {torch.float64: 1e-4, torch.float32: 1e-2}
-COARSE = 0.1  # one-sided, where matrix products are in bfloat16 or float16
+Tensors = Sequence[Tensor]
+
+
+class Problem(NamedTuple):
+    """What the steps minimize, and how."""
+
+    likelihood: Likelihood
+    prior: Any
+    noise: Sequence[Noise]  # of each of the K steps
+    options: Inference
+    beta: float
+
+    @property
+    def prior_weights(self) -> list[nn.Parameter]:
+        """The prior's trainable parameters."""
+        parameters = getattr(self.prior, "parameters", list)
+        return [p for p in parameters() if p.requires_grad]
+
+    def scale(self, size: int) -> float:
+        """What every example's own loss is multiplied by, in a batch of B."""
+        return 1 / size if self.options.loss_per == "batch" else 1.0
+
+
+class _Point:
+    """One step's lambda with z and the KL as differentiable functions of it."""
+
+    def __init__(self, problem: Problem, step: int, q: Any) -> None:
+        with torch.enable_grad():
+            self.leaves = [part.detach().requires_grad_() for part in q]
+            own = rebuild(q, self.leaves)
+            draws = own.rsample(1, problem.noise[step])  # (1, B, Z)
+            self.kl = kl(own, problem.prior, draws).sum(-1)  # (B,)
+            self.z = draws[0]
+        self.beta = problem.beta
+
+    def slope(self, d_z: Tensor, create_graph: bool = False) -> list[Tensor]:
+        """Gradient of each example's own beta KL - log p, given d log p/dz (B, Z)."""
+        outputs, upstream = [self.kl, self.z], [torch.full_like(self.kl, self.beta), -d_z]
+        return _pull_back(outputs, self.leaves, upstream, create_graph)
+
+    def push_forward(self, c: Tensors) -> Tensor:
+        """(dz/dlambda) c, (B, Z), by differentiating a product with an arbitrary vector."""
+        with torch.enable_grad():
+            v = torch.zeros_like(self.z, requires_grad=True)
+            rows = _pull_back([self.z], self.leaves, [v], create_graph=True)
+        return _pull_back(rows, [v], c)[0]
+
+
+def _pull_back(
+    outputs: Tensors, inputs: Tensors, upstream: Tensors, create_graph: bool = False
+) -> list[Tensor]:
+    """``torch.autograd.grad`` with zeros where nothing depends on an input; keeps the graph."""
+    pairs = [(o, u) for o, u in zip(outputs, upstream, strict=True) if o.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(each) for each in inputs]
+    found = torch.autograd.grad(
+        [output for output, _ in pairs],
+        list(inputs),
+        [given for _, given in pairs],
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
+    )
+    return [torch.zeros_like(i) if f is None else f for i, f in zip(inputs, found, strict=True)]
 
 
 class Path(NamedTuple):
     """What K refinement steps went through."""
 
-    points: Tensor  # (K+1, 2, B, Z) mean and logvar before each step and after the last
-    noise: Tensor  # (K, B, Z)
-    d_z: Tensor  # (K, B, Z) d log p(x|z)/dz, nats
+    points: list[Any]  # K+1 posteriors: before each step and after the last
+    d_z: list[Tensor]  # K times d log p(x|z)/dz (B, Z), nats
     elbo: Tensor  # (K, B) one-draw estimates of the ELBO before each step, nats
-
-    def d_point(self, step: int, beta: float) -> Tensor:
-        """Gradient (2, B, Z) of each example's own beta KL - log p at the start of a step."""
-        mean, logvar = self.points[step]
-        d_mean = beta * mean - self.d_z[step]
-        d_logvar = 0.5 * (beta * (logvar.exp() - 1) - self.d_z[step] * self.reach(step))
-        return torch.stack([d_mean, d_logvar])
-
-    def reach(self, step: int) -> Tensor:
-        """sd * eps (B, Z): how far z lies from the mean."""
-        return torch.exp(0.5 * self.points[step, 1]) * self.noise[step]
-
-    def z(self, step: int) -> Tensor:
-        """The draw (B, Z) at which a step looks."""
-        return self.points[step, 0] + self.reach(step)
+    first_slope: list[Tensor]  # gradient of each example's own beta KL - log p at the start
 
 
-class Likelihood:
-    """log p(x|z) of one batch as the steps see it: step k always with the same dropout.
+def descend(problem: Problem, start: Any) -> Path:
+    """K steps from a posterior; nothing of it is differentiable.
 
     Args:
-        log_prob: z (1, B, Z) -> (1, B) nats, each from its own z alone.
-        decoder: whose weights these nats depend on.
-        steps: how many steps; their random states are drawn from torch's.
+        problem: What the steps minimize.
+        start: Posterior of B examples.
     """
-
-    def __init__(
-        self, log_prob: Callable[[Tensor], Tensor], decoder: nn.Module, steps: int
-    ) -> None:
-        self.log_prob, self.decoder = log_prob, decoder
-        self.weights = [p for p in decoder.parameters() if p.requires_grad]
-        self.device = next(decoder.parameters()).device
-        self._seeds = torch.randint(2**62, (steps,)).tolist()
-        kind = self.device.type
-        self._cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-
-    def gradient(self, step: int, z: Tensor) -> tuple[Tensor, Tensor]:
-        """log p (B,) and d log p/dz (B, Z) at z (B, Z), no gradient of a weight being formed."""
-        with self._replayed(step, self._cast), _frozen(self.weights):
-            z = z.detach().requires_grad_()
-            log_p = self.log_prob(z[None])[0]
-            (d_z,) = torch.autograd.grad(log_p.sum(), z)
-        return log_p.detach(), d_z
-
-    def difference(self, step: int, z: Tensor, w: Tensor, d_z: Tensor) -> Tensor:
-        """H w (B, Z) from the gradient d_z at z and the one a little along w."""
-        length = w.norm(dim=-1, keepdim=True)  # (B, 1)
-        move = COARSE if self._cast else ONE_SIDED[z.dtype]
-        along = w / length.clamp(min=torch.finfo(w.dtype).tiny)
-        moved = self.gradient(step, z + move * along)[1]
-        return (moved - d_z) * (length / move)
-
-    def exact(
-        self, step: int, z: Tensor, w: Tensor, with_weights: bool
-    ) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """H w (B, Z), and the weights' gradients of w . d log p/dz, by double backward."""
-        with self._replayed(step, self._cast):
-            z = z.detach().requires_grad_()
-            log_p = self.log_prob(z[None])[0]
-            (d_z,) = torch.autograd.grad(log_p.sum(), z, create_graph=True)
-            asked = [z, *self.weights] if with_weights else [z]
-            product, *d_weights = torch.autograd.grad(d_z, asked, w, allow_unused=True)
-        return product, d_weights
-
-    def weight_difference(self, step: int, z: Tensor, w: Tensor) -> Sequence[Tensor | None]:
-        """The weights' gradients of w . d log p/dz from those of log p at z a little along w and
-        against it. One scale serves the batch: every sentence then weighs alike in either sum.
-        In full precision, as bfloat16 would leave noise."""
-        longest = w.norm(dim=-1).max().clamp(min=torch.finfo(w.dtype).tiny)
-        move = CENTRAL[z.dtype]
-        ahead, behind = (
-            self._weight_gradient(step, z + sign * move / longest * w) for sign in (1, -1)
-        )
-        scale = longest / (2 * move)
-        return [
-            None if a is None or b is None else (a - b) * scale
-            for a, b in zip(ahead, behind, strict=True)
-        ]
-
-    def _weight_gradient(self, step: int, z: Tensor) -> Sequence[Tensor | None]:
-        with self._replayed(step, None):
-            total = self.log_prob(z[None]).sum()
-            return torch.autograd.grad(total, self.weights, allow_unused=True)
-
-    @contextmanager
-    def _replayed(self, step: int, cast: torch.dtype | None) -> Iterator[None]:
-        """The random state and the precision of a step; gradients on."""
-        kind = self.device.type
-        devices = [self.device] if kind == "cuda" else []
-        with (
-            torch.random.fork_rng(devices),
-            torch.autocast(kind, cast, enabled=cast is not None),
-            torch.enable_grad(),
-        ):
-            torch.manual_seed(self._seeds[step])
-            yield
+    options, scale = problem.options, problem.scale(len(start[0]))
+    points, d_z, elbo = [rebuild(start, [part.detach() for part in start])], [], []
+    velocity, first_slope = [torch.zeros_like(part) for part in points[0]], []
+    for k in range(len(problem.noise)):
+        point = _Point(problem, k, points[k])
+        log_p, slope_z = problem.likelihood.gradient(k, point.z)
+        slope = point.slope(slope_z)
+        first_slope = first_slope or slope
+        clipped = clip([scale * s for s in slope], options.clip, options.clip_per)
+        velocity = [options.momentum * v - g for v, g in zip(velocity, clipped, strict=True)]
+        moved = [p + options.lr * v for p, v in zip(points[k], velocity, strict=True)]
+        points.append(rebuild(start, moved))
+        d_z.append(slope_z)
+        elbo.append(log_p - point.kl.detach())
+    return Path(points, d_z, torch.stack(elbo), first_slope)
 
 
-@contextmanager
-def _frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(True)
+def clip(gradients: Tensors, limit: float, per: str) -> list[Tensor]:
+    """Gradients (B, ...) of each of a posterior's tensors, the norm of each capped at ``limit``.
 
-
-def clip(gradient: Tensor, limit: float, per: str) -> Tensor:
-    """(2, B, Z) with the norms of the means' and the log variances' part held to the limit."""
-    return gradient if not limit else gradient * _shrink(gradient, limit, per)
+    Args:
+        gradients: One tensor for each of the posterior's.
+        limit: Largest norm; 0 for none.
+        per: Whether the norm is that of the whole ``batch`` or of each ``example``.
+    """
+    return [g * _shrink(g, limit, per) if limit else g for g in gradients]
 
 
 def _shrink(gradient: Tensor, limit: float, per: str) -> Tensor:
@@ -170,141 +157,153 @@ def _shrink(gradient: Tensor, limit: float, per: str) -> Tensor:
 
 
 def _norm(gradient: Tensor, per: str) -> Tensor:
-    return gradient.norm(dim=(1, 2) if per == "batch" else 2, keepdim=True).view(2, -1, 1)
+    dims = tuple(range(0 if per == "batch" else 1, gradient.dim()))
+    return gradient.norm(dim=dims, keepdim=True)
 
 
-def clip_backward(upstream: Tensor, gradient: Tensor, limit: float, per: str) -> Tensor:
-    """The vector-Jacobian product of ``clip`` at ``gradient``: only a norm beyond the limit is
-    held, and what points along it is lost."""
+def clip_backward(upstream: Tensors, gradients: Tensors, limit: float, per: str) -> list[Tensor]:
+    """The vector-Jacobian product of ``clip`` at ``gradients``: where a norm is beyond the limit,
+    what points along it is lost."""
     if not limit:
-        return upstream
-    shrink, norm = _shrink(gradient, limit, per), _norm(gradient, per)
-    unit = gradient / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    along = (unit * upstream).sum((1, 2) if per == "batch" else 2, keepdim=True)
-    return shrink * torch.where(shrink < 1, upstream - unit * along.view(2, -1, 1), upstream)
+        return list(upstream)
+    found = []
+    for above, gradient in zip(upstream, gradients, strict=True):
+        shrink, norm = _shrink(gradient, limit, per), _norm(gradient, per)
+        unit = gradient / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        dims = tuple(range(0 if per == "batch" else 1, gradient.dim()))
+        along = (unit * above).sum(dims, keepdim=True)
+        found.append(shrink * torch.where(shrink < 1, above - unit * along, above))
+    return found
 
 
-def hold(gradient: Tensor, longest: Tensor) -> Tensor:
-    """(2, B, Z) with every example's norm held to its own limit (B,)."""
-    norm = _lengths(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)
-    return gradient * (longest / norm).clamp(max=1)[:, None]
+def cap(gradients: Tensors, longest: Tensor) -> list[Tensor]:
+    """Gradients whose norm over all tensors of an example is at most that example's own limit.
+
+    Args:
+        gradients: One tensor (B, ...) for each of a posterior's.
+        longest: (B,) the limits.
+    """
+    norm = _lengths(gradients).clamp(min=torch.finfo(longest.dtype).tiny)
+    factor = (longest / norm).clamp(max=1)
+    return [g * factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
 
 
-def _lengths(gradient: Tensor) -> Tensor:
-    return gradient.norm(dim=(0, 2))
-
-
-def descend(
-    likelihood: Likelihood, start: Tensor, noise: Tensor, options: Inference, beta: float
-) -> Path:
-    """K steps from ``start`` (2, B, Z) with noise (K, B, Z); nothing of it is differentiable."""
-    steps = len(noise)
-    points = start.new_empty(steps + 1, *start.shape)
-    path = Path(points, noise, torch.empty_like(noise), noise.new_empty(noise.shape[:2]))
-    points[0], velocity = start.detach(), torch.zeros_like(points[0])
-    scale = _scale(start, options)
-    for k in range(steps):
-        log_p, path.d_z[k] = likelihood.gradient(k, path.z(k))
-        path.elbo[k] = log_p - _kl(*points[k])
-        gradient = clip(scale * path.d_point(k, beta), options.clip, options.clip_per)
-        velocity = options.momentum * velocity - gradient
-        points[k + 1] = points[k] + options.lr * velocity
-    return path
-
-
-def _kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
-
-
-def _scale(start: Tensor, options: Inference) -> float:
-    return 1 / start.size(1) if options.loss_per == "batch" else 1.0
+def _lengths(gradients: Tensors) -> Tensor:
+    """(B,) the norm of each example over all tensors."""
+    return torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
 
 
 class Unrolled(torch.autograd.Function):
-    """``descend``, differentiable in its start and in the decoder's weights.
+    """``descend``, differentiable in its start and in the weights of the decoder and the prior.
 
-    ``apply(start, likelihood, noise, options, beta, *likelihood.weights)`` gives lambda_K
-    (2, B, Z) and the ELBO before each step (K, B), the latter without a gradient.
+    ``apply(problem, start, *start, *likelihood.weights, *prior_weights)`` gives the tensors of
+    lambda_K and the ELBO before each step (K, B), the latter without a gradient. (The start is
+    given twice: autograd sees only tensors that are arguments of their own.)
     """
 
     @staticmethod
-    def forward(ctx, start, likelihood, noise, options, beta, *weights):
-        path = descend(likelihood, start, noise, options, beta)
-        ctx.likelihood, ctx.path, ctx.options, ctx.beta = likelihood, path, options, beta
+    def forward(ctx: Any, problem: Problem, start: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Runs the steps from ``start``, whose tensors come first among ``tensors``."""
+        path = descend(problem, start)
+        ctx.problem, ctx.path = problem, path
         ctx.lot = float(torch.rand(()))  # which weight term, where one is drawn
         ctx.mark_non_differentiable(path.elbo)
-        return path.points[-1].clone(), path.elbo
+        return *(part.clone() for part in path.points[-1]), path.elbo
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_end, _):
-        reverse = _Reverse(ctx.likelihood, ctx.path, ctx.options, ctx.beta)
-        d_start = reverse.run(d_end)
-        if ctx.options.decoder_terms == "sample":
+    def backward(ctx: Any, *d_end: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the start and of the weights."""
+        reverse = _Reverse(ctx.problem, ctx.path)
+        d_start = reverse.run(d_end[:-1])
+        if ctx.problem.options.decoder_terms == "sample":
             reverse.add_one(ctx.lot)
-        return d_start, None, None, None, None, *reverse.d_weights
+        return None, None, *d_start, *reverse.d_weights
 
 
 class _Reverse:
     """The recursion through the steps from the last to the first."""
 
-    def __init__(self, likelihood: Likelihood, path: Path, options: Inference, beta: float) -> None:
-        self.likelihood, self.path, self.options, self.beta = likelihood, path, options, beta
-        self.scale = _scale(path.points[0], options)
-        self.w = torch.empty_like(path.noise)  # (K, B, Z) of each step
-        self.d_weights: list[Tensor | None] = [None] * len(likelihood.weights)
+    def __init__(self, problem: Problem, path: Path) -> None:
+        self.problem, self.path = problem, path
+        self.likelihood, self.options = problem.likelihood, problem.options
+        self.scale = problem.scale(len(path.d_z[0]))
+        self.every_term = self.options.decoder_terms == "all"
+        self.w = [torch.empty(0)] * len(path.d_z)  # (B, Z) of each step
+        self.c: list[list[Tensor]] = [[]] * len(path.d_z)
+        self.prior_weights = problem.prior_weights
+        weights = len(self.likelihood.weights) + len(self.prior_weights)
+        self.d_weights: list[Tensor | None] = [None] * weights
 
-    def run(self, d_end: Tensor) -> Tensor:
-        """dL/dlambda_0 (2, B, Z) for dL/dlambda_K; adds every weight term if all are wanted."""
-        options, path = self.options, self.path
-        a, u, longest = d_end, torch.zeros_like(d_end), options.max_growth * _lengths(d_end)
-        for k in reversed(range(len(path.noise))):
-            u = u + options.lr * a
-            gradient = self.scale * path.d_point(k, self.beta)
-            c = -clip_backward(u, gradient, options.clip, options.clip_per)
-            a = a + self._second_order(k, c)
+    def run(self, d_end: Tensors) -> list[Tensor]:
+        """dL/dlambda_0 for dL/dlambda_K; adds every weight term if all are wanted."""
+        options = self.options
+        a, u = list(d_end), [torch.zeros_like(part) for part in d_end]
+        longest = options.max_growth * _lengths(a)
+        for k in reversed(range(len(self.path.d_z))):
+            u = [own + options.lr * part for own, part in zip(u, a, strict=True)]
+            added = self._second_order(k, u)
+            a = [part + more for part, more in zip(a, added, strict=True)]
             if options.max_growth:
-                a = hold(a, longest)
-            u = options.momentum * u
+                a = cap(a, longest)
+            u = [options.momentum * own for own in u]
         return a
 
-    def _second_order(self, k: int, c: Tensor) -> Tensor:
-        """(d2J_k/dlambda2) c, (2, B, Z)."""
-        reach, logvar = self.path.reach(k), self.path.points[k, 1]
-        w = self.w[k] = c[0] + 0.5 * reach * c[1]
-        product = self._product(k, w)
-        d_mean = self.beta * c[0] - product
-        curvature = self.beta * logvar.exp() - 0.5 * self.path.d_z[k] * reach
-        d_logvar = 0.5 * (curvature * c[1] - product * reach)
-        return self.scale * torch.stack([d_mean, d_logvar])
+    def _second_order(self, k: int, u: Tensors) -> list[Tensor]:
+        """(d2J_k/dlambda2) c for c = -clip'(u)."""
+        point, options = _Point(self.problem, k, self.path.points[k]), self.options
+        slope = point.slope(self.path.d_z[k], create_graph=True)
+        scaled = [self.scale * part.detach() for part in slope]
+        c = [-part for part in clip_backward(u, scaled, options.clip, options.clip_per)]
+        self.c[k], self.w[k] = c, point.push_forward(c)
+        product = self._product(k, point.z.detach())
+        if self.every_term:
+            self._add_prior_term(slope, c, 1.0)
+        curvature = _pull_back(slope, point.leaves, c)
+        through_z = _pull_back([point.z], point.leaves, [product])
+        return [self.scale * (p - q) for p, q in zip(curvature, through_z, strict=True)]
 
-    def _product(self, k: int, w: Tensor) -> Tensor:
-        z, every = self.path.z(k), self.options.decoder_terms == "all"
+    def _product(self, k: int, z: Tensor) -> Tensor:
+        w = self.w[k]
         if self.options.hvp == "exact":
-            product, d_weights = self.likelihood.exact(k, z, w, with_weights=every)
+            product, d_weights = self.likelihood.exact(k, z, w, with_weights=self.every_term)
             self._add(d_weights, -self.scale)
             return product
-        if every:
+        if self.every_term:
             self._add(self.likelihood.weight_difference(k, z, w), -self.scale)
         return self.likelihood.difference(k, z, w, self.path.d_z[k])
 
     def add_one(self, lot: float) -> None:
-        """Adds one weight term, divided by its probability; ``lot`` in [0, 1) decides which."""
-        lengths = self.w.flatten(1).norm(dim=1).double()  # (K,)
+        """Adds the weight terms of one step, divided by its probability.
+
+        Args:
+            lot: A number in [0, 1) that decides which.
+        """
+        lengths = torch.stack([w.norm() for w in self.w]).double()  # (K,)
         total = float(lengths.sum())
         if total == 0:
             return
         below = lengths.cumsum(0) <= lot * total
         k = min(int(below.sum()), len(lengths) - 1)
-        z, w = self.path.z(k), self.w[k]
+        factor = total / float(lengths[k])
+        point = _Point(self.problem, k, self.path.points[k])
+        z, w = point.z.detach(), self.w[k]
         if self.options.hvp == "exact":
             d_weights = self.likelihood.exact(k, z, w, with_weights=True)[1]
         else:
             d_weights = self.likelihood.weight_difference(k, z, w)
-        self._add(d_weights, -self.scale * total / float(lengths[k]))
+        self._add(d_weights, -self.scale * factor)
+        slope = point.slope(self.path.d_z[k], create_graph=bool(self.prior_weights))
+        self._add_prior_term(slope, self.c[k], factor)
 
-    def _add(self, d_weights: Sequence[Tensor | None], factor: float) -> None:
-        for i, d_weight in enumerate(d_weights):
+    def _add_prior_term(self, slope: Tensors, c: Tensors, factor: float) -> None:
+        """The prior's gradients of c . dJ_k/dlambda, which depends on it through the KL."""
+        if self.prior_weights:
+            found = _pull_back(slope, self.prior_weights, c)
+            self._add(found, self.scale * factor, first=len(self.likelihood.weights))
+
+    def _add(self, d_weights: Sequence[Tensor | None], factor: float, first: int = 0) -> None:
+        for i, d_weight in enumerate(d_weights, start=first):
             if d_weight is not None:
                 own = self.d_weights[i]
                 self.d_weights[i] = d_weight * factor if own is None else own + factor * d_weight

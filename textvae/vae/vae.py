@@ -1,63 +1,88 @@
-"""A variational autoencoder: p(z) = N(0, I), p(x|z) a decoder, q(z|x) an encoder.
+"""A variational autoencoder: a prior p(z), a decoder p(x|z) and an encoder q(z|x).
 
-Two contracts carry everything:
-
-* encoder: ``forward(batch) -> DiagGaussian`` with mean and logvar ``(B, Z)``;
-* decoder: ``log_prob(batch, z) -> (K, B)`` for z ``(K, B, Z)``, and ``sample(z, ...)``.
-
-Without an encoder q is the prior and the KL is exactly 0: with ``latent_dim`` 0 that is the plain
-language model, which so runs through the same lines as everything else.
+A language model is the VAE whose z has no dimensions: its posterior is its prior, its KL exactly
+0, and it runs through the same lines as everything else.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from textvae.config.inference import Inference
+from textvae.config.inference import AMORTIZED, Inference
 from textvae.vae.batch import Batch
-from textvae.vae.inference import AMORTISED, infer
-from textvae.vae.objectives import ElboTerms
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.contracts import Posterior, Terms
+from textvae.vae.inference import infer
+from textvae.vae.posteriors import ConstantEncoder, kl
+from textvae.vae.priors import make_prior
 
 
 class VAE(nn.Module):
-    """An encoder and a decoder around a standard normal latent variable."""
+    """An encoder, a decoder and a prior; see ``textvae.vae.contracts`` for what each promises.
 
-    def __init__(self, encoder: nn.Module | None, decoder: nn.Module, latent_dim: int) -> None:
+    Args:
+        encoder: None for a model without one (a language model, or inference by SVI).
+        decoder: Scores examples given z.
+        prior: p(z), or Z for a standard normal prior of that many dimensions.
+
+    Example:
+        >>> model = VAE(my_encoder, my_decoder, prior=16)
+        >>> loss = elbo(model(batch), beta=1.0)
+    """
+
+    def __init__(
+        self, encoder: nn.Module | None, decoder: nn.Module, prior: nn.Module | int
+    ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.prior = make_prior(prior) if isinstance(prior, int) else prior
+        self.latent_dim = cast(int, self.prior.latent_dim)
+        self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder
-        self.latent_dim = latent_dim
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         return next(self.parameters()).device
 
-    def posterior(self, batch: Batch) -> DiagGaussian:
-        """q(z|x), the encoder's; the prior where there is no encoder."""
-        if self.encoder is None:
-            return DiagGaussian.standard(len(batch), self.latent_dim, batch.x.device)
+    @property
+    def has_encoder(self) -> bool:
+        """Whether q(z|x) depends on x before any refinement."""
+        return not isinstance(self.encoder, ConstantEncoder)
+
+    def posterior(self, batch: Batch) -> Posterior:
+        """q(z|x) as the encoder gives it."""
         return self.encoder(batch)
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) in nats per example, (K, B), for z (K, B, Z)."""
+        """log p(x|z) in nats, (K, B), for z (K, B, Z)."""
         return self.decoder.log_prob(batch, z)
-
-    def sample_prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """z ~ N(0, I): (N, Z). Drawn on the CPU, so that a seed means the same on every device."""
-        return torch.randn(count, self.latent_dim, generator=generator).to(self.device)
 
     def forward(
         self,
         batch: Batch,
         samples: int = 1,
         beta: float = 1.0,
-        inference: Inference = AMORTISED,
-    ) -> ElboTerms:
-        """The terms of the ELBO, estimated with K = ``samples`` draws of z from the q that
-        ``inference`` finds; ``beta`` is the KL's weight in its steps."""
+        inference: Inference = AMORTIZED,
+    ) -> Terms:
+        """The terms of the objective, from draws of z.
+
+        Args:
+            batch: B examples.
+            samples: K, draws of z per example.
+            beta: Weight of the KL in refinement steps.
+            inference: How q(z|x) is found.
+        """
         q, encoder_loss, path = infer(self, batch, inference, beta)
         z = q.rsample(samples)  # (K, B, Z)
-        rec = self.log_likelihood(batch, z).mean(0)
-        return ElboTerms(rec, q.kl_to_prior(), encoder_loss, path)
+        return Terms(
+            q=q,
+            z=z,
+            log_px=self.log_likelihood(batch, z),
+            log_pz=self.prior.log_prob(z),
+            log_qz=q.log_prob(z),
+            kl=kl(q, self.prior, z),
+            encoder_loss=encoder_loss,
+            path=path,
+        )

@@ -1,0 +1,89 @@
+"""Starts or continues a training run: the corpus, the model and everything the loop needs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from textvae.build import build_data, build_model, build_objective, check_model
+from textvae.config.experiment import Config
+from textvae.config.ranges import check_ranges
+from textvae.errors import UserError
+from textvae.runs import run_folder
+from textvae.training import devices
+from textvae.training.devices import keep_freed_memory
+from textvae.training.interrupt import stop_signals
+from textvae.training.loop import Trainer
+from textvae.training.procedures import Joint, Procedure
+from textvae.vae.contracts import Objective
+from textvae.vae.model import Model
+
+
+def train(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    model_class: type[Model] | None = None,
+    objective: Objective | None = None,
+    procedure: Procedure | None = None,
+) -> Model:
+    """Trains until the stopping rule, the last epoch or ``max_steps``.
+
+    Args:
+        config: The experiment.
+        out: The run folder: a new one, or with ``resume`` the one to continue.
+        resume: Continue the run, bit for bit on a CPU.
+        model_class: A subclass of ``TextVAE`` or ``ImageVAE`` with parts of your own.
+        objective: Your own loss, in place of the config's.
+        procedure: Your own training procedure, in place of joint updates.
+
+    Returns:
+        The best model so far, in evaluation mode.
+
+    Raises:
+        UserError: Bad input, or a loss that is not finite.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved.
+    """
+    run = Path(out)
+    check_ranges(config)
+    check_model(config)
+    if not resume:
+        run_folder.create(run)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    keep_freed_memory()
+    config = devices.with_precision(config)
+    accelerator = devices.accelerator(config.train.precision)
+    if not accelerator.is_main_process:
+        logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough
+    state = run_folder.load_state(run) if resume else None
+    with accelerator.main_process_first():
+        fresh = accelerator.is_main_process and not resume
+        splits = build_data(config, run, fresh=fresh)
+    if state is not None and state["corpus_hash"] != splits["train"].content_hash:
+        raise UserError(
+            f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
+            "--data.dir, or start a new run"
+        )
+    model = build_model(config, run, splits, model_class)
+    trainer = Trainer(
+        config,
+        run,
+        splits,
+        model,
+        accelerator,
+        objective or build_objective(config),
+        procedure or Joint(),
+    )
+    if state is not None:
+        trainer.load_state_dict(state)
+    if accelerator.is_main_process and trainer.why_done() is None:
+        # After all checks: a mistake leaves a run as it was.
+        run_folder.describe(run, config, splits["train"].content_hash)
+    with stop_signals() as stop:
+        trainer.fit(stop)
+    accelerator.end_training()  # a process group left to the interpreter's exit may abort it
+    return type(model).from_pretrained(run)

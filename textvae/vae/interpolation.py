@@ -1,0 +1,43 @@
+"""Paths through the latent space."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from textvae.errors import UserError
+
+
+def between(
+    start: Tensor, end: Tensor, steps: int, kind: Literal["linear", "spherical"] = "linear"
+) -> Tensor:
+    """``steps`` points from ``start`` to ``end``, both (Z,), including the ends: (S, Z).
+
+    Args:
+        start: The first point.
+        end: The last point.
+        steps: Number of points.
+        kind: ``spherical`` turns from one direction to the other at a constant angular speed while
+            the length changes evenly: points between two draws from N(0, I) then stay where the
+            prior has its mass.
+
+    Raises:
+        UserError: Unknown kind.
+    """
+    share = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]  # (S, 1)
+    line = torch.lerp(start, end, share)
+    if kind == "linear":
+        return line
+    if kind != "spherical":
+        raise UserError(f"kind={kind!r}: choose linear or spherical")
+    lengths = torch.stack([start.norm(), end.norm()])
+    if bool((lengths == 0).any()):
+        return line  # the origin has no direction
+    u, v = start / lengths[0], end / lengths[1]
+    angle = torch.acos((u @ v).clamp(-1, 1))
+    if float(angle.sin()) < 1e-4:
+        return line  # the same direction, or opposite ones with no plane to turn in
+    arc = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
+    return torch.lerp(lengths[0], lengths[1], share) * arc

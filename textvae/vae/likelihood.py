@@ -1,0 +1,110 @@
+"""log p(x|z) as a function of z: gradients, and products with its second derivatives.
+
+This is all that refinement asks of a decoder. Products with the Hessian H = d2 log p/dz2 are exact,
+by double backward, or differences of gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+# How far z is moved for a difference of gradients: rounding and curvature err equally there.
+ONE_SIDED = {torch.float64: 1e-6, torch.float32: 1e-3}
+CENTRAL = {torch.float64: 1e-4, torch.float32: 1e-2}
+COARSE = 0.1  # one-sided, with matrix products in bfloat16 or float16
+
+
+class Likelihood:
+    """log p(x|z) of one batch as the steps see it: step k always with the same dropout.
+
+    Args:
+        log_prob: z (1, B, Z) -> (1, B) nats, each entry from its own z alone.
+        decoder: The module whose weights these nats depend on.
+        steps: Number of steps; their random states are drawn from torch's generator.
+    """
+
+    def __init__(
+        self, log_prob: Callable[[Tensor], Tensor], decoder: nn.Module, steps: int
+    ) -> None:
+        self.log_prob, self.decoder = log_prob, decoder
+        self.weights = [p for p in decoder.parameters() if p.requires_grad]
+        self.device = next(decoder.parameters()).device
+        self._seeds = torch.randint(2**62, (steps,)).tolist()
+        kind = self.device.type
+        self._cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+    def gradient(self, step: int, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log p (B,) and d log p/dz (B, Z) at z (B, Z), without any gradient of a weight."""
+        with self._replayed(step, self._cast), _frozen(self.weights):
+            z = z.detach().requires_grad_()
+            log_p = self.log_prob(z[None])[0]
+            (d_z,) = torch.autograd.grad(log_p.sum(), z)
+        return log_p.detach(), d_z
+
+    def difference(self, step: int, z: Tensor, w: Tensor, d_z: Tensor) -> Tensor:
+        """H w (B, Z) from the gradient d_z at z and the one a little further along w."""
+        length = w.norm(dim=-1, keepdim=True)  # (B, 1)
+        offset = COARSE if self._cast else ONE_SIDED[z.dtype]
+        along = w / length.clamp(min=torch.finfo(w.dtype).tiny)
+        moved = self.gradient(step, z + offset * along)[1]
+        return (moved - d_z) * (length / offset)
+
+    def exact(
+        self, step: int, z: Tensor, w: Tensor, with_weights: bool
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
+        """H w (B, Z), and the weights' gradients of w . d log p/dz, by double backward."""
+        with self._replayed(step, self._cast):
+            z = z.detach().requires_grad_()
+            log_p = self.log_prob(z[None])[0]
+            (d_z,) = torch.autograd.grad(log_p.sum(), z, create_graph=True)
+            asked = [z, *self.weights] if with_weights else [z]
+            product, *d_weights = torch.autograd.grad(d_z, asked, w, allow_unused=True)
+        return product, d_weights
+
+    def weight_difference(self, step: int, z: Tensor, w: Tensor) -> Sequence[Tensor | None]:
+        """The weights' gradients of w . d log p/dz, from the gradients of log p at points on either
+        side of z along w. One scale serves the whole batch, so that every example has the same
+        weight in both sums. In full precision, as bfloat16 would leave only noise."""
+        longest = w.norm(dim=-1).max().clamp(min=torch.finfo(w.dtype).tiny)
+        offset = CENTRAL[z.dtype]
+        ahead, behind = (
+            self._weight_gradient(step, z + sign * offset / longest * w) for sign in (1, -1)
+        )
+        scale = longest / (2 * offset)
+        return [
+            None if a is None or b is None else (a - b) * scale
+            for a, b in zip(ahead, behind, strict=True)
+        ]
+
+    def _weight_gradient(self, step: int, z: Tensor) -> Sequence[Tensor | None]:
+        with self._replayed(step, None):
+            total = self.log_prob(z[None]).sum()
+            return torch.autograd.grad(total, self.weights, allow_unused=True)
+
+    @contextmanager
+    def _replayed(self, step: int, cast: torch.dtype | None) -> Iterator[None]:
+        """The random state and the precision of a step, with gradients enabled."""
+        kind = self.device.type
+        devices = [self.device] if kind == "cuda" else []
+        with (
+            torch.random.fork_rng(devices),
+            torch.autocast(kind, cast, enabled=cast is not None),
+            torch.enable_grad(),
+        ):
+            torch.manual_seed(self._seeds[step])
+            yield
+
+
+@contextmanager
+def _frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
