@@ -1,4 +1,4 @@
-"""How a program ends: well, or with one line on standard error and a status for scripts."""
+"""Exit statuses, and one line on standard error for anything that is not a bug."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from collections.abc import Callable
 from textvae.errors import UserError
 from textvae.training.interrupt import Interrupted
 
-# The system's refusals that no bug of ours causes: a full disk, a folder that is another's.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch on a GPU, on a CPU
+# Errors that the operating system reports and no bug causes: a full disk, missing permissions.
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on GPU and CPU
 
 
 def exit_status(name: str, run: Callable[[], object]) -> int:
-    """Runs a program: 0, 2 for what the user can mend, 130 for Ctrl-C; bugs keep their traceback.
+    """Runs a program and turns exceptions into an exit status; bugs keep their traceback.
 
     Args:
-        name: the program's, which begins the line.
+        name: The program's name, which starts the error line.
+        run: The program.
+
+    Returns:
+        0 if all went well, 2 for an error that the user can fix, 130 for Ctrl-C.
     """
     try:
         run()
@@ -28,16 +32,16 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
         return _fail(name, str(error), 2)
     except (Interrupted, KeyboardInterrupt) as stopped:
         return _fail(name, str(stopped) or "interrupted", 130)
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+    except BrokenPipeError:  # whatever reads the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno not in SYSTEM_ERRORS:
             raise
         return _fail(name, f"{error.filename or 'cannot write'}: {error.strerror}", 2)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        return _fail(name, "not enough memory: take smaller batches or shorter sentences", 2)
+        return _fail(name, "not enough memory: use smaller batches or shorter sentences", 2)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What jsonargparse says of a wrong command line, made one line that a user can act on."""
+"""Turns jsonargparse's error messages into one line that tells the user what to do."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
 
 
 def explain(message: str, names: Sequence[str], command: str | None) -> str:
-    """The message on one line, with the nearest of ``names`` if a name is wrong.
+    """Rewrites a message as one line, with a suggestion if a name is misspelled.
 
     Args:
-        names: the command's options, or the commands where none was recognised.
+        message: What jsonargparse says.
+        names: The command's options, or all commands if none was recognized.
+        command: The command, if it was recognized.
     """
     line = re.sub(r"^error: |Parser key ", "", " ".join(message.split()))
     if "are required" in line:
@@ -24,7 +26,7 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
 
 
 def _value(line: str) -> str | None:
-    """A value of the wrong type."""
+    """The message for a value of the wrong type."""
     wrong = re.search(r'"([\w.]+)": .*?(Expected .*?)(?:Got|Given) value: (.*)', line)
     if wrong is None:
         return None
@@ -32,11 +34,11 @@ def _value(line: str) -> str | None:
     if "Literal" in expected:
         return _one_of(f"--{option}", value, re.findall(r"'([^']*)'", expected))
     kind = next((KINDS[name] for name in KINDS if f"'{name}'" in expected), expected)
-    return f"--{option} {value}: {kind} is needed"
+    return f"--{option} {value}: must be {kind}"
 
 
 def _choice(line: str) -> str | None:
-    """A value that is none of an option's choices."""
+    """The message for a value that is not one of the option's choices."""
     wrong = re.search(r"argument (-\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)", line)
     if wrong is None:
         return None
@@ -48,13 +50,19 @@ def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 
 def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
-    """The end of a message: the nearest of ``names``, or nothing where none is near."""
+    """A suggestion to append to a message: the closest name, or nothing if none is close.
+
+    Args:
+        wrong: What the user wrote.
+        names: The valid names.
+        prefix: Put before the suggested name.
+    """
     near = difflib.get_close_matches(wrong, names, n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _name(line: str, names: Sequence[str]) -> str:
-    """An option or a command that does not exist."""
+    """The message for an option or a command that does not exist."""
     whole = {name.lstrip("-").replace("-", "_"): name for name in names}
     last = {bare.rsplit(".", 1)[-1]: name for bare, name in whole.items()}
     for wrong in (name.replace("-", "_") for name in _unknown(line)):

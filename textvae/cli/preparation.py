@@ -1,4 +1,4 @@
-"""The command that lays out a corpus, `python data/<set>/prepare.py --source PLACE --out DIR`."""
+"""The command line of ``python data/<set>/prepare.py --source PLACE --out DIR``."""
 
 from __future__ import annotations
 
@@ -11,18 +11,28 @@ from textvae.cli.exit_codes import exit_status
 
 
 def parser_of(about: str | None, source: str) -> argparse.ArgumentParser:
-    """Its options; ``source`` says what --source may be."""
+    """The options of a preparation script.
+
+    Args:
+        about: What the script prepares.
+        source: Help text for ``--source``.
+    """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--source", help=source)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     return parser
 
 
 def run(options: argparse.Namespace, where: str, prepare: Callable[..., None]) -> int:
-    """Calls ``prepare`` with the options. Exit status: 0, or 2 with a line that says what to do.
+    """Calls ``prepare`` with the options.
 
     Args:
-        where: how to come by the corpus, told where no --source is given.
+        options: From the parser.
+        where: How to get the corpus; printed if no --source is given.
+        prepare: Writes the corpus.
+
+    Returns:
+        The exit status: 0, or 2 with a line that says what to do.
     """
     if options.source is None:
         print(where, file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Images: data sets, encoders and decoders behind the contracts of ``textvae.core``."""
+"""Images: data sets, encoders and decoders that meet the contracts of ``textvae.vae``."""

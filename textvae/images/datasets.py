@@ -1,13 +1,15 @@
-"""Splits of grey images as batches of black and white ones.
+"""Splits of gray images, binarized.
 
-A grey value v of 255 is the probability v / 255 that the pixel is on. In training every batch draws
-its pixels anew; what is measured was drawn once and is the same for every run (Burda et al. 2016).
+A gray value v is the probability v / 255 that a pixel is on. Training images are re-binarized for
+every batch (dynamic binarization); for evaluation they are binarized once, in the same way for
+every run (Burda et al. 2016).
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,17 +25,23 @@ from textvae.images.readers import (
     read_mat,
     read_npz,
 )
-from textvae.vae.batch import Batch
+from textvae.vae.batch import Batch, Split
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-HELD_OUT = 0.05  # of the images, for each of valid and test, where a data set brings none
-ONCE = 2**32  # seeds what is drawn once; no epoch gets so far
+HELD_OUT = 0.05  # share of the images held out for each of valid and test if they are missing
+ONCE = 2**32  # seeds the binarization for evaluation; larger than any epoch
+SHOWN = 30  # images reconstructed if none are named
 
 
 class ImageSplit:
-    """N images, perhaps labelled."""
+    """N images, with labels if there are any.
+
+    Args:
+        drawings: The gray images.
+        seed: Seeds the binarization for training.
+    """
 
     def __init__(self, drawings: Drawings, seed: int = 0) -> None:
         self.grey = drawings.images  # (N, H, W) uint8
@@ -47,7 +55,7 @@ class ImageSplit:
 
     @cached_property
     def content_hash(self) -> str:
-        """sha256 of pixels and labels, wherever they were read from."""
+        """SHA-256 of the pixels and labels; does not depend on the file they were read from."""
         digest = hashlib.sha256(str(self.grey.shape).encode())
         for array in (self.grey, self.labels):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
@@ -55,37 +63,42 @@ class ImageSplit:
 
     @cached_property
     def once(self) -> np.ndarray:
-        """(N, H, W) the pixels that are measured."""
+        """(N, H, W) the images binarized for evaluation."""
         return _draw(self.grey, [ONCE])
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
-        """Images as pixels 0 or 1 (B, 1, H, W): drawn for this epoch's batch, a pure function of
-        (seed, epoch, rows); or, where no epoch is given, once and for all."""
+        """A batch of binary images (B, 1, H, W).
+
+        Args:
+            rows: (B,) which images.
+            epoch: Re-binarizes them for a batch of this epoch, as a pure function of (seed, epoch,
+                rows); None gives the images for evaluation.
+        """
         rows = np.asarray(rows)
         if epoch is None:
             pixels = self.once[rows]
-        else:  # the first row names the batch: it is in no other of the epoch
+        else:  # the first row identifies the batch: no other batch of the epoch has it
             pixels = _draw(self.grey[rows], [self.seed, epoch, int(rows[0])])
         labels = None if self.labels is None else torch.from_numpy(self.labels[rows])
         return as_batch(torch.from_numpy(pixels), torch.from_numpy(rows.astype(np.int64)), labels)
 
     def caption(self, i: int) -> str:
-        """The image's number."""
+        """The image's index."""
         return f"image {i}"
 
     def thumbnails(self, count: int) -> Tensor:
-        """The first images (N, 1, H, W), as they are measured."""
+        """The first images (N, 1, H, W), binarized for evaluation."""
         return torch.from_numpy(self.once[:count]).float()[:, None]
 
 
 def _draw(grey: np.ndarray, seed: list[int]) -> np.ndarray:
-    # A threshold of 0 to 254 lies below v with probability v / 255, exactly.
+    # A threshold drawn from 0 to 254 is below v with probability exactly v / 255.
     thresholds = np.random.default_rng(seed).integers(255, size=grey.shape, dtype=np.uint8)
     return grey > thresholds
 
 
 def as_batch(pixels: Tensor, index: Tensor, labels: Tensor | None = None) -> Batch:
-    """Images (B, H, W) as a batch; they have neither words nor bytes to count."""
+    """Images (B, H, W) as a batch; there are no words or bytes to count."""
     none = torch.zeros(len(pixels), dtype=torch.long)
     return Batch(
         x=pixels.float()[:, None],
@@ -98,15 +111,16 @@ def as_batch(pixels: Tensor, index: Tensor, labels: Tensor | None = None) -> Bat
 
 
 def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
-    """The splits of a data set: a folder of train.npz, valid.npz and test.npz or of idx files, one
-    .npz or .mat file, or a name on the Hugging Face hub.
+    """Reads the splits of a data set.
 
     Args:
-        seed: of the pixels in training. Held-out images, where the set brings none, are drawn by
-            a seed of their own: they are the same for every run.
+        place: A folder with train.npz, valid.npz and test.npz or with idx files, one .npz or .mat
+            file, or a data set name on the Hugging Face hub.
+        seed: Seeds the binarization for training. If splits are missing, the held-out images do
+            not depend on it: they are the same for every run.
 
     Raises:
-        UserError: whatever is wrong with the files.
+        UserError: The files are missing or invalid.
     """
     found = _with_held_out(read_published(place), place)
     sizes = {drawings.images.shape[1:] for drawings in found.values()}
@@ -116,10 +130,16 @@ def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
 
 
 def read_published(place: str) -> dict[str, Drawings]:
-    """The splits that a data set comes with; ``all`` where it has none.
+    """Reads the splits that a data set comes with.
+
+    Args:
+        place: As for ``read_images``.
+
+    Returns:
+        The splits by name; a single one called ``all`` if the data set is not split.
 
     Raises:
-        UserError: whatever is wrong with the files.
+        UserError: The files are missing or invalid.
     """
     path = Path(place).expanduser()
     if path.is_dir():
@@ -136,31 +156,69 @@ def read_published(place: str) -> dict[str, Drawings]:
             raise UserError(f"{path} does not exist")
         return read_npz(path) if path.suffix == ".npz" else read_mat(path)
     if path.exists():
-        raise UserError(f"{path}: images are read from a folder, an .npz or a .mat file")
+        raise UserError(f"{path}: images can be read from a folder, an .npz file or a .mat file")
     return read_hub(place)
+
+
+def read_image_file(path: Path) -> tuple[Tensor, list[str]]:
+    """The images in an .npz file, binarized as in evaluation.
+
+    Returns:
+        The images (N, H, W) and a caption for each.
+
+    Raises:
+        UserError: There is no such file, or it holds several splits.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    split = ImageSplit(_only(read_npz(path), path))
+    return split.thumbnails(len(split))[:, 0], [split.caption(i) for i in range(len(split))]
+
+
+def pick_images(names: Sequence[str], split: Split) -> Tensor:
+    """Images of a split by their indices.
+
+    Args:
+        names: The indices as strings; if empty, the first images.
+        split: Where they are.
+
+    Returns:
+        (N, H, W).
+
+    Raises:
+        UserError: One is not an index of the split.
+    """
+    for name in names:
+        if not name.isdecimal() or int(name) >= len(split):
+            raise UserError(
+                f"no test image {name!r}: give an index into the test split, from 0 to "
+                f"{len(split) - 1}"
+            )
+    rows = [int(name) for name in names] or range(min(SHOWN, len(split)))
+    return split.batch(np.array(rows)).x[:, 0]
 
 
 def _only(splits: dict[str, Drawings], path: Path) -> Drawings:
     if "all" not in splits:
-        raise UserError(f"{path} has no images and labels, but {', '.join(splits)}")
+        raise UserError(f"{path} has no array named images, only splits: {', '.join(splits)}")
     return splits["all"]
 
 
 def _with_held_out(found: dict[str, Drawings], place: str) -> dict[str, Drawings]:
-    """Draws what is missing of valid and test from the training images."""
-    found = {"train" if split == "all" else split: own for split, own in found.items()}
+    """Holds out training images for whichever of valid and test is missing."""
+    found = {"train" if split == "all" else split: part for split, part in found.items()}
     missing = [split for split in SPLITS[1:] if split not in found]
     if "train" not in found or not missing:
         return found
     train = found["train"]
     count = max(1, round(HELD_OUT * len(train.images)))
     if len(train.images) <= count * len(missing):
-        raise UserError(f"{place}: {len(train.images)} images are too few to hold some out")
+        raise UserError(f"{place}: {len(train.images)} images are too few to hold any out")
     order = np.random.default_rng(0).permutation(len(train.images))
     rows = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}
     rows["train"] = order[count * len(missing) :]
-    log.info("%s: %d images each drawn from train for %s", place, count, " and ".join(missing))
-    return found | {split: _rows(train, np.sort(own)) for split, own in rows.items()}
+    log.info("%s: held out %d training images each for %s", place, count, " and ".join(missing))
+    return found | {split: _rows(train, np.sort(part)) for split, part in rows.items()}
 
 
 def _rows(drawings: Drawings, rows: np.ndarray) -> Drawings:

@@ -1,11 +1,11 @@
-"""p(x|z) of images with fully connected layers: every pixel by itself, given z.
+"""p(x|z) of images with fully connected layers: the pixels are independent given z.
 
     h_1 = relu(W_1 z + b_1)
     h_{l+1} = relu(W_l h_l + b_l)                 input
     h_{l+1} = relu(W_l h_l + V_l z + b_l)         skip (Dieng et al. 2019)
     logits = W h_L + b
 
-The PixelCNN, where every pixel also sees those before it, is ``textvae.images.pixelcnn``.
+``textvae.images.pixelcnn`` has the PixelCNN, where each pixel also depends on those before it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from textvae.vae.batch import Batch
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
-    """log p of pixels x in {0, 1} in nats, summed over the last dimension."""
+    """log p(x) in nats of binary pixels, summed over the last dimension.
+
+    Args:
+        logits: (..., P) logits of p(x = 1).
+        x: (..., P) pixels in {0, 1}.
+
+    Returns:
+        (...), float32.
+    """
     logits = logits.float()
     return (x * logits - F.softplus(logits)).sum(-1)
 
@@ -27,10 +35,11 @@ class MLPDecoder(nn.Module):
     """Fully connected layers with ReLU.
 
     Args:
-        size: height and width of the images.
-        skip: every hidden layer has a map of z of its own, beside the layer below.
-        units: of every hidden layer.
-        layers: hidden layers.
+        size: Height and width of the images.
+        latent_dim: Size of z.
+        skip: Inject z into every hidden layer, not only into the first.
+        units: Units per hidden layer.
+        layers: Number of hidden layers.
     """
 
     def __init__(
@@ -46,7 +55,7 @@ class MLPDecoder(nn.Module):
         self.output = nn.Linear(units, size[0] * size[1])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Logits of the pixels (..., H*W) for z (..., Z)."""
+        """Pixel logits (..., H*W) for z (..., Z)."""
         h = self.first(z).relu()
         for i, layer in enumerate(self.hidden):
             h = (layer(h) + self.skips[i](z) if self.skips else layer(h)).relu()
@@ -58,8 +67,16 @@ class MLPDecoder(nn.Module):
 
     @torch.no_grad()
     def sample(self, z: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Images (N, H, W) for z (N, Z): pixels drawn with uniforms (N, H*W), or, without them,
-        the probability of each pixel."""
-        chances = self(z).sigmoid()
-        pixels = chances if uniforms is None else (uniforms < chances).float()
+        """Generates images.
+
+        Args:
+            z: (N, Z).
+            uniforms: (N, H*W) uniform random numbers that decide the pixels; None returns the
+                probability of each pixel instead.
+
+        Returns:
+            (N, H, W).
+        """
+        p = self(z).sigmoid()
+        pixels = p if uniforms is None else (uniforms < p).float()
         return pixels.view(-1, *self.size)

@@ -1,51 +1,61 @@
-"""A VAE of black and white images and everything one can do with it.
+"""A VAE for binary images: train it, sample, reconstruct, interpolate, encode, save and load.
 
     model = ImageVAE.from_pretrained("runs/mnist")
     model.sample(64)                                  # x ~ p(x|z), z ~ N(0, I): (N, H, W)
     model.reconstruct(images), model.interpolate(images[0], images[1], steps=9)
     model.encode(images).mean, model.decode(z)
-    model.walk(15)                                    # over a latent of two dimensions
+    model.walk(15)                                    # a grid over a two-dimensional latent
 
-Images go in and come out as numbers from 0 to 1, (N, H, W).
+Images are (N, H, W) with values in [0, 1], as input and as output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.errors import UserError
 from textvae.images.checks import check_arguments
-from textvae.images.datasets import as_batch
+from textvae.images.datasets import as_batch, pick_images, read_image_file
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
+from textvae.images.pictures import PngWriter
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
-from textvae.vae.batching import Split
-from textvae.vae.inference import infer
+from textvae.vae.batch import Batch, Split
 from textvae.vae.model import Model, check_batch_size
-from textvae.vae.noise import normal_rows, step_rows, uniform_rows
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.posteriors import make_head
 
 
 class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
     """p(z) = N(0, I), a PixelCNN or MLP decoder p(x|z), a ResNet or MLP encoder q(z|x).
 
     Args:
-        height, width: of the images.
-        latent_dim: size of z; 0 for a PixelCNN without a latent.
-        injection: how z enters the decoder: ``none``, ``input``, ``skip``.
-        encoder_layers: 0 for a model whose posteriors are found by gradient steps alone (SVI).
-        kernel_size: of the PixelCNN.
+        height: Height of the images.
+        width: Width of the images.
+        latent_dim: Size of z; 0 for a PixelCNN without a latent variable.
+        injection: How z enters the decoder: ``none``, ``input`` or ``skip``.
+        encoder: ``resnet`` for residual convolutions, ``mlp`` for fully connected layers.
+        encoder_hidden: Feature maps of the ResNet, or units per layer of the MLP.
+        encoder_layers: Number of residual blocks or hidden layers; 0 for a model without an
+            encoder, whose posteriors are found by gradient steps alone (SVI).
+        decoder: ``pixelcnn`` for a gated PixelCNN, ``mlp`` for fully connected layers.
+        decoder_hidden: Feature maps of the PixelCNN, or units per layer of the MLP.
+        decoder_layers: Number of gated or hidden layers.
+        kernel_size: Kernel size of the PixelCNN; odd.
 
     Raises:
-        UserError: an argument out of range.
+        UserError: An argument is out of range, or two do not go together.
     """
 
+    KIND = "image"
     ESSENTIAL = "height"
 
     def __init__(
@@ -64,48 +74,32 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
-        size, q, p = (height, width), None, None
-        if latent_dim and encoder_layers:
-            kind = ResNetEncoder if encoder == "resnet" else MLPEncoder
-            q = kind(size, latent_dim, encoder_hidden, encoder_layers)
-        if decoder == "mlp":
-            p = MLPDecoder(size, latent_dim, injection == "skip", decoder_hidden, decoder_layers)
-        else:
-            shape = (decoder_hidden, decoder_layers, kernel_size)
-            p = PixelCNN(size, latent_dim, injection, *shape)
-        super().__init__(q, p, latent_dim, config)
+        super().__init__(
+            self.make_encoder(config), self.make_decoder(config), self.make_prior(config), config
+        )
 
-    @torch.no_grad()
-    def encode(
-        self,
-        images: Tensor | np.ndarray | Sequence[Any],
-        *,
-        refine_steps: int | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> DiagGaussian:
-        """q(z|x) of images (N, H, W): mean and logvar (N, Z), in the order given.
+    def make_encoder(self, config: dict[str, Any]) -> nn.Module | None:
+        """The encoder for the model's arguments. Override it for another one."""
+        if not (config["latent_dim"] and config["encoder_layers"]):
+            return None
+        kind = ResNetEncoder if config["encoder"] == "resnet" else MLPEncoder
+        head = partial(make_head, latent_dim=config["latent_dim"])
+        size = (config["height"], config["width"])
+        return kind(size, head, config["encoder_hidden"], config["encoder_layers"])
 
-        Args:
-            refine_steps: gradient steps on the ELBO that refine q; as in training where it is not
-                given, 0 for the encoder alone.
-            seed: of the noise in these steps.
+    def make_decoder(self, config: dict[str, Any]) -> nn.Module:
+        """The decoder for the model's arguments. Override it for another one."""
+        size, latent_dim = (config["height"], config["width"]), config["latent_dim"]
+        injection, shape = config["injection"], (config["decoder_hidden"], config["decoder_layers"])
+        if config["decoder"] == "mlp":
+            return MLPDecoder(size, latent_dim, injection == "skip", *shape)
+        return PixelCNN(size, latent_dim, injection, *shape, config["kernel_size"])
 
-        Raises:
-            UserError: the model has no latent, no encoder for 0 steps, or images of another size.
-        """
-        if not self.latent_dim:
-            raise UserError("this model has no latent (latent_dim 0): it can only sample")
-        check_batch_size(batch_size)
-        inference = self.inference_with(refine_steps)
-        steps = 0 if inference.method == "amortised" else inference.steps
-        parts = []
-        for rows in self._pixels(images).split(batch_size):
-            index = torch.arange(len(rows)) + sum(len(q.mean) for q in parts)
-            noise = step_rows(index.tolist(), steps, self.latent_dim, seed).to(self.device)
-            batch = as_batch(rows, index).to(self.device)
-            parts.append(infer(self, batch, inference, noise=noise).posterior)
-        return DiagGaussian(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    def batches(self, examples: Any, batch_size: int) -> Iterator[Batch]:
+        """Images (N, H, W) in batches."""
+        pixels = self._pixels(examples)
+        for index in torch.arange(len(pixels)).split(batch_size):
+            yield as_batch(pixels[index], index)
 
     def _pixels(self, images: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
         if isinstance(images, (list, tuple)):
@@ -126,17 +120,22 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         do_sample: bool = False,
         same_draws: bool = False,
     ) -> Tensor:
-        """Images (N, H, W) on the CPU for every z (N, Z).
+        """Generates one image per latent vector.
 
         Args:
-            batch_size: images at once; no result depends on it.
-            do_sample: draw the pixels; else the chance of each (MLP), or its likelier value given
-                those before it (PixelCNN).
-            seed: of the draws; image i is a function of z, of the seed and of i.
-            same_draws: not of i, so that images differ by their z alone.
+            z: (N, Z).
+            batch_size: Images per batch; does not change the results.
+            seed: Seeds the sampling; image i is a function of z, the seed and i.
+            do_sample: Sample the pixels. Otherwise return the probability of each pixel (MLP), or
+                the more likely value of each pixel given those before it (PixelCNN).
+            same_draws: Use the same random numbers for every image, so that images differ only
+                because z does.
+
+        Returns:
+            (N, H, W) on the CPU.
 
         Raises:
-            UserError: z has another shape.
+            UserError: z has the wrong shape.
         """
         check_batch_size(batch_size)
         z = self.check_z(z)
@@ -144,8 +143,9 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
             uniforms = None
             if do_sample:
-                whose = (1, pixels, seed, 0) if same_draws else (len(rows), pixels, seed, start)
-                uniforms = uniform_rows(*whose).to(z)
+                numbers = [0] if same_draws else range(start, start + len(rows))
+                noise = RowNoise(seed, Purpose.TOKENS, numbers)
+                uniforms = noise.uniform(1, pixels)[0].to(z)
             images.append(self.decoder.sample(rows, uniforms).cpu())
         return torch.cat(images)
 
@@ -158,29 +158,73 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         seed: int = 0,
         batch_size: int = 64,
     ) -> Tensor:
-        """Images (N, H, W) of the model: z ~ N(0, I) where none is given, then x ~ p(x|z)."""
+        """Samples images: z ~ p(z), then x ~ p(x|z).
+
+        Args:
+            n: How many, if no ``z`` is given.
+            z: (N, Z) latent vectors to use in place of samples from the prior.
+            do_sample: As in ``decode``.
+            seed: Seeds z and the pixels; image i depends only on the seed and i.
+            batch_size: Images per batch; does not change the results.
+
+        Returns:
+            (N, H, W) on the CPU.
+        """
         if n < 1:
-            raise UserError(f"n={n}: a number of images")
-        z = normal_rows(n, self.latent_dim, seed) if z is None else z
+            raise UserError(f"n={n}: must be at least 1")
+        z = self.prior_draws(n, seed) if z is None else z
         return self.decode(z, batch_size=batch_size, seed=seed, do_sample=do_sample)
 
+    def interpolate(
+        self,
+        a: Any,
+        b: Any,
+        steps: int = 7,
+        kind: Literal["linear", "spherical"] = "linear",
+        *,
+        same_draws: bool = True,
+        **options: Any,
+    ) -> Tensor:
+        """As ``Model.interpolate``; by default, sampled pixels differ only because z does."""
+        return super().interpolate(a, b, steps, kind, same_draws=same_draws, **options)
+
     def walk(self, side: int = 15, **options: Any) -> Tensor:
-        """Images (side * side, H, W) row by row over a latent of two dimensions, at even quantiles
-        of the prior.
+        """Decodes a grid over a two-dimensional latent space, at evenly spaced prior quantiles.
+
+        Args:
+            side: Points along each dimension.
+            options: As in ``decode``.
+
+        Returns:
+            (side * side, H, W), row by row.
 
         Raises:
-            UserError: the latent has another number of dimensions.
+            UserError: The latent space does not have two dimensions.
         """
         if self.latent_dim != 2:
             raise UserError(
-                f"a walk needs a latent of 2 dimensions, and this has {self.latent_dim}"
+                f"a walk needs 2 latent dimensions, but this model has {self.latent_dim}"
             )
         ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
-        down, right = torch.meshgrid(-ticks, ticks, indexing="ij")  # up is more, as in a plot
+        down, right = torch.meshgrid(
+            -ticks, ticks, indexing="ij"
+        )  # upward is positive, as in a plot
         points = torch.stack([right, down], dim=-1).view(-1, 2)
         return self.decode(points, same_draws=True, **options)
 
-    def exhibits(self, split: Split, count: int) -> dict[str, Tensor]:
+    def read_examples(self, source: str) -> tuple[Tensor, list[str]]:
+        """Reads the images in an .npz file."""
+        return read_image_file(Path(source))
+
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Tensor:
+        """The images of the test split with these indices, or its first ones."""
+        return pick_images(names, read_split())
+
+    def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> PngWriter:
+        """Writes a PNG file."""
+        return PngWriter(out)
+
+    def previews(self, split: Split, count: int) -> dict[str, Tensor]:
         """Images sampled, and images of the split (above) with what becomes of them (below)."""
         shown = {"samples": self.sample(count)[:, None]}
         if self.latent_dim:
@@ -191,14 +235,14 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return shown
 
     def describe(self) -> Description:
-        """What the model card says of this model."""
+        """What the model card says about this model."""
         parts = {name: self.config[name] for name in ("decoder", "encoder", "injection")}
         kind = (
-            f"A variational autoencoder of black and white images: z has {self.latent_dim} "
-            f"dimensions and enters the {parts['decoder']} decoder by `{parts['injection']}`; the "
-            f"encoder is of kind {parts['encoder']}."
+            f"A variational autoencoder for binary images with {self.latent_dim} latent "
+            f"dimensions, a {parts['encoder']} encoder and a {parts['decoder']} decoder "
+            f"(injection `{parts['injection']}`)."
         )
         uses = ["model.sample(64)"]
         if self.latent_dim:
             uses += ["model.reconstruct(images)", "model.encode(images)"]
-        return Description("textvae model of images", kind, "ImageVAE", uses)
+        return Description("textvae image model", kind, "ImageVAE", uses)

@@ -6,20 +6,26 @@ import math
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from textvae.errors import UserError
 from textvae.runs.files import replace_file
 
-PAPER, GAP = 0.5, 1  # between the images: its grey, and its width before enlarging
-SIDE = 1000  # pixels that a grid is enlarged to at least, in whole steps
+PAPER, GAP = 0.5, 1  # gray level and width (before enlarging) of the gaps between images
+SIDE = 1000  # minimum side of the enlarged picture, in pixels
+COLUMNS = 10  # of a picture of originals and reconstructions
 
 
 def grid(images: Tensor, columns: int | None = None) -> np.ndarray:
-    """Images (N, H, W) of numbers from 0 to 1 in rows and columns: (Y, X) uint8.
+    """Arranges images in rows and columns.
 
     Args:
-        columns: by default as many as rows, or one more.
+        images: (N, H, W), values in [0, 1].
+        columns: By default, about the square root of N.
+
+    Returns:
+        A gray picture (Y, X), uint8.
     """
     count, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -31,16 +37,64 @@ def grid(images: Tensor, columns: int | None = None) -> np.ndarray:
     return np.rint(255 * sheet).astype(np.uint8)
 
 
+def pairs(originals: Tensor, outputs: Tensor, columns: int = COLUMNS) -> Tensor:
+    """Puts each row of originals above the row of their reconstructions.
+
+    Args:
+        originals: (N, H, W).
+        outputs: (N, H, W).
+
+    Returns:
+        (M, H, W) for a grid with ``columns`` columns; the last rows are filled up with gray images.
+    """
+    blank = originals.new_full((-len(originals) % columns, *originals.shape[1:]), PAPER)
+    rows = [torch.cat([part, blank]).unflatten(0, (-1, columns)) for part in (originals, outputs)]
+    return torch.stack(rows, dim=1).flatten(0, 2)
+
+
 def write_png(path: Path, sheet: np.ndarray) -> None:
-    """Writes a grey picture (Y, X), enlarged so that single pixels can be seen.
+    """Writes a gray picture (Y, X), enlarged so that single pixels are visible.
 
     Raises:
-        UserError: the name does not end in .png, or the file cannot be written.
+        UserError: The name does not end in .png, or the file cannot be written.
     """
     from PIL import Image
 
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path}: pictures are written as .png")
+    check_png(path)
     factor = max(1, math.ceil(SIDE / max(sheet.shape)))
     enlarged = np.kron(sheet, np.ones((factor, factor), np.uint8))
     replace_file(path, lambda temporary: Image.fromarray(enlarged).save(temporary, format="PNG"))
+
+
+def check_png(path: Path) -> None:
+    """Raises a ``UserError`` unless the name ends in .png."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: images can only be written as .png")
+
+
+class PngWriter:
+    """Writes images as one PNG file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: There is no path, or it does not end in .png.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        if path is None:
+            raise UserError("this is an image model: give --out FILE.png to write the images to")
+        check_png(path)
+        self.path = path
+
+    def show(
+        self, outputs: Tensor, *, sources: Tensor | None = None, columns: int | None = None
+    ) -> None:
+        """Writes the images (N, H, W), each row below the row of its sources if there are any."""
+        images = outputs
+        if sources is not None:
+            columns = columns or COLUMNS
+            images = pairs(sources, outputs, columns)
+        write_png(self.path, grid(images, columns))
+        print(f"wrote {len(outputs)} images to {self.path}")

@@ -1,10 +1,10 @@
-"""Files of images as they are published, read into arrays.
+"""Readers for image files in the formats in which data sets are published.
 
-    idx       MNIST's own format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte
-    .npz      x_train, y_train, x_test, y_test; or images, labels: one split, or all there is
+    idx       MNIST's format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte
+    .npz      x_train, y_train, x_test, y_test; or images, labels for one split or the whole set
     .mat      Burda's chardata.mat of Omniglot: data, testdata (pixels, N), target, testtarget
 
-Pixels come out as uint8, 0 for paper and 255 for ink.
+All readers return uint8 pixels, 0 for paper and 255 for ink.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NPZ_NAMES = {"train": "train", "valid": "valid", "test": "test"}
 
 
 class Drawings(NamedTuple):
-    """A split as it was read."""
+    """The images and labels of a split."""
 
     images: np.ndarray  # (N, H, W) uint8
     labels: np.ndarray | None = None  # (N,) int64
@@ -37,10 +37,13 @@ class Drawings(NamedTuple):
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in an idx file of unsigned bytes.
+    """Reads an idx file of unsigned bytes.
+
+    Args:
+        path: The file, gzipped or not.
 
     Raises:
-        UserError: it is another kind of file, or not all of it is there.
+        UserError: It is not such a file, or it is truncated.
     """
     try:
         content = path.read_bytes()
@@ -49,44 +52,57 @@ def read_idx(path: Path) -> np.ndarray:
         raise UserError(f"{path} cannot be read: {error}") from error
     zeros, code, dims = struct.unpack(">HBB", content[:4].ljust(4, b"\xff"))
     if zeros or code != IDX_UINT8 or len(content) < 4 + 4 * dims:
-        raise UserError(f"{path} is no idx file of unsigned bytes, as MNIST's are")
+        raise UserError(f"{path} is not an idx file of unsigned bytes, like those of MNIST")
     shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims])
     body = content[4 + 4 * dims :]
     if len(body) != math.prod(shape):
         raise UserError(
-            f"{path} is truncated or damaged: its header says {shape}, {math.prod(shape)} bytes, "
-            f"and {len(body)} follow"
+            f"{path} is truncated or damaged: the header says {shape}, {math.prod(shape)} bytes, "
+            f"but {len(body)} follow"
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
 def read_idx_folder(folder: Path) -> dict[str, Drawings]:
-    """The splits of a folder of idx files; empty where it has none.
+    """Reads the splits in a folder of idx files.
+
+    Args:
+        folder: Where the files are.
+
+    Returns:
+        The splits by name; empty if there are no such files.
 
     Raises:
-        UserError: a file is damaged, or the images have no labels of their own.
+        UserError: A file is damaged, or images and labels do not match.
     """
     found = {}
     for split, name in IDX_NAMES.items():
         images = sorted(folder.glob(f"{name}-images*ubyte*"))
         labels = sorted(folder.glob(f"{name}-labels*ubyte*"))
         if images:
-            own = read_idx(labels[0]) if labels else None
-            found[split] = checked(read_idx(images[0]), own, images[0])
+            found[split] = checked(
+                read_idx(images[0]), read_idx(labels[0]) if labels else None, images[0]
+            )
     return found
 
 
 def read_npz(path: Path) -> dict[str, Drawings]:
-    """The splits in an .npz file; ``all`` where it names none.
+    """Reads the splits in an .npz file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The splits by name; a single one called ``all`` if the file has an array named images.
 
     Raises:
-        UserError: it is damaged, or holds no images.
+        UserError: The file is damaged, or has no images.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        raise UserError(f"{path} is truncated or no .npz file of numbers: {error}") from error
+        raise UserError(f"{path} is truncated or not an .npz file of numbers: {error}") from error
     if "images" in content:
         names = content.get("label_names")
         names = None if names is None else [str(name) for name in names]
@@ -98,15 +114,18 @@ def read_npz(path: Path) -> dict[str, Drawings]:
     }
     if not found:
         held = ", ".join(content) or "nothing"
-        raise UserError(f"{path} has neither images nor x_train and x_test: it holds {held}")
+        raise UserError(f"{path} has neither images nor x_train and x_test: it has {held}")
     return found
 
 
 def read_mat(path: Path) -> dict[str, Drawings]:
-    """The two splits of Burda's Omniglot, drawings by columns; labels are the alphabets.
+    """Reads the two splits of Burda's Omniglot; the labels are the alphabets.
+
+    Args:
+        path: The file, chardata.mat.
 
     Raises:
-        UserError: it is damaged, or another file.
+        UserError: It is damaged, or a different file.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -121,7 +140,7 @@ def read_mat(path: Path) -> dict[str, Drawings]:
             )
         }
     except (OSError, ValueError, KeyError, TypeError, MatReadError, zlib.error) as error:
-        raise UserError(f"{path} is not Burda's chardata.mat, or damaged: {error}") from error
+        raise UserError(f"{path} is not Burda's chardata.mat, or it is damaged: {error}") from error
 
 
 def _unrolled(columns: np.ndarray) -> np.ndarray:
@@ -130,10 +149,13 @@ def _unrolled(columns: np.ndarray) -> np.ndarray:
 
 
 def read_hub(name: str) -> dict[str, Drawings]:
-    """The splits of a data set of images on the Hugging Face hub.
+    """Downloads an image data set from the Hugging Face hub.
+
+    Args:
+        name: The name of the data set.
 
     Raises:
-        UserError: it cannot be had, or has no pictures.
+        UserError: The download fails, or a split has no images.
     """
     from datasets import ClassLabel, Image, load_dataset
 
@@ -142,19 +164,19 @@ def read_hub(name: str) -> dict[str, Drawings]:
     except Exception as error:  # the hub's client raises many unrelated types
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{name!r} is neither a file or folder of images here nor a data set that the Hugging "
-            f"Face hub gives: {reason}"
+            f"{name!r} is neither a file, a folder, nor a data set available on the Hugging Face "
+            f"hub: {reason}"
         ) from error
     found = {}
     for split, rows in splits.items():
-        picture = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
-        if picture is None:
-            raise UserError(f"{name}: {split} has no column of pictures")
+        column = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
+        if column is None:
+            raise UserError(f"{name}: the split {split} has no image column")
         label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
-        images = np.stack([np.asarray(image.convert("L")) for image in rows[picture]])
-        own = None if label is None else np.asarray(rows[label])
+        images = np.stack([np.asarray(image.convert("L")) for image in rows[column]])
+        labels = None if label is None else np.asarray(rows[label])
         names = None if label is None else rows.features[label].names
-        found["valid" if split == "validation" else split] = checked(images, own, Path(name), names)
+        found["valid" if split == "validation" else split] = checked(images, labels, Path(name), names)
     return found
 
 
@@ -164,33 +186,43 @@ def checked(
     path: Path,
     label_names: list[str] | None = None,
 ) -> Drawings:
-    """A split whose arrays fit each other, its pixels in uint8.
+    """Checks that images and labels match and converts the pixels to uint8.
+
+    Args:
+        images: (N, H, W), bytes or values in [0, 1].
+        labels: (N,) integers.
+        path: Where they come from, for error messages.
+        label_names: The name of each label.
 
     Raises:
-        UserError: they do not.
+        UserError: The arrays are invalid or do not match.
     """
     if images.ndim != 3 or not images.size:
-        raise UserError(f"{path}: images are (N, H, W), not {images.shape}")
+        raise UserError(f"{path}: images must be (N, H, W), not {images.shape}")
     if images.dtype != np.uint8:
         if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
-            raise UserError(f"{path}: pixels are bytes from 0 to 255, or numbers from 0 to 1")
+            raise UserError(f"{path}: pixels must be bytes from 0 to 255, or numbers from 0 to 1")
         images = np.rint(255 * images.astype(np.float64)).astype(np.uint8)
     if labels is None:
         return Drawings(images)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{path}: {len(images)} images, but labels of shape {labels.shape}")
+        raise UserError(f"{path}: labels have shape {labels.shape}, but there are {len(images)} images")
     labels = labels.astype(np.int64)
     if labels.min() < 0 or (label_names is not None and labels.max() >= len(label_names)):
-        raise UserError(f"{path}: labels from {labels.min()} to {labels.max()} do not fit")
+        raise UserError(f"{path}: labels from {labels.min()} to {labels.max()} are invalid")
     names = label_names or [str(label) for label in range(labels.max() + 1)]
     return Drawings(images, labels, names)
 
 
 def write_drawings(path: Path, drawings: Drawings) -> None:
-    """Writes a split as .npz, whole or not at all.
+    """Writes a split as an .npz file, atomically.
+
+    Args:
+        path: The file.
+        drawings: The split.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: The file cannot be written.
     """
     arrays: Mapping[str, np.ndarray] = {"images": drawings.images}
     if drawings.labels is not None:

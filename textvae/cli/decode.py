@@ -1,0 +1,45 @@
+"""``textvae decode``: sentences or images for latent vectors in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import (
+    add_do_sample,
+    add_generation,
+    add_model,
+    generation,
+    load,
+    new_parser,
+    presenter,
+)
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """The options of the command."""
+    parser = new_parser(
+        "decode the latent vectors in a file", "textvae decode RUN LATENTS [...]"
+    )
+    add_model(parser)
+    parser.add_argument(
+        "file", help="an .npz or .parquet file with an (N, Z) array named mean, as encode writes it"
+    )
+    add_do_sample(parser)
+    add_generation(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Shows one example per latent vector."""
+    from textvae.runs.latents import read_latents
+
+    z = read_latents(Path(args.file))
+    model = load(args)
+    output = presenter(model, args)
+    output.show(model.decode(z, do_sample=args.do_sample, **generation(model, args)))

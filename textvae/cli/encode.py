@@ -1,0 +1,43 @@
+"""``textvae encode``: the posteriors of the examples in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import add_common, add_model, add_refinement, load, new_parser
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """The options of the command."""
+    parser = new_parser(
+        "save the posterior means and log variances of sentences or images",
+        "textvae encode RUN FILE --out LATENTS [...]",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "file",
+        help="text with one sentence per line (- for standard input), or an .npz file of images",
+    )
+    parser.add_argument("--out", required=True, help="the .npz or .parquet file to write")
+    add_refinement(parser)
+    add_common(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Encodes a file and writes the latents, with a caption for each."""
+    from textvae.runs.latents import check_format, write_latents
+
+    check_format(Path(args.out))
+    model = load(args)
+    examples, captions = model.read_examples(args.file)
+    q = model.encode(
+        examples, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
+    )
+    write_latents(Path(args.out), q, captions)

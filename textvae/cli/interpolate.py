@@ -1,0 +1,57 @@
+"""``textvae interpolate``: from one example to another through the latent space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import (
+    add_do_sample,
+    add_generation,
+    add_model,
+    add_refinement,
+    examples,
+    generation,
+    load,
+    new_parser,
+    presenter,
+)
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """The options of the command."""
+    parser = new_parser(
+        "decode points between two sentences or images in latent space",
+        "textvae interpolate RUN A B [--steps STEPS] [...]",
+    )
+    add_model(parser)
+    end = "sentence, or index of the {} image in the test split"
+    parser.add_argument("a", help=f"first {end.format('first')}")
+    parser.add_argument("b", help=f"last {end.format('last')}")
+    parser.add_argument(
+        "--steps", type=int, default=7, help="number of points, including both ends"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=["linear", "spherical"],
+        default="linear",
+        help="interpolate along a straight line or along an arc",
+    )
+    add_refinement(parser)
+    add_do_sample(parser)
+    add_generation(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Shows the decoded points in order."""
+    model = load(args)
+    output = presenter(model, args)
+    first, last = examples(model, args, [args.a, args.b])
+    options = {name: args[name] for name in ("steps", "kind", "refine_steps", "do_sample")}
+    outputs = model.interpolate(first, last, **options, **generation(model, args))
+    output.show(outputs, columns=args.steps)

@@ -1,0 +1,206 @@
+"""Options that several commands share: how they are declared, and how they reach the model.
+
+Only the parsers run when a user asks for help, so nothing at the top of this file imports torch.
+"""
+
+from __future__ import annotations
+
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from textvae.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from textvae.vae.batching import Split
+    from textvae.vae.model import Model, Presenter
+
+# Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".
+APPLIES_TO: dict[str, dict[str, Any]] = {
+    "text": {
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "num_beams": 1,
+        "max_new_tokens": None,
+        "allow_unk": False,
+        "format": "text",
+        "show_source": False,
+    },
+    "image": {"out": None, "walk": None},
+}
+
+
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the examples below the options."""
+
+
+def new_parser(description: str, usage: str) -> ArgumentParser:
+    """An empty parser for one command."""
+    return ArgumentParser(
+        description=description,
+        usage=usage,
+        exit_on_error=False,
+        formatter_class=HelpFormatter,
+    )
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """The model that a command uses."""
+    parser.add_argument("run", help="a run folder, a saved model, or a model name on the hub")
+
+
+def add_run(parser: ArgumentParser, split: str) -> None:
+    """The run whose data set a command reads.
+
+    Args:
+        split: help text for ``--split``.
+    """
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("--split", default="test", help=split)
+    parser.add_argument(
+        "--data", type=str | None, help="where the data set is now, if it has moved since training"
+    )
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """Seed, batch size and device."""
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="examples per batch; does not change the results"
+    )
+    parser.add_argument(
+        "--device", type=str | None, help="cpu, cuda, ...; default: a GPU if there is one"
+    )
+
+
+def add_refinement(parser: ArgumentParser) -> None:
+    """Refinement of q(z|x)."""
+    parser.add_argument(
+        "--refine-steps",
+        type=int | None,
+        help="gradient steps on the ELBO that refine q(z|x); 0 uses the encoder alone; default: "
+        "as in training",
+    )
+
+
+def add_do_sample(parser: ArgumentParser) -> None:
+    """Sampling from p(x|z) in a command that is greedy by default."""
+    parser.add_argument(
+        "--do-sample",
+        action="store_true",
+        help="sample words or pixels instead of taking the most likely ones (recommended for "
+        "PixelCNN decoders, whose most likely image is often all black)",
+    )
+
+
+def add_generation(
+    parser: ArgumentParser, *, show_source: bool = False, walk: bool = False
+) -> None:
+    """Generation from p(x|z): the common options, then those of text and of image models.
+
+    Args:
+        show_source: include ``--show-source``.
+        walk: include ``--walk``.
+    """
+    add_common(parser)
+    add = parser.add_argument_group("options for text models").add_argument
+    add(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="divides the logits: below 1 for more likely words, above 1 for more variety",
+    )
+    add("--top-k", type=int, default=0, help="sample from the k most likely words; 0: from all")
+    add(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="sample from the most likely words whose probabilities add up to p",
+    )
+    add("--num-beams", type=int, default=1, help="beam width; above 1, beam search")
+    add(
+        "--max-new-tokens",
+        type=int | None,
+        help="maximum length in tokens; default: as in training",
+    )
+    add("--allow-unk", action="store_true", help="allow <unk> in the output")
+    add(
+        "--format",
+        choices=["text", "jsonl"],
+        default="text",
+        help="one sentence per line, or one JSON object per line",
+    )
+    if show_source:
+        add("--show-source", action="store_true", help="print each source above its reconstruction")
+    add = parser.add_argument_group("options for image models").add_argument
+    add("--out", type=str | None, help="the .png file to write (required)")
+    if walk:
+        add(
+            "--walk",
+            type=int | None,
+            help="instead of samples, a WALK x WALK grid over the prior's quantiles (only for 2 "
+            "latent dimensions)",
+        )
+
+
+def load(args: Namespace) -> Model:
+    """The model that a command names, on the device it asks for.
+
+    Raises:
+        UserError: The model cannot be loaded, or there is no such device.
+    """
+    import torch
+
+    from textvae.build import load_model
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return load_model(args.run).to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+def presenter(model: Model, args: Namespace) -> Presenter:
+    """What shows a command's output, checked before anything is computed.
+
+    Raises:
+        UserError: An option does not apply to this kind of model, or one is missing.
+    """
+    for kind, options in APPLIES_TO.items():
+        given = [name for name, default in options.items() if args.get(name, default) != default]
+        if given and kind != model.KIND:
+            raise UserError(f"{_listed(given)} only to {kind} models, and {args.run} is not one")
+    return model.presenter(
+        out=None if args.out is None else Path(args.out),
+        format=args.format,
+        show_sources=args.get("show_source", False),
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    options = [f"--{name.replace('_', '-')}" for name in names]
+    return f"{' and '.join(options)} {'applies' if len(options) == 1 else 'apply'}"
+
+
+def generation(model: Model, args: Namespace) -> dict[str, Any]:
+    """The options of ``model.decode``, for ``sample``, ``reconstruct`` and ``interpolate`` too."""
+    return {name: args[name] for name in ("seed", "batch_size", *model.DECODE_OPTIONS)}
+
+
+def examples(model: Model, args: Namespace, names: Sequence[str]) -> Any:
+    """The examples named on the command line, as ``model.encode`` takes them."""
+    return model.pick_examples(names, partial(_test_split, Path(args.run)))
+
+
+def _test_split(run: Path) -> Split:
+    from textvae.cli.arguments import run_config
+    from textvae.evaluation.run_card import find_split
+
+    return find_split(run, run_config(run), "test")

@@ -1,0 +1,66 @@
+"""``textvae reconstruct``: examples encoded and decoded again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import (
+    add_do_sample,
+    add_generation,
+    add_model,
+    add_refinement,
+    examples,
+    generation,
+    load,
+    new_parser,
+    presenter,
+)
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """The options of the command."""
+    parser = new_parser(
+        "encode sentences or images and decode them again",
+        "textvae reconstruct RUN [EXAMPLE ...] [--file FILE] [...]",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "examples",
+        nargs="*",
+        help="text models: sentences (default: standard input); image models: indices into the "
+        "test split (default: the first 30 images)",
+    )
+    parser.add_argument(
+        "--file",
+        type=str | None,
+        help="read the examples from a file: text with one sentence per line, or an .npz file of "
+        "images",
+    )
+    parser.add_argument(
+        "--use",
+        choices=["mean", "sample"],
+        default="mean",
+        help="decode the mean of q(z|x), or a sample from it",
+    )
+    add_do_sample(parser)
+    add_refinement(parser)
+    add_generation(parser, show_source=True)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Shows each reconstruction, with its source where the output format has room for it."""
+    model = load(args)
+    output = presenter(model, args)
+    if args.file is None:
+        sources = examples(model, args, args.examples)
+    else:
+        sources, _ = model.read_examples(args.file)
+    options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
+    outputs = model.reconstruct(sources, **options, **generation(model, args))
+    output.show(outputs, sources=sources)

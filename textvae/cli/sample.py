@@ -1,0 +1,40 @@
+"""``textvae sample``: sentences or images from the prior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import add_generation, add_model, generation, load, new_parser, presenter
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """The options of the command."""
+    parser = new_parser(
+        "generate sentences or images: z from the prior, then x from p(x|z)",
+        "textvae sample RUN [-n N] [...]",
+    )
+    add_model(parser)
+    parser.add_argument("-n", type=int, default=10, help="number of samples")
+    parser.add_argument(
+        "--greedy",
+        action="store_true",
+        help="take the most likely words or pixels instead of sampling them",
+    )
+    add_generation(parser, walk=True)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Shows samples, or a walk through a two-dimensional latent space."""
+    model = load(args)
+    output, options = presenter(model, args), generation(model, args)
+    options["do_sample"] = not args.greedy
+    if args.walk is None:
+        output.show(model.sample(args.n, **options))
+    else:
+        output.show(model.walk(args.walk, **options), columns=args.walk)

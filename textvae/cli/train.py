@@ -1,0 +1,47 @@
+"""``textvae train``: start a run, or resume one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from textvae.cli.options import new_parser
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def parser() -> ArgumentParser:
+    """The options of the command: every field of ``Config``."""
+    parser = new_parser(
+        "train a language model, a VAE or a Skip-VAE",
+        "textvae train --config FILE ... --out RUN [--data.dir PLACE] [--SECTION.NAME VALUE ...]\n"
+        "       textvae train --resume RUN [--SECTION.NAME VALUE ...]",
+    )
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="a YAML file with any of the options below; if given more than once, later files "
+        "override earlier ones",
+    )
+    parser.add_argument("--out", type=str | None, help="the run folder to create")
+    parser.add_argument("--resume", type=str | None, help="the run folder to resume")
+    parser.add_class_arguments(Config, as_group=False)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Trains a new run, or the rest of an interrupted one."""
+    from textvae.cli.arguments import config_of
+    from textvae.training.train import train
+
+    if (args.out is None) == (args.resume is None):
+        raise UserError("give either --out RUN to start a new run or --resume RUN to resume one")
+    out = Path(args.resume or args.out)
+    train(config_of(args), out, resume=args.resume is not None)
