@@ -195,7 +195,7 @@ def signal_at_update(number: int, *signals: int):
         import textvae.training.interrupt
         from textvae.training.update import Updater
 
-        textvae.training.interrupt.SAME = 0.0
+        textvae.training.interrupt.SAME_SIGNAL = 0.0
         original, calls = Updater.update, iter(range(10**6))
 
         def update(*args):
@@ -230,7 +230,7 @@ def test_asked_twice_it_stops_at_once_and_keeps_what_was_saved(undisturbed, tiny
     assert train(run, [*tiny, *STATEFUL], before=stopping) == 130
     error = capfd.readouterr().err
     assert "Traceback" not in error
-    assert error.splitlines()[-1].startswith("textvae: stopped at once")
+    assert error.splitlines()[-1].startswith("textvae: stopped immediately")
     assert state(run)["step"] == 4
     assert resume(run) == 0
     assert_same_run(run, undisturbed)

@@ -1,6 +1,6 @@
-"""A map of the latent space: posterior means of a split in two dimensions, coloured by label.
+"""A map of the latent space: posterior means in two dimensions, colored by label.
 
-By t-SNE (van der Maaten & Hinton 2008), or as they are where the latent has two dimensions.
+Made with t-SNE (van der Maaten & Hinton 2008), or shown as they are if z has two dimensions.
 """
 
 from __future__ import annotations
@@ -8,49 +8,77 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
+from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.files import replace_file
-from textvae.vae.batching import Split
+from textvae.vae.batch import Split
 from textvae.vae.model import Model
 
 PERPLEXITY = 30
-LEAST = 10  # points that make a map
-LEGEND = 20  # more labels than that cannot be told apart by colour
+MIN_POINTS = 10
+MAX_COLORS = 20  # more labels than this cannot be told apart by color
 
 
 def draw_map(
-    path: Path,
-    model: Model,
-    split: Split,
+    run: Path | str,
+    out: Path | str,
     *,
-    title: str,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    split: str = "test",
     limit: int = 2000,
-    seed: int = 0,
-    batch_size: int = 64,
     refine_steps: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
 ) -> None:
-    """Writes the map of the first ``limit`` examples as PNG.
+    """Draw a map of the first examples of a split as a PNG file.
+
+    Args:
+        run: A run folder.
+        out: The file to write.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute the posteriors; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        split: Which split to draw.
+        limit: Draw only the first ``limit`` examples.
+        refine_steps: Gradient steps that refine q(z|x); None: as in training.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of t-SNE and of the refinement steps.
 
     Raises:
-        UserError: there is no latent, there are too few examples, or the file cannot be written.
+        UserError: There is no latent variable, there are too few examples, the run cannot be
+            opened, or the file cannot be written.
     """
+    path = Path(out)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: a map is written as .png")
-    count = min(limit, len(split))
-    if not model.latent_dim or count < LEAST:
-        raise UserError(f"a map needs a latent and {LEAST} examples")
-    options = {"seed": seed, "batch_size": batch_size, "refine_steps": refine_steps}
-    means = posteriors(model, split, np.arange(count), **options).mean.numpy()
-    figure = _figure(_flat(means, seed), split, title)
+    opened = open_run(run, data=data, device=device, model=model)
+    chosen = opened.split(split)
+    count = min(limit, len(chosen))
+    if not opened.model.latent_dim:
+        raise UserError(f"{run} has no latent variable (latent_dim 0) to draw")
+    if count < MIN_POINTS:
+        raise UserError(f"a map needs at least {MIN_POINTS} examples, not {count}")
+    q = posteriors(
+        opened.model,
+        chosen,
+        np.arange(count),
+        seed=seed,
+        batch_size=batch_size,
+        refine_steps=refine_steps,
+    )
+    figure = _figure(_in_two_dimensions(q.center().numpy(), seed), chosen, opened.name)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 
-def _flat(means: np.ndarray, seed: int) -> np.ndarray:
-    """(N, 2) for means (N, Z)."""
+def _in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
+    """Map means (N, Z) to points (N, 2)."""
     if means.shape[1] <= 2:
         return np.pad(means, ((0, 0), (0, 2 - means.shape[1])))
     from sklearn.manifold import TSNE
@@ -64,11 +92,11 @@ def _figure(points: np.ndarray, split: Split, title: str) -> Figure:
     axes = figure.add_subplot(title=title, xticks=[], yticks=[], aspect="equal")
     labels = np.zeros(len(points), int) if split.labels is None else split.labels[: len(points)]
     present = np.unique(labels)
-    colours = colormaps["tab10" if len(present) <= 10 else "tab20" if len(present) <= 20 else "hsv"]
+    colors = colormaps["tab10" if len(present) <= 10 else "tab20" if len(present) <= 20 else "hsv"]
     for i, label in enumerate(present):
-        colour = colours(i if len(present) <= LEGEND else i / len(present))
+        color = colors(i if len(present) <= MAX_COLORS else i / len(present))
         name = split.label_names[label] if split.label_names and label >= 0 else "no label"
-        axes.scatter(*points[labels == label].T, s=6, color=colour, label=name, linewidths=0)
-    if 1 < len(present) <= LEGEND:
+        axes.scatter(*points[labels == label].T, s=6, color=color, label=name, linewidths=0)
+    if 1 < len(present) <= MAX_COLORS:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
     return figure

@@ -1,14 +1,371 @@
-"""How numbers are shown."""
+"""The table of metrics: what every figure on a metrics card means and how it is shown.
+
+Everything that shows a figure reads this table: the card as text, the table of ``textvae compare``,
+the model card, TensorBoard and the documentation. A card holds only the figures that are meaningful
+for its model and data; a missing figure is absent or ``None``.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+MISSING = "–"
+Section = Literal["likelihood", "latent", "text", "probe", "setup"]
+
+
+class Metric(NamedTuple):
+    """One figure on a card.
+
+    Attributes:
+        key: Its name in the JSON file.
+        header: Its name in a table.
+        unit: What one unit of it is; empty for shares and counts that explain themselves.
+        help: One sentence for the documentation.
+        section: Where it belongs; ``setup`` holds constants of an evaluation, not results.
+        digits: Decimals shown.
+        better: Which direction is better.
+        column: Whether ``textvae compare`` shows it: always, if some card has it, or never.
+        needs_latent: Whether it is meaningless for a model without a latent variable.
+        error: The key of its standard error.
+        encoder: The key of the same figure before refinement.
+        scale: What it is multiplied by when it is shown.
+    """
+
+    key: str
+    header: str
+    unit: str
+    help: str
+    section: Section
+    digits: int = 2
+    better: Literal["higher", "lower", "neither"] = "neither"
+    column: Literal["always", "if present", "never"] = "never"
+    needs_latent: bool = False
+    error: str | None = None
+    encoder: str | None = None
+    scale: float = 1.0
+
+    def show(self, card: Mapping[str, Any]) -> str:
+        """Return the figure of a card as text, with its standard error, or a dash without one."""
+        value = card.get(self.key)
+        if value is None or not math.isfinite(value) or not self.applies(card):
+            return MISSING
+        text = decimals(self.scale * value, self.digits)
+        error = card.get(self.error) if self.error else None
+        return text if error is None else f"{text} ± {decimals(self.scale * error, self.digits)}"
+
+    def show_encoder(self, card: Mapping[str, Any]) -> str:
+        """Return the same figure before refinement as text, or a dash without one."""
+        if self.encoder is None:
+            return MISSING
+        return self.show({**card, self.key: card.get(self.encoder), self.error or "": None})
+
+    def applies(self, card: Mapping[str, Any]) -> bool:
+        """Return whether the figure is meaningful for the model of the card."""
+        return not (self.needs_latent and card.get("latent_dim") == 0)
+
+
+_NATS = "nats per example"
+_WORD = "per word and end of sentence"
+
+
+def _likelihood(key: str, **options: Any) -> Metric:
+    return Metric(key, section="likelihood", better=options.pop("better", "lower"), **options)
+
+
+def _latent(key: str, **options: Any) -> Metric:
+    return Metric(key, section="latent", needs_latent=True, **options)
+
+
+def _text(key: str, **options: Any) -> Metric:
+    return Metric(key, unit=options.pop("unit", "0 to 1"), section="text", **options)
+
+
+def _probe(key: str, **options: Any) -> Metric:
+    return Metric(key, section="probe", needs_latent=True, **options)
+
+
+def _setup(key: str, header: str, help: str, **options: Any) -> Metric:
+    return Metric(
+        key, header, options.pop("unit", ""), help, "setup", options.pop("digits", 0), **options
+    )
+
+
+# In the order of the columns of ``textvae compare``.
+METRICS: tuple[Metric, ...] = (
+    _setup(
+        "latent_dim",
+        "z",
+        "Dimensions of the latent variable; 0 for a model without one.",
+        unit="dimensions",
+        column="always",
+        needs_latent=True,
+    ),
+    _likelihood(
+        "ppl_elbo",
+        header="PPL (ELBO)",
+        unit=_WORD,
+        help="Perplexity from the ELBO: an upper bound on the true perplexity.",
+        column="if present",
+    ),
+    _likelihood(
+        "ppl_iw",
+        header="PPL (IW)",
+        unit=_WORD,
+        help="Perplexity from the importance-weighted bound: tighter than PPL (ELBO).",
+        column="if present",
+    ),
+    _likelihood(
+        "ppl_token_elbo",
+        header="token PPL (ELBO)",
+        unit="per predicted token",
+        help="PPL (ELBO) per token: not comparable between tokenizers.",
+    ),
+    _likelihood(
+        "ppl_token_iw",
+        header="token PPL (IW)",
+        unit="per predicted token",
+        help="PPL (IW) per token: not comparable between tokenizers.",
+    ),
+    _likelihood(
+        "bits_per_byte_elbo",
+        header="bits/byte (ELBO)",
+        unit="bits per byte of text",
+        help="The ELBO in bits per byte: comparable between tokenizers.",
+        digits=3,
+    ),
+    _likelihood(
+        "bits_per_byte_iw",
+        header="bits/byte (IW)",
+        unit="bits per byte of text",
+        help="The importance-weighted bound in bits per byte: comparable between tokenizers.",
+        digits=3,
+        column="if present",
+    ),
+    _likelihood(
+        "bits_per_dim_elbo",
+        header="bits/dim (ELBO)",
+        unit="bits per pixel",
+        help="The ELBO in bits per pixel.",
+        digits=4,
+    ),
+    _likelihood(
+        "bits_per_dim_iw",
+        header="bits/dim (IW)",
+        unit="bits per pixel",
+        help="The importance-weighted bound in bits per pixel.",
+        digits=4,
+        column="if present",
+    ),
+    _likelihood(
+        "rec",
+        header="rec",
+        unit=_NATS,
+        help="Reconstruction term E_q[log p(x|z)]: how well z and the decoder predict the example.",
+        better="higher",
+        column="always",
+    ),
+    _likelihood(
+        "elbo",
+        header="ELBO",
+        unit=_NATS,
+        help="Evidence lower bound, rec - KL: a lower bound on log p(x).",
+        better="higher",
+        column="always",
+        encoder="encoder_elbo",
+    ),
+    _likelihood(
+        "iw",
+        header="IW",
+        unit=_NATS,
+        help="Importance-weighted bound with K samples (Burda et al. 2016): a tighter lower bound "
+        "on log p(x).",
+        better="higher",
+        column="always",
+    ),
+    _latent(
+        "kl",
+        header="KL",
+        unit=_NATS,
+        help="KL(q(z|x) || p(z)): how much the posterior says about an example. Near 0 after "
+        "posterior collapse.",
+        column="always",
+        encoder="encoder_kl",
+    ),
+    _latent(
+        "mi",
+        header="MI",
+        unit="nats",
+        help="Mutual information of x and z under q, estimated over the whole split.",
+        better="higher",
+        column="always",
+        error="mi_se",
+        encoder="encoder_mi",
+    ),
+    _latent(
+        "au",
+        header="AU",
+        unit="dimensions",
+        help="Active units: latent dimensions whose posterior mean varies over the split.",
+        digits=0,
+        better="higher",
+        column="always",
+        encoder="encoder_au",
+    ),
+    _latent(
+        "gap",
+        header="gap",
+        unit=_NATS,
+        help="What refinement adds to the ELBO: the amortization gap that it closes "
+        "(Cremer et al. 2018).",
+        column="if present",
+    ),
+    _latent(
+        "shuffle_gap",
+        header="shuffle gap",
+        unit=_NATS,
+        help="How much log p(x|z) drops when z comes from another example. Near 0 if the decoder "
+        "ignores z.",
+        better="higher",
+        column="if present",
+    ),
+    _latent(
+        "marginal_kl",
+        header="KL(q(z) || p)",
+        unit="nats",
+        help="KL from the aggregate posterior to the prior, KL - MI: how far z sampled from the "
+        "prior is from what the decoder saw in training.",
+        better="lower",
+    ),
+    _latent(
+        "au_02",
+        header="AU at 0.02",
+        unit="dimensions",
+        help="Active units with the stricter threshold 0.02.",
+        digits=0,
+        better="higher",
+    ),
+    _probe(
+        "accuracy",
+        header="accuracy %",
+        unit="percent",
+        help="Test accuracy of a two-layer classifier trained on posterior means.",
+        better="higher",
+        column="if present",
+        error="accuracy_se",
+        scale=100,
+    ),
+    _probe(
+        "linear_accuracy",
+        header="linear accuracy %",
+        unit="percent",
+        help="Test accuracy of logistic regression on posterior means.",
+        better="higher",
+        error="linear_accuracy_se",
+        scale=100,
+    ),
+    _probe(
+        "majority_accuracy",
+        header="majority accuracy %",
+        unit="percent",
+        help="Accuracy of always predicting the most frequent training label: the baseline for "
+        "the two classifiers.",
+        scale=100,
+    ),
+    _text(
+        "bleu",
+        header="BLEU",
+        help="Corpus BLEU-4 of greedy reconstructions against their sources.",
+        digits=3,
+        better="higher",
+        column="if present",
+    ),
+    _text(
+        "self_bleu",
+        header="self-BLEU",
+        help="Mean BLEU-4 of each sample against all others: lower means more varied samples.",
+        digits=3,
+        better="lower",
+        column="if present",
+    ),
+    _text(
+        "distinct_1",
+        header="distinct-1",
+        help="Distinct words divided by all words of the samples.",
+        digits=3,
+        better="higher",
+    ),
+    _text(
+        "distinct_2",
+        header="distinct-2",
+        help="Distinct bigrams divided by all bigrams of the samples.",
+        digits=3,
+        better="higher",
+    ),
+    _setup("count", "examples", "Examples evaluated."),
+    _setup("units", "words", "Words and ends of sentence: what PPL is counted in."),
+    _setup("tokens", "symbols", "Symbols that the model predicts: tokens, or pixels."),
+    _setup("bytes", "bytes", "Bytes of text, in UTF-8."),
+    _setup("samples", "K", "Samples of the importance-weighted bound."),
+    _setup("refine_steps", "refinement steps", "Gradient steps that refine each posterior."),
+    _setup(
+        "mi_max",
+        "largest MI",
+        "The largest value that the MI estimate can take: the log of the number of examples.",
+        unit="nats",
+        digits=2,
+    ),
+    _setup(
+        "au_threshold",
+        "AU threshold",
+        "A dimension is active if the variance of its posterior mean is at least this.",
+        digits=2,
+    ),
+    _setup("bleu_texts", "reconstructed", "Sentences reconstructed for BLEU."),
+    _setup("sampled", "sampled", "Sentences sampled for self-BLEU and distinct-n."),
+    _setup("classes", "classes", "Labels that the classifiers tell apart."),
+    _setup("probed", "probed", "Labeled examples that the classifiers are scored on."),
+    _setup("trained_on", "trained on", "Labeled examples that the classifiers are trained on."),
+    _setup("seconds", "seconds", "Wall-clock time of the evaluation.", digits=1),
+)
+BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
+# Standard errors and the encoder's figures before refinement are shown next to their metric.
+COMPANIONS: frozenset[str] = frozenset(
+    key for metric in METRICS for key in (metric.error, metric.encoder) if key is not None
+)
+NUMBERS: frozenset[str] = COMPANIONS | BY_KEY.keys()  # a number or null on every card
+# What a card records besides figures: names, settings, a warning, and one value per dimension.
+NOT_METRICS: frozenset[str] = frozenset(
+    {
+        *("model", "split", "precision", "seed", "corpus_hash", "commit"),
+        *("collapse", "kl_estimated"),
+        *("kl_per_dim", "mean_variances", "elbo_by_step"),
+    }
+)
+
+
+def metrics_table() -> str:
+    """Return all metrics as a Markdown table, for the documentation."""
+    lines = ["| name | key | unit | better | meaning |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {_escaped(m.header)} | `{m.key}` | {m.unit} | "
+        f"{'' if m.better == 'neither' else m.better} | {_escaped(m.help)} |"
+        for m in METRICS
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|")
+
 
 def decimals(value: float, digits: int = 2) -> str:
-    """A number as it is shown: rounded, and never "-0.00"."""
+    """Format a number with a fixed number of decimals, and zero without a minus sign."""
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
+    """Format seconds as h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,8 +1,8 @@
-"""What the latent tells of a label: classifiers on posterior means (Dieng et al. 2019).
+"""What the latent variable knows about labels: classifiers on posterior means.
 
-Two are trained on the means of the training split, standardised: a linear one (logistic
-regression), and the paper's of two layers, 1024 ReLU units with dropout 0.5, stopped where the
-validation split says so. Both serve any labelled corpus.
+Two classifiers are trained on the standardized means of the training split (Dieng et al. 2019): a
+linear one (logistic regression), and the paper's two-layer network with 1024 ReLU units and dropout
+0.5, stopped early on the validation split.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from textvae.build import Splits
 from textvae.errors import UserError
 from textvae.evaluation.compare import save_card
+from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
-from textvae.runs import run_folder as checkpoint
+from textvae.evaluation.presentation import Card
+from textvae.runs import run_folder
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -28,86 +29,85 @@ UNITS, DROPOUT, BATCH, LEARNING_RATE = 1024, 0.5, 256, 1e-3
 PATIENCE, EPOCHS = 5, 100
 
 
-class Labelled(NamedTuple):
-    """Posterior means and the labels to read from them."""
+class Labeled(NamedTuple):
+    """Posterior means and the labels to predict from them."""
 
     means: Tensor  # (N, Z)
     labels: Tensor  # (N,)
 
 
 def probe(
-    run: Path,
-    model: Model,
-    splits: Splits,
+    run: Path | str,
     *,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
     split: str = "test",
-    seed: int = 0,
     refine_steps: int | None = None,
     batch_size: int = 64,
-) -> dict[str, Any]:
-    """Accuracies on a split with their standard errors, saved as ``RUN/metrics/SPLIT-probe.json``.
+    seed: int = 0,
+) -> Card:
+    """Score the two classifiers on a split, and save their accuracies in the run folder.
+
+    They are saved as ``RUN/metrics/SPLIT-probe.json``, where ``compare`` finds them.
+
+    Args:
+        run: A run folder.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute the posteriors; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        split: Which split to score.
+        refine_steps: Gradient steps that refine q(z|x); None: as in training.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of the classifiers and of the refinement steps.
+
+    Returns:
+        The accuracies with their standard errors; ``print`` shows them.
 
     Raises:
-        UserError: there is no latent, no label, or only one.
+        UserError: There is no latent variable, there are no labels or only one, or the run cannot
+            be opened.
     """
-    checkpoint.make_folder(run / "metrics")
-    if not model.latent_dim:
-        raise UserError(f"{run} has no latent (latent_dim 0) to read labels from")
+    run_folder.make_folder(Path(run) / "metrics")
+    opened = open_run(run, data=data, device=device, model=model)
+    if not opened.model.latent_dim:
+        raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
-    train, valid, test = _standardised(
-        *(_labelled(model, splits, name, **options) for name in ("train", "valid", split))
+    train, valid, test = _standardized(
+        *(_labeled(opened, name, **options) for name in ("train", "valid", split))
     )
     if len(train.labels.unique()) < 2:
-        raise UserError("all training examples have the same label: there is nothing to tell apart")
+        raise UserError("all training examples have the same label: there is nothing to predict")
     count = len(test.labels)
-    commonest = train.labels.mode().values
-    found = {
-        "model": run.name,
-        "split": split,
+    most_frequent = train.labels.mode().values
+    card = Card(
+        model=opened.name,
+        split=split,
         **_score("accuracy", _mlp_correct(train, valid, test, seed), count),
         **_score("linear_accuracy", _linear_correct(train, test, seed), count),
-        "majority_accuracy": float((test.labels == commonest).double().mean()),
-        "classes": len(train.labels.unique()),
-        "probed": count,
-        "trained_on": len(train.labels),
-        "seed": seed,
-        "commit": checkpoint.commit(),
-    }
-    save_card(run, f"{split}-probe", found)
-    return found
-
-
-def render(found: dict[str, Any]) -> str:
-    """The accuracies as lines of text, in per cent."""
-    lines = [
-        f"{name:22}{100 * found[key]:6.2f} ± {100 * found[f'{key}_se']:.2f} %"
-        for name, key in (
-            (f"2 layers, {UNITS} ReLU", "accuracy"),
-            ("linear", "linear_accuracy"),
-        )
-    ]
-    lines.append(f"{'the commonest label':22}{100 * found['majority_accuracy']:6.2f} %")
-    lines.append(
-        f"labels of {found['probed']} examples of {found['split']}, {found['classes']} classes, "
-        f"from posterior means; trained on {found['trained_on']}"
+        majority_accuracy=float((test.labels == most_frequent).double().mean()),
+        classes=len(train.labels.unique()),
+        probed=count,
+        trained_on=len(train.labels),
+        seed=seed,
+        commit=run_folder.commit(),
     )
-    return "\n".join(lines) + "\n"
+    save_card(opened.folder, f"{split}-probe", card)
+    return card
 
 
-def _labelled(model: Model, splits: Splits, name: str, **options: Any) -> Labelled:
-    if name not in splits:
-        raise UserError(f"the corpus has no split {name!r}: choose {', '.join(splits)}")
-    split = splits[name]
+def _labeled(opened: OpenRun, name: str, **options: Any) -> Labeled:
+    split = opened.split(name)
     if split.labels is None:
-        raise UserError(f"the {name} split has no labels: a probe needs them")
+        raise UserError(f"the {name} split has no labels, and a probe needs them")
     labels = torch.from_numpy(split.labels.copy())
-    means = posteriors(model, split, **options).mean
-    return Labelled(means[labels >= 0], labels[labels >= 0])
+    means = posteriors(opened.model, split, **options).center()
+    return Labeled(means[labels >= 0], labels[labels >= 0])
 
 
-def _standardised(train: Labelled, *others: Labelled) -> list[Labelled]:
-    centre, spread = train.means.mean(0), train.means.std(0).clamp(min=1e-8)
-    return [own._replace(means=(own.means - centre) / spread) for own in (train, *others)]
+def _standardized(train: Labeled, *others: Labeled) -> list[Labeled]:
+    mean, deviation = train.means.mean(0), train.means.std(0).clamp(min=1e-8)
+    return [part._replace(means=(part.means - mean) / deviation) for part in (train, *others)]
 
 
 def _score(key: str, correct: int, count: int) -> dict[str, float]:
@@ -115,7 +115,7 @@ def _score(key: str, correct: int, count: int) -> dict[str, float]:
     return {key: share, f"{key}_se": math.sqrt(share * (1 - share) / count)}
 
 
-def _linear_correct(train: Labelled, test: Labelled, seed: int) -> int:
+def _linear_correct(train: Labeled, test: Labeled, seed: int) -> int:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=1000, random_state=seed)
@@ -123,8 +123,8 @@ def _linear_correct(train: Labelled, test: Labelled, seed: int) -> int:
     return int((model.predict(test.means.numpy()) == test.labels.numpy()).sum())
 
 
-def _mlp_correct(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> int:
-    classes = int(max(own.labels.max() for own in (train, valid, test))) + 1
+def _mlp_correct(train: Labeled, valid: Labeled, test: Labeled, seed: int) -> int:
+    classes = int(max(part.labels.max() for part in (train, valid, test))) + 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = nn.Sequential(
@@ -137,8 +137,8 @@ def _mlp_correct(train: Labelled, valid: Labelled, test: Labelled, seed: int) ->
     return _correct(network, test)
 
 
-def _fit(network: nn.Sequential, train: Labelled, valid: Labelled) -> None:
-    """Trains until the validation split gains no more, and takes the best weights."""
+def _fit(network: nn.Sequential, train: Labeled, valid: Labeled) -> None:
+    """Train until the validation accuracy stops rising, and restore the best weights."""
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     best, weights, waited = -1, network.state_dict(), 0
     for epoch in range(EPOCHS):
@@ -158,6 +158,6 @@ def _fit(network: nn.Sequential, train: Labelled, valid: Labelled) -> None:
 
 
 @torch.no_grad()
-def _correct(network: nn.Sequential, data: Labelled) -> int:
+def _correct(network: nn.Sequential, data: Labeled) -> int:
     network.eval()
     return int((network(data.means).argmax(-1) == data.labels).sum())

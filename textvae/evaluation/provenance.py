@@ -1,4 +1,4 @@
-"""Where the numbers of a table come from: commands, seeds, commits, machine, cost."""
+"""Where the figures of a table come from: commands, seeds, commits, hardware, and cost."""
 
 from __future__ import annotations
 
@@ -23,31 +23,38 @@ COLUMNS = (
 )
 
 
-def provenance(runs: Sequence[Path], split: str) -> str:
-    """Markdown: a row of cost and origin per run, then the commands as they were given.
+def provenance(runs: Sequence[Path | str], split: str = "test") -> str:
+    """Return Markdown: one row of cost and origin per run, then the commands as they were given.
+
+    Args:
+        runs: Run folders.
+        split: The split that was evaluated.
 
     Raises:
-        UserError: a run lacks its records.
+        UserError: The records of a run are missing or broken.
     """
     rows, commands = [], []
-    for run in runs:
+    versions: dict[str, Any] = {}
+    for run in map(Path, runs):
         names = ("versions.json", "training.json", f"metrics/{split}.json")
         versions, training, card = (read_record(run / name) for name in names)
         try:
-            rows.append(_row(run, versions, training, card))
+            rows.append(_row(run, versions, training))
             commands += [versions["command"], _evaluation(run, split, card)]
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{run}: a record of another release of textvae ({error})") from error
+            raise UserError(
+                f"{run}: its records were written by another release of textvae ({error})"
+            ) from error
     header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     software = ", ".join(
-        f"{name} {versions[name]}" for name in ("python", "torch", "textvae") if versions[name]
+        f"{name} {versions[name]}" for name in ("python", "torch", "textvae") if versions.get(name)
     )
     listing = "\n".join(commands)
     return f"{header}\n{table}\n\n{software}.\n\n```bash\n{listing}\n```"
 
 
-def _row(run: Path, versions: Any, training: Any, card: Any) -> list[str]:
+def _row(run: Path, versions: Any, training: Any) -> list[str]:
     return [
         run.name,
         str(_training_seed(run)),

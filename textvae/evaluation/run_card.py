@@ -1,4 +1,4 @@
-"""A run's metrics card: its model, its corpus and everything ``evaluate`` says of the two."""
+"""The metrics card of a run: everything ``evaluate`` finds out about its model and its data."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from textvae.build import build_data, generation_metrics
-from textvae.config.experiment import Config
-from textvae.errors import UserError
+from textvae.build import generation_metrics
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.compare import save_card
 from textvae.evaluation.diagnosis import remedies
 from textvae.evaluation.metrics import clock
-from textvae.runs import run_folder as checkpoint
-from textvae.vae.batching import LengthBuckets, Split
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.presentation import Card
+from textvae.runs import run_folder
+from textvae.vae.batching import LengthBuckets
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
+LOG_EVERY = 10  # seconds
 
 
 def evaluate_run(
-    run: Path,
-    config: Config,
-    model: Model,
+    run: Path | str,
     *,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
     split: str = "test",
     samples: int = 200,
     limit: int | None = None,
@@ -39,39 +40,53 @@ def evaluate_run(
     precision: str = "fp32",
     batch_size: int = 64,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Evaluates the best model of a run on a split of its corpus and saves the card.
+) -> Card:
+    """Evaluate the best model of a run on a split of its data, and save the card.
+
+    The card is saved as ``RUN/metrics/SPLIT.json``, or as ``SPLIT-refineN.json`` if
+    ``refine_steps`` is given.
 
     Args:
-        samples: K of the importance-weighted bound.
-        limit: only the first so many rows (the card then says how many it counts).
-        refine_steps: gradient steps that refine q(z|x), for any model; as in training where it is
-            not given. Given, the card is saved beside the run's own, as ``SPLIT-refineN.json``.
-        generations: of text, sentences reconstructed and sampled for BLEU, distinct-n, self-BLEU.
+        run: A run folder.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute; None: a GPU if there is one.
+        model: A model to evaluate instead of the one in the folder.
+        split: Which split to evaluate.
+        samples: Samples K of the importance-weighted bound; 0 skips it.
+        limit: Evaluate only the first ``limit`` examples.
+        refine_steps: Gradient steps that refine q(z|x); None: as in training.
+        generations: Sentences to reconstruct and to sample for BLEU, distinct-n, and self-BLEU, if
+            the data is text; 0 skips them.
+        precision: ``fp32`` or ``bf16``, of matrix products.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of all noise.
+
+    Returns:
+        The card; ``print`` shows it.
 
     Raises:
-        UserError: the corpus has no such split, or is not the one of the run.
+        UserError: It is not a run folder, its data is missing or has changed, there is no such
+            split, or there is no such device.
     """
-    checkpoint.make_folder(run / "metrics")
-    chosen = find_split(run, config, split)
+    run_folder.make_folder(Path(run) / "metrics")
+    opened = open_run(run, data=data, device=device, model=model)
+    chosen, model = opened.split(split), opened.model
     rows = LengthBuckets(chosen.lengths, batch_size).sequential()
     if limit is not None:
-        rows = [kept for r in rows if len(kept := r[r < limit])]
-    count = sum(len(r) for r in rows)
-    inference = model.inference_with(refine_steps)
-    started = time.perf_counter()
+        rows = [kept for batch in rows if len(kept := batch[batch < limit])]
+    count = sum(map(len, rows))
     with (
         torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     ):
-        card = evaluate(
+        figures = evaluate(
             model,
-            lambda: (chosen.batch(r) for r in rows),
+            lambda: (chosen.batch(batch) for batch in rows),
             samples=samples if model.latent_dim else 1,
             seed=seed,
-            inference=inference,
-            remedies=remedies(config),
+            inference=model.inference_with(refine_steps),
+            remedies=remedies(opened.config),
             generation=generation_metrics(
-                config,
+                opened.config,
                 model,
                 chosen,
                 min(generations, count),
@@ -79,46 +94,31 @@ def evaluate_run(
                 refine_steps=refine_steps,
                 batch_size=batch_size,
             ),
-            progress=_progress(np.concatenate([chosen.lengths[r] for r in rows]), started),
+            progress=_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
         )
-    card = {
-        "model": run.name if refine_steps is None else f"{run.name}, {refine_steps} steps",
-        "split": split,
-        **card,
-        "precision": precision,
-        "seed": seed,
-        "corpus_hash": chosen.content_hash,
-        "commit": checkpoint.commit(),
-    }
-    save_card(run, split if refine_steps is None else f"{split}-refine{refine_steps}", card)
+    card = Card(
+        model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
+        split=split,
+        **figures,
+        precision=precision,
+        seed=seed,
+        corpus_hash=chosen.content_hash,
+        commit=run_folder.commit(),
+    )
+    name = split if refine_steps is None else f"{split}-refine{refine_steps}"
+    save_card(opened.folder, name, card)
     return card
 
 
-def find_split(run: Path, config: Config, split: str) -> Split:
-    """A split of the corpus that a run was trained on.
-
-    Raises:
-        UserError: the corpus has no such split, or is another one.
-    """
-    splits = build_data(config, run)
-    if split not in splits:
-        raise UserError(f"{config.data.dir} has no split {split!r}: choose {', '.join(splits)}")
-    if checkpoint.corpus_hash(run) not in (None, splits["train"].content_hash):
-        raise UserError(
-            f"{config.data.dir} is not the corpus that {run} was trained on: give its place with "
-            "--data"
-        )
-    return splits[split]
-
-
-def _progress(lengths: np.ndarray, started: float) -> Callable[[int], None]:
-    """Time left by tokens, not by examples: the longest come first."""
-    tokens, last = np.cumsum(lengths), started
+def _progress(lengths: np.ndarray) -> Callable[[int], None]:
+    """Log the time left by tokens instead of examples, because the longest examples come first."""
+    tokens = np.cumsum(lengths)
+    started = last = time.perf_counter()
 
     def show(done: int) -> None:
         nonlocal last
         now = time.perf_counter()
-        if now - last > 10:
+        if now - last > LOG_EVERY:
             last = now
             left = (now - started) * (tokens[-1] / tokens[done - 1] - 1)
             logger.info("evaluated %d of %d, about %s left", done, len(tokens), clock(left))

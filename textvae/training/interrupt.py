@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Seconds: launchers of several processes pass on a Ctrl-C that each process has got already.
-SAME = 0.5
+# Seconds: launchers of several processes forward a Ctrl-C that each process has already received.
+SAME_SIGNAL = 0.5
 
 
 class Interrupted(Exception):
@@ -25,17 +25,21 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turns the first Ctrl-C or SIGTERM into a request; a second one interrupts at once, and what
-    was saved before stays as it is."""
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one interrupts at once.
+
+    What was saved before the second one stays as it is.
+    """
     stop = StopRequest()
 
     def ask(number: int, _: object) -> None:
         if not stop.requested:
             stop.requested, stop.when = True, time.monotonic()
-            # Not by logging: the signal may have come in the middle of a log line.
-            os.write(2, b"stopping after this update; once more to stop at once\n")
-        elif time.monotonic() - stop.when > SAME:
-            raise KeyboardInterrupt("stopped at once: --resume continues at the last checkpoint")
+            # Not through logging: the signal may have arrived in the middle of a log line.
+            os.write(2, b"stopping after this update; press Ctrl-C again to stop immediately\n")
+        elif time.monotonic() - stop.when > SAME_SIGNAL:
+            raise KeyboardInterrupt(
+                "stopped immediately: --resume continues from the last checkpoint"
+            )
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""What a training leaves for later eyes: metrics.jsonl and TensorBoard."""
+"""Training logs: metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from typing import Any
 import torch
 
 from textvae.config.experiment import Config
+from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import write_text
 
 logger = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Writes scalars, texts and pictures of one run, from ``step`` on.
+    """Writes the scalars, texts, and images of one run.
 
-    A resumed run forgets what was logged after its checkpoint, as those steps are run again.
+    A resumed run forgets what was logged after its checkpoint, because it repeats those steps.
+
+    Args:
+        run: The run folder.
+        step: The step at which the training starts or resumes.
     """
 
     def __init__(self, run: Path, step: int = 0) -> None:
@@ -39,30 +44,39 @@ class Monitor:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):  # the line a kill cut short
+            except (ValueError, KeyError):  # a line cut short when the process was killed
                 continue
         write_text(self.path, "".join(kept))
 
     def scalars(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, and each value as ``group/name`` in TensorBoard."""
-        known = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
-        line = {"step": step, "epoch": round(epoch, 4), "group": group, **known}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Write one line of metrics.jsonl, and each value as ``group/name`` to TensorBoard."""
+        self._write_line(group, step, epoch, values)
         for name, value in values.items():
             self.board.add_scalar(f"{group}/{name}", value, step)
 
+    def _write_line(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
+        line = {"step": step, "epoch": round(epoch, 4), "group": group, **finite}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
     def validation(self, step: int, epoch: float, card: Mapping[str, Any]) -> None:
-        """Every number of a metrics card, and how the KL spreads over the latent dimensions."""
-        numbers = {k: v for k, v in card.items() if isinstance(v, (int, float))}
-        self.scalars("valid", step, epoch, numbers)
-        for step_taken, elbo in enumerate(card.get("elbo_by_step", ())):
-            self.board.add_scalar(f"elbo_by_refinement_step/{step_taken:02d}", elbo, step)
-        if card["kl_per_dim"]:
+        """Log a validation card.
+
+        All of its numbers go to metrics.jsonl. In TensorBoard, ``valid`` holds the curves of
+        ``textvae compare`` and ``valid_details`` the other ones; constants are left out.
+        """
+        numbers = _numbers(card)
+        self._write_line("valid", step, epoch, numbers)
+        for name, value in _curves(numbers).items():
+            self.board.add_scalar(f"{_group(name)}/{name}", value, step)
+        for refinement_step, elbo in enumerate(card.get("elbo_by_step") or ()):
+            self.board.add_scalar(f"elbo_by_refinement_step/{refinement_step:02d}", elbo, step)
+        if card.get("kl_per_dim"):
             self.board.add_histogram("valid/kl_per_dim", torch.tensor(card["kl_per_dim"]), step)
 
     def show(self, step: int, title: str, shown: Sequence[str] | torch.Tensor) -> None:
-        """Lines of text as one Markdown list, or pictures (N, 1, H, W) side by side."""
+        """Show lines of text as a Markdown list, or images (N, 1, H, W) next to each other."""
         if isinstance(shown, torch.Tensor):
             self.board.add_images(title, shown, step)
         else:
@@ -75,16 +89,22 @@ class Monitor:
         rows: Sequence[tuple[str, str]],
         thumbnails: torch.Tensor | None = None,
     ) -> None:
-        """Posterior means (N, Z) for the projector, each with its label and its caption, and with
-        its picture where there are any (N, 1, H, W)."""
+        """Show posterior means in TensorBoard's projector.
+
+        Args:
+            step: The training step.
+            means: Posterior means (N, Z).
+            rows: The label and the caption of each example.
+            thumbnails: Images of the examples (N, 1, H, W), if they are images.
+        """
         clean = [[_escape(cell) or "-" for cell in row] for row in rows]
-        options = {"tag": "posterior", "metadata_header": ["label", "text"]}
+        options: dict[str, Any] = {"tag": "posterior", "metadata_header": ["label", "text"]}
         if thumbnails is not None:
             options["label_img"] = thumbnails.expand(-1, 3, -1, -1)
         self.board.add_embedding(means, clean, global_step=step, **options)
 
     def close(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
-        """Hyper-parameters beside the last validation card, for comparing runs."""
+        """Write the hyperparameters and the last validation card, for comparing runs, and close."""
         from torch.utils.tensorboard.summary import hparams
 
         flat = {
@@ -92,12 +112,34 @@ class Monitor:
             for part, fields in asdict(config).items()
             for name, value in fields.items()
         }
-        final = {f"final/{k}": v for k, v in (card or {}).items() if isinstance(v, (int, float))}
+        final = {f"final/{name}": value for name, value in _curves(_numbers(card or {})).items()}
         for summary in hparams(flat, final):  # add_hparams would open a second file
-            self.board.file_writer.add_summary(summary, step)
+            self.board._get_file_writer().add_summary(summary, step)
         for name, value in final.items():
             self.board.add_scalar(name, value, step)
         self.board.close()
+
+
+def _numbers(card: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: value
+        for key, value in card.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def _curves(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that change during training."""
+    return {
+        key: value
+        for key, value in numbers.items()
+        if key not in BY_KEY or BY_KEY[key].section != "setup"
+    }
+
+
+def _group(key: str) -> str:
+    shown = key in BY_KEY and BY_KEY[key].column != "never"
+    return "valid" if shown else "valid_details"
 
 
 def _escape(line: str) -> str:

@@ -1,4 +1,4 @@
-"""What a user sees while a training runs: one live line, or plain log lines."""
+"""Progress of a training: one live line on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,26 +13,36 @@ from textvae.evaluation.metrics import clock, decimals
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import TaskID
 
 logger = logging.getLogger(__name__)
 
 
 @functools.cache
 def console() -> Console:
-    """The one console: only lines that go through it leave a live line below them whole."""
+    """Return the only console: lines printed elsewhere would break the live line."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 class Progress:
-    """One live line on a terminal; plain log lines elsewhere. Tokens are predicted real ones."""
+    """One live line on a terminal, log lines elsewhere.
+
+    Args:
+        total_steps: Steps of the whole training.
+        step: The step at which it starts or resumes.
+    """
+
+    bar: ProgressBar | None = None
+    task: TaskID
 
     def __init__(self, total_steps: int, step: int) -> None:
         self.total_steps, self.first, self.started = total_steps, step, time.perf_counter()
-        self.bar = None
 
     def __enter__(self) -> Progress:
+        """Start the live line."""
         if console().is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,11 +53,12 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Remove the live line."""
         if self.bar is not None:
             self.bar.stop()
 
     def show(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """The latest training numbers."""
+        """Show the latest training figures; tokens are those predicted, without padding."""
         text = (
             f"epoch {epoch:.2f} loss {decimals(values['loss'])} kl {decimals(values['kl'])} "
             f"beta {values['beta']:.2f} {values['tokens_per_second']:,.0f} tok/s"
@@ -60,18 +71,18 @@ class Progress:
         logger.info("step %d/%d %s, at most %s left", step, self.total_steps, text, clock(left))
 
 
-class _Messages(logging.Handler):
-    """Log records through the console."""
+class _ConsoleHandler(logging.Handler):
+    """Prints log records through the console."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             console().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
-        except Exception:  # as every handler of logging: a message must not end the program
+        except Exception:  # like every logging handler: a message must not end the program
             self.handleError(record)
 
 
 def start_logging() -> None:
-    """Shows the messages of this package, and of others only warnings."""
-    handler = _Messages() if sys.stderr.isatty() else logging.StreamHandler(sys.stderr)
+    """Show the messages of this package, and only warnings of other packages."""
+    handler = _ConsoleHandler() if sys.stderr.isatty() else logging.StreamHandler(sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("textvae").setLevel(logging.INFO)

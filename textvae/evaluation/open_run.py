@@ -1,0 +1,99 @@
+"""What every evaluation of a run starts from: its config, its model, and its data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from textvae.build import Splits, build_data, load_model, to_device
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+from textvae.runs import run_folder
+from textvae.vae.batch import Split
+from textvae.vae.model import Model
+
+
+class OpenRun(NamedTuple):
+    """A finished or unfinished run, ready to be evaluated."""
+
+    folder: Path
+    config: Config
+    model: Model
+    splits: Splits
+
+    @property
+    def name(self) -> str:
+        """What tables call the run."""
+        return self.folder.resolve().name
+
+    def split(self, name: str) -> Split:
+        """Return a split of the run's data.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        if name not in self.splits:
+            raise UserError(
+                f"{self.config.data.dir} has no split {name!r}: choose {', '.join(self.splits)}"
+            )
+        return self.splits[name]
+
+
+def open_run(
+    run: Path | str,
+    *,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+) -> OpenRun:
+    """Read the config, the best model, and the data of a run.
+
+    Args:
+        run: A run folder.
+        data: Where the data is, if it has moved since the training.
+        device: Where to put the model; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder; it stays on its device unless
+            ``device`` is given.
+
+    Raises:
+        UserError: It is not a run folder, its data is missing or has changed, or the device does
+            not exist.
+    """
+    folder = Path(run)
+    config = run_config(folder, data)
+    if model is None:
+        model = to_device(load_model(str(folder)), device)
+    elif device is not None:
+        model = to_device(model, device)
+    return OpenRun(folder, config, model.eval(), run_splits(folder, config))
+
+
+def run_config(folder: Path, data: Path | str | None = None) -> Config:
+    """Read the experiment of a run, with its data at another location if ``data`` is given.
+
+    Raises:
+        UserError: It is not a run folder, or its config is broken.
+    """
+    path = folder / run_folder.CONFIG
+    if not path.exists():
+        raise UserError(f"{folder} is not a run folder: it has no {run_folder.CONFIG}")
+    config = Config.load(path)
+    return config if data is None else replace(config, data=replace(config.data, dir=str(data)))
+
+
+def run_splits(folder: Path, config: Config) -> Splits:
+    """Read the data that a run was trained on.
+
+    Raises:
+        UserError: It is missing, or it is not the data of the run.
+    """
+    splits = build_data(config, folder)
+    if run_folder.corpus_hash(folder) not in (None, splits["train"].content_hash):
+        raise UserError(
+            f"{config.data.dir} is not the data that {folder} was trained on: pass its location "
+            "with --data"
+        )
+    return splits

@@ -1,0 +1,121 @@
+"""Metrics cards as text: what ``print(evaluate(...))`` and ``textvae evaluate`` show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric
+
+SECTIONS = ("likelihood", "latent", "text", "probe")
+PER_LINE = 7  # values of the ELBO by refinement step
+
+
+class Card(dict[str, Any]):
+    """The figures of one evaluation by key; ``print(card)`` shows them with their units.
+
+    It is a dictionary that ``json`` writes as it is. ``textvae.evaluation.metrics`` describes its
+    keys.
+    """
+
+    def __str__(self) -> str:
+        """Return the card as lines of text."""
+        return render_card(self)
+
+
+def render_card(card: Mapping[str, Any]) -> str:
+    """Return one card as plain text: its figures with their units, then what they rest on."""
+    blocks = [_title(card), *_figures(card), _notes(card), _steps(card)]
+    if card.get("collapse"):
+        blocks.append([f"warning: {card['collapse']}"])
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def summary(card: Mapping[str, Any]) -> list[list[str]]:
+    """Return the main figures as rows of name, value and unit, for the README of a model."""
+    shown = [(metric, metric.show(card)) for metric in METRICS if _is_main(metric)]
+    return [[metric.header, text, metric.unit] for metric, text in shown if text != MISSING]
+
+
+def _is_main(metric: Metric) -> bool:
+    return metric.column != "never" and metric.section in SECTIONS
+
+
+def _title(card: Mapping[str, Any]) -> list[str]:
+    named = [str(card["model"])] if card.get("model") else []
+    named += [f"{card['split']} split"] if card.get("split") else []
+    return [", ".join(named)] if named else []
+
+
+def _figures(card: Mapping[str, Any]) -> list[list[str]]:
+    """A block of lines for each section that the card has figures for."""
+    rows = {
+        section: [
+            (metric, metric.show(card), metric.show_encoder(card))
+            for metric in METRICS
+            if metric.section == section and metric.show(card) != MISSING
+        ]
+        for section in SECTIONS
+    }
+    every = [row for section in rows.values() for row in section]
+    refined = any(encoder != MISSING for _, _, encoder in every)
+    width = max((len(metric.header) for metric, _, _ in every), default=0)
+    blocks = [
+        [_line(width, *row, refined=refined) for row in section]
+        for section in rows.values()
+        if section
+    ]
+    if refined:
+        blocks[0].insert(0, f"{'':{width}} {'refined':>12}{'':8}{'encoder':>12}")
+    return blocks
+
+
+def _line(width: int, metric: Metric, text: str, encoder: str, refined: bool) -> str:
+    value, _, error = text.partition(" ± ")
+    line = f"{metric.header:{width}} {value:>12}{f' ± {error}' if error else '':8}"
+    if refined:
+        line += f"{'' if encoder == MISSING else encoder:>12}"
+    return f"{line}  {metric.unit}".rstrip()
+
+
+def _notes(card: Mapping[str, Any]) -> list[str]:
+    """What the figures are counted in, and how they were estimated."""
+
+    def show(key: str) -> str:
+        return BY_KEY[key].show(card)
+
+    notes = []
+    if card.get("count") is not None:
+        counts = [(show("count"), "examples")]
+        counts += [(show("units"), "words and ends of sentence")] if card.get("units") else []
+        counts += [(show("tokens"), "predicted symbols")] if card.get("tokens") else []
+        notes.append(", ".join(f"{count} {what}" for count, what in counts))
+    if card.get("latent_dim") == 0:
+        notes.append("no latent variable: ELBO and IW are log p(x) itself")
+    elif card.get("samples"):
+        notes.append(f"rec - KL = ELBO <= IW (K = {show('samples')}) <= log p(x)")
+    if card.get("latent_dim") and card.get("au") is not None:
+        notes.append(
+            f"{show('au')} of {show('latent_dim')} dimensions active (variance of the mean at "
+            f"least {show('au_threshold')}); MI is at most {show('mi_max')}"
+        )
+    if card.get("kl_estimated"):
+        notes.append("KL estimated from samples of z: it has no closed form here")
+    if card.get("probed") is not None:
+        notes.append(
+            f"{show('probed')} labeled examples, {show('classes')} classes; classifiers trained "
+            f"on {show('trained_on')} posterior means"
+        )
+    return notes
+
+
+def _steps(card: Mapping[str, Any]) -> list[str]:
+    path = card.get("elbo_by_step") or ()
+    if len(path) < 2:
+        return []
+    digits = BY_KEY["elbo"].digits
+    rows = (path[start : start + PER_LINE] for start in range(0, len(path), PER_LINE))
+    return [
+        f"ELBO after 0 to {len(path) - 1} refinement steps:",
+        *("".join(f"{elbo:10.{digits}f}" for elbo in row) for row in rows),
+    ]
