@@ -63,16 +63,16 @@ MISTAKES = [
     (["interpolate", "{run}", "a"], "required: b (see"),
     (["train", "--config"], "--config: expected one argument"),
     # types and choices
-    (["train", "--model.latent_dim", "abc"], "--model.latent_dim abc: a whole number is needed"),
-    (["train", "--train.max_steps", "1.5"], "--train.max_steps 1.5: a whole number is needed"),
-    (["train", "--optim.lr", "fast"], "--optim.lr fast: a number is needed"),
-    (["train", "--data.tokenized", "perhaps"], "true or false is needed"),
+    (["train", "--model.latent_dim", "abc"], "--model.latent_dim abc: must be an integer"),
+    (["train", "--train.max_steps", "1.5"], "--train.max_steps 1.5: must be an integer"),
+    (["train", "--optim.lr", "fast"], "--optim.lr fast: must be a number"),
+    (["train", "--data.tokenized", "perhaps"], "must be true or false"),
     (["train", "--model.injection", "skp"], "choose one of none, init, input, skip; did you mean"),
     (["interpolate", "{run}", "a", "b", "--kind", "sperical"], "did you mean spherical?"),
-    (["sample", "{run}", "-n", "x"], "a whole number is needed"),
+    (["sample", "{run}", "-n", "x"], "must be an integer"),
     # where to
-    (["train"], "either --out FOLDER for a new run or --resume FOLDER"),
-    (["train", "--out", "{out}", "--resume", "{run}"], "either --out FOLDER"),
+    (["train"], "give either --out RUN to start a new run or --resume RUN"),
+    (["train", "--out", "{out}", "--resume", "{run}"], "give either --out RUN"),
     (["train", "--out", "{run}"], "already holds a run: continue it with --resume"),
     (["train", "--resume"], "--resume needs the folder"),
     (["train", "--resume", "--out"], "--resume needs the folder"),
@@ -107,10 +107,10 @@ MISTAKES = [
     (["sample", "{run}", "--device", "cudda"], "--device cudda: "),
     (["evaluate", "{lm}", "--refine-steps", "2"], "this model has no latent to refine"),
     (["evaluate", "{run}", "--refine-steps", "-1"], "--refine-steps -1: must be at least 0"),
-    (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "whole num"),
+    (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "an integer"),
     # files
     (["reconstruct", "{run}", "--file", "{folder}/none"], "cannot be read"),
-    (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt holds no sentence"),
+    (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt has no sentences"),
     (["encode", "{run}", "{latin.txt}", "--out", "{out}.npz"], "latin.txt, line 2: not UTF-8"),
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.txt"], "written as .npz or .parquet"),
     (["encode", "{run}", "{lines.txt}", "--out", "/dev/null/x.npz"], "cannot write /dev/null"),
@@ -195,7 +195,7 @@ CONFIGS = [
         "bad.yaml, line 1: there is no section modle; did you mean model?",
     ),
     ("model:\n  injection: skp\n", "did you mean skip?"),
-    ("train:\n  epochs: many\n", "--train.epochs many: a whole number is needed"),
+    ("train:\n  epochs: many\n", "--train.epochs many: must be an integer"),
     (
         "model:\n  latent_dim: 3\n  latent_dim: 4\n",
         "bad.yaml, line 3: latent_dim stands there twice",
@@ -527,7 +527,7 @@ def test_standard_input_is_read_as_a_file_is(place):
     for sent, message in (
         (b"the cat\nein B\xe4r\n", "standard input, line 2: not UTF-8"),
         ("the cat".encode("utf-16"), "standard input, line 1: a NUL byte"),
-        (b"\n", "standard input holds no sentence"),
+        (b"\n", "standard input has no sentences"),
     ):
         done = from_stdin(argv, sent)
         assert (done.returncode, done.stdout) == (2, b"")

@@ -1,4 +1,4 @@
-"""Splits of images: pixels drawn anew in training, once where they are measured."""
+"""Image splits: re-binarized in training, binarized once for evaluation."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def loader(split: ImageSplit) -> BatchLoader:
     return BatchLoader(split, LengthBuckets(split.lengths, 7, seed=3))
 
 
-def test_grey_is_the_probability_of_ink():
+def test_gray_is_the_probability_of_ink():
     grey = np.repeat(np.array([0, 1, 64, 128, 254, 255], np.uint8), 200_000).reshape(1, 6, -1)
     split = ImageSplit(Drawings(grey))
     for pixels in (split.batch([0]).x, split.batch([0], epoch=0).x):
@@ -37,7 +37,7 @@ def test_grey_is_the_probability_of_ink():
         assert (np.abs(shares - expected) <= 5 * errors).all()
 
 
-def test_what_is_measured_never_changes():
+def test_images_for_evaluation_never_change():
     split, rows = ImageSplit(drawings(), seed=0), np.array([3, 0, 7])
     own = split.batch(rows)
     assert set(own.x.unique().tolist()) == {0.0, 1.0}
@@ -47,7 +47,7 @@ def test_what_is_measured_never_changes():
     assert bool((own.x == again.x.flip(0)).all())
 
 
-def test_training_draws_anew_in_every_epoch_and_by_seed():
+def test_training_images_change_with_the_epoch_and_the_seed():
     split, rows = ImageSplit(drawings(), seed=1), np.array([3, 0])
     first = split.batch(rows, epoch=0).x
     assert bool((first == split.batch(rows, epoch=0).x).all())
@@ -108,15 +108,18 @@ def write(folder: Path, **arrays: np.ndarray) -> None:
 WRONG = {
     "an empty folder": (lambda f: ".", "has no training images"),
     "no such file": (lambda f: "nowhere.npz", "does not exist"),
-    "a text": (lambda f: (f / "a.txt").write_text("a") and "a.txt", r"a folder, an \.npz or a"),
-    "two images": (lambda f: write(f, a=drawings(2).images) or "a.npz", "too few to hold some out"),
+    "a text": (
+        lambda f: (f / "a.txt").write_text("a") and "a.txt",
+        r"a folder, an \.npz file or a",
+    ),
+    "two images": (lambda f: write(f, a=drawings(2).images) or "a.npz", "too few to hold any out"),
     "two sizes": (
         lambda f: write(f, train=drawings(30).images, test=drawings(9, 5).images) or ".",
         "images of different sizes",
     ),
     "splits within a split": (
         lambda f: np.savez(f / "train.npz", x_train=drawings().images) or ".",
-        "has no images and labels, but train",
+        "has no array named images, only splits: train",
     ),
 }
 

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from textvae.build import load_model
-from textvae.config.inference import Inference
+from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
 from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder, bernoulli_log_prob
 from textvae.images.model import ImageVAE
-from textvae.vae.inference import AMORTISED
-from textvae.vae.objectives import objective
+from textvae.vae.objectives import elbo
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE
 
@@ -137,7 +136,7 @@ def test_the_elbo_of_a_linear_decoder_is_its_integral():
 @pytest.mark.parametrize("encoder", ["resnet", "mlp"])
 def test_every_parameter_gets_a_gradient(decoder, injection, encoder):
     model = build(decoder=decoder, injection=injection, encoder=encoder).train()
-    objective(model(batch())).backward()
+    elbo(model(batch())).backward()
     missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not missing
 
@@ -149,7 +148,7 @@ def test_eight_images_are_learnt_by_heart(decoder, injection):
     model = build(8, encoder="mlp", decoder=decoder, injection=injection, **sizes).train()
     some, optimizer = batch(8), torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(400):
-        loss = objective(model(some), beta=0.05)
+        loss = elbo(model(some), beta=0.05)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -166,13 +165,13 @@ def test_refinement_works_without_a_line_of_its_own(inference, decoder):
     model = build(decoder=decoder, encoder_layers=layers).train()
     options = Inference(method=inference, steps=3, lr=0.5, hvp="exact", decoder_terms="all")
     terms = model(batch(), inference=options)
-    objective(terms).backward()
+    elbo(terms).backward()
     assert terms.path.shape[0] == 3
     assert all(p.grad is not None for p in model.parameters())
     steps = Inference(inference, 20, lr=0.1, loss_per="example", clip_per="example")
     start, refined = (
         evaluate(model.eval(), [batch(20)], samples=100, inference=options)["elbo"]
-        for options in (AMORTISED, steps)
+        for options in (AMORTIZED, steps)
     )
     assert refined > start
 
@@ -188,7 +187,7 @@ def test_a_card_of_images_has_bits_per_pixel_and_no_words():
 
 def test_without_a_latent_it_is_a_density_model():
     model = build(0, injection="none")
-    assert model.encoder is None and model.sample(3).shape == (3, SIDE, SIDE)
+    assert not model.has_encoder and model.sample(3).shape == (3, SIDE, SIDE)
     card = evaluate(model, [batch()])
     assert card["kl"] == 0 and card["iw"] == pytest.approx(card["rec"])
     with pytest.raises(UserError, match="has no latent"):
@@ -245,7 +244,7 @@ def test_encode_reconstruct_interpolate_walk():
     walk = model.walk(3)
     assert walk.shape == (9, SIDE, SIDE)
     torch.testing.assert_close(walk[4:5], model.decode(torch.zeros(1, 2)), atol=1e-5, rtol=0)
-    with pytest.raises(UserError, match="a latent of 2 dimensions, and this has 3"):
+    with pytest.raises(UserError, match="a walk needs 2 latent dimensions, but this model has 3"):
         build(3).walk()
 
 
@@ -272,7 +271,7 @@ def test_a_folder_gives_the_model_back(decoder, injection, tmp_path):
         torch.testing.assert_close(loaded.encode(images(3)).mean, model.encode(images(3)).mean)
         assert bool((loaded.sample(2) == model.sample(2)).all())
     card = (tmp_path / "README.md").read_text()
-    assert "from textvae import ImageVAE" in card and "images" in card
+    assert "from textvae import ImageVAE" in card and "image" in card
 
 
 def test_a_folder_of_another_kind_is_one_line(tmp_path):

@@ -44,12 +44,12 @@ def test_the_published_files(published):
 
 
 WRONG = {
-    "nothing": (b"", "no idx file of unsigned bytes"),
-    "another format": (b"PK\x03\x04" + bytes(40), "no idx file of unsigned bytes"),
-    "numbers of another type": (struct.pack(">HBBI", 0, 13, 1, 1) + bytes(4), "no idx file"),
-    "a header cut short": (idx(GREY)[:10], "no idx file of unsigned bytes"),
-    "truncated": (idx(GREY)[:-1], "truncated or damaged.* 24 bytes, and 23 follow"),
-    "too long": (idx(GREY) + b"x", "truncated or damaged.* 24 bytes, and 25 follow"),
+    "nothing": (b"", "not an idx file of unsigned bytes"),
+    "another format": (b"PK\x03\x04" + bytes(40), "not an idx file of unsigned bytes"),
+    "numbers of another type": (struct.pack(">HBBI", 0, 13, 1, 1) + bytes(4), "not an idx file"),
+    "a header cut short": (idx(GREY)[:10], "not an idx file of unsigned bytes"),
+    "truncated": (idx(GREY)[:-1], "truncated or damaged.* 24 bytes, but 23 follow"),
+    "too long": (idx(GREY) + b"x", "truncated or damaged.* 24 bytes, but 25 follow"),
     "a truncated gzip": (gzip.compress(idx(GREY))[:-9], "cannot be read"),
     "a damaged gzip": (b"\x1f\x8b" + bytes(30), "cannot be read"),
 }
@@ -66,7 +66,7 @@ def test_a_wrong_idx_file_is_one_line(case, tmp_path):
 
 def test_labels_of_other_images(published):
     (published / "train-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(3, np.uint8)))
-    with pytest.raises(UserError, match=r"2 images, but labels of shape \(3,\)"):
+    with pytest.raises(UserError, match=r"labels have shape \(3,\), but there are 2 images"):
         read_idx_folder(published)
 
 
@@ -90,13 +90,13 @@ def test_shares_become_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"other": GREY}, "neither images nor x_train and x_test: it holds other"),
-        ({"images": GREY[0]}, r"images are \(N, H, W\), not \(3, 4\)"),
+        ({"other": GREY}, "neither images nor x_train and x_test: it has other"),
+        ({"images": GREY[0]}, r"images must be \(N, H, W\), not \(3, 4\)"),
         ({"images": GREY.astype(float)}, "bytes from 0 to 255, or numbers from 0 to 1"),
         ({"images": np.full((1, 2, 2), np.nan)}, "bytes from 0 to 255, or numbers from 0 to 1"),
-        ({"images": GREY, "labels": LABELS - 1}, "labels from -1 to 0 do not fit"),
-        ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 do not"),
-        ({"images": np.array([object()])}, "truncated or no .npz file"),
+        ({"images": GREY, "labels": LABELS - 1}, "labels from -1 to 0 are invalid"),
+        ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 are"),
+        ({"images": np.array([object()])}, "truncated or not an .npz file"),
     ],
     ids=["names", "shape", "range", "nan", "negative", "few names", "objects"],
 )
@@ -110,7 +110,7 @@ def test_a_wrong_npz_file_is_one_line(arrays, message, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(9), b"\x93NUMPY"])
 def test_a_broken_npz_file_is_one_line(content, tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"truncated or no \.npz"):
+    with pytest.raises(UserError, match=r"truncated or not an \.npz"):
         read_npz(tmp_path / "a.npz")
 
 
@@ -152,5 +152,5 @@ def test_a_hub_that_does_not_answer(monkeypatch):
         raise ConnectionError("no\nnetwork")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(UserError, match=r"neither a file or folder .*: no network"):
+    with pytest.raises(UserError, match=r"neither a file, a folder, .*: no network"):
         read_hub("owner/name")

@@ -118,7 +118,7 @@ def test_commands_draw_grids(run, tmp_path, capfd):
         assert in_child([words[0], str(run), *words[1:], "--out", str(out)]) == 0
         assert read(out).ndim == 2 and read(out).shape[1] >= 1000
         out.unlink()
-    assert "5 images in" in capfd.readouterr().out
+    assert "wrote 5 images to" in capfd.readouterr().out
 
 
 def test_encode_and_decode_are_files(run, folder, tmp_path):
@@ -134,13 +134,16 @@ REFUSED = {
     "another kind of picture": (["sample", "RUN", "--out", "a.gif"], "written as .png"),
     "an option of sentences": (
         ["sample", "RUN", "--out", "a.png", "--top-k", "3"],
-        "--top-k has no",
+        "--top-k applies only to text models",
     ),
-    "a sentence": (["reconstruct", "RUN", "hello", "--out", "a.png"], "a number from 0 to 39"),
+    "a sentence": (
+        ["reconstruct", "RUN", "hello", "--out", "a.png"],
+        "an index into the test split, from 0 to 39",
+    ),
     "an image too far": (["interpolate", "RUN", "0", "40", "--out", "a.png"], "from 0 to 39"),
-    "a file of sentences": (
+    "no such file": (
         ["reconstruct", "RUN", "--file", "x", "--out", "a.png"],
-        "--file is of",
+        "x does not exist",
     ),
     "no images": (["encode", "RUN", "nowhere.npz", "--out", "a.npz"], "does not exist"),
     "no map": (["map", "RUN", "--out", "a.jpg"], "written as .png"),
@@ -183,7 +186,7 @@ def test_options_of_images_have_none_for_text(trained, tiny, tmp_path, capfd):
     assert in_child(words) == 2
     assert "--images.decoder has no meaning where --data.kind is text" in capfd.readouterr().err
     assert in_child(["sample", str(trained), "--out", str(tmp_path / "a.png")]) == 2
-    assert "this model is of text" in capfd.readouterr().err
+    assert "--out applies only to image models" in capfd.readouterr().err
 
 
 def test_a_grid_has_every_image_in_its_place(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from textvae.images.datasets import as_batch
 from textvae.images.pixelcnn import PixelCNN
-from textvae.vae.noise import uniform_rows
+from textvae.vae.noise import Purpose, RowNoise
 
 SIZE, LATENT = (5, 4), 3
 INJECTIONS = ("none", "input", "skip")
@@ -107,7 +107,7 @@ def sample_naively(model: PixelCNN, z: torch.Tensor, uniforms: torch.Tensor) -> 
 @torch.no_grad()
 def test_the_fast_sampler_draws_what_whole_passes_draw(injection, layers, kernel_size):
     model, z = build(injection, layers, kernel_size), latents(9)
-    uniforms = uniform_rows(9, SIZE[0] * SIZE[1], seed=0)
+    uniforms = RowNoise(0, Purpose.TOKENS, range(9)).uniform(1, SIZE[0] * SIZE[1])[0]
     assert bool((model.sample(z, uniforms) == sample_naively(model, z, uniforms)).all())
     likeliest = sample_naively(model, z, torch.full_like(uniforms, 0.5))
     assert bool((model.sample(z) == likeliest).all())

@@ -1,30 +1,130 @@
-"""textvae: text variational autoencoders whose latent variable is really used."""
+"""textvae: text variational autoencoders that use their latent variable.
+
+The names below are the public interface. They are imported on first use, because torch takes
+seconds to load.
+
+Models and runs, as on the command line:
+
+    model = textvae.train(textvae.Config.load("base.yaml"), "runs/skip")
+    model = textvae.load("runs/skip")                  # a run, a saved model, or a name on the hub
+    model.sample(5), model.reconstruct(texts), model.encode(texts)
+    textvae.evaluate_run("runs/skip"), textvae.compare(["runs/vae", "runs/skip"])
+    textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")
+
+Building blocks for your own models, which work with any ``torch.nn.Module``:
+
+    model = textvae.VAE(encoder, decoder, textvae.StandardNormal(32))
+    loss = textvae.elbo(model(textvae.Batch(x)), beta=1.0)
+    card = textvae.evaluate(model, batches)
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from textvae.build import load_model as load
     from textvae.config.experiment import Config
+    from textvae.config.inference import Inference
+    from textvae.errors import UserError
+    from textvae.evaluation.card import evaluate
+    from textvae.evaluation.compare import compare_runs as compare
+    from textvae.evaluation.map import draw_map as map
+    from textvae.evaluation.probe import probe
+    from textvae.evaluation.run_card import evaluate_run
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
+    from textvae.text.nn.lstm import LSTMDecoder as SkipLSTMDecoder
+    from textvae.text.nn.lstm import LSTMEncoder
+    from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+    from textvae.training.train import train
+    from textvae.vae.batch import Batch
+    from textvae.vae.contracts import Posterior, Prior, Terms
+    from textvae.vae.estimators import active_units, importance_bound, mutual_information
+    from textvae.vae.inference import infer
+    from textvae.vae.objectives import elbo
+    from textvae.vae.posteriors import DiagGaussian
+    from textvae.vae.priors import StandardNormal
+    from textvae.vae.vae import VAE
 
 __version__ = "0.1.0"
-__all__ = ["Config", "ImageVAE", "TextVAE", "__version__"]
+
+# Where each public name comes from: a module, and the name there if it differs.
+_SOURCES = {
+    "TextVAE": "textvae.text.model",
+    "ImageVAE": "textvae.images.model",
+    "Config": "textvae.config.experiment",
+    "load": "textvae.build:load_model",
+    "train": "textvae.training.train",
+    "evaluate": "textvae.evaluation.card",
+    "evaluate_run": "textvae.evaluation.run_card",
+    "compare": "textvae.evaluation.compare:compare_runs",
+    "probe": "textvae.evaluation.probe",
+    "map": "textvae.evaluation.map:draw_map",
+    "VAE": "textvae.vae.vae",
+    "Batch": "textvae.vae.batch",
+    "Posterior": "textvae.vae.contracts",
+    "DiagGaussian": "textvae.vae.posteriors",
+    "Prior": "textvae.vae.contracts",
+    "StandardNormal": "textvae.vae.priors",
+    "Terms": "textvae.vae.contracts",
+    "elbo": "textvae.vae.objectives",
+    "importance_bound": "textvae.vae.estimators",
+    "mutual_information": "textvae.vae.estimators",
+    "active_units": "textvae.vae.estimators",
+    "infer": "textvae.vae.inference",
+    "Inference": "textvae.config.inference",
+    "SkipLSTMDecoder": "textvae.text.nn.lstm:LSTMDecoder",
+    "LSTMEncoder": "textvae.text.nn.lstm",
+    "WordTokenizer": "textvae.text.tokenizers",
+    "SentencePieceTokenizer": "textvae.text.tokenizers",
+    "CharTokenizer": "textvae.text.tokenizers",
+    "UserError": "textvae.errors",
+}
+
+__all__ = [
+    "VAE",
+    "Batch",
+    "CharTokenizer",
+    "Config",
+    "DiagGaussian",
+    "ImageVAE",
+    "Inference",
+    "LSTMEncoder",
+    "Posterior",
+    "Prior",
+    "SentencePieceTokenizer",
+    "SkipLSTMDecoder",
+    "StandardNormal",
+    "Terms",
+    "TextVAE",
+    "UserError",
+    "WordTokenizer",
+    "__version__",
+    "active_units",
+    "compare",
+    "elbo",
+    "evaluate",
+    "evaluate_run",
+    "importance_bound",
+    "infer",
+    "load",
+    "map",
+    "mutual_information",
+    "probe",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:
-    # torch takes seconds to import: only those who ask for a model wait for it
-    if name == "TextVAE":
-        from textvae.text.model import TextVAE
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'textvae' has no attribute {name!r}")
+    module, _, attribute = _SOURCES[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
+    globals()[name] = value  # found directly from now on
+    return value
 
-        return TextVAE
-    if name == "ImageVAE":
-        from textvae.images.model import ImageVAE
 
-        return ImageVAE
-    if name == "Config":
-        from textvae.config.experiment import Config
-
-        return Config
-    raise AttributeError(f"module 'textvae' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 def parser() -> ArgumentParser:
     """The options of the command."""
-    parser = new_parser(
-        "decode the latent vectors in a file", "textvae decode RUN LATENTS [...]"
-    )
+    parser = new_parser("decode the latent vectors in a file", "textvae decode RUN LATENTS [...]")
     add_model(parser)
     parser.add_argument(
         "file", help="an .npz or .parquet file with an (N, Z) array named mean, as encode writes it"

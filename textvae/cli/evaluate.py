@@ -21,7 +21,9 @@ OPTIONS = (
 
 def parser() -> ArgumentParser:
     """The options of the command."""
-    parser = new_parser("compute, print and save the metrics of a run", "textvae evaluate RUN [...]")
+    parser = new_parser(
+        "compute, print and save the metrics of a run", "textvae evaluate RUN [...]"
+    )
     add_run(parser, "the split to evaluate")
     add = parser.add_argument
     add(

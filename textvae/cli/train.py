@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -43,5 +42,4 @@ def run(args: Namespace) -> None:
 
     if (args.out is None) == (args.resume is None):
         raise UserError("give either --out RUN to start a new run or --resume RUN to resume one")
-    out = Path(args.resume or args.out)
-    train(config_of(args), out, resume=args.resume is not None)
+    train(config_of(args), args.resume or args.out, resume=args.resume is not None)

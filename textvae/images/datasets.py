@@ -99,15 +99,7 @@ def _draw(grey: np.ndarray, seed: list[int]) -> np.ndarray:
 
 def as_batch(pixels: Tensor, index: Tensor, labels: Tensor | None = None) -> Batch:
     """Images (B, H, W) as a batch; there are no words or bytes to count."""
-    none = torch.zeros(len(pixels), dtype=torch.long)
-    return Batch(
-        x=pixels.float()[:, None],
-        lengths=torch.full((len(pixels),), pixels[0].numel()),
-        units=none,
-        num_bytes=none,
-        index=index,
-        labels=labels,
-    )
+    return Batch(x=pixels.float()[:, None], index=index, labels=labels)
 
 
 def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:

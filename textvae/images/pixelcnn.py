@@ -1,4 +1,4 @@
-"""The gated PixelCNN (van den Oord et al. 2016): p(x|z) = prod_ij p(x_ij | x_<ij, z) in raster order.
+"""The gated PixelCNN (van den Oord et al. 2016): p(x|z) = prod_ij p(x_ij | x_<ij, z), row by row.
 
 It has two stacks of gated convolutions. The vertical stack v sees all rows above a pixel. The
 horizontal stack h sees the pixels to the left in the same row and, through ``across``, the vertical

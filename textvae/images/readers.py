@@ -176,7 +176,9 @@ def read_hub(name: str) -> dict[str, Drawings]:
         images = np.stack([np.asarray(image.convert("L")) for image in rows[column]])
         labels = None if label is None else np.asarray(rows[label])
         names = None if label is None else rows.features[label].names
-        found["valid" if split == "validation" else split] = checked(images, labels, Path(name), names)
+        found["valid" if split == "validation" else split] = checked(
+            images, labels, Path(name), names
+        )
     return found
 
 
@@ -206,7 +208,9 @@ def checked(
     if labels is None:
         return Drawings(images)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{path}: labels have shape {labels.shape}, but there are {len(images)} images")
+        raise UserError(
+            f"{path}: labels have shape {labels.shape}, but there are {len(images)} images"
+        )
     labels = labels.astype(np.int64)
     if labels.min() < 0 or (label_names is not None and labels.max() >= len(label_names)):
         raise UserError(f"{path}: labels from {labels.min()} to {labels.max()} are invalid")
