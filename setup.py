@@ -37,6 +37,12 @@ setup(
         "tensorboard>=2.15",
     ],
     extras_require={
+        "docs": [
+            "latex2mathml>=3.77",
+            "mkdocs>=1.6",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=1.0",
+        ],
         "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"],
         # torchtext stopped at 0.18, which loads with torch 2.3 alone: an environment of its own.
         "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("recipes/*/RESULTS.md", "recipes/*/REFINEMENT.md", "recipes/*/pictures/*.png")
 METRICS_TABLE = "<!-- metrics table -->"
 MATH = re.compile(r"^```math\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-TO_RECIPES = re.compile(r"\]\(\.\./recipes/")  # as on GitHub, where docs/ and recipes/ are neighbors
-TO_RESULTS = re.compile(r"\]\(\.\./(\w+)/\)")  # one recipe to another: a folder on GitHub
+# Links as they work on GitHub: docs/ and recipes/ are neighbors, and a link may lead to a folder.
+TO_RECIPES = re.compile(r"\]\(\.\./recipes/")
+TO_RESULTS = re.compile(r"\]\(\.\./(\w+)/\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -43,7 +44,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _equation(block: re.Match[str]) -> str:
-    lines = (line.strip() for line in block[1].split("\n\n"))
+    spaced = block[1].replace(r"\log p", r"\log\,p")
+    lines = (line.strip() for line in spaced.split("\n\n"))
     return "\n\n".join(
         f'<div class="equation">{convert(line, display="block")}</div>' for line in lines if line
     )

@@ -56,7 +56,7 @@ def read_run(folder: Path, color: str) -> Run:
 
 def draw_kl_per_dimension(runs: list[Run]) -> Figure:
     """One panel per run: the KL of each latent dimension, largest first."""
-    figure, axes = plt.subplots(1, len(runs), figsize=(4 * len(runs), 2.8), sharey=True)
+    figure, axes = plt.subplots(1, len(runs), figsize=(3.5 * len(runs), 2.6), sharey=True)
     for axis, run in zip([axes] if len(runs) == 1 else axes, runs, strict=True):
         kl = sorted(run.card["kl_per_dim"], reverse=True)
         axis.bar(range(1, len(kl) + 1), kl, color=run.color)
@@ -68,17 +68,18 @@ def draw_kl_per_dimension(runs: list[Run]) -> Figure:
 
 def draw_training(runs: list[Run]) -> Figure:
     """KL, mutual information and active units against epochs."""
-    figure, (kl, mi, au) = plt.subplots(1, 3, figsize=(10, 3))
+    figure, (kl, mi, au) = plt.subplots(1, 3, figsize=(8, 2.6), layout="constrained")
     for run in runs:
         _curve(kl, run, run.train, "kl", floor=SMALLEST)
         _curve(mi, run, run.valid, "mi", marker="o")
         _curve(au, run, run.valid, "au", marker="o")
-    kl.set(title="KL in training (nats, log scale)", yscale="log")
+    kl.set(title="KL in training (nats)", yscale="log")
     mi.set(title="mutual information (nats)")
     au.set(title="active units", ylim=(-0.5, max(run.card["latent_dim"] for run in runs) + 0.5))
     for axis in (kl, mi, au):
         axis.set(xlabel="epoch", xlim=(0, None))
-    mi.legend(loc="center left")
+    au.yaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*mi.get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))
     return figure
 
 
@@ -90,10 +91,17 @@ def _curve(axis: Axes, run: Run, records: list[dict], key: str, floor=None, **st
 
 def draw_shuffle_gap(runs: list[Run]) -> Figure:
     """What it costs to decode every example from the z of another one."""
-    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.5 * len(runs)))
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.45 * len(runs)))
     gaps = [run.card["shuffle_gap"] for run in runs]
-    bars = axis.barh([run.name for run in runs], gaps, color=[run.color for run in runs])
-    axis.bar_label(bars, labels=[f"{round(gap, 2) + 0.0:.2f}" for gap in gaps], padding=4)
+    axis.barh([run.name for run in runs], gaps, color=[run.color for run in runs])
+    for row, gap in enumerate(gaps):
+        axis.annotate(
+            f"{round(gap, 2) + 0.0:.2f}",
+            (max(gap, 0), row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            verticalalignment="center",
+        )
     axis.invert_yaxis()
     axis.set_xlabel("shuffle gap (nats per example)")
     axis.margins(x=0.1)
