@@ -76,13 +76,13 @@ MISTAKES = [
     (["train", "--out", "{run}"], "already holds a run: continue it with --resume"),
     (["train", "--resume"], "--resume needs the folder"),
     (["train", "--resume", "--out"], "--resume needs the folder"),
-    (["train", "--resume", "{folder}"], "is no run folder"),
-    (["train", "--resume={folder}/none"], "is no run folder"),
-    (["train", "--out", "/dev/null/run"], "cannot make the folder /dev/null/run"),
+    (["train", "--resume", "{folder}"], "is not a run folder"),
+    (["train", "--resume={folder}/none"], "is not a run folder"),
+    (["train", "--out", "/dev/null/run"], "cannot create the folder /dev/null/run"),
     (["train", "--config", "{folder}/none.yaml", "--out", "{out}"], "cannot be read (No such file"),
     (["train", "--config", "{folder}", "--out", "{out}"], "cannot be read (Is a directory)"),
     # runs that are none
-    (["evaluate", "{folder}"], "is no run folder"),
+    (["evaluate", "{folder}"], "is not a run folder"),
     (["sample", "{folder}"], "no config.json"),
     (["compare", "{run}/config.json"], "config.json: no metrics card"),
     (["compare", "{folder}/none"], "there is no such run folder or metrics card"),
@@ -104,7 +104,7 @@ MISTAKES = [
     (["sample", "{run}", "--num-beams", "0"], "num_beams=0"),
     (["sample", "{run}", "--max-new-tokens", "0"], "max_new_tokens=0"),
     (["interpolate", "{run}", "a", "b", "--steps", "1"], "steps=1"),
-    (["sample", "{run}", "--device", "cudda"], "--device cudda: "),
+    (["sample", "{run}", "--device", "cudda"], "device cudda: "),
     (["evaluate", "{lm}", "--refine-steps", "2"], "this model has no latent to refine"),
     (["evaluate", "{run}", "--refine-steps", "-1"], "--refine-steps -1: must be at least 0"),
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "an integer"),
@@ -115,7 +115,7 @@ MISTAKES = [
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.txt"], "written as .npz or .parquet"),
     (["encode", "{run}", "{lines.txt}", "--out", "/dev/null/x.npz"], "cannot write /dev/null"),
     (["encode", "{run}", "{lines.txt}"], "out"),
-    (["decode", "{run}", "{lines.txt}"], "latents are read from .npz or .parquet"),
+    (["decode", "{run}", "{lines.txt}"], "latent vectors are read from .npz or .parquet"),
     (["decode", "{run}", "{folder}/none.npz"], "does not exist"),
     # a language model
     (["reconstruct", "{lm}", "a b"], "this model is a language model"),
@@ -550,7 +550,7 @@ def test_what_cannot_be_saved_is_not_computed(trained, place, tmp_path, capfd, m
     shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "metrics", ignore_errors=True)
     (tmp_path / "run" / "metrics").write_text("")
-    assert "cannot make the folder" in fails(capfd, ["evaluate", str(tmp_path / "run")])
+    assert "cannot create the folder" in fails(capfd, ["evaluate", str(tmp_path / "run")])
     argv = ["encode", place["run"], place["lines.txt"], "--out", "z.csv"]
     assert "written as .npz or .parquet" in fails(capfd, argv)
 
@@ -559,8 +559,8 @@ def test_broken_records_of_a_run_are_one_line(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
     run = str(tmp_path / "run")
     for name, content, message in (
-        ("training.json", "[]", "training.json: a JSON object is needed"),
-        ("training.json", "{}", "a record of another release of textvae ('epochs')"),
+        ("training.json", "[]", "training.json: not a JSON object"),
+        ("training.json", "{}", "written by another release of textvae ('epochs')"),
         ("versions.json", "{", "versions.json: not JSON"),
     ):
         (tmp_path / "run" / name).write_text(content)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textvae.config.inference import Inference
     from textvae.errors import UserError
     from textvae.evaluation.card import evaluate
-    from textvae.evaluation.compare import compare_runs as compare
+    from textvae.evaluation.compare import compare
     from textvae.evaluation.map import draw_map as map
     from textvae.evaluation.probe import probe
     from textvae.evaluation.run_card import evaluate_run
@@ -59,7 +59,7 @@ _SOURCES = {
     "train": "textvae.training.train",
     "evaluate": "textvae.evaluation.card",
     "evaluate_run": "textvae.evaluation.run_card",
-    "compare": "textvae.evaluation.compare:compare_runs",
+    "compare": "textvae.evaluation.compare",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
     "VAE": "textvae.vae.vae",

@@ -1,96 +1,100 @@
-"""What was asked for on the command line, and one clear line where that is wrong."""
+"""The options on the command line, and one clear line if something is wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from jsonargparse import ArgumentError, Namespace
 
 from textvae.cli.commands import build_parser
 from textvae.cli.messages import explain
-from textvae.config.experiment import Config
-from textvae.config.yaml_file import check_yaml
+from textvae.config.experiment import OPTIONS, Config, config_from, read_options
+from textvae.config.types import plain
 from textvae.errors import UserError
-
-AT_LEAST = {"batch_size": 1, "limit": 1, "walk": 1, "refine_steps": 0}
-LARGEST_SEED = 2**63 - 1  # of torch's generators
-AT_LEAST |= dict.fromkeys(("samples", "generations", "seed", "n"), 0)
 
 
 def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
     """The command and its options.
 
     Raises:
-        UserError: an unknown option or a wrong value, with the nearest valid name.
+        UserError: An unknown option or a wrong value, with the nearest valid name.
     """
     parser, commands = build_parser()
     if not argv:
         parser.print_help()
         raise SystemExit(0)
+    words = list(argv)
+    if words[0] == "train":
+        words, files = _split_files(words)
+        # Whatever the order, options on the command line take precedence over files.
+        commands["train"].set_defaults(_flat(files, kinds=_values(words, "--data.kind")))
     try:
-        args = parser.parse_args(_with_run_config(list(argv)))
+        args = parser.parse_args(words)
     except ArgumentError as error:
         command = argv[0] if argv[0] in commands else None
         options = [a.option_strings for a in commands[command]._actions] if command else []
         names = [max(each, key=len) for each in options if each] or list(commands)
         raise UserError(explain(str(error), names, command)) from None
-    command = args.subcommand
-    _check_numbers(args[command])
-    return command, args[command]
-
-
-def _check_numbers(args: Namespace) -> None:
-    for name, least in AT_LEAST.items():
-        value = args.get(name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
-    if (args.get("seed") or 0) > LARGEST_SEED:
-        raise UserError(f"--seed {args.seed}: must be at most {LARGEST_SEED}")
+    command, options = args.subcommand, args[args.subcommand]
+    return command, Namespace({name: plain(value) for name, value in vars(options).items()})
 
 
 def config_of(args: Namespace) -> Config:
-    """The experiment in the options of ``train``."""
-    _, commands = build_parser()
-    fields = Namespace({name: args[name] for name in asdict(Config())})
-    return Config(**vars(commands["train"].instantiate(fields)))
-
-
-def run_config(run: Path, data_dir: str | None = None) -> Config:
-    """The experiment of a run folder, perhaps with its corpus at another place.
+    """The experiment in the options of ``train``.
 
     Raises:
-        UserError: it is no run folder, or its config is broken.
+        UserError: A value is not valid, or an option does not apply to this kind of data.
     """
-    other = ["--data.dir", data_dir] if data_dir is not None else []
-    _, args = parse(["train", "--resume", str(run), *other])
-    return config_of(args)
+    config = config_from(
+        {
+            section: {name: plain(value) for name, value in vars(args[section]).items()}
+            for section in OPTIONS
+        }
+    )
+    config.check(prefix="--")
+    return config
 
 
-def _with_run_config(argv: list[str]) -> list[str]:
-    """A resumed run starts from its own config; options given beside --resume come after it.
+def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:
+    """The words without ``--config FILE``, and the files, that of a resumed run first.
 
     Raises:
-        UserError: it is no run folder, or a YAML file is broken.
+        UserError: ``--resume`` does not name a run folder.
     """
-    if argv[:1] != ["train"]:
-        return argv
-    if runs := _values(argv, "--resume"):
-        config = Path(runs[0]) / "config.yaml"
-        if runs[0].startswith("-") or not runs[0]:
-            raise UserError("--resume needs the folder of the run to continue")
+    files = []
+    if runs := _values(words, "--resume"):
+        if runs[-1].startswith("-") or not runs[-1]:
+            raise UserError("--resume needs the folder of the run to resume")
+        config = Path(runs[-1]) / "config.yaml"
         if not config.exists():
-            raise UserError(f"{runs[0]} is no run folder: it has no config.yaml")
-        argv = ["train", "--config", str(config), *argv[1:]]
-    for path in filter(None, _values(argv, "--config")):
-        check_yaml(Path(path), asdict(Config()))
-    return argv
+            raise UserError(f"{runs[-1]} is not a run folder: it has no config.yaml")
+        files.append(config)
+    rest, given = [], iter(words)
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option != "--config":
+            rest.append(word)
+        elif path := value if equals else next(given, None):
+            files.append(Path(path))
+        else:
+            rest.append("--config")  # without its file: the parser says so
+    return rest, files
 
 
-def _values(argv: list[str], option: str) -> list[str]:
+def _flat(files: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
+    """The options in a stack of files, as the parser names them."""
+    options = read_options(files, kind=kinds[-1] if kinds else None)
+    return {
+        f"{section}.{name}": value
+        for section, values in options.items()
+        for name, value in values.items()
+    }
+
+
+def _values(words: Sequence[str], option: str) -> list[str]:
     """What is given for an option, as ``--option value`` or ``--option=value``."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    pairs = zip(words, [*words[1:], ""], strict=True)
     return [
         word.partition("=")[2] if "=" in word else following
         for word, following in pairs

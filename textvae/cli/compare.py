@@ -30,12 +30,11 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Prints one row per run."""
-    from textvae.evaluation.compare import compare, find_card
+    from textvae.evaluation.compare import compare
 
-    paths = [Path(run) for run in args.runs]
-    print(compare([find_card(path, args.split) for path in paths]))
+    print(compare(args.runs, args.split))
     if args.provenance:
         from textvae.evaluation.provenance import provenance
 
         print()
-        print(provenance([path for path in paths if path.is_dir()], args.split))
+        print(provenance([run for run in args.runs if Path(run).is_dir()], args.split))

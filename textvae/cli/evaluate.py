@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, load, new_parser
+from textvae.cli.options import add_common, add_refinement, add_run, new_parser
+from textvae.config.types import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 OPTIONS = (
-    *("split", "samples", "limit", "refine_steps", "generations"),
-    *("precision", "batch_size", "seed"),
+    *("data", "device", "split", "samples", "limit", "refine_steps"),
+    *("generations", "precision", "batch_size", "seed"),
 )
 
 
@@ -28,15 +28,15 @@ def parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--samples",
-        type=int,
+        type=NonNegativeInt,
         default=200,
         help="samples K of the importance-weighted bound; 0 skips it",
     )
     add_refinement(parser)
-    add("--limit", type=int | None, help="evaluate only the first LIMIT examples")
+    add("--limit", type=PositiveInt | None, help="evaluate only the first LIMIT examples")
     add(
         "--generations",
-        type=int,
+        type=NonNegativeInt,
         default=500,
         help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
     )
@@ -53,11 +53,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Evaluates the best model of a run, saves the card in its folder and prints it."""
-    from textvae.cli.arguments import run_config
-    from textvae.evaluation.compare import render_card
     from textvae.evaluation.run_card import evaluate_run
 
-    config = run_config(Path(args.run), data_dir=args.data)
-    options = {name: args[name] for name in OPTIONS}
-    card = evaluate_run(Path(args.run), config, load(args), **options)
-    print(json.dumps(card, indent=2) if args.json else render_card(card))
+    card = evaluate_run(args.run, **{name: args[name] for name in OPTIONS})
+    print(json.dumps(card, indent=2) if args.json else card)

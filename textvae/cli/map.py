@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, load, new_parser
+from textvae.cli.options import add_common, add_refinement, add_run, new_parser
+from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+
+OPTIONS = ("data", "device", "split", "limit", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
@@ -22,7 +24,7 @@ def parser() -> ArgumentParser:
     add_run(parser, "the split to plot")
     parser.add_argument("--out", required=True, help="the .png file to write")
     parser.add_argument(
-        "--limit", type=int, default=2000, help="plot only the first LIMIT examples"
+        "--limit", type=PositiveInt, default=2000, help="plot only the first LIMIT examples"
     )
     add_refinement(parser)
     add_common(parser)
@@ -31,12 +33,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Draws the map and says where it is."""
-    from textvae.cli.arguments import run_config
     from textvae.evaluation.map import draw_map
-    from textvae.evaluation.run_card import find_split
 
-    run = Path(args.run)
-    split = find_split(run, run_config(run, data_dir=args.data), args.split)
-    options = {name: args[name] for name in ("limit", "refine_steps", "batch_size", "seed")}
-    draw_map(Path(args.out), load(args), split, title=run.resolve().name, **options)
+    draw_map(args.run, args.out, **{name: args[name] for name in OPTIONS})
     print(f"wrote {args.out}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+
+from textvae.config.types import did_you_mean
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
+LIMITS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 
 
 def explain(message: str, names: Sequence[str], command: str | None) -> str:
@@ -20,9 +23,30 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
     line = re.sub(r"^error: |Parser key ", "", " ".join(message.split()))
     if "are required" in line:
         line = line.replace(f"{command}.", "")
-    line = _value(line) or _choice(line) or _name(line, names)
+    line = _number(line) or _value(line) or _choice(line) or _name(line, names)
     where = f"textvae {command} --help" if command else "textvae --help"
     return f"{line} (see {where})"
+
+
+def _number(line: str) -> str | None:
+    """The message for an option with a range (``textvae.config.types``)."""
+    wrong = re.search(r'"([\w.]+)": .*?Not of type \w+: (.*)', line)
+    if wrong is None:
+        return None
+    option, reason = wrong.groups()
+    given = re.search(r"Given value: (.*)|^(\S+) does not|: '(.*)'$", reason)
+    value = next(filter(None, given.groups()), "") if given else ""
+    limits = re.findall(r"v([<>]=?)([\d.]+)", reason)
+    if limits:
+        need = " and ".join(f"{LIMITS[sign]} {limit}" for sign, limit in limits)
+    else:
+        need = KINDS["int" if "int()" in reason else "float"]
+    return f"{_option(option)} {value}: must be {need}"
+
+
+def _option(name: str) -> str:
+    """A key of the parser as the user types it."""
+    return f"-{name}" if len(name) == 1 else f"--{name if '.' in name else name.replace('_', '-')}"
 
 
 def _value(line: str) -> str | None:
@@ -32,9 +56,9 @@ def _value(line: str) -> str | None:
         return None
     option, expected, value = wrong.groups()
     if "Literal" in expected:
-        return _one_of(f"--{option}", value, re.findall(r"'([^']*)'", expected))
+        return _one_of(_option(option), value, re.findall(r"'([^']*)'", expected))
     kind = next((KINDS[name] for name in KINDS if f"'{name}'" in expected), expected)
-    return f"--{option} {value}: must be {kind}"
+    return f"{_option(option)} {value}: must be {kind}"
 
 
 def _choice(line: str) -> str | None:
@@ -47,18 +71,6 @@ def _choice(line: str) -> str | None:
 
 def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
     return f"{option} {value}: choose one of {', '.join(choices)}{did_you_mean(value, choices)}"
-
-
-def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
-    """A suggestion to append to a message: the closest name, or nothing if none is close.
-
-    Args:
-        wrong: What the user wrote.
-        names: The valid names.
-        prefix: Put before the suggested name.
-    """
-    near = difflib.get_close_matches(wrong, names, n=1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _name(line: str, names: Sequence[str]) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from textvae.config.types import NonNegativeInt, PositiveInt, Seed
 from textvae.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,9 +71,12 @@ def add_run(parser: ArgumentParser, split: str) -> None:
 
 def add_common(parser: ArgumentParser) -> None:
     """Seed, batch size and device."""
-    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--seed", type=Seed, default=0, help="random seed")
     parser.add_argument(
-        "--batch-size", type=int, default=64, help="examples per batch; does not change the results"
+        "--batch-size",
+        type=PositiveInt,
+        default=64,
+        help="examples per batch; does not change the results",
     )
     parser.add_argument(
         "--device", type=str | None, help="cpu, cuda, ...; default: a GPU if there is one"
@@ -84,7 +87,7 @@ def add_refinement(parser: ArgumentParser) -> None:
     """Refinement of q(z|x)."""
     parser.add_argument(
         "--refine-steps",
-        type=int | None,
+        type=NonNegativeInt | None,
         help="gradient steps on the ELBO that refine q(z|x); 0 uses the encoder alone; default: "
         "as in training",
     )
@@ -144,7 +147,7 @@ def add_generation(
     if walk:
         add(
             "--walk",
-            type=int | None,
+            type=PositiveInt | None,
             help="instead of samples, a WALK x WALK grid over the prior's quantiles (only for 2 "
             "latent dimensions)",
         )
@@ -156,15 +159,9 @@ def load(args: Namespace) -> Model:
     Raises:
         UserError: The model cannot be loaded, or there is no such device.
     """
-    import torch
+    from textvae.build import load_model, to_device
 
-    from textvae.build import load_model
-
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return load_model(args.run).to(device).eval()
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    return to_device(load_model(args.run), args.device)
 
 
 def presenter(model: Model, args: Namespace) -> Presenter:
@@ -196,11 +193,10 @@ def generation(model: Model, args: Namespace) -> dict[str, Any]:
 
 def examples(model: Model, args: Namespace, names: Sequence[str]) -> Any:
     """The examples named on the command line, as ``model.encode`` takes them."""
-    return model.pick_examples(names, partial(_test_split, Path(args.run)))
 
+    def test_split() -> Split:
+        from textvae.evaluation.open_run import open_run
 
-def _test_split(run: Path) -> Split:
-    from textvae.cli.arguments import run_config
-    from textvae.evaluation.run_card import find_split
+        return open_run(args.run, model=model).split("test")
 
-    return find_split(run, run_config(run), "test")
+    return model.pick_examples(names, test_split)

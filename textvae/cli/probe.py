@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, load, new_parser
+from textvae.cli.options import add_common, add_refinement, add_run, new_parser
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+
+OPTIONS = ("data", "device", "split", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
@@ -28,12 +29,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Scores the classifiers, saves the scores in the run folder and prints them."""
-    from textvae.build import build_data
-    from textvae.cli.arguments import run_config
-    from textvae.evaluation.probe import probe, render
+    from textvae.evaluation.probe import probe
 
-    run = Path(args.run)
-    splits = build_data(run_config(run, data_dir=args.data), run)
-    options = {name: args[name] for name in ("split", "refine_steps", "batch_size", "seed")}
-    found = probe(run, load(args), splits, **options)
-    print(json.dumps(found, indent=2) if args.json else render(found))
+    found = probe(args.run, **{name: args[name] for name in OPTIONS})
+    print(json.dumps(found, indent=2) if args.json else found)

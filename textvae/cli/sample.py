@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.options import add_generation, add_model, generation, load, new_parser, presenter
+from textvae.config.types import NonNegativeInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -19,7 +20,7 @@ def parser() -> ArgumentParser:
         "textvae sample RUN [-n N] [...]",
     )
     add_model(parser)
-    parser.add_argument("-n", type=int, default=10, help="number of samples")
+    parser.add_argument("-n", type=NonNegativeInt, default=10, help="number of samples")
     parser.add_argument(
         "--greedy",
         action="store_true",
