@@ -24,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
 from torch import Tensor
+from torch.nn import functional as F
 from train_speed import LATENT, SIZES, Size, flops_per_token
 
 from textvae.text.decode.generate import generate
 from textvae.text.nn.lstm import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.training.devices import keep_freed_memory
-from textvae.vae.noise import normal_rows
+from textvae.vae.noise import Purpose, RowNoise
 
 WORDS = 20  # of a sentence
 FEW = 4  # sentences that the plain loop is timed on
@@ -79,9 +80,12 @@ def build(size: Size, device: str) -> LSTMDecoder:
 def plain_loop(decoder: LSTMDecoder, z: Tensor) -> None:
     """One sentence after another, a word at a time."""
     for one in z.split(1):
-        state, token = decoder.initial_state(one), torch.tensor([BOS], device=z.device)
+        states, token = decoder.initial_state(one), torch.tensor([BOS], device=z.device)
         for _ in range(WORDS):
-            logits, state = decoder.step(token, state)
+            x = decoder.embedding(token[None])
+            for i, layer in enumerate(decoder.layers):
+                x, states[i] = layer(x, states[i], one)
+            logits = F.linear(x[0], decoder.output.weight).float() + decoder.output_bias(one)
             logits[:, [PAD, UNK, BOS]] = -math.inf
             token = torch.multinomial(torch.softmax(logits, 1), 1)[0]
             if token.item() == EOS:
@@ -90,7 +94,8 @@ def plain_loop(decoder: LSTMDecoder, z: Tensor) -> None:
 
 def run_of(decoder: LSTMDecoder, case: Case, device: str) -> Callable[[], None]:
     """The function that decodes the case's sentences."""
-    z = normal_rows(case.sentences, LATENT, seed=0).to(device)
+    noise = RowNoise(0, Purpose.LATENT, range(case.sentences))
+    z = noise.normal(1, LATENT)[0].to(device)
 
     def run() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=case.precision == "bf16"):

@@ -5,10 +5,11 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textvae.text.data.batches import collate, collate_texts
+from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.corpus import encode_corpus, read_corpus
 from textvae.text.tokenizers import WordTokenizer
 from textvae.vae.batching import BatchLoader, LengthBuckets
@@ -127,8 +128,8 @@ def test_options_out_of_range(options, message):
         LengthBuckets([1, 2, 3], **options)
 
 
-def test_collate_by_hand(split):
-    batch = collate(split, np.array([2, 0]))
+def test_a_batch_by_hand(split):
+    batch = split.batch(np.array([2, 0]))
     assert batch.x.tolist() == [[2, 4, 5, 6, 3], [2, 4, 3, 0, 0]]
     assert batch.lengths.tolist() == [4, 2]
     assert batch.units.tolist() == [4, 2]
@@ -137,14 +138,33 @@ def test_collate_by_hand(split):
     assert batch.labels.tolist() == [2, 0]
 
 
-def test_texts_at_hand_collate_as_rows_of_a_split_do(split):
+def test_given_texts_make_the_batch_that_the_rows_of_a_split_make(split):
     texts = [split.text(i) for i in (5, 0)]
-    mine = collate_texts(texts, WordTokenizer([f"w{i}" for i in range(30)]))
-    theirs = collate(split, np.array([5, 0]))
-    for name in ("x", "lengths", "units", "num_bytes"):
-        assert getattr(mine, name).tolist() == getattr(theirs, name).tolist()
+    ids = token_ids(texts, WordTokenizer([f"w{i}" for i in range(30)]), max_length=30)
+    mine, theirs = text_batch(ids, [0, 1]), split.batch(np.array([5, 0]))
+    for name in ("x", "lengths", "units", "num_bytes", "index"):
         assert getattr(mine, name).dtype == getattr(theirs, name).dtype
+    for name in ("x", "lengths"):
+        assert getattr(mine, name).tolist() == getattr(theirs, name).tolist()
     assert mine.index.tolist() == [0, 1]
+    assert mine.units.tolist() == mine.num_bytes.tolist() == [0, 0]
+    assert mine.labels is None
+
+
+def test_a_batch_from_tensors_or_arrays():
+    tensors, arrays = [torch.tensor([7, 8]), torch.tensor([9])], [np.array([7, 8]), np.array([9])]
+    for ids in (tensors, arrays):
+        batch = text_batch(ids, torch.tensor([4, 2]), labels=[1, 0])
+        assert batch.x.tolist() == [[2, 7, 8, 3], [2, 9, 3, 0]]
+        assert batch.index.tolist() == [4, 2] and batch.labels.tolist() == [1, 0]
+
+
+def test_long_texts_are_cut_with_a_warning(caplog):
+    tokenizer = WordTokenizer(["a", "b"])
+    ids = token_ids(["a b a", "", "b"], tokenizer, max_length=2)
+    assert [sentence.tolist() for sentence in ids] == [[4, 5], [], [5]]
+    assert "1 of 3 texts cut to 2 tokens" in caplog.text
+    assert text_batch(ids, [0, 1, 2]).x.tolist() == [[2, 4, 5, 3], [2, 3, 0, 0], [2, 5, 3, 0]]
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 12, 13, 20])
@@ -184,10 +204,10 @@ def test_a_position_that_does_not_fit_is_refused(split):
 
 def test_fetching_and_padding_takes_well_under_a_millisecond(split):
     rows = np.arange(32)
-    collate(split, rows)
+    split.batch(rows)
     times = []
     for _ in range(50):
         start = time.perf_counter()
-        collate(split, rows)
+        split.batch(rows)
         times.append(time.perf_counter() - start)
     assert np.median(times) < 1e-3

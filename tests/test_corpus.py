@@ -16,8 +16,7 @@ import pytest
 
 from textvae.errors import UserError
 from textvae.text.data import chunks, sources
-from textvae.text.data.corpus import encode_corpus, read_corpus, texts
-from textvae.text.data.learning import learnt_tokenizer
+from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, texts
 from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -408,7 +407,6 @@ def test_a_failed_encoding_leaves_nothing_behind(folder, cache):
 PROCESS = """
 import sys, time
 from textvae.text.data.corpus import encode_corpus, read_corpus
-from textvae.text.data.learning import learnt_tokenizer
 from textvae.text.tokenizers import CharTokenizer
 start, folder = float(sys.argv[1]), sys.argv[2]
 import datasets, filelock
@@ -474,7 +472,7 @@ def test_another_policy_or_other_labels_are_not_taken_from_the_cache(folder):
     assert encode_corpus(read_corpus(folder), tokenizer)["train"].labels.tolist() == [1, 2]
 
 
-# --- a tokenizer is learnt once
+# --- a tokenizer is learned once
 
 
 @pytest.fixture
@@ -489,30 +487,30 @@ def learner():
     return learn
 
 
-def test_a_tokenizer_is_learnt_once_from_the_same_texts(folder, cache, learner):
+def test_a_tokenizer_is_learned_once_from_the_same_texts(folder, cache, learner):
     dataset = read_corpus(fill(folder, "txt", "\n".join(DOCUMENTS)))["train"]
-    first = learnt_tokenizer(dataset, learner, {"size": 9})
-    again = learnt_tokenizer(dataset, learner, {"size": 9})
+    first = learned_tokenizer(dataset, learner, {"size": 9})
+    again = learned_tokenizer(dataset, learner, {"size": 9})
     assert learner.shown == [DOCUMENTS]
     assert again.fingerprint() == first.fingerprint()
 
 
 def test_other_options_or_texts_make_another_tokenizer(folder, tmp_path, learner):
     dataset = read_corpus(fill(folder, "txt", "a b\nc"))["train"]
-    learnt_tokenizer(dataset, learner, {"size": 9})
-    learnt_tokenizer(dataset, learner, {"size": 8})
+    learned_tokenizer(dataset, learner, {"size": 9})
+    learned_tokenizer(dataset, learner, {"size": 8})
     fill(folder, "txt", "a b\nd")
-    other = learnt_tokenizer(read_corpus(folder)["train"], learner, {"size": 9})
+    other = learned_tokenizer(read_corpus(folder)["train"], learner, {"size": 9})
     assert learner.shown == [["a b", "c"], ["a b", "c"], ["a b", "d"]]
     assert "d" in other.tokens(range(len(other)))
 
 
-def test_a_damaged_tokenizer_in_the_cache_is_learnt_anew(folder, cache, learner):
+def test_a_damaged_tokenizer_in_the_cache_is_learned_anew(folder, cache, learner):
     dataset = read_corpus(fill(folder, "txt", "a b"))["train"]
-    learnt_tokenizer(dataset, learner, {})
+    learned_tokenizer(dataset, learner, {})
     (kept,) = cache.glob("tokenizers/*/tokenizer.json")
     kept.write_text("{")
-    learnt_tokenizer(dataset, learner, {})
+    learned_tokenizer(dataset, learner, {})
     assert len(learner.shown) == 2
-    learnt_tokenizer(dataset, learner, {})
+    learned_tokenizer(dataset, learner, {})
     assert len(learner.shown) == 2

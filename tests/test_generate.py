@@ -1,16 +1,18 @@
-"""Generation: seeds, batches, beams against brute force, specials."""
+"""Generation: seeds, batches, beams against brute force, special tokens, any decoder."""
 
 import itertools
 import math
 
 import pytest
 import torch
+from torch import nn
 
 from textvae.errors import UserError
 from textvae.text.decode.generate import draw, generate, invert
 from textvae.text.nn.lstm import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
-from textvae.vae.noise import between, normal_rows, uniform_rows
+from textvae.vae.interpolation import between
+from textvae.vae.noise import Purpose, RowNoise
 
 INJECTIONS = ("none", "init", "input", "skip")
 
@@ -21,6 +23,10 @@ def decoder(vocab=40, injection="skip", layers=2, scale=0.6, hidden=24, seed=0):
     for parameter in made.parameters():
         torch.nn.init.uniform_(parameter, -scale, scale)
     return made
+
+
+def latents(count, seed):
+    return RowNoise(seed, Purpose.LATENT, range(count)).normal(1, 4)[0]
 
 
 def in_batches(model, z, size, **options):
@@ -46,14 +52,14 @@ def in_batches(model, z, size, **options):
     ids=lambda options: "-".join(options) or "greedy",
 )
 def test_result_does_not_depend_on_the_batch_size(injection, options):
-    model, z = decoder(injection=injection), normal_rows(45, 4, seed=1)
+    model, z = decoder(injection=injection), latents(45, seed=1)
     whole = generate(model, z, max_new_tokens=15, seed=3, **options)
     for size in (1, 7, 32):
         assert torch.equal(in_batches(model, z, size, max_new_tokens=15, seed=3, **options), whole)
 
 
 def test_seed_decides_the_sentences():
-    model, z = decoder(), normal_rows(8, 4, seed=1)
+    model, z = decoder(), latents(8, seed=1)
     options = {"max_new_tokens": 15, "do_sample": True}
     first = generate(model, z, seed=0, **options)
     assert torch.equal(first, generate(model, z, seed=0, **options))
@@ -65,18 +71,17 @@ def test_seed_decides_the_sentences():
 
 
 def test_rows_have_streams_of_their_own():
-    assert torch.equal(normal_rows(9, 5, 3)[4:], normal_rows(5, 5, 3, first_row=4))
-    draws = normal_rows(4000, 5, 0)
-    assert draws.mean().abs() < 0.03 and (draws.std() - 1).abs() < 0.03
-    assert torch.corrcoef(draws.t()).fill_diagonal_(0).abs().max() < 0.06
-    uniforms = uniform_rows(4000, 2, 0)
-    assert (uniforms.mean() - 0.5).abs() < 0.02
-    assert not torch.equal(normal_rows(1, 5, 0, 1), normal_rows(1, 5, 1, 0))
+    model, z = decoder(), latents(9, seed=3)
+    options = {"max_new_tokens": 15, "do_sample": True, "seed": 3}
+    whole = generate(model, z, **options)
+    rest = generate(model, z[4:], first_row=4, **options)
+    assert torch.equal(whole[4:, : rest.size(1)], rest)
+    assert not torch.equal(generate(model, z[4:], **options), rest)
 
 
 @pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 3}])
 def test_form_of_the_result(options):
-    model, z = decoder(), normal_rows(40, 4, seed=2)
+    model, z = decoder(), latents(40, seed=2)
     ids = generate(model, z, max_new_tokens=9, **options)
     assert ids.dtype == torch.long and ids.shape[0] == 40 and ids.shape[1] <= 9
     assert not torch.isin(ids, torch.tensor([UNK, BOS])).any()
@@ -86,7 +91,7 @@ def test_form_of_the_result(options):
 
 
 def test_unk_is_generated_only_when_asked():
-    model, z = decoder(), normal_rows(20, 4, seed=2)
+    model, z = decoder(), latents(20, seed=2)
     with torch.no_grad():
         model.output.bias[UNK] = 10.0
     for options in ({}, {"do_sample": True}, {"num_beams": 2}):
@@ -106,13 +111,12 @@ def test_empty_input_and_errors():
         generate(model, torch.zeros(1, 4), max_new_tokens=5, num_beams=2, do_sample=True)
 
 
-def test_greedy_takes_the_likeliest_word():
-    model, z = decoder(), normal_rows(6, 4, seed=4)
+def test_greedy_takes_the_most_likely_word():
+    model, z = decoder(), latents(6, seed=4)
     ids = generate(model, z, max_new_tokens=8)
-    tokens, state = torch.full((6,), BOS), model.initial_state(z)
-    model.eval()
+    tokens, stepper = torch.full((6,), BOS), model.stepper(z)
     for t in range(ids.size(1)):
-        logits, state = model.step(tokens, state)
+        logits = stepper.step(tokens)
         logits[:, [PAD, UNK, BOS]] = -math.inf
         running = ids[:, t] != PAD
         assert torch.equal(logits.argmax(1)[running], ids[running, t])
@@ -120,7 +124,7 @@ def test_greedy_takes_the_likeliest_word():
 
 
 def test_one_beam_and_one_candidate_are_greedy():
-    model, z = decoder(), normal_rows(12, 4, seed=4)
+    model, z = decoder(), latents(12, seed=4)
     greedy = generate(model, z, max_new_tokens=10)
     assert torch.equal(generate(model, z, max_new_tokens=10, num_beams=1), greedy)
     for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}):
@@ -129,31 +133,36 @@ def test_one_beam_and_one_candidate_are_greedy():
 
 
 def log_p(model, sentence, z):
-    """log p of a sentence that may lack its end, the specials renormalised away."""
-    total, state, token = 0.0, model.initial_state(z), BOS
+    """log p of a sentence that may lack its end, the specials renormalized away."""
+    total, stepper, token = 0.0, model.stepper(z), BOS
     for word in sentence:
-        logits, state = model.step(torch.tensor([token]), state)
+        logits = stepper.step(torch.tensor([token]))
         logits[:, [PAD, UNK, BOS]] = -math.inf
         total, token = total + float(torch.log_softmax(logits, 1)[0, word]), word
     return total
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0, -1.0])
-def test_many_beams_find_what_brute_force_finds(penalty):
-    model, z = decoder(vocab=7, layers=1, scale=1.5, hidden=6).eval(), normal_rows(4, 4, seed=0)
-    words, longest = (4, 5, 6), 3
+def assert_best(model, z, longest, found, penalty):
+    """That every sentence found has the best score of all there are, for a vocabulary of 7."""
+    words = (4, 5, 6)
     every = [
         (*start, EOS) for size in range(longest) for start in itertools.product(words, repeat=size)
     ] + list(itertools.product(words, repeat=longest))
-    found = generate(model, z, max_new_tokens=longest, num_beams=40, length_penalty=penalty)
     with torch.no_grad():
         for row, ids in zip(z, found.tolist(), strict=True):
             best = max(every, key=lambda s: log_p(model, s, row[None]) / len(s) ** penalty)
             assert tuple(i for i in ids if i != PAD) == best
 
 
-def test_more_beams_find_likelier_sentences():
-    model, z = decoder(scale=1.0).eval(), normal_rows(10, 4, seed=0)
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0, -1.0])
+def test_many_beams_find_what_brute_force_finds(penalty):
+    model, z = decoder(vocab=7, layers=1, scale=1.5, hidden=6), latents(4, seed=0)
+    found = generate(model, z, max_new_tokens=3, num_beams=40, length_penalty=penalty)
+    assert_best(model, z, 3, found, penalty)
+
+
+def test_more_beams_find_more_likely_sentences():
+    model, z = decoder(scale=1.0).eval(), latents(10, seed=0)
     means = []
     for beams in (1, 2, 8):
         found = generate(model, z, max_new_tokens=8, num_beams=beams, length_penalty=0.0)
@@ -164,6 +173,74 @@ def test_more_beams_find_likelier_sentences():
             ]
         means.append(sum(scores) / len(scores))
     assert means[0] < means[1] < means[2]
+
+
+class GRUDecoder(nn.Module):
+    """A decoder that is not textvae's: all that it has in common with one is ``stepper``."""
+
+    def __init__(self, vocab, hidden=12):
+        super().__init__()
+        self.embedding, self.cell = nn.Embedding(vocab, hidden), nn.GRUCell(hidden, hidden)
+        self.to_state, self.output = nn.Linear(4, hidden), nn.Linear(hidden, vocab)
+
+    def stepper(self, z):
+        return GRUStepper(self, z)
+
+
+class GRUStepper:
+    def __init__(self, model, z):
+        self.model, self.size, self.h = model, len(z), model.to_state(z).tanh()
+
+    def step(self, tokens):
+        self.h = self.model.cell(self.model.embedding(tokens), self.h)
+        return self.model.output(self.h)
+
+    def keep(self, rows):
+        self.size, self.h = len(rows), self.h[rows]
+
+    def move(self, rows):
+        self.h = self.h[rows]
+
+
+def gru(vocab):
+    torch.manual_seed(0)
+    model = GRUDecoder(vocab)
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, -1.0, 1.0)
+    return model
+
+
+def test_any_decoder_can_be_decoded_greedily():
+    model, z = gru(12), latents(20, seed=0)
+    found = generate(model, z, max_new_tokens=20)
+    assert (found == PAD).any() and (found == EOS).any()
+    for row, ids in zip(z, found.tolist(), strict=True):
+        stepper, token = model.stepper(row[None]), BOS
+        for word in ids:
+            if token == EOS:
+                assert word == PAD
+                continue
+            logits = stepper.step(torch.tensor([token]))[0].detach()
+            logits[[PAD, UNK, BOS]] = -math.inf
+            assert word == logits.argmax()
+            token = word
+
+
+def test_any_decoder_can_be_sampled_from():
+    model, z = gru(9), torch.zeros(1, 4)
+    logits = model.stepper(z).step(torch.tensor([BOS]))[0].detach()
+    logits[[PAD, UNK, BOS]] = -math.inf
+    options = {"max_new_tokens": 3, "do_sample": True}
+    found = generate(model, z.expand(4000, 4), **options)
+    share = torch.bincount(found[:, 0], minlength=9) / 4000
+    assert torch.allclose(share, logits.softmax(0), atol=0.03)
+    assert torch.equal(found, generate(model, z.expand(4000, 4), **options))
+    assert not torch.equal(found, generate(model, z.expand(4000, 4), seed=1, **options))
+
+
+def test_any_decoder_can_be_searched_with_beams():
+    model, z = gru(7), latents(4, seed=0)
+    assert_best(model, z, 3, generate(model, z, max_new_tokens=3, num_beams=40), penalty=1.0)
 
 
 def test_inverse_distribution_function():
@@ -205,7 +282,7 @@ def test_draws_follow_the_filtered_distribution():
 
 
 def test_decoding_works_on_a_model_in_training_and_leaves_it_there():
-    model, z = decoder().train(), normal_rows(6, 4, seed=4)
+    model, z = decoder().train(), latents(6, seed=4)
     trained = generate(model, z, max_new_tokens=8)
     assert model.training
     assert torch.equal(trained, generate(model.eval(), z, max_new_tokens=8))
@@ -214,7 +291,7 @@ def test_decoding_works_on_a_model_in_training_and_leaves_it_there():
 
 
 def test_bf16_autocast():
-    model, z = decoder(), normal_rows(20, 4, seed=4)
+    model, z = decoder(), latents(20, seed=4)
     options = {"max_new_tokens": 8, "do_sample": True}
     with torch.autocast("cpu", torch.bfloat16):
         whole = generate(model, z, **options)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from textvae.text.decode.generate import _quantile
 from textvae.text.nn import cell, kernels
-from textvae.text.nn.softmax import _normalise, _Rows, token_nll
+from textvae.text.nn.softmax import _normalize, _Rows, token_nll
 
 needs_compiler = pytest.mark.skipif(kernels.library() is None, reason="needs a C compiler")
 DTYPES = [torch.float32, torch.bfloat16]
@@ -27,14 +27,14 @@ def threads(request):
 
 @pytest.fixture
 def forgotten():
-    """The library is looked for anew, now and afterwards."""
+    """The library is looked up again, now and afterwards."""
     kernels.library.cache_clear()
     yield
     kernels.library.cache_clear()
 
 
 def without(monkeypatch):
-    monkeypatch.setattr(kernels, "serve", lambda x: False)
+    monkeypatch.setattr(kernels, "available_for", lambda x: False)
 
 
 def random(*shape, dtype=torch.float32):
@@ -86,16 +86,16 @@ def test_bf16_is_rounded_as_torch_rounds():
 def test_bf16_ties_go_to_even():
     halves = torch.tensor([1 + k / 256 for k in range(9)])  # every other one is a tie
     logits, first = torch.zeros(9, 2, dtype=torch.bfloat16), torch.zeros(9, dtype=torch.int64)
-    _normalise(logits, None, _Rows(first, None, 2 * halves), torch.empty(9), None, True)
+    _normalize(logits, None, _Rows(first, None, 2 * halves), torch.empty(9), None, True)
     assert torch.equal(logits[:, 1], halves.bfloat16())
 
 
-def normalised(logits, bias, rows, with_gradient=True):
+def normalized(logits, bias, rows, with_gradient=True):
     """nll, d_logits and d_bias."""
     logits = logits.clone()
     nll = torch.full((len(logits),), 7.0)
     d_b = None if bias is None else torch.zeros_like(bias)
-    _normalise(logits, bias, rows, nll, d_b, with_gradient)
+    _normalize(logits, bias, rows, nll, d_b, with_gradient)
     return nll, logits, d_b
 
 
@@ -104,7 +104,7 @@ def normalised(logits, bias, rows, with_gradient=True):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("bias", ["none", "one", "grouped"])
 @pytest.mark.parametrize("words", [1, 7, 1000])
-def test_rows_of_logits_are_normalised_as_torch_does(
+def test_rows_of_logits_are_normalized_as_torch_does(
     words, bias, weighted, dtype, threads, monkeypatch
 ):
     count = 40
@@ -114,9 +114,9 @@ def test_rows_of_logits_are_normalised_as_torch_does(
     weights = torch.arange(count) % 4 / 2.0 if weighted else None
     table = {"none": None, "one": random(words), "grouped": random(3, words)}[bias]
     given = logits, table, _Rows(targets, groups, weights)
-    found, plain = normalised(*given), normalised(*given, with_gradient=False)
+    found, plain = normalized(*given), normalized(*given, with_gradient=False)
     without(monkeypatch)
-    expected = normalised(*given)
+    expected = normalized(*given)
     assert torch.equal(plain[0], found[0]) and torch.equal(plain[1], logits)
     for a, b in zip(found, expected, strict=True):
         if a is not None:
@@ -128,7 +128,7 @@ def test_rows_of_logits_are_normalised_as_torch_does(
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 80.0, 1e4, 1e30])
 def test_no_score_is_too_large_or_too_small(scale):
     logits, targets = scale * random(20, 50), torch.arange(20)
-    nll, d_logits, _ = normalised(logits, None, _Rows(targets, None, None))
+    nll, d_logits, _ = normalized(logits, None, _Rows(targets, None, None))
     torch.testing.assert_close(nll, F.cross_entropy(logits, targets, reduction="none"))
     expected = logits.softmax(1) - F.one_hot(targets, 50)
     torch.testing.assert_close(d_logits, expected, rtol=1e-5, atol=1e-6)
@@ -140,7 +140,7 @@ def test_no_score_is_too_large_or_too_small(scale):
 def test_what_is_not_a_number_stays_visible(bad, dtype):
     logits = random(4, 20, dtype=dtype)
     logits[2, 11] = bad
-    nll, d_logits, _ = normalised(logits, None, _Rows(torch.zeros(4).long(), None, None))
+    nll, d_logits, _ = normalized(logits, None, _Rows(torch.zeros(4).long(), None, None))
     assert nll.isfinite().tolist() == [True, True, False, True]
     assert not d_logits[2].isfinite().all() and d_logits[:2].isfinite().all()
     gates, before = random(2, 12, dtype=dtype), random(2, 3)
@@ -165,14 +165,14 @@ def test_quantiles_are_those_of_sorted_weights(words, share, threads, monkeypatc
 @needs_compiler
 def test_a_tensor_that_is_not_contiguous_is_refused():
     gates, state = random(2, 12), random(3, 2).t()
-    with pytest.raises(ValueError, match=r"not contiguous.*\(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3\) is not contiguous"):
         kernels.lstm_forward(gates, state, torch.empty(2, 3), torch.empty(2, 3))
 
 
 @needs_compiler
 @pytest.mark.parametrize("target", [-1, 20])
 def test_a_target_that_is_no_word_is_refused(target):
-    with pytest.raises(IndexError, match="not below 20"):
+    with pytest.raises(IndexError, match="below 20, the number"):
         token_nll(random(3, 8), random(20, 8), None, torch.tensor([1, 2, target]))
 
 
@@ -193,7 +193,7 @@ print(sorted(found() - before), kernels._openmp_runtime())
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("first", ["torch", "sentencepiece sklearn.cluster torch"])
 def test_threads_are_shared_with_torch_and_no_other(first):
-    """Other packages bring an OpenMP of their own."""
+    """Other packages load another OpenMP."""
     command = [sys.executable, "-c", IN_ANY_ORDER, first]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     new, runtime = done.stdout.split(maxsplit=1)
@@ -224,7 +224,7 @@ def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_
             monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "file"))
     caplog.set_level("INFO", "textvae")
     assert kernels.library() is None
-    said = {"no compiler": "no C compiler", "compiler fails": "false cannot compile it"}
+    said = {"no compiler": "no C compiler", "compiler fails": "false failed to compile it"}
     said |= {"no folder": "cache folder"}
     assert said.get(why, "") in caplog.text and len(caplog.records) == (why != "off")
     for a, b in zip(loss(), expected, strict=True):

@@ -1,16 +1,19 @@
 """The encoder and the decoder: causality, padding, gradients, and the paths of z."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from textvae.errors import UserError
 from textvae.text.model import TextVAE
+from textvae.text.nn.dropout import drop_words
 from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder, reverse_each
 from textvae.text.nn.recurrence import lstm
-from textvae.text.nn.stepper import Stepper
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.batch import Batch
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.posteriors import make_head
 
 INJECTIONS = ("none", "init", "input", "skip")
 VOCAB, Z, H = 19, 3, 8
@@ -34,6 +37,11 @@ def decoder(injection="skip", num_layers=1, **options):
     for parameter in made.parameters():
         torch.nn.init.uniform_(parameter, -0.5, 0.5)
     return made
+
+
+def encoder(num_layers=1, bidirectional=False):
+    torch.manual_seed(0)
+    return LSTMEncoder(VOCAB, partial(make_head, latent_dim=Z), H, H, num_layers, bidirectional)
 
 
 def vae(injection, latent_dim=Z, **options):
@@ -67,29 +75,44 @@ def test_decoder_ignores_padding(injection):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_encoder_ignores_padding(bidirectional, num_layers):
-    torch.manual_seed(0)
-    encoder = LSTMEncoder(VOCAB, Z, H, H, num_layers, bidirectional)
-    together = encoder(sentences([1, 6, 4], columns=9))
+    model = encoder(num_layers, bidirectional)
+    together = model(sentences([1, 6, 4], columns=9))
     for row, length in enumerate([1, 6, 4]):
         x = sentences([1, 6, 4], columns=9).x[row : row + 1, : length + 1]
-        alone = encoder(Batch(x, *[torch.tensor([length])] * 4))
+        alone = model(Batch(x, *[torch.tensor([length])] * 4))
         assert torch.allclose(together.mean[row], alone.mean[0], atol=1e-6)
         assert torch.allclose(together.logvar[row], alone.logvar[0], atol=1e-6)
 
 
 def test_bidirectional_encoder_reads_every_word_in_both_directions():
-    torch.manual_seed(0)
-    encoder = LSTMEncoder(VOCAB, Z, H, H, 1, bidirectional=True)
+    model = encoder(bidirectional=True)
     batch = sentences([5, 3])
-    embedded = encoder.embedding(batch.x[:, 1:].t())
+    embedded = model.embedding(batch.x[:, 1:].t())
     states = []
     for row, length in enumerate([5, 3]):
         words = embedded[:length, row : row + 1]
-        _, (ahead, _) = encoder.forward_layers[0](words)
-        _, (behind, _) = encoder.backward_layers[0](words.flip(0))
+        _, (ahead, _) = model.forward_layers[0](words)
+        _, (behind, _) = model.backward_layers[0](words.flip(0))
         states.append(torch.cat([ahead, behind], dim=1))
-    mean, _ = encoder.head(torch.cat(states)).chunk(2, dim=1)
-    assert torch.allclose(encoder(batch).mean, mean, atol=1e-6)
+    assert torch.allclose(model(batch).mean, model.head(torch.cat(states)).mean, atol=1e-6)
+
+
+def test_encoder_ends_in_whatever_head_it_is_given():
+    class Scale(torch.nn.Module):
+        def forward(self, features):
+            return 2 * features
+
+    features = []
+    model = LSTMEncoder(VOCAB, lambda size: features.append(size) or Scale(), H, H, 1, True)
+    assert features == [2 * H]
+    assert model(sentences([5, 3])).shape == (2, 2 * H)
+
+
+def test_the_head_is_created_last_so_that_it_changes_no_other_initial_weight():
+    torch.manual_seed(0)
+    without = LSTMEncoder(VOCAB, lambda size: torch.nn.Identity(), H, H)
+    for name, parameter in without.named_parameters():
+        assert torch.equal(parameter, encoder().get_parameter(name))
 
 
 def test_reverse_each_leaves_padding_in_place():
@@ -104,13 +127,24 @@ def test_step_by_step_equals_teacher_forcing(injection, num_layers, initial_stat
     model = decoder(injection, num_layers, initial_state=initial_state, output_bias=False)
     batch, z = sentences([6, 6, 6]), torch.randn(3, Z)
     expected = model.token_nll(batch.x.t(), z)
-    state, stepper = model.initial_state(z), Stepper(model, z)
+    stepper = model.stepper(z)
     for t in range(6):
-        logits, state = model.step(batch.x[:, t], state)
-        target = batch.x[:, t + 1]
+        logits, target = stepper.step(batch.x[:, t]), batch.x[:, t + 1]
+        assert logits.dtype == torch.float32
         nll = torch.nn.functional.cross_entropy(logits, target, reduction="none")
         assert torch.allclose(nll, expected[t], atol=1e-5)
-        assert torch.allclose(stepper.step(batch.x[:, t]), logits, atol=1e-5)
+
+
+def test_stepper_keeps_and_moves_rows():
+    model, z = decoder(num_layers=2), torch.randn(1, Z).expand(3, Z)
+    first, second = torch.tensor([4, 5, 6]), torch.tensor([7, 8])
+    whole, alone = model.stepper(z), model.stepper(z[:2])
+    whole.step(first)
+    whole.keep(torch.tensor([2, 0]))
+    assert whole.size == 2
+    alone.step(torch.tensor([4, 6]))
+    alone.move(torch.tensor([1, 0]))
+    assert torch.equal(whole.step(second), alone.step(second))
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
@@ -179,8 +213,8 @@ def plain_log_prob(model, batch, z):
     """The decoder's equations as they stand: z beside inputs and features, all logits at once."""
     tokens = batch.x.repeat(len(z), 1).t()  # (T+1, K*B)
     rows = z.flatten(0, 1)
-    state, x = model.initial_state(rows), model.embedding(tokens[:-1])
-    for layer, (h, c) in zip(model.layers, state.layers, strict=True):
+    states, x = model.initial_state(rows), model.embedding(tokens[:-1])
+    for layer, (h, c) in zip(model.layers, states, strict=True):
         latent = None if layer.weight_latent is None else rows
         weights = layer.weight_ih, layer.weight_hh, layer.bias
         x = lstm(x, *weights, h, c, latent, layer.weight_latent, implementation="plain")[0]
@@ -262,17 +296,20 @@ def test_language_model_has_no_latent():
 
 
 def test_word_dropout_never_touches_specials():
-    model = decoder(word_dropout=0.5).train()
     x = sentences([40, 9, 20]).x.t()
     kept = (x == BOS) | (x == EOS) | (x == PAD)
     seen = torch.zeros_like(kept)
     for _ in range(20):
-        dropped = model._drop_words(x)
+        dropped = drop_words(x, 0.5)
         assert torch.equal(dropped[kept], x[kept])
         assert ((dropped == x) | (dropped == UNK)).all()
         seen |= dropped == UNK
     assert seen[~kept].all()
-    assert torch.equal(model.eval()._drop_words(x), x)
+    model, batch = decoder(word_dropout=0.5).train(), sentences([9, 9])
+    z = torch.zeros(1, 2, Z)
+    assert not torch.equal(model.log_prob(batch, z), model.log_prob(batch, z))
+    model.eval()
+    assert torch.equal(model.log_prob(batch, z), model.log_prob(batch, z))
 
 
 def test_dropout_is_off_in_evaluation_and_never_on_z():
@@ -286,6 +323,19 @@ def test_dropout_is_off_in_evaluation_and_never_on_z():
     assert torch.equal(model.train().output_bias(z[0]), bias)
 
 
-def test_posterior_of_a_language_model_is_the_prior():
-    q = DiagGaussian.standard(2, 0, torch.device("cpu"))
-    assert q.kl_to_prior().sum() == 0
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"vocab_size": 4}, "vocab_size=4: must be at least 5"),
+        ({"latent_dim": -1}, "latent_dim=-1: must be at least 0"),
+        ({"num_layers": 0}, "num_layers=0: must be at least 1"),
+        ({"word_dropout": 1.0}, "word_dropout=1.0: must be at least 0 and below 1"),
+        ({"injection": "all"}, "injection='all': must be one of none, init, input, skip"),
+        ({"initial_state": "h"}, "initial_state='h': must be one of hidden, cell"),
+        ({"tie_embeddings": True}, r"embedding_dim \(4\) to equal hidden_dim \(8\)"),
+    ],
+)
+def test_arguments_out_of_range(argument, message):
+    sizes = {"vocab_size": VOCAB, "latent_dim": Z, "embedding_dim": 4, "hidden_dim": 8}
+    with pytest.raises(UserError, match=f"LSTMDecoder: .*{message}"):
+        LSTMDecoder(**(sizes | argument))

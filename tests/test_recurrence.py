@@ -194,7 +194,7 @@ def test_fp32_products_are_exact_to_fp32(steps):
 
 def test_latent_and_its_weight_come_together():
     args = arguments(2, 1, 2, 2, 1)
-    with pytest.raises(ValueError, match="come together"):
+    with pytest.raises(ValueError, match="given together"):
         lstm(*args[:7])
 
 

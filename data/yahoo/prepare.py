@@ -11,8 +11,7 @@ import numpy as np
 
 from textvae.cli import preparation
 from textvae.errors import UserError
-from textvae.text.data.canonical import write_split
-from textvae.text.data.corpus import read_corpus
+from textvae.text.data.corpus import read_corpus, write_split
 from textvae.text.tokenizers.words import split_words
 
 PUBLISHED = {"train": 100_000, "valid": 10_000, "test": 10_000}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from textvae.cli import preparation
 from textvae.errors import UserError
-from textvae.text.data.canonical import write_split
-from textvae.text.data.corpus import read_corpus
+from textvae.text.data.corpus import read_corpus, write_split
 
 WHERE = """No --source given. The reviews are not ours to bring (Yelp Dataset License: academic use,
 no redistribution). Take train.txt, valid.txt and test.txt, lines of `label<TAB>text` (0 negative,

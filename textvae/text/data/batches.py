@@ -1,50 +1,74 @@
-"""Batches of documents: ids between `<s>` and `</s>`, padded to the longest."""
+"""Token ids as batches: ``<s>`` before each sentence, ``</s>`` after it, padded to the longest."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer, count_words
+from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
 from textvae.vae.batch import Batch
 
-if TYPE_CHECKING:
-    from textvae.text.data.encoded import EncodedSplit
+log = logging.getLogger(__name__)
+
+Array = np.ndarray | Tensor | Sequence[int]
 
 
-def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
-    """The documents `rows` as `<s> w1 … wn </s>`, padded: x is (B, T+1)."""
-    rows = np.asarray(rows)
-    starts, stops = split.offsets[rows].tolist(), split.offsets[rows + 1].tolist()
-    ids = [split.values[a:b] for a, b in zip(starts, stops, strict=True)]
-    labels = None if split.labels is None else torch.from_numpy(split.labels[rows])
+def text_batch(
+    ids: Sequence[np.ndarray | Tensor],
+    rows: Array,
+    *,
+    units: Array | None = None,
+    num_bytes: Array | None = None,
+    labels: Array | None = None,
+) -> Batch:
+    """Collate B sentences into a batch.
+
+    Args:
+        ids: Token ids of each sentence, without special tokens.
+        rows: Number of each sentence in its data set.
+        units: Number of words in each sentence, including ``</s>``, whatever the tokenizer. Only
+            metrics need it, as they do ``num_bytes``; both are 0 by default.
+        num_bytes: Number of UTF-8 bytes of each text.
+        labels: Label index of each sentence.
+
+    Returns:
+        A batch with x (B, T+1), where T is the length of the longest sentence including ``</s>``.
+    """
+    sentences = [np.asarray(sentence) for sentence in ids]
+    counts = np.array([len(sentence) for sentence in sentences])
+    zeros = np.zeros(len(sentences), np.int64)
     return Batch(
-        x=torch.from_numpy(_padded(ids)),
-        lengths=_long(split.lengths[rows]),
-        units=_long(split.units[rows]),
-        num_bytes=_long(split.num_bytes[rows]),
+        x=torch.from_numpy(_padded(sentences, counts[:, None])),
+        lengths=_long(counts + 1),
+        units=_long(zeros if units is None else units),
+        num_bytes=_long(zeros if num_bytes is None else num_bytes),
         index=_long(rows),
-        labels=labels,
+        labels=None if labels is None else _long(labels),
     )
 
 
-def collate_texts(texts: Sequence[str], tokenizer: Tokenizer, *, tokenized: bool = True) -> Batch:
-    """A batch of texts at hand, in their order; `index` counts from 0."""
-    ids = [np.asarray(tokenizer.encode(text), np.int32) for text in texts]
-    return Batch(
-        x=torch.from_numpy(_padded(ids)),
-        lengths=torch.tensor([len(i) + 1 for i in ids]),
-        units=torch.tensor([count_words(text, tokenized) + 1 for text in texts]),
-        num_bytes=torch.tensor([len(text.encode("utf-8")) for text in texts]),
-        index=torch.arange(len(ids)),
-    )
+def token_ids(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[np.ndarray]:
+    """Tokenize texts, cutting each one to at most ``max_length`` tokens.
+
+    Args:
+        texts: N texts.
+        tokenizer: Maps a text to its ids.
+        max_length: Maximum number of tokens, excluding ``<s>`` and ``</s>``.
+
+    Returns:
+        The ids of each text, without special tokens.
+    """
+    ids = [np.asarray(tokenizer.encode(text), np.int64) for text in texts]
+    if cut := sum(len(sentence) > max_length for sentence in ids):
+        log.warning("%d of %d texts cut to %d tokens", cut, len(ids), max_length)
+    return [sentence[:max_length] for sentence in ids]
 
 
-def _padded(ids: list[np.ndarray]) -> np.ndarray:
-    counts = np.array([len(i) for i in ids])[:, None]  # (B, 1)
+def _padded(ids: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
     x = np.full((len(ids), counts.max() + 2), PAD, dtype=np.int64)  # (B, T+1)
     column = np.arange(x.shape[1])
     x[(column >= 1) & (column <= counts)] = np.concatenate(ids)
@@ -53,5 +77,5 @@ def _padded(ids: list[np.ndarray]) -> np.ndarray:
     return x
 
 
-def _long(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array.astype(np.int64))
+def _long(numbers: Array) -> Tensor:
+    return torch.from_numpy(np.asarray(numbers).astype(np.int64))

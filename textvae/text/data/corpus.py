@@ -1,35 +1,48 @@
-"""A corpus: files or a hub name in, splits with the columns `text` and `label` out.
+"""Text corpora: from files, or a name on the Hugging Face hub, to token ids on disk.
 
-    read_corpus -> {"train": Dataset, "valid": …, "test": …}      texts, on disk
-    texts       -> one text after the other, for a tokenizer to learn from
-    encode_corpus -> {"train": EncodedSplit, …}                    ids, on disk
+    read_corpus        -> {"train": Dataset, "valid": …, "test": …}    texts, on disk
+    learned_tokenizer  -> Tokenizer                                    learned once, then cached
+    encode_corpus      -> {"train": EncodedSplit, …}                   ids, on disk
 
-Nothing here holds a corpus in memory.
+No step holds a whole corpus in memory.
 """
+
+from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textvae.errors import UserError
 from textvae.runs.cache import cache_folder
+from textvae.runs.files import replace_file
 from textvae.text.data.columns import Columns
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.sources import SPLITS, find_sources
 from textvae.text.data.store import stored
+from textvae.text.tokenizers import Tokenizer, load_tokenizer
+from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["EncodedSplit", "encode_corpus", "read_corpus", "texts"]
+__all__ = [
+    "EncodedSplit",
+    "encode_corpus",
+    "learned_tokenizer",
+    "read_corpus",
+    "texts",
+    "write_split",
+]
 
 log = logging.getLogger(__name__)
 
-HELD_OUT = 0.05  # of the documents, for each of valid and test, where a corpus brings none
+HELD_OUT = 0.05  # share of the documents, for each of valid and test, if a corpus has neither
+_LEARNING_VERSION = 1  # of what is learned from the same texts and options
 
 
 def read_corpus(
@@ -43,23 +56,29 @@ def read_corpus(
     format: str = "auto",
     cache_dir: str | Path | None = None,
     seed: int = 0,
-) -> "dict[str, Dataset]":
-    """Read a corpus into Hugging Face datasets with the columns `text` and maybe `label`.
+) -> dict[str, Dataset]:
+    """Read a corpus into Hugging Face datasets with the column ``text`` and maybe ``label``.
 
     Args:
-        dir: a folder with train, valid and test files (`train.txt`, `ptb.train.txt`, …), one
-            file, or a hub data set (`owner/name` or `owner/name:config`).
-        train, valid, test: file names in the folder, or splits of the hub data set.
-        text_column: default `text`; several, comma-separated, are joined by a space.
-        label_column: default `label` if there is one. Labels are strings, or indices into the
-            feature's names where a hub data set has named classes.
-        format: one of `readers.FORMATS`, or `auto`: by the file's ending and look.
-        cache_dir: default $TEXTVAE_CACHE or ~/.cache/textvae.
-        seed: draws the held-out documents where the corpus has no `valid`: 5 % of train each
-            for valid and test (for valid alone, if there is a test file).
+        dir: A folder with train, valid and test files (``train.txt``, ``ptb.train.txt``, …), a
+            single file, or a dataset on the hub (``owner/name`` or ``owner/name:config``).
+        train: Name of the training file in the folder, or of the split on the hub.
+        valid: The same for validation.
+        test: The same for test.
+        text_column: Column with the text, ``text`` by default; several columns, separated by
+            commas, are joined with a space.
+        label_column: Column with the label; by default ``label``, if there is one. Labels are
+            strings, or indices into the names of the classes of a dataset on the hub.
+        format: One of ``readers.FORMATS``, or ``auto`` to detect it from the extension and content.
+        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
+        seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5 % of
+            train each for valid and test, or for valid alone if there is a test split.
+
+    Returns:
+        A dataset for each split, in the order train, valid, test.
 
     Raises:
-        UserError: whatever is wrong with the files, with file and line.
+        UserError: If anything is wrong with the files; the message names the file and line.
     """
     named = {"train": train, "valid": valid, "test": test}
     columns = Columns.parse(text_column, label_column)
@@ -72,30 +91,93 @@ def read_corpus(
     return {split: corpus[split] for split in SPLITS if split in corpus}
 
 
-def texts(dataset: "Dataset") -> Iterator[str]:
-    """The texts of a split, streamed from disk: what `Tokenizer.train` takes."""
+def texts(dataset: Dataset) -> Iterator[str]:
+    """Stream the texts of a split from disk."""
     for batch in dataset.select_columns("text").iter(batch_size=1000):
-        yield from batch["text"]
+        yield from batch["text"]  # type: ignore[index]  # a dict of columns
 
 
-def _held_out(train: "Dataset", missing: list[str], seed: int, where: str) -> "dict[str, Dataset]":
+def learned_tokenizer(
+    dataset: Dataset,
+    learn: Callable[[Iterable[str]], Tokenizer],
+    options: dict[str, Any],
+    cache_dir: str | Path | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer, or load it from the cache if it was learned before.
+
+    Args:
+        dataset: A split with the column ``text``.
+        learn: Makes a tokenizer from texts.
+        options: Everything else that the result depends on; must be serializable as JSON.
+        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
+
+    Returns:
+        The tokenizer.
+    """
+    from filelock import FileLock
+
+    key = fingerprint_of(_LEARNING_VERSION, dataset._fingerprint, options)
+    folder = cache_folder(cache_dir) / "tokenizers" / key
+    with FileLock(f"{folder}.lock"):  # one of several processes learns, the others wait
+        try:
+            return load_tokenizer(folder)
+        except UserError:  # not there yet, or damaged
+            tokenizer = learn(texts(dataset))
+            folder.mkdir(exist_ok=True)
+            tokenizer.save(folder)
+            return tokenizer
+
+
+def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:
+    r"""Write one split of a corpus in the layout that ``read_corpus`` reads without options.
+
+    The file has one document per line, ``label<TAB>text`` if there are labels, in UTF-8 with LF. It
+    appears only once it is complete. If a document contains line breaks or tabs, all its whitespace
+    becomes single spaces.
+
+    Args:
+        path: ``train.txt``, ``valid.txt`` or ``test.txt`` in the folder of the corpus.
+        rows: Text and label of each document.
+
+    Returns:
+        The number of documents.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    count = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal count
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            for text, label in rows:
+                if any(mark in text for mark in "\n\r\t"):
+                    text = " ".join(text.split())
+                file.write(f"{text}\n" if label is None else f"{label}\t{text}\n")
+                count += 1
+
+    replace_file(path, write)
+    return count
+
+
+def _held_out(train: Dataset, missing: list[str], seed: int, where: str) -> dict[str, Dataset]:
     count = max(1, round(HELD_OUT * len(train)))
     if len(train) <= count * len(missing):
         raise UserError(
             f"{where}: too few documents ({len(train)}) to hold out {' and '.join(missing)}; "
-            "give more, or a folder with train, valid and test files"
+            "add documents, or use a folder with train, valid and test files"
         )
     order = np.random.default_rng(seed).permutation(len(train))
     drawn = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}
     drawn["train"] = order[count * len(missing) :]
     log.info(
-        "%s: no %s given; drawn from train with seed %d: %s",
+        "%s: no %s split; drawn from train with seed %d: %s",
         where,
         " or ".join(missing),
         seed,
         ", ".join(f"{split} {len(drawn[split])}" for split in ("train", *missing)),
     )
-    # Rows stay in the order of the file, so that reading them runs forward through it.
+    # Rows keep their order in the file, so that it is read from front to back.
     return {
         split: train.select(
             np.sort(rows), new_fingerprint=_fingerprint(train, split, missing, seed)
@@ -104,6 +186,6 @@ def _held_out(train: "Dataset", missing: list[str], seed: int, where: str) -> "d
     }
 
 
-def _fingerprint(train: "Dataset", split: str, missing: list[str], seed: int) -> str:
+def _fingerprint(train: Dataset, split: str, missing: list[str], seed: int) -> str:
     key = f"{train._fingerprint} {split} of {missing} {HELD_OUT} {seed}"
     return hashlib.sha256(key.encode()).hexdigest()

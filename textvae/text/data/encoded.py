@@ -23,7 +23,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.runs.cache import cache_folder
-from textvae.text.data.batches import collate
+from textvae.text.data.batches import text_batch
 from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
 from textvae.text.tokenizers import Tokenizer
 from textvae.text.tokenizers.vocabulary import fingerprint_of
@@ -91,8 +91,16 @@ class EncodedSplit:
         return self._dataset[int(row)]["text"]
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
-        """The documents `rows`; the same in every epoch."""
-        return collate(self, rows)
+        """Collate the documents ``rows``; the batch is the same in every epoch."""
+        rows = np.asarray(rows)
+        starts, stops = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
+        return text_batch(
+            [self.values[start:stop] for start, stop in zip(starts, stops, strict=True)],
+            rows,
+            units=self.units[rows],
+            num_bytes=self.num_bytes[rows],
+            labels=None if self.labels is None else self.labels[rows],
+        )
 
     def caption(self, i: int) -> str:
         """Document i."""

@@ -1,1 +1,1 @@
-"""Sentences from a decoder, one token at a time."""
+"""Generate sentences from a decoder, one token at a time."""

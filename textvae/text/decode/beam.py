@@ -1,11 +1,11 @@
-"""Beam search: for every z, the likeliest sentence that is found with a few open ones at a time.
+"""Beam search: for every z, the most likely sentence found while keeping only a few open.
 
-    score(x) = log p(x|z) / |x|^length_penalty,     |x| counting </s>
+    score(x) = log p(x|z) / |x|^length_penalty,     |x| includes </s>
 
-At every step the best 2B continuations of the B open sentences (beams) are looked at: an end of
-sentence among the first B of them is a finished candidate, the best B others stay open. Words only
-lower log p, so a sentence is settled as soon as no open beam can still beat the best candidate;
-stopping then loses nothing.
+Every step looks at the best 2B continuations of the B open sentences (beams). Those among the first
+B that end the sentence are finished candidates; the best B of the others stay open. Since further
+words only lower log p, the search for a sentence stops as soon as no open beam can beat the best
+candidate, without losing anything.
 """
 
 from __future__ import annotations
@@ -16,38 +16,46 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from textvae.text.nn.lstm import LSTMDecoder
-from textvae.text.nn.stepper import Stepper
 from textvae.text.tokenizers import BOS, EOS, PAD
+from textvae.vae.contracts import Stepper
 
 
 @dataclass
 class _Beams:
-    """S sentences under way, B beams each."""
+    """S unfinished sentences, B beams each."""
 
-    sentences: Tensor  # (S,) the row of z each belongs to
+    sentences: Tensor  # (S,) the row of z that each belongs to
     ids: Tensor  # (S, B, L)
     log_p: Tensor  # (S, B) -inf where a beam is not in use
 
 
 def beam_search(
-    decoder: LSTMDecoder,
-    z: Tensor,
+    stepper: Stepper,
     banned: Tensor,
     max_new_tokens: int,
     num_beams: int,
     length_penalty: float = 1.0,
 ) -> Tensor:
-    """The best sentence found for every z (N, Z): ids (N, L), PAD after ``</s>``."""
-    count = len(z)
-    stepper = Stepper(decoder, z.repeat_interleave(num_beams, 0))
-    ids = torch.full((count, num_beams, max_new_tokens), PAD, device=z.device)
-    log_p = torch.full((count, num_beams), -math.inf, device=z.device)
+    """Find the best sentence for each of N latents.
+
+    Args:
+        stepper: Has N * B rows; rows n * B to (n + 1) * B - 1 have the z of sentence n.
+        banned: Ids that are never generated.
+        max_new_tokens: L, the maximum length including ``</s>``.
+        num_beams: B.
+        length_penalty: Exponent of the length in the score.
+
+    Returns:
+        Token ids (N, L), with padding after ``</s>``.
+    """
+    count, device = stepper.size // num_beams, banned.device
+    ids = torch.full((count, num_beams, max_new_tokens), PAD, device=device)
+    log_p = torch.full((count, num_beams), -math.inf, device=device)
     log_p[:, 0] = 0.0  # all beams start alike: one of them is enough
-    beams = _Beams(torch.arange(count, device=z.device), ids, log_p)
-    best = torch.full((count,), -math.inf, device=z.device)
+    beams = _Beams(torch.arange(count, device=device), ids, log_p)
+    best = torch.full((count,), -math.inf, device=device)
     best_ids = ids[:, 0].clone()  # (N, L)
-    tokens = torch.full((count * num_beams,), BOS, device=z.device)
+    tokens = torch.full((count * num_beams,), BOS, device=device)
     for t in range(max_new_tokens):
         logits = stepper.step(tokens).index_fill_(1, banned, -math.inf)
         scores = torch.log_softmax(logits, 1).view(*beams.log_p.shape, -1)  # (S, B, V)
@@ -70,14 +78,15 @@ def beam_search(
 
 
 def _extend(beams: _Beams, scores: Tensor, t: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Moves every beam one word on.
+    """Extend every beam by one word.
 
-    Returns the beam each new beam comes from (S, B), and the best sentence that ended at this step:
-    its log p (S,), -inf where none did, and its ids (S, L).
+    Returns:
+        The beam that each new beam comes from (S, B), and the best sentence that ended at this
+        step: its log p (S,), -inf where there is none, and its ids (S, L).
     """
     size, vocab = beams.log_p.size(1), scores.size(2)
     total = (beams.log_p[:, :, None] + scores).flatten(1)  # (S, B * V)
-    log_p, where = total.topk(min(2 * size, total.size(1)), dim=1)  # falling
+    log_p, where = total.topk(min(2 * size, total.size(1)), dim=1)  # descending
     source, word = where // vocab, where % vocab
     ends = word == EOS
     among_first = torch.arange(log_p.size(1), device=log_p.device) < size
@@ -101,7 +110,7 @@ def _record(
     length: float,
     last: bool,
 ) -> None:
-    """Takes over what beats the best candidate so far; at the last step open beams count too."""
+    """Store what beats the best candidate so far; at the last step, open beams count too."""
     candidates = [finished]
     if last:
         candidates.append((beams.log_p[:, 0], beams.ids[:, 0]))

@@ -1,11 +1,12 @@
-"""Sentences from the decoder: greedy, sampling, beam search, with the names of transformers.
+"""Generate sentences from any decoder: greedy search, sampling, and beam search.
 
-Sampling inverts the distribution function: with probabilities p (after temperature, top-k and
-top-p) and u uniform in [0, 1), the next word is the first v with  sum_{w <= v} p_w > u.  The
-uniforms of a sentence come from a stream of its own (``prior.py``), and its logits do not depend on
-its neighbours (``stepper.py``): a seed gives the same sentences whatever the batch size.
+The options have the names they have in transformers. Sampling inverts the cumulative distribution:
+with probabilities p (after temperature, top-k and top-p) and u uniform in [0, 1), the next word is
+the first v with  sum_{w <= v} p_w > u.  The uniforms of a sentence come from its own stream
+(``vae.noise``) and its logits do not depend on the other sentences in the batch, so a seed gives
+the same sentences whatever the batch size.
 
-Sentences that have ended leave the computation. ``<pad>``, ``<s>`` and, unless asked for,
+Sentences that have ended leave the computation. ``<pad>``, ``<s>`` and, unless requested,
 ``<unk>`` are never generated.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,17 +23,25 @@ from torch import Tensor
 from textvae.errors import UserError
 from textvae.text.decode.beam import beam_search
 from textvae.text.nn import kernels
-from textvae.text.nn.lstm import LSTMDecoder
-from textvae.text.nn.stepper import ROWS, Stepper
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
-from textvae.vae.noise import uniform_rows
+from textvae.vae.contracts import Stepper
+from textvae.vae.noise import Purpose, RowNoise
 
-_DRAWN = 32  # rows drawn at once: few enough for the cache
-_BLOCK = 128  # words whose probabilities are summed before the right block is looked for
+_DRAWN = 32  # rows drawn at once: few enough to stay in the cache
+_BLOCK = 128  # words whose probabilities are summed before searching for the right block
+_GROUP = 8  # rows: sentences that have ended are removed once this many fewer are left
+
+
+class TextDecoder(Protocol):
+    """What generation needs from a decoder."""
+
+    def stepper(self, z: Tensor) -> Stepper:
+        """Start decoding one token at a time from z (N, Z)."""
+        ...
 
 
 def generate(
-    decoder: LSTMDecoder,
+    decoder: TextDecoder,
     z: Tensor,
     *,
     max_new_tokens: int,
@@ -45,21 +55,29 @@ def generate(
     first_row: int = 0,
     allow_unk: bool = False,
 ) -> Tensor:
-    """A sentence for every z (N, Z) as ids (N, L): without ``<s>``, PAD after ``</s>``.
+    """Generate one sentence for every z.
 
     Args:
-        max_new_tokens: the longest sentence, ``</s>`` counted; a sentence cut there has none.
-        do_sample: draw each word; else take the likeliest.
-        temperature: the logits are divided by it before a word is drawn.
-        top_k: draw among the k likeliest words alone; 0 for all.
-        top_p: draw among the likeliest words that together have this mass; 1 for all.
-        num_beams: above 1, beam search; takes the place of sampling.
-        length_penalty: beams compare log p / length ** length_penalty; 0: log p itself.
-        seed, first_row: row i is drawn from the stream of (seed, first_row + i).
-        allow_unk: whether ``<unk>`` may be generated.
+        decoder: Any object whose ``stepper(z)`` returns a ``textvae.vae.contracts.Stepper``. The
+            logits that the stepper returns are overwritten.
+        z: (N, Z).
+        max_new_tokens: Maximum length including ``</s>``; a sentence cut there has no ``</s>``.
+        do_sample: Whether to sample each word instead of choosing the most likely one.
+        temperature: The logits are divided by it before a word is sampled.
+        top_k: Sample among the k most likely words only; 0 for all words.
+        top_p: Sample among the most likely words whose probabilities add up to this; 1 for all.
+        num_beams: If above 1, use beam search, which excludes ``do_sample``.
+        length_penalty: Beams are compared by log p / length ** length_penalty; 0 for log p itself.
+        seed: Random seed for sampling.
+        first_row: Number of the first sentence; sentence i uses the random stream of
+            (seed, first_row + i).
+        allow_unk: Whether ``<unk>`` may be generated.
+
+    Returns:
+        Token ids (N, L) without ``<s>``, and with padding after ``</s>``.
 
     Raises:
-        UserError: an option out of range.
+        UserError: If an option is out of range.
     """
     _check(max_new_tokens, do_sample, temperature, top_k, top_p, num_beams)
     banned = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=z.device)
@@ -67,19 +85,21 @@ def generate(
         return torch.empty(0, 0, dtype=torch.long, device=z.device)
     with torch.inference_mode():
         if num_beams > 1:
-            ids = beam_search(decoder, z, banned, max_new_tokens, num_beams, length_penalty)
+            stepper = decoder.stepper(z.repeat_interleave(num_beams, 0))
+            ids = beam_search(stepper, banned, max_new_tokens, num_beams, length_penalty)
         else:
             uniforms = None
             if do_sample:
-                uniforms = uniform_rows(len(z), max_new_tokens, seed, first_row).to(z.device)
+                noise = RowNoise(seed, Purpose.TOKENS, range(first_row, first_row + len(z)))
+                uniforms = noise.uniform(1, max_new_tokens)[0].to(z.device)  # (N, T)
             ids = _decode(
-                Stepper(decoder, z),
+                decoder.stepper(z),
                 banned,
                 max_new_tokens,
                 uniforms,
                 lambda logits, u: draw(logits.div_(temperature), u, top_k, top_p),
             )
-    return ids.clone()  # outside: tensors of inference mode cannot enter a training step
+    return ids.clone()  # outside: inference-mode tensors cannot be used in training
 
 
 def _check(
@@ -94,13 +114,15 @@ def _check(
         if value < 1:
             raise UserError(f"{name}={value}: must be at least 1")
     if not 0 < temperature < math.inf:
-        raise UserError(f"temperature={temperature}: must be above 0 (for 0 use greedy decoding)")
+        raise UserError(
+            f"temperature={temperature}: must be above 0 (use greedy decoding instead of 0)"
+        )
     if top_k < 0:
-        raise UserError(f"top_k={top_k}: a number of words, or 0 for all")
+        raise UserError(f"top_k={top_k}: must be a number of words, or 0 for all")
     if not 0 < top_p <= 1:
-        raise UserError(f"top_p={top_p}: a probability above 0, at most 1")
+        raise UserError(f"top_p={top_p}: must be above 0 and at most 1")
     if do_sample and num_beams > 1:
-        raise UserError("num_beams searches for the likeliest sentence: it excludes do_sample")
+        raise UserError("num_beams above 1 cannot be combined with do_sample: choose one of them")
 
 
 def _decode(
@@ -110,7 +132,7 @@ def _decode(
     uniforms: Tensor | None,
     pick: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Greedy where there are no ``uniforms`` (N, T), else ``pick(logits, u)`` draws each word."""
+    """Greedy search without ``uniforms`` (N, T); otherwise ``pick(logits, u)`` draws each word."""
     ids = torch.full((stepper.size, max_new_tokens), PAD, device=banned.device)
     rows = torch.arange(stepper.size, device=banned.device)  # the sentences in the stepper
     tokens = torch.full_like(rows, BOS)
@@ -123,21 +145,28 @@ def _decode(
         left = open_.nonzero().squeeze(1)
         if len(left) == 0:
             return ids[:, : t + 1]
-        if _blocks(len(left)) < _blocks(len(rows)):
+        if _groups(len(left)) < _groups(len(rows)):
             rows, tokens, open_ = rows[left], tokens[left], open_[left]
             stepper.keep(left)
     return ids
 
 
-def _blocks(rows: int) -> int:
-    return -(-rows // ROWS)
+def _groups(rows: int) -> int:
+    return -(-rows // _GROUP)
 
 
 def draw(logits: Tensor, uniforms: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """One word for each row of logits (N, V) and uniforms (N,): (N,). Overwrites the logits.
+    """Draw one word per row; the logits are overwritten.
 
-    ``top_k`` is applied first, ``top_p`` to what it leaves; words as likely as the last one that
-    ``top_p`` keeps are kept too.
+    Args:
+        logits: (N, V).
+        uniforms: (N,), in [0, 1).
+        top_k: Number of words to keep, applied first; 0 for all.
+        top_p: Probability mass to keep of what is left; 1 for all. Words as likely as the last one
+            that is kept are kept too.
+
+    Returns:
+        Word ids (N,).
     """
     parts = zip(logits.split(_DRAWN), uniforms.split(_DRAWN), strict=True)
     return torch.cat([_draw(*part, top_k, top_p) for part in parts])
@@ -145,7 +174,7 @@ def draw(logits: Tensor, uniforms: Tensor, top_k: int = 0, top_p: float = 1.0) -
 
 def _draw(logits: Tensor, uniforms: Tensor, top_k: int, top_p: float) -> Tensor:
     if 0 < top_k < logits.size(1):
-        words = _likeliest(logits, top_k).sort(1).values  # (n, k)
+        words = _most_likely(logits, top_k).sort(1).values  # (n, k)
         drawn = _draw(logits.gather(1, words), uniforms, 0, top_p)
         return words.gather(1, drawn[:, None]).squeeze(1)
     weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()  # (n, V)
@@ -154,29 +183,36 @@ def _draw(logits: Tensor, uniforms: Tensor, top_k: int, top_p: float) -> Tensor:
     return invert(weights, uniforms)
 
 
-# On a CPU numpy's vectorised selection and sort take the place of torch's, which are slower: by up
-# to seven times (500 of 10,003 words), and by tens.
-def _likeliest(logits: Tensor, count: int) -> Tensor:
-    """The words with the largest logits, in no order: (n, count) of (n, V)."""
+# On a CPU, numpy's vectorized selection and sort replace those of torch, which are slower: up to
+# seven times for the selection (500 of 10,003 words), and tens of times for the sort.
+def _most_likely(logits: Tensor, count: int) -> Tensor:
+    """The words with the largest logits, unordered: (n, count) of (n, V)."""
     if logits.device.type != "cpu":
         return logits.topk(count, dim=1, sorted=False).indices
     return torch.from_numpy(np.argpartition(logits.numpy(), -count, axis=1)[:, -count:])
 
 
 def _quantile(weights: Tensor, shares: Tensor) -> Tensor:
-    """The weight at which the sum in rising order first exceeds this share of the total, (n,)."""
-    if weights.dtype == torch.float32 and kernels.serve(weights):
+    """The weight at which the sum in ascending order first exceeds a share of the total: (n,)."""
+    if weights.dtype == torch.float32 and kernels.available_for(weights):
         return kernels.quantile(weights, shares)
     on_cpu = weights.device.type == "cpu"
-    rising = torch.from_numpy(np.sort(weights.numpy())) if on_cpu else weights.sort(1).values
-    return rising.gather(1, invert(rising, shares)[:, None]).squeeze(1)
+    ascending = torch.from_numpy(np.sort(weights.numpy())) if on_cpu else weights.sort(1).values
+    return ascending.gather(1, invert(ascending, shares)[:, None]).squeeze(1)
 
 
 def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """The first v with sum_{w <= v} weights_w > u * total: (N,), for weights (N, V) >= 0.
+    """Invert the cumulative distribution: the first v with sum_{w <= v} weights_w > u * total.
 
-    In two stages, so that double precision is needed only for the sums of blocks of words and
-    within one block: first the block, then the word. A word of weight 0 is never found.
+    This takes two stages, first the block of words and then the word, so that double precision is
+    needed only for the sums of blocks and within one block. A word of weight 0 is never returned.
+
+    Args:
+        weights: (N, V), not negative.
+        uniforms: u, (N,), in [0, 1).
+
+    Returns:
+        Word ids (N,).
     """
     vocab = weights.size(1)
     whole = vocab - vocab % _BLOCK
@@ -192,8 +228,12 @@ def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _first_above(cdf: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The first place where cdf (N, M) exceeds target (N, 1), and the target that was used: below
-    the total even where rounding made it the total."""
+    """Find the first place where cdf (N, M) exceeds target (N, 1).
+
+    Returns:
+        The place, and the target that was used, which is below the total even if rounding made it
+        equal to the total.
+    """
     total = cdf[:, -1:]
     target = target.clamp(min=0.0).minimum(torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cdf, target, right=True), target

@@ -1,17 +1,18 @@
-"""One time step of an LSTM between its matrix products, forwards and backwards.
+"""One time step of an LSTM between its matrix products, forward and backward.
 
-From the four gates before activation, a = (a^i, a^f, a^g, a^o), and the c before:
+From the four gates before activation, a = (a^i, a^f, a^g, a^o), and the previous c:
 
     i, f, o = sigmoid(a^i), sigmoid(a^f), sigmoid(a^o);   g = tanh(a^g)
     c = f * before + i * g;                               h = o * tanh(c)
 
-Backwards, with dh = dL/dh, and dc = dL/dc as far as it comes from later steps:
+Backward, with dh = dL/dh, and dc the part of dL/dc that comes from later steps:
 
     dc += dh * o * (1 - tanh(c)^2);                       d_before = dc * f
     da = (dc g, dc before, dc i, dh tanh(c)) * derivative of each gate
 
-In C where that could be compiled, else in torch's operations. In both tanh(a) = 2 sigmoid(2a) - 1:
-sigmoid is the quicker function by far, and the result as exact as sums of fp32 products are.
+This runs in C if the kernels could be compiled, otherwise in torch. Both use
+tanh(a) = 2 sigmoid(2a) - 1: sigmoid is much faster than tanh, and the result is as accurate as the
+sums of fp32 products that it is applied to.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 def forward(gates: Tensor, before: Tensor, c: Tensor, h: Tensor) -> None:
-    """Writes c and h (N, H); ``c`` may be ``before``."""
-    if kernels.serve(gates):
+    """Write c and h, (N, H) each; ``c`` may be ``before``."""
+    if kernels.available_for(gates):
         kernels.lstm_forward(gates, before, c, h)
         return
     i, f, g, o = _activated(gates, c.dtype).chunk(4, dim=1)
@@ -44,8 +45,8 @@ def backward(
     d_gates: Tensor,
     total: Tensor,
 ) -> None:
-    """Writes d_gates (N, 4H) and adds them to ``total``, in fp32; turns dc into d_before."""
-    if kernels.serve(gates):
+    """Write d_gates (N, 4H), add them to ``total`` in fp32, and turn dc into d_before."""
+    if kernels.available_for(gates):
         kernels.lstm_backward(gates, before, c, dh, dc, d_gates, total)
         return
     i, f, g, o = _activated(gates, c.dtype).chunk(4, dim=1)
@@ -62,7 +63,7 @@ def backward(
 
 
 def _activated(gates: Tensor, dtype: torch.dtype) -> Tensor:
-    """i, f, g, o beside each other, (N, 4H): one sigmoid for all."""
+    """i, f, g, o side by side, (N, 4H), with a single sigmoid for all."""
     active = gates.to(dtype, copy=True)
     g = active.chunk(4, dim=1)[2]
     g.mul_(2)

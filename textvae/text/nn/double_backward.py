@@ -1,8 +1,8 @@
-"""Gradients of gradients, for functions whose own backward pass is differentiable no further.
+"""Gradients of gradients, for functions whose hand-written backward pass is not differentiable.
 
-The fused LSTM and the chunked softmax form their gradients by hand. Where a graph of these is asked
-for (``create_graph=True``: exact Hessian-vector products), their backward pass takes the plain
-equations instead, which autograd differentiates any number of times.
+The fused LSTM and the chunked softmax compute their gradients by hand. When autograd asks for a
+graph of these gradients (``create_graph=True``: exact Hessian-vector products), their backward pass
+switches to the plain equations, which autograd can differentiate any number of times.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 
-def graph_is_wanted() -> bool:
-    """Whether the backward pass that asks is to be differentiated itself."""
+def graph_is_needed() -> bool:
+    """Whether the current backward pass will itself be differentiated."""
     return torch.is_grad_enabled()
 
 
@@ -25,13 +25,24 @@ def plain_gradients(
     upstream: Tensor | tuple[Tensor, ...],
     dtype: torch.dtype,
 ) -> list[Tensor | None]:
-    """The gradients of the needed arguments, with a graph; matrix products in ``dtype``."""
-    # Each under a name of its own: where one argument was computed from another, the gradient of
-    # the latter must not pass through the former.
-    arguments = [a if a is None else a.view_as(a) for a in arguments]
-    wanted = [argument for argument, need in zip(arguments, needed, strict=True) if need]
-    kind, cast = wanted[0].device.type, dtype in (torch.bfloat16, torch.float16)
+    """Differentiate the plain equations, keeping the graph.
+
+    Args:
+        plain: the function, written with differentiable operations.
+        arguments: its arguments.
+        needed: which of them need a gradient.
+        upstream: the gradients of its outputs.
+        dtype: the dtype of matrix products.
+
+    Returns:
+        A gradient for each argument, None where it is not needed.
+    """
+    # As separate views: where one argument was computed from another, the gradient of the latter
+    # must not pass through the former.
+    views = [a if a is None else a.view_as(a) for a in arguments]
+    inputs = [view for view, need in zip(views, needed, strict=True) if need and view is not None]
+    kind, cast = inputs[0].device.type, dtype in (torch.bfloat16, torch.float16)
     with torch.autocast(kind, dtype if cast else None, enabled=cast):
-        outputs = plain(*arguments)
-    found = iter(torch.autograd.grad(outputs, wanted, upstream, create_graph=True))
+        outputs = plain(*views)
+    found = iter(torch.autograd.grad(outputs, inputs, upstream, create_graph=True))
     return [next(found) if need else None for need in needed]

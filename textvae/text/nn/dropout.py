@@ -1,8 +1,8 @@
-"""Dropout whose random choices cost little on a CPU.
+"""The random masks of training: dropout, word dropout, and a choice of time steps.
 
-There torch draws a float for every entry, one after another, which took 2 to 4 % of a training
-step. Sixteen random bits are enough to decide: one draw of 64 serves four entries, at a probability
-within 1 / 2^17 of the one asked for.
+On a CPU, torch's dropout draws one float per entry, one after another, which took 2 to 4 % of a
+training step. Sixteen random bits are enough: one 64-bit draw serves four entries, at a probability
+within 1 / 2^17 of the requested one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+
 LEVELS = 2**16
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """x with each entry 0 with probability p, the others divided by 1 - p; x itself where p is 0
-    or when not training."""
+    """Set entries of x to 0 with probability p and divide the others by 1 - p.
+
+    Args:
+        x: of any shape.
+        p: probability of dropping an entry.
+        training: if False, x is returned unchanged.
+
+    Returns:
+        A tensor like x, or x itself if there is nothing to drop.
+    """
     if not training or p == 0:
         return x
     dropped = round(p * LEVELS)
@@ -26,3 +36,30 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     choices = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform in [-2^15, 2^15)
     kept = (choices >= dropped - LEVELS // 2).to(x.dtype)
     return x * kept.mul_(LEVELS / (LEVELS - dropped))
+
+
+def drop_words(tokens: Tensor, p: float) -> Tensor:
+    """Replace tokens by ``<unk>`` with probability p; ``<s>``, ``</s>`` and padding are kept."""
+    dropped = torch.rand(tokens.shape, device=tokens.device) < p
+    kept = (tokens == BOS) | (tokens == EOS) | (tokens == PAD)
+    return tokens.masked_fill(dropped & ~kept, UNK)
+
+
+def systematic_mask(steps: int, columns: int, share: float, device: torch.device) -> Tensor:
+    """Choose time steps by systematic sampling.
+
+    Each step is chosen with probability ``share``, and the chosen steps of a column are evenly
+    spaced, so that their number hardly varies.
+
+    Args:
+        steps: T.
+        columns: N, each with its own random offset.
+        share: expected share of the steps that are chosen, from 0 to 1.
+        device: where the mask is created.
+
+    Returns:
+        A boolean mask (T, N).
+    """
+    edges = torch.arange(steps + 1, device=device)[:, None] * share  # (T+1, 1)
+    marks = (edges + torch.rand(columns, device=device)).floor()
+    return marks[1:] > marks[:-1]

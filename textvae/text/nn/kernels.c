@@ -1,7 +1,7 @@
 /* The elementwise arithmetic of a training step on a CPU, each in one pass over memory.
 
    kernels.py compiles this file for the machine at hand and calls the four functions at the end;
-   cell.py, softmax.py and generate.py say what they compute, and hold the same in torch's
+   cell.py, softmax.py and generate.py say what they compute, and contain the same in torch's
    operations.
    Numbers that matrix products gave are bf16 or fp32 (`narrow` says which); all else is fp32. */
 

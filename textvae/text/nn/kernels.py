@@ -1,12 +1,13 @@
-"""Elementwise loops in C (``kernels.c``), compiled for this machine the first time they are needed.
+"""Elementwise loops in C (``kernels.c``), compiled for this machine when first needed.
 
-Between two matrix products torch's operations pass over memory once for every sign in an equation;
-these pass once for all. Where there is no C compiler, or ``TEXTVAE_KERNELS=off`` is set, nothing
-but speed is lost: ``cell``, ``softmax`` and ``generate`` hold the same in torch's operations.
+Between two matrix products, torch passes over memory once for every operation in an equation; these
+loops pass over it once in total. Without a C compiler, or with ``TEXTVAE_KERNELS=off``, everything
+still works, but more slowly: ``cell``, ``softmax`` and ``generate`` contain the same computations
+in torch.
 
-The library is kept in the cache folder under a name made of its source, the compiler's command and
-the processor; it takes part in OpenMP through the runtime that torch has loaded, so that the two
-share their threads.
+The compiled library is kept in the cache folder under a name derived from its source, the compiler
+command and the processor. It uses the OpenMP runtime that torch has loaded, so that the two share
+their threads.
 """
 
 from __future__ import annotations
@@ -38,16 +39,22 @@ FLAGS = {"lstm_forward": 2, "lstm_backward": 2, "softmax_nll": 3, "quantile": 1}
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-def serve(x: Tensor) -> bool:
-    """Whether they compute on products like x: on a CPU, in fp32 or bf16, compiled."""
+def available_for(x: Tensor) -> bool:
+    """Whether the kernels are compiled and support products like x: on a CPU, fp32 or bf16."""
     return x.device.type == "cpu" and x.dtype in DTYPES and library() is not None
 
 
 def lstm_forward(gates: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
-    """Writes c and h (N, H) of a time step from its gates before activation (N, 4H) and the c
-    before it. ``cell`` may be ``before``."""
+    """Write c and h of a time step.
+
+    Args:
+        gates: (N, 4H), before activation.
+        before: The previous c, (N, H).
+        cell: Where to write c, (N, H); may be ``before``.
+        hidden: Where to write h, (N, H).
+    """
     rows, size = before.shape
-    library().lstm_forward(rows, size, *_pointers(gates, before, cell, hidden), *_how(gates))
+    _loaded().lstm_forward(rows, size, *_pointers(gates, before, cell, hidden), *_how(gates))
 
 
 def lstm_backward(
@@ -59,11 +66,21 @@ def lstm_backward(
     d_gates: Tensor,
     total: Tensor,
 ) -> None:
-    """The step back: writes d_gates (N, 4H), adds them to ``total`` (N, 4H) in fp32, and turns
-    d_cell (N, H), the gradient of this step's c from later ones, into that of the c before."""
+    """Write the gradients of a time step.
+
+    Args:
+        gates: (N, 4H), before activation.
+        before: The previous c, (N, H).
+        cell: The c of this step, (N, H).
+        d_hidden: The gradient of h, (N, H).
+        d_cell: The part of the gradient of c that comes from later steps, (N, H); replaced by the
+            gradient of ``before``.
+        d_gates: Where to write the gradient of the gates, (N, 4H).
+        total: The fp32 sum to which that gradient is added, (N, 4H).
+    """
     rows, size = before.shape
     tensors = gates, before, cell, d_hidden, d_cell, d_gates, total
-    library().lstm_backward(rows, size, *_pointers(*tensors), *_how(gates))
+    _loaded().lstm_backward(rows, size, *_pointers(*tensors), *_how(gates))
 
 
 def softmax_nll(
@@ -76,33 +93,49 @@ def softmax_nll(
     d_bias: Tensor | None,
     with_gradient: bool,
 ) -> None:
-    """Writes the nll (N,) of logits (N, V) plus bias, and over the logits its gradient, times the
-    row's weight, which is also added to d_bias: (V,), or (S, V) with groups (N,).
+    """Write the nll of a softmax, and replace the logits with its gradient.
+
+    Args:
+        logits: (N, V), without the bias.
+        bias: (V,), or (S, V) with ``groups``.
+        targets: (N,) int64.
+        groups: (N,) int64, the row of ``bias`` that each row uses.
+        weights: (N,), factors of the gradient of each row; rows of weight 0 have an nll of 0.
+        nll: Where to write the nll, (N,).
+        d_bias: Where to add the gradient of the bias, if it is needed.
+        with_gradient: Whether to replace the logits with their gradient.
 
     Raises:
-        IndexError: a target is no word.
+        IndexError: If a target is not a word.
     """
     rows, words = logits.shape
     if rows and not 0 <= int(targets.min()) <= int(targets.max()) < words:
-        raise IndexError(f"a target is not below {words}, the number of words")
+        raise IndexError(f"targets must be at least 0 and below {words}, the number of words")
     threads = torch.get_num_threads()
     room = nll.new_empty(threads, words)
-    own = d_bias is not None and groups is None
-    sums = nll.new_zeros(threads, words) if own else d_bias
+    by_thread = d_bias is not None and groups is None
+    sums = nll.new_zeros(threads, words) if by_thread else d_bias
     integers = [_as(torch.int64, x) for x in (groups, targets)]
     tensors = (logits, _as(nll.dtype, bias), *integers, _as(nll.dtype, weights), nll, sums, room)
-    library().softmax_nll(rows, words, *_pointers(*tensors), int(with_gradient), *_how(logits))
-    if own:
+    _loaded().softmax_nll(rows, words, *_pointers(*tensors), int(with_gradient), *_how(logits))
+    if by_thread:
         d_bias += sums.sum(0)
 
 
 def quantile(weights: Tensor, shares: Tensor) -> Tensor:
-    """The weight, of weights (N, V) >= 0 in fp32 in rising order, at which their sum first exceeds
-    this share (N,) of the total: (N,)."""
+    """Find the weight at which the sum in ascending order first exceeds a share of the total.
+
+    Args:
+        weights: (N, V) fp32, not negative.
+        shares: (N,) fp32, from 0 to 1.
+
+    Returns:
+        (N,).
+    """
     rows, words = weights.shape
     found = torch.empty_like(shares)
     pointers = _pointers(weights, shares, found)
-    library().quantile(rows, words, *pointers, torch.get_num_threads())
+    _loaded().quantile(rows, words, *pointers, torch.get_num_threads())
     return found
 
 
@@ -113,7 +146,7 @@ def _as(dtype: torch.dtype, x: Tensor | None) -> Tensor | None:
 def _pointers(*tensors: Tensor | None) -> list[int | None]:
     for tensor in tensors:
         if tensor is not None and not tensor.is_contiguous():
-            raise ValueError(f"not contiguous: a tensor of shape {tuple(tensor.shape)}")
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
     return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
@@ -121,36 +154,43 @@ def _how(products: Tensor) -> tuple[int, int]:
     return int(products.dtype == torch.bfloat16), torch.get_num_threads()
 
 
+def _loaded() -> ctypes.CDLL:
+    compiled = library()
+    if compiled is None:
+        raise RuntimeError("the kernels are not available: check available_for first")
+    return compiled
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled functions, or None where they cannot be had."""
+    """The compiled functions, or None if they are unavailable."""
     if os.environ.get("TEXTVAE_KERNELS", "").lower() in ("off", "0"):
         return None
-    compiler, why = os.environ.get("CC", "").split() or ["cc"], "no C compiler; install gcc"
+    compiler, why = os.environ.get("CC", "").split() or ["cc"], "no C compiler found: install gcc"
     for options, libraries in _ways() if shutil.which(compiler[0]) else []:
         try:
             return _declared(ctypes.CDLL(str(_compiled(compiler, options, libraries))))
         except subprocess.CalledProcessError:
-            why = f"{compiler[0]} cannot compile it"
+            why = f"{compiler[0]} failed to compile it"
         except (OSError, subprocess.SubprocessError, UserError) as error:
             why = str(error)
-    log.info("%s is not used (%s): the CPU takes about a tenth longer", SOURCE.name, why)
+    log.info("not using %s (%s): training on a CPU takes about 10 %% longer", SOURCE.name, why)
     return None
 
 
 def _ways() -> list[tuple[list[str], list[str]]]:
-    """Options and libraries to try, the best first."""
+    """Options and libraries to try, best first."""
     native, runtime = ["-march=native"], _openmp_runtime()
     ways = [(native, []), ([], [])]
     return [([*native, "-fopenmp"], [runtime]), *ways] if runtime else ways
 
 
 def _openmp_runtime() -> str | None:
-    """The OpenMP library that torch has loaded into this process; others may have theirs there."""
+    """The OpenMP library that torch has loaded; other packages may have loaded another one."""
     with suppress(OSError):
         lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
         paths = {"/" + line.partition("/")[2] for line in lines if "libgomp" in line}
-        folder = Path(torch.__file__).resolve().parent  # as the kernel writes it
+        folder = Path(torch.__file__).resolve().parent  # as the operating system spells it
         of_torch = {path for path in paths if Path(path).is_relative_to(folder)}
         if len(of_torch or paths) == 1:
             return (of_torch or paths).pop()
@@ -158,7 +198,7 @@ def _openmp_runtime() -> str | None:
 
 
 def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> Path:
-    """The shared library, from the cache if it is there."""
+    """Compile the shared library, unless it is in the cache."""
     command = [*compiler, *OPTIONS, *options]
     name = hashlib.sha256(SOURCE.read_bytes())
     name.update("\0".join([*command, *libraries, _processor()]).encode())
@@ -167,7 +207,7 @@ def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> 
         kept.parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
             part, whole = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-            # In two steps: -fopenmp would link the compiler's own OpenMP beside torch's.
+            # In two steps: -fopenmp would also link the OpenMP of the compiler.
             _run([*command, "-c", str(SOURCE), "-o", str(part)])
             strict = [] if platform.system() == "Darwin" else ["-Wl,-z,defs"]
             _run([*compiler, "-shared", str(part), *libraries, "-lm", *strict, "-o", str(whole)])
@@ -176,7 +216,7 @@ def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> 
 
 
 def _is_own(path: Path) -> bool:
-    """Whether it is there and this user's: what others put into a shared cache is not executed."""
+    """Whether the file exists and belongs to this user: code of other users is not executed."""
     return path.exists() and (os.name == "nt" or path.stat().st_uid == os.getuid())
 
 
@@ -185,7 +225,7 @@ def _run(command: list[str]) -> None:
 
 
 def _processor() -> str:
-    """What the code is compiled for: a home folder may be shared by several machines."""
+    """Identify the processor: a home folder may be shared by several machines."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return "\n".join(sorted({x for x in lines if x.startswith(("model name", "flags"))}))
@@ -193,7 +233,7 @@ def _processor() -> str:
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    """With the types of its functions' arguments: two sizes, pointers, and flags to the end."""
+    """Declare the argument types of its functions: two sizes, pointers, then flags."""
     for name, pointers in POINTERS.items():
         types = [ctypes.c_int64] * 2 + [ctypes.c_void_p] * pointers
         types += [ctypes.c_int] * FLAGS[name]

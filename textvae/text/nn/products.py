@@ -1,9 +1,9 @@
-"""Matrix products on the CPU through oneDNN, in fp32 too.
+"""Matrix products on the CPU through oneDNN, also in fp32.
 
-Torch sends bf16 products to oneDNN, but fp32 products to the BLAS it was built with, which on some
-processors reaches half of oneDNN's speed. ``product`` asks oneDNN for both; elsewhere (CUDA,
-float64, a torch without oneDNN) it is an ordinary product. No function here is differentiable:
-they serve the forward and backward passes of autograd functions.
+Torch uses oneDNN for bf16 products, but the BLAS it was built with for fp32 products, which on some
+processors is half as fast. ``product`` uses oneDNN for both. Elsewhere (CUDA, float64, torch
+without oneDNN) it is an ordinary product. The functions here are not differentiable: they are used
+in the forward and backward passes of autograd functions.
 """
 
 from __future__ import annotations
@@ -18,36 +18,45 @@ Recurrence = Callable[[Tensor, Tensor], Tensor]
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products: autocast's where it is on, else the tensor's own."""
+    """The dtype of matrix products: that of autocast if it is on, otherwise that of the tensor."""
     if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums and states beside products in ``dtype``: fp32 at least."""
+    """The dtype of sums and states that go with products in ``dtype``: at least fp32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (M, K) times weight (N, K) transposed, plus bias (N,): (M, N)."""
+    """x weight^T + bias, (M, N), for x (M, K), weight (N, K) and bias (N,)."""
     if x.dtype == torch.float32 and _has_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, _dense(weight), bias, "none", [], "")
-    return F.linear(x, weight, bias)  # on the CPU, torch itself sends bf16 to oneDNN
+    return F.linear(x, weight, bias)  # on the CPU, torch uses oneDNN for bf16
 
 
 def weight_gradient(d_outputs: Tensor, x: Tensor) -> Tensor:
-    """d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K): summed over rows."""
+    """d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K)."""
     if x.dtype != torch.float32 or not _has_onednn(x):
         return d_outputs.t() @ x
-    if d_outputs.is_contiguous():  # oneDNN copies a transposed first factor: take the smaller one
+    if (
+        d_outputs.is_contiguous()
+    ):  # oneDNN copies a transposed first factor: make it the smaller one
         return product(x.t(), d_outputs.t()).t().contiguous()
     return product(d_outputs.t(), x.t())
 
 
 def recurrence(weight: Tensor, rows: int, steps: int) -> Recurrence:
-    """The function (x (rows, K), added (rows, N)) -> x weight^T + added, made to be called
-    ``steps`` times: when they are many, the weight (N, K) is first laid out as the kernel reads it.
+    """Prepare a product that is computed many times with the same weight.
+
+    Args:
+        weight: (N, K); if there are many steps, it is first reordered for the kernel.
+        rows: Number of rows of x.
+        steps: Number of times that the product is computed.
+
+    Returns:
+        The function (x (rows, K), added (rows, N)) -> x weight^T + added.
     """
     if not _has_onednn(weight) or not rows:
         transposed = weight.t()
@@ -60,7 +69,7 @@ def recurrence(weight: Tensor, rows: int, steps: int) -> Recurrence:
 
 
 def _dense(weight: Tensor) -> Tensor:
-    """For a weight that is a slice of another, oneDNN falls back to code a hundred times slower."""
+    """Copy a weight that is a slice of another: oneDNN would be a hundred times slower."""
     return weight if weight.is_contiguous() or weight.t().is_contiguous() else weight.contiguous()
 
 

@@ -6,29 +6,30 @@ For every time step t, with z the latent of the sentence (absent in an encoder):
     i, f, o = sigmoid(a^i), sigmoid(a^f), sigmoid(a^o);   g = tanh(a^g)
     c_t = f * c_{t-1} + i * g;                            h_t = o * tanh(c_t)
 
-The order of the rows is that of ``nn.LSTM``, so weights move freely between the two. Backwards,
-dh_{t-1} = W_hh^T da_t; ``cell`` has the rest of a step, in both directions.
+The row order matches ``nn.LSTM``, so weights can be copied between the two. In the backward pass,
+dh_{t-1} = W_hh^T da_t; the rest of a step is in ``cell``, in both directions.
 
-Only ``W_hh h`` and ``W_hh^T da`` must be done step by step. The fused implementation therefore
-takes everything else out of the loop: one product for the inputs of all steps before it, one for
-each weight gradient and one for the input gradients after it. ``W_z z + b`` is computed once, and
-its gradients come from the sum of da over time. Sequences that read the same inputs with another
-z, as draws from one sentence's posterior do, share the inputs' products.
+Only ``W_hh h`` and ``W_hh^T da`` have to be computed step by step. The fused implementation
+therefore moves everything else out of the loop: one product for the inputs of all steps before it,
+and one for each weight gradient and for the input gradients after it. ``W_z z + b`` is computed
+once, and its gradients come from the sum of da over time. Sequences that read the same inputs with
+different z, such as several draws from the posterior of one sentence, share the input products.
 
-Matrix products run in the autocast dtype when autocast is on; the cell state and the gates'
-arithmetic stay in fp32. What products gave, a_t, is all that is kept of the gates: to activate them
-again in the backward pass costs less than memory for four fp32 numbers an entry.
+Matrix products run in the autocast dtype when autocast is on; the cell state and the gate
+arithmetic stay in fp32. Of the gates, only the products a_t are saved: activating them again in the
+backward pass is cheaper than storing four fp32 numbers per entry.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.text.nn import cell
-from textvae.text.nn.double_backward import graph_is_wanted, plain_gradients
+from textvae.text.nn.double_backward import graph_is_needed, plain_gradients
 from textvae.text.nn.products import (
     product,
     product_dtype,
@@ -40,7 +41,51 @@ from textvae.text.nn.products import (
 Implementation = Literal["auto", "plain", "fused", "library"]
 Result = tuple[Tensor, Tensor, Tensor]
 
-SMALL = 2**14  # entries of h: below, a step on a CPU is over sooner than a loop in Python turns
+SMALL = 2**14  # entries of h: below this, the Python loop costs more than a step's arithmetic
+
+
+class LSTMLayer(nn.Module):
+    """One LSTM layer that can see z at every time step.
+
+    Args:
+        input_dim: size of the input at each time step.
+        hidden_dim: size of h and c.
+        latent_dim: if above 0, z is added to the input of every time step.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, latent_dim: int = 0) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_dim, input_dim))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_dim, hidden_dim))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden_dim))
+        self.weight_latent = (
+            nn.Parameter(torch.empty(4 * hidden_dim, latent_dim)) if latent_dim else None
+        )
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -(hidden_dim**-0.5), hidden_dim**-0.5)
+
+    def forward(
+        self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None, z: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Run the layer over all time steps.
+
+        Args:
+            inputs: (T, B, I).
+            state: the initial h and c, (N, H) each; zeros by default. N is B or a multiple of it:
+                row n reads the inputs of row n mod B.
+            z: (N, Z); ignored if the layer has no latent weight.
+
+        Returns:
+            The outputs (T, N, H), and the last h and c, (N, H) each.
+        """
+        if state is None:
+            zeros = inputs.new_zeros(inputs.size(1), self.hidden_dim)
+            state = (zeros, zeros)
+        weights = self.weight_ih, self.weight_hh, self.bias
+        latent = None if self.weight_latent is None else z
+        outputs, h, c = lstm(inputs, *weights, *state, latent, self.weight_latent)
+        return outputs, (h, c)
 
 
 def lstm(
@@ -54,21 +99,33 @@ def lstm(
     weight_latent: Tensor | None = None,
     implementation: Implementation = "auto",
 ) -> Result:
-    """Outputs (T, N, H) and the last h and c (N, H) for inputs (T, B, I) and h0, c0 (N, H).
+    """Run an LSTM layer over all time steps.
 
     Args:
-        inputs: N is B, or a multiple of it: row n then reads the inputs of row n mod B.
-        weight_ih: (4H, I); ``weight_hh``: (4H, H); ``bias``: (4H,), the sum of nn.LSTM's two.
-        latent: (N, Z), seen at every time step through ``weight_latent`` (4H, Z).
-        implementation: all three are differentiable more than once, except ``library`` on CUDA;
-            ``auto`` takes the one that is quickest there for such sizes.
+        inputs: (T, B, I). N is B or a multiple of it: row n reads the inputs of row n mod B.
+        weight_ih: (4H, I).
+        weight_hh: (4H, H).
+        bias: (4H,), the sum of the two biases of ``nn.LSTM``.
+        h0: (N, H).
+        c0: (N, H).
+        latent: (N, Z), seen at every time step through ``weight_latent``.
+        weight_latent: (4H, Z).
+        implementation: ``auto`` picks the fastest for these sizes on this device. All can be
+            differentiated more than once, except ``library`` on CUDA.
+
+    Returns:
+        The outputs (T, N, H), and the last h and the last c, (N, H) each.
+
+    Raises:
+        ValueError: If only one of ``latent`` and ``weight_latent`` is given, or the implementation
+            is unknown.
     """
     if (latent is None) != (weight_latent is None):
-        raise ValueError("latent and weight_latent come together")
+        raise ValueError("latent and weight_latent must be given together")
     if implementation == "auto":
-        implementation = _quickest(inputs, h0)
+        implementation = _fastest(inputs, h0)
     arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
-    if not torch.is_grad_enabled():  # the fused one would not notice, and keep every step
+    if not torch.is_grad_enabled():  # otherwise the fused one would save every step
         arguments = tuple(a if a is None else a.detach() for a in arguments)
     match implementation:
         case "plain":
@@ -81,7 +138,7 @@ def lstm(
             raise ValueError(f"unknown LSTM implementation: {implementation}")
 
 
-def _quickest(inputs: Tensor, h0: Tensor) -> Implementation:
+def _fastest(inputs: Tensor, h0: Tensor) -> Implementation:
     if inputs.device.type == "cuda":
         return "library"
     short = h0.numel() < SMALL and inputs.dtype != torch.float64
@@ -98,7 +155,7 @@ def _plain(
     latent: Tensor | None,
     weight_latent: Tensor | None,
 ) -> Result:
-    """The equations as they stand; the reference for the other implementations."""
+    """The equations as written; the reference for the other implementations."""
     static = bias if latent is None else bias + latent @ weight_latent.t()  # (4H,) or (B, 4H)
     h, c, outputs = h0, c0, []
     for x in _by_row(inputs, h0):
@@ -120,11 +177,11 @@ def _library(
     latent: Tensor | None,
     weight_latent: Tensor | None,
 ) -> Result:
-    """Torch's own LSTM kernel (cuDNN, oneDNN), the latent written beside every input."""
+    """Torch's LSTM kernel (cuDNN, oneDNN), with the latent concatenated to every input."""
     dtype, inputs = product_dtype(inputs), _by_row(inputs, h0)
     if latent is not None:
-        beside = latent.to(inputs.dtype).expand(inputs.size(0), -1, -1)  # (T, B, Z)
-        inputs = torch.cat([inputs, beside], dim=2)
+        repeated = latent.to(inputs.dtype).expand(inputs.size(0), -1, -1)  # (T, B, Z)
+        inputs = torch.cat([inputs, repeated], dim=2)
         weight_ih = torch.cat([weight_ih, weight_latent], dim=1)  # (4H, I + Z)
     weights = [weight_ih, weight_hh, bias, torch.zeros_like(bias)]
     weights = [weight.to(dtype) for weight in weights]
@@ -136,12 +193,12 @@ def _library(
 
 
 def _by_row(inputs: Tensor, h0: Tensor) -> Tensor:
-    """(T, B, I) -> (T, N, I): the inputs again for every row of the state (N, H)."""
+    """(T, B, I) -> (T, N, I): the inputs repeated to match the rows of the state (N, H)."""
     return inputs.repeat(1, len(h0) // inputs.size(1), 1)
 
 
 class _FusedLSTM(torch.autograd.Function):
-    """The loop by hand; K = N / B sequences read the same inputs."""
+    """The loop written by hand; K = N / B sequences read the same inputs."""
 
     @staticmethod
     def forward(ctx, inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent, dtype):
@@ -159,7 +216,7 @@ class _FusedLSTM(torch.autograd.Function):
         arguments, gates = rest[:8], rest[8:]
         _, weight_ih, weight_hh, _, _, _, latent, weight_latent = arguments
         need, dtype = ctx.needs_input_grad[:8], x.dtype
-        if graph_is_wanted():
+        if graph_is_needed():
             upstream = (grad_outputs, grad_h, grad_c)
             return *plain_gradients(_plain, arguments, need, upstream, dtype), None
         d_gates, total, d_h0, d_c0 = _run_backward(
@@ -204,7 +261,7 @@ def _from_outside(
 
 
 def _sum_over_draws(d_gates: Tensor, batch: int) -> Tensor:
-    """(T, N, 4H) -> (T, B, 4H): what the rows that share an input say together."""
+    """(T, N, 4H) -> (T, B, 4H): summed over the rows that read the same input."""
     steps, rows, width = d_gates.shape
     return d_gates if rows == batch else d_gates.view(steps, -1, batch, width).sum(1)
 
@@ -212,10 +269,12 @@ def _sum_over_draws(d_gates: Tensor, batch: int) -> Tensor:
 def _run_forward(
     from_outside: Tensor, w_hh: Tensor, h0: Tensor, c0: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """h and c of steps 0..T, (T + 1, N, H); of steps 1..T the gates before activation (N, 4H).
+    """The loop of the forward pass.
 
-    Without ``keep`` no gates, and all steps of c are one piece of memory: what stands there is the
-    last step's.
+    Returns:
+        h and c of steps 0..T, (T + 1, N, H) each, and for steps 1..T the gates before activation,
+        (N, 4H) each. Without ``keep`` there are no gates, and all steps of c share one piece of
+        memory, which ends up holding the last step.
     """
     (steps, rows, width), wide = from_outside.shape, state_dtype(from_outside.dtype)
     h = from_outside.new_empty(steps + 1, rows, width // 4)
@@ -224,7 +283,7 @@ def _run_forward(
     h[0], c[0] = h0, c0
     plus_recurrent = recurrence(w_hh, rows, steps)
     hidden, state, kept = h.unbind(), c.unbind(), []
-    for t, added in enumerate(from_outside.unbind()):  # hidden[t], state[t]: those before step t
+    for t, added in enumerate(from_outside.unbind()):  # hidden[t], state[t]: before step t
         gates = plus_recurrent(hidden[t], added)
         cell.forward(gates, state[t], state[t + 1], hidden[t + 1])
         if keep:
@@ -233,15 +292,19 @@ def _run_forward(
 
 
 def _run_backward(
-    gates: list[Tensor],
+    gates: Sequence[Tensor],
     c: Tensor,
     w_hh: Tensor,
     grad_outputs: Tensor,
     grad_h: Tensor,
     grad_c: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the gates before activation at every step (T, N, 4H), their sum over steps
-    (N, 4H) in fp32, and the gradients of h0 and c0 (N, H)."""
+    """The loop of the backward pass.
+
+    Returns:
+        The gradients of the gates before activation (T, N, 4H), their sum over time (N, 4H) in
+        fp32, and the gradients of h0 and c0, (N, H) each.
+    """
     steps, rows, size = grad_outputs.shape
     above = grad_outputs.to(w_hh.dtype).contiguous().unbind()
     d_gates, total = w_hh.new_empty(steps, rows, 4 * size), c.new_zeros(rows, 4 * size)

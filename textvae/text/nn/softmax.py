@@ -5,17 +5,19 @@ For a row of features x with target y, and logits l = W x + b over V tokens:
     nll = log sum_v exp(l_v) - l_y                 dnll/dl_v = p_v - [v = y],  p = softmax(l)
     dnll/dx = W^T (p - e_y);      dnll/dW = (p - e_y) x^T;      dnll/db = p - e_y
 
-All N x V logits of a batch are larger than the rest of a training step. So the rows are taken in
-chunks, and since dnll/dl needs nothing but the logits, it is formed, used and dropped while a
-chunk is at hand: the backward pass only scales what is already there. That is exact when every
-token's nll has the same weight in the loss (a sum or mean over tokens or sentences). Where it has
-not, the gradients of W and b are computed again in the backward pass with the right weights.
+The N x V logits of a batch would take more memory than the rest of a training step. The rows are
+therefore processed in chunks. Since dnll/dl depends on nothing but the logits, it is computed, used
+and discarded while a chunk is in memory, and the backward pass only scales the result. This is
+exact if the nll of every token has the same weight in the loss (a sum or mean over tokens or
+sentences). Otherwise the backward pass computes the gradients of W and b again with the actual
+weights.
 
-A term that is the same for all tokens of a sentence, such as a latent's W_z z, belongs into the
-bias: one row of a table (S, V) for each sentence, ``groups`` saying which row a token uses. Next to
-concatenating z to x and W_z to W, this cost a fifth to a third of the extra time on a CPU.
+A term that is the same for all tokens of a sentence, such as W_z z for a latent z, belongs in the
+bias: one row of a table (S, V) for each sentence, where ``groups`` gives the row of each token.
+Compared with concatenating z to x and W_z to W, this took a fifth to a third of the extra time on a
+CPU.
 
-Products run in the autocast dtype when autocast is on; the bias and the log-sum-exp are always in
+Products use the autocast dtype when autocast is on. The bias and the log-sum-exp are always in
 fp32, and gradients of W are summed over chunks in fp32.
 """
 
@@ -29,14 +31,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from textvae.text.nn import kernels
-from textvae.text.nn.double_backward import graph_is_wanted, plain_gradients
+from textvae.text.nn.double_backward import graph_is_needed, plain_gradients
 from textvae.text.nn.products import product, product_dtype, state_dtype, weight_gradient
 
-LOGITS = 10 * 2**20  # in memory at once; more were not faster
-MORE_LOGITS = 50 * 2**20  # for large weights in bf16, laid out anew by oneDNN for every chunk
-LARGE = 2**23  # weights: more do not stay in the cache
-ROWS_ON_DEVICES = 4096  # at once, where every kernel launched costs time
-BLOCK = 16  # rows whose fp32 probabilities are: few enough to stay in a core's cache
+LOGITS = 10 * 2**20  # in memory at once; more was not faster
+MORE_LOGITS = 50 * 2**20  # for large bf16 weights, which oneDNN reorders for every chunk
+LARGE = 2**23  # weights: more than this does not stay in the cache
+ROWS_ON_DEVICES = 4096  # rows at once on GPUs, where every kernel launch takes time
+BLOCK = 16  # rows of fp32 probabilities at once: few enough to stay in the cache of a core
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
 
 
@@ -50,22 +52,29 @@ def token_nll(
     implementation: Literal["chunked", "plain"] = "chunked",
     groups: Tensor | None = None,
 ) -> Tensor:
-    """-log softmax(features W^T + b)[target] in nats, (N,); 0 where the target is ignored.
+    """Compute -log softmax(features W^T + b)[target] for every token.
 
     Args:
-        features: (N, F); ``weight``: (V, F); ``targets``: (N,) int64.
-        bias: (V,), or (S, V) with ``groups`` (N,) int64, the row that each token uses.
-        chunk: rows at once; no result depends on it.
-        implementation: ``plain`` keeps all logits.
+        features: (N, F).
+        weight: W, (V, F).
+        bias: b, (V,); or (S, V) if ``groups`` are given.
+        targets: (N,) int64.
+        ignore_index: Targets with this id are ignored.
+        chunk: Number of rows at once; does not change the result.
+        implementation: ``chunked``, or ``plain`` to keep all logits in memory.
+        groups: (N,) int64, the row of ``bias`` that each token uses.
+
+    Returns:
+        The nll in nats, (N,); 0 where the target is ignored.
     """
     if implementation == "plain":
         return _plain(features, weight, bias, targets, groups, ignore_index)
-    if not torch.is_grad_enabled():  # forward would not notice, and form gradients
+    if not torch.is_grad_enabled():  # otherwise forward would compute gradients
         features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
     dtype = product_dtype(features)
     options = chunk or _usual_chunk(weight, dtype), dtype
-    if not on_cpu:  # choosing rows would make the host wait for the device: weigh them by 0
+    if not on_cpu:  # selecting rows would make the host wait for the device: weight them by 0
         return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
     rows = real.nonzero().squeeze(1)
     if len(rows) == len(targets):
@@ -91,26 +100,26 @@ def _plain(
     groups: Tensor | None,
     ignore_index: int = -100,
 ) -> Tensor:
-    """All logits at once; the reference for the other implementation."""
+    """All logits at once: the reference for the other implementation."""
     logits = F.linear(features, weight, bias if groups is None else None)  # (N, V)
     logits = logits.to(state_dtype(logits.dtype))
-    logits = logits if groups is None else logits + bias[groups]
+    logits = logits if groups is None or bias is None else logits + bias[groups]
     return F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
 
 
 class _Rows(NamedTuple):
-    """What belongs to each row of features, (N,) each."""
+    """What belongs to each row of features: (N,) each."""
 
     targets: Tensor
     groups: Tensor | None  # the row of the bias
-    weights: Tensor | None  # the factor of the row's nll in the scalar to differentiate; None: 1
+    weights: Tensor | None  # factor of the row's nll in the scalar to differentiate; None: 1
 
     def part(self, rows: slice) -> _Rows:
         return _Rows(*(None if each is None else each[rows] for each in self))
 
 
 class _Gradients(NamedTuple):
-    """Of sum_n weight_n nll_n; None where not asked for."""
+    """The gradients of sum_n weight_n nll_n; None where they are not needed."""
 
     features: Tensor | None  # (N, F)
     weight: Tensor | None  # (V, F)
@@ -131,7 +140,7 @@ class _ChunkedNLL(torch.autograd.Function):
         features, weight, bias, targets, groups, real = ctx.saved_tensors
         need, ready, ctx.ready = ctx.needs_input_grad[:3], ctx.ready, None
         grad = grad if real is None else grad * real
-        if graph_is_wanted():
+        if graph_is_needed():
             plain = partial(_plain, targets=targets, groups=groups)
             found = plain_gradients(plain, (features, weight, bias), need, grad, ctx.dtype)
             return *found, None, None, None, None, None
@@ -139,7 +148,7 @@ class _ChunkedNLL(torch.autograd.Function):
         if ready is None or scale is None:
             rows = _Rows(targets, groups, grad)
             found = _sweep(features, weight, bias, rows, ctx.chunk, ctx.dtype, need)[1]
-        else:  # in place, once: the caller may keep these tensors as .grad and change them
+        else:  # in place, but only once: the caller may keep these tensors as .grad
             factors = (grad[:, None], scale, scale)
             found = [None if r is None else r.mul_(s) for r, s in zip(ready, factors, strict=True)]
         arguments = (features, weight, bias)
@@ -148,10 +157,10 @@ class _ChunkedNLL(torch.autograd.Function):
 
 
 def _common_value(grad: Tensor, real: Tensor | None) -> Tensor | None:
-    """The one value that all real rows of ``grad`` share, or None if they do not."""
-    if not any(grad.stride()):  # an expanded scalar, the usual case: no need to look
+    """The value that all real rows of ``grad`` share, or None if they differ."""
+    if not any(grad.stride()):  # an expanded scalar, the usual case
         return grad[:1].sum()
-    if real is not None and len(real):  # let ignored rows agree with the first real one
+    if real is not None and len(real):  # make ignored rows agree with the first real one
         grad = torch.where(real, grad, grad.gather(0, real.int().argmax(0, keepdim=True)))
     return grad[:1].sum() if bool((grad == grad[:1]).all()) else None
 
@@ -165,7 +174,7 @@ def _sweep(
     dtype: torch.dtype,
     need: tuple[bool, bool, bool],
 ) -> tuple[Tensor, _Gradients]:
-    """The nll (N,) and the gradients of its weighted sum, one chunk of logits at a time."""
+    """Compute the nll (N,) and the gradients of its weighted sum, one chunk at a time."""
     x, w, wide = features.to(dtype), weight.to(dtype), state_dtype(dtype)
     b = None if bias is None else bias.to(wide)
     nll = x.new_zeros(len(x), dtype=wide)
@@ -175,7 +184,7 @@ def _sweep(
     for start in range(0, len(x), chunk):
         some = slice(start, start + chunk)
         logits = product(x[some], w)  # (chunk, V)
-        _normalise(logits, b, rows.part(some), nll[some], d_b, any(need))
+        _normalize(logits, b, rows.part(some), nll[some], d_b, any(need))
         if d_x is not None:
             d_x[some] = product(logits, w.t())
         if d_w is not None:
@@ -184,8 +193,7 @@ def _sweep(
 
 
 def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor, first: bool) -> None:
-    """d_w += d_logits^T x, or = for the first chunk; on the CPU in pieces that meet their sum in
-    the cache."""
+    """d_w += d_logits^T x, or = for the first chunk; on the CPU in pieces that fit the cache."""
     columns = COLUMNS if x.device.type == "cpu" else len(d_w)
     for start in range(0, len(d_w), columns):
         some = slice(start, start + columns)
@@ -193,7 +201,7 @@ def _accumulate(d_w: Tensor, d_logits: Tensor, x: Tensor, first: bool) -> None:
         d_w[some].copy_(gradient) if first else d_w[some].add_(gradient)
 
 
-def _normalise(
+def _normalize(
     logits: Tensor,
     bias: Tensor | None,
     rows: _Rows,
@@ -201,13 +209,14 @@ def _normalise(
     d_b: Tensor | None,
     with_gradient: bool,
 ) -> None:
-    """Adds the bias, writes nll, and over the logits its gradient times the row's weight, which is
-    also added to d_b. In C where that could be compiled, else in torch's operations.
+    """Write the nll, and replace the logits with its gradient times the weight of the row.
 
-    There the log-sum-exp comes from the largest score and its probability, at least 1 / V: one
-    exponential a logit serves the loss and the gradient.
+    The bias is added first; the gradient is also added to d_b. This runs in C if the kernels could
+    be compiled, otherwise in torch. There, the log-sum-exp comes from the largest score and its
+    probability, which is at least 1 / V, so that one exponential per logit serves both the loss and
+    the gradient.
     """
-    if kernels.serve(logits):
+    if kernels.available_for(logits):
         return kernels.softmax_nll(logits, bias, *rows, nll, d_b, with_gradient)
     block = BLOCK if logits.device.type == "cpu" else len(logits)
     for start in range(0, len(logits), block):

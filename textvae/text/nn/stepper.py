@@ -1,49 +1,70 @@
-"""The decoder one word at a time, for inference.
+"""The LSTM decoder one word at a time, for generation.
 
-The same equations as in training. What does not change from step to step is computed once: the
-part of z in the gates of every layer, W_z z + b, and in the logits of the softmax; the weights in
-the precision that autocast asks for. Dropout plays no part.
+The equations are those of training. What does not change from step to step is computed once: the
+contribution of z to the gates of every layer, W_z z + b, and to the logits of the softmax; and the
+weights in the autocast precision. There is no dropout.
 
-Matrix products of one row and of several run through different kernels and differ in their last
-bits. From two rows on (oneDNN) or five (MKL), in fp32 as in bf16, a row's result was found to be
-its own on CPUs, so rows are padded to a multiple of ``ROWS``: that is what makes a sentence
-independent of the batch it is decoded in. For one sentence alone it costs up to twice the time.
+Matrix products with one row and with several rows use different kernels, whose results differ in
+the last bits. From two rows on (oneDNN) or five (MKL), in fp32 and in bf16, the result of a row was
+found not to depend on the other rows on CPUs, so rows are padded to a multiple of ``ROWS``. This
+makes a sentence independent of the batch it is decoded in. A single sentence takes up to twice as
+long because of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textvae.text.nn.lstm import LSTMDecoder
 from textvae.text.nn.products import product, product_dtype
+from textvae.text.nn.recurrence import LSTMLayer
 
 ROWS = 8
+State = tuple[Tensor, Tensor]  # h and c, (N, H) each
 
 
-class Stepper:
-    """N sentences being decoded side by side."""
+class LSTMStepper:
+    """N sentences being decoded side by side; a ``textvae.vae.contracts.Stepper``.
 
-    def __init__(self, decoder: LSTMDecoder, z: Tensor) -> None:
+    Args:
+        z: (N, Z).
+        embedding: (V, E).
+        layers: The LSTM layers, from the bottom up.
+        initial_state: z -> the state of each layer before the first word.
+        output: The softmax layer.
+        output_latent: (V, Z), the weight of z in the softmax layer, if it has one.
+    """
+
+    def __init__(
+        self,
+        z: Tensor,
+        *,
+        embedding: Tensor,
+        layers: Sequence[LSTMLayer],
+        initial_state: Callable[[Tensor], Sequence[State]],
+        output: nn.Linear,
+        output_latent: Tensor | None,
+    ) -> None:
         self.size = len(z)
         z = z[_padded(torch.arange(len(z), device=z.device))]  # (N', Z), N' a multiple of ROWS
         self._dtype = product_dtype(z)
-        self._embedding = decoder.embedding.weight
+        self._embedding = embedding
         self._layers = [
-            (layer.weight_ih.to(self._dtype), layer.weight_hh.to(self._dtype))
-            for layer in decoder.layers
+            (layer.weight_ih.to(self._dtype), layer.weight_hh.to(self._dtype)) for layer in layers
         ]
-        self._output = decoder.output.weight.to(self._dtype)
+        self._output = output.weight.to(self._dtype)
         with torch.autocast(z.device.type, enabled=False):
-            state = decoder.initial_state(z)
-            self._gates = [_static(z, layer.bias, layer.weight_latent) for layer in decoder.layers]
-            self._logits = _static(z, decoder.output.bias, decoder.output_latent)  # (N', V)
-        self._h = [h for h, _ in state.layers]  # (N', H) by layer
-        self._c = [c for _, c in state.layers]
+            states = initial_state(z)
+            self._gates = [_static(z, layer.bias, layer.weight_latent) for layer in layers]
+            self._logits = _static(z, output.bias, output_latent)  # (N', V)
+        self._h = [h for h, _ in states]  # (N', H) for each layer
+        self._c = [c for _, c in states]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Reads tokens (N,); returns the logits (N, V) of the words after them, in fp32."""
+        """Read one token per sentence, (N,); return the logits of the next one, (N, V), in fp32."""
         with torch.autocast(tokens.device.type, enabled=False):
             x = F.embedding(_padded(tokens), self._embedding)  # (N', E)
             for layer in range(len(self._layers)):
@@ -54,23 +75,23 @@ class Stepper:
         return logits[: self.size]
 
     def _advance(self, layer: int, x: Tensor) -> Tensor:
-        inward, recurrent = self._layers[layer]
-        gates = product(x.to(self._dtype), inward) + self._gates[layer]  # (N', 4H)
-        gates += product(self._h[layer].to(self._dtype), recurrent)
+        weight_ih, weight_hh = self._layers[layer]
+        gates = product(x.to(self._dtype), weight_ih) + self._gates[layer]  # (N', 4H)
+        gates += product(self._h[layer].to(self._dtype), weight_hh)
         i, f, g, o = gates.chunk(4, dim=1)  # (N', H) each
         c = f.sigmoid() * self._c[layer] + i.sigmoid() * g.tanh()
         self._c[layer], self._h[layer] = c, o.sigmoid() * c.tanh()
         return self._h[layer]
 
     def keep(self, rows: Tensor) -> None:
-        """Goes on with some of the sentences, in that order."""
+        """Continue with these sentences only, in this order."""
         self.size, rows = len(rows), _padded(rows)
         self._reorder(rows)
         self._gates = [_select(static, rows) for static in self._gates]
         self._logits = None if self._logits is None else _select(self._logits, rows)
 
     def move(self, rows: Tensor) -> None:
-        """Gives every row the state of another row with the same z: beams move this way."""
+        """Give every sentence the state of sentence ``rows[i]``, which has the same z."""
         self._reorder(_padded(rows))
 
     def _reorder(self, rows: Tensor) -> None:
@@ -85,7 +106,7 @@ def _padded(rows: Tensor) -> Tensor:
 
 
 def _static(z: Tensor, bias: Tensor | None, weight: Tensor | None) -> Tensor | None:
-    """What z and the bias add at every step: (N', F); (1, F) where z plays no part."""
+    """What z and the bias add at every step: (N', F); (1, F) if z has no part in it."""
     if weight is None:
         return None if bias is None else bias[None]
     return z @ weight.t() if bias is None else torch.addmm(bias, z, weight.t())
