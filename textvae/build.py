@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,29 @@ import torch
 from textvae.config.experiment import Config
 from textvae.config.inference import for_evaluation
 from textvae.errors import UserError
-from textvae.images.checks import check_arguments as check_images
 from textvae.images.datasets import ImageSplit, read_images
 from textvae.images.model import ImageVAE
+from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
-from textvae.text.checks import check_arguments, read_tokenizer
-from textvae.text.data.corpus import encode_corpus, read_corpus
-from textvae.text.data.learning import learnt_tokenizer
-from textvae.text.model import TextVAE
+from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus
+from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
     CharTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     WordTokenizer,
+    read_tokenizer,
 )
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.text.tokenizers.words import split_words
-from textvae.vae.batching import LengthBuckets, Split
+from textvae.vae.batch import Split
+from textvae.vae.batching import LengthBuckets
+from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
+from textvae.vae.objectives import elbo
 
-Splits = dict[str, Split]
+Splits = Mapping[str, Split]
 
 
 def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
@@ -67,7 +69,7 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     else:
         options = vars(config.tokenizer) | {"tokenized": data.tokenized}
         learn = partial(train_tokenizer, config)
-        tokenizer = learnt_tokenizer(corpus["train"], learn, options, data.cache_dir)
+        tokenizer = learned_tokenizer(corpus["train"], learn, options, data.cache_dir)
         tokenizer.save(run)
     return encode_corpus(
         corpus,
@@ -153,26 +155,44 @@ def check_inference(config: Config) -> None:
         )
 
 
-def build_model(config: Config, run: Path, splits: Splits) -> Model:
-    """A fresh model, its weights a function of ``train.seed``."""
+def build_model(
+    config: Config, run: Path, splits: Splits, model_class: type[Any] | None = None
+) -> Model:
+    """A new model; its weights are a function of ``train.seed``.
+
+    Args:
+        config: The experiment.
+        run: The run folder, which holds the tokenizer of a text corpus.
+        splits: The corpus.
+        model_class: A subclass of ``TextVAE`` or ``ImageVAE``, to use in its place.
+
+    Raises:
+        UserError: An option does not fit the data or another option.
+    """
     torch.manual_seed(config.train.seed)
     try:
         match splits["train"]:
             case ImageSplit(size=size):
-                model = ImageVAE(*size, **_image_options(config))
+                model = (model_class or ImageVAE)(*size, **_image_options(config))
             case _:
-                model = _text_model(config, read_tokenizer(run))
+                model = _text_model(config, read_tokenizer(run), model_class or TextVAE)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
     model.inference = for_evaluation(config.inference, config.data.batch_size)
     return model
 
 
-def _text_model(config: Config, tokenizer: Tokenizer) -> TextVAE:
+def _text_model(config: Config, tokenizer: Tokenizer, model_class: type[Any]) -> Any:
     length = config.data.max_length
-    model = TextVAE(vocab_size=len(tokenizer), max_length=length, **vars(config.model))
+    model = model_class(vocab_size=len(tokenizer), max_length=length, **vars(config.model))
     model.tokenizer = tokenizer
     return model
+
+
+def build_objective(config: Config) -> Objective:
+    """The loss that the config asks for."""
+    options = config.objective
+    return partial(elbo, free_nats=options.free_bits, per=options.free_bits_per)
 
 
 def load_model(name: str, **options: Any) -> Model:
@@ -184,6 +204,19 @@ def load_model(name: str, **options: Any) -> Model:
     folder = pretrained.fetch(name, **options)
     kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
     return kind.from_pretrained(folder)
+
+
+def to_device(model: Model, device: str | torch.device | None = None) -> Model:
+    """Moves a model to a device; None: a GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
+        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
 
 
 def generation_metrics(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from jsonargparse import ArgumentError, Namespace
 
@@ -84,7 +85,8 @@ def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:
 
 def _flat(files: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
     """The options in a stack of files, as the parser names them."""
-    options = read_options(files, kind=kinds[-1] if kinds else None)
+    known = [kind for kind in kinds if kind in get_args(OPTIONS["data"]["kind"])]
+    options = read_options(files, kind=known[-1] if known else None)
     return {
         f"{section}.{name}": value
         for section, values in options.items()

@@ -35,7 +35,7 @@ def _number(line: str) -> str | None:
         return None
     option, reason = wrong.groups()
     given = re.search(r"Given value: (.*)|^(\S+) does not|: '(.*)'$", reason)
-    value = next(filter(None, given.groups()), "") if given else ""
+    value = next(filter(None, given.groups()), "") if given else "null"
     limits = re.findall(r"v([<>]=?)([\d.]+)", reason)
     if limits:
         need = " and ".join(f"{LIMITS[sign]} {limit}" for sign, limit in limits)

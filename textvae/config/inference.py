@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, get_type_hints
+
+from textvae.config.types import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    check_values,
+)
+from textvae.errors import UserError
+from textvae.runs.files import read_record, write_json
 
 
 @dataclass(frozen=True)
@@ -14,13 +24,13 @@ class Inference:
 
     method: Literal["amortised", "svi", "semi_amortised"] = "amortised"
     """the encoder; steps from the prior without an encoder; steps from the encoder's output"""
-    steps: int = 20
+    steps: PositiveInt = 20
     """gradient steps on (mean, logvar) of every sentence"""
-    lr: float = 1.0
+    lr: PositiveFloat = 1.0
     """their step size"""
-    momentum: float = 0.5
+    momentum: ClosedUnitInterval = 0.5
     """their momentum"""
-    clip: float = 5.0
+    clip: NonNegativeFloat = 5.0
     """largest norm of the gradient of the means, and of the log variances; 0 for none"""
     clip_per: Literal["batch", "example"] = "batch"
     """what that norm is taken over"""
@@ -32,10 +42,32 @@ class Inference:
     """Hessian-vector products of unrolled steps: by finite differences, or by double backward"""
     decoder_terms: Literal["all", "sample", "none"] = "none"
     """the decoder's gradient through the steps: every term, one drawn (noisy), or none of them"""
-    max_growth: float = 3.0
+    max_growth: NonNegativeFloat = 3.0
     """most that unrolled steps may lengthen a sentence's gradient on its way back; 0 for any"""
-    token_share: float = 1.0
+    token_share: PositiveShare = 1.0
     """share of the time steps whose softmax a step computes, drawn anew for every step"""
+
+    def save(self, path: Path) -> None:
+        """Writes the options as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Inference:
+        """Reads what ``save`` wrote; the defaults if there is no such file.
+
+        Raises:
+            UserError: The file is broken, or an option is unknown or out of range.
+        """
+        if not path.exists():
+            return DEFAULT_INFERENCE
+        record, types = read_record(path), get_type_hints(cls)
+        if foreign := [name for name in record if name not in types]:
+            raise UserError(f"{path}: this release of textvae does not know {foreign[0]!r}")
+        check_values(types, record, f"{path}: ")
+        return cls(**record)
+
+
+AMORTIZED = Inference()
 
 
 def for_evaluation(options: Inference, batch_size: int) -> Inference:
@@ -58,6 +90,9 @@ def for_evaluation(options: Inference, batch_size: int) -> Inference:
     )
 
 
+DEFAULT_INFERENCE = for_evaluation(Inference(), batch_size=32)
+
+
 def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Inference:
     """The same with another number of steps: None leaves it, 0 is the encoder alone.
 
@@ -71,22 +106,3 @@ def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Infe
     if steps == 0:
         return replace(options, method="amortised")
     return replace(options, method="semi_amortised" if has_encoder else "svi", steps=steps)
-
-
-def from_record(record: Mapping[str, Any]) -> Inference:
-    """The options out of a file, where anything may stand.
-
-    Raises:
-        ValueError, TypeError: an unknown name, or a value of the wrong kind.
-    """
-    options, kinds = Inference(**record), get_type_hints(Inference)
-    for name in (field.name for field in fields(Inference)):
-        value, choices = getattr(options, name), get_args(kinds[name])
-        if choices:
-            fits = value in choices
-        else:
-            whole = kinds[name] is int
-            fits = type(value) in ((int,) if whole else (int, float)) and 0 <= value < math.inf
-        if not fits:
-            raise ValueError(f"{name} is {value!r}")
-    return options

@@ -1,57 +1,104 @@
-"""A YAML file of an experiment, checked before it is used: errors name the file and the line."""
+"""YAML files of options: read into checked values, each with the line it stands on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
-from textvae.cli.messages import did_you_mean
+from textvae.config.types import check_values, did_you_mean
 from textvae.errors import UserError
 
 
-def check_yaml(path: Path, options: Mapping[str, Collection[str]]) -> None:
-    """Checks that a file holds sections of options, each known and given once.
+class Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number; YAML 1.1 takes it for text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+$"), list("+-0123456789")
+)
+
+
+class Setting(NamedTuple):
+    """One option of a file."""
+
+    section: str
+    name: str
+    value: Any
+    where: str  # the file and the line
+
+
+def read_yaml(path: Path, types: Mapping[str, Mapping[str, Any]]) -> list[Setting]:
+    """The options in a file that holds sections of them.
 
     Args:
-        options: the names in each section.
+        path: The file.
+        types: The type of each option, by section and name.
 
     Raises:
-        UserError: it does not; the message has the line.
+        UserError: The file cannot be read or is not YAML, or an option is unknown, is given twice,
+            has the wrong type or is out of range; the message has the line.
     """
+    path = Path(path)
+    loader, root = _compose(path)
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}: sections of options are needed, as in model: {{latent_dim: 32}}")
+    settings = []
+    for section, options, where in _pairs(root, path, types, "section", ""):
+        if not isinstance(options, yaml.MappingNode):
+            raise UserError(f"{where}: {section} is a section and needs options below it")
+        known = types[section]
+        for name, node, line in _pairs(options, path, known, "option", f"{section}."):
+            value = _value(loader, node, line, f"{section}.{name}")
+            check_values(known, {name: value}, f"{line}: {section}.")
+            settings.append(Setting(section, name, value, line))
+    return settings
+
+
+def _compose(path: Path) -> tuple[Loader, yaml.Node | None]:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        loader = Loader(path.read_text(encoding="utf-8"))
+        return loader, loader.get_single_node()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text, so no YAML") from error
+        raise UserError(f"{path}: not YAML, because it is not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path}: sections of options are needed, as model: {{latent_dim: 32}}")
-    _check_names(root, path, options, "section", "")
-    for name, section in root.value:
-        if isinstance(section, yaml.MappingNode):
-            _check_names(section, path, options[name.value], "option", f"{name.value}.")
-        elif isinstance(section, yaml.SequenceNode) or section.tag != "tag:yaml.org,2002:str":
-            where = f"{path}, line {section.start_mark.line + 1}"
-            raise UserError(f"{where}: {name.value} is a section and needs options below it")
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply") from error
 
 
-def _check_names(
+def _pairs(
     mapping: yaml.MappingNode, path: Path, known: Collection[str], kind: str, prefix: str
-) -> None:
+) -> Iterator[tuple[str, yaml.Node, str]]:
+    """Names with their nodes and lines; each name is known and given once."""
     seen: set[str] = set()
-    for name, _ in mapping.value:
-        where = f"{path}, line {name.start_mark.line + 1}"
-        if name.value in seen:
-            raise UserError(f"{where}: {name.value} stands there twice")
-        if name.value not in known:
-            near = did_you_mean(str(name.value), known, prefix)
-            raise UserError(f"{where}: there is no {kind} {prefix}{name.value}{near}")
-        seen.add(name.value)
+    for key, node in mapping.value:
+        where = f"{path}, line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise UserError(f"{where}: the name of a{'n' * (kind[0] == 'o')} {kind} is needed")
+        name = key.value
+        if name not in known:
+            near = did_you_mean(name, known, prefix)
+            raise UserError(f"{where}: there is no {kind} {prefix}{name}{near}")
+        if name in seen:
+            raise UserError(f"{where}: {name} is given twice")
+        seen.add(name)
+        yield name, node, where
+
+
+def _value(loader: Loader, node: yaml.Node, where: str, option: str) -> Any:
+    if not isinstance(node, yaml.ScalarNode):
+        raise UserError(f"{where}: {option} is an option and needs a single value")
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:  # such as a tag that is unknown or does not fit
+        raise UserError(f"{where}: {option} {node.value}: cannot be read as a value") from error

@@ -11,17 +11,18 @@ Images are (N, H, W) with values in [0, 1], as input and as output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textvae.config.experiment import ImagesConfig, ModelConfig
+from textvae.config.types import PositiveInt, check_values
 from textvae.errors import UserError
-from textvae.images.checks import check_arguments
 from textvae.images.datasets import as_batch, pick_images, read_image_file
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
@@ -246,3 +247,40 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         if self.latent_dim:
             uses += ["model.reconstruct(images)", "model.encode(images)"]
         return Description("textvae image model", kind, "ImageVAE", uses)
+
+
+_OF_Z = {name: get_type_hints(ModelConfig)[name] for name in ("latent_dim", "injection")}
+ARGUMENTS = get_type_hints(ImagesConfig) | _OF_Z | {"height": PositiveInt, "width": PositiveInt}
+# Where z can enter each decoder, and why not elsewhere.
+INJECTIONS = {"pixelcnn": ("none", "input", "skip"), "mlp": ("input", "skip")}
+REASONS = {
+    "init": "sets an initial state, which only a recurrent decoder has",
+    "none": "leaves an MLP decoder without any input",
+}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Checks arguments of ``ImageVAE``, wherever they come from; the image size may be missing.
+
+    Raises:
+        UserError: One has the wrong type or is out of range, or two do not go together.
+    """
+    check_values(ARGUMENTS, arguments, "model: ")
+    if arguments["kernel_size"] % 2 == 0:
+        raise UserError(f"model: kernel_size {arguments['kernel_size']}: must be odd")
+    injection, possible = arguments["injection"], INJECTIONS[arguments["decoder"]]
+    if injection not in possible:
+        raise UserError(
+            f"model: injection {injection} {REASONS[injection]}: with the {arguments['decoder']} "
+            f"decoder, choose {' or '.join(possible)}"
+        )
+    if not arguments["latent_dim"] and injection != "none":
+        remedy = "injection none" if "none" in possible else "the pixelcnn decoder"
+        raise UserError(f"model: latent_dim 0 leaves no z for injection {injection}: use {remedy}")
+    side, blocks = min(arguments.get("height", 2**30), arguments.get("width", 2**30)), 0
+    if arguments["encoder"] == "resnet":
+        blocks = arguments["encoder_layers"]
+    if side >> blocks == 0:
+        raise UserError(
+            f"model: encoder_layers {blocks} halves images of {side} pixels to nothing: use fewer"
+        )

@@ -11,24 +11,26 @@ With ``latent_dim`` 0 it is the language model without a latent variable: ``samp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from textvae.config.experiment import ModelConfig
+from textvae.config.types import PositiveInt, VocabSize, check_values
 from textvae.errors import UserError
 from textvae.runs.model_folder import Description
-from textvae.text.checks import MADE_FOR, check_arguments, read_tokenizer
+from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
 from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
-from textvae.text.posterior import posterior, token_ids
-from textvae.text.tokenizers import Tokenizer
-from textvae.vae.batching import Split
+from textvae.text.presentation import SentencePrinter, read_sentences
+from textvae.text.tokenizers import MADE_FOR, Tokenizer, read_tokenizer
+from textvae.vae.batch import Batch, Split
 from textvae.vae.model import Model, check_batch_size
-from textvae.vae.noise import normal_rows
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.posteriors import make_head
 
 
 class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
@@ -48,6 +50,11 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         UserError: an argument out of range.
     """
 
+    KIND = "text"
+    DECODE_OPTIONS = (
+        *("temperature", "top_k", "top_p", "num_beams"),
+        *("max_new_tokens", "allow_unk"),
+    )
     ESSENTIAL = "vocab_size"
     tokenizer: Tokenizer | None
 
@@ -75,59 +82,54 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
-        encoder = None
-        if latent_dim and encoder_layers:
-            sizes = (embedding_dim, encoder_hidden, encoder_layers)
-            encoder = LSTMEncoder(vocab_size, latent_dim, *sizes, bidirectional, head_bias)
-        decoder = LSTMDecoder(
-            vocab_size,
-            latent_dim,
-            injection,
-            *(embedding_dim, decoder_hidden, decoder_layers),
-            *(dropout_in, dropout_out, word_dropout),
-            *(initial_state, tie_embeddings, output_bias),
+        super().__init__(
+            self.make_encoder(config), self.make_decoder(config), self.make_prior(config), config
         )
-        super().__init__(encoder, decoder, latent_dim, config)
         self.tokenizer = None
-        self._initialise(init_scale, init_embedding)
+        self._initialize(init_scale, init_embedding)
 
     @torch.no_grad()
-    def _initialise(self, scale: float | None, embedding_scale: float | None) -> None:
+    def _initialize(self, scale: float | None, embedding_scale: float | None) -> None:
         if scale is not None:
-            for parameter in self.parameters():
-                parameter.uniform_(-scale, scale)
+            for part in (self.encoder, self.decoder):  # a prior sets its own initial values
+                for parameter in part.parameters():
+                    parameter.uniform_(-scale, scale)
         if embedding_scale is not None:
             for module in self.modules():
                 if isinstance(module, nn.Embedding):
                     module.weight.uniform_(-embedding_scale, embedding_scale)
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        refine_steps: int | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> DiagGaussian:
-        """q(z|x) of every text: mean and logvar (N, Z), in the order given.
+    def make_encoder(self, config: dict[str, Any]) -> nn.Module | None:
+        """The encoder for the model's arguments. Override it for another one."""
+        if not (config["latent_dim"] and config["encoder_layers"]):
+            return None
+        return LSTMEncoder(
+            config["vocab_size"],
+            partial(make_head, latent_dim=config["latent_dim"], bias=config["head_bias"]),
+            embedding_dim=config["embedding_dim"],
+            hidden_dim=config["encoder_hidden"],
+            num_layers=config["encoder_layers"],
+            bidirectional=config["bidirectional"],
+        )
 
-        Args:
-            refine_steps: gradient steps on the ELBO that refine q; as in training where it is not
-                given, 0 for the encoder alone.
-            seed: of the noise in these steps.
+    def make_decoder(self, config: dict[str, Any]) -> nn.Module:
+        """The decoder for the model's arguments. Override it for another one."""
+        same = ("vocab_size", "latent_dim", "injection", "embedding_dim", "dropout_in")
+        same += ("dropout_out", "word_dropout", "initial_state", "tie_embeddings", "output_bias")
+        return LSTMDecoder(
+            hidden_dim=config["decoder_hidden"],
+            num_layers=config["decoder_layers"],
+            **{name: config[name] for name in same},
+        )
 
-        Raises:
-            UserError: the model has no latent, no encoder for 0 steps, or no tokenizer.
-        """
-        if not self.latent_dim:
-            raise UserError(
-                "this model is a language model (latent_dim 0): without a latent it can sample, "
-                "but not encode, reconstruct or interpolate"
-            )
-        check_batch_size(batch_size)
-        texts = [texts] if isinstance(texts, str) else texts
+    def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
+        """Texts in batches of similar length."""
+        texts = [examples] if isinstance(examples, str) else examples
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
-        return posterior(self, ids, self.inference_with(refine_steps), seed, batch_size)
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            yield text_batch([ids[row] for row in rows], rows)
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -183,7 +185,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """
         if n < 0:
             raise UserError(f"n={n}: a number of sentences")
-        z = normal_rows(n, self.latent_dim, seed) if z is None else z
+        z = self.prior_draws(n, seed) if z is None else z
         return self.decode(
             z,
             batch_size=batch_size,
@@ -197,7 +199,20 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             allow_unk=allow_unk,
         )
 
-    def exhibits(self, split: Split, count: int) -> dict[str, list[str]]:
+    def read_examples(self, source: str) -> tuple[list[str], list[str]]:
+        """Reads one sentence per line; each is its own caption."""
+        sentences = read_sentences(source)
+        return sentences, sentences
+
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
+        """The sentences given, or those on standard input."""
+        return list(names) or read_sentences("-")
+
+    def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
+        """Prints sentences; there is no file to write."""
+        return SentencePrinter(format, show_sources)
+
+    def previews(self, split: Split, count: int) -> dict[str, list[str]]:
         """Sentences sampled, and sentences of the split with what becomes of them."""
         shown = {"samples": self.sample(count)}
         if self.latent_dim:
@@ -229,3 +244,21 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         if self.config["tie_embeddings"]:
             self.decoder.output.weight = self.decoder.embedding.weight
         self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])
+
+
+ARGUMENTS = get_type_hints(ModelConfig) | {"vocab_size": VocabSize, "max_length": PositiveInt}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Checks all arguments of ``TextVAE``, wherever they come from.
+
+    Raises:
+        UserError: One has the wrong type or is out of range, or two do not go together.
+    """
+    check_values(ARGUMENTS, arguments, "model: ")
+    embedding, hidden = arguments["embedding_dim"], arguments["decoder_hidden"]
+    if arguments["tie_embeddings"] and embedding != hidden:
+        raise UserError(
+            f"model: tie_embeddings needs embedding_dim ({embedding}) and decoder_hidden "
+            f"({hidden}) to be equal"
+        )

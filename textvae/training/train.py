@@ -9,7 +9,6 @@ import torch
 
 from textvae.build import build_data, build_model, build_objective, check_model
 from textvae.config.experiment import Config
-from textvae.config.ranges import check_ranges
 from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.training import devices
@@ -48,7 +47,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     run = Path(out)
-    check_ranges(config)
+    config.check()
     check_model(config)
     if not resume:
         run_folder.create(run)
@@ -82,7 +81,8 @@ def train(
         trainer.load_state_dict(state)
     if accelerator.is_main_process and trainer.why_done() is None:
         # After all checks: a mistake leaves a run as it was.
-        run_folder.describe(run, config, splits["train"].content_hash)
+        config.save(run / run_folder.CONFIG)
+        run_folder.describe(run, config.train.precision, splits["train"].content_hash)
     with stop_signals() as stop:
         trainer.fit(stop)
     accelerator.end_training()  # a process group left to the interpreter's exit may abort it

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from textvae.errors import UserError
+from textvae.runs.model_folder import WEIGHTS, read_metadata
 from textvae.text.tokenizers.characters import CharTokenizer
 from textvae.text.tokenizers.subwords import SentencePieceTokenizer
 from textvae.text.tokenizers.vocabulary import (
@@ -30,6 +32,7 @@ from textvae.text.tokenizers.words import WordTokenizer, count_words
 __all__ = [
     "BOS",
     "EOS",
+    "MADE_FOR",
     "PAD",
     "SPECIALS",
     "UNK",
@@ -39,7 +42,10 @@ __all__ = [
     "WordTokenizer",
     "count_words",
     "load_tokenizer",
+    "read_tokenizer",
 ]
+
+MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tokenizer
 
 
 class Tokenizer(Protocol):
@@ -82,3 +88,28 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         known = ", ".join(kinds)
         raise broken(Path(folder) / TOKENIZER_FILE, f"unknown kind {kind!r} (known: {known})")
     return kinds[kind].load(Path(folder))
+
+
+def read_tokenizer(folder: Path, vocab_size: int | None = None) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    Args:
+        folder: The model folder.
+        vocab_size: That of the model, if it is known.
+
+    Raises:
+        UserError: The tokenizer is missing, damaged, or not the one of the weights beside it.
+    """
+    tokenizer = load_tokenizer(folder)
+    if vocab_size not in (None, len(tokenizer)):
+        raise UserError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model {vocab_size}: "
+            "they do not belong together"
+        )
+    fingerprint = tokenizer.fingerprint()
+    if read_metadata(folder / WEIGHTS).get(MADE_FOR, fingerprint) != fingerprint:
+        raise UserError(
+            f"the tokenizer in {folder} is not the one that its weights were trained with: "
+            "they do not belong together"
+        )
+    return tokenizer

@@ -1,0 +1,210 @@
+"""The sections of an experiment. The text below each field is its help on the command line.
+
+A field's type carries its range. Times are in epochs unless the name says steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textvae.config.types import (
+    ClosedUnitInterval,
+    DropoutRate,
+    Length,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    Seed,
+    VocabSize,
+)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data set and how it is batched."""
+
+    dir: str = ""
+    """a folder with train/valid/test files, a single file, or a dataset on the Hugging Face hub"""
+    kind: Literal["text", "images"] = "text"
+    """the kind of data; some options apply to one kind only"""
+    format: Literal[
+        "auto", "lines", "label-tab-text", "jsonl", "json", "csv", "tsv", "torchtext-csv", "parquet"
+    ] = "auto"
+    """file format; auto detects it from the file name and the first lines"""
+    text_column: str | None = None
+    """the text column, "text" by default; separate several with commas to join them: title,body"""
+    label_column: str | None = None
+    """the label column; "label" by default, if there is one"""
+    tokenized: bool = False
+    """words are already separated by single spaces (as in PTB); false for raw text"""
+    max_length: Length = 200
+    """maximum length in tokens, including the end of the sentence"""
+    long: Literal["truncate", "drop"] = "truncate"
+    """what to do with longer texts; either way their number is reported"""
+    batch_size: PositiveInt = 32
+    """examples per batch"""
+    max_tokens: PositiveInt | None = None
+    """tokens per batch, instead of batch_size"""
+    equal_length: bool = False
+    """every batch holds sentences of the same length, as in the reference implementations"""
+    cache_dir: str | None = None
+    """where to cache token ids; the user's cache folder by default"""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How text becomes token ids; trained on the training split and saved with the model."""
+
+    kind: Literal["auto", "word", "unigram", "bpe", "char"] = "auto"
+    """words, SentencePiece (unigram, bpe) or characters; auto: words if tokenized, else unigram"""
+    vocab_size: VocabSize = 20000
+    """maximum vocabulary size"""
+    min_count: PositiveInt = 1
+    """words with fewer occurrences become <unk>"""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The LSTM encoder and the LSTM decoder."""
+
+    latent_dim: NonNegativeInt = 32
+    """size of z; 0 for a language model (no encoder)"""
+    injection: Literal["none", "init", "input", "skip"] = "skip"
+    """where z enters the decoder: initial state, + every input, + every layer and the softmax"""
+    embedding_dim: PositiveInt = 512
+    """size of the word embeddings"""
+    encoder_hidden: PositiveInt = 1024
+    """hidden size of the encoder"""
+    encoder_layers: NonNegativeInt = 1
+    """number of encoder layers; 0 for no encoder (inference by svi)"""
+    bidirectional: bool = False
+    """use a bidirectional encoder"""
+    decoder_hidden: PositiveInt = 1024
+    """hidden size of the decoder"""
+    decoder_layers: PositiveInt = 1
+    """number of decoder layers"""
+    dropout_in: DropoutRate = 0.5
+    """dropout on the decoder's word embeddings"""
+    dropout_out: DropoutRate = 0.5
+    """dropout on the decoder's output and between its layers"""
+    word_dropout: DropoutRate = 0.0
+    """fraction of the decoder's input words replaced by <unk>; helps against posterior collapse"""
+    initial_state: Literal["hidden", "cell"] = "hidden"
+    """whether z sets h0 (SA-VAE, Skip-VAE) or c0 (lagging encoder)"""
+    tie_embeddings: bool = False
+    """share the weights of the softmax layer with the decoder's embeddings"""
+    output_bias: bool = True
+    """use a bias in the softmax layer"""
+    head_bias: bool = True
+    """use a bias in the encoder's last layer"""
+    init_scale: PositiveFloat | None = 0.1
+    """weights from U(-s, s): 0.1 SA-VAE and Skip-VAE, 0.01 lagging encoder; null: PyTorch's own"""
+    init_embedding: PositiveFloat | None = None
+    """the same for the embeddings only (lagging encoder: 0.1)"""
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """The encoder and decoder of image models, instead of the LSTMs."""
+
+    encoder: Literal["resnet", "mlp"] = "resnet"
+    """residual blocks that each halve the resolution, or fully connected layers"""
+    encoder_hidden: PositiveInt = 64
+    """channels of the ResNet (64 in the paper), or units per MLP layer (512)"""
+    encoder_layers: NonNegativeInt = 3
+    """number of ResNet blocks or MLP layers (2); 0 for no encoder (inference by svi)"""
+    decoder: Literal["pixelcnn", "mlp"] = "pixelcnn"
+    """gated PixelCNN, one pixel after another; or fully connected layers, all pixels at once"""
+    decoder_hidden: PositiveInt = 32
+    """channels of the PixelCNN (32), or units per MLP layer (512)"""
+    decoder_layers: PositiveInt = 9
+    """number of PixelCNN or MLP layers"""
+    kernel_size: PositiveInt = 3
+    """kernel size of the PixelCNN before masking; odd"""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The loss: minus the ELBO, with a weighted KL term."""
+
+    kl_schedule: Literal["constant", "linear", "cyclical"] = "linear"
+    """how the KL weight changes: not at all, one linear warm-up, or one in every cycle"""
+    beta: NonNegativeFloat = 1.0
+    """KL weight after warm-up"""
+    kl_start: NonNegativeFloat = 0.1
+    """KL weight at the start of warm-up"""
+    kl_epochs: NonNegativeFloat = 10.0
+    """epochs of warm-up, or of one cycle"""
+    kl_ramp: PositiveShare = 0.5
+    """fraction of a cycle spent in warm-up"""
+    free_bits: NonNegativeFloat = 0.0
+    """nats of KL that are not penalized; helps against posterior collapse"""
+    free_bits_per: Literal["dim", "sample", "batch"] = "dim"
+    """what free_bits applies to"""
+    samples: PositiveInt = 1
+    """samples of z per example in training"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimizer and its learning rate."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    """the optimizer"""
+    lr: PositiveFloat = 1.0
+    """peak learning rate"""
+    momentum: ClosedUnitInterval = 0.0
+    """momentum of SGD"""
+    weight_decay: NonNegativeFloat = 0.0
+    """weight decay"""
+    clip: NonNegativeFloat = 5.0
+    """maximum gradient norm; 0 for no clipping"""
+    schedule: Literal["constant", "plateau", "cosine"] = "plateau"
+    """plateau: decay when the validation ELBO stops improving; cosine: decay to 0"""
+    warmup_steps: NonNegativeInt = 0
+    """steps of linear learning-rate warm-up"""
+    lr_decay: PositiveShare = 0.5
+    """learning-rate factor of the plateau schedule"""
+    patience: PositiveInt = 1
+    """evaluations without improvement before a decay: 1 SA-VAE, 2 lagging encoder"""
+    decay_from: NonNegativeInt = 15
+    """first epoch that counts toward a decay"""
+    decay_every: bool = True
+    """after the first decay, decay at every evaluation (SA-VAE)"""
+    reload_best: bool = False
+    """restore the best weights at every decay (lagging encoder)"""
+    min_lr_share: ClosedUnitInterval = 0.03
+    """stop when the plateau schedule has reduced the learning rate below this fraction of lr"""
+    max_decays: PositiveInt | None = None
+    """stop after this many decays (lagging encoder: 5)"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Duration, precision, and how often to evaluate."""
+
+    epochs: PositiveInt = 30
+    """maximum number of epochs"""
+    max_steps: PositiveInt | None = None
+    """maximum number of optimizer steps"""
+    seed: Seed = 0
+    """random seed of initial weights, data order and noise"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """precision of matrix products, weights and sums staying in fp32; auto: bf16 if it is fast"""
+    accumulate: PositiveInt = 1
+    """batches per optimizer step"""
+    threads: PositiveInt | None = None
+    """CPU threads; PyTorch's choice by default"""
+    early_stopping: PositiveInt | None = None
+    """stop after this many evaluations without improvement, whatever the schedule"""
+    evaluate_every: PositiveFloat = 1.0
+    """epochs between evaluations on the validation split"""
+    log_every: PositiveInt = 50
+    """steps between log lines"""
+    save_every: PositiveInt = 500
+    """steps between checkpoints, in addition to one at every evaluation"""
+    samples: NonNegativeInt = 4
+    """examples sampled and reconstructed for TensorBoard at every evaluation"""

@@ -1,0 +1,114 @@
+"""The types of options and their ranges: shown on the command line, checked wherever they are read.
+
+To a type checker they are plain numbers; at run time ``get_type_hints`` gives the restricted types.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
+
+from jsonargparse import typing as restricted
+
+from textvae.errors import UserError
+
+LARGEST_SEED = 2**63 - 1  # the largest seed of a torch generator
+_RANGES: dict[Any, tuple[type, list[tuple[str, float]]]] = {}
+_WORDS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+
+
+def _number(name: str, base: type, *limits: tuple[str, float]) -> Any:
+    kind = getattr(restricted, name, None)  # jsonargparse has the usual ones
+    if kind is None:
+        kind = restricted.restricted_number_type(name, base, list(limits))
+    _RANGES[kind] = (base, list(limits))
+    return kind
+
+
+if TYPE_CHECKING:
+    PositiveInt: TypeAlias = int
+    NonNegativeInt: TypeAlias = int
+    Length: TypeAlias = int
+    VocabSize: TypeAlias = int
+    Seed: TypeAlias = int
+    PositiveFloat: TypeAlias = float
+    NonNegativeFloat: TypeAlias = float
+    PositiveShare: TypeAlias = float
+    ClosedUnitInterval: TypeAlias = float
+    DropoutRate: TypeAlias = float
+else:
+    PositiveInt = _number("PositiveInt", int, (">", 0))
+    NonNegativeInt = _number("NonNegativeInt", int, (">=", 0))
+    Length = _number("Length", int, (">=", 2))  # a token and the end of the sentence
+    VocabSize = _number("VocabSize", int, (">=", 5))  # the four special tokens and one more
+    Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))
+    PositiveFloat = _number("PositiveFloat", float, (">", 0))
+    NonNegativeFloat = _number("NonNegativeFloat", float, (">=", 0))
+    PositiveShare = _number("PositiveShare", float, (">", 0), ("<=", 1))
+    ClosedUnitInterval = _number("ClosedUnitInterval", float, (">=", 0), ("<=", 1))
+    DropoutRate = _number("DropoutRate", float, (">=", 0), ("<", 1))
+
+
+def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> None:
+    """Checks values against their types: of a config, of a model's arguments, of a JSON file.
+
+    Args:
+        kinds: The types, by name, as ``get_type_hints`` gives them.
+        values: Some of those names, with their values.
+        prefix: What stands before a name in a message, such as ``--optim.``.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range.
+    """
+    for name, value in values.items():
+        if wrong := mistake(kinds[name], value):
+            shown = "null" if value is None else value
+            raise UserError(f"{prefix}{name} {shown}: {wrong}")
+
+
+def mistake(kind: Any, value: Any) -> str | None:
+    """What is wrong with a value of this type; None if nothing is."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if value is None and type(None) in members:
+        return None
+    kind = members[0]  # an option is of one type, or of one type and None
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        near = did_you_mean(str(value), choices)
+        return None if value in choices else f"choose one of {', '.join(choices)}{near}"
+    base, limits = _RANGES.get(kind, (kind, []))
+    if not _is_a(base, value):
+        return f"must be {_KINDS[base]}"
+    if not isinstance(value, str) and not math.isfinite(value):
+        return "must be finite"
+    if not all(_holds(value, sign, limit) for sign, limit in limits):
+        return "must be " + " and ".join(f"{_WORDS[sign]} {limit}" for sign, limit in limits)
+    return None
+
+
+def plain(value: Any) -> Any:
+    """The value as a plain int or float, if the command line's parser made it a restricted one."""
+    base, _ = _RANGES.get(type(value), (None, []))
+    return value if base is None else base(value)
+
+
+def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
+    """The end of a message: the nearest of ``names``, or nothing if none is near."""
+    near = difflib.get_close_matches(wrong, names, n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _is_a(base: type, value: Any) -> bool:
+    if isinstance(value, bool):
+        return base is bool
+    return isinstance(value, (int, float) if base is float else base)
+
+
+def _holds(value: float, sign: str, limit: float) -> bool:
+    if sign in (">", ">="):
+        return value > limit or (sign == ">=" and value == limit)
+    return value < limit or (sign == "<=" and value == limit)
