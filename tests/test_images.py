@@ -1,4 +1,4 @@
-"""Images from end to end: training, resuming, the commands and what they draw, labels."""
+"""Images from end to end: training, resuming, every command, labels."""
 
 import json
 import os
@@ -14,11 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from textvae.build import build_data, load_model
-from textvae.cli.arguments import run_config
 from textvae.errors import UserError
+from textvae.evaluation import map as map_module
+from textvae.evaluation import probe as probe_module
 from textvae.evaluation.compare import compare, find_card
 from textvae.evaluation.map import draw_map
+from textvae.evaluation.open_run import open_run
 from textvae.evaluation.probe import probe
 from textvae.images.pictures import grid, write_png
 from textvae.images.readers import Drawings, write_drawings
@@ -208,27 +209,29 @@ def test_a_grid_has_every_image_in_its_place(tmp_path):
 
 def test_a_probe_is_repeatable_and_saved(run, folder, tmp_path, capfd):
     shutil.copytree(run, tmp_path / "run")
-    splits, model = build_data(run_config(run), run), load_model(str(run))
-    first, again = (probe(tmp_path / "run", model, splits, seed=0) for _ in range(2))
+    first, again = (probe(tmp_path / "run", seed=0) for _ in range(2))
     assert first == again and first["classes"] == 2 and first["probed"] == 40
     error = (first["accuracy"] * (1 - first["accuracy"]) / 40) ** 0.5
     assert first["accuracy_se"] == pytest.approx(error) and first["majority_accuracy"] == 0.5
     assert in_child(["probe", str(tmp_path / "run")]) == 0
     assert "± " in capfd.readouterr().out
-    assert "accuracy %" in compare([find_card(tmp_path / "run")])
+    assert find_card(tmp_path / "run")["accuracy"] == first["accuracy"]
+    assert "accuracy %" in compare([tmp_path / "run"])
 
 
-class Told:
-    """A model whose posterior means are given, in place of one that has learnt."""
+class Given:
+    """A model whose posterior means are given by the test."""
 
     latent_dim = 2
 
+    def eval(self) -> "Given":
+        return self
+
 
 def test_a_probe_of_known_means(run, tmp_path, monkeypatch):
-    from textvae.evaluation import probe as module
     from textvae.vae.posteriors import DiagGaussian
 
-    splits = build_data(run_config(run), run)
+    shutil.copytree(run, tmp_path / "run")
 
     def linear(model, split, **options):
         labels = torch.from_numpy(split.labels)
@@ -240,15 +243,15 @@ def test_a_probe_of_known_means(run, tmp_path, monkeypatch):
         means = torch.randn(len(split), 2, generator=torch.Generator().manual_seed(0))
         return DiagGaussian(means, means)
 
-    monkeypatch.setattr(module, "posteriors", linear)
-    found = module.probe(tmp_path, Told(), splits)
+    monkeypatch.setattr(probe_module, "posteriors", linear)
+    found = probe(tmp_path / "run", model=Given())
     assert found["accuracy"] == found["linear_accuracy"] == 1 and found["accuracy_se"] == 0
-    monkeypatch.setattr(module, "posteriors", chance)
-    found = module.probe(tmp_path, Told(), splits)
+    monkeypatch.setattr(probe_module, "posteriors", chance)
+    found = probe(tmp_path / "run", model=Given())
     assert abs(found["linear_accuracy"] - 0.5) < 0.3
 
 
-def test_probe_and_map_serve_labelled_text(trained, tmp_path, capfd):
+def test_probe_and_map_work_on_labeled_text(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "text")
     assert in_child(["probe", str(tmp_path / "text"), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["classes"] == 3
@@ -256,14 +259,17 @@ def test_probe_and_map_serve_labelled_text(trained, tmp_path, capfd):
     assert read(tmp_path / "map.png").ndim == 3
 
 
-def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd):
-    splits = build_data(run_config(run), run)
-    splits["test"].labels = None
+def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd, monkeypatch):
+    shutil.copytree(run, tmp_path / "run")
+    unlabeled = open_run(tmp_path / "run")
+    unlabeled.splits["test"].labels = None
+    for module in (probe_module, map_module):
+        monkeypatch.setattr(module, "open_run", lambda *_, **__: unlabeled)
     with pytest.raises(UserError, match="the test split has no labels"):
-        probe(tmp_path, load_model(str(run)), splits)
-    draw_map(tmp_path / "map.png", load_model(str(run)), splits["test"], title="no labels")
+        probe(tmp_path / "run")
+    draw_map(tmp_path / "run", tmp_path / "map.png")
     assert (tmp_path / "map.png").exists()
     assert in_child(["probe", str(language_model)]) == 2
     assert "has no latent" in capfd.readouterr().err
     assert in_child(["map", str(language_model), "--out", str(tmp_path / "b.png")]) == 2
-    assert "a map needs a latent" in capfd.readouterr().err
+    assert "has no latent variable" in capfd.readouterr().err

@@ -6,10 +6,9 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from textvae.config.types import did_you_mean
+from textvae.config.types import LIMITS, did_you_mean
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
-LIMITS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 
 
 def explain(message: str, names: Sequence[str], command: str | None) -> str:

@@ -17,7 +17,7 @@ from textvae.errors import UserError
 
 LARGEST_SEED = 2**63 - 1  # the largest seed of a torch generator
 _RANGES: dict[Any, tuple[type, list[tuple[str, float]]]] = {}
-_WORDS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
+LIMITS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
@@ -86,7 +86,7 @@ def mistake(kind: Any, value: Any) -> str | None:
     if not isinstance(value, str) and not math.isfinite(value):
         return "must be finite"
     if not all(_holds(value, sign, limit) for sign, limit in limits):
-        return "must be " + " and ".join(f"{_WORDS[sign]} {limit}" for sign, limit in limits)
+        return "must be " + " and ".join(f"{LIMITS[sign]} {limit}" for sign, limit in limits)
     return None
 
 
