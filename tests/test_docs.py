@@ -109,6 +109,14 @@ def test_every_file_a_page_names_is_there(name):
     assert not missing
 
 
+def test_the_walk_finds_every_name_in_its_file():
+    steps = re.findall(r"`(\w+)`\s+in\s+`([\w/]+\.py)`", TEXTS["how-it-is-built.md"])
+    assert len(steps) >= 25
+    for name, path in steps:
+        code = (ROOT / "textvae" / path).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(?:def|class) {name}\b", code, re.MULTILINE), f"{name} in {path}"
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_every_link_to_a_page_works(name):
     for page in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", TEXTS[name]):
