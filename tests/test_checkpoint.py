@@ -11,9 +11,8 @@ import pytest
 import torch
 from conftest import in_child
 
-from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.runs import run_folder as checkpoint
+from textvae.runs import run_folder
 from textvae.runs.files import remove_leftovers, replace_file, write_json
 
 LONGER = ["--train.epochs", "3"]
@@ -54,7 +53,7 @@ def test_a_run_folder_holds_what_the_docstring_says(trained):
 
 
 def test_the_state_is_tensors_and_numbers_only(trained):
-    state = checkpoint.load_state(trained)  # weights_only
+    state = run_folder.load_state(trained)  # weights_only
     assert state["step"] == 12
     assert state["loader"] == {"epoch": 2, "next_batch": 0}
 
@@ -67,7 +66,7 @@ def test_a_state_that_would_run_code_is_not_loaded(run):
     with (run / "checkpoint" / "state.pt").open("wb") as file:
         pickle.dump(Bomb(), file)
     with pytest.raises(UserError, match="was not written by textvae"):
-        checkpoint.load_state(run)
+        run_folder.load_state(run)
     assert not (run / "exploded").exists()
 
 
@@ -82,7 +81,7 @@ def test_a_broken_state(content, run, capfd):
         path.write_text(content)
     before = fingerprint(run)
     assert resume(run, *LONGER) == 2
-    assert "state.pt is truncated or was not written by textvae: remove it" in one_line(capfd)
+    assert "state.pt is truncated or was not written by textvae: delete it" in one_line(capfd)
     assert fingerprint(run) == before
 
 
@@ -140,22 +139,22 @@ def test_a_finished_run_stays_as_it_was_and_a_resumed_one_keeps_its_commands(run
 
 def test_stopped_before_the_first_checkpoint_it_starts_again(run, tmp_path):
     shutil.rmtree(run / "checkpoint")
-    assert checkpoint.load_state(run) is None
+    assert run_folder.load_state(run) is None
     assert resume(run) == 0
-    assert checkpoint.load_state(run)["step"] == 12
+    assert run_folder.load_state(run)["step"] == 12
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(UserError, match="is no run folder"):
-        checkpoint.load_state(tmp_path)
+    with pytest.raises(UserError, match="is not a run folder"):
+        run_folder.load_state(tmp_path)
 
 
 def test_a_run_or_a_model_is_never_overwritten(trained, tmp_path):
     with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
-        checkpoint.create(trained)
+        run_folder.create(trained)
     shutil.copy(trained / "model.safetensors", tmp_path)
     with pytest.raises(UserError, match="already holds a model"):
-        checkpoint.create(tmp_path)
+        run_folder.create(tmp_path)
 
 
 def test_a_failed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path):
@@ -194,9 +193,9 @@ def full_disk_at(name: str):
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name", ["state.pt", "model.safetensors", "metrics.jsonl"])
 def test_a_full_disk_leaves_the_old_files(name, run, capfd):
-    state = checkpoint.load_state(run)
+    state = run_folder.load_state(run)
     state["lr"]["best"] = -1e9  # so that the next evaluation is the best one
-    checkpoint.save_state(run, state)
+    run_folder.save_state(run, state)
     before = fingerprint(run)
     assert resume(run, *LONGER, before=full_disk_at(name)) == 2
     line = one_line(capfd)
@@ -232,6 +231,6 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
 
 
 def test_versions_name_what_a_stranger_needs():
-    found = checkpoint.versions(Config(train=TrainConfig(precision="bf16")), "abc")
+    found = run_folder.versions("bf16", "abc")
     assert found["corpus_hash"] == "abc" and found["precision"] == "bf16"
     assert {"python", "torch", "numpy", "datasets", "command", "device", "commit"} <= found.keys()

@@ -1,4 +1,4 @@
-"""Cards on disk, and the table of a paper."""
+"""Cards on disk, as text, and next to each other as the table of a paper."""
 
 import json
 import math
@@ -6,7 +6,8 @@ import math
 import pytest
 
 from textvae.errors import UserError
-from textvae.evaluation.compare import compare, find_card, load_card, render_card, save_card
+from textvae.evaluation.compare import compare, find_card, load_card, save_card
+from textvae.evaluation.presentation import Card
 
 VAE = {
     "model": "vae",
@@ -51,7 +52,7 @@ def test_table_in_full():
         "| true grammar |  – |          – |     5.25 |       – |       – |  -12.00 |    – | 1.50 "
         "|  – |           – |",
     ]
-    assert "IW with K = 200;" in table[6]
+    assert "IW with K = 200." in table[6]
 
 
 def test_optional_columns_appear_with_their_first_value():
@@ -68,7 +69,8 @@ def test_refined_cards_show_the_encoder_in_brackets():
     table = compare([refined])
     assert "| 5.50 (0.00) | 4.98 (3.00) | 32 (11) |" in table
     assert "before refinement" in table
-    assert "11 units active" in render_card(refined)
+    (line,) = (line for line in str(Card(refined)).splitlines() if line.startswith("AU  "))
+    assert line.split() == ["AU", "32", "11", "dimensions"]
 
 
 def test_different_texts_are_called_not_comparable():
@@ -92,11 +94,15 @@ def test_card_comes_back_from_a_run_folder(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["test.json"]
     found = find_card(tmp_path / "skip")
     assert found == {**card, "kl_per_dim": [0.5, None], "model": "skip"}
+    assert ["KL", "5.50", "nats per example"] in json.loads(path.read_text())["summary"]
+    assert compare([tmp_path / "skip"]) == compare([found])
 
 
 def test_infinite_numbers_become_null(tmp_path):
     path = save_card(tmp_path, "valid", {"ppl_elbo": math.inf, "elbo": -math.inf, "rec": -1.5})
-    assert json.loads(path.read_text()) == {"ppl_elbo": None, "elbo": None, "rec": -1.5}
+    saved = json.loads(path.read_text())
+    assert saved.pop("summary") == [["rec", "-1.50", "nats per example"]]
+    assert saved == {"ppl_elbo": None, "elbo": None, "rec": -1.5}
 
 
 def test_card_from_a_file(tmp_path):
@@ -120,7 +126,7 @@ def test_missing_cards_name_the_command_that_makes_them(tmp_path):
     ("text", "why"),
     [
         ("{", "JSON"),
-        ("[1]", "one JSON object"),
+        ("[1]", "a JSON object"),
         ('{"elbo": "-3"}', "elbo must be a number"),
         ('{"au": true}', "au must be a number"),
     ],
@@ -134,17 +140,49 @@ def test_broken_cards_say_what_is_wrong_and_what_to_do(tmp_path, text, why):
     assert str(path) in str(error.value)
 
 
-def test_card_as_text_has_bounds_side_by_side_and_explains_its_units():
-    text = render_card({**VAE, "collapse": "the decoder ignores z", "bleu": 0.25})
-    for part in ("rec", "kl", "elbo", "iw", "nats/example", "ppl/word", "62.50", "14 of 32"):
-        assert part in text
-    assert "10000 examples, 798673 words and ends of sentence" in text
-    assert "at most 9.21" in text
-    assert "BLEU 0.250" in text
-    assert "warning: the decoder ignores z" in text
+def test_a_card_prints_its_figures_with_their_units_and_what_they_rest_on():
+    text = str(Card({**VAE, "collapse": "the decoder ignores z", "bleu": 0.25}))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for line in (
+        "PPL (IW) 62.50 per word and end of sentence",
+        "rec -327.00 nats per example",
+        "ELBO -332.50 nats per example",
+        "IW -330.25 nats per example",
+        "KL 5.50 nats per example",
+        "MI 4.98 ± 0.01 nats",
+        "BLEU 0.250 0 to 1",
+        "10000 examples, 798673 words and ends of sentence, 798673 predicted symbols",
+        "rec - KL = ELBO <= IW (K = 200) <= log p(x)",
+        "warning: the decoder ignores z",
+    ):
+        assert line in lines
+    assert "14 of 32 dimensions active" in text
+    assert "MI is at most 9.21" in text
+    assert "estimated" not in text
+
+
+def test_an_estimated_kl_is_called_so():
+    card = {**VAE, "kl_estimated": True}
+    assert "KL estimated from samples of z" in str(Card(card))
+    assert "KL estimated from samples of z: vae." in compare([card, {**VAE, "model": "other"}])
+    assert "estimated" not in compare([VAE])
+
+
+def test_a_card_is_a_dictionary_that_json_writes():
+    assert json.loads(json.dumps(Card(VAE))) == VAE == dict(Card(VAE))
 
 
 def test_sparse_cards_can_be_shown():
-    assert "5.25" in render_card(GRAMMAR)
-    assert "no latent" not in render_card(GRAMMAR)
-    assert "no latent" in render_card(LM)
+    assert "5.25" in str(Card(GRAMMAR))
+    assert "no latent" not in str(Card(GRAMMAR))
+    assert "no latent" in str(Card(LM)) and "KL" not in str(Card(LM))
+    assert str(Card())
+
+
+def test_figures_without_a_meaning_take_no_room():
+    images = {**VAE, "ppl_elbo": None, "ppl_iw": None, "units": 0, "bits_per_dim_iw": 0.1234}
+    images |= {"ppl_token_elbo": None, "ppl_token_iw": None}
+    for text in (str(Card(images)), compare([images])):
+        assert "PPL" not in text and "sentence" not in text
+        assert "0.1234" in text
+    assert "bits/dim" not in str(Card(VAE)) + compare([VAE])

@@ -267,14 +267,14 @@ def test_inference_needs_only_the_folder(tmp_path):
 def test_model_card(tmp_path):
     model = build()
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "test.json").write_text('{"elbo": -12.345, "iw": null, "au": 3}')
+    scores = {"elbo": -12.345, "summary": [["ELBO", "-12.35", "nats"], ["AU", "3", "dimensions"]]}
+    (tmp_path / "metrics" / "test.json").write_text(json.dumps(scores))
     model.save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("---\n") and "library_name: textvae" in text and "license: mit" in text
-    assert "| elbo | -12.35 |" in text or "| elbo | -12.34 |" in text
-    assert "| iw" not in text and "from_pretrained" in text
+    assert "| ELBO | -12.35 | nats |" in text and "from_pretrained" in text
     TextVAE.from_pretrained(tmp_path).save_pretrained(tmp_path / "copy")
-    assert "| au | 3 |" in (tmp_path / "copy" / "README.md").read_text()
+    assert "| AU | 3 | dimensions |" in (tmp_path / "copy" / "README.md").read_text()
     (tmp_path / "README.md").write_text("mine")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"

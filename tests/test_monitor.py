@@ -1,4 +1,4 @@
-"""What a training leaves behind: TensorBoard, metrics.jsonl, and the warning of collapse."""
+"""Training logs: TensorBoard, metrics.jsonl, and the warning about posterior collapse."""
 
 import json
 import logging
@@ -18,11 +18,11 @@ from textvae.evaluation.metrics import clock
 from textvae.training import validation
 from textvae.training.monitor import Monitor
 from textvae.training.progress import Progress, decimals
-from textvae.training.update import Tally
-from textvae.vae.objectives import ElboTerms
+from textvae.training.update import MetricSums
+from textvae.vae.contracts import Terms
 
 TRAIN = {"loss", "rec", "kl", "grad_norm", "beta", "lr", "tokens_per_second"}
-VALID = {"rec", "kl", "elbo", "ppl_elbo", "mi", "mi_max", "au", "latent_dim"}
+VALID = {"rec", "kl", "elbo", "ppl_elbo", "mi", "au"}
 
 
 def board(run: Path) -> EventAccumulator:
@@ -38,6 +38,7 @@ def test_tensorboard_has_every_tag(trained):
     tags = board(trained).Tags()
     assert {f"train/{name}" for name in TRAIN} <= set(tags["scalars"])
     assert {f"valid/{name}" for name in VALID} <= set(tags["scalars"])
+    assert {"valid_details/ppl_token_elbo", "valid_details/marginal_kl"} <= set(tags["scalars"])
     assert "valid/kl_per_dim" in tags["histograms"]
     assert {"samples/text_summary", "reconstructions/text_summary"} <= set(tags["tensors"])
 
@@ -55,6 +56,13 @@ def test_scalars_are_those_of_metrics_jsonl(trained):
             logged = [(e["step"], e[name]) for e in read(trained) if e["group"] == group]
             assert [step for step, _ in shown] == [step for step, _ in logged]
             assert [v for _, v in shown] == pytest.approx([v for _, v in logged], rel=1e-5)
+
+
+def test_constants_are_logged_but_make_no_curves(trained):
+    logged = [entry for entry in read(trained) if entry["group"] == "valid"]
+    names = {tag.rpartition("/")[2] for tag in board(trained).Tags()["scalars"]}
+    for name in ("count", "units", "latent_dim", "mi_max", "au_threshold", "seconds"):
+        assert all(name in entry for entry in logged) and name not in names
 
 
 def test_the_projector_has_means_labels_and_texts(trained):
@@ -98,16 +106,16 @@ def test_a_resumed_run_shows_no_step_twice(tiny, tmp_path):
     run = tmp_path / "run"
 
     def die_at_the_second_evaluation() -> None:
-        from textvae.runs import run_folder as checkpoint
+        from textvae.runs import run_folder
 
-        original, calls = checkpoint.save_state, iter(range(99))
+        original, calls = run_folder.save_state, iter(range(99))
 
         def save_state(*args):
             if next(calls) == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             original(*args)
 
-        checkpoint.save_state = save_state
+        run_folder.save_state = save_state
 
     arguments = ["train", "--out", str(run), *tiny]
     assert in_child(arguments, before=die_at_the_second_evaluation) == -signal.SIGKILL
@@ -150,7 +158,7 @@ def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):
     options = ["--objective.kl_epochs", "1.5", "--optim.lr", "1e-9", "--train.epochs", "2"]
     assert in_child(["train", "--out", str(run), *tiny, *options]) == 0
     said = capfd.readouterr().err.splitlines()
-    warned = [i for i, line in enumerate(said) if line.startswith("the decoder ignores z")]
+    warned = [i for i, line in enumerate(said) if line.startswith("posterior collapse")]
     evaluated = [i for i, line in enumerate(said) if " valid: " in line]
     assert len(evaluated) == 2
     assert warned == [evaluated[1] + 1]
@@ -185,7 +193,7 @@ def test_refinement_that_overshoots_is_told(monkeypatch, caplog):
         validation.validate(model, None, options, monitor, 1, 2.0, 1.0)
     (said,) = (record.message for record in caplog.records if record.levelno == logging.WARNING)
     assert said == (
-        "refinement lowers the elbo by 2.70: its steps are too long, try --inference.lr 0.1"
+        "refinement lowers the ELBO by 2.70 nats: its steps are too long; try --inference.lr 0.1"
     )
 
 
@@ -194,17 +202,20 @@ def test_decimals_never_show_a_negative_zero():
     assert decimals(float("inf")) == "inf"
 
 
-def test_a_tally_is_a_mean_over_examples_and_updates():
-    tally = Tally(torch.device("cpu"))
-    ones = torch.ones
-    path = torch.tensor([[-7.0 - 2, -7.0 - 4], [0.0, 0.0]])  # 2 and 4 below what came of them
-    terms = ElboTerms(-ones(2), 3 * ones(2, 2), path=path)
-    tally.count(torch.tensor(4.0), terms, torch.tensor([5, 6]))
-    terms = ElboTerms(-4 * ones(1), 0 * ones(1, 2))
-    tally.count(torch.tensor(1.0), terms, torch.tensor([7]))
-    tally.update(torch.tensor(2.0))
+def test_metric_sums_give_means_over_examples_and_updates():
+    sums, ones = MetricSums(torch.device("cpu")), torch.ones
     accelerator = type("Alone", (), {"num_processes": 1})
-    assert tally.means(accelerator) == {
+
+    def terms(rec, kl, path=None):
+        return Terms(None, None, rec[None], None, None, kl, path=path)
+
+    path = torch.tensor([[-7.0 - 2, -7.0 - 4], [0.0, 0.0]])  # 2 and 4 below what came of them
+    refined = terms(-ones(2), 3 * ones(2, 2), path)
+    sums.add_batch(torch.tensor(4.0), refined, torch.tensor([5, 6]))
+    plain = terms(-4 * ones(1), 0 * ones(1, 2))
+    sums.add_batch(torch.tensor(1.0), plain, torch.tensor([7]))
+    sums.add_update(torch.tensor(2.0))
+    assert sums.means(accelerator) == {
         "loss": pytest.approx(3.0),
         "rec": pytest.approx(-2.0),
         "kl": pytest.approx(4.0),
@@ -212,9 +223,9 @@ def test_a_tally_is_a_mean_over_examples_and_updates():
         "grad_norm": 2.0,
         "tokens": 18.0,
     }
-    assert tally.is_finite()
-    tally.update(torch.tensor(float("inf")))
-    assert not tally.is_finite()
+    assert sums.is_finite()
+    sums.add_update(torch.tensor(float("inf")))
+    assert not sums.is_finite()
 
 
 def test_progress_without_a_terminal_is_plain_lines(caplog):

@@ -1,4 +1,4 @@
-"""Learning rates against ELBO sequences made by hand; every parameter in the optimiser."""
+"""Learning rates against ELBO sequences made by hand; every parameter in the optimizer."""
 
 import math
 from copy import deepcopy
@@ -71,7 +71,7 @@ def test_lagging_encoder_cuts_after_two_epochs_without_gain_and_stops_at_the_fif
     assert seen[:22] == [1.0] * 16 + [0.5] * 3 + [0.25] * 2 + [0.125]
     assert seen[-1] == 1 / 32
     assert rate.decays == 5
-    assert "cut 5 times" in rate.exhausted()
+    assert "reduced 5 times" in rate.exhausted()
     assert rate.best == -86.0
 
 
@@ -136,7 +136,7 @@ def test_a_fused_step_is_the_plain_one_and_goes_on_from_its_state(name):
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("latent_dim", [0, 3])
-def test_every_parameter_is_in_the_optimiser_and_moves(name, latent_dim):
+def test_every_parameter_is_in_the_optimizer_and_moves(name, latent_dim):
     model = TextVAE(
         20, latent_dim, embedding_dim=4, encoder_hidden=5, decoder_hidden=5, bidirectional=True
     )
@@ -153,7 +153,7 @@ def test_every_parameter_is_in_the_optimiser_and_moves(name, latent_dim):
     assert not still
 
 
-def test_options_reach_the_optimiser():
+def test_options_reach_the_optimizer():
     model = torch.nn.Linear(2, 2)
     group = build_optimizer(
         OptimConfig(name="sgd", lr=0.3, momentum=0.9, weight_decay=0.01), model
@@ -161,6 +161,6 @@ def test_options_reach_the_optimiser():
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.9, 0.01)
 
 
-def test_an_unknown_optimiser_is_refused():
+def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match="lion"):
         build_optimizer(OptimConfig(name="lion"), torch.nn.Linear(2, 2))

@@ -5,9 +5,9 @@ import math
 import shutil
 
 import pytest
+import torch
 from conftest import in_child
 
-from textvae.cli.arguments import run_config
 from textvae.errors import UserError
 from textvae.evaluation.run_card import evaluate_run
 from textvae.text.model import TextVAE
@@ -22,8 +22,7 @@ def run(trained, tmp_path):
 
 
 def card(run, **options):
-    model = TextVAE.from_pretrained(run)
-    return evaluate_run(run, run_config(run), model, **{"samples": 3, "generations": 0, **options})
+    return evaluate_run(run, **{"samples": 3, "generations": 0, "device": "cpu", **options})
 
 
 def test_the_saved_card_has_every_key_and_is_consistent(trained):
@@ -69,9 +68,25 @@ def test_an_unknown_split_and_another_corpus(run, corpus, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(corpus, other)
     (other / "train.txt").write_text("1\ta b\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is not the data that"):
+        card(run, data=other)
+
+
+def test_a_model_in_memory_and_a_device_that_is_not_there(run):
     model = TextVAE.from_pretrained(run)
-    with pytest.raises(UserError, match="is not the corpus that"):
-        evaluate_run(run, run_config(run, data_dir=str(other)), model, samples=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert card(run, model=model)["elbo"] < card(run)["elbo"]
+    with pytest.raises(UserError, match="device nonsense"):
+        card(run, device="nonsense")
+
+
+def test_the_readme_of_a_model_shows_its_scores(run, tmp_path):
+    found = card(run)
+    TextVAE.from_pretrained(run).save_pretrained(tmp_path / "copy")
+    text = (tmp_path / "copy" / "README.md").read_text()
+    assert f"| ELBO | {found['elbo']:.2f} | nats per example |" in text
 
 
 def test_a_language_model_has_a_card_without_a_latent(language_model, tmp_path, capfd):

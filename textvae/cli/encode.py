@@ -40,4 +40,6 @@ def run(args: Namespace) -> None:
     q = model.encode(
         examples, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
     )
-    write_latents(Path(args.out), q, captions)
+    tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, whatever q is
+    columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    write_latents(Path(args.out), columns, captions)

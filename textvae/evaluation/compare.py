@@ -67,7 +67,9 @@ def load_card(path: Path | str) -> Card:
     except FileNotFoundError:
         raise UserError(f"there is no metrics card {path}") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): create the card again") from error
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}): create the card again"
+        ) from error
     if not isinstance(card, dict):
         raise UserError(f"{path}: a metrics card is a JSON object: create the card again")
     if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
@@ -113,9 +115,7 @@ def _is_number_or_none(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def compare(
-    runs_or_cards: Sequence[Path | str | Mapping[str, Any]], split: str = "test"
-) -> str:
+def compare(runs_or_cards: Sequence[Path | str | Mapping[str, Any]], split: str = "test") -> str:
     """Return the table of a paper in Markdown: one row per run or card, in the order given.
 
     Below the table are the units, and a warning if the cards do not count the same data.
@@ -200,7 +200,5 @@ def _units(shown: Sequence[Metric]) -> str:
 
 def _values(key: str, cards: Sequence[Mapping[str, Any]]) -> str:
     """The values that the cards have for a setting."""
-    values = {
-        f"{card[key]:,.{BY_KEY[key].digits}f}" for card in cards if card.get(key) is not None
-    }
+    values = {f"{card[key]:,.{BY_KEY[key].digits}f}" for card in cards if card.get(key) is not None}
     return " / ".join(sorted(values)) or MISSING

@@ -33,7 +33,7 @@ def verdict(card: Mapping[str, Any], remedies: str = GENERAL_REMEDIES) -> str | 
     active = card["au"] if active is None else active
     facts = f"KL {decimals(card['kl'])}, {active} of {card['latent_dim']} dimensions active"
     if card["kl"] < UNUSED or active == 0:
-        return f"posterior collapse, the decoder ignores z: {facts}; try {remedies}"
+        return f"posterior collapse: the decoder ignores z ({facts}); try {remedies}"
     gap = card.get("shuffle_gap")
     if gap is not None and gap < UNUSED:
         return (

@@ -1,1 +1,1 @@
-"""What stays on disk: files written whole or not at all, model folders, run folders."""
+"""What stays on disk: files replaced as a whole, model folders, run folders, latent vectors."""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a kill or a full disk leaves the old one or the new."""
+"""Files that are replaced as a whole: a crash or a full disk leaves the old one or the new one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from textvae.errors import UserError
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Has ``write`` fill a temporary file beside ``path``, then moves it there.
+    """Replace a file, completely or not at all.
+
+    Args:
+        path: The file.
+        write: Called with the path of a temporary file next to it, which it has to write.
 
     Raises:
-        UserError: it cannot be written (a full disk, no permission); the old file is intact.
+        UserError: It cannot be written (a full disk, no permission); the old file is intact.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -30,29 +34,27 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = getattr(cause, "strerror", None) or str(error).partition("\n")[0]
-        raise UserError(
-            f"cannot write {path}: {reason}; what was there before is intact"
-        ) from error
+        raise UserError(f"cannot write {path}: {reason}; the previous file is intact") from error
     finally:
-        with suppress(OSError):  # where there is no such folder either, the error above says it
+        with suppress(OSError):  # if there is no such folder, the error above says so
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text; line ends stay as they are."""
+    """Write UTF-8 text; line ends stay as they are."""
     replace_file(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON."""
+    """Write readable JSON."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that textvae wrote.
+    """Read the JSON object in a file that textvae wrote.
 
     Raises:
-        UserError: it is missing, or broken.
+        UserError: The file is missing or broken.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -61,12 +63,12 @@ def read_record(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(record, dict):
-        raise UserError(f"{path}: a JSON object is needed")
+        raise UserError(f"{path}: not a JSON object")
     return record
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Removes the temporary files of writers that were killed."""
+    """Remove the temporary files of processes that were killed while writing."""
     for folder in folders:
         for temporary in folder.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)

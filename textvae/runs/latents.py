@@ -1,81 +1,86 @@
-"""Latent vectors in a file: .npz or .parquet, with the sentence beside each."""
+"""Latent vectors in a file: .npz or .parquet, each with a text."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from textvae.vae.posteriors import DiagGaussian
 from textvae.errors import UserError
 from textvae.runs.files import replace_file
 
 FORMATS = (".npz", ".parquet")
 
 
-def write_latents(path: Path, q: DiagGaussian, texts: Sequence[str]) -> None:
-    """Writes ``text`` (N,), ``mean`` and ``logvar`` (N, Z) in the order given.
+def write_latents(path: Path, columns: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:
+    """Write a table with a column ``text`` and columns of vectors, in the order given.
+
+    Args:
+        path: A .npz or .parquet file.
+        columns: Arrays (N, Z) by name, such as ``mean`` and ``logvar``.
+        texts: N texts.
 
     Raises:
-        UserError: the file is neither .npz nor .parquet, or cannot be written.
+        UserError: The file has another extension, or cannot be written.
     """
     check_format(path)
-    columns = {"mean": q.mean.cpu().numpy(), "logvar": q.logvar.cpu().numpy()}
-    match path.suffix:
-        case ".npz":
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
 
-            def write(file: Path) -> None:
-                with file.open("wb") as stream:
-                    np.savez_compressed(stream, text=np.array(texts, dtype=np.str_), **columns)
-        case ".parquet":
+    def write_npz(file: Path) -> None:
+        with file.open("wb") as stream:
+            np.savez_compressed(stream, text=np.array(texts, dtype=np.str_), **arrays)
 
-            def write(file: Path) -> None:
-                import pyarrow
-                import pyarrow.parquet
+    def write_parquet(file: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
 
-                arrays = {name: list(values) for name, values in columns.items()}
-                pyarrow.parquet.write_table(pyarrow.table({"text": list(texts), **arrays}), file)
+        table = {"text": list(texts), **{name: list(values) for name, values in arrays.items()}}
+        pyarrow.parquet.write_table(pyarrow.table(table), file)
 
-    replace_file(path, write)
+    replace_file(path, write_npz if path.suffix == ".npz" else write_parquet)
 
 
 def check_format(path: Path) -> None:
-    """Checks a place for latents before they are computed.
+    """Check the name of a file for latent vectors, before they are computed.
 
     Raises:
-        UserError: its ending is neither .npz nor .parquet.
+        UserError: Its extension is neither .npz nor .parquet.
     """
     if path.suffix not in FORMATS:
-        raise UserError(f"{path}: latents are written as {' or '.join(FORMATS)}")
+        raise UserError(f"{path}: latent vectors are written as {' or '.join(FORMATS)}")
 
 
-def read_latents(path: Path) -> Tensor:
-    """``mean`` (N, Z) of a file that ``write_latents`` wrote, or of any with such a column.
+def read_latents(path: Path) -> np.ndarray:
+    """Read the column ``mean`` of a file that ``write_latents`` wrote, or of any other with one.
+
+    Args:
+        path: A .npz or .parquet file.
+
+    Returns:
+        float32 (N, Z).
 
     Raises:
-        UserError: there is no such file, it is broken, or it holds no matrix called mean.
+        UserError: There is no such file, it is broken, or it has no matrix ``mean``.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist")
-    read = dict(zip(FORMATS, (_from_npz, _from_parquet), strict=True)).get(path.suffix)
-    if read is None:
-        raise UserError(f"{path}: latents are read from {' or '.join(FORMATS)}")
+    if path.suffix not in FORMATS:
+        raise UserError(f"{path}: latent vectors are read from {' or '.join(FORMATS)}")
+    read = _from_npz if path.suffix == ".npz" else _from_parquet
     try:
         mean = np.asarray(read(path), dtype=np.float32)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{path} holds no latents (a column mean of N vectors): {reason}"
+            f"{path} holds no latent vectors (a column mean of N vectors): {reason}"
         ) from error
     if mean.ndim != 2 or not len(mean):
-        raise UserError(f"{path}: mean is {mean.shape}, not (N, Z)")
+        raise UserError(f"{path}: mean has shape {mean.shape}, not (N, Z)")
     if not np.isfinite(mean).all():
-        raise UserError(f"{path}: mean holds numbers that are not finite")
-    return torch.from_numpy(mean)
+        raise UserError(f"{path}: mean has values that are not finite")
+    return mean
 
 
 def _from_parquet(path: Path) -> list[list[float]]:
@@ -87,6 +92,6 @@ def _from_parquet(path: Path) -> list[list[float]]:
 def _from_npz(path: Path) -> np.ndarray:
     arrays = np.load(path, allow_pickle=False)
     if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise ValueError("no .npz file")
+        raise ValueError("not an .npz file")
     with arrays:
         return arrays["mean"]

@@ -1,21 +1,19 @@
-"""A model folder: all that is needed to use a model, and nothing that runs code when it is read.
+"""A model folder: everything needed to use a model, and nothing that runs code when it is read.
 
-    config.json         the model's arguments, flat
-    model.safetensors   its weights; a tensor that has two names (tied embeddings) stands there once
-    tokenizer.json      of text: the tokenizer, with tokenizer.model beside it for subwords
-    inference.json      how q(z|x) is found, and refined where that is asked for
+    config.json         the arguments of the model class
+    model.safetensors   the weights; a tensor with two names (tied embeddings) is stored once
+    tokenizer.json      of a text model: the tokenizer, with tokenizer.model for subwords
+    inference.json      how q(z|x) is found
     README.md           the model card
-    metrics/test.json   its scores, where it was evaluated
+    metrics/test.json   the scores, if the model was evaluated
 
-Every file is written beside its place and moved there, so a kill or a full disk leaves the old one
-or the new one, never half of one.
+Files are replaced as a whole: a crash or a full disk leaves the old one or the new one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,30 +22,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from textvae.config.inference import Inference, for_evaluation, from_record
 from textvae.errors import UserError
-from textvae.runs.files import replace_file, write_json, write_text
+from textvae.runs.files import read_record, replace_file, write_json, write_text
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-INFERENCE = "inference.json"
+INFERENCE, VERSIONS = "inference.json", "versions.json"
 METRICS = Path("metrics") / "test.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, "tokenizer.*", METRICS.as_posix()]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
-DEFAULT_INFERENCE = for_evaluation(Inference(), batch_size=32)
-_SHOWN = ("ppl_elbo", "ppl_iw", "bits_per_byte_iw", "rec", "elbo", "iw", "kl", "mi", "au")
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the weights alone, and what is said beside them.
+    """Write the weights alone.
+
+    Args:
+        model: The model.
+        path: The file.
+        metadata: Strings to store in the same file.
 
     Raises:
-        UserError: the file cannot be written; the old one is intact.
+        UserError: The file cannot be written; the old one is intact.
     """
 
     def write(temporary: Path) -> None:
         try:
             save_model(model, str(temporary), dict(metadata or {}))
-            temporary.chmod(0o644)  # safetensors keeps it for the owner alone
+            temporary.chmod(0o644)  # safetensors makes it readable for its owner only
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -55,10 +55,15 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
 
 
 def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu") -> None:
-    """Reads the weights into ``model``, in place and in the model's own precision.
+    """Read the weights into a model, in place and in the precision of the model.
+
+    Args:
+        model: The model.
+        path: The file that ``save_weights`` wrote.
+        device: Where to put the weights.
 
     Raises:
-        UserError: the file is missing, truncated, or the weights of another model.
+        UserError: The file is missing, truncated, or holds the weights of another model.
     """
     path = Path(path)
     if not path.is_file():
@@ -66,24 +71,26 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
     state = model.state_dict(keep_vars=True)
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:
-            # The storage would be the file's own pages: a file changed later must not change us.
+            # Without a copy the tensors are pages of the file, and change when the file does.
             names = list(file.keys())
             stored = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is truncated or no safetensors file ({reason})") from None
+        raise UserError(f"{path} is truncated or not a safetensors file ({reason})") from None
     shared = {id(state[name]): tensor for name, tensor in stored.items() if name in state}
     for name, tensor in state.items():  # the second name of a tied weight
         if name not in stored and id(tensor) in shared:
             stored[name] = shared[id(tensor)]
     if why := _misfit(state, stored):
-        raise UserError(f"{path} does not fit the {CONFIG} beside it: {why}")
+        raise UserError(
+            f"{path} does not fit the {CONFIG} next to it: {why}{written_by(path.parent)}"
+        )
     cast = {name: stored[name].to(state[name].dtype) for name in state}
     model.load_state_dict(cast, assign=True)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What is said beside the weights; nothing where they are missing or broken."""
+    """Return the strings stored with the weights; none if the file is missing or broken."""
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
@@ -103,10 +110,10 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str 
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The model's arguments out of ``config.json``.
+    """Read the arguments of a model from ``config.json``.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: The file is missing, or it is not a JSON object.
     """
     path = folder / CONFIG
     try:
@@ -123,47 +130,49 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_names(config: Mapping[str, Any], known: set[str], essential: str, path: Path) -> None:
-    """Checks that ``config`` describes a model with ``known`` arguments, ``essential`` among them.
+    """Check that a config describes a model of some class.
+
+    Args:
+        config: The arguments in the file.
+        known: The arguments that the class has.
+        essential: The argument that tells the class from others.
+        path: The file.
 
     Raises:
-        UserError: it does not.
+        UserError: It does not.
     """
     if essential not in config:
         raise UserError(f"{path} does not describe a textvae model (no {essential})")
     if foreign := sorted(set(config) - known):
-        raise UserError(f"{path}: this release of textvae does not know {foreign[0]!r}")
+        raise UserError(
+            f"{path}: this release of textvae has no option {foreign[0]!r}{written_by(path.parent)}"
+        )
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Writes ``config.json``."""
+    """Write ``config.json``."""
     write_json(folder / CONFIG, config)
 
 
-def write_inference(folder: Path, inference: Inference) -> None:
-    """Writes ``inference.json``."""
-    write_json(folder / INFERENCE, asdict(inference))
-
-
-def read_inference(folder: Path) -> Inference:
-    """How q(z|x) is found; the defaults for a model that was saved before this was written down.
-
-    Raises:
-        UserError: the file is broken, or another release's.
-    """
-    path = folder / INFERENCE
-    if not path.exists():
-        return DEFAULT_INFERENCE
+def written_by(folder: Path) -> str:
+    """Return which release of textvae wrote a run, for the end of a message; empty if unknown."""
     try:
-        return from_record(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no file of this release of textvae: {error}") from None
+        versions = read_record(folder / VERSIONS)
+    except UserError:
+        return ""
+    commit = f", commit {versions['commit']}" if versions.get("commit") else ""
+    return f" (written by textvae {versions.get('textvae')}{commit})"
 
 
 def fetch(name: str, **options: Any) -> Path:
-    """The model folder: ``name`` itself where it is a folder, else its copy from the hub.
+    """Return a model folder: ``name`` itself if it is a folder, else a download from the hub.
+
+    Args:
+        name: A folder, or the name of a model on the Hugging Face hub.
+        options: Arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
-        UserError: there is no such folder, and none could be fetched.
+        UserError: There is no such folder, and the download failed.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -175,18 +184,25 @@ def fetch(name: str, **options: Any) -> Path:
     except Exception as error:  # the hub's client raises many unrelated types
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{name!r} is no folder here, and the Hugging Face hub did not give it: {reason}. "
-            "Offline? Give the folder of a model"
+            f"{name!r} is not a folder, and could not be downloaded from the Hugging Face hub: "
+            f"{reason}"
         ) from error
 
 
 class Description(NamedTuple):
-    """A model in words, for its card."""
+    """A model in words, for its card.
+
+    Attributes:
+        title: The heading.
+        kind: A sentence that says what the model is.
+        name: The name of its class.
+        uses: Lines of Python that use it.
+    """
 
     title: str
-    kind: str  # a sentence
-    name: str  # of the class
-    uses: Sequence[str]  # lines of Python
+    kind: str
+    name: str
+    uses: Sequence[str]
 
 
 def write_card(
@@ -196,21 +212,24 @@ def write_card(
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> None:
-    """Writes the model card; one that a person has written stays.
+    """Write the model card, unless a person has written one.
 
     Args:
-        header: the hub's YAML block.
-        metrics: shown where the folder has none of its own.
+        folder: The model folder.
+        header: The YAML block for the hub.
+        description: The model in words.
+        config: Its arguments.
+        metrics: Its scores, as ``read_metrics`` returns them; used if the folder has none.
     """
     path = folder / CARD
     if path.exists() and _CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
-    text = model_card(header, description, config, read_metrics(folder) or metrics)
-    write_text(path, text)
+    scores = read_metrics(folder) or metrics
+    write_text(path, model_card(header, description, config, scores.get("summary", ())))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """The scores on the test split; nothing where it was not evaluated."""
+    """Read the scores on the test split; empty if the model was not evaluated."""
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -219,11 +238,19 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def model_card(
-    header: str, description: Description, config: Mapping[str, Any], metrics: Mapping[str, Any]
+    header: str,
+    description: Description,
+    config: Mapping[str, Any],
+    scores: Sequence[Sequence[str]],
 ) -> str:
-    """The text of README.md: what the model is, how good it is, how it is used."""
-    rows = [f"| {key} | {metrics[key]:.4g} |" for key in _SHOWN if is_number(metrics.get(key))]
-    table = ["## Test split", "", "| metric | value |", "|---|---|", *rows, ""] if rows else []
+    """Return the text of README.md: what the model is, how good it is, how it is used.
+
+    Args:
+        header: The YAML block for the hub.
+        description: The model in words.
+        config: Its arguments.
+        scores: Rows of name, value, and unit.
+    """
     name = description.name
     use = [
         "```python",
@@ -233,12 +260,18 @@ def model_card(
         *description.uses,
         "```",
     ]
-    arguments = [f"| {key} | {value} |" for key, value in config.items()]
-    arguments = ["## Arguments", "", "| argument | value |", "|---|---|", *arguments, ""]
+    table = ["## Test split", "", *_table(("metric", "value", "unit"), scores), ""]
+    arguments = ["## Arguments", "", *_table(("argument", "value"), list(config.items())), ""]
     title = [_CARD_MARK, "", f"# {description.title}", "", description.kind, ""]
-    return "\n".join([header.strip(), "", *title, *table, "## Use", "", *use, "", *arguments])
+    parts = [header.strip(), "", *title, *(table if scores else []), "## Use", "", *use, ""]
+    return "\n".join([*parts, *arguments])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (header, *rows)]
+    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is an int or a float, and no bool."""
+    """Return whether a value is an int or a float, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

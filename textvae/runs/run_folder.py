@@ -1,15 +1,15 @@
-"""A run folder: everything about one training, and nothing that needs unpickling to be used.
+"""A run folder: everything about one training, and nothing that runs code when it is read.
 
-    config.yaml           the experiment, as given
-    config.json, model.safetensors, tokenizer.*, README.md
+    config.yaml           the experiment
+    config.json, model.safetensors, inference.json, tokenizer.*, README.md
                           the best model so far: what ``TextVAE.from_pretrained`` reads
-    checkpoint/state.pt   the training as it stood at the last checkpoint (tensors and numbers only)
-    metrics.jsonl         every scalar logged; ``metrics/<split>.json`` the metrics cards
-    versions.json         versions, machine, commit, hash of the corpus
-    tensorboard/          the same for TensorBoard
+    checkpoint/state.pt   the state of the training at the last checkpoint (tensors and numbers)
+    metrics.jsonl         every scalar logged; ``metrics/<split>.json``: the metrics cards
+    training.json         how far the training got and what it cost
+    versions.json         versions, machine, commit, command, hash of the data
+    tensorboard/          the logs for TensorBoard
 
-Every file is written beside its place and moved there: a kill at any moment leaves the old or the
-new one, never half of one.
+Files are replaced as a whole: a crash or a full disk leaves the old one or the new one.
 """
 
 from __future__ import annotations
@@ -24,116 +24,121 @@ from typing import Any
 
 import torch
 
-from textvae.config.experiment import Config, dump_config
 from textvae.errors import UserError
-from textvae.runs.files import read_record, remove_leftovers, replace_file, write_json, write_text
+from textvae.runs.files import read_record, remove_leftovers, replace_file, write_json
+from textvae.runs.model_folder import VERSIONS
 
 CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
-STATE_KEYS = {
-    *("corpus_hash", "step", "epoch_steps", "loader", "lr", "seconds"),
-    *("model", "optimizer", "scaler", "tally"),
-}
 
 
 def create(run: Path) -> None:
-    """Makes an empty run folder.
+    """Create an empty run folder.
 
     Raises:
-        UserError: the folder holds a run or a model already, or cannot be made.
+        UserError: The folder already holds a run or a model, or cannot be created.
     """
     if (run / CONFIG).exists():
         raise UserError(
-            f"{run} already holds a run: continue it with --resume {run}, or give another --out"
+            f"{run} already holds a run: continue it with --resume {run}, or choose another --out"
         )
     if (run / "model.safetensors").exists():
-        raise UserError(f"{run} already holds a model: give another --out")
+        raise UserError(f"{run} already holds a model: choose another --out")
     make_folder(run)
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder to write into: called before the work whose results go there.
+    """Create a folder to write to, before the work whose results go there.
 
     Raises:
-        UserError: it cannot be made, or written into.
+        UserError: It cannot be created, or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise UserError(f"cannot create the folder {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write into the folder {folder}")
+        raise UserError(f"cannot write to the folder {folder}")
 
 
-def describe(run: Path, config: Config, corpus_hash: str) -> None:
-    """Writes what was asked for, and with which versions and corpus; of a resumed run, the commands
-    so far, a line each."""
-    record, path = versions(config, corpus_hash), run / "versions.json"
+def describe(run: Path, precision: str, corpus_hash: str) -> None:
+    """Write versions.json: what the run was made with, and the commands so far, one per line.
+
+    Args:
+        run: The run folder.
+        precision: The precision of the training.
+        corpus_hash: The hash of the data.
+    """
+    record, path = versions(precision, corpus_hash), run / VERSIONS
     if path.exists() and (before := read_record(path).get("command")):
         record["command"] = f"{before}\n{record['command']}"
-    write_text(run / CONFIG, dump_config(config))
     write_json(path, record)
 
 
 def corpus_hash(run: Path) -> str | None:
-    """Which corpus the run was trained on; None where that was not recorded.
+    """Return the hash of the data that the run was trained on; None if it was not recorded.
 
     Raises:
-        UserError: the record is broken.
+        UserError: The record is broken.
     """
-    path = run / "versions.json"
+    path = run / VERSIONS
     return read_record(path).get("corpus_hash") if path.exists() else None
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Saves the whole state of a training: tensors, numbers, strings, lists and dicts."""
+    """Save the whole state of a training: tensors, numbers, strings, lists, and dicts."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # given a path, torch keeps a full disk to itself
+        with temporary.open("wb") as file:  # given a path, torch does not report a full disk
             torch.save(state, file)
 
     replace_file(run / STATE, write)
 
 
 def load_state(run: Path) -> dict[str, Any] | None:
-    """The last state of a training, or None where it was stopped before the first checkpoint.
+    """Read the last state of a training; None if it stopped before the first checkpoint.
 
     Raises:
-        UserError: there is no run, or its state is broken.
+        UserError: There is no run, or its state is broken.
     """
     if not (run / CONFIG).exists():
-        raise UserError(f"{run} is no run folder: it has no config.yaml")
+        raise UserError(f"{run} is not a run folder: it has no {CONFIG}")
     path = run / STATE
     remove_leftovers(run, path.parent)
     if not path.exists():
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that textvae did not write
+            warnings.simplefilter("ignore")  # about pickles that textvae did not write
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many unrelated types
         raise _broken(run) from error
-    if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+    if not isinstance(state, dict) or not state.keys() >= {"corpus_hash", "step"}:
         raise _broken(run)
     return state
 
 
 def _broken(run: Path) -> UserError:
     return UserError(
-        f"{run / STATE} is truncated or was not written by textvae: remove it to start the run "
+        f"{run / STATE} is truncated or was not written by textvae: delete it to start the run "
         f"again; the best model so far is in {run}"
     )
 
 
 def last_good(run: Path) -> str:
-    """Where a training that broke can be taken up again, for a message."""
+    """Return where a failed training can be continued from, for a message."""
     if not (run / STATE).exists():
         return f"there is no checkpoint in {run} yet"
     return f"the last good checkpoint is in {run}: continue with --resume"
 
 
-def versions(config: Config, corpus_hash: str) -> dict[str, str | None]:
-    """What a stranger needs to know to repeat the run, beside its config."""
+def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
+    """Return what is needed to repeat a run besides its config.
+
+    Args:
+        precision: The precision of the training.
+        corpus_hash: The hash of the data.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     def installed(name: str) -> str | None:
@@ -150,7 +155,7 @@ def versions(config: Config, corpus_hash: str) -> dict[str, str | None]:
         "python": platform.python_version(),
         "device": device,
         "threads": str(torch.get_num_threads()),
-        "precision": config.train.precision,
+        "precision": precision,
         "system": platform.platform(),
         "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv)),
         **{name: installed(name) for name in packages},
@@ -158,7 +163,7 @@ def versions(config: Config, corpus_hash: str) -> dict[str, str | None]:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """Return the name of the processor, or its architecture if the system does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -168,7 +173,7 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the source tree that runs, marked where it has changes; None without git."""
+    """Return the commit of the source tree, marked if it has changes; None without git."""
     tree = Path(__file__).parent
     try:
         described = subprocess.run(

@@ -1,4 +1,4 @@
-"""Device, precision, processes and memory of a training run."""
+"""Device, precision, processes, and memory of a training."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from textvae.errors import UserError
 
 
 def accelerator(precision: str) -> Any:
-    """The accelerator for ``fp32``, ``bf16`` or ``fp16``.
+    """Return the accelerator for a precision.
+
+    Args:
+        precision: ``fp32``, ``bf16``, or ``fp16``.
 
     Raises:
-        UserError: the device cannot compute in this precision.
+        UserError: The device cannot compute in this precision.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    # accelerate keeps the first precision for the whole process; each run here has its own.
+    # accelerate keeps its first precision for the whole process, but runs may differ.
     AcceleratorState._reset_state()
-    unable = f"--train.precision {precision} is not possible on this machine: take fp32 or bf16"
+    unable = f"--train.precision {precision} is not supported on this machine: use fp32 or bf16"
     try:
         made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     except ValueError as error:
@@ -36,8 +39,10 @@ def accelerator(precision: str) -> Any:
 
 
 def with_precision(config: Config) -> Config:
-    """The config with precision ``auto`` as what it means here: ``bf16`` where the device computes
-    products in it faster than in fp32, else ``fp32``."""
+    """Replace the precision ``auto`` by what it means on this machine.
+
+    That is ``bf16`` if the device multiplies faster in it than in fp32, else ``fp32``.
+    """
     if config.train.precision != "auto":
         return config
     from accelerate import PartialState
@@ -50,14 +55,14 @@ def _has_fast_bf16(kind: str) -> bool:
     match kind:
         case "cuda":
             return torch.cuda.is_bf16_supported(including_emulation=False)
-        case "cpu":  # below these instructions oneDNN widens every number first
+        case "cpu":  # without these instructions oneDNN converts every number to fp32 first
             return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         case _:
             return False
 
 
 def on_any_process(accelerator: Any, holds: bool) -> bool:
-    """Whether something holds on any process; every one of them has to ask."""
+    """Return whether something holds on any process; all processes have to call this."""
     if accelerator.num_processes == 1:
         return holds
     flag = torch.tensor(float(holds), device=accelerator.device)
@@ -65,7 +70,7 @@ def on_any_process(accelerator: Any, holds: bool) -> bool:
 
 
 def of_main_process(accelerator: Any, number: float) -> float:
-    """The main process's number; every process has to ask."""
+    """Return the main process's number; all processes have to call this."""
     if accelerator.num_processes == 1:
         return number
     from accelerate.utils import broadcast_object_list
@@ -77,8 +82,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def keep_freed_memory() -> None:
-    """Asks the C library to keep large freed blocks: handing them back and faulting them in again
-    at every step costs a tenth of the time on a CPU. No effect where there is no glibc."""
+    """Ask glibc, if it is there, to keep large freed blocks of memory.
+
+    Returning them to the system and faulting them in again at every step takes a tenth of the time
+    on a CPU.
+    """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
@@ -86,10 +94,10 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory_mb() -> int | None:
-    """The most memory held, in MiB: of the GPU where there is one, else of the machine."""
+    """Return the peak memory in MiB: of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20)
-    with suppress(OSError, StopIteration, ValueError):  # Linux; getrusage counts the parent in
+    with suppress(OSError, StopIteration, ValueError):  # Linux; getrusage includes the parent
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) // 2**10
     try:

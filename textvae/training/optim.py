@@ -1,8 +1,9 @@
-"""The optimiser, and how its learning rate moves.
+"""The optimizer, and the schedule of its learning rate.
 
-``plateau`` is the references' rule. SA-VAE: from epoch 15 on, halve after the first epoch without
-gain and at every epoch after that, stop below 0.03. Lagging encoder: halve after two epochs without
-gain, go back to the best weights, stop at the fifth time.
+The schedule ``plateau`` is the rule of the reference implementations. SA-VAE: from epoch 15 on,
+halve the learning rate after the first epoch without improvement and after every epoch from then
+on; stop when it falls below 0.03. Lagging encoder: halve it after two epochs without improvement,
+return to the best weights, and stop at the fifth time.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ SAVED = ("scale", "best", "bar", "stale", "since_decay", "decays")
 def build_optimizer(
     config: OptimConfig, model: nn.Module, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser over every trainable parameter of the model.
+    """Build the optimizer of every trainable parameter of a model.
 
     Args:
-        fused: Adam and AdamW in one pass over memory: three times as fast on a CPU. None leaves
-            it to torch. (SGD gains nothing; on CUDA it would hide that fp16 skipped a step.)
+        config: The options.
+        model: The model.
+        fused: Whether Adam and AdamW update all parameters in one pass over memory, which is three
+            times as fast on a CPU; None leaves it to torch. SGD gains nothing from it, and on CUDA
+            it would hide that fp16 skipped a step.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     options = {"lr": config.lr, "weight_decay": config.weight_decay}
@@ -36,24 +40,35 @@ def build_optimizer(
             return torch.optim.Adam(parameters, fused=fused, **options)
         case "adamw":
             return torch.optim.AdamW(parameters, fused=fused, **options)
-    raise ValueError(f"unknown optimiser {config.name!r}")
+    raise ValueError(f"unknown optimizer {config.name!r}")
 
 
 @dataclass
 class LearningRate:
-    """The learning rate as a function of the step and of what the validation ELBO did so far."""
+    """The learning rate as a function of the step and of the validation ELBOs so far.
+
+    Attributes:
+        config: The options.
+        total_steps: Optimizer steps of the whole training.
+        scale: What ``plateau`` has multiplied the learning rate by.
+        best: The best validation ELBO, in nats per example.
+        bar: What an ELBO has to exceed to count as an improvement for ``plateau``.
+        stale: Evaluations since the best one.
+        since_decay: Evaluations without improvement since the last improvement or decay.
+        decays: How often ``plateau`` has reduced the learning rate.
+    """
 
     config: OptimConfig
     total_steps: int
-    scale: float = 1.0  # what plateau has multiplied the learning rate by
+    scale: float = 1.0
     best: float = -math.inf
-    bar: float = -math.inf  # what an ELBO has to exceed to count as a gain for plateau
-    stale: int = 0  # evaluations since the best one
-    since_decay: int = 0  # evaluations without gain since the last gain or decay
+    bar: float = -math.inf
+    stale: int = 0
+    since_decay: int = 0
     decays: int = 0
 
     def at(self, step: int) -> float:
-        """The learning rate of an optimiser step, counted from 0."""
+        """Return the learning rate of an optimizer step, counted from 0."""
         lr = self.config.lr * self.scale
         if step < self.config.warmup_steps:
             return lr * (step + 1) / self.config.warmup_steps
@@ -64,8 +79,15 @@ class LearningRate:
         return lr
 
     def observe(self, elbo: float, epoch: float) -> bool:
-        """Takes a validation ELBO (nats per example, higher is better) after ``epoch`` epochs.
-        Returns whether the learning rate was cut because of it."""
+        """Take a validation ELBO into account.
+
+        Args:
+            elbo: In nats per example.
+            epoch: How many epochs are done.
+
+        Returns:
+            Whether it made ``plateau`` reduce the learning rate.
+        """
         self.best, self.stale = (elbo, 0) if elbo > self.best else (self.best, self.stale + 1)
         self.bar, self.since_decay = (
             (elbo, 0) if elbo > self.bar else (self.bar, self.since_decay + 1)
@@ -78,26 +100,26 @@ class LearningRate:
         self.scale *= self.config.lr_decay
         self.decays += 1
         self.since_decay = 0
-        if self.config.reload_best:  # the lagging encoder measures gains from here on
+        if self.config.reload_best:  # the lagging encoder measures improvement from here on
             self.bar = elbo
         return True
 
     def exhausted(self) -> str | None:
-        """Why the references' rule stops the training now, or None."""
+        """Return why ``plateau`` stops the training now, or None."""
         if self.config.schedule != "plateau" or self.decays == 0:
             return None
         if self.config.max_decays is not None and self.decays >= self.config.max_decays:
-            return f"the learning rate was cut {self.decays} times"
+            return f"the learning rate was reduced {self.decays} times"
         share = self.config.min_lr_share
         if self.scale < share:
             return f"the learning rate fell below {share:g} of {self.config.lr:g}"
         return None
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
+        """Return what a checkpoint keeps."""
         return {name: getattr(self, name) for name in SAVED}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Takes a ``state_dict`` back."""
+        """Restore a ``state_dict``."""
         for name in SAVED:
             setattr(self, name, state[name])
