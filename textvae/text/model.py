@@ -179,7 +179,9 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
 
         Args:
             n: how many, where no ``z`` (N, Z) is given.
-            temperature, top_k, top_p: as in transformers; ``top_k`` 0 and ``top_p`` 1 are off.
+            temperature: divides the logits; below 1 for more likely words.
+            top_k: sample from the k most likely words; 0 for all.
+            top_p: sample from the most likely words whose probabilities add up to p; 1 for all.
             num_beams: above 1 the likeliest sentence is searched for each z, none is drawn.
             seed: sentence i is a function of the seed and of i, whatever ``n`` or ``batch_size``.
         """
