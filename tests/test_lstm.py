@@ -290,7 +290,7 @@ def test_language_model_has_no_latent():
     model = vae("skip", latent_dim=0)
     batch = sentences([5, 3])
     terms = model(batch)
-    assert model.encoder is None and not latent_paths(model.decoder)
+    assert not model.has_encoder and not latent_paths(model.decoder)
     assert terms.kl.shape == (2, 0) and torch.equal(terms.elbo, terms.rec)
     assert model.posterior(batch).mean.shape == (2, 0)
 

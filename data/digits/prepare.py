@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def prepare(out: Path) -> None:
     """Draw test and validation by seed, write the three splits."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     grey = np.rint(digits.images * 255 / DARKEST).astype(np.uint8)
     order, start = np.random.default_rng(SEED).permutation(len(grey)), 0
     rows = {}

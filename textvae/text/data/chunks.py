@@ -64,6 +64,7 @@ def _start_worker(dataset: "Dataset", encoding: Encoding) -> None:
 
 
 def _encode_in_worker(start: int) -> Chunk:
+    assert _worker is not None  # _start_worker has run
     return _encode_chunk(*_worker, start)
 
 

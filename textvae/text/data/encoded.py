@@ -232,8 +232,8 @@ def _write_arrays(chunks: Iterator[Chunk], total: int, folder: Path) -> dict[str
         "units": np.concatenate([chunk.units for chunk in small]),
         "num_bytes": np.concatenate([chunk.num_bytes for chunk in small]),
     }
-    if small[0].labels is not None:
-        arrays["labels"] = np.concatenate([chunk.labels for chunk in small])
+    if labels := [chunk.labels for chunk in small if chunk.labels is not None]:
+        arrays["labels"] = np.concatenate(labels)
     if len(counts) < total:
         arrays["rows"] = np.concatenate([chunk.rows for chunk in small])
     for name, array in arrays.items():

@@ -78,7 +78,8 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
     import pyarrow as pa
 
     blank, rows, digest = 0, 0, hashlib.sha256()
-    writer, schema = None, None
+    writer: Any = None
+    schema: Any = None
     try:
         for chunk in _chunks(source.rows()):
             blank += sum(1 for _, text, _ in chunk if not text or text.isspace())

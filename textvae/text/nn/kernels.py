@@ -113,12 +113,13 @@ def softmax_nll(
         raise IndexError(f"targets must be at least 0 and below {words}, the number of words")
     threads = torch.get_num_threads()
     room = nll.new_empty(threads, words)
-    by_thread = d_bias is not None and groups is None
-    sums = nll.new_zeros(threads, words) if by_thread else d_bias
+    sums = d_bias
+    if d_bias is not None and groups is None:  # one sum per thread
+        sums = nll.new_zeros(threads, words)
     integers = [_as(torch.int64, x) for x in (groups, targets)]
     tensors = (logits, _as(nll.dtype, bias), *integers, _as(nll.dtype, weights), nll, sums, room)
     _loaded().softmax_nll(rows, words, *_pointers(*tensors), int(with_gradient), *_how(logits))
-    if by_thread:
+    if d_bias is not None and sums is not None and sums is not d_bias:
         d_bias += sums.sum(0)
 
 

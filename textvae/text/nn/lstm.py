@@ -181,7 +181,7 @@ class LSTMDecoder(nn.Module):
             self.output.weight = self.embedding.weight
 
     def log_prob(self, batch: Batch, z: Tensor, share: float = 1.0) -> Tensor:
-        """log p(x|z) in nats per sentence.
+        """Compute log p(x|z) in nats per sentence.
 
         Args:
             batch: B sentences.
@@ -198,7 +198,7 @@ class LSTMDecoder(nn.Module):
         return -nll.sum(0).view(samples, size)
 
     def token_nll(self, tokens: Tensor, z: Tensor, share: float = 1.0) -> Tensor:
-        """-log p(x_t | x_<t, z) in nats for every token.
+        """Compute -log p(x_t | x_<t, z) in nats for every token.
 
         Args:
             tokens: (T+1, B).
@@ -213,7 +213,8 @@ class LSTMDecoder(nn.Module):
         samples = len(z) // tokens.size(1)
         targets = tokens[1:].repeat(1, samples)  # (T, N)
         if share < 1:
-            targets = targets * systematic_mask(*targets.shape, share, targets.device)  # PAD is 0
+            mask = systematic_mask(len(targets), len(z), share, targets.device)
+            targets = targets * mask  # PAD is 0
         rows = torch.arange(len(z), device=z.device).expand_as(targets)
         nll = token_nll(
             self._features(tokens[:-1], z).flatten(0, 1),
@@ -267,8 +268,8 @@ class LSTMDecoder(nn.Module):
             embedding=self.embedding.weight,
             layers=[layer for layer in self.layers if isinstance(layer, LSTMLayer)],
             initial_state=self.initial_state,
-            output=self.output,
-            output_latent=self.output_latent,
+            output=self.output.weight,
+            output_bias=self.output_bias,
         )
 
 

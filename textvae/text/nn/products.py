@@ -30,14 +30,14 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias, (M, N), for x (M, K), weight (N, K) and bias (N,)."""
+    """Compute x weight^T + bias, (M, N), for x (M, K), weight (N, K) and bias (N,)."""
     if x.dtype == torch.float32 and _has_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, _dense(weight), bias, "none", [], "")
     return F.linear(x, weight, bias)  # on the CPU, torch uses oneDNN for bf16
 
 
 def weight_gradient(d_outputs: Tensor, x: Tensor) -> Tensor:
-    """d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K)."""
+    """Compute d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K)."""
     if x.dtype != torch.float32 or not _has_onednn(x):
         return d_outputs.t() @ x
     if (

@@ -23,7 +23,7 @@ backward pass is cheaper than storing four fp32 numbers per entry.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,7 @@ def lstm(
         raise ValueError("latent and weight_latent must be given together")
     if implementation == "auto":
         implementation = _fastest(inputs, h0)
+    arguments: tuple[Any, ...]
     arguments = (inputs, weight_ih, weight_hh, bias, h0, c0, latent, weight_latent)
     if not torch.is_grad_enabled():  # otherwise the fused one would save every step
         arguments = tuple(a if a is None else a.detach() for a in arguments)
@@ -156,7 +157,9 @@ def _plain(
     weight_latent: Tensor | None,
 ) -> Result:
     """The equations as written; the reference for the other implementations."""
-    static = bias if latent is None else bias + latent @ weight_latent.t()  # (4H,) or (B, 4H)
+    static = bias  # (4H,)
+    if latent is not None and weight_latent is not None:
+        static = bias + latent @ weight_latent.t()  # (N, 4H)
     h, c, outputs = h0, c0, []
     for x in _by_row(inputs, h0):
         gates = x @ weight_ih.t() + h @ weight_hh.t() + static  # (B, 4H)
@@ -179,7 +182,7 @@ def _library(
 ) -> Result:
     """Torch's LSTM kernel (cuDNN, oneDNN), with the latent concatenated to every input."""
     dtype, inputs = product_dtype(inputs), _by_row(inputs, h0)
-    if latent is not None:
+    if latent is not None and weight_latent is not None:
         repeated = latent.to(inputs.dtype).expand(inputs.size(0), -1, -1)  # (T, B, Z)
         inputs = torch.cat([inputs, repeated], dim=2)
         weight_ih = torch.cat([weight_ih, weight_latent], dim=1)  # (4H, I + Z)
@@ -211,7 +214,8 @@ class _FusedLSTM(torch.autograd.Function):
         return h[1:], h[-1].clone(), c[-1].clone()
 
     @staticmethod
-    def backward(ctx, grad_outputs, grad_h, grad_c):
+    def backward(ctx, *grads_of_results):
+        grad_outputs, grad_h, grad_c = grads_of_results
         x, h, c, *rest = ctx.saved_tensors
         arguments, gates = rest[:8], rest[8:]
         _, weight_ih, weight_hh, _, _, _, latent, weight_latent = arguments
@@ -222,13 +226,13 @@ class _FusedLSTM(torch.autograd.Function):
         d_gates, total, d_h0, d_c0 = _run_backward(
             gates, c, weight_hh.to(dtype), grad_outputs, grad_h, grad_c
         )
-        grads = [None, None, None, None, d_h0, d_c0, None, None]
+        grads: list[Any] = [None, None, None, None, d_h0, d_c0, None, None]
         if need[0] or need[1]:
             shared = _sum_over_draws(d_gates, x.size(1)).flatten(0, 1)  # (T * B, 4H)
-        if need[0]:
-            grads[0] = product(shared, weight_ih.to(dtype).t()).view_as(x)
-        if need[1]:
-            grads[1] = weight_gradient(shared, x.flatten(0, 1))
+            if need[0]:
+                grads[0] = product(shared, weight_ih.to(dtype).t()).view_as(x)
+            if need[1]:
+                grads[1] = weight_gradient(shared, x.flatten(0, 1))
         if need[2]:
             grads[2] = weight_gradient(d_gates.flatten(0, 1), h[:-1].flatten(0, 1))
         if need[3]:
@@ -252,7 +256,7 @@ def _from_outside(
     """W_ih x + W_z z + b for every step, (T, N, 4H), in the dtype of x (T, B, I)."""
     steps, batch, _ = x.shape
     w_ih, b = weight_ih.to(x.dtype), bias.to(x.dtype)
-    if latent is None:
+    if latent is None or weight_latent is None:
         gates = product(x.flatten(0, 1), w_ih, b).view(steps, 1, batch, -1)
         return gates.expand(-1, rows // batch, -1, -1).reshape(steps, rows, -1)
     static = product(latent.to(x.dtype), weight_latent.to(x.dtype), b)  # (N, 4H)

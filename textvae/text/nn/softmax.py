@@ -70,7 +70,8 @@ def token_nll(
     if implementation == "plain":
         return _plain(features, weight, bias, targets, groups, ignore_index)
     if not torch.is_grad_enabled():  # otherwise forward would compute gradients
-        features, weight, bias = (a if a is None else a.detach() for a in (features, weight, bias))
+        features, weight = features.detach(), weight.detach()
+        bias = None if bias is None else bias.detach()
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
     dtype = product_dtype(features)
     options = chunk or _usual_chunk(weight, dtype), dtype
@@ -115,7 +116,9 @@ class _Rows(NamedTuple):
     weights: Tensor | None  # factor of the row's nll in the scalar to differentiate; None: 1
 
     def part(self, rows: slice) -> _Rows:
-        return _Rows(*(None if each is None else each[rows] for each in self))
+        groups = None if self.groups is None else self.groups[rows]
+        weights = None if self.weights is None else self.weights[rows]
+        return _Rows(self.targets[rows], groups, weights)
 
 
 class _Gradients(NamedTuple):
@@ -136,7 +139,8 @@ class _ChunkedNLL(torch.autograd.Function):
         return nll
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, *grads_of_results):
+        (grad,) = grads_of_results
         features, weight, bias, targets, groups, real = ctx.saved_tensors
         need, ready, ctx.ready = ctx.needs_input_grad[:3], ctx.ready, None
         grad = grad if real is None else grad * real
@@ -180,7 +184,7 @@ def _sweep(
     nll = x.new_zeros(len(x), dtype=wide)
     d_x = torch.empty_like(x) if need[0] else None
     d_w = torch.empty_like(w, dtype=wide) if need[1] else None
-    d_b = torch.zeros_like(b) if need[2] else None
+    d_b = torch.zeros_like(b) if need[2] and b is not None else None
     for start in range(0, len(x), chunk):
         some = slice(start, start + chunk)
         logits = product(x[some], w)  # (chunk, V)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from textvae.text.nn.products import product, product_dtype
@@ -34,8 +34,8 @@ class LSTMStepper:
         embedding: (V, E).
         layers: The LSTM layers, from the bottom up.
         initial_state: z -> the state of each layer before the first word.
-        output: The softmax layer.
-        output_latent: (V, Z), the weight of z in the softmax layer, if it has one.
+        output: (V, H), the weight of the softmax layer.
+        output_bias: z -> the bias of the softmax layer: (V,), (N, V), or None.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class LSTMStepper:
         embedding: Tensor,
         layers: Sequence[LSTMLayer],
         initial_state: Callable[[Tensor], Sequence[State]],
-        output: nn.Linear,
-        output_latent: Tensor | None,
+        output: Tensor,
+        output_bias: Callable[[Tensor], Tensor | None],
     ) -> None:
         self.size = len(z)
         z = z[_padded(torch.arange(len(z), device=z.device))]  # (N', Z), N' a multiple of ROWS
@@ -55,11 +55,12 @@ class LSTMStepper:
         self._layers = [
             (layer.weight_ih.to(self._dtype), layer.weight_hh.to(self._dtype)) for layer in layers
         ]
-        self._output = output.weight.to(self._dtype)
+        self._output = output.to(self._dtype)
         with torch.autocast(z.device.type, enabled=False):
             states = initial_state(z)
-            self._gates = [_static(z, layer.bias, layer.weight_latent) for layer in layers]
-            self._logits = _static(z, output.bias, output_latent)  # (N', V)
+            self._gates = [_static_gates(layer, z) for layer in layers]  # (N', 4H) or (1, 4H)
+            bias = output_bias(z)
+        self._logits = bias[None] if bias is not None and bias.dim() == 1 else bias  # (N', V)
         self._h = [h for h, _ in states]  # (N', H) for each layer
         self._c = [c for _, c in states]
 
@@ -105,11 +106,11 @@ def _padded(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows[:1].expand(missing)]) if missing else rows
 
 
-def _static(z: Tensor, bias: Tensor | None, weight: Tensor | None) -> Tensor | None:
-    """What z and the bias add at every step: (N', F); (1, F) if z has no part in it."""
-    if weight is None:
-        return None if bias is None else bias[None]
-    return z @ weight.t() if bias is None else torch.addmm(bias, z, weight.t())
+def _static_gates(layer: LSTMLayer, z: Tensor) -> Tensor:
+    """What z and the bias add to the gates at every step."""
+    if layer.weight_latent is None:
+        return layer.bias[None]
+    return torch.addmm(layer.bias, z, layer.weight_latent.t())
 
 
 def _select(static: Tensor, rows: Tensor) -> Tensor:
