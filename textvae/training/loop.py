@@ -24,6 +24,7 @@ from textvae.evaluation.diagnosis import steadier
 from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder
 from textvae.runs.files import write_json
+from textvae.runs.model_folder import written_by
 from textvae.training.devices import (
     of_main_process,
     on_any_process,
@@ -84,6 +85,7 @@ class Trainer:
         self.seconds = 0.0  # of training: neither evaluations nor checkpoints
         self.card: dict[str, Any] | None = None  # of the last evaluation
         self.is_main = accelerator.is_main_process
+        self.monitor: Monitor | None = None  # of the main process, from the first step on
 
     @property
     def epoch(self) -> float:
@@ -109,7 +111,8 @@ class Trainer:
             return
         train, accelerator = self.config.train, self.accelerator
         evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
-        self.monitor = Monitor(self.run, self.step) if self.is_main else None
+        if self.is_main:
+            self.monitor = Monitor(self.run, self.step)
         self._announce()
         self._batches = iter(self.loader)
         self._clock = time.perf_counter()
@@ -188,7 +191,7 @@ class Trainer:
             UserError: it is not finite.
         """
         elbo = math.nan
-        if self.is_main:
+        if self.monitor is not None:
             split, at = self.splits["valid"], (self.step, self.epoch)
             with self.accelerator.autocast():
                 self.card = validate(
@@ -236,7 +239,7 @@ class Trainer:
         if reason is None:
             self.save()
             raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
-        if not self.is_main:
+        if self.monitor is None:
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor, self.step)
         self.monitor.close(self.step, self.config, self.card)
@@ -293,10 +296,11 @@ class Trainer:
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.lr.load_state_dict(state["lr"])
-            self.procedure.load_state_dict(state["procedure"])
+            self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"the checkpoint in {self.run} does not fit the config: {reason}"
+                f"{written_by(self.run)}"
             ) from error

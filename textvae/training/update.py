@@ -151,7 +151,7 @@ class Updater:
             self.sums.values.copy_(state["tally"])
 
     def _check_moments(self) -> None:
-        """torch's fused steps trust these tensors: another shape would corrupt memory."""
+        """Torch's fused steps trust these tensors: another shape would corrupt memory."""
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if not isinstance(value, Tensor) or name == "step":
@@ -169,8 +169,11 @@ PER_EXAMPLE = NAMES[:4]
 
 
 class MetricSums:
-    """Sums since the last log line, kept on the device so that nothing waits for them: loss, rec,
-    KL and what refinement adds to the ELBO in nats, over examples; gradient norms, over updates."""
+    """Sums since the last log line, kept on the device so that nothing waits for them.
+
+    Loss, rec, KL and what refinement adds to the ELBO in nats, over examples; gradient norms, over
+    updates.
+    """
 
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
@@ -200,8 +203,12 @@ class MetricSums:
         return accelerator.reduce(self.values, "sum")
 
     def means(self, accelerator: Any) -> dict[str, float]:
-        """Over all processes: loss, rec, kl, gap in nats per example; grad_norm per update; and
-        the total number of tokens."""
+        """Means over all processes.
+
+        Returns:
+            loss, rec, kl and gap in nats per example, grad_norm per update, and the total number
+            of tokens.
+        """
         sums = dict(zip(NAMES, self.total(accelerator).tolist(), strict=True))
         examples, updates = max(1.0, sums["examples"]), max(1.0, sums["updates"])
         return {

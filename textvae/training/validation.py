@@ -1,4 +1,4 @@
-"""The card of the validation split during training, and what the user gets to see of it."""
+"""The metrics card of the validation split during training, and what the user sees of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textvae.evaluation.diagnosis import overshoot, remedies
 from textvae.evaluation.metrics import decimals
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor
-from textvae.vae.batching import Split
+from textvae.vae.batch import Split
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,17 @@ def validate(
     beta: float,
     before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the model, logs the card and warns where z is used no longer.
+    """Evaluates the model, logs the card, and warns when z is no longer used.
 
     Args:
-        beta: the KL's weight by now.
-        before: the card of the evaluation before, so that a collapse is told once.
+        model: The model being trained.
+        split: The validation split.
+        config: The experiment.
+        monitor: Training logs.
+        step: Training steps done.
+        epoch: Epochs done, with their fraction.
+        beta: Current weight of the KL.
+        before: Card of the previous evaluation, so that a collapse is reported once.
     """
     rows = build_buckets(config, split).sequential()
     card = evaluate_quick(
@@ -79,8 +85,8 @@ def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step
     if not count:
         return
     with undisturbed(model):
-        exhibits = model.exhibits(split, count)
-    for title, shown in exhibits.items():
+        previews = model.previews(split, count)
+    for title, shown in previews.items():
         monitor.show(step, title, shown)
 
 
@@ -92,8 +98,8 @@ def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor, 
     with undisturbed(model):
         q = posteriors(model, split, np.arange(count))
     labels = [""] * count
-    if split.labels is not None:
-        labels = [split.label_names[label] for label in split.labels[:count]]
+    if split.labels is not None and split.label_names is not None:
+        labels = [split.label_names[label] if label >= 0 else "" for label in split.labels[:count]]
     captions = [split.caption(i) for i in range(count)]
     table = list(zip(labels, captions, strict=True))
-    monitor.projector(step, q.mean, table, split.thumbnails(count))
+    monitor.projector(step, q.center(), table, split.thumbnails(count))

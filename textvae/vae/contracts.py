@@ -46,7 +46,7 @@ class Posterior(Protocol):
         """Reparameterized draws, (K, B, Z); from torch's global generator without ``noise``."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z|x), (..., B), for z (..., B, Z); z (..., 1, Z) is compared with every example."""
+        """Log q(z|x), (..., B), for z (..., B, Z); z (..., 1, Z) is compared with every example."""
 
     def center(self) -> Tensor:
         """The point that stands for each posterior, usually its mean: (B, Z)."""
@@ -58,7 +58,7 @@ class Prior(Protocol):
     latent_dim: int
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), (...), for z (..., Z)."""
+        """Log p(z), (...), for z (..., Z)."""
 
     def sample(self, count: int, noise: Noise | None = None) -> Tensor:
         """Draws, (count, Z); from torch's global generator without ``noise``."""
@@ -79,7 +79,7 @@ class Decoder(Protocol):
     """
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z), (K, B), for z (K, B, Z): each entry from its own z alone."""
+        """Log p(x|z), (K, B), for z (K, B, Z): each entry from its own z alone."""
 
 
 class Stepper(Protocol):
@@ -108,7 +108,7 @@ class LatentModel(Protocol):
         """q(z|x) as the encoder gives it."""
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z), (K, B), for z (K, B, Z)."""
+        """Log p(x|z), (K, B), for z (K, B, Z)."""
 
 
 class Terms(NamedTuple):

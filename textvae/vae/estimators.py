@@ -85,7 +85,7 @@ def importance_bound(
     noise: Noise | None = None,
     max_symbols: int | None = None,
 ) -> Tensor:
-    """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) in nats per example: (B,).
+    """Log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) in nats per example: (B,).
 
     A lower bound of log p(x) in expectation, and log p(x) itself where there is no latent.
     Arguments as in :func:`importance_estimate`.
@@ -150,7 +150,7 @@ def _identical(q: Any) -> bool:
 
 
 def mixture_log_prob(q: Posterior, z: Tensor, *, max_pairs: int = MAX_PAIRS) -> Tensor:
-    """log q(z) = log 1/N sum_n q(z|x_n) in nats, (M,), for N posteriors and z (M, Z)."""
+    """Log q(z) = log 1/N sum_n q(z|x_n) in nats, (M,), for N posteriors and z (M, Z)."""
     count, latent_dim = q.center().shape
     pairwise = getattr(q, "pairwise_log_prob", None)
     if pairwise is None:  # by broadcasting, which holds Z numbers per pair

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.vae.batch import Batch
-from textvae.vae.contracts import LatentModel, Noise, Posterior
+from textvae.vae.contracts import LatentModel, Noise
 from textvae.vae.likelihood import Likelihood
 from textvae.vae.noise import Purpose, RowNoise, SeededNoise
 from textvae.vae.posteriors import concatenate, kl, move, rebuild, select
@@ -30,7 +30,7 @@ from textvae.vae.refinement import Path, Problem, Unrolled, descend
 class Inferred(NamedTuple):
     """q(z|x) of a batch, and what happened on the way to it."""
 
-    posterior: Posterior
+    posterior: Any  # Posterior
     encoder_loss: Tensor | None = None  # (B,) nats that the encoder alone minimizes
     elbo: Tensor | None = None  # (K, B) estimated ELBO before each step, nats
 
@@ -55,7 +55,7 @@ def infer(
     Raises:
         ValueError: Unknown method.
     """
-    start = model.posterior(batch)
+    start: Any = model.posterior(batch)
     match options.method:
         case "amortised":
             return Inferred(start)
@@ -98,8 +98,11 @@ def _problem(
 
 
 def _encoder_loss(start: Any, refined: Any, path: Path, problem: Problem) -> Tensor:
-    """(B,) KL(start || refined); or the start's own beta KL - log p, whose gradient the first step
-    has computed already."""
+    """What the encoder minimizes, (B,) nats.
+
+    KL(start || refined); or the start's own beta KL - log p, whose gradient the first step has
+    computed already.
+    """
     if problem.options.encoder == "kl":
         return kl(start, refined).sum(-1)
     own_kl = kl(start, problem.prior).detach().sum(-1)

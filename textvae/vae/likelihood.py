@@ -38,7 +38,7 @@ class Likelihood:
         self._cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
     def gradient(self, step: int, z: Tensor) -> tuple[Tensor, Tensor]:
-        """log p (B,) and d log p/dz (B, Z) at z (B, Z), without any gradient of a weight."""
+        """Log p (B,) and d log p/dz (B, Z) at z (B, Z), without any gradient of a weight."""
         with self._replayed(step, self._cast), _frozen(self.weights):
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
@@ -66,9 +66,12 @@ class Likelihood:
         return product, d_weights
 
     def weight_difference(self, step: int, z: Tensor, w: Tensor) -> Sequence[Tensor | None]:
-        """The weights' gradients of w . d log p/dz, from the gradients of log p at points on either
-        side of z along w. One scale serves the whole batch, so that every example has the same
-        weight in both sums. In full precision, as bfloat16 would leave only noise."""
+        """The weights' gradients of w . d log p/dz by central differences.
+
+        They come from the gradients of log p at points on either side of z along w. One scale
+        serves the whole batch, so that every example has the same weight in both sums. In full
+        precision, as bfloat16 would leave only noise.
+        """
         longest = w.norm(dim=-1).max().clamp(min=torch.finfo(w.dtype).tiny)
         offset = CENTRAL[z.dtype]
         ahead, behind = (

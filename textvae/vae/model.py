@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from textvae.config.inference import Inference, with_steps
+from textvae.config.inference import DEFAULT_INFERENCE, Inference, with_steps
 from textvae.errors import UserError
 from textvae.runs import model_folder as pretrained
 from textvae.vae.batch import Batch, Split
@@ -57,7 +57,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
     ) -> None:
         super().__init__(encoder, decoder, prior)
         self.config = config
-        self.inference = pretrained.DEFAULT_INFERENCE
+        self.inference = DEFAULT_INFERENCE
         self.metrics: dict[str, Any] = {}  # for the model card
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
@@ -102,14 +102,14 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         raise NotImplementedError
 
     def prior_draws(self, count: int, seed: int) -> Tensor:
-        """z ~ p(z), (N, Z): row i depends on the seed and on i alone."""
+        """Z ~ p(z), (N, Z): row i depends on the seed and on i alone."""
         return self.prior.sample(count, RowNoise(seed, Purpose.LATENT, range(count)))
 
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
         """An example for every z (N, Z)."""
         raise NotImplementedError
 
-    def exhibits(self, split: Split, count: int) -> dict[str, list[str] | Tensor]:
+    def previews(self, split: Split, count: int) -> dict[str, Any]:
         """Samples and reconstructions to look at, by title: lines, or pictures (N, 1, H, W)."""
         raise NotImplementedError
 
@@ -171,7 +171,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             raise UserError(f"refine_steps={refine_steps}: {error}") from error
 
     def check_z(self, z: Tensor) -> Tensor:
-        """z (N, Z) on the model's device.
+        """Z (N, Z) on the model's device.
 
         Raises:
             UserError: it has another shape.
@@ -267,7 +267,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         pretrained.save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
         self._save_more(save_directory)
         pretrained.write_config(save_directory, self.config)
-        pretrained.write_inference(save_directory, self.inference)
+        self.inference.save(save_directory / pretrained.INFERENCE)
         header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
         card = (header, self.describe(), self.config, self.metrics)
         pretrained.write_card(save_directory, *card)
@@ -293,6 +293,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """A model, ready for use, out of its folder or from the hub.
 
         Args:
+            pretrained_model_name_or_path: A model folder, or a name on the hub.
             map_location: the device to load it to.
             hub_options: revision, token, cache_dir, force_download, local_files_only.
 
@@ -315,7 +316,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             model = cls(**config)
         pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model._load_more(folder)
-        model.inference = pretrained.read_inference(folder)
+        model.inference = Inference.load(folder / pretrained.INFERENCE)
         model.metrics = pretrained.read_metrics(folder)
         return model.eval()
 

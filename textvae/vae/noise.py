@@ -53,19 +53,19 @@ class RowNoise(NamedTuple):
     def normal(self, samples: int, width: int) -> Tensor:
         """Standard normal draws on the CPU, (samples, B, width), float32."""
         count = samples * width
-        pairs = self._uniform(count + count % 2).reshape(len(self.rows), -1, 2)
+        pairs = self._uniform(count + count % 2).reshape(len(self.rows), (count + 1) // 2, 2)
         radius = np.sqrt(-2 * np.log1p(-pairs[..., 0]))  # 1 - u lies in (0, 1]
         angle = 2 * np.pi * pairs[..., 1]
         draws = np.empty(pairs.shape, dtype=np.float32)
         draws[..., 0], draws[..., 1] = radius * np.cos(angle), radius * np.sin(angle)
-        return self._by_draw(draws.reshape(len(self.rows), -1)[:, :count], samples, width)
+        return self._by_draw(draws.reshape(len(self.rows), 2 * pairs.shape[1])[:, :count], samples, width)
 
     def uniform(self, samples: int, width: int) -> Tensor:
         """Uniform draws in [0, 1) on the CPU, (samples, B, width), float64."""
         return self._by_draw(self._uniform(samples * width), samples, width)
 
     def _by_draw(self, draws: np.ndarray, samples: int, width: int) -> Tensor:
-        return torch.from_numpy(draws.reshape(-1, samples, width).swapaxes(0, 1).copy())
+        return torch.from_numpy(draws.reshape(len(self.rows), samples, width).swapaxes(0, 1).copy())
 
     def _uniform(self, count: int) -> np.ndarray:
         """(B, count) in [0, 1), float64."""
@@ -86,8 +86,10 @@ def _mixed(state: np.ndarray) -> np.ndarray:
 
 
 class SeededNoise(NamedTuple):
-    """Replayable noise for a whole batch, drawn on its device: what training uses for a step that
-    is computed more than once."""
+    """Replayable noise for a whole batch, drawn on its device.
+
+    What training uses for a step that is computed more than once.
+    """
 
     seed: int
     size: int  # B
@@ -113,6 +115,8 @@ def standard_normal(noise: Noise | None, samples: int, like: Tensor) -> Tensor:
 
     Args:
         noise: Where they come from; torch's global generator if None.
+        samples: Draws for each row of ``like``.
+        like: Decides shape, device and dtype.
     """
     if noise is None:
         return torch.randn(samples, *like.shape, dtype=like.dtype, device=like.device)

@@ -27,7 +27,7 @@ def kl_weight(
     steps: int = 0,
     ramp: float = 0.5,
 ) -> float:
-    """beta at an optimizer step.
+    """Beta at an optimizer step.
 
     Args:
         step: Optimizer steps done so far.

@@ -34,7 +34,7 @@ class DiagGaussian(NamedTuple):
         return self.mean + torch.exp(0.5 * self.logvar) * eps
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z|x) in nats, (..., B), for z (..., B, Z)."""
+        """Log q(z|x) in nats, (..., B), for z (..., B, Z)."""
         squared = (z - self.mean).square() * torch.exp(-self.logvar)
         return -0.5 * (squared + self.logvar + LOG_2PI).sum(-1)
 
@@ -43,8 +43,10 @@ class DiagGaussian(NamedTuple):
         return self.mean
 
     def kl_to(self, other: Any) -> Tensor | None:
-        """KL(q || other) in nats by example and dimension, (B, Z), for N(0, I) and for another
-        batch of diagonal Gaussians; None for anything else."""
+        """KL(q || other) in nats by example and dimension, (B, Z).
+
+        For N(0, I) and for another batch of diagonal Gaussians; None for anything else.
+        """
         if isinstance(other, StandardNormal):
             return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
         if isinstance(other, DiagGaussian):
@@ -53,7 +55,7 @@ class DiagGaussian(NamedTuple):
         return None
 
     def pairwise_log_prob(self, z: Tensor) -> Tensor:
-        """log q(z_m|x_n) in nats, (M, B), for z (M, Z).
+        """Log q(z_m|x_n) in nats, (M, B), for z (M, Z).
 
         The exponent is quadratic in z, so that all pairs come from one product of [z^2, z] (M, 2Z)
         with (2Z, B). Use float64, as large terms cancel.

@@ -25,7 +25,7 @@ class StandardNormal(nn.Module):
         self.latent_dim = latent_dim
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) in nats, (...), for z (..., Z)."""
+        """Log p(z) in nats, (...), for z (..., Z)."""
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
     def sample(self, count: int, noise: Noise | None = None) -> Tensor:

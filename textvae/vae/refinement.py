@@ -125,7 +125,8 @@ def descend(problem: Problem, start: Any) -> Path:
     """
     options, scale = problem.options, problem.scale(len(start[0]))
     points, d_z, elbo = [rebuild(start, [part.detach() for part in start])], [], []
-    velocity, first_slope = [torch.zeros_like(part) for part in points[0]], []
+    velocity = [torch.zeros_like(part) for part in points[0]]
+    first_slope: list[Tensor] = []
     for k in range(len(problem.noise)):
         point = _Point(problem, k, points[k])
         log_p, slope_z = problem.likelihood.gradient(k, point.z)
@@ -162,8 +163,10 @@ def _norm(gradient: Tensor, per: str) -> Tensor:
 
 
 def clip_backward(upstream: Tensors, gradients: Tensors, limit: float, per: str) -> list[Tensor]:
-    """The vector-Jacobian product of ``clip`` at ``gradients``: where a norm is beyond the limit,
-    what points along it is lost."""
+    """The vector-Jacobian product of ``clip`` at ``gradients``.
+
+    Where a norm is beyond the limit, what points along it is lost.
+    """
     if not limit:
         return list(upstream)
     found = []

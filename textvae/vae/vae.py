@@ -6,7 +6,7 @@ A language model is the VAE whose z has no dimensions: its posterior is its prio
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from textvae.config.inference import AMORTIZED, Inference
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import Posterior, Terms
 from textvae.vae.inference import infer
-from textvae.vae.posteriors import ConstantEncoder, kl
+from textvae.vae.posteriors import ConstantEncoder, kl, move
 from textvae.vae.priors import make_prior
 
 
@@ -32,12 +32,16 @@ class VAE(nn.Module):
         >>> loss = elbo(model(batch), beta=1.0)
     """
 
+    encoder: Any  # Encoder
+    decoder: Any  # Decoder
+    prior: Any  # Prior
+
     def __init__(
         self, encoder: nn.Module | None, decoder: nn.Module, prior: nn.Module | int
     ) -> None:
         super().__init__()
         self.prior = make_prior(prior) if isinstance(prior, int) else prior
-        self.latent_dim = cast(int, self.prior.latent_dim)
+        self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder
 
@@ -53,10 +57,11 @@ class VAE(nn.Module):
 
     def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) as the encoder gives it."""
-        return self.encoder(batch)
+        q = self.encoder(batch)
+        return q if self.has_encoder else move(q, next(self.decoder.parameters()).dtype)
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) in nats, (K, B), for z (K, B, Z)."""
+        """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
         return self.decoder.log_prob(batch, z)
 
     def forward(

@@ -1,0 +1,340 @@
+"""The contracts let ideas in: everything here is defined in this file alone.
+
+A posterior that is not Gaussian, a mixture prior with learned components, an importance-weighted
+objective, an aggressive training procedure and a GRU decoder are trained, resumed, evaluated and
+sampled from, in a model of text.
+"""
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import step_noise
+from torch import Tensor, nn
+
+import textvae
+from textvae.config.experiment import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from textvae.config.inference import Inference
+from textvae.text.nn.lstm import LSTMEncoder
+from textvae.vae.batch import Batch
+from textvae.vae.contracts import Noise, Posterior, Terms
+from textvae.vae.inference import infer
+from textvae.vae.posteriors import closed_kl, kl
+from textvae.vae.vae import VAE
+
+
+class Logistic(NamedTuple):
+    """q(z|x) with independent logistic noise: neither Gaussian nor of a closed-form KL."""
+
+    location: Tensor  # (B, Z)
+    log_scale: Tensor  # (B, Z)
+
+    def rsample(self, samples: int = 1, noise: Noise | None = None) -> Tensor:
+        """The location plus scale * log(u / (1 - u))."""
+        if noise is None:
+            u = torch.rand(samples, *self.location.shape, dtype=self.location.dtype)
+        else:
+            u = noise.uniform(samples, self.location.size(-1)).to(self.location)
+        u = u.clamp(1e-6, 1 - 1e-6)
+        return self.location + self.log_scale.exp() * (u.log() - (-u).log1p())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Minus t - 2 log(1 + exp(-t)) - log scale, summed over dimensions."""
+        t = (z - self.location) / self.log_scale.exp()
+        return (-t - 2 * nn.functional.softplus(-t) - self.log_scale).sum(-1)
+
+    def center(self) -> Tensor:
+        """The locations."""
+        return self.location
+
+
+class LogisticHead(nn.Linear):
+    """Features to a logistic posterior."""
+
+    def __init__(self, features: int, latent_dim: int) -> None:
+        super().__init__(features, 2 * latent_dim)
+
+    def forward(self, features: Tensor) -> Logistic:
+        return Logistic(*super().forward(features).float().chunk(2, dim=-1))
+
+
+class MixturePrior(nn.Module):
+    """p(z) = mean over components of N(mean_c, diag(exp(logvar_c))), all of it learned."""
+
+    def __init__(self, latent_dim: int, components: int = 3) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.means = nn.Parameter(torch.randn(components, latent_dim))
+        self.logvars = nn.Parameter(torch.zeros(components, latent_dim))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        offsets = z[..., None, :] - self.means  # (..., C, Z)
+        squared = offsets.square() * (-self.logvars).exp()
+        each = -0.5 * (squared + self.logvars + math.log(2 * math.pi)).sum(-1)
+        return each.logsumexp(-1) - math.log(len(self.means))
+
+    def sample(self, count: int, noise: Noise | None = None) -> Tensor:
+        chosen = torch.arange(count) % len(self.means)
+        eps = torch.randn(1, count, self.latent_dim)
+        eps = eps if noise is None else noise.normal(1, self.latent_dim)
+        return self.means[chosen] + (0.5 * self.logvars[chosen]).exp() * eps[0].to(self.means)
+
+
+class GRUStepper:
+    """A GRU decoder one token at a time."""
+
+    def __init__(self, decoder: "GRUDecoder", z: Tensor) -> None:
+        self.decoder, self.z, self.size = decoder, z, len(z)
+        self.h = torch.tanh(decoder.start(z))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        inputs = torch.cat([self.decoder.embedding(tokens), self.z], dim=-1)
+        self.h = self.decoder.gru(inputs[None], self.h[None])[1][0]
+        return self.decoder.output(self.h)
+
+    def keep(self, rows: Tensor) -> None:
+        self.z, self.h, self.size = self.z[rows], self.h[rows], len(rows)
+
+    def move(self, rows: Tensor) -> None:
+        self.h = self.h[rows]
+
+
+class GRUDecoder(nn.Module):
+    """p(x|z) by a GRU that reads z at every time step."""
+
+    def __init__(self, vocab_size: int, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, hidden)
+        self.start = nn.Linear(latent_dim, hidden)
+        self.gru = nn.GRU(hidden + latent_dim, hidden)
+        self.output = nn.Linear(hidden, vocab_size)
+
+    def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
+        samples, size, _ = z.shape
+        tokens = batch.x.t().repeat(1, samples)  # (T+1, K*B)
+        z = z.reshape(samples * size, -1)
+        inputs = torch.cat([self.embedding(tokens[:-1]), z.expand(len(tokens) - 1, -1, -1)], dim=-1)
+        features, _ = self.gru(inputs, torch.tanh(self.start(z))[None])
+        log_p = self.output(features).float().log_softmax(-1)
+        chosen = log_p.gather(2, tokens[1:, :, None])[..., 0] * (tokens[1:] != 0)
+        return chosen.sum(0).view(samples, size)
+
+    def stepper(self, z: Tensor) -> GRUStepper:
+        return GRUStepper(self, z)
+
+
+def iwae(terms: Terms, beta: float) -> Tensor:
+    """The importance-weighted bound of all draws as a loss (Burda et al. 2016)."""
+    log_weight = terms.log_px + beta * (terms.log_pz - terms.log_qz)
+    return (math.log(len(log_weight)) - log_weight.logsumexp(0)).mean()
+
+
+class Aggressive:
+    """Trains the encoder alone until its loss stops falling, then everything (He et al. 2019)."""
+
+    def __init__(self, most: int = 4) -> None:
+        self.most, self.inner = most, 0
+
+    def update(self, step, next_batches, updater) -> None:
+        before = math.inf
+        for turn in range(1, self.most + 1):
+            only = [updater.model.encoder]
+            loss = float(updater.update(next_batches(), step, turn=turn, only=only))
+            self.inner += 1
+            if loss >= before:
+                break
+            before = loss
+        updater.update(next_batches(), step)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"inner": self.inner}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.inner = state["inner"]
+
+
+class Unusual(textvae.TextVAE):
+    """A model of text with every part replaced."""
+
+    def make_encoder(self, config):
+        return LSTMEncoder(
+            config["vocab_size"],
+            partial(LogisticHead, latent_dim=config["latent_dim"]),
+            config["embedding_dim"],
+            config["encoder_hidden"],
+        )
+
+    def make_decoder(self, config):
+        return GRUDecoder(config["vocab_size"], config["latent_dim"], config["decoder_hidden"])
+
+    def make_prior(self, config):
+        return MixturePrior(config["latent_dim"])
+
+
+def config_for(corpus: Path, **train) -> Config:
+    return Config(
+        data=DataConfig(dir=str(corpus), tokenized=True, batch_size=16),
+        model=ModelConfig(latent_dim=4, embedding_dim=8, encoder_hidden=12, decoder_hidden=12),
+        objective=ObjectiveConfig(samples=3),
+        optim=OptimConfig(name="adam", lr=0.01, schedule="constant"),
+        train=TrainConfig(**{"epochs": 2, "precision": "fp32", "samples": 2, "threads": 1} | train),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory) -> Path:
+    """A finished run of the unusual model."""
+    out = tmp_path_factory.mktemp("contracts") / "run"
+    parts = {"model_class": Unusual, "objective": iwae, "procedure": Aggressive()}
+    trained = textvae.train(config_for(corpus), out, **parts)
+    assert isinstance(trained, Unusual)
+    assert isinstance(trained.posterior(next(iter(trained.batches(["a cat"], 1)))), Logistic)
+    return out
+
+
+def test_it_resumes_bit_for_bit(run, corpus, tmp_path):
+    out, parts = tmp_path / "run", {"model_class": Unusual, "objective": iwae}
+    textvae.train(config_for(corpus, max_steps=5), out, procedure=Aggressive(), **parts)
+    procedure = Aggressive()
+    textvae.train(config_for(corpus), out, resume=True, procedure=procedure, **parts)
+    assert procedure.inner > 12  # more updates of the encoder than steps
+    states = [
+        torch.load(folder / "checkpoint" / "state.pt", weights_only=True) for folder in (run, out)
+    ]
+    assert states[0]["procedure"] == states[1]["procedure"]
+    for name, weight in states[0]["model"].items():
+        assert torch.equal(weight, states[1]["model"][name]), name
+
+
+def test_every_part_was_trained(run, corpus):
+    model = Unusual.from_pretrained(run)
+    torch.manual_seed(0)
+    fresh = Unusual(**model.config)
+    for name, weight in fresh.named_parameters():
+        if name.startswith("prior"):
+            assert not torch.allclose(dict(model.named_parameters())[name], weight)
+    state = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    moments = state["optimizer"]["state"]
+    assert len(moments) == len(list(model.parameters()))  # every parameter was updated
+
+
+def test_it_is_evaluated_and_the_card_says_that_the_kl_is_estimated(run):
+    model = Unusual.from_pretrained(run)
+    card = textvae.evaluate_run(run, model=model, samples=20, generations=5)
+    assert card["kl_estimated"] is True and len(card["kl_per_dim"]) == 1
+    assert card["elbo"] <= card["iw"]
+    assert card["kl"] == pytest.approx(card["mi"] + card["marginal_kl"])
+    assert -4 * card["mi_se"] <= card["mi"] <= card["mi_max"]
+    assert card["latent_dim"] == 4
+    assert "estimated" in str(card)
+    assert json.loads((run / "metrics" / "test.json").read_text())["kl"] == card["kl"]
+    again = textvae.evaluate_run(run, model=model, samples=20, generations=5, batch_size=3)
+    assert again["iw"] == pytest.approx(card["iw"], rel=1e-5)
+    assert again["mi"] == pytest.approx(card["mi"], rel=1e-4)
+
+
+def test_it_encodes_samples_and_interpolates(run):
+    model = Unusual.from_pretrained(run)
+    sentences = model.sample(5, seed=1)
+    assert len(sentences) == 5 and sentences == model.sample(5, seed=1, batch_size=2)
+    assert model.sample(2, num_beams=3)
+    q = model.encode(["the cat sees the tree", "a dog likes the house"])
+    assert isinstance(q, Logistic) and q.location.shape == (2, 4)
+    assert isinstance(q, Posterior)
+    assert len(model.reconstruct(["the cat sees the tree"], use="sample")) == 1
+    assert len(model.interpolate("the cat sees the tree", "a dog", steps=4)) == 4
+
+
+def test_it_can_be_refined(run):
+    model = Unusual.from_pretrained(run)
+    card = textvae.evaluate_run(run, model=model, samples=20, refine_steps=5, generations=0)
+    assert card["refine_steps"] == 5 and len(card["elbo_by_step"]) == 6
+    plain, refined = (model.encode(["a cat sees"], refine_steps=n) for n in (0, 5))
+    assert not torch.equal(plain.location, refined.location)
+
+
+# Semi-amortized training of a posterior and a prior that refinement has never heard of.
+
+EXACT = Inference(
+    "semi_amortised", steps=3, lr=0.2, hvp="exact", decoder_terms="all", max_growth=0.0, clip=0.5
+)
+
+
+class Bags(nn.Module):
+    """Counts of words given z."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 9), nn.Tanh(), nn.Linear(9, 7))
+
+    def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
+        return (batch.x * self.net(z).log_softmax(-1)).sum(-1)
+
+
+class Features(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = LogisticHead(7, 3)
+
+    def forward(self, batch: Batch) -> Logistic:
+        return Logistic(*nn.Linear.forward(self.head, batch.x).chunk(2, dim=-1))
+
+
+def unrolled(model, batch, noise, beta):
+    """The steps written out for autograd to differentiate, twice."""
+    point = list(model.posterior(batch))
+    velocity = [torch.zeros_like(part) for part in point]
+    for source in noise:
+        q = Logistic(*point)
+        z = q.rsample(1, source)
+        loss = beta * kl(q, model.prior, z).sum(-1) - model.decoder.log_prob(batch, z)[0]
+        found = torch.autograd.grad(loss.sum() / len(batch), point, create_graph=True)
+        for i, gradient in enumerate(found):
+            norm = gradient.norm()
+            clipped = torch.where(norm > EXACT.clip, gradient * EXACT.clip / norm, gradient)
+            velocity[i] = EXACT.momentum * velocity[i] - clipped
+            point[i] = point[i] + EXACT.lr * velocity[i]
+    return Logistic(*point)
+
+
+@pytest.mark.parametrize("terms", ["all", "none"])
+def test_gradients_through_the_steps_are_exact_for_any_posterior_and_prior(terms):
+    torch.manual_seed(0)
+    model = VAE(Features(), Bags(), MixturePrior(3)).double()
+    x = torch.rand(5, 7, generator=torch.Generator().manual_seed(1)).double() * 6
+    batch, beta = Batch(x), 0.8
+    draws = torch.rand(3, 5, 3, generator=torch.Generator().manual_seed(2)).double()
+    options = replace(EXACT, decoder_terms=terms)
+
+    def gradients(q):
+        model.zero_grad()
+        torch.manual_seed(5)
+        z = q.rsample()
+        bound = beta * kl(q, model.prior, z).sum(-1) - model.log_likelihood(batch, z)[0]
+        bound.mean().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+    ours = gradients(infer(model, batch, options, beta, step_noise(draws)).posterior)
+    exact = gradients(unrolled(model, batch, step_noise(draws), beta))
+    encoder = [name for name in exact if name.startswith("encoder")]
+    for name in exact if terms == "all" else encoder:
+        assert torch.allclose(ours[name], exact[name], rtol=1e-9, atol=1e-12), name
+    if terms == "none":
+        assert not torch.allclose(ours["prior.means"], exact["prior.means"])
+
+
+def test_the_logistic_posterior_has_no_closed_form():
+    q = Logistic(torch.zeros(2, 3), torch.zeros(2, 3))
+    assert closed_kl(q, MixturePrior(3)) is None

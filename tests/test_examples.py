@@ -1,0 +1,27 @@
+"""The examples run, and show what they say they show."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def main_of(name: str):
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]
+
+
+def test_your_own_model():
+    card = main_of("your_own_model")(steps=300)
+    assert card["mi"] > 1.0  # of ln 8 = 2.08 nats that name the topic
+    assert card["collapse"] is None
+    assert card["elbo"] <= card["iw"] + 0.05
+    assert "MI" in str(card)
+
+
+def test_diagnose_any_vae():
+    alive, collapsed = main_of("diagnose_any_vae")()
+    assert alive["mi"] > 0.8 and alive["au"] >= 1 and alive["collapse"] is None
+    assert collapsed["mi"] == pytest.approx(0, abs=0.05)
+    assert "ignores z" in collapsed["collapse"]
