@@ -342,7 +342,7 @@ def test_lagging_encoder_goes_back_to_the_best_weights(tiny, tmp_path):
     options += ["--optim.decay_every", "false", "--optim.name", "adam", "--optim.lr", "5"]
     run = tmp_path / "run"
     assert train(run, [*tiny, *options]) == 0
-    assert "cut 1 times" in summary(run)["finished"]
+    assert "reduced 1 times" in summary(run)["finished"]
     best = TextVAE.from_pretrained(run).state_dict()
     assert all(torch.equal(weight, best[name]) for name, weight in state(run)["model"].items())
     assert state(run)["optimizer"]["state"] == {}
@@ -367,7 +367,7 @@ def test_fp16_on_a_cpu_is_refused(tiny, tmp_path, capfd):
     assert train(tmp_path / "run", [*tiny, "--train.precision", "fp16"]) == 2
     error = capfd.readouterr().err
     assert error == (
-        "textvae: --train.precision fp16 is not possible on this machine: take fp32 or bf16\n"
+        "textvae: --train.precision fp16 is not supported on this machine: use fp32 or bf16\n"
     )
 
 

@@ -68,28 +68,29 @@ class Metric(NamedTuple):
 
 _NATS = "nats per example"
 _WORD = "per word and end of sentence"
+_FRACTION = "0 to 1"
 
 
-def _likelihood(key: str, **options: Any) -> Metric:
-    return Metric(key, section="likelihood", better=options.pop("better", "lower"), **options)
+def _likelihood(key: str, header: str, unit: str, help: str, **options: Any) -> Metric:
+    return Metric(key, header, unit, help, "likelihood", **{"better": "lower", **options})
 
 
-def _latent(key: str, **options: Any) -> Metric:
-    return Metric(key, section="latent", needs_latent=True, **options)
+def _latent(key: str, header: str, unit: str, help: str, **options: Any) -> Metric:
+    return Metric(key, header, unit, help, "latent", needs_latent=True, **options)
 
 
-def _text(key: str, **options: Any) -> Metric:
-    return Metric(key, unit=options.pop("unit", "0 to 1"), section="text", **options)
+def _text(key: str, header: str, help: str, **options: Any) -> Metric:
+    return Metric(key, header, _FRACTION, help, "text", digits=3, **options)
 
 
-def _probe(key: str, **options: Any) -> Metric:
-    return Metric(key, section="probe", needs_latent=True, **options)
+def _probe(key: str, header: str, help: str, **options: Any) -> Metric:
+    return Metric(key, header, "percent", help, "probe", needs_latent=True, scale=100, **options)
 
 
-def _setup(key: str, header: str, help: str, **options: Any) -> Metric:
-    return Metric(
-        key, header, options.pop("unit", ""), help, "setup", options.pop("digits", 0), **options
-    )
+def _setup(
+    key: str, header: str, help: str, unit: str = "", digits: int = 0, **options: Any
+) -> Metric:
+    return Metric(key, header, unit, help, "setup", digits, **options)
 
 
 # In the order of the columns of ``textvae compare``.
@@ -104,100 +105,100 @@ METRICS: tuple[Metric, ...] = (
     ),
     _likelihood(
         "ppl_elbo",
-        header="PPL (ELBO)",
-        unit=_WORD,
-        help="Perplexity from the ELBO: an upper bound on the true perplexity.",
+        "PPL (ELBO)",
+        _WORD,
+        "Perplexity from the ELBO: an upper bound on the true perplexity.",
         column="if present",
     ),
     _likelihood(
         "ppl_iw",
-        header="PPL (IW)",
-        unit=_WORD,
-        help="Perplexity from the importance-weighted bound: tighter than PPL (ELBO).",
+        "PPL (IW)",
+        _WORD,
+        "Perplexity from the importance-weighted bound: tighter than PPL (ELBO).",
         column="if present",
     ),
     _likelihood(
         "ppl_token_elbo",
-        header="token PPL (ELBO)",
-        unit="per predicted token",
-        help="PPL (ELBO) per token: not comparable between tokenizers.",
+        "token PPL (ELBO)",
+        "per predicted token",
+        "PPL (ELBO) per token: not comparable between tokenizers.",
     ),
     _likelihood(
         "ppl_token_iw",
-        header="token PPL (IW)",
-        unit="per predicted token",
-        help="PPL (IW) per token: not comparable between tokenizers.",
+        "token PPL (IW)",
+        "per predicted token",
+        "PPL (IW) per token: not comparable between tokenizers.",
     ),
     _likelihood(
         "bits_per_byte_elbo",
-        header="bits/byte (ELBO)",
-        unit="bits per byte of text",
-        help="The ELBO in bits per byte: comparable between tokenizers.",
+        "bits/byte (ELBO)",
+        "bits per byte of text",
+        "The ELBO in bits per byte: comparable between tokenizers.",
         digits=3,
     ),
     _likelihood(
         "bits_per_byte_iw",
-        header="bits/byte (IW)",
-        unit="bits per byte of text",
-        help="The importance-weighted bound in bits per byte: comparable between tokenizers.",
+        "bits/byte (IW)",
+        "bits per byte of text",
+        "The importance-weighted bound in bits per byte: comparable between tokenizers.",
         digits=3,
         column="if present",
     ),
     _likelihood(
         "bits_per_dim_elbo",
-        header="bits/dim (ELBO)",
-        unit="bits per pixel",
-        help="The ELBO in bits per pixel.",
+        "bits/dim (ELBO)",
+        "bits per pixel",
+        "The ELBO in bits per pixel.",
         digits=4,
     ),
     _likelihood(
         "bits_per_dim_iw",
-        header="bits/dim (IW)",
-        unit="bits per pixel",
-        help="The importance-weighted bound in bits per pixel.",
+        "bits/dim (IW)",
+        "bits per pixel",
+        "The importance-weighted bound in bits per pixel.",
         digits=4,
         column="if present",
     ),
     _likelihood(
         "rec",
-        header="rec",
-        unit=_NATS,
-        help="Reconstruction term E_q[log p(x|z)]: how well z and the decoder predict the example.",
+        "rec",
+        _NATS,
+        "Reconstruction term E_q[log p(x|z)]: how well z and the decoder predict the example.",
         better="higher",
         column="always",
     ),
     _likelihood(
         "elbo",
-        header="ELBO",
-        unit=_NATS,
-        help="Evidence lower bound, rec - KL: a lower bound on log p(x).",
+        "ELBO",
+        _NATS,
+        "Evidence lower bound, rec - KL: a lower bound on log p(x).",
         better="higher",
         column="always",
         encoder="encoder_elbo",
     ),
     _likelihood(
         "iw",
-        header="IW",
-        unit=_NATS,
-        help="Importance-weighted bound with K samples (Burda et al. 2016): a tighter lower bound "
+        "IW",
+        _NATS,
+        "Importance-weighted bound with K samples (Burda et al. 2016): a tighter lower bound "
         "on log p(x).",
         better="higher",
         column="always",
     ),
     _latent(
         "kl",
-        header="KL",
-        unit=_NATS,
-        help="KL(q(z|x) || p(z)): how much the posterior says about an example. Near 0 after "
+        "KL",
+        _NATS,
+        "KL(q(z|x) || p(z)): how much the posterior says about an example. Near 0 after "
         "posterior collapse.",
         column="always",
         encoder="encoder_kl",
     ),
     _latent(
         "mi",
-        header="MI",
-        unit="nats",
-        help="Mutual information of x and z under q, estimated over the whole split.",
+        "MI",
+        "nats",
+        "Mutual information of x and z under q, estimated over the whole split.",
         better="higher",
         column="always",
         error="mi_se",
@@ -205,9 +206,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     _latent(
         "au",
-        header="AU",
-        unit="dimensions",
-        help="Active units: latent dimensions whose posterior mean varies over the split.",
+        "AU",
+        "dimensions",
+        "Active units: latent dimensions whose posterior mean varies over the split.",
         digits=0,
         better="higher",
         column="always",
@@ -215,92 +216,82 @@ METRICS: tuple[Metric, ...] = (
     ),
     _latent(
         "gap",
-        header="gap",
-        unit=_NATS,
-        help="What refinement adds to the ELBO: the amortization gap that it closes "
+        "gap",
+        _NATS,
+        "What refinement adds to the ELBO: the amortization gap that it closes "
         "(Cremer et al. 2018).",
         column="if present",
     ),
     _latent(
         "shuffle_gap",
-        header="shuffle gap",
-        unit=_NATS,
-        help="How much log p(x|z) drops when z comes from another example. Near 0 if the decoder "
+        "shuffle gap",
+        _NATS,
+        "How much log p(x|z) drops when z comes from another example. Near 0 if the decoder "
         "ignores z.",
         better="higher",
         column="if present",
     ),
     _latent(
         "marginal_kl",
-        header="KL(q(z) || p)",
-        unit="nats",
-        help="KL from the aggregate posterior to the prior, KL - MI: how far z sampled from the "
+        "KL(q(z) || p)",
+        "nats",
+        "KL from the aggregate posterior to the prior, KL - MI: how far z sampled from the "
         "prior is from what the decoder saw in training.",
         better="lower",
     ),
     _latent(
         "au_02",
-        header="AU at 0.02",
-        unit="dimensions",
-        help="Active units with the stricter threshold 0.02.",
+        "AU at 0.02",
+        "dimensions",
+        "Active units with the stricter threshold 0.02.",
         digits=0,
         better="higher",
     ),
     _probe(
         "accuracy",
-        header="accuracy %",
-        unit="percent",
-        help="Test accuracy of a two-layer classifier trained on posterior means.",
+        "accuracy %",
+        "Accuracy of a two-layer classifier trained on posterior means.",
         better="higher",
         column="if present",
         error="accuracy_se",
-        scale=100,
     ),
     _probe(
         "linear_accuracy",
-        header="linear accuracy %",
-        unit="percent",
-        help="Test accuracy of logistic regression on posterior means.",
+        "linear accuracy %",
+        "Accuracy of logistic regression on posterior means.",
         better="higher",
         error="linear_accuracy_se",
-        scale=100,
     ),
     _probe(
         "majority_accuracy",
-        header="majority accuracy %",
-        unit="percent",
-        help="Accuracy of always predicting the most frequent training label: the baseline for "
+        "majority accuracy %",
+        "Accuracy of always predicting the most frequent training label: the baseline for "
         "the two classifiers.",
-        scale=100,
     ),
     _text(
         "bleu",
-        header="BLEU",
-        help="Corpus BLEU-4 of greedy reconstructions against their sources.",
-        digits=3,
+        "BLEU",
+        "Corpus BLEU-4 of greedy reconstructions against their sources.",
         better="higher",
         column="if present",
     ),
     _text(
         "self_bleu",
-        header="self-BLEU",
-        help="Mean BLEU-4 of each sample against all others: lower means more varied samples.",
-        digits=3,
+        "self-BLEU",
+        "Mean BLEU-4 of each sample against all others: lower means more varied samples.",
         better="lower",
         column="if present",
     ),
     _text(
         "distinct_1",
-        header="distinct-1",
-        help="Distinct words divided by all words of the samples.",
-        digits=3,
+        "distinct-1",
+        "Distinct words divided by all words of the samples.",
         better="higher",
     ),
     _text(
         "distinct_2",
-        header="distinct-2",
-        help="Distinct bigrams divided by all bigrams of the samples.",
-        digits=3,
+        "distinct-2",
+        "Distinct bigrams divided by all bigrams of the samples.",
         better="higher",
     ),
     _setup("count", "examples", "Examples evaluated."),
@@ -313,7 +304,7 @@ METRICS: tuple[Metric, ...] = (
         "mi_max",
         "largest MI",
         "The largest value that the MI estimate can take: the log of the number of examples.",
-        unit="nats",
+        "nats",
         digits=2,
     ),
     _setup(

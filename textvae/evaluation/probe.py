@@ -13,6 +13,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,7 +121,7 @@ def _linear_correct(train: Labeled, test: Labeled, seed: int) -> int:
 
     model = LogisticRegression(max_iter=1000, random_state=seed)
     model.fit(train.means.numpy(), train.labels.numpy())
-    return int((model.predict(test.means.numpy()) == test.labels.numpy()).sum())
+    return int(np.sum(model.predict(test.means.numpy()) == test.labels.numpy()))
 
 
 def _mlp_correct(train: Labeled, valid: Labeled, test: Labeled, seed: int) -> int:

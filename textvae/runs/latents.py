@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def write_latents(path: Path, columns: Mapping[str, np.ndarray], texts: Sequence
         UserError: The file has another extension, or cannot be written.
     """
     check_format(path)
-    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
 
     def write_npz(file: Path) -> None:
         with file.open("wb") as stream:

@@ -47,7 +47,8 @@ def with_precision(config: Config) -> Config:
         return config
     from accelerate import PartialState
 
-    precision = "bf16" if _has_fast_bf16(PartialState().device.type) else "fp32"
+    device = PartialState().device or torch.device("cpu")
+    precision = "bf16" if _has_fast_bf16(device.type) else "fp32"
     return replace(config, train=replace(config.train, precision=precision))
 
 

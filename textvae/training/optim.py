@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ def build_optimizer(
             it would hide that fp16 skipped a step.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     match config.name:
         case "sgd":
             return torch.optim.SGD(parameters, momentum=config.momentum, **options)
