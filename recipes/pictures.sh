@@ -1,23 +1,11 @@
-# Sourced by the recipes of images after stages.sh: pictures in place of sentences, classification
-# from the latent, and sweeps. A model's name may end in a variant of its YAML file: mlp_vae-l2 has
-# 2 decoder layers, vae-z50 a latent of 50. A sweep is asked for by its number (--stage 9) and fills
-# one table, RUNS/sweep-9.md, that the results page takes in.
+# Sourced by the recipes for images after stages.sh: pictures instead of sentences, probes of the
+# latent variable, and sweeps. A sweep runs if its number is asked for (--stage 9) and fills one
+# table, RUNS/sweep-9.md, which the results page includes.
 
 first="${first:-0}"  # numbers of two test images: the ends of the interpolation
 last="${last:-1}"
 
-variant_options() { # model
-  case "$1" in
-    *-l*) echo "--images.decoder_layers ${1##*-l}" ;;
-    *-z*) echo "--model.latent_dim ${1##*-z}" ;;
-  esac
-}
-
-evaluate_once() {
-  printf '\n-- %s\n' "$1"
-  textvae evaluate "$out/$1" --samples "$samples"
-  textvae probe "$out/$1"
-}
+probe=1
 
 show_all() {
   each draw_pictures
@@ -36,15 +24,11 @@ draw_pictures() {
   fi
 }
 
-sweep() { # number, title, models
-  local number="$1" title="$2"
-  if [ "$stage" -ne "$number" ]; then return; fi
-  printf '\n== stage %s: %s\n' "$number" "$title"
+sweep() { # number, title, models, options of sweep.py
+  [ "$stage" -eq "$1" ] || return 0
+  printf '\n== stage %s: %s\n' "$1" "$2"
   models="$3"
-  each_at_once train_once
-  each_at_once evaluate_once
-  { printf '## %s\n\n' "$title"; compare_all --provenance; } > "$out/sweep-$number.md"
-  cat "$out/sweep-$number.md"
+  run_models --table "$out/sweep-$1.md" --title "$2" "${@:4}"
 }
 
 results() { # needs stage 5; pictures of the corpus itself stay out of the page

@@ -4,7 +4,7 @@
 #   --stage N, --stop-stage M   the first and the last stage to run
 #   --data PLACE                where the corpus is: a folder, or a dataset name on the hub
 #   --out DIR                   where the prepared corpus and the runs go (runs/<recipe>)
-#   --models "lm vae"           which of the recipe's YAML files to train
+#   --models "lm small-vae"     which models to train: stacks of YAML files, see recipes/sweep.py
 #   --samples K                 draws of z for the importance-weighted bound
 #   --jobs N                    models trained and evaluated at the same time, one thread each
 #   anything else               goes to `textvae train`, such as --train.epochs 3
@@ -16,6 +16,7 @@ stage=1
 stop_stage=99
 place=""
 out=""
+probe=""  # also train probes on the latent variable
 samples="${samples:-200}"
 jobs="${jobs:-1}"
 train_options=()
@@ -28,8 +29,8 @@ main() { # "$@" of the recipe
   ensure_environment
   mkdir -p "$out"
   if runs_stage 1 "prepare the corpus"; then prepare; fi
-  if runs_stage 2 "train: $models"; then each_at_once train_once; fi
-  if runs_stage 3 "evaluate on the test split"; then each_at_once evaluate_once; fi
+  if runs_stage 2 "train: $models"; then run_models --only train; fi
+  if runs_stage 3 "evaluate on the test split"; then run_models --only evaluate; fi
   if runs_stage 4 "compare"; then compare_all; fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
   if runs_stage 6 "results page"; then results; fi
@@ -60,11 +61,9 @@ parse_options() {
     *[!0-9]*) fail "--stage, --stop-stage, --samples and --jobs take numbers" ;;
   esac
   [ "$jobs" -ge 1 ] || fail "--jobs is at least 1"
-  for model in $models; do
-    [ -e "$recipe/${model%%-*}.yaml" ] || fail "there is no ${model%%-*}.yaml in recipes/$name"
-    case "$model" in
-      *-*) [ -n "$(variant_options "$model")" ] || fail "--models $model: ${model%%-*} has no variant ${model#*-}" ;;
-    esac
+  for part in ${models//-/ }; do
+    [ -e "$recipe/$part.yaml" ] || [ -e "$recipe/../methods/$part.yaml" ] ||
+      fail "--models: there is no $part.yaml in recipes/methods or recipes/$name"
   done
 }
 
@@ -83,36 +82,9 @@ each() { # command: runs it with the name of each model
   for model in $models; do "$1" "$model"; done
 }
 
-each_at_once() { # the same, --jobs of them side by side with their name before each line
-  local model pids=() pid failed=0
-  if [ "$jobs" -eq 1 ]; then each "$1"; return; fi
-  trap 'kill -INT "${pids[@]}" 2>/dev/null; wait; exit 130' INT TERM
-  for model in $models; do
-    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 0.2; done
-    (OMP_NUM_THREADS=1 "$1" "$model" > >(sed "s/^/[$model] /") 2>&1) &
-    pids+=($!)
-  done
-  for pid in "${pids[@]}"; do wait "$pid" || failed=$?; done
-  trap - INT TERM
-  [ "$failed" -eq 0 ] || exit "$failed"
-}
-
-variant_options() { :; } # what the part of a model's name after its YAML file's stands for
-
-train_once() { # starts the run, continues it, or leaves it where it is done
-  printf '\n-- %s\n' "$1"
-  if [ -e "$out/$1/config.yaml" ]; then
-    textvae train --resume "$out/$1" ${train_options[@]+"${train_options[@]}"}
-  else
-    # shellcheck disable=SC2046 # several words
-    textvae train --config "${recipe#"$PWD"/}/${1%%-*}.yaml" --out "$out/$1" \
-      --data.dir "$prepared" $(variant_options "$1") ${train_options[@]+"${train_options[@]}"}
-  fi
-}
-
-evaluate_once() {
-  printf '\n-- %s\n' "$1"
-  textvae evaluate "$out/$1" --samples "$samples"
+run_models() { # starts each run, resumes it, or leaves it if it is finished
+  python "$root/recipes/sweep.py" "$name" --models "$models" --data "$prepared" --out "$out" \
+    --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" ${train_options[@]+"${train_options[@]}"}
 }
 
 run_folders() {

@@ -6,7 +6,7 @@
 
 set -euo pipefail
 name=digits
-models="mlp_vae mlp_skip_vae vae skip_vae"
+models="mlp-vae mlp-skip_vae vae skip_vae"
 jobs=2
 samples=50
 last=4

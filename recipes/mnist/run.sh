@@ -10,19 +10,17 @@
 set -euo pipefail
 name=mnist
 samples=8  # of the bound: each is a pass of the PixelCNN over the test set, minutes on a CPU
-models="mlp_vae mlp_skip_vae vae_small skip_vae_small"
+models="mlp-vae mlp-skip_vae small-vae small-skip_vae"
 
 prepare() {
   python "$root/data/mnist/prepare.py" ${place:+--source "$place"} --out "$prepared"
 }
 
 further_stages() {
-  sweep 7 "Latent sizes, PixelCNN of 9 layers" \
-    "vae-z2 vae-z10 vae vae-z50 vae-z100 skip_vae-z2 skip_vae-z10 skip_vae skip_vae-z50 skip_vae-z100"
-  sweep 8 "Layers of the PixelCNN, z = 20" \
-    "vae-l1 vae-l3 vae-l6 vae skip_vae-l1 skip_vae-l3 skip_vae-l6 skip_vae"
-  sweep 9 "Layers of the MLP decoder, z = 50" \
-    "mlp_vae-l2 mlp_vae-l3 mlp_vae mlp_skip_vae-l2 mlp_skip_vae-l3 mlp_skip_vae"
+  sweep 7 "Latent sizes, PixelCNN of 9 layers" "vae skip_vae" --vary model.latent_dim=2,10,20,50,100
+  sweep 8 "Layers of the PixelCNN, z = 20" "vae skip_vae" --vary images.decoder_layers=1,3,6,9
+  sweep 9 "Layers of the MLP decoder, z = 50" "mlp-vae mlp-skip_vae" \
+    --vary images.decoder_layers=2,3,4
 }
 
 . "$(dirname "$0")/../stages.sh"

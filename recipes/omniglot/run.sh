@@ -9,15 +9,14 @@
 set -euo pipefail
 name=omniglot
 samples=8  # of the bound: each is a pass of the PixelCNN over the test set, minutes on a CPU
-models="mlp_vae mlp_skip_vae vae_small skip_vae_small"
+models="mlp-vae mlp-skip_vae small-vae small-skip_vae"
 
 prepare() {
   python "$root/data/omniglot/prepare.py" ${place:+--source "$place"} --out "$prepared"
 }
 
 further_stages() {
-  sweep 8 "Layers of the PixelCNN, z = 20" \
-    "vae-l1 vae-l3 vae-l6 vae skip_vae-l1 skip_vae-l3 skip_vae-l6 skip_vae"
+  sweep 8 "Layers of the PixelCNN, z = 20" "vae skip_vae" --vary images.decoder_layers=1,3,6,9
 }
 
 . "$(dirname "$0")/../stages.sh"

@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
 # How to estimate the gradients of refinement, decided by training Skip-SA-VAE with two seeds and
 # equal numbers of updates: the decoder's terms through the steps, all of them, one drawn, or none;
-# and the steps' softmax whole or a quarter of it. About an hour on one core; a second start goes on.
+# and the softmax of the steps whole or a quarter of it. About an hour on one core; a second start
+# continues.
 #
-#   bash recipes/toy/estimators.sh [further options of textvae train]
+#   bash recipes/toy/estimators.sh [options of textvae train]
 
 set -euo pipefail
-here="$(dirname "$0")"
+
+here="$(cd "$(dirname "$0")" && pwd)"
+. "$here/../environment.sh"
+ensure_environment
 out="runs/estimators"
 
+vary() { # seed, options of sweep.py
+  python "$here/../sweep.py" toy --models skip_sa_vae --data "$out/seed$1/corpus" \
+    --out "$out/seed$1" --samples 50 --jobs 2 --train.seed "$@"
+}
+
 for seed in 0 1; do
-  bash "$here/run.sh" --stop-stage 4 --samples 50 --out "$out/seed$seed" --train.seed "$seed" \
-    --models "skip_sa_vae-none skip_sa_vae-sample skip_sa_vae-all skip_sa_vae-none-whole" "$@"
+  bash "$here/run.sh" --stop-stage 1 --out "$out/seed$seed"
+  vary "$seed" --vary inference.decoder_terms=none,sample,all "$@"
+  vary "$seed" --vary inference.decoder_terms=none --vary inference.token_share=1.0 "$@"
+  textvae compare "$out/seed$seed"/skip_sa_vae* "$out/seed$seed/corpus/grammar.json"
 done

@@ -17,14 +17,4 @@ prepare() {
 }
 
 . "$(dirname "$0")/../stages.sh"
-
-variant_options() { # skip_sa_vae-all-whole: see estimators.sh
-  case "$1-" in
-    *-none-* | *-sample-* | *-all-*) echo "--inference.decoder_terms $(cut -d- -f2 <<< "$1")" ;;
-  esac
-  case "$1" in
-    *-whole) echo "--inference.token_share 1.0" ;;
-  esac
-}
-
 main "$@"

@@ -6,7 +6,7 @@
 
 set -euo pipefail
 name=yelp
-models="lm_small vae_small skip_vae_small"
+models="small-lm small-vae small-skip_vae"
 first="the food is great and the service is friendly ."
 last="the worst customer service i have ever had ."
 
