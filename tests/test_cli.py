@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from conftest import TINY, in_child
 
+import textvae
 from textvae.cli.arguments import parse
 from textvae.cli.main import main
-from textvae.config.experiment import Config, dump_config
+from textvae.config.experiment import Config
 
 
 @pytest.fixture(scope="module")
@@ -84,19 +85,19 @@ MISTAKES = [
     # runs that are none
     (["evaluate", "{folder}"], "is not a run folder"),
     (["sample", "{folder}"], "no config.json"),
-    (["compare", "{run}/config.json"], "config.json: no metrics card"),
+    (["compare", "{run}/config.json"], "config.json is not a metrics card"),
     (["compare", "{folder}/none"], "there is no such run folder or metrics card"),
     (["compare", "{lm}"], "textvae evaluate {lm} --split test"),
     (["compare", "{run}", "--split", "valid"], "has no metrics for 'valid'"),
     (["evaluate", "{run}", "--split", "dev"], "has no split 'dev': choose train, valid, test"),
     (["evaluate", "{run}", "--data", "{folder}/none"], "no such file or folder"),
     # numbers
-    (["evaluate", "{run}", "--limit", "0"], "--limit 0: must be at least 1"),
+    (["evaluate", "{run}", "--limit", "0"], "--limit 0: must be above 0"),
     (["evaluate", "{run}", "--samples", "-1"], "--samples -1: must be at least 0"),
-    (["evaluate", "{run}", "--batch-size", "0"], "--batch-size 0: must be at least 1"),
+    (["evaluate", "{run}", "--batch-size", "0"], "--batch-size 0: must be above 0"),
     (["sample", "{run}", "-n", "-1"], "-1: must be at least 0"),
     (["sample", "{run}", "--max-new-tokens", str(10**14)], "not enough memory"),
-    (["sample", "{run}", "--seed", str(2**63)], f"must be at most {2**63 - 1}"),
+    (["sample", "{run}", "--seed", str(2**63)], f"and at most {2**63 - 1}"),
     (["sample", "{run}", "--seed", "-1"], "--seed -1: must be at least 0"),
     (["sample", "{run}", "--temperature", "0"], "temperature=0.0: must be above 0"),
     (["sample", "{run}", "--top-p", "2"], "top_p=2.0"),
@@ -118,9 +119,9 @@ MISTAKES = [
     (["decode", "{run}", "{lines.txt}"], "latent vectors are read from .npz or .parquet"),
     (["decode", "{run}", "{folder}/none.npz"], "does not exist"),
     # a language model
-    (["reconstruct", "{lm}", "a b"], "this model is a language model"),
-    (["interpolate", "{lm}", "a", "b"], "this model is a language model"),
-    (["encode", "{lm}", "{lines.txt}", "--out", "{out}.npz"], "this model is a language model"),
+    (["reconstruct", "{lm}", "a b"], "this model has no latent variable"),
+    (["interpolate", "{lm}", "a", "b"], "this model has no latent variable"),
+    (["encode", "{lm}", "{lines.txt}", "--out", "{out}.npz"], "this model has no latent variable"),
 ]
 
 
@@ -195,12 +196,12 @@ CONFIGS = [
         "bad.yaml, line 1: there is no section modle; did you mean model?",
     ),
     ("model:\n  injection: skp\n", "did you mean skip?"),
-    ("train:\n  epochs: many\n", "--train.epochs many: must be an integer"),
+    ("train:\n  epochs: many\n", "bad.yaml, line 2: train.epochs many: must be an integer"),
     (
         "model:\n  latent_dim: 3\n  latent_dim: 4\n",
-        "bad.yaml, line 3: latent_dim stands there twice",
+        "bad.yaml, line 3: latent_dim is given twice",
     ),
-    ("model: {}\nmodel: {}\n", "bad.yaml, line 2: model stands there twice"),
+    ("model: {}\nmodel: {}\n", "bad.yaml, line 2: model is given twice"),
     ("model: 3\n", "bad.yaml, line 1: model is a section"),
     ("train:\n", "bad.yaml, line 1: train is a section"),
     ("- a\n- b\n", "sections of options are needed"),
@@ -208,7 +209,7 @@ CONFIGS = [
     ("model:\n  latent_dim: [3\nfoo: 1\n", "bad.yaml, line 3: not YAML"),
     ("train:\n\tepochs: 3\n", "bad.yaml, line 2: not YAML"),
     ("a: \x00", "bad.yaml: not YAML"),
-    (b"\xff\xfe\x00", "bad.yaml: not UTF-8"),
+    (b"\xff\xfe\x00", "bad.yaml: not YAML, because it is not UTF-8"),
 ]
 
 
@@ -369,8 +370,8 @@ def test_every_option_has_its_help(capfd):
     shown = capfd.readouterr().out
     names = [f"{s.name}.{f.name}" for s in fields(Config) for f in fields(s.default_factory)]
     assert not [name for name in names if f"--{name} " not in shown]
-    package = Path(main.__code__.co_filename).parent
-    pages = (package / "config.py", package / "core" / "options.py")
+    package = Path(textvae.__file__).parent
+    pages = (package / "config" / "sections.py", package / "config" / "inference.py")
     source = "".join(page.read_text() for page in pages)
     field = r'^    (?:\w+: .*|\] = .*)\n    """(.*)"""'
     texts = re.findall(field, source, flags=re.MULTILINE)
@@ -380,9 +381,9 @@ def test_every_option_has_its_help(capfd):
 
 
 def test_a_config_that_was_written_is_read_back(tmp_path):
-    from textvae.cli.arguments import config_of
+    from textvae.cli.train import config_of
 
-    (tmp_path / "c.yaml").write_text(dump_config(Config()))
+    Config().save(tmp_path / "c.yaml")
     _, args = parse(["train", "--config", str(tmp_path / "c.yaml"), "--model.latent_dim", "7"])
     config = config_of(args)
     assert config.model.latent_dim == 7
@@ -526,7 +527,7 @@ def test_standard_input_is_read_as_a_file_is(place):
     assert [row["source"] for row in rows] == ["the cat", "a dog"]
     for sent, message in (
         (b"the cat\nein B\xe4r\n", "standard input, line 2: not UTF-8"),
-        ("the cat".encode("utf-16"), "standard input, line 1: a NUL byte"),
+        ("the cat".encode("utf-16"), "standard input, line 1: contains a NUL byte"),
         (b"\n", "standard input has no sentences"),
     ):
         done = from_stdin(argv, sent)

@@ -195,20 +195,23 @@ def test_without_a_latent_it_is_a_density_model():
 
 
 WRONG = {
-    "init": ({"injection": "init"}, "only a recurrent decoder has one: .* none or input or skip"),
-    "init mlp": ({"injection": "init", "decoder": "mlp"}, "the mlp decoder take input or skip"),
+    "init": (
+        {"injection": "init"},
+        "only a recurrent decoder has: .* choose none or input or skip",
+    ),
+    "init mlp": ({"injection": "init", "decoder": "mlp"}, "the mlp decoder, choose input or skip"),
     "none mlp": ({"injection": "none", "decoder": "mlp"}, "without any input"),
-    "unknown": ({"injection": "later"}, "is not known"),
-    "an even kernel": ({"kernel_size": 4}, "an odd one is needed"),
+    "unknown": ({"injection": "later"}, "later: choose one of none, init"),
+    "an even kernel": ({"kernel_size": 4}, "must be odd"),
     "too deep": ({"encoder": "resnet", "encoder_layers": 4}, "to nothing"),
     "no encoder": ({"encoder": "lstm"}, "one of resnet, mlp"),
-    "a float": ({"decoder_layers": 2.0}, "a whole number from 1 on"),
-    "no latent": ({"latent_dim": 0}, "leaves no z for injection='skip': injection none"),
+    "a float": ({"decoder_layers": 2.0}, "must be an integer"),
+    "no latent": ({"latent_dim": 0}, "leaves no z for injection skip: use injection none"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_has_no_meaning_is_one_line(case):
+def test_invalid_arguments_are_one_line(case):
     options, message = WRONG[case]
     with pytest.raises(UserError, match=message) as error:
         build(**options)

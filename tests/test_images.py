@@ -165,27 +165,27 @@ def test_what_a_command_cannot_do_is_one_line(case, run, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.word_dropout", "0.2"], "--model.word_dropout has no meaning"),
-        (["--tokenizer.kind", "char"], "--tokenizer.kind has no meaning"),
-        (["--inference.token_share", "0.5"], "--inference.token_share has no meaning"),
-        (["--data.max_tokens", "9"], "--data.max_tokens has no meaning"),
+        (["--model.word_dropout", "0.2"], "--model.word_dropout does not apply"),
+        (["--tokenizer.kind", "char"], "--tokenizer.kind does not apply"),
+        (["--inference.token_share", "0.5"], "--inference.token_share does not apply"),
+        (["--data.max_tokens", "9"], "--data.max_tokens does not apply"),
         (["--model.injection", "init"], "only a recurrent decoder"),
         (["--images.encoder_layers", "0"], "--images.encoder_layers 0 leaves no encoder"),
         (["--images.encoder_layers", "9"], "to nothing"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_options_without_a_meaning_are_one_line(options, message, folder, tmp_path, capfd):
+def test_options_that_do_not_apply_are_one_line(options, message, folder, tmp_path, capfd):
     words = ["train", "--out", str(tmp_path / "run"), *TINY, "--data.dir", str(folder), *options]
     assert in_child(words) == 2
     error = capfd.readouterr().err
     assert message in error and len(error.splitlines()) == 1
 
 
-def test_options_of_images_have_none_for_text(trained, tiny, tmp_path, capfd):
+def test_image_options_do_not_apply_to_text(trained, tiny, tmp_path, capfd):
     words = ["train", "--out", str(tmp_path / "run"), *tiny, "--images.decoder", "mlp"]
     assert in_child(words) == 2
-    assert "--images.decoder has no meaning where --data.kind is text" in capfd.readouterr().err
+    assert "--images.decoder does not apply if --data.kind is text" in capfd.readouterr().err
     assert in_child(["sample", str(trained), "--out", str(tmp_path / "a.png")]) == 2
     assert "--out applies only to image models" in capfd.readouterr().err
 
@@ -263,11 +263,12 @@ def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd, monkey
     shutil.copytree(run, tmp_path / "run")
     unlabeled = open_run(tmp_path / "run")
     unlabeled.splits["test"].labels = None
-    for module in (probe_module, map_module):
-        monkeypatch.setattr(module, "open_run", lambda *_, **__: unlabeled)
-    with pytest.raises(UserError, match="the test split has no labels"):
-        probe(tmp_path / "run")
-    draw_map(tmp_path / "run", tmp_path / "map.png")
+    with monkeypatch.context() as patch:
+        for module in (probe_module, map_module):
+            patch.setattr(module, "open_run", lambda *_, **__: unlabeled)
+        with pytest.raises(UserError, match="the test split has no labels"):
+            probe(tmp_path / "run")
+        draw_map(tmp_path / "run", tmp_path / "map.png")
     assert (tmp_path / "map.png").exists()
     assert in_child(["probe", str(language_model)]) == 2
     assert "has no latent" in capfd.readouterr().err
