@@ -197,24 +197,24 @@ def test_a_hub_data_set(monkeypatch):
 BAD = [
     ("txt", "", r"train\.txt: empty"),
     ("txt", "\n \n\t\n", "only 3 blank lines"),
-    ("txt", b"a\nb\0c\n", "line 2: a NUL byte"),
-    ("txt", "a\n".encode("utf-16"), "line 1: a NUL byte"),
+    ("txt", b"a\nb\0c\n", "line 2: contains a NUL byte"),
+    ("txt", "a\n".encode("utf-16"), "line 1: contains a NUL byte"),
     ("txt", b"a\n\ncaf\xe9 b\n", r"line 3: not UTF-8 \(byte 0xe9 at 3\)"),
     ("txt", "1\ta\n0\tb\nno label\n1\tc\n", "line 3: not `label<TAB>text`"),
     ("txt", "1\ta\n" * 1500 + "no label\n", "line 1501: no label"),
     ("txt.gz", b"not gzip", "damaged gzip"),
     ("jsonl", '{"text": "a"}\n{"text": \n', "line 2: not JSON"),
-    ("jsonl", '{"text": "a"}\n\n["a"]\n', "line 3: a JSON object"),
+    ("jsonl", '{"text": "a"}\n\n["a"]\n', "line 3: expected a JSON object"),
     ("jsonl", '{"text": "a"}\n{"body": "b"}\n', "line 2: no 'text' here; it has body"),
-    ("jsonl", '{"text": "a"}\n{"text": 7}\n', "line 2: 'text' is a int, not a string"),
+    ("jsonl", '{"text": "a"}\n{"text": 7}\n', "line 2: 'text' is of type int, not a string"),
     ("jsonl", '{"a": "x", "b": "y"}\n', "no column 'text'; set --data.text_column to one of a, b"),
     ("jsonl", '{"text":"a","label":1}\n{"text":"b"}\n', "line 2: no 'label' here; it has text"),
-    ("jsonl", '{"text":"a"}\n{"text":"b","label":1}\n', "line 2: a label here, but none"),
+    ("jsonl", '{"text":"a"}\n{"text":"b","label":1}\n', "line 2: has a label, but"),
     ("jsonl", '{"text":"a","label":1}\n{"text":"b","label":null}\n', "line 2: label 'label' is e"),
     ("jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n', "line 2: a lone surrogate"),
     ("json", '[{"text": "a"},\n {"text": }]', "line 2: not JSON"),
     ("csv", "id,body\n1,a\n", "no column 'text'; set --data.text_column to one of id, body"),
-    ("csv", "label,text\n1,a\n2\n", "line 3: 1 columns where 2 are expected"),
+    ("csv", "label,text\n1,a\n2\n", "line 3: 1 columns, expected 2"),
     ("csv", 'label,text\n1,"a\nb\n', "line 3: not csv"),
     ("csv", "label,text\n1,a\n,b\n", "line 3: label 'label' is empty"),
     ("parquet", b"PAR1 but no more", "not a readable parquet file"),
@@ -261,10 +261,10 @@ def test_files_that_are_not_there_or_ambiguous(folder, monkeypatch):
         read_corpus(folder)
     (folder / "valid.txt").write_text("v\n")
     assert read_corpus(folder, train="train.jsonl")["train"]["text"][:] == ["b"]
-    with pytest.raises(UserError, match="format 'xml': choose auto or one of lines"):
+    with pytest.raises(UserError, match="format 'xml': must be auto or one of lines"):
         read_corpus(folder, format="xml")
     (folder / "notes.dat").write_text("a\n")
-    with pytest.raises(UserError, match="unknown ending"):
+    with pytest.raises(UserError, match="unknown extension"):
         read_corpus(folder / "notes.dat")
 
 
@@ -273,7 +273,7 @@ def test_the_hub_out_of_reach_is_explained(monkeypatch):
         raise ConnectionError("Couldn't reach the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match=r"owner/name: no such file or folder here, .*Offline\?"):
+    with pytest.raises(UserError, match=r"owner/name: no such file or folder, .*Offline\?"):
         read_corpus("owner/name")
 
 

@@ -1,5 +1,7 @@
 """The cache folder, shared by all runs of a user."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
@@ -7,10 +9,16 @@ from textvae.errors import UserError
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
-    """`cache_dir`, or $TEXTVAE_CACHE, or ~/.cache/textvae; created if need be.
+    """Find the cache folder, and create it if necessary.
+
+    Args:
+        cache_dir: The folder; by default ``$TEXTVAE_CACHE``, or else ``~/.cache/textvae``.
+
+    Returns:
+        The folder.
 
     Raises:
-        UserError: it cannot be created.
+        UserError: If it cannot be created.
     """
     chosen = cache_dir or os.environ.get("TEXTVAE_CACHE") or Path.home() / ".cache" / "textvae"
     folder = Path(chosen).expanduser()

@@ -1,12 +1,12 @@
-"""How good and how varied generated text is; pure functions over lists of words.
+"""Quality and diversity of generated text: pure functions over lists of words.
 
-* corpus BLEU-4 of reconstructions against their sources (Papineni et al. 2002), 0 to 1;
-* distinct-n: different n-grams / all n-grams of a set of samples (Li et al. 2016);
-* self-BLEU: mean BLEU-4 of each sample against all the others (Zhu et al. 2018, Texygen): 1 when
-  all samples are alike, so lower is more varied.
+* corpus BLEU-4 of reconstructions against their sources (Papineni et al. 2002), from 0 to 1;
+* distinct-n: distinct n-grams / all n-grams of a set of samples (Li et al. 2016);
+* self-BLEU: mean BLEU-4 of each sample against all others (Zhu et al. 2018, Texygen): 1 if all
+  samples are the same, so lower is more diverse.
 
-BLEU is nltk's, smoothed by its method 1: an n-gram order without a match counts 0.1 of one. (In
-corpus BLEU nltk counts one missed 4-gram for every text of fewer than four words.)
+BLEU is computed by nltk with smoothing method 1: an n-gram order without a match counts as 0.1
+matches. (In corpus BLEU, nltk counts one missed 4-gram for every text of fewer than four words.)
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ Words = Sequence[str]
 
 
 def reconstruction_bleu(hypotheses: Sequence[Words], sources: Sequence[Words]) -> float | None:
-    """Corpus BLEU of each hypothesis against its one source, 0 to 1; None without any.
+    """Compute the corpus BLEU of hypotheses, each against its source.
+
+    Args:
+        hypotheses: The words of each reconstruction.
+        sources: The words of each source.
+
+    Returns:
+        BLEU from 0 to 1; None if there are no texts.
 
     Raises:
-        ValueError: not as many hypotheses as sources.
+        ValueError: If the numbers of hypotheses and sources differ.
     """
     from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 
@@ -31,27 +38,31 @@ def reconstruction_bleu(hypotheses: Sequence[Words], sources: Sequence[Words]) -
     if not longest:
         return 0.0 if hypotheses else None
     order = min(4, longest)  # texts of fewer than four words have no 4-grams
-    return float(
-        corpus_bleu(
-            [[list(source)] for source in sources],
-            [list(hypothesis) for hypothesis in hypotheses],
-            weights=[1 / order] * order,
-            smoothing_function=SmoothingFunction().method1,
-        )
+    bleu: Any = corpus_bleu(
+        [[list(source)] for source in sources],
+        [list(hypothesis) for hypothesis in hypotheses],
+        weights=[1 / order] * order,
+        smoothing_function=SmoothingFunction().method1,
     )
+    return float(bleu)
 
 
 def distinct(samples: Sequence[Words], n: int) -> float | None:
-    """Share of different n-grams among all n-grams, 0 to 1; None where there is no n-gram."""
+    """Share of distinct n-grams among all n-grams, from 0 to 1; None if there are no n-grams."""
     ngrams = [tuple(sample[i : i + n]) for sample in samples for i in range(len(sample) - n + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else None
 
 
 def self_bleu(samples: Sequence[Words], max_samples: int = 200) -> float | None:
-    """Mean BLEU of each sample against all others, 0 to 1; None with fewer than two.
+    """Compute the mean BLEU of each sample against all others.
 
-    The work grows with the square of the number of samples: the first ``max_samples`` are used,
-    and figures compare only between sets of the same size.
+    Args:
+        samples: The words of each sample.
+        max_samples: Maximum number of samples used, because the cost grows quadratically. Only
+            compare values of sets of the same size.
+
+    Returns:
+        Self-BLEU from 0 to 1; None if there are fewer than two samples.
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
@@ -62,10 +73,10 @@ def self_bleu(samples: Sequence[Words], max_samples: int = 200) -> float | None:
     scores = []
     for i, sample in enumerate(samples):
         others = samples[:i] + samples[i + 1 :]
-        if not sample:  # nltk gives 0 to an empty text, though two of them are alike
+        if not sample:  # nltk gives an empty text 0, even if there are two
             scores.append(float(any(not other for other in others)))
             continue
-        score = sentence_bleu(others, sample, smoothing_function=smoothing, auto_reweigh=True)
+        score: Any = sentence_bleu(others, sample, smoothing_function=smoothing, auto_reweigh=True)
         scores.append(float(score))
     return sum(scores) / len(scores)
 
@@ -79,13 +90,19 @@ def text_quality(
     max_texts: int = 1000,
     samples: int = 200,
 ) -> dict[str, Any]:
-    """The card's text keys: ``bleu``, ``distinct_1``, ``distinct_2``, ``self_bleu`` and the numbers
-    of texts behind them, ``bleu_texts`` and ``sampled``.
+    """Compute the text metrics of the metrics card.
 
     Args:
-        texts: sources to reconstruct; the first ``max_texts`` are used.
-        reconstruct: texts -> their greedy reconstructions; ``sample``: n -> n samples.
-        split: a text -> its words; decoded and source text pass through the same one.
+        texts: Sources to reconstruct.
+        reconstruct: Maps texts to their greedy reconstructions.
+        sample: Maps n to n samples.
+        split: Splits a text into words; applied to generated texts and sources alike.
+        max_texts: Maximum number of texts that are reconstructed.
+        samples: Number of samples.
+
+    Returns:
+        ``bleu``, ``distinct_1``, ``distinct_2``, ``self_bleu``, and the numbers of texts they were
+        computed from, ``bleu_texts`` and ``sampled``.
     """
     sources = list(texts[:max_texts])
     hypotheses = [split(text) for text in reconstruct(sources)] if sources else []

@@ -1,4 +1,6 @@
-"""Documents to ids, a thousand at a time, in this process or in several."""
+"""Encode documents, a thousand at a time, in one process or in several."""
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
@@ -20,17 +22,26 @@ _CHUNK = 1000  # documents encoded at once; part of the content hash
 
 @dataclass(frozen=True)
 class Encoding:
-    """How documents become ids: everything a worker needs to know."""
+    """How documents become ids: everything that a worker needs to know.
+
+    Attributes:
+        tokenizer: Maps a text to its ids.
+        tokenized: Whether words are separated by spaces; otherwise they are counted by Treebank
+            rules.
+        max_length: Maximum number of tokens of a document, including ``</s>``.
+        long: What happens to longer ones, ``truncate`` or ``drop``.
+        label_ids: Index of each label; None if labels are indices already.
+    """
 
     tokenizer: Tokenizer
     tokenized: bool
     max_length: int | None
     long: str
-    label_ids: dict[str, int] | None  # None: labels are indices already
+    label_ids: dict[str, int] | None
 
 
 class Chunk(NamedTuple):
-    """Some documents encoded; `rows` are those that were kept."""
+    """Encoded documents; ``rows`` are the numbers of those that were kept."""
 
     ids: np.ndarray
     counts: np.ndarray
@@ -42,13 +53,13 @@ class Chunk(NamedTuple):
     digest: bytes
 
 
-def encode_chunks(dataset: "Dataset", encoding: Encoding, num_proc: int | None) -> Iterator[Chunk]:
-    """Encode all of `dataset`, in order; `num_proc` processes share the work."""
+def encode_chunks(dataset: Dataset, encoding: Encoding, num_proc: int | None) -> Iterator[Chunk]:
+    """Encode a whole dataset in order, with ``num_proc`` processes."""
     starts = range(0, len(dataset), _CHUNK)
     if not num_proc or num_proc == 1 or len(starts) == 1:
         yield from (_encode_chunk(dataset, encoding, start) for start in starts)
         return
-    # Not fork: the parent may run threads (torch, SentencePiece) that would not survive it.
+    # Not fork: threads of the parent (torch, SentencePiece) would not survive it.
     with ProcessPoolExecutor(
         num_proc, get_context("spawn"), initializer=_start_worker, initargs=(dataset, encoding)
     ) as pool:
@@ -58,7 +69,7 @@ def encode_chunks(dataset: "Dataset", encoding: Encoding, num_proc: int | None) 
 _worker: tuple[Any, Encoding] | None = None
 
 
-def _start_worker(dataset: "Dataset", encoding: Encoding) -> None:
+def _start_worker(dataset: Dataset, encoding: Encoding) -> None:
     global _worker
     _worker = (dataset, encoding)
 
@@ -68,12 +79,12 @@ def _encode_in_worker(start: int) -> Chunk:
     return _encode_chunk(*_worker, start)
 
 
-def _encode_chunk(dataset: "Dataset", encoding: Encoding, start: int) -> Chunk:
+def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
     columns = dataset[start : start + _CHUNK]
     texts, labels = columns["text"], columns.get("label")
     documents, units, num_bytes, rows, truncated = [], [], [], [], 0
     limit = None if encoding.max_length is None else encoding.max_length - 1
-    # Treebank rules take most of the time: not twice, where the ids are those words already.
+    # Treebank rules take most of the time: do not apply them twice if the ids are these words.
     tokenizer = encoding.tokenizer
     ids_are_words = (
         isinstance(tokenizer, WordTokenizer) and tokenizer.tokenized == encoding.tokenized

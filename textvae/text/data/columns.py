@@ -1,4 +1,6 @@
-"""Which columns of a file or hub data set are the text and the label."""
+"""Which columns of a file or a dataset on the hub are the text and the label."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +12,34 @@ Row = tuple[int, str | None, str | None]  # line, text, label
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the text (several are joined by a space) and the label."""
+    """Names of columns.
+
+    Attributes:
+        text: Columns of the text, which are joined with spaces; empty if not chosen yet.
+        label: Column of the label, or None.
+    """
 
     text: tuple[str, ...] = ()
     label: str | None = None
 
     @classmethod
-    def parse(cls, text: str | None, label: str | None) -> "Columns":
-        """From the options: `text` may name several columns, separated by commas."""
+    def parse(cls, text: str | None, label: str | None) -> Columns:
+        """Parse the options; ``text`` may name several columns, separated by commas."""
         names = (name.strip() for name in (text or "").split(","))
         return cls(tuple(name for name in names if name), label or None)
 
-    def resolve(self, there: list[str], path: object) -> "Columns":
-        """These columns checked against those `there`; what was not named is looked for.
+    def resolve(self, there: list[str], path: object) -> Columns:
+        """Check the columns against those of a file, and detect those that were not named.
+
+        Args:
+            there: The columns of the file.
+            path: The file, for messages.
+
+        Returns:
+            The columns to read.
 
         Raises:
-            UserError: a named column is missing, or no text column can be told.
+            UserError: If a named column is missing, or the text column cannot be detected.
         """
         text = self.text or (("text",) if "text" in there else tuple(there) * (len(there) == 1))
         if not text:
@@ -39,10 +53,19 @@ class Columns:
         return Columns(text, label)
 
     def pick(self, record: dict[str, Any], path: object, line: int) -> Row:
-        """Text and label out of one record; a text of nulls alone is None.
+        """Get text and label of one record.
+
+        Args:
+            record: The values of all columns.
+            path: The file, for messages.
+            line: The line, for messages.
+
+        Returns:
+            Line, text and label.
 
         Raises:
-            UserError: a column is missing in this record, a text is no string, a label is null.
+            UserError: If a column is missing in this record, a text is not a string, or a label is
+                null.
         """
         for name in (*self.text, *([self.label] if self.label else [])):
             if name not in record:
@@ -53,7 +76,7 @@ class Columns:
         for name, text in zip(self.text, texts, strict=True):
             if not isinstance(text, str | None):
                 kind = type(text).__name__
-                raise UserError(f"{path}, line {line}: {name!r} is a {kind}, not a string")
+                raise UserError(f"{path}, line {line}: {name!r} is of type {kind}, not a string")
         joined = " ".join(text for text in texts if text)
         if self.label is None:
             return line, joined, None
@@ -61,9 +84,9 @@ class Columns:
         if label is None or label == "":
             raise UserError(f"{path}, line {line}: label {self.label!r} is empty")
         if isinstance(label, dict | list):
-            raise UserError(f"{path}, line {line}: label {self.label!r} is not one value")
+            raise UserError(f"{path}, line {line}: label {self.label!r} is not a single value")
         return line, joined, str(label).strip()
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) if names else "no column"
+    return ", ".join(names) if names else "no columns"

@@ -1,13 +1,15 @@
-"""Token ids of a split: encoded once, kept on disk, memory-mapped.
+"""The token ids of a split: encoded once, kept on disk, memory-mapped.
 
-    cache/encoded/<key>/ids.bin        int32, all documents end to end
+    cache/encoded/<key>/ids.bin        int32, all documents one after another
                         offsets.npy    (N+1,) int64: document i is ids[offsets[i]:offsets[i+1]]
                         lengths, units, num_bytes, labels, rows .npy
                         facts.json     counts, content hash, sizes of the files
 
-The key is the fingerprints of data set and tokenizer, and the policy on long documents. A
-folder appears by one rename: another process sees all of it or nothing.
+The key combines the fingerprints of the dataset and the tokenizer with the policy for long
+documents. A folder is created by a single rename: another process sees all of it or nothing.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -41,25 +43,34 @@ _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 class EncodedSplit:
     """N documents as token ids, memory-mapped.
 
-    Attributes:
-        lengths: (N,) int32, predicted tokens: those of the document and </s>.
-        units: (N,) int32, words + 1 for the end, whatever the tokenizer.
-        num_bytes: (N,) int32, UTF-8 bytes of the text.
-        labels: (N,) int64, indices into `label_names` (-1: unlabelled), or None.
-        content_hash: sha256 of texts and labels, wherever they were read from.
-        truncated, dropped: how many documents were longer than `max_length`.
+    The units and bytes of a truncated document are those of the part that is kept.
 
-    Of a truncated document units and bytes are those of the part that is kept.
+    Args:
+        folder: The folder of the encoded split.
+        dataset: The texts.
+        label_names: Names of the labels.
+
+    Attributes:
+        offsets: (N+1,) int64, where each document starts in ``values``.
+        values: int32 token ids of all documents, without special tokens.
+        lengths: (N,) int32, number of predicted tokens: those of the document and ``</s>``.
+        units: (N,) int32, number of words + 1 for the end, whatever the tokenizer.
+        num_bytes: (N,) int32, number of UTF-8 bytes of the text.
+        labels: (N,) int64, indices into ``label_names`` (-1: unlabeled), or None.
+        label_names: Names of the labels, or None.
+        content_hash: sha256 of texts and labels, independent of where they were read from.
+        truncated: Number of documents that were cut to the maximum length.
+        dropped: Number of documents that were left out because they were longer.
     """
 
-    def __init__(self, folder: Path, dataset: "Dataset", label_names: list[str] | None):
+    def __init__(self, folder: Path, dataset: Dataset, label_names: list[str] | None):
         facts = json.loads((folder / "facts.json").read_text())
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in _ARRAYS
             if (folder / f"{name}.npy").exists()
         }
-        # Plain views: a slice of numpy.memmap costs ten times that of an array.
+        # Plain views: slicing a numpy.memmap takes ten times as long as slicing an array.
         arrays = {name: array.view(np.ndarray) for name, array in arrays.items()}
         self.offsets: np.ndarray = arrays["offsets"]
         self.lengths: np.ndarray = arrays["lengths"]
@@ -82,11 +93,11 @@ class EncodedSplit:
         return len(self.lengths)
 
     def ids(self, i: int) -> np.ndarray:
-        """Token ids of document i, without specials: a read-only int32 view."""
+        """Token ids of document i, without special tokens: a read-only int32 view."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
     def text(self, i: int) -> str:
-        """The whole text of document i, as it was read."""
+        """The complete text of document i, as it was read."""
         row = i if self._rows is None else self._rows[i]
         return self._dataset[int(row)]["text"]
 
@@ -103,15 +114,15 @@ class EncodedSplit:
         )
 
     def caption(self, i: int) -> str:
-        """Document i."""
+        """The text of document i."""
         return self.text(i)
 
     def thumbnails(self, count: int) -> None:
-        """Text has none."""
+        """None: texts have no pictures."""
 
 
 def encode_corpus(
-    corpus: "dict[str, Dataset]",
+    corpus: dict[str, Dataset],
     tokenizer: Tokenizer,
     *,
     tokenized: bool = True,
@@ -120,22 +131,30 @@ def encode_corpus(
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
 ) -> dict[str, EncodedSplit]:
-    """Encode every split, or find it encoded already.
+    """Encode all splits of a corpus, or load them from the cache if they were encoded before.
 
     Args:
-        corpus: what `read_corpus` gives, or any data sets with `text` and maybe `label`.
-        tokenized: the corpus is words between spaces; else words are counted by Treebank rules.
-        max_length: most predicted tokens of a document, </s> included.
-        long: what becomes of longer ones, `truncate` or `drop`; a log line gives their number.
-        num_proc: worker processes; a script then needs the `if __name__ == "__main__"` guard.
+        corpus: Datasets by split, with the column ``text`` and maybe ``label``, as returned by
+            ``read_corpus``.
+        tokenizer: Maps a text to its ids.
+        tokenized: Whether the words of the corpus are separated by spaces; otherwise they are
+            counted by Treebank rules.
+        max_length: Maximum number of predicted tokens of a document, including ``</s>``.
+        long: What to do with longer documents, ``truncate`` or ``drop``; their number is logged.
+        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
+        num_proc: Number of worker processes; a script that uses several needs the
+            ``if __name__ == "__main__"`` guard.
+
+    Returns:
+        The encoded splits.
 
     Raises:
-        UserError: an option out of range, or no document is left.
+        UserError: If an option is out of range, or no document is left.
     """
     if long not in ("truncate", "drop"):
-        raise UserError(f"long {long!r}: choose truncate or drop")
+        raise UserError(f"long {long!r}: must be truncate or drop")
     if max_length is not None and max_length < 2:
-        raise UserError(f"max_length {max_length}: must be at least 2, a token and </s>")
+        raise UserError(f"max_length {max_length}: must be at least 2: a token and </s>")
     names, label_ids = _label_names(corpus)
     encoding = Encoding(tokenizer, tokenized, max_length, long, label_ids)
     cache = cache_folder(cache_dir) / "encoded"
@@ -161,22 +180,22 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
         raise UserError(f"{name}: max_length={encoding.max_length} drops every document")
 
 
-def _label_names(corpus: "dict[str, Dataset]") -> tuple[list[str] | None, dict | None]:
-    # Over all splits, so that a label means the same number in each.
-    labelled = [d for d in corpus.values() if "label" in d.column_names]
-    if not labelled:
+def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | None]:
+    # Over all splits, so that a label has the same index in each.
+    labeled = [d for d in corpus.values() if "label" in d.column_names]
+    if not labeled:
         return None, None
-    names = getattr(labelled[0].features["label"], "names", None)
+    names = getattr(labeled[0].features["label"], "names", None)
     if names:
         return list(names), None
-    found = {str(label) for dataset in labelled for label in dataset.unique("label")}
+    found = {str(label) for dataset in labeled for label in dataset.unique("label")}
     numeric = all(label.lstrip("-").isdecimal() for label in found)
     ordered = sorted(found, key=lambda label: (int(label) if numeric else 0, label))
     return ordered, {label: i for i, label in enumerate(ordered)}
 
 
 def _encoded(
-    dataset: "Dataset", encoding: Encoding, names: list | None, cache: Path, num_proc: int | None
+    dataset: Dataset, encoding: Encoding, names: list | None, cache: Path, num_proc: int | None
 ) -> Path:
     from filelock import FileLock
 
@@ -189,7 +208,7 @@ def _encoded(
     )
     folder = cache / key
     if not _complete(folder):
-        # Of several processes starting together one encodes, the others wait for it.
+        # If several processes start at once, one encodes and the others wait.
         with FileLock(f"{folder}.lock"):
             if not _complete(folder):
                 _write(dataset, encoding, folder, num_proc)
@@ -204,14 +223,14 @@ def _complete(folder: Path) -> bool:
         return False
 
 
-def _write(dataset: "Dataset", encoding: Encoding, folder: Path, num_proc: int | None) -> None:
+def _write(dataset: Dataset, encoding: Encoding, folder: Path, num_proc: int | None) -> None:
     temporary = folder.with_name(f".{uuid.uuid4().hex}.tmp")
     temporary.mkdir()
     try:
         facts = _write_arrays(encode_chunks(dataset, encoding, num_proc), len(dataset), temporary)
         facts["sizes"] = {file.name: file.stat().st_size for file in temporary.iterdir()}
         (temporary / "facts.json").write_text(json.dumps(facts, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)  # what is there is damaged
+        shutil.rmtree(folder, ignore_errors=True)  # whatever is there is damaged
         os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,16 +1,18 @@
-"""Files of every accepted format -> `(line, text, label)`, streamed, with errors that say where.
+"""Stream ``(line, text, label)`` from files of any supported format; errors name the line.
 
 | format | files | a document is |
 |---|---|---|
-| `lines` | .txt .text | a line |
-| `label-tab-text` | .txt .text | a line `label<TAB>text` |
-| `jsonl`, `json` | .jsonl .json | an object on a line, or in one JSON array |
-| `csv`, `tsv` | .csv .tsv | a row below a header; in .tsv quotes mean nothing |
-| `torchtext-csv` | .csv | a row `label, text, text …` without header, as YahooAnswers or AG_NEWS |
-| `parquet` | .parquet | a row |
+| ``lines`` | .txt .text | a line |
+| ``label-tab-text`` | .txt .text | a line ``label<TAB>text`` |
+| ``jsonl``, ``json`` | .jsonl .json | an object on a line, or in one JSON array |
+| ``csv``, ``tsv`` | .csv .tsv | a row below a header; quotes have no meaning in .tsv |
+| ``torchtext-csv`` | .csv | a row ``label, text, text …``, no header (YahooAnswers, AG_NEWS) |
+| ``parquet`` | .parquet | a row |
 
-`.gz` may follow any ending but .parquet.
+All extensions except .parquet may be followed by ``.gz``.
 """
+
+from __future__ import annotations
 
 import csv
 import gzip
@@ -24,7 +26,7 @@ from textvae.errors import UserError
 from textvae.text.data.columns import Columns, Row
 
 FORMATS = ("lines", "label-tab-text", "jsonl", "json", "csv", "tsv", "torchtext-csv", "parquet")
-PLAIN = frozenset({"lines", "label-tab-text"})  # without named columns
+PLAIN = frozenset({"lines", "label-tab-text"})  # formats without named columns
 EXTENSIONS = {
     "txt": "lines",
     "text": "lines",
@@ -35,22 +37,28 @@ EXTENSIONS = {
     "parquet": "parquet",
 }
 YAHOO_COLUMNS = ("label", "question_title", "question_content", "best_answer")
-_SAMPLE = 1000  # lines looked at to recognise a format
+_SAMPLE = 1000  # lines read to detect a format
 _LABEL = re.compile(r"[^\s]{1,32}")
 
 
 def format_of(path: Path) -> str:
-    """The format the ending stands for; `.txt` and headerless `.csv` are looked into.
+    """Detect the format of a file from its extension, and from its content for .txt and .csv.
+
+    Args:
+        path: The file.
+
+    Returns:
+        One of ``FORMATS``.
 
     Raises:
-        UserError: unknown ending, unreadable file, or a `.txt` of which only some lines
-            have a label.
+        UserError: If the extension is unknown, the file cannot be read, or only some lines of a
+            .txt file have a label.
     """
     endings = path.name.lower().removesuffix(".gz").rsplit(".", 1)
     form = EXTENSIONS.get(endings[-1]) if len(endings) == 2 else None
     if form is None:
         raise UserError(
-            f"{path}: unknown ending; known are {', '.join('.' + e for e in EXTENSIONS)}, "
+            f"{path}: unknown extension; use one of {', '.join('.' + e for e in EXTENSIONS)}, "
             "or set --data.format"
         )
     if form == "lines" and _has_labels(path):
@@ -63,16 +71,24 @@ def format_of(path: Path) -> str:
 
 
 def read_rows(path: Path, form: str, columns: Columns) -> Iterator[Row]:
-    """Stream the rows of one file; blank ones are passed on, for the caller to count.
+    """Stream the rows of a file, including blank ones, which the caller counts.
+
+    Args:
+        path: The file.
+        form: One of ``FORMATS``.
+        columns: The columns to read, for formats that have columns.
+
+    Returns:
+        Line, text and label of each row.
 
     Raises:
-        UserError: whatever is wrong with the file, with its line.
+        UserError: If anything is wrong with the file; the message names the line.
     """
     match form:
         case "lines":
             return ((line, text.strip(), None) for line, text in read_lines(path))
         case "label-tab-text":
-            return _labelled_lines(path)
+            return _labeled_lines(path)
         case "jsonl" | "json":
             return _records(path, columns, _json_records(path, form))
         case "csv" | "tsv":
@@ -81,14 +97,20 @@ def read_rows(path: Path, form: str, columns: Columns) -> Iterator[Row]:
             return _records(path, columns, _csv_records(path, form), headerless=True)
         case "parquet":
             return _records(path, columns, _parquet_records(path))
-    raise UserError(f"format {form!r}: choose auto or one of {', '.join(FORMATS)}")
+    raise UserError(f"format {form!r}: must be auto or one of {', '.join(FORMATS)}")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file, ended by LF or CRLF alone (not by U+2028 and its like).
+    """Stream the numbered lines of a UTF-8 file; only LF and CRLF end a line, not U+2028 etc.
+
+    Args:
+        path: The file, possibly compressed with gzip.
+
+    Yields:
+        Line number, from 1, and text.
 
     Raises:
-        UserError: unreadable, binary, or not UTF-8.
+        UserError: If the file cannot be read, is binary, or is not UTF-8.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
@@ -100,12 +122,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def decoded_lines(stream: Iterable[bytes], where: str) -> Iterator[tuple[int, str]]:
-    """The same of a stream of bytes; `where` is its name in messages."""
+    """Stream the numbered lines of a stream of bytes.
+
+    Args:
+        stream: The lines.
+        where: Name of the stream, for messages.
+
+    Yields:
+        Line number, from 1, and text.
+
+    Raises:
+        UserError: If a line is binary or not UTF-8.
+    """
     for number, line in enumerate(stream, start=1):
         if b"\0" in line:
             raise UserError(
-                f"{where}, line {number}: a NUL byte: a binary or UTF-16 file; "
-                "textvae reads UTF-8 text"
+                f"{where}, line {number}: contains a NUL byte: this is a binary or UTF-16 file, "
+                "but textvae reads UTF-8 text"
             )
         text = _decoded(line, where, number)
         yield number, text.removeprefix("\ufeff") if number == 1 else text
@@ -123,33 +156,33 @@ def _decoded(line: bytes, where: str, number: int) -> str:
 
 def _has_labels(path: Path) -> bool:
     without = None
-    labelled = seen = 0
+    labeled = seen = 0
     for number, text in read_lines(path):
         if not text.strip():
             continue
         seen += 1
         label, tab, rest = text.partition("\t")
         if tab and "\t" not in rest and rest.strip() and _LABEL.fullmatch(label):
-            labelled += 1
+            labeled += 1
         elif without is None:
             without = number
         if seen == _SAMPLE:
             break
-    if without is not None and labelled > seen / 2:
+    if without is not None and labeled > seen / 2:
         raise UserError(
-            f"{path}, line {without}: not `label<TAB>text` as most lines are; mend the line, "
-            "or set --data.format lines if the tabs mean nothing"
+            f"{path}, line {without}: not `label<TAB>text`, unlike most lines; fix the line, "
+            "or set --data.format lines if tabs have no meaning"
         )
-    return seen > 0 and labelled == seen
+    return seen > 0 and labeled == seen
 
 
-def _labelled_lines(path: Path) -> Iterator[Row]:
+def _labeled_lines(path: Path) -> Iterator[Row]:
     for number, line in read_lines(path):
         label, tab, text = line.partition("\t")
         if not line.strip():
             yield number, None, None
         elif not tab or not label.strip():
-            raise UserError(f"{path}, line {number}: no label; `label<TAB>text` is needed")
+            raise UserError(f"{path}, line {number}: no label; expected `label<TAB>text`")
         else:
             yield number, text.strip(), label.strip()
 
@@ -168,7 +201,7 @@ def _records(
                 columns = Columns(columns.text or tuple(there[1:]), columns.label or "label")
             resolved = columns.resolve(there, f"{path}, line {line}")
         if resolved.label is None and "label" in record and "label" not in resolved.text:
-            raise UserError(f"{path}, line {line}: a label here, but none on the first line")
+            raise UserError(f"{path}, line {line}: has a label, but the first line has none")
         yield resolved.pick(record, path, line)
 
 
@@ -194,7 +227,7 @@ def _parsed_json(text: str, path: Path, line: int) -> Any:
 
 def _an_object(record: Any, path: Path, line: int) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise UserError(f'{path}, line {line}: a JSON object is needed, as {{"text": …}}')
+        raise UserError(f'{path}, line {line}: expected a JSON object, such as {{"text": "…"}}')
     return record
 
 
@@ -210,14 +243,14 @@ def _csv_records(path: Path, form: str) -> Iterator[tuple[int, dict[str, Any]]]:
             header = list(YAHOO_COLUMNS) if len(row) == 4 else ["label", *texts]
         if len(row) != len(header):
             raise UserError(
-                f"{path}, line {line}: {len(row)} columns where {len(header)} are expected "
+                f"{path}, line {line}: {len(row)} columns, expected {len(header)} "
                 f"({', '.join(header)})"
             )
         yield line, dict(zip(header, row, strict=True))
 
 
 def _csv_rows(path: Path, form: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is less than a long document
+    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is too small for long documents
     lines = (text + "\n" for _, text in read_lines(path))
     if form == "tsv":
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)

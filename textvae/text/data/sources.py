@@ -1,4 +1,6 @@
-"""Where the splits of a corpus come from: a folder, one file, or a hub data set."""
+"""Where the splits of a corpus come from: a folder, a single file, or a dataset on the hub."""
+
+from __future__ import annotations
 
 import functools
 import logging
@@ -26,13 +28,13 @@ _SPLIT_FILE = re.compile(
 
 @dataclass(frozen=True)
 class Source:
-    """One split before it is read.
+    """A split that has not been read yet.
 
     Attributes:
-        where: for messages.
-        identity: JSON-able; equal identities promise equal rows.
-        rows: opens the stream of `(line, text, label)`.
-        label_names: if labels are indices into names already known (hub), those names.
+        where: Its name in messages.
+        identity: Serializable as JSON; sources with equal identities have equal rows.
+        rows: Opens a stream of ``(line, text, label)``.
+        label_names: Names of the labels, if labels are indices into them (hub).
     """
 
     where: str
@@ -44,16 +46,22 @@ class Source:
 def find_sources(
     place: str, named: dict[str, str | None], columns: Columns, form: str
 ) -> dict[str, Source]:
-    """The splits at `place`; a single file comes as `train`.
+    """Find the splits of a corpus.
 
     Args:
-        named: split -> file name inside the folder, or split of the hub data set; None: look.
+        place: A folder, a single file, or the name of a dataset on the hub.
+        named: For each split the file in the folder, or the split on the hub; None to search.
+        columns: The columns to read.
+        form: One of ``FORMATS``, or ``auto``.
+
+    Returns:
+        A source for each split; a single file is ``train``.
 
     Raises:
-        UserError: nothing there, two files for a split, or the hub cannot be reached.
+        UserError: If nothing is there, a split has two files, or the hub cannot be reached.
     """
     if form != "auto" and form not in FORMATS:
-        raise UserError(f"format {form!r}: choose auto or one of {', '.join(FORMATS)}")
+        raise UserError(f"format {form!r}: must be auto or one of {', '.join(FORMATS)}")
     path = Path(place).expanduser()
     if path.is_file():
         return {"train": file_source([path], columns, form)}
@@ -61,20 +69,24 @@ def find_sources(
         found = _split_files(path, named)
         return {split: file_source(files, columns, form) for split, files in found.items()}
     if _looks_like_path(place):
-        raise UserError(f"{place}: no such file or folder (a hub data set is owner/name)")
+        raise UserError(
+            f"{place}: no such file or folder (datasets on the hub are named owner/name)"
+        )
     return _hub_sources(place, named, columns)
 
 
 def file_source(paths: list[Path], columns: Columns, form: str) -> Source:
-    """One split out of one file, or out of the shards of one."""
+    """Make the source of a split that is one file, or several shards."""
     forms = [format_of(path) if form == "auto" else form for path in paths]
     if (columns.text or columns.label) and (plain := [name for name in forms if name in PLAIN]):
         raise UserError(
             f"{paths[0]}: read as {plain[0]}, which has no columns: --data.text_column and "
-            "--data.label_column are for jsonl, csv, tsv and parquet"
+            "--data.label_column apply only to jsonl, csv, tsv and parquet"
         )
     if form == "auto" and "label-tab-text" in forms:
-        log.info("%s: every line is `label<TAB>text`, read so (--data.format lines: not)", paths[0])
+        log.info(
+            "%s: lines read as `label<TAB>text` (set --data.format lines to disable)", paths[0]
+        )
 
     def rows() -> Iterator[Row]:
         for path, its_form in zip(paths, forms, strict=True):
@@ -86,7 +98,7 @@ def file_source(paths: list[Path], columns: Columns, form: str) -> Source:
 
 
 def _stamp(path: Path) -> list[Any]:
-    # Size and time stand for the content, so that a second start need not read gigabytes.
+    # Size and time stand for the content, so that a second run need not read gigabytes.
     status = path.stat()
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
@@ -110,10 +122,12 @@ def _split_files(folder: Path, named: dict[str, str | None]) -> dict[str, list[P
     for split, files in found.items():
         if len(files) > 1 and not all(sharded[path] for path in files):
             names = " and ".join(path.name for path in files)
-            raise UserError(f"{folder}: {names} could both be {split}; choose with {split}=NAME")
+            raise UserError(
+                f"{folder}: {names} could both be {split}; choose one with --data.{split} NAME"
+            )
     if "train" not in found:
         raise UserError(
-            f"{folder}: no training file; name one train.txt (or .jsonl, .csv, .tsv, .parquet)"
+            f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet)"
         )
     return {split: found[split] for split in SPLITS if split in found}
 
@@ -125,12 +139,12 @@ def _looks_like_path(place: str) -> bool:
         or place.count("/") != 1
         or place.endswith("/")
         or extension in EXTENSIONS
-        or Path(place).parent.is_dir()  # a folder of that name is here: no need to ask the hub
+        or Path(place).parent.is_dir()  # such a folder exists: do not ask the hub
     )
 
 
 def _hub_sources(name: str, named: dict[str, str | None], columns: Columns) -> dict[str, Source]:
-    log.info("%s: no such file or folder here, looking on the Hugging Face hub", name)
+    log.info("%s: no such file or folder, looking on the Hugging Face hub", name)
     repo, _, config = name.partition(":")
     loaded = _load_hub(repo, config or None)
     chosen: dict[str, str] = {}
@@ -144,7 +158,9 @@ def _hub_sources(name: str, named: dict[str, str | None], columns: Columns) -> d
             if wanted not in loaded:
                 raise UserError(f"{name}: no split {wanted!r}; it has {', '.join(loaded)}")
     if "train" not in chosen:
-        raise UserError(f"{name}: no split 'train'; it has {', '.join(loaded)}; set train=NAME")
+        raise UserError(
+            f"{name}: no split 'train'; it has {', '.join(loaded)}; set --data.train NAME"
+        )
     return {
         split: _hub_source(f"{name} ({chosen[split]})", loaded[chosen[split]], columns)
         for split in SPLITS
@@ -154,12 +170,12 @@ def _hub_sources(name: str, named: dict[str, str | None], columns: Columns) -> d
 
 @functools.cache
 def import_datasets() -> Any:
-    """Hugging Face `datasets`: silent, and imported on first use, as that takes a second."""
+    """Import Hugging Face ``datasets``, silenced; on first use, because that takes a second."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
 
     datasets.disable_progress_bars()
-    # Of its retries without a network it tells one by one; the error at the end says it all.
+    # It logs every retry when there is no network; the final error is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return datasets
 
@@ -167,11 +183,11 @@ def import_datasets() -> Any:
 def _load_hub(repo: str, config: str | None) -> Any:
     try:
         return import_datasets().load_dataset(repo, config)
-    except Exception as error:  # load_dataset raises a dozen types, of four libraries
+    except Exception as error:  # load_dataset raises a dozen types from four libraries
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{repo}: no such file or folder here, and not to be had from the Hugging Face hub: "
-            f"{why}. Offline? Load it where there is a network, and give its folder"
+            f"{repo}: no such file or folder, and the Hugging Face hub did not provide it: {why}. "
+            "Offline? Download it on a machine with a network connection and give its folder"
         ) from error
 
 
@@ -184,6 +200,6 @@ def _hub_source(where: str, dataset: Any, columns: Columns) -> Source:
         for i, record in enumerate(dataset.select_columns(wanted), start=1):
             yield columns.pick(record, where, i)
 
-    # The data set's own fingerprint follows its content and every transformation of it.
+    # The fingerprint of the dataset follows its content and every transformation.
     identity = {"hub": dataset._fingerprint, "text": columns.text, "label": columns.label}
     return Source(where, identity, rows, tuple(names) if names else None)

@@ -1,11 +1,13 @@
-"""Texts on disk: a stream of rows becomes one memory-mapped Arrow file, read as a `Dataset`.
+"""Texts on disk: a stream of rows becomes a memory-mapped Arrow file, read as a ``Dataset``.
 
     cache/sources/<identity>.json   what was read: content hash, counts
     cache/texts/<content>.arrow     the rows: text, and label if there is one
 
-A source unchanged in path, size and time is not read again; one that was moved or touched is
-read once more, and found equal by its content.
+A source with the same path, size and time is not read again. One that was moved or touched is read
+once more and recognized by its content.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -28,17 +30,24 @@ _ROWS_AT_ONCE = 1000
 
 
 def stored(source: Source, cache: Path) -> Any:
-    """The rows of `source` as a memory-mapped `datasets.Dataset`, its fingerprint the content's.
+    """Read a source into the cache, or find it there.
+
+    Args:
+        source: The split to read.
+        cache: The cache folder.
+
+    Returns:
+        A memory-mapped ``datasets.Dataset`` whose fingerprint is that of the content.
 
     Raises:
-        UserError: whatever is wrong with the source, or it holds no text.
+        UserError: If anything is wrong with the source, or it has no text.
     """
     from filelock import FileLock
 
     index = cache / "sources" / f"{fingerprint_of(_VERSION, source.identity)}.json"
     facts = _known(index, cache)
     if facts is None:
-        # Of several processes starting together one reads, the others wait for it.
+        # If several processes start at once, one reads and the others wait.
         with FileLock(f"{index}.lock"):
             facts = _known(index, cache)
             if facts is None:
@@ -87,10 +96,10 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
             if not kept:
                 continue
             if writer is None:
-                schema = _schema(source, labelled=kept[0][2] is not None)
+                schema = _schema(source, labeled=kept[0][2] is not None)
                 digest.update(str(schema.names).encode() + repr(source.label_names).encode())
                 writer = pa.ipc.new_stream(str(path), schema)
-            _digest(digest, kept, source, labelled="label" in schema.names)
+            _digest(digest, kept, source, labeled="label" in schema.names)
             rows += len(kept)
             columns = [[text for _, text, _ in kept]]
             if "label" in schema.names:
@@ -107,20 +116,20 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
     return {"content": content, "rows": rows, "blank": blank, "size": path.stat().st_size}
 
 
-def _schema(source: Source, labelled: bool) -> Any:
+def _schema(source: Source, labeled: bool) -> Any:
     datasets = import_datasets()
     features = {"text": datasets.Value("string")}
-    if labelled and source.label_names:
+    if labeled and source.label_names:
         features["label"] = datasets.ClassLabel(names=list(source.label_names))
-    elif labelled:
+    elif labeled:
         features["label"] = datasets.Value("string")
     return datasets.Features(features).arrow_schema
 
 
-def _digest(digest: Any, rows: list, source: Source, labelled: bool) -> None:
+def _digest(digest: Any, rows: list, source: Source, labeled: bool) -> None:
     for line, text, label in rows:
-        if (label is not None) != labelled:
-            have, first = ("no label", "have one") if labelled else ("a label", "have none")
+        if (label is not None) != labeled:
+            have, first = ("no label", "have one") if labeled else ("a label", "have none")
             raise UserError(f"{source.where}, line {line}: {have}, but the lines before {first}")
         for part in (text, label):
             if part is not None:
@@ -128,7 +137,7 @@ def _digest(digest: Any, rows: list, source: Source, labelled: bool) -> None:
                     encoded = part.encode("utf-8")
                 except UnicodeEncodeError:
                     raise UserError(
-                        f"{source.where}, line {line}: a lone surrogate, which is no character"
+                        f"{source.where}, line {line}: a lone surrogate, which is not a character"
                     ) from None
                 digest.update(len(encoded).to_bytes(8, "little") + encoded)
 

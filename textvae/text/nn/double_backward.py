@@ -28,11 +28,11 @@ def plain_gradients(
     """Differentiate the plain equations, keeping the graph.
 
     Args:
-        plain: the function, written with differentiable operations.
-        arguments: its arguments.
-        needed: which of them need a gradient.
-        upstream: the gradients of its outputs.
-        dtype: the dtype of matrix products.
+        plain: The function, written with differentiable operations.
+        arguments: Its arguments.
+        needed: Which of them need a gradient.
+        upstream: The gradients of its outputs.
+        dtype: The dtype of matrix products.
 
     Returns:
         A gradient for each argument, None where it is not needed.

@@ -20,9 +20,9 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Set entries of x to 0 with probability p and divide the others by 1 - p.
 
     Args:
-        x: of any shape.
-        p: probability of dropping an entry.
-        training: if False, x is returned unchanged.
+        x: Of any shape.
+        p: Probability of dropping an entry.
+        training: If False, x is returned unchanged.
 
     Returns:
         A tensor like x, or x itself if there is nothing to drop.
@@ -54,8 +54,8 @@ def systematic_mask(steps: int, columns: int, share: float, device: torch.device
     Args:
         steps: T.
         columns: N, each with its own random offset.
-        share: expected share of the steps that are chosen, from 0 to 1.
-        device: where the mask is created.
+        share: Expected share of the steps that are chosen, from 0 to 1.
+        device: Where the mask is created.
 
     Returns:
         A boolean mask (T, N).

@@ -45,13 +45,13 @@ class LSTMEncoder(nn.Module):
     backward direction reads sentences that were reversed within their length.
 
     Args:
-        vocab_size: number of token ids, including the four special tokens.
-        make_head: called with the size F of the pooled state; returns the module that maps a state
+        vocab_size: Number of token ids, including the four special tokens.
+        make_head: Called with the size F of the pooled state; returns the module that maps a state
             (B, F) to a posterior. ``partial(vae.posteriors.make_head, latent_dim=32)`` is one.
-        embedding_dim: size of the word embeddings.
-        hidden_dim: size of the hidden state of each layer and direction.
-        num_layers: number of LSTM layers.
-        bidirectional: whether to read the sentences in both directions.
+        embedding_dim: Size of the word embeddings.
+        hidden_dim: Size of the hidden state of each layer and direction.
+        num_layers: Number of LSTM layers.
+        bidirectional: Whether to read the sentences in both directions.
     """
 
     def __init__(
@@ -110,21 +110,21 @@ class LSTMDecoder(nn.Module):
         >>> generate(decoder, z[0], max_new_tokens=40)           # ids of 1 sentence, greedy
 
     Args:
-        vocab_size: number of token ids, including the four special tokens.
-        latent_dim: size of z; 0 for a language model.
-        injection: how z enters, see the top of this module.
-        embedding_dim: size of the word embeddings.
-        hidden_dim: size of the hidden state of each layer.
-        num_layers: number of LSTM layers.
-        dropout_in: dropout on the word embeddings.
-        dropout_out: dropout on the output of every layer. z itself is never dropped.
-        word_dropout: share of the input words replaced by ``<unk>`` in training, which forces the
+        vocab_size: Number of token ids, including the four special tokens.
+        latent_dim: Size of z; 0 for a language model.
+        injection: How z enters, see the top of this module.
+        embedding_dim: Size of the word embeddings.
+        hidden_dim: Size of the hidden state of each layer.
+        num_layers: Number of LSTM layers.
+        dropout_in: Dropout on the word embeddings.
+        dropout_out: Dropout on the output of every layer. z itself is never dropped.
+        word_dropout: Share of the input words replaced by ``<unk>`` in training, which forces the
             decoder to rely on z (Bowman et al. 2016).
         initial_state: ``hidden``: h0 = Linear(z), c0 = 0 (SA-VAE, Skip-VAE); ``cell``:
             c0 = Linear(z), h0 = tanh(c0) (lagging encoder).
-        tie_embeddings: whether the softmax layer shares the embedding matrix; this requires
+        tie_embeddings: Whether the softmax layer shares the embedding matrix; this requires
             ``embedding_dim`` to equal ``hidden_dim``.
-        output_bias: whether the softmax layer has a bias.
+        output_bias: Whether the softmax layer has a bias.
 
     Raises:
         UserError: If an argument is out of range.

@@ -48,9 +48,9 @@ class LSTMLayer(nn.Module):
     """One LSTM layer that can see z at every time step.
 
     Args:
-        input_dim: size of the input at each time step.
-        hidden_dim: size of h and c.
-        latent_dim: if above 0, z is added to the input of every time step.
+        input_dim: Size of the input at each time step.
+        hidden_dim: Size of h and c.
+        latent_dim: If above 0, z is added to the input of every time step.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, latent_dim: int = 0) -> None:
@@ -72,7 +72,7 @@ class LSTMLayer(nn.Module):
 
         Args:
             inputs: (T, B, I).
-            state: the initial h and c, (N, H) each; zeros by default. N is B or a multiple of it:
+            state: The initial h and c, (N, H) each; zeros by default. N is B or a multiple of it:
                 row n reads the inputs of row n mod B.
             z: (N, Z); ignored if the layer has no latent weight.
 

@@ -1,13 +1,16 @@
-"""From text to ids and back: one protocol, three tokenizers.
+"""Tokenizers: from text to token ids and back.
 
-| tokenizer | pieces | unseen text |
+| tokenizer | tokens | unseen text |
 |---|---|---|
-| `WordTokenizer` | whole words | `<unk>` |
-| `SentencePieceTokenizer` | subwords | UTF-8 bytes: round-trips exactly |
-| `CharTokenizer` | characters | UTF-8 bytes: round-trips exactly |
+| ``WordTokenizer`` | whole words | ``<unk>`` |
+| ``SentencePieceTokenizer`` | subwords | UTF-8 bytes: every text round-trips exactly |
+| ``CharTokenizer`` | characters | UTF-8 bytes: every text round-trips exactly |
 
-One more tokenizer is one more class of this shape and a line in `load_tokenizer`.
+To add a tokenizer, write a class with the methods of ``Tokenizer`` and add it to
+``load_tokenizer``.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,38 +52,50 @@ MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tok
 
 
 class Tokenizer(Protocol):
-    """What corpus, generation and the run folder ask of a tokenizer."""
+    """What the rest of textvae needs from a tokenizer."""
 
     kind: str
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without specials."""
+        """Return the token ids of a text, without special tokens."""
+        ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`; pad, <s> and </s> are left out, <unk> is shown as such."""
+        """Return the text of token ids; skips padding, ``<s>`` and ``</s>`` but not ``<unk>``."""
+        ...
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One piece for each id, specials included, for display."""
+        """Return the string of each id, including special tokens, for display."""
+        ...
 
     def __len__(self) -> int:
-        """Number of ids, specials included."""
+        """Return the number of ids, including special tokens."""
+        ...
 
     def fingerprint(self) -> str:
-        """sha256 over everything that decides the ids: the key of cached ids."""
+        """Return the sha256 of everything that determines the ids: the key of cached ids."""
+        ...
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, and what else the kind needs, into `folder`."""
+        """Write ``tokenizer.json``, and any other files of this kind, to ``folder``."""
 
     @classmethod
-    def load(cls, folder: Path) -> "Tokenizer":
-        """Read what `save` wrote; runs no code from the folder."""
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read what ``save`` wrote, without running any code from the folder."""
+        ...
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer saved in `folder`, whatever its kind.
+    """Load a tokenizer of any kind.
+
+    Args:
+        folder: Where ``Tokenizer.save`` wrote it.
+
+    Returns:
+        The tokenizer.
 
     Raises:
-        UserError: the folder holds no tokenizer, or a damaged one.
+        UserError: If there is no tokenizer in the folder, or it is damaged.
     """
     kinds = {cls.kind: cls for cls in (WordTokenizer, SentencePieceTokenizer, CharTokenizer)}
     kind = read_description(Path(folder)).get("kind")

@@ -1,4 +1,4 @@
-"""Characters: the corpus's own, and UTF-8 bytes for any other, so that no text is lost."""
+"""A tokenizer of characters, with UTF-8 bytes for those that are not in the training corpus."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,17 +22,17 @@ _FIRST_CHARACTER = _FIRST_BYTE + 256
 
 
 class CharTokenizer:
-    """The specials, the 256 bytes, then the characters of the corpus.
+    """A vocabulary of the special tokens, the 256 bytes, and the characters of a corpus.
 
     Args:
-        characters: distinct strings of one character, most frequent first.
+        characters: Distinct strings of one character each, most frequent first.
     """
 
     kind = "character"
 
     def __init__(self, characters: Sequence[str]):
         if any(len(c) != 1 for c in characters) or len(set(characters)) != len(characters):
-            raise ValueError("distinct strings of one character each are needed")
+            raise ValueError("characters must be distinct strings of one character each")
         self._characters = list(characters)
         self._ids = {c: _FIRST_CHARACTER + i for i, c in enumerate(self._characters)}
         self._fingerprint = fingerprint_of(self.kind, self._characters)
@@ -41,25 +41,30 @@ class CharTokenizer:
     def train(
         cls, texts: Iterable[str], *, max_size: int | None = None, min_count: int = 1
     ) -> "CharTokenizer":
-        """Take the characters of `texts`, most frequent first.
+        """Count the characters of a corpus and keep the most frequent ones.
 
         Args:
-            max_size: largest `len()` of the result, specials and bytes counted.
-            min_count: rarer characters are spelled in bytes.
+            texts: The corpus.
+            max_size: Maximum size of the vocabulary, including special tokens and bytes.
+            min_count: Minimum number of occurrences; rarer characters are spelled in bytes.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            UserError: `max_size` leaves no room for a character, or there is no text.
+            UserError: If ``max_size`` leaves no room for characters, or there is no text.
         """
         if max_size is not None and max_size <= _FIRST_CHARACTER:
             raise UserError(
-                f"max_size {max_size}: must exceed the {_FIRST_CHARACTER} specials and bytes"
+                f"max_size {max_size}: must exceed {_FIRST_CHARACTER}, the number of special "
+                "tokens and bytes"
             )
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(text)
         kept = [c for c, n in counts.items() if n >= min_count and not _is_surrogate(c)]
         if not kept:
-            raise UserError(f"no character occurs {min_count} times or more: empty corpus?")
+            raise UserError(f"no character occurs at least {min_count} times: is the corpus empty?")
         kept.sort(key=lambda c: (-counts[c], c))
         return cls(kept[: None if max_size is None else max_size - _FIRST_CHARACTER])
 
@@ -67,7 +72,7 @@ class CharTokenizer:
         return _FIRST_CHARACTER + len(self._characters)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the characters of `text`, without specials; unseen ones as UTF-8 bytes."""
+        """Return the ids of the characters of a text, as bytes where they are unseen."""
         ids: list[int] = []
         for character in text:
             known = self._ids.get(character)
@@ -78,7 +83,7 @@ class CharTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text; bytes that spell no character become U+FFFD."""
+        """Return the text of token ids; bytes that are not valid UTF-8 become U+FFFD."""
         spelled = bytearray()
         for i in without_specials(ids):
             if i == UNK:
@@ -90,23 +95,23 @@ class CharTokenizer:
         return spelled.decode("utf-8", errors="replace")
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One piece for each id; `<0x0A>` stands for a byte."""
+        """Return the string of each id; bytes look like ``<0x0A>``."""
         return [self._piece(int(i)) for i in ids]
 
     def fingerprint(self) -> str:
-        """sha256 over everything that decides the ids."""
+        """Return the sha256 of everything that determines the ids."""
         return self._fingerprint
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`."""
+        """Write ``tokenizer.json``."""
         write_description(folder, {"kind": self.kind, "characters": self._characters})
 
     @classmethod
     def load(cls, folder: Path) -> "CharTokenizer":
-        """Read what `save` wrote.
+        """Read what ``save`` wrote.
 
         Raises:
-            UserError: the file is missing or damaged.
+            UserError: If the file is missing or damaged.
         """
         characters = read_strings(folder, read_description(folder, cls.kind), "characters")
         if wrong := [c for c in characters if len(c) != 1 or _is_surrogate(c)]:

@@ -1,9 +1,9 @@
-"""Subwords by SentencePiece, set up so that decode(encode(text)) == text for any text.
+"""SentencePiece subwords, configured so that decode(encode(text)) == text for any text.
 
-Identity normalisation, no dummy prefix and no whitespace stripping keep the text as it is;
-byte fallback spells what the pieces cannot. One character is left: SentencePiece writes a
-space as U+2581, so a U+2581 of the text's own would come back as a space. It is spelled by
-its three UTF-8 byte pieces instead, which decode to the character itself.
+Identity normalization, no dummy prefix and no whitespace stripping preserve the text, and byte
+fallback spells what the pieces cannot. One character needs extra care: SentencePiece writes a space
+as U+2581, so a U+2581 in the text would come back as a space. It is encoded as its three UTF-8
+bytes instead, which decode to the character itself.
 """
 
 import hashlib
@@ -35,22 +35,23 @@ log = logging.getLogger(__name__)
 MODEL_FILE = "tokenizer.model"
 SPACE_MARK = "\u2581"
 MODEL_TYPES = ("unigram", "bpe")
-# The trainer skips any sentence with a tab, NUL or U+2585 in it, and takes U+2581 for a space.
+# The trainer skips sentences that contain a tab, NUL or U+2585, and reads U+2581 as a space.
 _NOT_FOR_TRAINING = re.compile("[\t\0\u2581\u2585\ud800-\udfff]")
-# Sums over threads depend on their number, so it is fixed: same corpus, same model, anywhere.
+# Sums over threads depend on their number. It is fixed so that a corpus gives the same model
+# everywhere.
 _TRAIN_THREADS = 4
-_LONGEST_SENTENCE = 16_384  # bytes; longer ones would be skipped by the trainer, so they are cut
+_LONGEST_SENTENCE = 16_384  # bytes; the trainer would skip longer ones, so they are cut
 _SENTENCES_SAMPLED = 2_000_000
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model with byte fallback; text round-trips exactly, `<unk>` never occurs.
+    """A SentencePiece model with byte fallback: text round-trips exactly, without ``<unk>``.
 
     Args:
-        model: the serialised SentencePiece model (a protocol buffer).
+        model: The serialized SentencePiece model (a protocol buffer).
 
     Raises:
-        UserError: `model` is not a SentencePiece model, or lacks what textvae relies on.
+        UserError: If this is not a SentencePiece model, or it lacks what textvae relies on.
     """
 
     kind = "sentencepiece"
@@ -71,7 +72,9 @@ class SentencePieceTokenizer:
             )
         self._mark = [processor.piece_to_id(f"<0x{b:02X}>") for b in SPACE_MARK.encode()]
         if UNK in self._mark:
-            raise UserError("SentencePiece model without byte fallback: train it with it")
+            raise UserError(
+                "SentencePiece model without byte fallback: train it with byte_fallback"
+            )
         self._model = model
         self._fingerprint = fingerprint_of(self.kind, hashlib.sha256(model).hexdigest())
 
@@ -79,12 +82,19 @@ class SentencePieceTokenizer:
     def train(
         cls, texts: Iterable[str], vocab_size: int = 8000, model_type: str = "unigram"
     ) -> "SentencePieceTokenizer":
-        """Learn the pieces of `texts`; of a huge corpus, a sample of 2 million sentences.
+        """Learn the pieces of a corpus, from a sample of 2 million sentences if it is larger.
 
-        A `vocab_size` the corpus cannot fill is lowered, and a log line says so.
+        Args:
+            texts: The corpus.
+            vocab_size: Number of pieces; lowered with a warning if the corpus yields fewer.
+            model_type: ``unigram`` or ``bpe``.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            UserError: unknown `model_type`, `vocab_size` too small, or no text.
+            UserError: If ``model_type`` is unknown, ``vocab_size`` is too small, or there is no
+                text.
         """
         if model_type not in MODEL_TYPES:
             raise UserError(f"model_type {model_type!r}: choose {' or '.join(MODEL_TYPES)}")
@@ -104,7 +114,7 @@ class SentencePieceTokenizer:
         tokenizer = cls(model.getvalue())
         if len(tokenizer) < vocab_size:
             log.warning(
-                "SentencePiece: the corpus yields %d pieces, vocab_size lowered from %d",
+                "SentencePiece: the corpus yields only %d pieces; vocab_size lowered from %d",
                 len(tokenizer),
                 vocab_size,
             )
@@ -114,7 +124,7 @@ class SentencePieceTokenizer:
         return self._processor.vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the pieces of `text`, without specials."""
+        """Return the ids of the pieces of a text, without special tokens."""
         if SPACE_MARK not in text:
             return self._processor.encode(text)
         first, *rest = text.split(SPACE_MARK)
@@ -124,19 +134,19 @@ class SentencePieceTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text; byte pieces that spell no character become U+FFFD."""
+        """Return the text of token ids; bytes that are not valid UTF-8 become U+FFFD."""
         return self._processor.decode(without_specials(ids))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One piece for each id; U+2581 stands for a space, `<0x0A>` for a byte."""
+        """Return the piece of each id; U+2581 is a space, and bytes look like ``<0x0A>``."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
 
     def fingerprint(self) -> str:
-        """sha256 over everything that decides the ids."""
+        """Return the sha256 of everything that determines the ids."""
         return self._fingerprint
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer.model`."""
+        """Write ``tokenizer.json`` and ``tokenizer.model``."""
         folder = Path(folder)
         replace_file(folder / MODEL_FILE, lambda file: file.write_bytes(self._model))
         write_description(
@@ -151,10 +161,10 @@ class SentencePieceTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "SentencePieceTokenizer":
-        """Read what `save` wrote.
+        """Read what ``save`` wrote.
 
         Raises:
-            UserError: a file is missing or damaged.
+            UserError: If a file is missing or damaged.
         """
         description = read_description(folder, cls.kind)
         path = Path(folder) / MODEL_FILE
@@ -202,9 +212,11 @@ def _explained(error: RuntimeError, vocab_size: int) -> UserError:
     message = str(error)
     if needed := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return UserError(
-            f"vocab_size {vocab_size}: too small, the specials, bytes and characters of this "
-            f"corpus alone need {needed[1]}; raise it"
+            f"vocab_size {vocab_size}: too small; the special tokens, bytes and characters of this "
+            f"corpus need at least {needed[1]}"
         )
     if "sentences_.empty()" in message:
-        return UserError("no text to train a SentencePiece tokenizer on: the corpus is empty")
-    return UserError(f"SentencePiece could not be trained: {message}")
+        return UserError(
+            "there is no text to train a SentencePiece tokenizer on: the corpus is empty"
+        )
+    return UserError(f"SentencePiece training failed: {message}")

@@ -1,7 +1,7 @@
-"""What every tokenizer shares: the four special ids and the `tokenizer.json` file.
+"""What all tokenizers share: the four special tokens and the file ``tokenizer.json``.
 
-Models never see a tokenizer, only ids, so the specials stand at the same place in every
-vocabulary: pad 0, unk 1, <s> 2, </s> 3.
+Models see token ids but no tokenizer, so the special tokens have the same ids in every vocabulary:
+``<pad>`` 0, ``<unk>`` 1, ``<s>`` 2, ``</s>`` 3.
 """
 
 import hashlib
@@ -19,15 +19,22 @@ FORMAT_VERSION = 1
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
-    """Write `tokenizer.json`: readable, and whole or not at all."""
+    """Write ``tokenizer.json`` atomically."""
     write_json(Path(folder) / TOKENIZER_FILE, {"version": FORMAT_VERSION, **description})
 
 
 def read_description(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """Read and check `tokenizer.json`; `kind` demands one kind of tokenizer.
+    """Read and check ``tokenizer.json``.
+
+    Args:
+        folder: The folder of the file.
+        kind: The expected kind of tokenizer; None for any.
+
+    Returns:
+        The JSON object.
 
     Raises:
-        UserError: the file is missing, is not JSON, or is of another kind or version.
+        UserError: If the file is missing, not JSON, or of another kind or version.
     """
     path = Path(folder) / TOKENIZER_FILE
     try:
@@ -39,41 +46,49 @@ def read_description(folder: Path, kind: str | None = None) -> dict[str, Any]:
     except ValueError as error:
         raise broken(path, f"not JSON ({error})") from None
     if not isinstance(description, dict):
-        raise broken(path, "a JSON object was expected")
+        raise broken(path, "expected a JSON object")
     if description.get("version") != FORMAT_VERSION:
         found = description.get("version")
-        raise broken(path, f"version {found!r}, this release reads version {FORMAT_VERSION}")
+        raise broken(path, f"version {found!r}, but this release reads version {FORMAT_VERSION}")
     if kind is not None and description.get("kind") != kind:
-        raise broken(path, f"kind {description.get('kind')!r} where {kind!r} was expected")
+        raise broken(path, f"expected kind {kind!r}, found {description.get('kind')!r}")
     return description
 
 
 def read_strings(folder: Path, description: dict[str, Any], key: str) -> list[str]:
-    """A list of distinct strings out of a description.
+    """Get a list of distinct strings from a description.
+
+    Args:
+        folder: The folder of the file, for messages.
+        description: The JSON object.
+        key: The key of the list.
+
+    Returns:
+        The strings.
 
     Raises:
-        UserError: the entry is missing, not a list of strings, or repeats one.
+        UserError: If the entry is missing, is not a list of strings, or has duplicates.
     """
     strings = description.get(key)
     path = Path(folder) / TOKENIZER_FILE
     if not isinstance(strings, list) or not all(isinstance(s, str) for s in strings):
         raise broken(path, f"{key!r} must be a list of strings")
     if len(set(strings)) != len(strings):
-        raise broken(path, f"{key!r} holds the same entry twice")
+        raise broken(path, f"{key!r} has the same entry twice")
     return strings
 
 
 def broken(path: Path, why: str) -> UserError:
-    """The error for a damaged tokenizer file."""
+    """Make the error for a damaged tokenizer file."""
     return UserError(f"{path}: {why}; save the tokenizer again or restore the file")
 
 
 def fingerprint_of(*parts: Any) -> str:
-    """sha256 over the JSON of `parts`: equal for equal tokenizers, on every machine."""
+    """Return the sha256 of the JSON of ``parts``, which is the same on every machine."""
     text = json.dumps(parts, ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def without_specials(ids: Any) -> list[int]:
-    """Plain ints without pad, <s> and </s>; <unk> stays, for it stands for a word."""
+    """Remove padding, ``<s>`` and ``</s>``; ``<unk>`` is kept because it stands for a word."""
     return [int(i) for i in ids if int(i) not in (PAD, BOS, EOS)]

@@ -1,7 +1,7 @@
-"""Words: how a text is split into them, counted by them, and a vocabulary of them.
+"""Splitting text into words, counting words, and a tokenizer with a vocabulary of words.
 
-A text is either tokenised already (PTB, Yahoo: words between spaces, left alone) or raw;
-raw text is split by nltk's rule-based tokenizer, which needs no download.
+A text is either already tokenized (PTB, Yahoo: words separated by spaces) or raw. Raw text is split
+by the rule-based tokenizer of nltk, which needs no download.
 """
 
 import functools
@@ -26,11 +26,11 @@ from textvae.text.tokenizers.vocabulary import (
 
 UNK_ALIASES = ("<unk>", "_UNK", "[UNK]")
 
-# nltk's word tokenizer takes one sentence and parts only its last full stop. A document has
-# many: part every full stop at the end of a word, but not after one letter (initials, u.s.)
-# nor after these abbreviations.
+# nltk's word tokenizer expects a single sentence and splits off only its last period. A document
+# has many: split off every period at the end of a word, except after a single letter (initials,
+# u.s.) and after these abbreviations.
 _ABBREVIATIONS = ("mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "etc", "inc", "ltd")
-_FULL_STOP = re.compile(
+_PERIOD = re.compile(
     r"\.(?=[\"')\]}]*\s)(?<![.\s]\.)(?<!\b\w\.)(?<!\.\w\.)"
     + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS),
     re.IGNORECASE,
@@ -39,46 +39,57 @@ _FULL_STOP = re.compile(
 
 @functools.cache
 def _treebank() -> tuple[Any, Any]:
-    """nltk's splitter and joiner; imported on first use, as nltk takes a second to import."""
+    """The splitter and the joiner of nltk, imported on first use because that takes a second."""
     from nltk.tokenize import NLTKWordTokenizer, TreebankWordDetokenizer
 
     return NLTKWordTokenizer(), TreebankWordDetokenizer()
 
 
 @functools.cache
-def _standing_alone(spellings: tuple[str, ...]) -> re.Pattern[str]:
+def _as_whole_words(spellings: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\S)({'|'.join(map(re.escape, spellings))})(?!\S)")
 
 
 def split_words(
     text: str, tokenized: bool, unk_aliases: tuple[str, ...] = UNK_ALIASES
 ) -> list[str]:
-    """The words of a text: between spaces if it is `tokenized`, else by Treebank rules."""
+    """Split a text into words.
+
+    Args:
+        text: Any text.
+        tokenized: Whether the words are already separated by spaces; otherwise the text is split
+            by Treebank rules.
+        unk_aliases: Spellings of the unknown word, which are kept whole.
+
+    Returns:
+        The words.
+    """
     if tokenized:
         return text.split()
-    # Treebank rules would tear <unk> apart: aliases that stand as words are kept whole.
+    # Treebank rules would split <unk>: keep aliases that are words of their own.
     if any(alias in text for alias in unk_aliases):
-        parts = _standing_alone(unk_aliases).split(text)
+        parts = _as_whole_words(unk_aliases).split(text)
     else:
         parts = [text]
     words: list[str] = []
     for i, part in enumerate(parts):
-        words += [part] if i % 2 else _treebank()[0].tokenize(_FULL_STOP.sub(" .", part))
+        words += [part] if i % 2 else _treebank()[0].tokenize(_PERIOD.sub(" .", part))
     return words
 
 
 def count_words(text: str, tokenized: bool) -> int:
-    """Number of words; with the end of the sentence added this is what PPL divides by."""
+    """Count the words of a text. Perplexity divides by this plus 1 for the end of the text."""
     return len(split_words(text, tokenized))
 
 
 class WordTokenizer:
-    """A vocabulary of whole words; every other word becomes `<unk>`.
+    """A vocabulary of whole words; all other words become ``<unk>``.
 
     Args:
-        words: the vocabulary without the specials, most frequent first.
-        tokenized: texts are words between spaces; else they are split by Treebank rules.
-        unk_aliases: spellings of the unknown word found in corpora; all become id 1.
+        words: The vocabulary without special tokens, most frequent first.
+        tokenized: Whether texts are words separated by spaces; otherwise they are split by Treebank
+            rules.
+        unk_aliases: Spellings of the unknown word in corpora; all of them get id 1.
     """
 
     kind = "word"
@@ -90,13 +101,13 @@ class WordTokenizer:
         tokenized: bool = True,
         unk_aliases: Sequence[str] = UNK_ALIASES,
     ):
-        # A word that spells a special must never become that special's id: it is unknown.
+        # A word that looks like a special token must not get its id: it is unknown.
         self.unk_aliases = tuple(unk_aliases)
         self._reserved = {*SPECIALS, *unk_aliases}
         self._pieces = [*SPECIALS, *(w for w in words if w not in self._reserved)]
         self._ids = {word: i for i, word in enumerate(self._pieces) if i >= len(SPECIALS)}
         if len(self._ids) != len(self._pieces) - len(SPECIALS):
-            raise ValueError("the same word stands twice in the vocabulary")
+            raise ValueError("the vocabulary contains the same word twice")
         self.tokenized = tokenized
         self._fingerprint = fingerprint_of(
             self.kind, self._pieces, self.tokenized, self.unk_aliases
@@ -112,17 +123,25 @@ class WordTokenizer:
         tokenized: bool = True,
         unk_aliases: Sequence[str] = UNK_ALIASES,
     ) -> "WordTokenizer":
-        """Count the words of `texts` and keep the most frequent.
+        """Count the words of a corpus and keep the most frequent ones.
 
         Args:
-            max_size: largest `len()` of the result, the four specials counted.
-            min_count: rarer words are left out.
+            texts: The corpus.
+            max_size: Maximum size of the vocabulary, including the four special tokens.
+            min_count: Minimum number of occurrences of a word.
+            tokenized: See the class.
+            unk_aliases: See the class.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            UserError: `max_size` or `min_count` out of range, or no word is left.
+            UserError: If ``max_size`` or ``min_count`` is out of range, or no word is left.
         """
         if max_size is not None and max_size <= len(SPECIALS):
-            raise UserError(f"max_size {max_size}: must exceed the {len(SPECIALS)} specials")
+            raise UserError(
+                f"max_size {max_size}: must be above {len(SPECIALS)}, the number of special tokens"
+            )
         if min_count < 1:
             raise UserError(f"min_count {min_count}: must be at least 1")
         splitter = cls([], tokenized=tokenized, unk_aliases=unk_aliases)
@@ -132,10 +151,10 @@ class WordTokenizer:
         kept = [w for w, n in counts.items() if n >= min_count and w not in splitter._reserved]
         if not kept:
             raise UserError(
-                f"no word occurs {min_count} times or more: the corpus is empty or min_count "
+                f"no word occurs at least {min_count} times: the corpus is empty or min_count "
                 "is too high"
             )
-        # Ties by spelling: the order of the corpus must not decide the vocabulary.
+        # Ties are broken by spelling: the vocabulary must not depend on the order of the corpus.
         kept.sort(key=lambda word: (-counts[word], word))
         size = None if max_size is None else max_size - len(SPECIALS)
         return cls(kept[:size], tokenized=tokenized, unk_aliases=unk_aliases)
@@ -144,10 +163,18 @@ class WordTokenizer:
     def from_torchtext(
         cls, vocab: Any, *, tokenized: bool = True, unk_aliases: Sequence[str] = UNK_ALIASES
     ) -> "WordTokenizer":
-        """Take over a torchtext `Vocab`, or any object with `get_itos` and `get_default_index`.
+        """Convert a torchtext ``Vocab``.
 
-        The words keep their order; ids move, as the specials stand first here. The entry at
-        the default index, whatever its spelling, becomes `<unk>`.
+        The words keep their order, but ids change because the special tokens come first here. The
+        entry at the default index becomes ``<unk>``, whatever its spelling.
+
+        Args:
+            vocab: Any object with ``get_itos`` and ``get_default_index``.
+            tokenized: See the class.
+            unk_aliases: See the class.
+
+        Returns:
+            The tokenizer.
         """
         words = list(vocab.get_itos())
         default = vocab.get_default_index()
@@ -160,24 +187,24 @@ class WordTokenizer:
         return len(self._pieces)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the words of `text`, without specials."""
+        """Return the ids of the words of a text, without special tokens."""
         return [self._ids.get(word, UNK) for word in self._split(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Words joined by spaces, or by Treebank rules if the corpus is raw text."""
+        """Join the words with spaces, or by Treebank rules if the corpus is raw text."""
         words = self.tokens(without_specials(ids))
         return " ".join(words) if self.tokenized else _treebank()[1].detokenize(words)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One piece for each id, specials included."""
+        """Return the word of each id, including special tokens."""
         return [self._pieces[int(i)] for i in ids]
 
     def fingerprint(self) -> str:
-        """sha256 over everything that decides the ids."""
+        """Return the sha256 of everything that determines the ids."""
         return self._fingerprint
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`."""
+        """Write ``tokenizer.json``."""
         write_description(
             folder,
             {
@@ -190,10 +217,10 @@ class WordTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "WordTokenizer":
-        """Read what `save` wrote.
+        """Read what ``save`` wrote.
 
         Raises:
-            UserError: the file is missing or damaged.
+            UserError: If the file is missing or damaged.
         """
         description = read_description(folder, cls.kind)
         pieces = read_strings(folder, description, "tokens")
@@ -206,7 +233,9 @@ class WordTokenizer:
             raise broken(path, "'tokenized' must be true or false")
         words = pieces[len(SPECIALS) :]
         if reserved := {*SPECIALS, *aliases}.intersection(words):
-            raise broken(path, f"{min(reserved)!r} cannot be a word: it means a special")
+            raise broken(
+                path, f"{min(reserved)!r} cannot be a word: it is reserved for a special token"
+            )
         return cls(words, tokenized=tokenized, unk_aliases=aliases)
 
     def _split(self, text: str) -> list[str]:
