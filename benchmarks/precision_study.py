@@ -35,8 +35,7 @@ from textvae.config.experiment import (
     TrainConfig,
 )
 from textvae.evaluation.run_card import evaluate_run
-from textvae.text.model import TextVAE
-from textvae.training.loop import train
+from textvae.training.train import train
 
 NUDGE = 1e-6  # of the learning rate
 KINDS = {"fp32": ("fp32", 0.0), "bf16": ("bf16", 0.0), "fp32, nudged": ("fp32", NUDGE)}
@@ -78,8 +77,7 @@ def card_of(config: Config, kind: str, seed: int, out: Path, samples: int) -> di
             train=replace(config.train, precision=precision, seed=seed),
         )
         train(config, run)
-        model = TextVAE.from_pretrained(run)
-        return evaluate_run(run, config, model, samples=samples, generations=0)
+        return evaluate_run(run, samples=samples, generations=0)
     return json.loads(card.read_text(encoding="utf-8"))
 
 

@@ -185,7 +185,7 @@ def fetch(name: str, **options: Any) -> Path:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face hub: "
-            f"{reason}"
+            f"{reason}. Offline? Pass the folder of a model instead"
         ) from error
 
 
