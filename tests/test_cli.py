@@ -109,6 +109,9 @@ MISTAKES = [
     (["evaluate", "{lm}", "--refine-steps", "2"], "this model has no latent to refine"),
     (["evaluate", "{run}", "--refine-steps", "-1"], "--refine-steps -1: must be at least 0"),
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "an integer"),
+    # options of image models
+    (["sample", "{run}", "--walk", "3"], "--walk applies only to image models, and {run} is not"),
+    (["sample", "{run}", "--out", "a.png", "--walk", "3"], "--out and --walk apply only to image"),
     # files
     (["reconstruct", "{run}", "--file", "{folder}/none"], "cannot be read"),
     (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt has no sentences"),
@@ -232,7 +235,7 @@ CORPORA = [
     ("t.txt", b"", "t.txt: empty"),
     ("t.txt", b"\n \n\n", "only 3 blank lines"),
     ("t.txt", b"a b\nc d\nB\xe4r\n", "t.txt, line 3: not UTF-8"),
-    ("t.bin", b"\x00\x01\xff", "unknown ending"),
+    ("t.bin", b"\x00\x01\xff", "unknown extension"),
     ("t.txt", b"a\x00\xff\xfe", "line 1"),
     ("t.txt", b"one line\n", "too few documents (1) to hold out"),
     ("t.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "t.jsonl, line 2: no 'text' here"),

@@ -1,37 +1,72 @@
-"""Every recipe's YAML is complete, parses and trains; every run.sh has its parts."""
+"""Every data set with every method: the stack parses, is complete once saved, and trains."""
 
+import importlib.util
+import itertools
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from textvae.cli.arguments import config_of, parse
-from textvae.config.experiment import Config, DataConfig, options_read
+from textvae.cli.arguments import parse
+from textvae.cli.train import config_of
+from textvae.config.experiment import Config, options_read
+from textvae.errors import UserError
 from textvae.images.readers import Drawings, write_drawings
-from textvae.training.loop import train
+from textvae.training.train import train
 
 ROOT = Path(__file__).parent.parent
-YAMLS = sorted(ROOT.glob("recipes/*/*.yaml"))
-RECIPES = sorted(ROOT.glob("recipes/*/run.sh"))
-TINY = ["--data.batch_size", "4", "--train.max_steps", "2", "--train.samples", "1"]
-TINY_OF = {
-    "text": [
-        *("--model.embedding_dim", "8", "--model.encoder_hidden", "8"),
-        *("--model.decoder_hidden", "8", "--data.format", "auto"),
-    ],
-    "images": ["--images.encoder_hidden", "4", "--images.decoder_hidden", "4"],
+METHODS = sorted(ROOT.glob("recipes/methods/*.yaml"))
+SCRIPTS = sorted(ROOT.glob("recipes/*/run.sh"))
+SETS = [path.parent.name for path in SCRIPTS]
+OF_IMAGES = ("digits", "mnist", "omniglot")
+SIZES = {
+    "yahoo": ("small", "z64"),
+    "yelp": ("small",),
+    "digits": ("mlp",),
+    "mnist": ("mlp", "small"),
+    "omniglot": ("mlp", "small"),
 }
+TINY = ["--data.batch_size", "4", "--train.max_steps", "2", "--train.samples", "0"]
+TINY += ["--inference.steps", "2"]
+TINY_TEXT = [
+    *("--model.embedding_dim", "8", "--model.encoder_hidden", "8"),
+    *("--model.decoder_hidden", "8", "--data.format", "auto"),
+]
+TINY_IMAGES = ["--images.encoder_hidden", "4", "--images.decoder_hidden", "4"]
 
 
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
+def _sweep():
+    spec = importlib.util.spec_from_file_location("sweep", ROOT / "recipes" / "sweep.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sweep"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def kind_of(path: Path) -> str:
-    """The kind of data of a recipe; that it is text goes without saying."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["data"].get("kind", "text")
+sweep = _sweep()
+
+
+def makes_sense(recipe: str, size: str, method: str) -> bool:
+    """A decoder of images has no initial state and reads no words; an MLP is nothing without z.
+
+    Other sizes are tried with the first methods alone, as it is the base that a method meets.
+    """
+    if size and method not in ("lm", "vae", "skip_vae"):
+        return False
+    if recipe in OF_IMAGES:
+        return method not in ("init", "word_dropout") and (size, method) != ("mlp", "lm")
+    return (size, method) != ("z64", "lm")
+
+
+STACKS = [
+    (recipe, "-".join(filter(None, (size, method.stem))))
+    for recipe in SETS
+    for size, method in itertools.product(("", *SIZES.get(recipe, ())), METHODS)
+    if makes_sense(recipe, size, method.stem)
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +75,97 @@ def corpus(tmp_path_factory):
     lines = [f"the {a} {b} the {c} ." for a in "abcde" for b in ("sees", "likes") for c in "vwxyz"]
     (folder / "train.txt").write_text("\n".join(lines), encoding="utf-8")
     (folder / "valid.txt").write_text("\n".join(lines[:8]), encoding="utf-8")
-    grey = np.random.default_rng(0).integers(256, size=(24, 8, 8), dtype=np.uint8)
+    gray = np.random.default_rng(0).integers(256, size=(24, 8, 8), dtype=np.uint8)
     for split in ("train", "valid"):
-        write_drawings(folder / f"{split}.npz", Drawings(grey))
+        write_drawings(folder / f"{split}.npz", Drawings(gray))
     return folder
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=name_of)
-def test_a_recipe_is_complete(path):
-    given, kind = yaml.safe_load(path.read_text(encoding="utf-8")), kind_of(path)
-    given["data"]["kind"] = kind
-    read = options_read(Config(data=DataConfig(kind=kind)))
-    assert {part: set(fields) for part, fields in given.items()} == {
-        part: set(fields) for part, fields in read.items()
-    }
+@pytest.mark.parametrize(("recipe", "model"), STACKS, ids=[f"{r}-{m}" for r, m in STACKS])
+def test_a_stack_is_complete_and_trains_two_steps(recipe, model, corpus, tmp_path):
+    files = sweep.stack(recipe, model)
+    config = Config.load(*files)
+    config.save(tmp_path / "config.yaml")
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert {part: tuple(options) for part, options in saved.items()} == options_read(config)
+    assert Config.load(tmp_path / "config.yaml") == config
 
-
-@pytest.mark.parametrize("path", YAMLS, ids=name_of)
-def test_a_recipe_trains_two_steps(path, corpus, tmp_path):
-    options = ["--config", str(path), "--out", str(tmp_path / "run"), "--data.dir", str(corpus)]
-    _, args = parse(["train", *options, *TINY, *TINY_OF[kind_of(path)]])
+    tiny = TINY_IMAGES if recipe in OF_IMAGES else TINY_TEXT
+    stacked = [word for file in files for word in ("--config", str(file))]
+    _, args = parse(["train", *stacked, "--data.dir", str(corpus), *TINY, *tiny])
     train(config_of(args), tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_a_method_is_a_few_lines_that_explain_themselves(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ") and 1 <= len(lines) <= 8
+    assert max(map(len, lines)) <= 110
+
+
+def test_a_method_without_meaning_for_the_data_is_one_line():
+    with pytest.raises(
+        UserError, match=r"word_dropout\.yaml, line 3: model\.word_dropout does not"
+    ):
+        Config.load(*sweep.stack("digits", "word_dropout"))
+
+
+def test_the_models_of_a_recipe_are_stacks():
+    for script in SCRIPTS:
+        text = script.read_text(encoding="utf-8")
+        models = text.partition('\nmodels="')[2].partition('"')[0].split()
+        assert models
+        for model in models:
+            assert sweep.stack(script.parent.name, model)
+
+
+def test_a_sweep_is_models_times_values():
+    vary = ["model.latent_dim=2,20", "images.decoder_layers=9,3"]
+    found = sweep.experiments("mnist", ["vae", "skip_vae"], vary)
+    assert [each.name for each in found] == [
+        *("vae-latent_dim-2", "vae-latent_dim-2-decoder_layers-3", "vae", "vae-decoder_layers-3"),
+        *("skip_vae-latent_dim-2", "skip_vae-latent_dim-2-decoder_layers-3"),
+        *("skip_vae", "skip_vae-decoder_layers-3"),
+    ]
+    assert found[1].options == ["--model.latent_dim", "2", "--images.decoder_layers", "3"]
+    assert [file.stem for file in found[0].files] == ["base", "vae"]
+
+
+def test_a_sweep_resumes_and_skips_what_is_done(tmp_path):
+    argv = ["ptb", "--data", "corpus", "--out", str(tmp_path), "--models", "lm", "--samples", "5"]
+    args = sweep.parse([*argv, "--train.epochs", "3"])
+    experiment = sweep.experiments("ptb", ["lm"], [])[0]
+
+    def commands() -> list[list[str]]:
+        return [command[1:3] for command in sweep.commands(experiment, args)]
+
+    assert commands() == [["train", "--config"], ["evaluate", str(tmp_path / "lm")]]
+    run = tmp_path / "lm"
+    (run / "metrics").mkdir(parents=True)
+    for name, content in (
+        ("config.yaml", ""),
+        ("model.safetensors", ""),
+        ("metrics/test.json", '{"samples": 5}'),
+    ):
+        (run / name).write_text(content)
+    assert commands() == [["train", "--resume"]]
+    args.samples = 6
+    assert commands() == [["train", "--resume"], ["evaluate", str(run)]]
+    args.only, args.probe = "evaluate", True
+    assert commands() == [["evaluate", str(run)], ["probe", str(run)]]
+
+
+def test_runs_side_by_side_and_the_first_failure_counts(tmp_path, capfd, monkeypatch):
+    made = {"a": [["sh", "-c", "echo hello; exit 3"], ["false"]], "b": [["echo", "there"]]}
+    monkeypatch.setattr(sweep, "commands", lambda experiment, args: iter(made[experiment.name]))
+    found = [sweep.Experiment(name, [], []) for name in made]
+    assert sweep.Runner(2).run_all(found, None) == 3
+    lines = capfd.readouterr().out.splitlines()
+    assert {"[a] hello", "[b] there"} <= set(lines)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)
 def test_a_recipe_script_explains_itself(path):
     shown = subprocess.run(
         ["bash", str(path), "--help"], capture_output=True, text=True, check=True
@@ -79,13 +180,14 @@ def test_a_recipe_script_explains_itself(path):
     ids=" ".join,
 )
 def test_a_wrong_option_is_one_line(options):
-    script = str(RECIPES[0])
+    script = str(SCRIPTS[0])
     done = subprocess.run(["bash", script, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_every_recipe_has_its_corpus_explained():
-    for path in RECIPES:
+    for path in SCRIPTS:
+        assert (path.parent / "base.yaml").exists()
         assert (ROOT / "data" / path.parent.name / "prepare.py").exists()
         assert (ROOT / "data" / path.parent.name / "README.md").exists()

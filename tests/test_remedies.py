@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from textvae.cli.arguments import config_of, parse
+from textvae.cli.arguments import parse
+from textvae.cli.train import config_of
 from textvae.config.experiment import (
     Config,
     DataConfig,

@@ -92,7 +92,7 @@ def kill_at_update(number: int):
         original, calls = LearningRate.at, iter(range(10**6))
 
         def at(self, step):
-            if sys._getframe(1).f_code.co_name == "fit" and next(calls) == number:
+            if sys._getframe(1).f_code.co_name == "update" and next(calls) == number:
                 kill()
             return original(self, step)
 
@@ -375,21 +375,20 @@ def poison(number: int, weight: bool):
     """Breaks the child: a weight, or the loss, is NaN from update ``number`` on."""
 
     def before() -> None:
-        from textvae.training import update
+        from textvae.training.update import Updater
 
-        original, calls = update.objective, iter(range(10**6))
-        step = update.Updater.update
-
-        def objective(*args):
-            loss = original(*args)
-            return loss * math.nan if not weight and next(calls) >= number else loss
+        original, calls = Updater.update, iter(range(10**6))
 
         def poisoned(self, *args):
-            step(self, *args)
-            if weight and next(calls) == number:
+            call, objective = next(calls), self.objective
+            if not weight and call >= number:
+                self.objective = lambda terms, beta: objective(terms, beta) * math.nan
+            original(self, *args)
+            self.objective = objective
+            if weight and call == number:
                 next(self.model.parameters()).data[0, 0] = math.inf
 
-        update.objective, update.Updater.update = objective, poisoned
+        Updater.update = poisoned
 
     return before
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
     from textvae.evaluation.map import draw_map as map
+    from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
     from textvae.evaluation.run_card import evaluate_run
     from textvae.images.model import ImageVAE
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
     from textvae.vae.contracts import Posterior, Prior, Terms
     from textvae.vae.estimators import active_units, importance_bound, mutual_information
     from textvae.vae.inference import infer
+    from textvae.vae.noise import Purpose, RowNoise
     from textvae.vae.objectives import elbo
-    from textvae.vae.posteriors import DiagGaussian
+    from textvae.vae.posteriors import DiagGaussian, GaussianHead, kl
     from textvae.vae.priors import StandardNormal
     from textvae.vae.vae import VAE
 
@@ -59,6 +61,7 @@ _SOURCES = {
     "train": "textvae.training.train",
     "evaluate": "textvae.evaluation.card",
     "evaluate_run": "textvae.evaluation.run_card",
+    "Card": "textvae.evaluation.presentation",
     "compare": "textvae.evaluation.compare",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
@@ -66,6 +69,10 @@ _SOURCES = {
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
     "DiagGaussian": "textvae.vae.posteriors",
+    "GaussianHead": "textvae.vae.posteriors",
+    "kl": "textvae.vae.posteriors",
+    "Purpose": "textvae.vae.noise",
+    "RowNoise": "textvae.vae.noise",
     "Prior": "textvae.vae.contracts",
     "StandardNormal": "textvae.vae.priors",
     "Terms": "textvae.vae.contracts",
@@ -86,14 +93,18 @@ _SOURCES = {
 __all__ = [
     "VAE",
     "Batch",
+    "Card",
     "CharTokenizer",
     "Config",
     "DiagGaussian",
+    "GaussianHead",
     "ImageVAE",
     "Inference",
     "LSTMEncoder",
     "Posterior",
     "Prior",
+    "Purpose",
+    "RowNoise",
     "SentencePieceTokenizer",
     "SkipLSTMDecoder",
     "StandardNormal",
@@ -109,6 +120,7 @@ __all__ = [
     "evaluate_run",
     "importance_bound",
     "infer",
+    "kl",
     "load",
     "map",
     "mutual_information",

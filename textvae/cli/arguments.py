@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from textvae.cli.commands import build_parser
 from textvae.cli.messages import explain
-from textvae.config.experiment import OPTIONS, Config, config_from, read_options
+from textvae.config.experiment import OPTIONS, read_options
 from textvae.config.types import plain
 from textvae.errors import UserError
 
@@ -39,22 +39,6 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         raise UserError(explain(str(error), names, command)) from None
     command, options = args.subcommand, args[args.subcommand]
     return command, Namespace({name: plain(value) for name, value in vars(options).items()})
-
-
-def config_of(args: Namespace) -> Config:
-    """The experiment in the options of ``train``.
-
-    Raises:
-        UserError: A value is not valid, or an option does not apply to this kind of data.
-    """
-    config = config_from(
-        {
-            section: {name: plain(value) for name, value in vars(args[section]).items()}
-            for section in OPTIONS
-        }
-    )
-    config.check(prefix="--")
-    return config
 
 
 def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:

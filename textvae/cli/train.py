@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from textvae.cli.options import new_parser
-from textvae.config.experiment import Config
+from textvae.config.experiment import OPTIONS, Config, config_from
+from textvae.config.types import plain
 from textvae.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,9 +38,24 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Trains a new run, or the rest of an interrupted one."""
-    from textvae.cli.arguments import config_of
     from textvae.training.train import train
 
     if (args.out is None) == (args.resume is None):
         raise UserError("give either --out RUN to start a new run or --resume RUN to resume one")
     train(config_of(args), args.resume or args.out, resume=args.resume is not None)
+
+
+def config_of(args: Namespace) -> Config:
+    """The experiment in the options of ``train``.
+
+    Raises:
+        UserError: A value is not valid, or an option does not apply to this kind of data.
+    """
+    config = config_from(
+        {
+            section: {name: plain(value) for name, value in vars(args[section]).items()}
+            for section in OPTIONS
+        }
+    )
+    config.check(prefix="--")
+    return config

@@ -124,7 +124,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
         """Texts in batches of similar length."""
-        texts = [examples] if isinstance(examples, str) else examples
+        texts = [examples] if isinstance(examples, str) else list(examples) or [""]
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
         for start in range(0, len(order), batch_size):

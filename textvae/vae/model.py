@@ -21,6 +21,7 @@ from textvae.vae.batch import Batch, Split
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.posteriors import select
 from textvae.vae.priors import make_prior
 from textvae.vae.vae import VAE
 
@@ -95,10 +96,15 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             )
         check_batch_size(batch_size)
         batches = self.batches(examples, batch_size)
-        return infer_all(self, batches, self.inference_with(refine_steps), seed)
+        q = infer_all(self, batches, self.inference_with(refine_steps), seed)
+        nothing = isinstance(examples, (list, tuple)) and not examples
+        return select(q, torch.arange(0)) if nothing else q
 
     def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
-        """The examples in batches of any order, numbered as given (``Batch.index``)."""
+        """The examples in batches of any order, numbered as given (``Batch.index``).
+
+        Without examples, one that stands in: a posterior of no rows needs a model to look at it.
+        """
         raise NotImplementedError
 
     def prior_draws(self, count: int, seed: int) -> Tensor:
