@@ -41,6 +41,25 @@ def test_an_unknown_name_is_an_attribute_error():
         textvae.nothing  # noqa: B018
 
 
+def test_everything_the_commands_do_can_be_done_in_python(corpus, tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        f"data: {{dir: {corpus}, tokenized: true, batch_size: 16}}\n"
+        "model: {latent_dim: 4, embedding_dim: 8, encoder_hidden: 12, decoder_hidden: 12}\n"
+        "train: {epochs: 1, samples: 2, precision: fp32, threads: 1}\n"
+    )
+    run = tmp_path / "run"
+    model = textvae.train(textvae.Config.load(tmp_path / "base.yaml"), run)
+    assert isinstance(model, textvae.TextVAE) and not model.training
+    assert model.sample(2) == textvae.load(str(run)).sample(2)
+    card = textvae.evaluate_run(run, samples=3, generations=2)
+    assert card["count"] == 20 and (run / "metrics" / "test.json").exists()
+    assert textvae.probe(run)["classes"] == 3
+    table = textvae.compare([run])
+    assert table.startswith("| model") and "| run" in table
+    textvae.map(run, tmp_path / "map.png")
+    assert (tmp_path / "map.png").exists()
+
+
 def test_importing_textvae_imports_no_torch():
     probe = "import sys, textvae; textvae.Config; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", probe]).returncode == 0

@@ -207,9 +207,8 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
                 f"a walk needs 2 latent dimensions, but this model has {self.latent_dim}"
             )
         ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
-        down, right = torch.meshgrid(
-            -ticks, ticks, indexing="ij"
-        )  # upward is positive, as in a plot
+        # Upward is positive, as in a plot.
+        down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
         points = torch.stack([right, down], dim=-1).view(-1, 2)
         return self.decode(points, same_draws=True, **options)
 
