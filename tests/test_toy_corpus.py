@@ -239,7 +239,7 @@ def test_treebank_tokens_are_a_fixed_point(train):
             if word in {".", "!", "?"}:
                 assert split(join(sentence)) == sentence
                 sentence = []
-        assert not sentence, f"no full stop: {text}"
+        assert not sentence, f"no end of sentence: {text}"
 
 
 def test_articles_agree_and_no_word_is_doubled(train):
@@ -291,7 +291,7 @@ def test_the_card_is_that_of_the_test_split(prepare, grammar, tmp_path):
         assert row["log_posterior"] == pytest.approx(math.log(scored.posterior[factors]), abs=1e-6)
 
 
-def test_a_second_run_leaves_the_corpus_and_mends_a_damaged_one(prepare, tmp_path, capsys):
+def test_a_second_run_leaves_the_corpus_and_repairs_a_damaged_one(prepare, tmp_path, capsys):
     arguments = ["--out", str(tmp_path), *SMALL]
     assert prepare.main(arguments) == 0
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

@@ -1,21 +1,21 @@
-"""Probabilistic regular expressions over words, and what can be computed exactly about them.
+"""Probabilistic regular expressions over words, with exact probabilities and entropies.
 
 An expression denotes a distribution over word sequences:
 
-- ``Literal``   one fixed sequence, probability 1;
-- ``Sequence``  its parts drawn independently, one after the other;
+- ``Literal``   a fixed sequence, with probability 1;
+- ``Sequence``  its parts, drawn independently one after another;
 - ``Choice``    option k with probability w_k;
-- ``Slot``      a name, to be bound to another expression before use.
+- ``Slot``      a name that has to be bound to another expression before use.
 
-A derivation d is the list of options taken; p(d) is the product of their weights. Several
-derivations may spell the same words, so with S(e, i, j) the probability that e spells words i..j,
+A derivation d is the list of options chosen; p(d) is the product of their weights. Several
+derivations may spell the same words. With S(e, i, j) the probability that e spells words i..j,
 
     S(Literal, i, j)  = [words i..j are the literal]
     S(Sequence, i, j) = sum over cuts i = c_0 <= ... <= c_n = j of  prod_k S(part_k, c_{k-1}, c_k)
     S(Choice, i, j)   = sum_k w_k S(option_k, i, j)
 
-the probability of a text is S(e, 0, n): the sum over all its derivations, by dynamic programming.
-The entropy of the derivation is exact and needs no text:
+the probability of a text is S(e, 0, n), which sums over all its derivations by dynamic programming.
+The entropy of the derivation is computed exactly, without any text:
 
     H(Literal) = 0,   H(Sequence) = sum H(part),   H(Choice) = H(w) + sum_k w_k H(option_k).
 """
@@ -35,23 +35,28 @@ Memo = dict[tuple[int, int], dict[int, float]]
 
 
 class NotationError(ValueError):
-    """The grammar's own text files are malformed."""
+    """The text files of the grammar are malformed."""
 
 
-# eq=False throughout: expressions are shared and memoised by identity.
+# eq=False throughout: expressions are shared and memoized by identity.
 @dataclass(eq=False)
 class Literal:
+    """A fixed sequence of words."""
+
     words: tuple[str, ...]
 
     def sample(self, rng: random.Random, out: list[str]) -> float:
+        """Append sampled words to ``out``; return the log-probability of the derivation."""
         out.extend(self.words)
         return 0.0
 
     def ends(self, words: tuple[str, ...], start: int, memo: Memo) -> dict[int, float]:
+        """Return the probability of spelling ``words[start:end]`` for every possible end."""
         end = start + len(self.words)
         return {end: 1.0} if words[start:end] == self.words else {}
 
     def bind(self, slots: Mapping[str, Expression]) -> Expression:
+        """Replace slots by the expressions with their names."""
         return self
 
     vocabulary = cached_property(lambda self: frozenset(self.words))
@@ -62,12 +67,16 @@ class Literal:
 
 @dataclass(eq=False)
 class Sequence:
+    """Independent parts, one after another."""
+
     parts: tuple[Expression, ...]
 
     def sample(self, rng: random.Random, out: list[str]) -> float:
+        """Append sampled words to ``out``; return the log-probability of the derivation."""
         return math.fsum([part.sample(rng, out) for part in self.parts])
 
     def ends(self, words: tuple[str, ...], start: int, memo: Memo) -> dict[int, float]:
+        """Return the probability of spelling ``words[start:end]`` for every possible end."""
         reached = {start: 1.0}
         for part in self.parts:
             onward: dict[int, float] = {}
@@ -80,6 +89,7 @@ class Sequence:
         return reached
 
     def bind(self, slots: Mapping[str, Expression]) -> Expression:
+        """Replace slots by the expressions with their names."""
         if self.slots.isdisjoint(slots):
             return self
         return Sequence(tuple(part.bind(slots) for part in self.parts))
@@ -92,6 +102,8 @@ class Sequence:
 
 @dataclass(eq=False)
 class Choice:
+    """One of several options, with weights that are normalized; equal weights by default."""
+
     options: tuple[Expression, ...]
     weights: tuple[float, ...] = ()
     cumulative: list[float] = field(init=False, repr=False)
@@ -103,14 +115,17 @@ class Choice:
         self.cumulative = list(accumulate(self.weights))
 
     def draw(self, rng: random.Random) -> int:
-        # Only rng.random() is promised to be the same on every Python version.
+        """Choose an option at random and return its index."""
+        # Only rng.random() is guaranteed to be the same in all Python versions.
         return min(bisect_right(self.cumulative, rng.random()), len(self.options) - 1)
 
     def sample(self, rng: random.Random, out: list[str]) -> float:
+        """Append sampled words to ``out``; return the log-probability of the derivation."""
         k = self.draw(rng)
         return math.log(self.weights[k]) + self.options[k].sample(rng, out)
 
     def ends(self, words: tuple[str, ...], start: int, memo: Memo) -> dict[int, float]:
+        """Return the probability of spelling ``words[start:end]`` for every possible end."""
         key = (id(self), start)
         if key in memo:
             return memo[key]
@@ -122,6 +137,7 @@ class Choice:
         return reached
 
     def bind(self, slots: Mapping[str, Expression]) -> Expression:
+        """Replace slots by the expressions with their names."""
         if self.slots.isdisjoint(slots):
             return self
         return Choice(tuple(option.bind(slots) for option in self.options), self.weights)
@@ -131,10 +147,12 @@ class Choice:
 
     @cached_property
     def entropy(self) -> float:
+        """H(derivation) in nats."""
         return entropy_of(self.weights) + self._mean(option.entropy for option in self.options)
 
     @cached_property
     def mean_words(self) -> float:
+        """Expected number of words."""
         return self._mean(option.mean_words for option in self.options)
 
     def _mean(self, values: Iterable[float]) -> float:
@@ -143,9 +161,23 @@ class Choice:
 
 @dataclass(eq=False)
 class Slot:
+    """A name to be bound; until then, there is nothing to sample or compute."""
+
     name: str
+    vocabulary = frozenset()
+    entropy = math.nan
+    mean_words = math.nan
+
+    def sample(self, rng: random.Random, out: list[str]) -> float:
+        """Refuse: the slot has not been bound."""
+        raise NotationError(f"nothing fills <{self.name}>")
+
+    def ends(self, words: tuple[str, ...], start: int, memo: Memo) -> dict[int, float]:
+        """Refuse: the slot has not been bound."""
+        raise NotationError(f"nothing fills <{self.name}>")
 
     def bind(self, slots: Mapping[str, Expression]) -> Expression:
+        """Replace slots by the expressions with their names."""
         return slots.get(self.name, self)
 
     slots = cached_property(lambda self: frozenset([self.name]))
@@ -159,7 +191,7 @@ def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def entropy_of(probabilities: Iterable[float]) -> float:
-    """H(p) = -sum p log p, in nats."""
+    """Compute H(p) = -sum p log p in nats."""
     return 0.0 - math.fsum(p * math.log(p) for p in probabilities if p > 0.0)
 
 
@@ -170,7 +202,7 @@ _WEIGHT = re.compile(r"\s*@(\d+)\s*$")
 
 
 def parse(notation: str) -> Expression:
-    """One line of notation as an expression: ``try {a|the@3} <thing>``."""
+    """Parse one line of notation, such as ``try {a|the@3} <thing>``."""
     tokens = _TOKEN.findall(notation)
     if "".join(tokens) != "".join(notation.split()):
         raise NotationError(f"unreadable notation: {notation!r}")
@@ -181,7 +213,7 @@ def parse(notation: str) -> Expression:
 
 
 def parse_choice(lines: Iterable[str]) -> Expression:
-    """Alternatives, one per line, each with an optional trailing weight ``@n``."""
+    """Parse alternatives, one per line, each with an optional weight ``@n`` at the end."""
     options, weights = [], []
     for line in lines:
         weight = _WEIGHT.search(line)

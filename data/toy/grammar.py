@@ -6,14 +6,15 @@ A document x is drawn from four global factors f and many local choices:
     scene ~ Uniform(scenes of that subject and intent)       (a task with its tips, a problem ...)
     x     ~ document expression of (subject, scene, intent, tone)
 
-The last line is a probabilistic regular expression (see ``expressions``), so all of this is exact:
+The last line is a probabilistic regular expression (see ``expressions``), so the following are
+exact:
 
-    p(x)      = sum_f p(f) p(x | f),   summed over scenes and derivations too
+    p(x)      = sum_f p(f) p(x | f),   also summed over scenes and derivations
     p(f | x)  = p(f) p(x | f) / p(x)
     H(f)      = H(topic) + H(subject | topic) + H(intent) + H(tone)
     I(x; f)   = H(f) - E_x[H(f | x)]
 
-Words live in ``lexicon/<topic>.txt``, sentence frames in ``frames.txt``.
+Words are in ``lexicon/<topic>.txt``, sentence frames in ``frames.txt``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import product
@@ -60,6 +61,8 @@ TONES = {"casual": 30, "polite": 26, "grumpy": 16, "enthusiastic": 16, "worried"
 
 
 class Factors(NamedTuple):
+    """The global factors f of a document."""
+
     topic: str
     subject: str
     intent: str
@@ -67,7 +70,7 @@ class Factors(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What the grammar knows of a text: log p(x) and the posterior of the factors."""
+    """What the grammar knows about a text: log p(x) and the posterior of the factors."""
 
     log_prob: float
     posterior: dict[Factors, float]
@@ -75,7 +78,7 @@ class Scored(NamedTuple):
 
 @dataclass
 class Cell:
-    """One setting of the factors and one scene: p(cell), and the documents it can spell."""
+    """One combination of factors and scene: its probability and the documents it can spell."""
 
     factors: Factors
     prob: float
@@ -83,14 +86,20 @@ class Cell:
 
 
 class Grammar:
-    """p(x), p(f | x), H(f) and samples, from frames and topics."""
+    """A distribution over documents: samples, p(x), p(f | x) and H(f).
+
+    Args:
+        frames: The sentence frames.
+        topics: The topics with their scenes.
+        version: Identifies everything that defines the grammar.
+    """
 
     def __init__(self, frames: Frames, topics: list[Topic], version: str = "") -> None:
         self.version = version
-        self.p_topic = normalised({topic.name: TOPICS[topic.name] for topic in topics})
+        self.p_topic = normalized({topic.name: TOPICS[topic.name] for topic in topics})
         self.p_subject = {topic.name: _subject_weights(topic) for topic in topics}
-        self.p_intent = normalised(INTENTS)
-        self.p_tone = normalised(TONES)
+        self.p_intent = normalized(INTENTS)
+        self.p_tone = normalized(TONES)
         self.cells = list(self._cells(frames, topics))
         # The whole grammar as one expression: first the cell, then its document.
         self.root = Choice(
@@ -99,7 +108,7 @@ class Grammar:
 
     @classmethod
     def load(cls, folder: Path = HERE) -> Grammar:
-        """The grammar of the corpus; its version is a digest of everything that defines it."""
+        """Load the grammar of the corpus; its version is a digest of everything that defines it."""
         frames = (folder / "frames.txt").read_text(encoding="utf-8")
         lexicon = {
             name: (folder / "lexicon" / f"{name}.txt").read_text(encoding="utf-8")
@@ -123,7 +132,7 @@ class Grammar:
     # --- the factors ----------------------------------------------------------------------------
 
     def prior(self, factors: Factors) -> float:
-        """p(f) = p(topic) p(subject | topic) p(intent) p(tone)."""
+        """Compute p(f) = p(topic) p(subject | topic) p(intent) p(tone)."""
         return (
             self.p_topic[factors.topic]
             * self.p_subject[factors.topic][factors.subject]
@@ -133,7 +142,7 @@ class Grammar:
 
     @cached_property
     def factor_entropies(self) -> dict[str, float]:
-        """H of each factor in nats, of the subject given its topic; they add up to H(f)."""
+        """Entropy of each factor in nats, for the subject given its topic; they add up to H(f)."""
         subject = math.fsum(
             p * entropy_of(self.p_subject[topic].values()) for topic, p in self.p_topic.items()
         )
@@ -146,20 +155,20 @@ class Grammar:
 
     @property
     def factor_entropy(self) -> float:
-        """H(f) in nats: the most a latent code could know about the factors."""
+        """H(f) in nats: the most that a latent code could know about the factors."""
         return math.fsum(self.factor_entropies.values())
 
     # --- texts ----------------------------------------------------------------------------------
 
     def sample(self, rng: random.Random) -> tuple[str, Factors, float]:
-        """A text, the factors behind it, and the log-probability of this one derivation."""
+        """Sample a text, its factors, and the log-probability of this derivation."""
         k = self.root.draw(rng)
         words: list[str] = []
         log_prob = self.cells[k].document.sample(rng, words)
         return " ".join(words), self.cells[k].factors, log_prob + math.log(self.cells[k].prob)
 
     def score(self, text: str) -> Scored:
-        """log p(x) and p(f | x): the sum over every cell and derivation that spells the text."""
+        """Compute log p(x) and p(f | x), summing over all cells and derivations of the text."""
         words = tuple(text.split())
         memo: Memo = {}
         joint: dict[Factors, float] = {}
@@ -173,7 +182,7 @@ class Grammar:
         return Scored(math.log(total), {factors: p / total for factors, p in joint.items()})
 
     def _candidates(self, words: tuple[str, ...]) -> Iterator[Cell]:
-        """The cells whose vocabulary holds every word: all others give the text probability 0."""
+        """The cells whose vocabulary has every word; all others give the text probability 0."""
         everyone = (1 << len(self.cells)) - 1
         found = reduce(and_, (self._owners.get(word, 0) for word in words), everyone)
         while found:
@@ -183,7 +192,7 @@ class Grammar:
 
     @cached_property
     def _owners(self) -> dict[str, int]:
-        """For each word the set of cells that can say it, as the bits of an integer."""
+        """For each word, the set of cells that can say it, as the bits of an integer."""
         owners: dict[str, int] = {}
         for k, cell in enumerate(self.cells):
             for word in cell.document.vocabulary:
@@ -191,11 +200,12 @@ class Grammar:
         return owners
 
 
-def normalised(weights: dict[str, float]) -> dict[str, float]:
+def normalized(weights: Mapping[str, float]) -> dict[str, float]:
+    """Divide weights by their sum."""
     total = math.fsum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
 
 
 def _subject_weights(topic: Topic) -> dict[str, float]:
     names = (subject.name for subject in topic.subjects)
-    return normalised(dict(zip(names, SUBJECT_WEIGHTS, strict=False)))
+    return normalized(dict(zip(names, SUBJECT_WEIGHTS, strict=False)))

@@ -1,9 +1,9 @@
-"""The default corpus: questions and answers sampled from the grammar, each with its exact log p(x).
+"""The default corpus: questions and answers sampled from a grammar, with their exact log p(x).
 
-Beside the splits stands ``grammar.json``, the metrics card of the true distribution on test. In
-nats per document: iw = mean log p(x), mi = H(f) - mean H(f | x) and mi_max = H(f), where f are the
-factors topic, subject, intent and tone; ppl_iw = exp(-sum log p(x) / sum (words + 1)). No model
-can expect a better iw, and knowing f is all that a latent code of the global factors could do.
+The folder also gets ``grammar.json``, the metrics card of the true distribution on test. In nats
+per document: iw = mean log p(x), mi = H(f) - mean H(f | x) and mi_max = H(f), where f are the
+factors topic, subject, intent and tone; ppl_iw = exp(-sum log p(x) / sum (words + 1)). No model can
+be expected to have a better iw, or a latent code of the global factors to know more than f.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from expressions import entropy_of
 from grammar import Grammar
@@ -27,16 +28,16 @@ CARD = "grammar.json"
 
 
 def documents(grammar: Grammar, split: str, count: int, seed: int) -> list[dict]:
-    """The documents of a split; it has its own stream, whatever the sizes of the others."""
+    """Sample the documents of a split, from a random stream that other splits do not share."""
     rng = random.Random(f"{seed} {split}")
     return [document(grammar, rng) for _ in range(count)]
 
 
 def document(grammar: Grammar, rng: random.Random) -> dict:
-    """One sampled text with its factors, log p(x), log p(f | x) and H(f | x)."""
+    """Sample a text, with its factors, log p(x), log p(f | x) and H(f | x)."""
     text, factors, _ = grammar.sample(rng)
     scored = grammar.score(text)
-    # Six digits are the same on every machine; the last bits of a logarithm need not be.
+    # Six digits are the same on every machine; the last bits of a logarithm may differ.
     return {
         "text": text,
         "label": factors.topic,
@@ -50,12 +51,12 @@ def document(grammar: Grammar, rng: random.Random) -> dict:
 
 
 def metrics_card(grammar: Grammar, corpus: dict[str, list[dict]], seed: int) -> dict:
-    """The row of the true grammar in a table of models, measured on test."""
+    """Make the row of the true grammar in a table of models, measured on test."""
     test = corpus["test"]
     log_probs = [row["log_prob"] for row in test]
     equivocations = [row["posterior_entropy"] for row in test]
     units = sum(len(row["text"].split()) + 1 for row in test)
-    spread = statistics.stdev(equivocations) if len(test) > 1 else 0.0
+    deviation = statistics.stdev(equivocations) if len(test) > 1 else 0.0
     words = [word for row in corpus["train"] for word in row["text"].split()]
     return {
         "model": "grammar (exact)",
@@ -67,7 +68,7 @@ def metrics_card(grammar: Grammar, corpus: dict[str, list[dict]], seed: int) -> 
         "ppl_iw": round(math.exp(-math.fsum(log_probs) / units), 6),
         "ppl_elbo": None,
         "mi": round(grammar.factor_entropy - math.fsum(equivocations) / len(test), 6),
-        "mi_se": round(spread / math.sqrt(len(test)), 6),
+        "mi_se": round(deviation / math.sqrt(len(test)), 6),
         "mi_max": round(grammar.factor_entropy, 6),
         "au": None,
         "latent_dim": None,
@@ -82,7 +83,7 @@ def metrics_card(grammar: Grammar, corpus: dict[str, list[dict]], seed: int) -> 
 
 
 def prepare(out: Path, sizes: dict[str, int], seed: int) -> None:
-    """Write the splits, then the card: a folder with a card is a whole corpus."""
+    """Write the splits, then the card: a folder with a card has the whole corpus."""
     grammar = Grammar.load()
     card = read_card(out)
     if is_current(out, card, grammar.version, sizes, seed):
@@ -100,6 +101,7 @@ def prepare(out: Path, sizes: dict[str, int], seed: int) -> None:
 
 
 def summary(card: dict) -> str:
+    """Describe a corpus in one line."""
     sizes = "/".join(str(count) for count in card["documents"].values())
     return (
         f"{sizes} documents, {card['train_words']} words in train, "
@@ -109,6 +111,7 @@ def summary(card: dict) -> str:
 
 
 def read_card(out: Path) -> dict:
+    """Read the card of a corpus; empty if there is none."""
     try:
         card = json.loads((out / CARD).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -117,7 +120,7 @@ def read_card(out: Path) -> dict:
 
 
 def is_current(out: Path, card: dict, version: str, sizes: dict[str, int], seed: int) -> bool:
-    """Whether `out` holds exactly this corpus, down to the bytes of every split."""
+    """Whether ``out`` contains exactly this corpus, down to the bytes of every split."""
     wanted = {"version": version, "documents": sizes, "seed": seed}
     if any(card.get(key) != value for key, value in wanted.items()):
         return False
@@ -130,16 +133,17 @@ def is_current(out: Path, card: dict, version: str, sizes: dict[str, int], seed:
 
 
 def as_lines(rows: list[dict]) -> bytes:
+    """Serialize documents as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never a part."""
+    """Write a file such that readers see the old content or the new, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        # mkstemp makes a private file; a corpus is readable like any other file.
+        # mkstemp makes a private file, but a corpus should be readable like any other file.
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
@@ -148,23 +152,27 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and the message."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def at_least_one(text: str) -> int:
+    """Parse a positive integer."""
     count = int(text) if text.isascii() and text.isdigit() else 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of documents of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of documents, at least 1")
     return count
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 with one line that says what is wrong."""
+    """Run the command; return the exit status, 2 with a one-line message for errors."""
     parser = OneLineParser(description=(__doc__ or "").partition("\n")[0])
     default = Path(__file__).resolve().parent / "corpus"
     parser.add_argument("--out", type=Path, default=default, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     for split, count in SPLITS.items():
         parser.add_argument(
             f"--{split}", type=at_least_one, default=count, help=f"documents (default {count})"

@@ -1,8 +1,8 @@
-"""Scenes and frames: from the grammar's text files to the expression of a whole document.
+"""Scenes and frames: from the text files of the grammar to the expression of a whole document.
 
-A scene is a table of slots that belong together: a task with its tips, a problem with its causes
-and fixes, two rivals with a verdict. A frame is a sentence with slots. Binding a scene to the
-frames of an intent and a tone gives question and answer about the same thing.
+A scene is a table of slots that belong together: a task with tips, a problem with causes and fixes,
+two rivals with a verdict. A frame is a sentence with slots. Binding a scene to the frames of an
+intent and a tone gives a question and an answer about the same thing.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ Frames = dict[tuple[str, ...], list[str]]
 
 @dataclass
 class Subject:
+    """A subject and its scenes."""
+
     name: str
     scenes: dict[str, list[Slots]]  # by intent
 
 
 @dataclass
 class Topic:
+    """A topic: slots for all of its documents, and its subjects."""
+
     name: str
     slots: Slots
     subjects: list[Subject]
 
 
 def read_frames(text: str) -> Frames:
-    """``[name key ...]`` sections, each a list of alternatives."""
+    """Parse ``[name key ...]`` sections, each a list of alternatives."""
     sections: Frames = {}
     current: list[str] = []
     for line in _lines(text):
@@ -53,7 +57,7 @@ def read_frames(text: str) -> Frames:
 
 
 def read_topic(name: str, text: str) -> Topic:
-    """A lexicon file: ``also`` and ``cred`` lines for the topic, then ``[subject]`` sections."""
+    """Parse a lexicon: ``also`` and ``cred`` lines for the topic, then ``[subject]`` sections."""
     general: dict[str, list[str]] = {}
     subjects: list[Subject] = []
     for line in _lines(text):
@@ -65,7 +69,7 @@ def read_topic(name: str, text: str) -> Topic:
         elif not subjects:
             general.setdefault(keyword, []).append(body)
         else:
-            raise NotationError(f"{name}: what is {line!r}?")
+            raise NotationError(f"{name}: cannot read {line!r}")
     for subject in subjects:
         if not all(subject.scenes.values()):
             raise NotationError(f"{name}: {subject.name} has no scene for some intent")
@@ -73,7 +77,7 @@ def read_topic(name: str, text: str) -> Topic:
 
 
 def read_scenes(keyword: str, body: str) -> list[Slots]:
-    """The scenes of one lexicon line, each a table of slots: one, but two for a comparison."""
+    """Parse a lexicon line into scenes (tables of slots): one, or two for a comparison."""
     _, head, names = SCENES[keyword]
     first, *groups = [part.strip() for part in body.split(" > ")]
     if len(groups) != len(names):
@@ -85,7 +89,7 @@ def read_scenes(keyword: str, body: str) -> list[Slots]:
     slots.update({name: parse_choice(lines) for name, lines in fillers.items()})
     if keyword == "how":
         tips = [parse(line) for line in fillers["tip"]]
-        # Tips are listed in the order of doing them, so a pair keeps that order.
+        # Tips are listed in the order in which they are done, and a pair keeps that order.
         pairs = [Sequence((a, parse("<joiner>"), b)) for a, b in combinations(tips, 2)]
         slots["steps"] = Choice(tuple(pairs))
     return [slots]
@@ -103,7 +107,7 @@ def _two_verdicts(slots: Slots, fillers: dict[str, list[str]]) -> list[Slots]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Lines without comments and blanks; an indented line continues the one before."""
+    """Lines without comments and blanks; an indented line continues the previous one."""
     pending = ""
     for line in text.splitlines():
         if line.startswith((" ", "\t")):
@@ -117,7 +121,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 class Turns:
-    """Sentence frames, put around a scene to make the expression of a whole document."""
+    """Sentence frames, which turn a scene into the expression of a whole document."""
 
     def __init__(self, frames: Frames) -> None:
         self.sizes = {key: len(lines) for key, lines in frames.items()}
@@ -131,6 +135,7 @@ class Turns:
         self.bound: dict[tuple, Expression] = {}
 
     def document(self, topic: Topic, scene: Slots, intent: str, tone: str) -> Expression:
+        """Make the expression of all documents about a scene."""
         slots = {name: self.sections[name, tone] for name in ("open", "close", "reply", "end")}
         slots["ask"] = self._turn("ask", scene, intent, tone)
         slots["answer"] = self._turn("answer", scene, intent, tone)
@@ -140,15 +145,15 @@ class Turns:
         return document
 
     def _turn(self, name: str, scene: Slots, intent: str, tone: str) -> Expression:
-        """Frames any tone may use beside those of this tone, every line equally likely."""
+        """The frames for all tones and those for this tone, every line equally likely."""
         keys = [(name, intent), (name, intent, tone)]
         options = tuple(self._bind(key, scene) for key in keys)
         return Choice(options, tuple(float(self.sizes[key]) for key in keys))
 
     def _bind(self, key: tuple[str, ...], slots: Slots) -> Expression:
-        """Bound once per scene, so that what the tones share is the same object in memory."""
+        """Bind once per scene, so that what the tones share is the same object in memory."""
         memo_key = (*key, id(slots))
         if memo_key not in self.bound:
-            # Lexicon entries may use the helpers too, hence the second pass.
+            # Lexicon entries may also use the helpers, hence the second pass.
             self.bound[memo_key] = self.sections[key].bind(slots).bind(self.helpers)
         return self.bound[memo_key]
