@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -187,9 +188,16 @@ def test_the_site_loads_nothing_from_the_network(site):
         assert not loaded, page
 
 
-def test_the_metrics_page_has_the_table_and_the_pages_their_equations(site):
+def test_the_metrics_page_has_the_table(site):
     from textvae.evaluation.metrics import METRICS
 
-    metrics = (site / "metrics.html").read_text(encoding="utf-8")
-    assert all(f"<code>{metric.key}</code>" in metrics for metric in METRICS)
-    assert (site / "methods.html").read_text(encoding="utf-8").count("<math") >= 10
+    page = (site / "metrics.html").read_text(encoding="utf-8")
+    assert all(f"<code>{metric.key}</code>" in page for metric in METRICS)
+
+
+def test_equations_are_well_formed(site):
+    page = (site / "methods.html").read_text(encoding="utf-8")
+    equations = re.findall(r'<div class="equation">(.*?)</div>', page, flags=re.DOTALL)
+    assert len(equations) >= 10
+    for equation in equations:
+        assert ElementTree.fromstring(equation).tag.endswith("math")
