@@ -38,7 +38,7 @@ class Purpose(IntEnum):
 class RowNoise(NamedTuple):
     """The streams of some rows: ``Noise`` that depends on nothing but its fields.
 
-    Args:
+    Attributes:
         seed: The user's seed.
         purpose: What the draws are for.
         rows: Number of each example in its data set, one per example (a sequence or a tensor).
