@@ -1,4 +1,4 @@
-"""data/{ptb,yahoo,yelp}/prepare.py: canonical files, checksums, and what they say when lost."""
+"""data/{ptb,yahoo,yelp}/prepare.py: canonical files, checksums, and their messages."""
 
 import csv
 import hashlib
@@ -36,13 +36,13 @@ def real(name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "licence"), [("ptb", "LDC"), ("yahoo", "non-commercial"), ("yelp", "academic")]
+    ("name", "license"), [("ptb", "LDC"), ("yahoo", "non-commercial"), ("yelp", "academic")]
 )
-def test_without_a_source_it_says_where_the_data_comes_from(name, licence, tmp_path, capsys):
+def test_without_a_source_it_says_where_the_data_comes_from(name, license, tmp_path, capsys):
     assert script(name).main(["--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "--source" in said
-    assert licence in said
+    assert license in said
     assert not (tmp_path / "out").exists()
 
 
@@ -75,7 +75,7 @@ def test_the_published_ptb(tmp_path, capsys):
     assert all(f"{count} sentences" in said for count in (42_068, 3_370, 3_761))
 
 
-def test_yelp_drops_what_stands_in_test(tmp_path, capsys):
+def test_yelp_drops_what_is_in_test(tmp_path, capsys):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     (source / "train.txt").write_text("1\tgood\n0\tbad\n0\tgood\n1\tfine\n")
@@ -152,7 +152,7 @@ def test_topics_with_too_few_documents(tmp_path, capsys):
     assert script("yahoo").main([*arguments, "--train", "300", "--valid", "3", "--test", "3"]) == 2
     assert "too few documents" in capsys.readouterr().err
     assert script("yahoo").main([*arguments, "--train", "10", "--valid", "3", "--test", "3"]) == 2
-    assert "10 documents do not divide evenly by 3 topics" in capsys.readouterr().err
+    assert "10 documents cannot be divided evenly among 3 topics" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])
@@ -182,4 +182,4 @@ def test_yahoo_counts_and_seeds_are_whole_numbers(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             script("yahoo").main(["--out", str(tmp_path), option, "-1"])
         assert stopped.value.code == 2
-        assert "-1: a whole number from 0 on is needed" in capsys.readouterr().err
+        assert "-1: must be an integer of at least 0" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Omniglot at 28 x 28: a split by seed in the proportions of Burda's, labelled by alphabet."""
+"""Prepare Omniglot at 28 x 28 pixels: Burda's split, or a random one with its proportions."""
 
 import csv
 import sys
@@ -11,22 +11,23 @@ from textvae.errors import UserError
 from textvae.images.datasets import read_published
 from textvae.images.readers import Drawings, write_drawings
 
-WHERE = """No --source given. Take Omniglot in one of these forms and run
+WHERE = """No --source given. Download Omniglot and run
     python data/omniglot/prepare.py --source PLACE --out DIR
-Burda's chardata.mat, whose figures compare with published ones; or an .npz with images (N, 28, 28),
-ink bright, and char_id (N,), with a table alphabets.tsv (first-last<TAB>alphabet) beside it."""
+where PLACE is Burda's chardata.mat, for results that compare with published ones, or an .npz file
+with images (N, 28, 28) with bright ink and char_id (N,), and the table alphabets.tsv
+(first-last<TAB>alphabet) in the same folder."""
 VALID = 1_345  # of the training drawings, as in Kim et al. 2018
-TEST_SHARE = 8_070 / 32_415  # of all drawings, in Burda's file
+TEST_SHARE = 8_070 / 32_415  # of all drawings, as in Burda's file
 SEED = 0
 
 
 def prepare(source: str, out: Path) -> None:
-    """Read, split by seed where the source does not, write."""
+    """Read the drawings, split them if the source does not, and write the three splits."""
     path = Path(source)
     splits = _of_burda(source) if path.suffix == ".mat" else _of_drawings(path)
-    for split, own in splits.items():
-        write_drawings(out / f"{split}.npz", own)
-        print(f"{out / split}.npz: {len(own.images)} images")
+    for split, drawings in splits.items():
+        write_drawings(out / f"{split}.npz", drawings)
+        print(f"{out / split}.npz: {len(drawings.images)} images")
 
 
 def _of_burda(source: str) -> dict[str, Drawings]:
@@ -38,7 +39,7 @@ def _of_burda(source: str) -> dict[str, Drawings]:
 def _of_drawings(path: Path) -> dict[str, Drawings]:
     found = read_published(str(path))
     if "all" not in found:
-        raise UserError(f"{path} has no array called images")
+        raise UserError(f"{path}: no array named images")
     with np.load(path, allow_pickle=False) as arrays:
         characters = arrays.get("char_id")
     everything = Drawings(found["all"].images, *_alphabets(path, characters))
@@ -59,15 +60,15 @@ def _alphabets(
         labels[(characters >= first) & (characters <= last)] = len(names)
         names.append(name)
     if (labels < 0).any():
-        raise UserError(f"{table} does not name the alphabet of every character in {path}")
+        raise UserError(f"{table}: the alphabet of some characters in {path} is missing")
     return labels, names
 
 
 def _split(drawings: Drawings, count: int) -> tuple[Drawings, Drawings]:
-    """All but ``count`` drawings, and these, drawn by seed."""
+    """Draw ``count`` drawings with a fixed seed; return the others and these."""
     images, labels, names = drawings
     if len(images) <= count:
-        raise UserError(f"{len(images)} drawings are too few to hold out {count}")
+        raise UserError(f"too few drawings ({len(images)}) to hold out {count}")
     order = np.random.default_rng(SEED).permutation(len(images))
     parts = np.sort(order[count:]), np.sort(order[:count])
     rest, held_out = (
@@ -77,8 +78,8 @@ def _split(drawings: Drawings, count: int) -> tuple[Drawings, Drawings]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 with one line that says what to do."""
-    parser = preparation.parser_of(__doc__, "chardata.mat, or an .npz of drawings")
+    """Run the command; return the exit status, 2 with a one-line message for errors."""
+    parser = preparation.parser_of(__doc__, "chardata.mat, or an .npz file of drawings")
     return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 

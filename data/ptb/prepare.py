@@ -1,4 +1,4 @@
-"""Penn Treebank, Mikolov's language-model split: check the files, lay them out for textvae."""
+"""Prepare Mikolov's language-modeling split of the Penn Treebank, after checking the files."""
 
 import hashlib
 import sys
@@ -15,15 +15,15 @@ MD5 = {
     "valid": "aa0affc06ff7c36e977d7cd49e3839bf",
     "test": "8b80168b89c18661a38ef683c0dc3721",
 }
-WHERE = """No --source given. The Penn Treebank belongs to the LDC (LDC99T42): not ours to bring.
-With a licence, take ptb.train.txt, ptb.valid.txt and ptb.test.txt from the folder `data` of
-Mikolov's simple-examples.tgz, and run
-    python data/ptb/prepare.py --source FOLDER_WITH_THEM --out DIR
---source may also be a hub data set of the same sentences in a column `sentence`."""
+WHERE = """No --source given. The Penn Treebank (LDC99T42) is licensed by the LDC and cannot be
+redistributed. With a license, take ptb.train.txt, ptb.valid.txt and ptb.test.txt from the folder
+`data` of Mikolov's simple-examples.tgz, and run
+    python data/ptb/prepare.py --source FOLDER --out DIR
+--source can also be a dataset on the hub with the same sentences in a column `sentence`."""
 
 
 def published_bytes(source: str) -> dict[str, bytes]:
-    """The three files as published, from a folder or rebuilt from a hub data set."""
+    """Read the three published files from a folder, or rebuild them from a dataset on the hub."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         corpus = read_corpus(source, text_column="sentence")
@@ -37,20 +37,20 @@ def published_bytes(source: str) -> dict[str, bytes]:
         candidates = [folder / f"ptb.{split}.txt", folder / f"{split}.txt"]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
-            raise UserError(f"{folder}: neither ptb.{split}.txt nor {split}.txt is there")
+            raise UserError(f"{folder}: neither ptb.{split}.txt nor {split}.txt exists")
         found[split] = path.read_bytes()
     return found
 
 
 def prepare(source: str, out: Path) -> None:
-    """Check every split before the first is written, so that `out` is never half right."""
+    """Check all splits before writing the first one, so that ``out`` is never half right."""
     contents = published_bytes(source)
     for split, expected in MD5.items():
         found = hashlib.md5(contents.get(split, b"")).hexdigest()
         if found != expected:
             raise UserError(
                 f"{source}: {split} is not the published file (md5 {found}, not {expected}); "
-                "numbers on it would not compare with published ones"
+                "results on it would not compare with published ones"
             )
     for split, content in contents.items():
         replace_file(out / f"{split}.txt", partial(Path.write_bytes, data=content))
@@ -59,8 +59,10 @@ def prepare(source: str, out: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 with one line that says what to do."""
-    parser = preparation.parser_of(__doc__, "folder with the published files, or a hub data set")
+    """Run the command; return the exit status, 2 with a one-line message for errors."""
+    parser = preparation.parser_of(
+        __doc__, "folder with the published files, or dataset on the hub"
+    )
     return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
 

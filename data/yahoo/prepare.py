@@ -1,4 +1,4 @@
-"""Yahoo Answers as in Yang et al. 2017: from the released text, or drawn from the ten topics."""
+"""Prepare Yahoo Answers as in Yang et al. 2017: a released split, or a sample of ten topics."""
 
 import argparse
 import sys
@@ -15,22 +15,23 @@ from textvae.text.data.corpus import read_corpus, write_split
 from textvae.text.tokenizers.words import split_words
 
 PUBLISHED = {"train": 100_000, "valid": 10_000, "test": 10_000}
-SHORTEST, LONGEST = 20, 200  # words of a document
+SHORTEST, LONGEST = 20, 200  # words in a document
 TOPIC_COLUMNS = "question_title,question_content,best_answer"
-WHERE = """No --source given. textvae cannot bring Yahoo Answers (Yahoo Webscope L6: non-commercial
-research only). --source takes any of
-  a folder with train.txt, val.txt, test.txt: a document a line, or `label<TAB>text`, tokenised
-      (the data of the sa-vae and vae-lagging-encoder releases): laid out as it is;
-  a folder with train.csv (torchtext's YahooAnswers), train*.parquet, or a hub data set with
-      columns topic, question_title, question_content, best_answer: a seeded sample is drawn.
-Then run
-    python data/yahoo/prepare.py --source SOURCE --out DIR"""
+WHERE = """No --source given. Yahoo Answers cannot be redistributed (Yahoo Webscope L6:
+non-commercial research only). Run
+    python data/yahoo/prepare.py --source SOURCE --out DIR
+where SOURCE is one of
+  a folder with train.txt, val.txt, test.txt, one tokenized document or `label<TAB>text` per line
+      (the data of the sa-vae and vae-lagging-encoder releases), which is used as it is;
+  a folder with train.csv (torchtext's YahooAnswers) or train*.parquet, or a dataset on the hub,
+      with columns topic, question_title, question_content, best_answer, from which a sample is
+      drawn."""
 
 Row = tuple[str, str | None]
 
 
 def prepare(source: str, out: Path, seed: int, **sizes: int) -> None:
-    """Lay out released text as it is; draw a sample from topics, ``sizes`` by split."""
+    """Write a release as it is, or a sample of the ten topics with ``sizes`` by split."""
     folder = Path(source).expanduser()
     if folder.is_dir() and any(folder.glob("*train*.txt*")):
         splits = released(source)
@@ -44,7 +45,7 @@ def prepare(source: str, out: Path, seed: int, **sizes: int) -> None:
 
 
 def released(source: str) -> dict[str, Iterator[Row]]:
-    """The three splits of a release, as they are."""
+    """Read the three splits of a release."""
     corpus = read_corpus(source)
     if missing := [split for split in PUBLISHED if split not in corpus]:
         raise UserError(f"{source}: no {' and no '.join(missing)} split")
@@ -52,34 +53,46 @@ def released(source: str) -> dict[str, Iterator[Row]]:
 
 
 def rows_of(dataset: Any) -> Iterator[Row]:
-    """`(text, label or None)`, streamed."""
+    """Stream the text and the label (or None) of each document."""
     for record in dataset:
         yield record["text"], record.get("label")
 
 
 def ten_topics(source: str, folder: Path) -> Any:
-    """All training documents with their topic."""
+    """Read all training documents with their topics."""
     if folder.is_dir() and any(folder.glob("*train*.csv*")):
         return read_corpus(source)["train"]
     return read_corpus(source, text_column=TOPIC_COLUMNS, label_column="topic")["train"]
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-cased Treebank words; the line ends of the CSV release are spelled out in it."""
+    """Split into lowercase Treebank words; the CSV release spells out its line breaks."""
     for spelled in ("\\n", "<br />", "<br>"):
         text = text.replace(spelled, " ")
     return split_words(text.lower(), tokenized=False)
 
 
 def sample(dataset: Any, sizes: dict[str, int], seed: int, source: str) -> dict[str, list[Row]]:
-    """Draw equally many documents of 20 to 200 words from each topic, for each split.
+    """Draw the same number of documents of 20 to 200 words from each topic, for each split.
+
+    Args:
+        dataset: All documents, labeled with their topics.
+        sizes: Number of documents for each split.
+        seed: Random seed.
+        source: Name of the dataset, for messages.
+
+    Returns:
+        Text and topic of the documents of each split.
 
     Raises:
-        UserError: a size does not divide by the topics, or a topic has too few documents.
+        UserError: If a size is not a multiple of the number of topics, or a topic has too few
+            documents.
     """
     topics = sorted(dataset.unique("label"), key=str)
     if uneven := [size for size in sizes.values() if size % len(topics)]:
-        raise UserError(f"{uneven[0]} documents do not divide evenly by {len(topics)} topics")
+        raise UserError(
+            f"{uneven[0]} documents cannot be divided evenly among {len(topics)} topics"
+        )
     quota = sum(sizes.values()) // len(topics)
     rng = np.random.default_rng(seed)
     taken: Counter = Counter()
@@ -97,13 +110,13 @@ def sample(dataset: Any, sizes: dict[str, int], seed: int, source: str) -> dict[
                 return deal(drawn, sizes, topics)
     short = ", ".join(f"{topic}: {taken[topic]}" for topic in topics if taken[topic] < quota)
     raise UserError(
-        f"{source}: too few documents of {SHORTEST} to {LONGEST} words, {quota} a topic are "
-        f"needed ({short}); lower --train, --valid, --test"
+        f"{source}: too few documents of {SHORTEST} to {LONGEST} words; {quota} per topic are "
+        f"needed ({short}); lower --train, --valid or --test"
     )
 
 
 def deal(drawn: list[Row], sizes: dict[str, int], topics: list) -> dict[str, list[Row]]:
-    """Part the documents, already in random order, topic by topic equally among the splits."""
+    """Divide the documents, which are in random order, so that every split has equal topics."""
     splits: dict[str, list[Row]] = {split: [] for split in sizes}
     left = {(split, t): size // len(topics) for split, size in sizes.items() for t in topics}
     for row in drawn:
@@ -114,18 +127,20 @@ def deal(drawn: list[Row], sizes: dict[str, int], topics: list) -> dict[str, lis
 
 
 def counting(text: str) -> int:
-    """A whole number from 0 on, out of an option."""
+    """Parse an integer that is not negative."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: a whole number from 0 on is needed")
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of at least 0")
     return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 with one line that says what to do."""
-    parser = preparation.parser_of(__doc__, "folder, or a hub data set")
-    parser.add_argument("--seed", type=counting, default=0, help="of the sample from ten topics")
+    """Run the command; return the exit status, 2 with a one-line message for errors."""
+    parser = preparation.parser_of(__doc__, "folder, or dataset on the hub")
+    parser.add_argument(
+        "--seed", type=counting, default=0, help="random seed of the sample (ten topics only)"
+    )
     for split, size in PUBLISHED.items():
-        help_text = f"documents to draw for {split} (ten topics only)"
+        help_text = f"number of documents for {split} (ten topics only)"
         parser.add_argument(f"--{split}", type=counting, default=size, help=help_text)
     return preparation.run(parser.parse_args(arguments), WHERE, prepare)
 
