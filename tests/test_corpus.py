@@ -168,7 +168,7 @@ def test_a_missing_valid_is_drawn_and_a_given_test_kept(folder):
     assert [(s, len(d)) for s, d in corpus.items()] == [("train", 38), ("valid", 2), ("test", 1)]
 
 
-def test_a_hub_data_set(monkeypatch):
+def test_a_dataset_on_the_hub(monkeypatch):
     features = datasets.Features(
         {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
     )
@@ -268,7 +268,7 @@ def test_files_that_are_not_there_or_ambiguous(folder, monkeypatch):
         read_corpus(folder / "notes.dat")
 
 
-def test_the_hub_out_of_reach_is_explained(monkeypatch):
+def test_an_unreachable_hub_is_explained(monkeypatch):
     def offline(name, config):
         raise ConnectionError("Couldn't reach the Hub")
 
@@ -382,7 +382,7 @@ def test_a_second_start_reads_nothing_and_encodes_nothing(folder, monkeypatch):
     assert start() == (1, 1)
 
 
-def test_a_damaged_cache_is_made_anew(folder, cache):
+def test_a_damaged_cache_is_rebuilt(folder, cache):
     fill(folder, "txt", "a b\nb\n")
     tokenizer = WordTokenizer(["a", "b"])
     encode_corpus(read_corpus(folder), tokenizer)
@@ -468,7 +468,7 @@ def test_another_policy_or_other_labels_are_not_taken_from_the_cache(folder):
     }
     assert lengths == {"truncate": 2, "drop": 1}
     assert encode_corpus(corpus, tokenizer)["train"].labels.tolist() == [0, 1]
-    (folder / "valid.txt").write_text("a\tb\n")  # one more label, which stands first
+    (folder / "valid.txt").write_text("a\tb\n")  # one more label, which comes first
     assert encode_corpus(read_corpus(folder), tokenizer)["train"].labels.tolist() == [1, 2]
 
 
@@ -505,7 +505,7 @@ def test_other_options_or_texts_make_another_tokenizer(folder, tmp_path, learner
     assert "d" in other.tokens(range(len(other)))
 
 
-def test_a_damaged_tokenizer_in_the_cache_is_learned_anew(folder, cache, learner):
+def test_a_damaged_tokenizer_in_the_cache_is_learned_again(folder, cache, learner):
     dataset = read_corpus(fill(folder, "txt", "a b"))["train"]
     learned_tokenizer(dataset, learner, {})
     (kept,) = cache.glob("tokenizers/*/tokenizer.json")

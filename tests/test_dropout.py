@@ -19,7 +19,7 @@ def test_entries_are_zero_or_divided_by_what_is_left(p, shape):
         assert abs(share - (1 - p)) < 4 * (p * (1 - p) / x.numel()) ** 0.5
 
 
-def test_choices_are_independent_of_their_neighbours():
+def test_choices_are_independent_of_their_neighbors():
     torch.manual_seed(0)
     kept = (dropout(torch.ones(4, 10**6), 0.5, training=True) > 0).double() - 0.5
     flat = kept.flatten()

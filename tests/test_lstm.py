@@ -210,7 +210,7 @@ def test_samples_fold_into_the_batch(injection):
 
 
 def plain_log_prob(model, batch, z):
-    """The decoder's equations as they stand: z beside inputs and features, all logits at once."""
+    """The equations of the decoder as written, with all logits at once."""
     tokens = batch.x.repeat(len(z), 1).t()  # (T+1, K*B)
     rows = z.flatten(0, 1)
     states, x = model.initial_state(rows), model.embedding(tokens[:-1])
@@ -274,7 +274,7 @@ def test_overfits_eight_sentences(injection):
     dropout = {"dropout_in": 0.0, "dropout_out": 0.0}
     model = TextVAE(VOCAB, 4, injection, **sizes, **dropout)
     batch = sentences([7, 6, 5, 7, 6, 5, 7, 6])
-    batch.x[:, 1] = torch.arange(4, 12)  # told apart by their first words: "none" can learn them
+    batch.x[:, 1] = torch.arange(4, 12)  # different first words: "none" can learn them
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     first = torch.log(torch.tensor(8.0)) if injection == "none" else 0.0  # which of the eight
     for _ in range(250):

@@ -156,7 +156,7 @@ def test_topics_with_too_few_documents(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])
-def test_a_data_set_of_the_hub_without_a_network(name, tmp_path, capsys, monkeypatch):
+def test_a_dataset_on_the_hub_without_a_network(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert script(name).main(["--source", "owner/name", "--out", str(tmp_path / "out")]) == 2

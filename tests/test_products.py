@@ -1,4 +1,4 @@
-"""Products through oneDNN against torch's own, whatever the layout of their factors."""
+"""Products through oneDNN against those of torch, whatever the layout of their factors."""
 
 import pytest
 import torch

@@ -65,7 +65,7 @@ def test_self_bleu_of_equal_and_of_different_samples():
 
 def test_self_bleu_by_hand():
     # orders 1 to 4; one without a match counts 0.1
-    first = (5 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25  # its x stands in the third
+    first = (5 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25  # its x is in the third
     second = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
     third = (1 / 5 * 0.1 / 4 * 0.1 / 3 * 0.1 / 2) ** 0.25
     found = self_bleu(words("a b c d x", "a b c d e", "p q r s x"))

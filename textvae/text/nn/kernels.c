@@ -1,15 +1,15 @@
-/* The elementwise arithmetic of a training step on a CPU, each in one pass over memory.
+/* The elementwise arithmetic of a training step on a CPU, each function in one pass over memory.
 
-   kernels.py compiles this file for the machine at hand and calls the four functions at the end;
+   kernels.py compiles this file for the current machine and calls the four functions at the end;
    cell.py, softmax.py and generate.py say what they compute, and contain the same in torch's
    operations.
-   Numbers that matrix products gave are bf16 or fp32 (`narrow` says which); all else is fp32. */
+   Results of matrix products are bf16 if `narrow` is set, else fp32; everything else is fp32. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#ifdef _OPENMP /* declared here: a compiler may have no omp.h */
+#ifdef _OPENMP /* declared here because a compiler may lack omp.h */
 extern int omp_get_thread_num(void);
 extern int omp_get_num_threads(void);
 #else
@@ -17,10 +17,10 @@ static int omp_get_thread_num(void) { return 0; }
 static int omp_get_num_threads(void) { return 1; }
 #endif
 
-/* Called with constants, so that each use becomes a vectorised loop of its own. */
+/* Called with constants, so that each use becomes a separate vectorized loop. */
 #define INLINE static inline __attribute__((always_inline))
 
-enum { SHARED_FROM = 8192 }; /* entries: below, waking other threads costs more than it saves */
+enum { SHARED_FROM = 8192 }; /* entries: below this, waking other threads costs more than it saves */
 
 INLINE float widened(uint16_t number) {
   uint32_t bits = (uint32_t)number << 16;
@@ -47,7 +47,7 @@ INLINE void put(void *to, int64_t at, float number, int narrow) {
 }
 
 /* exp(x) = 2^n exp(r) with n = round(x / log 2), |r| <= log(2) / 2, where the series up to r^7 is
-   exact to fp32. Comparisons are written so that NaN stays NaN. */
+   accurate to fp32. Comparisons are written so that NaN stays NaN. */
 INLINE float exponential(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
@@ -107,7 +107,7 @@ INLINE void backward_row(int64_t size, const void *gates, const float *before, c
   }
 }
 
-/* -log softmax(scores)[target]; over the scores goes its gradient times `weight`. */
+/* -log softmax(scores)[target]; its gradient times `weight` replaces the scores. */
 INLINE float nll_row(int64_t words, void *scores, const float *bias, int64_t target, float weight,
                      float *d_bias, float *room, int with_gradient, int narrow) {
   float most = -INFINITY, sum = 0;
@@ -138,9 +138,9 @@ INLINE float nll_row(int64_t words, void *scores, const float *bias, int64_t tar
   return weight != 0 ? nll + logf(sum) : 0;
 }
 
-/* The weight of the first word, in rising order of weight, at which the sum exceeds this share of
-   the total. Bits of floats >= 0 rise with them: the mass of each value of the highest eleven tells
-   these of the answer, then that of the ten below, and of the last ten. */
+/* The weight of the first word, in ascending order of weight, at which the sum exceeds this share of
+   the total. Floats >= 0 are ordered like their bits: the mass of each value of the highest eleven
+   bits gives these bits of the answer, then likewise the next ten and the last ten. */
 static float quantile_row(int64_t words, const float *weights, double share) {
   double mass[2048], target = 0, below = 0;
   uint32_t found = 0, bits;
@@ -195,9 +195,9 @@ void lstm_backward(int64_t rows, int64_t size, const void *gates, const float *b
   }
 }
 
-/* `bias`, `weights` and `d_bias` may be null. With `groups` the rows of one group share a row of
-   `bias` and of `d_bias`; without, all share the one row of `bias`, and each thread has its own of
-   `d_bias`, as of `room`. */
+/* `bias`, `weights` and `d_bias` may be null. With `groups`, the rows of a group share a row of
+   `bias` and of `d_bias`. Without, all rows share a single row of `bias`, and each thread has a row
+   of `d_bias`, as it has of `room`. */
 void softmax_nll(int64_t rows, int64_t words, void *logits, const float *bias,
                  const int64_t *groups, const int64_t *targets, const float *weights, float *nll,
                  float *d_bias, float *room, int with_gradient, int narrow, int threads) {
@@ -206,7 +206,7 @@ void softmax_nll(int64_t rows, int64_t words, void *logits, const float *bias,
     int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
     float *mine = room + me * words;
     for (int64_t r = 0; r < rows; r++) {
-      if ((groups ? groups[r] : r) % all != me) continue; /* a group's sums are one thread's */
+      if ((groups ? groups[r] : r) % all != me) continue; /* one thread per group */
       void *scores = (void *)row_of(logits, r, words, narrow);
       const float *b = bias && groups ? bias + groups[r] * words : bias;
       float *d_b = d_bias ? d_bias + (groups ? groups[r] : me) * words : 0;

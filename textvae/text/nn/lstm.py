@@ -77,8 +77,8 @@ class LSTMEncoder(nn.Module):
         """Compute q(z|x) for the B sentences of a batch, in fp32 whatever the precision."""
         lengths = batch.lengths
         x = self.embedding(batch.x[:, 1:].t())  # (T, B, E)
-        for layer, forwards in enumerate(self.forward_layers):
-            x = forwards(x)[0] if not self.backward_layers else self._both(layer, x, lengths)
+        for i, layer in enumerate(self.forward_layers):
+            x = self._both(i, x, lengths) if self.backward_layers else layer(x)[0]
         return self.head(self._last(x, lengths))
 
     def _both(self, layer: int, x: Tensor, lengths: Tensor) -> Tensor:
