@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from textvae.build import build_buckets, build_data, load_model
-from textvae.cli.arguments import run_config
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
 from textvae.errors import UserError
@@ -60,7 +59,7 @@ def batches_of(config: Config, run: Path, count: int) -> list[Batch]:
 
 def table(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for every step size and way of forming the products."""
-    config, rows = run_config(args.run), []
+    config, rows = Config.load(args.run / "config.yaml"), []
     if config.data.kind != "text" or not config.model.latent_dim:
         raise UserError(f"{args.run} is no text model with a latent variable")
     batches = [batch.to(args.device) for batch in batches_of(config, args.run, args.batches)]

@@ -113,7 +113,7 @@ class Runner:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.running: set[subprocess.Popen] = set()
+        self.running: set[subprocess.Popen[str]] = set()
         self.stopped = False
 
     def run_all(self, all_experiments: Sequence[Experiment], args: argparse.Namespace) -> int:
@@ -142,9 +142,13 @@ class Runner:
         alone = self.jobs == 1
         print(f"\n-- {name}" if alone else f"[{name}] {' '.join(command[:2])}", flush=True)
         environment = os.environ if alone else os.environ | {"OMP_NUM_THREADS": "1"}
-        output = {} if alone else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(  # a new session: out of reach of the terminal's Ctrl-C
-            command, env=environment, start_new_session=True, text=True, **output
+            command,
+            env=environment,
+            start_new_session=True,
+            text=True,
+            stdout=None if alone else subprocess.PIPE,
+            stderr=None if alone else subprocess.STDOUT,
         )
         self.running.add(process)
         for line in process.stdout or ():

@@ -145,9 +145,8 @@ def read_options(paths: Sequence[Path | str], kind: str | None = None) -> dict[s
             applies to this kind of data.
     """
     files = [read_yaml(Path(path), OPTIONS) for path in paths]
-    if kind is None:
-        named = [setting.value for file in files for setting in file if _is_kind(setting)]
-        kind = named[-1] if named else DataConfig().kind
+    named = [setting.value for file in files for setting in file if _is_kind(setting)]
+    kind = kind or [DataConfig().kind, *named][-1]
     merged: dict[str, dict[str, Any]] = {"data": {"kind": kind}}
     for file in files:
         for setting in _applying(file, kind):

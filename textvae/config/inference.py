@@ -1,4 +1,4 @@
-"""How q(z|x) is found. Free of torch, so that the command line shows its help at once."""
+"""Options of inference: how q(z|x) is found. Imports no torch, so that help opens at once."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from textvae.runs.files import read_record, write_json
 
 @dataclass(frozen=True)
 class Inference:
-    """Inference of z: by the encoder, by gradient steps on the ELBO, or by both in turn."""
+    """How q(z|x) is found: by the encoder, by gradient steps on the ELBO, or by both."""
 
     method: Literal["amortised", "svi", "semi_amortised"] = "amortised"
-    """the encoder; steps from the prior without an encoder; steps from the encoder's output"""
+    """encoder only; gradient steps from the prior (no encoder); or from the encoder's output"""
     steps: PositiveInt = 20
-    """gradient steps on (mean, logvar) of every sentence"""
+    """gradient steps on the mean and log variance of each example"""
     lr: PositiveFloat = 1.0
-    """their step size"""
+    """step size of the gradient steps"""
     momentum: ClosedUnitInterval = 0.5
-    """their momentum"""
+    """momentum of the gradient steps"""
     clip: NonNegativeFloat = 5.0
-    """largest norm of the gradient of the means, and of the log variances; 0 for none"""
+    """maximum gradient norm, for means and for log variances; 0 for no clipping"""
     clip_per: Literal["batch", "example"] = "batch"
-    """what that norm is taken over"""
+    """what the norm is computed over"""
     loss_per: Literal["batch", "example"] = "batch"
-    """whether a step follows the mean loss of its batch, as the references do, or each own loss"""
+    """a step follows the mean loss of the batch, as in the reference code, or of each example"""
     encoder: Literal["unrolled", "elbo", "kl"] = "unrolled"
-    """learns through the steps (SA-VAE), by its own ELBO (VAE+SVI), or the KL to the refined q"""
+    """learns through the steps (SA-VAE), from its own ELBO (VAE+SVI), or from KL to the refined q"""
     hvp: Literal["difference", "exact"] = "difference"
-    """Hessian-vector products of unrolled steps: by finite differences, or by double backward"""
+    """Hessian-vector products of unrolled steps: finite differences, or exact double backward"""
     decoder_terms: Literal["all", "sample", "none"] = "none"
-    """the decoder's gradient through the steps: every term, one drawn (noisy), or none of them"""
+    """the decoder's gradient through the steps: all terms, one sampled term (noisy), or none"""
     max_growth: NonNegativeFloat = 3.0
-    """most that unrolled steps may lengthen a sentence's gradient on its way back; 0 for any"""
+    """maximum growth of an example's gradient through the unrolled steps; 0 for no limit"""
     token_share: PositiveShare = 1.0
-    """share of the time steps whose softmax a step computes, drawn anew for every step"""
+    """fraction of time steps whose softmax a refinement step computes, resampled for every step"""
 
     def save(self, path: Path) -> None:
         """Writes the options as JSON."""
@@ -71,13 +71,14 @@ AMORTIZED = Inference()
 
 
 def for_evaluation(options: Inference, batch_size: int) -> Inference:
-    """The same steps for each example by itself, so that no result depends on its batch.
+    """The same steps for each example on its own, so that no result depends on the batch.
 
-    A step on the mean loss of ``batch_size`` examples is one on each own loss with ``lr /
-    batch_size``; the clipping moves to where an example alone would meet it.
+    A step on the mean loss of ``batch_size`` examples equals a step on the loss of each example
+    with ``lr / batch_size``; the clipping threshold is scaled to match.
 
     Args:
-        batch_size: that of the training.
+        options: The options of training.
+        batch_size: The batch size of training.
     """
     share = batch_size if options.loss_per == "batch" else 1
     return replace(
@@ -94,10 +95,15 @@ DEFAULT_INFERENCE = for_evaluation(Inference(), batch_size=32)
 
 
 def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Inference:
-    """The same with another number of steps: None leaves it, 0 is the encoder alone.
+    """The same options with another number of steps.
+
+    Args:
+        options: The options.
+        steps: The number of steps; 0 uses the encoder alone, None changes nothing.
+        has_encoder: Whether the model has an encoder.
 
     Raises:
-        ValueError: 0 steps without an encoder, or fewer.
+        ValueError: The number is negative, or 0 without an encoder.
     """
     if steps is None:
         return options

@@ -108,7 +108,7 @@ def _is_a(base: type, value: Any) -> bool:
     return isinstance(value, (int, float) if base is float else base)
 
 
-def _holds(value: float, sign: str, limit: float) -> bool:
+def _holds(value: Any, sign: str, limit: float) -> bool:
     if sign in (">", ">="):
         return value > limit or (sign == ">=" and value == limit)
     return value < limit or (sign == "<=" and value == limit)
