@@ -35,9 +35,11 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Shows one example per latent vector."""
+    import torch
+
     from textvae.runs.latents import read_latents
 
-    z = read_latents(Path(args.file))
+    z = torch.from_numpy(read_latents(Path(args.file)))
     model = load(args)
     output = presenter(model, args)
     output.show(model.decode(z, do_sample=args.do_sample, **generation(model, args)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from textvae.cli.arguments import parse
 from textvae.cli.commands import COMMANDS
@@ -26,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # of its speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     start_logging()
-    sys.stdout.reconfigure(errors="backslashreplace")  # escapes what the terminal cannot encode
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # escapes what a terminal cannot encode
     return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 

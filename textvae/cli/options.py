@@ -60,7 +60,8 @@ def add_run(parser: ArgumentParser, split: str) -> None:
     """The run whose data set a command reads.
 
     Args:
-        split: help text for ``--split``.
+        parser: The command's parser.
+        split: Help text for ``--split``.
     """
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--split", default="test", help=split)
@@ -109,8 +110,9 @@ def add_generation(
     """Generation from p(x|z): the common options, then those of text and of image models.
 
     Args:
-        show_source: include ``--show-source``.
-        walk: include ``--walk``.
+        parser: The command's parser.
+        show_source: Include ``--show-source``.
+        walk: Include ``--walk``.
     """
     add_common(parser)
     add = parser.add_argument_group("options for text models").add_argument

@@ -18,7 +18,7 @@ from textvae.vae.batch import Batch
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
-    """log p(x) in nats of binary pixels, summed over the last dimension.
+    """Log p(x) in nats of binary pixels, summed over the last dimension.
 
     Args:
         logits: (..., P) logits of p(x = 1).
@@ -62,7 +62,7 @@ class MLPDecoder(nn.Module):
         return self.output(h)
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) in nats, (K, B), for z (K, B, Z)."""
+        """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
         return bernoulli_log_prob(self(z), batch.x.flatten(1))
 
     @torch.no_grad()

@@ -112,7 +112,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             raise UserError("images must be numbers from 0 to 1: divide bytes by 255")
         return pixels.float()
 
-    def decode(
+    def decode(  # type: ignore[override]  # its options by name
         self,
         z: Tensor,
         *,
@@ -150,7 +150,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             images.append(self.decoder.sample(rows, uniforms).cpu())
         return torch.cat(images)
 
-    def sample(
+    def sample(  # type: ignore[override]  # its options by name
         self,
         n: int = 10,
         *,
@@ -228,7 +228,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         """Images sampled, and images of the split (above) with what becomes of them (below)."""
         shown = {"samples": self.sample(count)[:, None]}
         if self.latent_dim:
-            originals = split.thumbnails(count)[:, 0]
+            originals = split.batch(np.arange(min(count, len(split)))).x[:, 0]
             outputs = self.reconstruct(originals, do_sample=self.config["decoder"] == "pixelcnn")
             pairs = torch.cat([originals, outputs], dim=1)
             shown["reconstructions"] = pairs[:, None]

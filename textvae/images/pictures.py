@@ -43,9 +43,10 @@ def pairs(originals: Tensor, outputs: Tensor, columns: int = COLUMNS) -> Tensor:
     Args:
         originals: (N, H, W).
         outputs: (N, H, W).
+        columns: Of the grid.
 
     Returns:
-        (M, H, W) for a grid with ``columns`` columns; the last rows are filled up with gray images.
+        (M, H, W), the last rows filled up with gray images.
     """
     blank = originals.new_full((-len(originals) % columns, *originals.shape[1:]), PAPER)
     rows = [torch.cat([part, blank]).unflatten(0, (-1, columns)) for part in (originals, outputs)]

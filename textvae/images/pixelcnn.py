@@ -21,6 +21,9 @@ time, the horizontal stack one pixel at a time. In total this is about the work 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -148,7 +151,7 @@ class PixelCNN(nn.Module):
         return images + [[]] * (len(self.layers) + 1 - len(images))
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) in nats, (K, B), for z (K, B, Z)."""
+        """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
         x = batch.x.expand(len(z), *batch.x.shape)
         logits = self(x.flatten(0, 1), z.flatten(0, 1))  # (K * B, H, W)
         return bernoulli_log_prob(logits.flatten(1), x.flatten(0, 1).flatten(1)).view(len(z), -1)
@@ -197,7 +200,7 @@ class PixelCNN(nn.Module):
     def _next_row(self, v: list[Tensor], i: int) -> list[Tensor]:
         """Computes row i of the vertical stack in place; returns what each layer passes on."""
         above = []
-        for n, layer in enumerate(self.layers):
+        for n, layer in enumerate(cast(Sequence[GatedLayer], self.layers)):
             features, below = layer.rows(v[n][:, :, i : i + self.offset + 1])
             above.append(below[:, :, 0])  # (N, 2M, W)
             if n + 1 < len(v):
@@ -206,10 +209,10 @@ class PixelCNN(nn.Module):
 
     def _next_pixel(self, h: list[Tensor], above: list[Tensor], i: int, j: int) -> Tensor:
         """Computes pixel (i, j) of the horizontal stack in place; returns its features (N, M)."""
-        features = None
-        for n, layer in enumerate(self.layers):
-            if features is not None:
-                h[n][:, : self.maps, i, self.offset + j] = features
-            new = layer.pixel(h[n][:, :, i, j : j + self.offset + 1], above[n][:, :, j])
-            features = new if features is None else features + new
+        seen = slice(j, j + self.offset + 1)
+        first, *others = cast(Sequence[GatedLayer], self.layers)
+        features = first.pixel(h[0][:, :, i, seen], above[0][:, :, j])
+        for n, layer in enumerate(others, start=1):
+            h[n][:, : self.maps, i, self.offset + j] = features
+            features = features + layer.pixel(h[n][:, :, i, seen], above[n][:, :, j])
         return features

@@ -14,9 +14,8 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -228,10 +227,10 @@ def write_drawings(path: Path, drawings: Drawings) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    arrays: Mapping[str, np.ndarray] = {"images": drawings.images}
+    arrays: dict[str, Any] = {"images": drawings.images}
     if drawings.labels is not None:
         names = np.array(drawings.label_names, dtype=np.str_)
-        arrays = {**arrays, "labels": drawings.labels, "label_names": names}
+        arrays |= {"labels": drawings.labels, "label_names": names}
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

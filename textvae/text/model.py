@@ -34,20 +34,37 @@ from textvae.vae.posteriors import make_head
 
 
 class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
-    """p(z) = N(0, I), an LSTM decoder p(x|z), an LSTM encoder q(z|x).
+    """A VAE of text with an LSTM encoder q(z|x), an LSTM decoder p(x|z) and a tokenizer.
+
+    Override ``make_encoder``, ``make_decoder`` or ``make_prior`` in a subclass to use parts of
+    your own.
 
     Args:
-        vocab_size: number of ids, the four specials counted.
-        latent_dim: size of z; 0 for a language model.
-        encoder_layers: 0 for a model whose posteriors are found by gradient steps alone (SVI).
-        injection: how z enters the decoder, see ``textvae.text.nn.lstm``.
-        init_scale: every parameter from U(-s, s); None for torch's own initial weights.
-        init_embedding: the same for the embeddings alone, where it is given.
-        max_length: longest sentence in training in tokens, end not counted: the bound for
-            generation where no other is given; longer texts are cut when they are encoded.
+        vocab_size: Number of token ids, including the four special tokens.
+        latent_dim: Size of z; 0 for a language model.
+        injection: How z enters the decoder; see ``textvae.text.nn.lstm``.
+        embedding_dim: Size of the word embeddings of both LSTMs.
+        encoder_hidden: Hidden units of an encoder layer.
+        encoder_layers: Layers of the encoder; 0 for a model without one, whose posteriors are
+            found by gradient steps alone (SVI).
+        bidirectional: Whether the encoder reads in both directions.
+        decoder_hidden: Hidden units of a decoder layer.
+        decoder_layers: Layers of the decoder.
+        dropout_in: Dropout on the decoder's word embeddings.
+        dropout_out: Dropout on the output of every decoder layer.
+        word_dropout: Share of the decoder's input words replaced by ``<unk>`` in training.
+        initial_state: Whether z sets the decoder's initial ``hidden`` or ``cell`` state.
+        tie_embeddings: Whether the softmax layer shares the decoder's embeddings.
+        output_bias: Whether the softmax layer has a bias.
+        head_bias: Whether the encoder's last layer has a bias.
+        init_scale: Initial weights of encoder and decoder come from U(-s, s); None keeps torch's
+            defaults.
+        init_embedding: The same for the word embeddings only, overriding ``init_scale``.
+        max_length: Longest sentence in training in tokens, not counting its end. Longer texts are
+            cut when they are encoded, and generated sentences are no longer by default.
 
     Raises:
-        UserError: an argument out of range.
+        UserError: An argument is out of range.
     """
 
     KIND = "text"
@@ -114,12 +131,19 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
         """The decoder for the model's arguments. Override it for another one."""
-        same = ("vocab_size", "latent_dim", "injection", "embedding_dim", "dropout_in")
-        same += ("dropout_out", "word_dropout", "initial_state", "tie_embeddings", "output_bias")
         return LSTMDecoder(
+            config["vocab_size"],
+            config["latent_dim"],
+            config["injection"],
+            embedding_dim=config["embedding_dim"],
             hidden_dim=config["decoder_hidden"],
             num_layers=config["decoder_layers"],
-            **{name: config[name] for name in same},
+            dropout_in=config["dropout_in"],
+            dropout_out=config["dropout_out"],
+            word_dropout=config["word_dropout"],
+            initial_state=config["initial_state"],
+            tie_embeddings=config["tie_embeddings"],
+            output_bias=config["output_bias"],
         )
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
@@ -142,12 +166,14 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """A sentence for every z (N, Z); greedy unless the options say otherwise.
 
         Args:
-            batch_size: sentences at once; no result depends on it.
-            options: of ``textvae.text.decode.generate.generate``: max_new_tokens, do_sample,
-                temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
+            z: Latent vectors (N, Z).
+            batch_size: Sentences at once; changes no result.
+            seed: Seed of sampled words; sentence i depends on the seed, z and i alone.
+            options: Options of ``textvae.text.decode.generate.generate``: max_new_tokens,
+                do_sample, temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
 
         Raises:
-            UserError: z has another shape, an option is out of range, or there is no tokenizer.
+            UserError: z has the wrong shape, an option is out of range, or there is no tokenizer.
         """
         tokenizer = self._needs_tokenizer()
         check_batch_size(batch_size)
@@ -160,7 +186,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             texts += [tokenizer.decode(sentence) for sentence in ids.tolist()]
         return texts
 
-    def sample(
+    def sample(  # type: ignore[override]  # its options by name
         self,
         n: int = 10,
         *,
@@ -175,18 +201,26 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         batch_size: int = 64,
         allow_unk: bool = False,
     ) -> list[str]:
-        """Sentences of the model: z ~ N(0, I), then x ~ p(x|z), word by word.
+        """Sentences from the model: z ~ p(z), then x ~ p(x|z), word by word.
 
         Args:
-            n: how many, where no ``z`` (N, Z) is given.
-            temperature: divides the logits; below 1 for more likely words.
-            top_k: sample from the k most likely words; 0 for all.
-            top_p: sample from the most likely words whose probabilities add up to p; 1 for all.
-            num_beams: above 1 the likeliest sentence is searched for each z, none is drawn.
-            seed: sentence i is a function of the seed and of i, whatever ``n`` or ``batch_size``.
+            n: Number of sentences, if ``z`` is not given.
+            z: Latent vectors (N, Z) to decode instead of draws from the prior.
+            temperature: Divides the logits; below 1 for more likely words.
+            top_k: Sample from the k most likely words; 0 for all.
+            top_p: Sample from the most likely words whose probabilities add up to p; 1 for all.
+            num_beams: Above 1, search for the most likely sentence for each z instead of sampling.
+            do_sample: Sample words; False takes the most likely word at every step.
+            seed: Sentence i depends on the seed and on i alone.
+            max_new_tokens: Longest sentence in tokens; as in training by default.
+            batch_size: Sentences at once; changes no result.
+            allow_unk: Whether ``<unk>`` may be generated.
+
+        Raises:
+            UserError: An option is out of range, or there is no tokenizer.
         """
         if n < 0:
-            raise UserError(f"n={n}: a number of sentences")
+            raise UserError(f"n={n}: must be at least 0")
         z = self.prior_draws(n, seed) if z is None else z
         return self.decode(
             z,

@@ -115,6 +115,10 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """An example for every z (N, Z)."""
         raise NotImplementedError
 
+    def sample(self, n: int = 10, *, seed: int = 0, **options: Any) -> Any:
+        """Examples from the model: z ~ p(z), then x ~ p(x|z)."""
+        raise NotImplementedError
+
     def previews(self, split: Split, count: int) -> dict[str, Any]:
         """Samples and reconstructions to look at, by title: lines, or pictures (N, 1, H, W)."""
         raise NotImplementedError
@@ -157,6 +161,10 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         Raises:
             UserError: Nothing can be shown there.
         """
+        raise NotImplementedError
+
+    def sample(self, n: int = 10, **options: Any) -> Any:
+        """Generates ``n`` examples: z ~ p(z), then x ~ p(x|z). Options as in ``decode``."""
         raise NotImplementedError
 
     def walk(self, side: int = 15, **options: Any) -> Any:
