@@ -8,7 +8,7 @@ here = Path(__file__).parent
 
 setup(
     name="textvae",
-    version="0.1.0",
+    version="0.2.0",
     description="Text variational autoencoders whose latent variable is really used",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -43,7 +43,7 @@ setup(
             "mkdocs-material>=9.5",
             "mkdocstrings[python]>=1.0",
         ],
-        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"],
+        "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.6"],
         # torchtext stopped at 0.18, which loads with torch 2.3 alone: an environment of its own.
         "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],
     },

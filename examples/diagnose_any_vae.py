@@ -20,7 +20,9 @@ class TutorialVAE(nn.Module):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
         self.mu, self.logvar = nn.Linear(hidden, latent), nn.Linear(hidden, latent)
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, inputs))
+        self.decoder = nn.Sequential(
+            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, inputs)
+        )
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         h = self.encoder(x)

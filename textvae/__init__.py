@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from textvae.vae.priors import StandardNormal
     from textvae.vae.vae import VAE
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name comes from: a module, and the name there if it differs.
 _SOURCES = {

@@ -41,12 +41,17 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
     """The splits of a run's corpus, ready to be cut into batches.
 
     Args:
-        run: where a tokenizer is kept; it is trained on the training split the first time.
-        fresh: a new run, where a tokenizer in the folder is the rest of a failed start.
+        config: The experiment.
+        run: The run folder: its tokenizer is trained on the training split the first time.
+        fresh: Whether the run is new, so that a tokenizer in the folder is left over from a failed
+            start.
+
+    Raises:
+        UserError: There is no corpus, or something is wrong with it.
     """
     data = config.data
     if not data.dir:
-        raise UserError("no corpus: give --data.dir a folder, a file or a dataset name")
+        raise UserError("no corpus: set --data.dir to a folder, a file or a dataset name")
     match data.kind:
         case "text":
             return _read_text(config, run, fresh)
@@ -127,11 +132,11 @@ def _image_options(config: Config) -> dict[str, Any]:
 
 
 def check_inference(config: Config) -> None:
-    """Checks that the model has what the inference method starts from, and nothing that it leaves
-    without a gradient.
+    """Checks that the inference method and the model fit each other.
 
     Raises:
-        UserError: it has not.
+        UserError: There is nothing to refine, no encoder where one is needed, or one that would
+            get no gradient.
     """
     section = "images" if config.data.kind == "images" else "model"
     layers, latent = getattr(config, section).encoder_layers, config.model.latent_dim
@@ -220,12 +225,20 @@ def to_device(model: Model, device: str | torch.device | None = None) -> Model:
 
 
 def generation_metrics(
-    config: Config, model: Model, split: Split, count: int, *, seed: int, **options: Any
+    config: Config, model: Any, split: Split, count: int, *, seed: int, **options: Any
 ) -> Callable[[], dict[str, Any]] | None:
-    """What is measured on ``count`` sentences that the model generates; of images, nothing.
+    """What is measured on generated sentences; nothing for images.
 
     Args:
-        options: of ``reconstruct``: refine_steps, batch_size.
+        config: The experiment.
+        model: A trained model.
+        split: Where the sentences to reconstruct come from.
+        count: Number of sentences to reconstruct, and at most to sample.
+        seed: Seed of all noise.
+        options: Options of ``reconstruct``: refine_steps, batch_size.
+
+    Returns:
+        A function that generates and measures; None if there is nothing to measure.
     """
     if not count or config.data.kind != "text":
         return None

@@ -96,7 +96,8 @@ def _figure(points: np.ndarray, split: Split, title: str) -> Figure:
     for i, label in enumerate(present):
         color = colors(i if len(present) <= MAX_COLORS else i / len(present))
         name = split.label_names[label] if split.label_names and label >= 0 else "no label"
-        axes.scatter(*points[labels == label].T, s=6, color=color, label=name, linewidths=0)
+        x, y = points[labels == label].T
+        axes.scatter(x, y, s=6, color=color, label=name, linewidths=0)
     if 1 < len(present) <= MAX_COLORS:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
     return figure

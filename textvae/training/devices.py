@@ -6,7 +6,7 @@ import ctypes
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -48,7 +48,7 @@ def with_precision(config: Config) -> Config:
     from accelerate import PartialState
 
     device = PartialState().device or torch.device("cpu")
-    precision = "bf16" if _has_fast_bf16(device.type) else "fp32"
+    precision: Literal["bf16", "fp32"] = "bf16" if _has_fast_bf16(device.type) else "fp32"
     return replace(config, train=replace(config.train, precision=precision))
 
 

@@ -55,7 +55,11 @@ class Split(Protocol):
     lengths: np.ndarray  # (N,) predicted symbols
     labels: np.ndarray | None  # (N,) indices into label_names; -1: unlabeled
     label_names: list[str] | None
-    content_hash: str
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of texts or pixels and labels, wherever they were read from."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -115,10 +115,6 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """An example for every z (N, Z)."""
         raise NotImplementedError
 
-    def sample(self, n: int = 10, *, seed: int = 0, **options: Any) -> Any:
-        """Examples from the model: z ~ p(z), then x ~ p(x|z)."""
-        raise NotImplementedError
-
     def previews(self, split: Split, count: int) -> dict[str, Any]:
         """Samples and reconstructions to look at, by title: lines, or pictures (N, 1, H, W)."""
         raise NotImplementedError

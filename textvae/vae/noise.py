@@ -58,7 +58,8 @@ class RowNoise(NamedTuple):
         angle = 2 * np.pi * pairs[..., 1]
         draws = np.empty(pairs.shape, dtype=np.float32)
         draws[..., 0], draws[..., 1] = radius * np.cos(angle), radius * np.sin(angle)
-        return self._by_draw(draws.reshape(len(self.rows), 2 * pairs.shape[1])[:, :count], samples, width)
+        draws = draws.reshape(len(self.rows), count + count % 2)[:, :count]
+        return self._by_draw(draws, samples, width)
 
     def uniform(self, samples: int, width: int) -> Tensor:
         """Uniform draws in [0, 1) on the CPU, (samples, B, width), float64."""
