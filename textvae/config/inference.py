@@ -37,7 +37,7 @@ class Inference:
     loss_per: Literal["batch", "example"] = "batch"
     """a step follows the mean loss of the batch, as in the reference code, or of each example"""
     encoder: Literal["unrolled", "elbo", "kl"] = "unrolled"
-    """learns through the steps (SA-VAE), from its own ELBO (VAE+SVI), or from KL to the refined q"""
+    """learns through the steps (SA-VAE), from its own ELBO (VAE+SVI), or the KL to the refined q"""
     hvp: Literal["difference", "exact"] = "difference"
     """Hessian-vector products of unrolled steps: finite differences, or exact double backward"""
     decoder_terms: Literal["all", "sample", "none"] = "none"
