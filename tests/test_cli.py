@@ -262,7 +262,7 @@ def test_columns_that_are_not_there(tmp_path, capfd):
 
 def test_no_corpus_at_all(tmp_path, capfd):
     line = fails(capfd, ["train", "--out", str(tmp_path / "run"), *TINY], child=True)
-    assert "give --data.dir" in line
+    assert "--data.dir" in line
 
 
 def test_long_sentences_are_counted(tiny, tmp_path, capfd):
