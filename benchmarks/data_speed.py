@@ -1,11 +1,11 @@
-"""What stands between a text file and a batch: reading, tokenising, batching, and start-up.
+"""From a text file to a batch: reading, tokenizing, batching, and start-up.
 
     python benchmarks/data_speed.py --documents 1000000 --json FILE
 
-The corpus comes from the grammar of data/toy. First all of it is read and tokenised into a cache of
-its own, then one epoch of batches is taken from the memory-mapped cache. Start-up is the whole
-command `textvae train`, from its call to the end of a run of one update, with a warm cache and a
-tiny model; the last row is what its imports alone take.
+The corpus is sampled from the grammar of data/toy. It is read and tokenized into an empty cache;
+then one epoch of batches is taken from the memory-mapped cache. Start-up is the whole command
+`textvae train`, from its call to the end of a run of one update, with a warm cache and a tiny
+model. The last row is the time of its imports alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "data" / "toy"))
 
 from grammar import Grammar
-from measuring import CLOCKS, Row, row, save, show, timed
+from measuring import CLOCKS, PACKAGE, Row, row, save, show, timed
 
 from textvae.text.data.corpus import read_corpus, texts
 from textvae.text.data.encoded import encode_corpus
@@ -33,13 +33,13 @@ from textvae.text.tokenizers.words import WordTokenizer
 from textvae.training.devices import keep_freed_memory
 from textvae.vae.batching import BatchLoader, LengthBuckets
 
-HELD_OUT = 64  # documents to validate and to test on
+HELD_OUT = 64  # documents in the validation split and in the test split
 TINY = ["--model.latent_dim", "4", "--model.embedding_dim", "8", "--model.encoder_hidden", "8"]
 TINY += ["--model.decoder_hidden", "8", "--train.samples", "0", "--train.max_steps", "1"]
 
 
 def write_corpus(folder: Path, documents: int) -> None:
-    """Documents of the grammar, one a line."""
+    """Write documents sampled from the grammar, one per line."""
     grammar, rng = Grammar.load(), random.Random(0)
     for split, count in (("train", documents), ("valid", HELD_OUT), ("test", HELD_OUT)):
         with (folder / f"{split}.txt").open("w", encoding="utf-8") as file:
@@ -47,26 +47,26 @@ def write_corpus(folder: Path, documents: int) -> None:
 
 
 def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    """What a single call takes: the second one would find everything cached."""
+    """Time a single call: a second one would find everything in the cache."""
     started = clock()
     run()
     return clock() - started
 
 
 def children_cpu() -> float:
-    """Seconds that the processor worked for commands that have ended."""
+    """Return the processor time of all commands that have ended, in seconds."""
     spent = os.times()
     return spent.children_user + spent.children_system
 
 
 def data_rows(folder: Path, documents: int, clock: Callable[[], float]) -> list[Row]:
-    """Reading, tokenising, an epoch of batches."""
+    """Measure reading, tokenizing, and one epoch of batches."""
     place, made = {"dir": folder, "cache_dir": folder / "cache"}, {}
 
     def read() -> None:
         made["corpus"] = read_corpus(**place)
 
-    def tokenise() -> None:
+    def tokenize() -> None:
         made["splits"] = encode_corpus(made["corpus"], tokenizer, cache_dir=place["cache_dir"])
 
     def batch() -> None:
@@ -77,7 +77,7 @@ def data_rows(folder: Path, documents: int, clock: Callable[[], float]) -> list[
 
     spent = {"read": seconds(read, clock)}
     tokenizer = WordTokenizer.train(texts(made["corpus"]["train"]))
-    spent["tokenise"] = seconds(tokenise, clock)
+    spent["tokenize"] = seconds(tokenize, clock)
     spent["batch"] = seconds(batch, clock)
     return [
         row(f"{name}, {documents:,} documents", made["tokens"], timed([s]), docs_s=documents / s)
@@ -86,33 +86,42 @@ def data_rows(folder: Path, documents: int, clock: Callable[[], float]) -> list[
 
 
 def start_rows(folder: Path, repeats: int, clock: Callable[[], float]) -> list[Row]:
-    """Commands in processes of their own; the first run fills the cache and is not counted."""
+    """Measure commands in separate processes; the first run fills the cache and is not counted."""
     if not repeats:
         return []
     options = ["--data.dir", str(folder), "--data.tokenized", "true"]
     options += ["--data.cache_dir", str(folder / "cache"), *TINY]
     commands = {
         "start-up, one update and its evaluation": ["-m", "textvae", "train", *options],
-        "start-up, imports alone": ["-c", "import textvae.training.loop"],
+        "start-up, imports alone": ["-c", "import textvae.training.train"],
     }
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}  # not another checkout
     rows = []
     for name, words in commands.items():
         spent = []
         for repeat in range(repeats + 1):
             out = ["--out", str(folder / f"run{repeat}")] if "train" in words else []
             command = [sys.executable, *words, *out]
-            run = partial(subprocess.run, command, check=True, capture_output=True)
+            run = partial(
+                subprocess.run,
+                command,
+                check=True,
+                capture_output=True,
+                cwd=folder,
+                env=environment,
+            )
             spent.append(seconds(run, clock))
         rows.append(row(name, 0, timed(spent[1:]), docs_s=None, tok_s=None))
     return rows
 
 
 def main() -> None:
+    """Measure, print, and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--documents", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=5, help="of the start-up; 0: without it")
+    parser.add_argument("--documents", type=int, default=1_000_000, help="training documents")
+    parser.add_argument("--repeats", type=int, default=5, help="start-ups to measure, or 0")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows there")
+    parser.add_argument("--json", type=Path, help="save the rows to this file")
     args = parser.parse_args()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as place:
@@ -121,7 +130,8 @@ def main() -> None:
         clock = children_cpu if args.clock == "cpu" else CLOCKS["wall"]
         rows += start_rows(Path(place), args.repeats, clock)
     columns = {"name": "{}", "docs_s": "{:,.0f}", "tok_s": "{:,.0f}", "ms": "{:,.0f}"}
-    show(rows, columns | {"ms_min": "{:,.0f}", "ms_max": "{:,.0f}", "peak_rss_mb": "{:,.0f}"})
+    columns |= {"ms_min": "{:,.0f}", "ms_max": "{:,.0f}", "peak_rss_mb": "{:,.0f}"}
+    show(f"{args.documents:,} documents, {args.clock} time", rows, columns)
     save(rows, args.json)
 
 

@@ -1,11 +1,11 @@
-"""What a metrics card costs: the importance-weighted bound, in one call, and mutual information.
+"""The cost of an evaluation: the importance-weighted bound in one call, and mutual information.
 
     python benchmarks/evaluate_speed.py --size ptb --sentences 1000 --samples 500 --json FILE
 
-The bound of all sentences with all samples is one call, the one that ``textvae evaluate`` makes:
-how many draws are decoded at once is found from the sentences' length, so memory stays bounded. The
-plain row is the plain PyTorch model, one draw of a batch after another, timed on few of them.
-Tokens count once for every draw.
+The bound of all sentences with all samples is one call, the same that ``textvae evaluate`` makes.
+It chooses how many samples to decode at once from the length of the sentences, so that memory stays
+bounded. The plain row is the plain PyTorch model with one sample of a batch after another, timed on
+a few of them. Tokens are counted once per sample.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from textvae.evaluation.per_example import collect
 from textvae.training.devices import keep_freed_memory
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import mutual_information
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.posteriors import DiagGaussian, kl
+from textvae.vae.priors import StandardNormal
 
-BATCH = 64  # sentences in a batch, as in `textvae evaluate`
-PLAIN_DRAWS = 4  # of one batch, for the plain row
+BATCH = 64  # sentences per batch, as in `textvae evaluate`
+PLAIN_DRAWS = 4  # samples of one batch, for the plain row
+EXAMPLES = "sizes of the data sets that mutual information is measured on"
 
 
 def batches_of(size: Size, sentences: int) -> list[Batch]:
-    """Sentences of one length."""
+    """Make random sentences of one length."""
     made = []
     for start in range(0, sentences, BATCH):
         rows = min(BATCH, sentences - start)
@@ -45,7 +47,7 @@ def batches_of(size: Size, sentences: int) -> list[Batch]:
 
 
 def bound(size: Size, batches: list[Batch], args: argparse.Namespace) -> Callable[[], None]:
-    """The importance-weighted bound of every sentence, K draws each."""
+    """Return a function that computes the importance-weighted bound of every sentence."""
     model = textvae_of("skip_vae", size).to(args.device).eval()
 
     def run() -> None:
@@ -56,7 +58,7 @@ def bound(size: Size, batches: list[Batch], args: argparse.Namespace) -> Callabl
 
 
 def plain(size: Size, batch: Batch, args: argparse.Namespace) -> Callable[[], None]:
-    """A few draws of one batch, one after another, all logits of each."""
+    """Return a function that scores a few samples of one batch, one after another."""
     model, x = PlainVAE(size, LATENT).to(args.device).eval(), batch.x.to(args.device)
 
     def run() -> None:
@@ -68,12 +70,12 @@ def plain(size: Size, batch: Batch, args: argparse.Namespace) -> Callable[[], No
 
 
 def autocast(args: argparse.Namespace) -> torch.autocast:
-    """The precision asked for."""
+    """Return the context of the requested precision."""
     return torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16")
 
 
 def table(args: argparse.Namespace) -> list[Row]:
-    """The bound beside the plain way, then mutual information."""
+    """Measure the bound and the plain model, then mutual information."""
     size = SIZES[args.size]
     batches = batches_of(size, args.sentences)
     name = f"IW bound, {args.sentences} sentences, {args.samples} samples, {args.precision}"
@@ -102,33 +104,39 @@ def table(args: argparse.Namespace) -> list[Row]:
 
 
 def mutual_information_row(count: int, args: argparse.Namespace) -> Row:
-    """Over N posteriors, one draw each; a "token" is an example."""
+    """Measure mutual information, KL included, with one sample of each of N posteriors.
+
+    The row counts examples as tokens.
+    """
     q = DiagGaussian(torch.randn(count, LATENT), torch.full((count, LATENT), -1.0))
     name = f"mutual information, {count} examples"
-    seconds = measure({name: lambda: mutual_information(q)}, 3, CLOCKS[args.clock])
+    prior = StandardNormal(LATENT)
+    run = {name: lambda: mutual_information(q, kl(q, prior))}
+    seconds = measure(run, 3, CLOCKS[args.clock])
     return row(name, count, timed(seconds[name]))
 
 
 def main() -> None:
+    """Measure, print, and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="ptb")
     parser.add_argument("--sentences", type=int, default=1000)
-    parser.add_argument("--samples", type=int, default=500, help="K")
-    parser.add_argument("--examples", type=int, nargs="*", default=[1000, 10000])
+    parser.add_argument("--samples", type=int, default=500, help="samples per sentence")
+    parser.add_argument("--examples", type=int, nargs="*", default=[1000, 10000], help=EXAMPLES)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=1, help="measurements of the bound")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows there")
+    parser.add_argument("--json", type=Path, help="save the rows to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     keep_freed_memory()
     rows = table(args)
-    print(f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time")
     columns = {"name": "{}", "tok_s": "{:,.0f}", "ms": "{:,.0f}", "ratio_to_plain": "{:.2f}"}
-    show(rows, columns | {"peak_share": "{:.0%}", "peak_rss_mb": "{:,.0f}"})
+    title = f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time"
+    show(title, rows, columns | {"peak_share": "{:.0%}", "peak_rss_mb": "{:,.0f}"})
     save(rows, args.json)
 
 

@@ -1,11 +1,11 @@
-"""How fast sentences are generated: many together against one at a time.
+"""How fast sentences are generated: in batches, compared with one at a time.
 
     python benchmarks/generate_speed.py --size ptb --json FILE
 
-The plain loop decodes one sentence at a time by the decoder's own step, as a first version of
-sampling does. The weights are random and every sentence has 20 words, as if its end came there: so
-all rows decode the same number of words, and what is left of a batch of unequal sentences is not in
-the figures. All rows are measured in turns.
+The plain loop decodes one sentence at a time with the layers that are used in training, as a first
+version of sampling does. The weights are random and every sentence has 20 words, so that all rows
+decode the same number of words; what changes when the sentences of a batch end at different words
+is not measured. All rows are measured in turn.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.training.devices import keep_freed_memory
 from textvae.vae.noise import Purpose, RowNoise
 
-WORDS = 20  # of a sentence
-FEW = 4  # sentences that the plain loop is timed on
+WORDS = 20  # per sentence
+FEW = 4  # sentences in a measurement of the plain loop
 PLAIN = "plain loop, one at a time"
 
 
 class Case(NamedTuple):
-    """One way of decoding: ``sentences`` of them in calls of ``batch`` rows."""
+    """One way to decode ``sentences`` sentences, ``batch`` of them per call."""
 
     name: str
     batch: int
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 
 def cases(batches: list[int], precision: str) -> list[Case]:
-    """Sampling at every batch size, then the other ways at the largest."""
+    """Return sampling at every batch size, then the other ways at the largest."""
     most = batches[-1]
     ways = {"greedy": {}, "top-k 50": {"do_sample": True, "top_k": 50}}
     ways |= {"top-p 0.9": {"do_sample": True, "top_p": 0.9}, "5 beams": {"num_beams": 5}}
@@ -67,7 +67,7 @@ def cases(batches: list[int], precision: str) -> list[Case]:
 
 
 def build(size: Size, device: str) -> LSTMDecoder:
-    """A skip decoder that ends no sentence by itself."""
+    """Build a skip decoder that never ends a sentence."""
     torch.manual_seed(0)
     shape = (size.embedding, size.hidden, size.layers)
     decoder = LSTMDecoder(size.vocab, LATENT, "skip", *shape).to(device)
@@ -78,7 +78,7 @@ def build(size: Size, device: str) -> LSTMDecoder:
 
 @torch.inference_mode()
 def plain_loop(decoder: LSTMDecoder, z: Tensor) -> None:
-    """One sentence after another, a word at a time."""
+    """Decode one sentence after another, word by word, for z (N, Z)."""
     for one in z.split(1):
         states, token = decoder.initial_state(one), torch.tensor([BOS], device=z.device)
         for _ in range(WORDS):
@@ -93,7 +93,7 @@ def plain_loop(decoder: LSTMDecoder, z: Tensor) -> None:
 
 
 def run_of(decoder: LSTMDecoder, case: Case, device: str) -> Callable[[], None]:
-    """The function that decodes the case's sentences."""
+    """Return a function that decodes the sentences of a case."""
     noise = RowNoise(0, Purpose.LATENT, range(case.sentences))
     z = noise.normal(1, LATENT)[0].to(device)
 
@@ -109,7 +109,7 @@ def run_of(decoder: LSTMDecoder, case: Case, device: str) -> Callable[[], None]:
 
 
 def table(args: argparse.Namespace) -> list[Row]:
-    """A row for every case."""
+    """Measure all cases."""
     size = SIZES[args.size]
     decoder, todo = build(size, args.device), cases(args.batches, args.precision)
     runs = {case.name: run_of(decoder, case, args.device) for case in todo}
@@ -132,23 +132,24 @@ def table(args: argparse.Namespace) -> list[Row]:
 
 
 def main() -> None:
+    """Measure, print, and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="ptb")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 256])
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each row")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows there")
+    parser.add_argument("--json", type=Path, help="save the rows to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     rows = table(args)
-    print(f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time")
     columns = {"name": "{}", "sentences_s": "{:,.1f}", "tok_s": "{:,.0f}"}
     columns |= {"ratio_to_plain": "{:.1f}", "ratio_to_autocast": "{:.1f}", "peak_share": "{:.0%}"}
-    show(rows, columns | {"peak_rss_mb": "{:,.0f}"})
+    title = f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time"
+    show(title, rows, columns | {"peak_rss_mb": "{:,.0f}"})
     save(rows, args.json)
 
 

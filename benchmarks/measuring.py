@@ -1,7 +1,8 @@
-"""What the benchmarks share: interleaved timing, the machine's own peak, rows to print and save.
+"""What the benchmarks share: interleaved timing, the peak of the machine, and tables of rows.
 
-Every row has the keys of ``KEYS``; what does not apply is None. The peak is what large matrix
-products reach here in the same run, the better of two libraries: never a figure of a data sheet.
+Every row has the keys in ``KEYS``; those that do not apply are None. The peak is the speed that
+large matrix products reach in the same run, with the faster of two libraries. It is never taken
+from a data sheet.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from typing import Any, NamedTuple
 
 import torch
 
+import textvae
+from textvae.runs.run_folder import commit
 from textvae.text.nn.products import product
 from textvae.training.devices import peak_memory_mb
 
 KEYS = ("name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+PACKAGE = Path(textvae.__file__).resolve().parent  # what is measured
+SIDE = 2048  # of the matrices whose product gives the peak
 Row = dict[str, Any]
 
 
 class Timed(NamedTuple):
-    """Seconds of one thing, measured several times."""
+    """The time of one thing that was measured several times, in seconds."""
 
     median: float
     least: float
@@ -32,7 +37,7 @@ class Timed(NamedTuple):
 
 
 def timed(seconds: Sequence[float]) -> Timed:
-    """Their median and their range."""
+    """Return the median and the range of repeated measurements."""
     return Timed(statistics.median(seconds), min(seconds), max(seconds))
 
 
@@ -42,28 +47,37 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of each row, in turns, so that other load on the machine falls on all alike; after
-    one round that is not counted."""
+    """Time all rows in turn, so that other load on the machine affects all of them alike.
+
+    Args:
+        rows: What to run, by name.
+        repeats: Measurements of each row.
+        clock: Returns seconds.
+        warm_up: Whether to run one more round first, which is not counted.
+
+    Returns:
+        The seconds of each measurement, by name.
+    """
     times: dict[str, list[float]] = {name: [] for name in rows}
     for repeat in range(repeats + warm_up):
         for name, run in rows.items():
-            synchronise()
+            synchronize()
             started = clock()
             run()
-            synchronise()
+            synchronize()
             if repeat >= warm_up:
                 times[name].append(clock() - started)
     return times
 
 
-def synchronise() -> None:
-    """Waits for the device."""
+def synchronize() -> None:
+    """Wait until the GPU has finished, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def peak_rows(device: str = "cpu") -> dict[str, Callable[[], object]]:
-    """Large matrix products, to be measured in turns with the rest."""
+    """Return large matrix products, to be measured in turn with the other rows."""
     made = {}
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
@@ -72,25 +86,45 @@ def peak_rows(device: str = "cpu") -> dict[str, Callable[[], object]]:
     return made
 
 
-SIDE = 2048
-
-
 def peak_of(times: dict[str, list[float]], precision: str) -> float:
-    """Operations per second of the quickest large product: an addition or a multiplication each."""
-    quickest = min(min(s) for name, s in times.items() if name.startswith(f"peak {precision}"))
-    return 2 * SIDE**3 / quickest
+    """Return the additions and multiplications per second of the fastest large product.
+
+    Args:
+        times: What ``measure`` returned for rows that include ``peak_rows``.
+        precision: ``fp32`` or ``bf16``.
+    """
+    fastest = min(min(s) for name, s in times.items() if name.startswith(f"peak {precision}"))
+    return 2 * SIDE**3 / fastest
 
 
 def row(name: str, tokens: float, seconds: Timed, **further: Any) -> Row:
-    """A row with every key; ``further`` fills those that apply, and others."""
+    """Make a row that has every key.
+
+    Args:
+        name: Name of the row.
+        tokens: Tokens in one measurement.
+        seconds: The time of one measurement.
+        further: Values of the other keys that apply, and of any additional keys.
+    """
     known: Row = dict.fromkeys(KEYS)
     known |= {"name": name, "tok_s": tokens / seconds.median, "ms": 1e3 * seconds.median}
     known |= {"ms_min": 1e3 * seconds.least, "ms_max": 1e3 * seconds.most}
     return known | {"peak_rss_mb": peak_memory_mb()} | further
 
 
-def show(rows: list[Row], columns: dict[str, str]) -> None:
-    """A Markdown table; ``columns``: key -> how to write its value, as in ``{:,.0f}``."""
+def show(title: str, rows: list[Row], columns: dict[str, str]) -> None:
+    """Print a title, what was measured, and a Markdown table.
+
+    The second line names the package that was imported, so that a comparison of two checkouts shows
+    that it measured both.
+
+    Args:
+        title: The setting that all rows have in common.
+        rows: The rows.
+        columns: The format of each column's values by key, such as ``{:,.0f}``.
+    """
+    print(title)
+    print(f"{PACKAGE}, commit {commit()}, torch {torch.__version__}")
     print("| " + " | ".join(columns) + " |\n|---|" + "--:|" * (len(columns) - 1))
     for each in rows:
         cells = ["–" if each[k] is None else form.format(each[k]) for k, form in columns.items()]
@@ -98,6 +132,6 @@ def show(rows: list[Row], columns: dict[str, str]) -> None:
 
 
 def save(rows: list[Row], path: Path | None) -> None:
-    """As a JSON list, where a path is given."""
+    """Save the rows as a JSON list if a path is given."""
     if path is not None:
         path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

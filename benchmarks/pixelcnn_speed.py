@@ -1,10 +1,10 @@
-"""How fast a PixelCNN draws images: features computed once, against a whole pass for every pixel.
+"""How fast a PixelCNN samples: with every feature computed once, or a full pass for every pixel.
 
-    python benchmarks/pixelcnn_speed.py [--layers 3 9] [--count 64] [--device cuda]
+    python benchmarks/pixelcnn_speed.py --layers 3 9 --count 64
 
-Random weights, 28 x 28 pixels, the paper's 32 maps and 3 x 3 kernels, z into every layer. The whole
-passes are timed over some rows of the picture and scaled to all; each figure is the best of three,
-taken in turns. Both draw the same images (tests/test_pixelcnn.py).
+The model has random weights, 28 x 28 pixels, 32 channels and 3 x 3 kernels as in the paper, and z
+in every layer. Full passes are timed for the first pixels and scaled to all of them. Every time is
+the best of three, measured in turn. Both ways sample the same images (tests/test_pixelcnn.py).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from textvae.images.pixelcnn import PixelCNN
-from textvae.vae.noise import uniform_rows
+from textvae.vae.noise import Purpose, RowNoise
 
 SIDE, LATENT, MAPS, KERNEL, TIMED, RUNS = 28, 20, 32, 3, 56, 3
 
 
 @torch.no_grad()
-def whole_passes(model: PixelCNN, z: Tensor, uniforms: Tensor, pixels: int) -> None:
-    """Draws the first pixels of every image, each by a pass over the whole picture."""
+def full_passes(model: PixelCNN, z: Tensor, uniforms: Tensor, pixels: int) -> None:
+    """Sample the first pixels of every image, each with a pass over the whole image."""
     x = z.new_zeros(len(z), 1, SIDE, SIDE)
     for n in range(pixels):
         chance = model(x, z).flatten(1)[:, n].sigmoid()
@@ -32,7 +32,7 @@ def whole_passes(model: PixelCNN, z: Tensor, uniforms: Tensor, pixels: int) -> N
 
 
 def seconds(run: Callable[[], object], device: str) -> float:
-    """Seconds of one call, its work on the device included."""
+    """Time one call, including its work on the GPU."""
     started = time.perf_counter()
     run()
     if device == "cuda":
@@ -41,15 +41,16 @@ def seconds(run: Callable[[], object], device: str) -> float:
 
 
 def measure(layers: int, count: int, device: str) -> tuple[float, float, float]:
-    """Seconds for ``count`` images: one pass over all, whole passes, the sampler."""
+    """Time ``count`` images: one pass, a full pass for every pixel, and the sampler."""
     torch.manual_seed(0)
     model = PixelCNN((SIDE, SIDE), LATENT, "skip", MAPS, layers, KERNEL).to(device).eval()
     z = torch.randn(count, LATENT, device=device)
-    uniforms = uniform_rows(count, SIDE * SIDE, seed=0).to(device)
+    noise = RowNoise(0, Purpose.TOKENS, range(count))
+    uniforms = noise.uniform(1, SIDE * SIDE)[0].to(device)
     image = (uniforms.view(count, 1, SIDE, SIDE) < 0.2).float()
     ways = (
         torch.no_grad()(lambda: model(image, z)),
-        lambda: whole_passes(model, z, uniforms, TIMED),
+        lambda: full_passes(model, z, uniforms, TIMED),
         lambda: model.sample(z, uniforms),
     )
     times = [[seconds(way, device) for way in ways] for _ in range(RUNS)]
@@ -58,10 +59,10 @@ def measure(layers: int, count: int, device: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Prints one row per depth."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print one row for each number of layers."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[3, 9])
-    parser.add_argument("--count", type=int, default=64, help="images at once")
+    parser.add_argument("--count", type=int, default=64, help="images per batch")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     print(f"{options.count} images of {SIDE} x {SIDE}, {options.device}, torch {torch.__version__}")

@@ -1,13 +1,13 @@
-"""Is bf16 harmless? The same small Skip-VAE trained in fp32, in bf16, and in fp32 from a nudge.
+"""Is bf16 harmless? Train a small Skip-VAE in fp32, in bf16, and in fp32 with a tiny change.
 
     python benchmarks/precision_study.py --data FOLDER --out runs/precision --seeds 5 --json FILE
 
-FOLDER holds `train.txt`, `valid.txt`, `test.txt` of words separated by spaces, such as a prepared
-Penn Treebank. A learning rate that differs by a millionth is the nudge: training is chaotic, so
-two runs that differ by no more than that end apart as well, and only what exceeds that distance
-could be bf16's doing. Every model is evaluated on the test split in fp32. For each figure the table
-gives mean and standard deviation over seeds, and the mean difference to fp32 at the same seed with
-its standard error. Finished runs are not repeated.
+FOLDER contains `train.txt`, `valid.txt`, and `test.txt` with words separated by spaces, such as a
+prepared Penn Treebank. The tiny change is a learning rate that differs by a millionth. Because
+training is chaotic, even these runs end at different points, and only a larger difference could be
+due to bf16. Every model is evaluated on the test split in fp32. For each metric, the table shows
+the mean and standard deviation over seeds, and the mean difference from fp32 with the same seed and
+its standard error. Runs that are already finished are not repeated.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
-from textvae.config.experiment import (
-    Config,
+from textvae import Config, evaluate_run, train
+from textvae.config.sections import (
     DataConfig,
     ModelConfig,
     ObjectiveConfig,
@@ -34,16 +34,15 @@ from textvae.config.experiment import (
     TokenizerConfig,
     TrainConfig,
 )
-from textvae.evaluation.run_card import evaluate_run
-from textvae.training.train import train
 
-NUDGE = 1e-6  # of the learning rate
+NUDGE = 1e-6  # relative change of the learning rate
+SAMPLES = "samples of the importance-weighted bound"
 KINDS = {"fp32": ("fp32", 0.0), "bf16": ("bf16", 0.0), "fp32, nudged": ("fp32", NUDGE)}
 FIGURES = ("iw", "elbo", "kl", "mi", "au")
 
 
 def experiment(args: argparse.Namespace) -> Config:
-    """PTB in small: free bits keep the KL alive, so that there is something to compare."""
+    """Return a small version of PTB; free bits keep the KL above 0, so that it can be compared."""
     size = args.hidden
     return Config(
         data=DataConfig(dir=str(args.out / "corpus"), tokenized=True),
@@ -56,7 +55,7 @@ def experiment(args: argparse.Namespace) -> Config:
 
 
 def shorten(source: Path, target: Path, sentences: int) -> None:
-    """The first sentences of each split; of validation and test a tenth as many."""
+    """Copy the first sentences of each split, and a tenth as many for validation and test."""
     target.mkdir(parents=True, exist_ok=True)
     for split in ("train", "valid", "test"):
         count = sentences if split == "train" else sentences // 10
@@ -66,7 +65,7 @@ def shorten(source: Path, target: Path, sentences: int) -> None:
 
 
 def card_of(config: Config, kind: str, seed: int, out: Path, samples: int) -> dict[str, Any]:
-    """Trains and evaluates one run, unless that is done."""
+    """Train and evaluate one run, unless this was done before."""
     precision, nudge = KINDS[kind]
     run = out / f"{precision}-{nudge:g}-{seed}"
     card = run / "metrics" / "test.json"
@@ -82,13 +81,13 @@ def card_of(config: Config, kind: str, seed: int, out: Path, samples: int) -> di
 
 
 def spread(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and standard deviation."""
+    """Return the mean and standard deviation."""
     values = list(values)
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def table(cards: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A row for each kind: of each figure its mean, its spread, and its distance to fp32."""
+    """Return a row for each kind: mean, standard deviation, and difference from fp32."""
     rows = []
     for kind, own in cards.items():
         row: dict[str, Any] = {"name": kind, "seeds": len(own)}
@@ -103,7 +102,7 @@ def table(cards: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """As Markdown."""
+    """Print the rows as a Markdown table."""
     print("| | " + " | ".join(FIGURES) + " |\n|---|" + "--:|" * len(FIGURES))
     for row in rows:
         cells = [f"{row[f]:.3f} ± {row[f'{f}_sd']:.3f}" for f in FIGURES]
@@ -116,17 +115,18 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Train, evaluate, print, and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("runs/precision"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sentences", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--vocab", type=int, default=5000)
-    parser.add_argument("--samples", type=int, default=20, help="of the importance-weighted bound")
+    parser.add_argument("--samples", type=int, default=20, help=SAMPLES)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="save the rows there")
+    parser.add_argument("--json", type=Path, help="save the rows to this file")
     args = parser.parse_args()
     shorten(args.data, args.out / "corpus", args.sentences)
     config, cards = experiment(args), {kind: [] for kind in KINDS}

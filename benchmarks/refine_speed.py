@@ -1,12 +1,12 @@
-"""What a semi-amortised training step costs, beside a plain VAE step and the reference's way.
+"""The cost of a semi-amortized training step, compared with a VAE step and with the reference.
 
     python benchmarks/refine_speed.py --size yahoo --steps 20 --json FILE
 
-The reference row is sa-vae's algorithm (Kim et al. 2018) on the plain PyTorch model of
-``train_speed.py``, with its loss summed in one piece: every inner step forms the gradients of all
-decoder weights and keeps them, and every Hessian-vector product is the difference between those and
-the gradients at a point 1e-5 away. All rows are interleaved on one batch in one process. ``vae
-steps`` is a row's cost in our own plain VAE steps of the same precision.
+The reference row is the algorithm of sa-vae (Kim et al. 2018) on the plain PyTorch model of
+``train_speed.py``, with the loss summed in one piece: every inner step computes the gradients of
+all decoder weights and keeps them, and every Hessian-vector product is the difference between those
+and the gradients at a point 1e-5 away. All rows are interleaved on one batch in one process.
+``vae_steps`` is the cost of a row in VAE steps of textvae in the same precision.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, our_optimizer, step_of
 
-from textvae.config.inference import Inference
+from textvae.config.inference import AMORTIZED, Inference
 from textvae.text.model import TextVAE
 from textvae.training.devices import keep_freed_memory
 from textvae.vae.batch import Batch
-from textvae.vae.inference import AMORTISED
-from textvae.vae.objectives import objective
+from textvae.vae.objectives import elbo
 
 REFERENCE = "reference sa-vae fp32"
 VARIANTS = {
@@ -45,17 +44,24 @@ VARIANTS = {
 
 
 class ReferenceSAVAE(PlainVAE):
-    """sa-vae's step; gradients go straight into ``.grad``, as there."""
+    """The training step of sa-vae; as there, gradients go directly into ``.grad``."""
 
     step_size, momentum, move = 1.0, 0.5, 1e-5
 
     def encode(self, x: Tensor) -> Tensor:
-        """Mean and log variance, (2, B, Z)."""
+        """Return mean and log variance, (2, B, Z), for token ids (B, T+1)."""
         _, (h, _) = self.encoder(self.encoder_embed(x[:, 1:]))
         return torch.stack(self.head(h[-1]).chunk(2, -1))
 
     def elbo_loss(self, point: Tensor, x: Tensor, eps: Tensor, seed: int) -> Tensor:
-        """Mean of -log p(x|z) + KL; the seed fixes the dropout."""
+        """Return the mean of -log p(x|z) + KL over the batch in nats.
+
+        Args:
+            point: Mean and log variance, (2, B, Z).
+            x: Token ids, (B, T+1).
+            eps: The noise of z, (B, Z).
+            seed: Determines the dropout.
+        """
         torch.manual_seed(seed)
         mean, logvar = point
         z = mean + torch.exp(0.5 * logvar) * eps
@@ -67,14 +73,19 @@ class ReferenceSAVAE(PlainVAE):
         return (nll + kl) / len(x)
 
     def all_gradients(self, point: Tensor, *how: object) -> tuple[Tensor, list[Tensor]]:
-        """Of the loss, with respect to the point and to every decoder weight."""
+        """Return the gradients of the loss for the point and for every decoder weight.
+
+        Args:
+            point: Mean and log variance, (2, B, Z).
+            how: The other arguments of ``elbo_loss``.
+        """
         point = point.detach().requires_grad_()
         weights = [*self.embed.parameters(), *self.lstm.parameters(), *self.out.parameters()]
         found = torch.autograd.grad(self.elbo_loss(point, *how), [point, *weights])
         return found[0], list(found[1:])
 
     def backward(self, x: Tensor, steps: int) -> None:
-        """Forward, K steps, and the gradients of everything."""
+        """Run the forward pass and K steps, and compute all gradients."""
         start = self.encode(x)
         point, velocity, kept = start.detach(), torch.zeros_like(start), []
         for seed in range(steps):
@@ -99,7 +110,7 @@ class ReferenceSAVAE(PlainVAE):
 
 
 def reference_step(size: Size, batch: Batch, steps: int) -> Callable[[], None]:
-    """One training step of the reference."""
+    """Return a function that makes one training step of the reference."""
     model = ReferenceSAVAE(size, LATENT)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -113,7 +124,7 @@ def reference_step(size: Size, batch: Batch, steps: int) -> Callable[[], None]:
 
 
 def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """Our VAE step and our SA-VAE steps, in every precision asked for."""
+    """Return the VAE step and the SA-VAE steps of textvae in every requested precision."""
     rows = {}
     for precision in args.precision:
         torch.manual_seed(0)
@@ -123,7 +134,7 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
             decoder_layers=size.layers,
         )
         refined = Inference("semi_amortised", steps=args.steps)
-        inferences = {f"vae {precision}": AMORTISED}
+        inferences = {f"vae {precision}": AMORTIZED}
         for name in args.variants:
             inferences[f"sa-vae {precision}, {name}"] = replace(refined, **VARIANTS[name])
         optimizer = our_optimizer("sgd", model)
@@ -131,14 +142,14 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
             rows[name] = step_of(
                 model,
                 optimizer,
-                lambda m=model, i=inference: objective(m(batch, inference=i)),
+                lambda m=model, i=inference: elbo(m(batch, inference=i)),
                 precision,
             )
     return rows
 
 
 def table(args: argparse.Namespace) -> list[Row]:
-    """The rows to print and to save."""
+    """Measure all rows."""
     size = SIZES[args.size]
     batch = batch_of(size)
     runs = our_steps(size, batch, args)
@@ -159,7 +170,7 @@ def table(args: argparse.Namespace) -> list[Row]:
                 name,
                 BATCH * size.length,
                 spent,
-                ratio_to_plain=gain,  # the plain PyTorch step of this kind is the reference's
+                ratio_to_plain=gain,  # the reference is the plain PyTorch step here
                 ratio_to_reference=gain,
                 vae_steps=spent.median / vae.median if vae and name != REFERENCE else None,
             )
@@ -172,26 +183,27 @@ COLUMNS |= {"ms_max": "{:,.0f}", "vae_steps": "{:.1f}", "ratio_to_reference": "{
 
 
 def main() -> None:
+    """Measure, print, and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="ptb")
-    parser.add_argument("--steps", type=int, default=20, help="K")
+    parser.add_argument("--steps", type=int, default=20, help="refinement steps")
     parser.add_argument("--injection", choices=["input", "skip"], default="input")
     parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["bf16"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each row")
     parser.add_argument("--no-reference", dest="reference", action="store_false")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows there")
+    parser.add_argument("--json", type=Path, help="save the rows to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     rows = table(args)
-    print(
+    title = (
         f"{args.size}: K {args.steps}, batch {BATCH}, length {SIZES[args.size].length}, "
         f"{args.injection}, {args.threads} threads, {args.clock}"
     )
-    show(rows, COLUMNS)
+    show(title, rows, COLUMNS)
     save(rows, args.json)
 
 

@@ -1,18 +1,20 @@
-"""Tokens per second of a training step, beside a plain PyTorch step on the same batch.
+"""Tokens per second of a training step, compared with a plain PyTorch step on the same batch.
 
     python benchmarks/train_speed.py --size yahoo --precision bf16 --repeats 5 --json FILE
     python benchmarks/train_speed.py --size yahoo --device cuda --batch 32     # on a GPU
 
-The plain step is nn.LSTM over [embedding; z], full logits, F.cross_entropy, clipping and SGD: what
-the field's code does. All steps are interleaved in one process, so that a noisy machine treats them
-alike; the medians' ratios are what to quote. All sentences have one length; `random batches` is the
-plain step as some code of the field runs it, on sentences of any length padded to the longest, its
-tokens counted without the padding. `peak share` is the step's arithmetic (three times the
-forward's) over what a large matrix product of the same precision reaches here, in turns with the
-steps. Memory is the process's peak in a process of its own for each row (--memory).
+The plain step is nn.LSTM over [embedding; z], all logits, F.cross_entropy, clipping, and SGD, as in
+the published code of this field. All steps are interleaved in one process, so that a noisy machine
+treats them alike; quote the ratios of the medians. All sentences have the same length, except in
+the row `random batches`: the plain step on sentences of any length, padded to the longest, as some
+published code runs it. Its tokens are counted without the padding.
 
-On a machine that others use as well, `--clock cpu --threads 1` counts the time the processor worked
-for us in place of the time that went by.
+`peak share` is the arithmetic of a step (three times that of the forward pass) relative to what a
+large matrix product in the same precision reaches in the same run. With --memory, the peak memory
+of each row is measured in a separate process.
+
+On a machine that is also used for something else, `--clock cpu --threads 1` counts the time that
+the processor spent on this process instead of the time that passed.
 """
 
 from __future__ import annotations
@@ -35,16 +37,18 @@ from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textvae.config.experiment import OptimConfig
+from textvae.config.sections import OptimConfig
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import PAD
 from textvae.training.devices import keep_freed_memory, peak_memory_mb
 from textvae.training.optim import build_optimizer
 from textvae.vae.batch import Batch
-from textvae.vae.objectives import objective
+from textvae.vae.objectives import elbo
 
 
 class Size(NamedTuple):
+    """The dimensions of a model and of its sentences."""
+
     vocab: int
     embedding: int
     hidden: int
@@ -63,7 +67,7 @@ MODELS = {"lm": (0, "none"), "vae": (LATENT, "input"), "skip_vae": (LATENT, "ski
 
 
 class PlainVAE(nn.Module):
-    """The step as the field writes it; ``latent`` 0 makes a language model."""
+    """The model as published code writes it; with ``latent`` 0 it is a language model."""
 
     def __init__(self, size: Size, latent: int) -> None:
         super().__init__()
@@ -77,6 +81,7 @@ class PlainVAE(nn.Module):
             self.head = nn.Linear(size.hidden, 2 * latent)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the loss of token ids (B, T+1) in nats per sentence, a scalar."""
         inputs, kl = F.dropout(self.embed(x[:, :-1]), 0.5), torch.zeros(())
         if self.latent:
             _, (h, _) = self.encoder(self.encoder_embed(x[:, 1:]))
@@ -91,15 +96,18 @@ class PlainVAE(nn.Module):
 
 
 def batch_of(size: Size, rows: int = BATCH) -> Batch:
-    """Sentences of one length: no padding, so that every token counts."""
+    """Make random sentences of one length: without padding, every token counts."""
     x = torch.randint(4, size.vocab, (rows, size.length + 1))
     count = torch.full((rows,), size.length)
     return Batch(x, count, count, count, torch.arange(rows))
 
 
 def random_batches(size: Size, rows: int = BATCH, count: int = 16) -> list[Tensor]:
-    """Sentences of any length, padded to the longest, (B, T+1) each. Lengths spread like those of
-    Penn Treebank (mean 22.1, deviation 10.1): a gamma distribution around the size's own."""
+    """Make random sentences of any length, padded to the longest, (B, T+1) for each batch.
+
+    The lengths are distributed as in Penn Treebank (mean 22.1, standard deviation 10.1), with the
+    mean of the given size: a gamma distribution.
+    """
     gamma = torch.distributions.Gamma(4.8, 4.8 / size.length)
     batches = []
     for _ in range(count):
@@ -114,7 +122,7 @@ RATES = {"sgd": 0.1, "adam": 0.0001}
 
 
 def our_optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
-    """As in training."""
+    """Build the optimizer as training does."""
     on_cpu = next(model.parameters()).device.type == "cpu"
     return build_optimizer(OptimConfig(name=name, lr=RATES[name]), model, True if on_cpu else None)
 
@@ -125,7 +133,7 @@ def step_of(
     loss: Callable[[], Tensor],
     precision: str,
 ) -> Callable[[], None]:
-    """Forward, backward, clipping and the optimiser's step."""
+    """Return a function that makes one step: forward, backward, clipping, and the optimizer."""
     kind = next(model.parameters()).device.type
 
     def step() -> None:
@@ -144,11 +152,11 @@ class Step(NamedTuple):
     """A row of the table."""
 
     run: Callable[[], None]
-    tokens: float  # in a step, without padding
+    tokens: float  # per step, without padding
 
 
 def steps(args: argparse.Namespace, models: list[str]) -> dict[str, Step]:
-    """The rows of the table for some models: `MODEL (plain | textvae) … PRECISION`."""
+    """Return the rows for some models, named ``MODEL (plain | textvae) … PRECISION``."""
     batch, made = batch_of(SIZES[args.size], args.batch).to(args.device), {}
     for name in models:
         if not (args.only and "textvae" in args.only):
@@ -157,13 +165,13 @@ def steps(args: argparse.Namespace, models: list[str]) -> dict[str, Step]:
             ours = textvae_of(name, SIZES[args.size]).to(args.device)
             optimizer = our_optimizer(args.optimizer, ours)
             for kind in args.precision:
-                run = step_of(ours, optimizer, lambda m=ours: objective(m(batch)), kind)
+                run = step_of(ours, optimizer, lambda m=ours: elbo(m(batch)), kind)
                 made[f"{name} textvae {kind}"] = Step(run, int(batch.lengths.sum()))
     return made
 
 
 def plain_steps(name: str, batch: Batch, args: argparse.Namespace) -> dict[str, Step]:
-    """The plain PyTorch step in both precisions, and on random batches if asked for."""
+    """Return the plain PyTorch step in both precisions, and on random batches with --padded."""
     size, made = SIZES[args.size], {}
     plain = PlainVAE(size, MODELS[name][0]).to(args.device)
     optimizer = PLAIN[args.optimizer](plain.parameters(), lr=RATES[args.optimizer])
@@ -180,7 +188,7 @@ def plain_steps(name: str, batch: Batch, args: argparse.Namespace) -> dict[str, 
 
 
 def textvae_of(name: str, size: Size) -> TextVAE:
-    """Our model of a row."""
+    """Build the textvae model of a row."""
     return TextVAE(
         *(size.vocab, *MODELS[name], size.embedding, size.hidden, size.layers),
         decoder_hidden=size.hidden,
@@ -189,17 +197,17 @@ def textvae_of(name: str, size: Size) -> TextVAE:
 
 
 def flops_per_token(name: str, size: Size, backward: bool = True, encoder: bool = True) -> float:
-    """Of the forward pass's matrix products, and twice as many of the backward's."""
+    """Count the operations in matrix products; the backward pass has twice those of the forward."""
     latent, _ = MODELS[name]
     inputs = [size.embedding] + [size.hidden] * (size.layers - 1)
     lstm = sum(8 * size.hidden * (i + size.hidden) for i in inputs)
-    softmax = 2 * size.vocab * size.hidden  # z's part is once a sentence, not once a token
+    softmax = 2 * size.vocab * size.hidden  # the part of z is per sentence, not per token
     forward = softmax + lstm + (lstm if latent and encoder else 0)
     return forward * (3 if backward else 1)
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
-    """Of three steps in a process of their own, in MiB."""
+    """Return the peak memory of three steps of a row, in a separate process, in MiB."""
     words = [sys.executable, __file__, "--size", args.size, "--batch", str(args.batch)]
     words += ["--device", args.device, "--threads", str(args.threads), "--only", name]
     words += ["--padded"] if args.padded else []
@@ -209,7 +217,7 @@ def peak_memory(name: str, args: argparse.Namespace) -> int:
 
 
 def table(args: argparse.Namespace) -> list[Row]:
-    """The rows to print and to save."""
+    """Measure all rows."""
     made = steps(args, args.models)
     runs = {name: step.run for name, step in made.items()} | peak_rows(args.device)
     seconds = measure(runs, args.repeats, CLOCKS[args.clock])
@@ -235,7 +243,7 @@ def table(args: argparse.Namespace) -> list[Row]:
 
 
 def measure_memory(name: str, args: argparse.Namespace) -> None:
-    """Prints the peak of a few steps of one row."""
+    """Print the peak memory of a few steps of one row."""
     if "textvae" in name:
         keep_freed_memory()
     measure({name: steps(args, [name.split()[0]])[name].run}, 2)
@@ -243,20 +251,20 @@ def measure_memory(name: str, args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Build the parser of the command line."""
     made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     made.add_argument("--size", choices=SIZES, default="ptb")
     made.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     made.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["bf16"])
     made.add_argument("--optimizer", choices=PLAIN, default="sgd")
-    made.add_argument("--batch", type=int, default=BATCH)
-    made.add_argument("--padded", action="store_true", help="also random padded batches")
-    made.add_argument("--repeats", type=int, default=5)
+    made.add_argument("--batch", type=int, default=BATCH, help="sentences per batch")
+    made.add_argument("--padded", action="store_true", help="add rows with random padded batches")
+    made.add_argument("--repeats", type=int, default=5, help="measurements of each row")
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     made.add_argument("--clock", choices=CLOCKS, default="wall")
-    made.add_argument("--memory", action="store_true", help="also peak memory, a process a row")
-    made.add_argument("--json", type=Path, help="save the rows there")
+    made.add_argument("--memory", action="store_true", help="also measure peak memory")
+    made.add_argument("--json", type=Path, help="save the rows to this file")
     made.add_argument("--only", help=argparse.SUPPRESS)
     return made
 
@@ -267,15 +275,16 @@ COLUMNS |= {"ratio_to_random": "{:.2f}", "peak_share": "{:.0%}", "peak_rss_mb": 
 
 
 def main() -> None:
+    """Measure, print, and save."""
     args = parser().parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     if args.only:
         return measure_memory(args.only, args)
-    keep_freed_memory()  # for all alike
+    keep_freed_memory()  # for all rows alike
     rows = table(args)
-    print(f"{args.size}: batch {args.batch}, {args.device}, {args.threads} threads, {args.clock}")
-    show(rows, COLUMNS)
+    title = f"{args.size}: batch {args.batch}, {args.device}, {args.threads} threads, {args.clock}"
+    show(title, rows, COLUMNS)
     save(rows, args.json)
 
 
