@@ -1,4 +1,4 @@
-"""Every benchmark runs, in small, and saves rows with the agreed keys."""
+"""Every benchmark runs at a tiny size and saves rows with the documented keys."""
 
 import importlib
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import textvae
 from textvae.training.devices import peak_memory_mb
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -29,7 +30,7 @@ COMMANDS = {
 
 @pytest.fixture
 def rows(request, tmp_path, monkeypatch):
-    """What a benchmark saves, by the row's name."""
+    """What a benchmark saves, by the name of the row."""
     threads = torch.get_num_threads()
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.syspath_prepend(str(BENCHMARKS.parent / "data" / "toy"))
@@ -41,7 +42,7 @@ def rows(request, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", COMMANDS, indirect=True)
-def test_rows_have_the_agreed_keys(rows):
+def test_rows_have_the_documented_keys(rows):
     assert rows
     for row in rows.values():
         assert row.keys() >= KEYS
@@ -49,7 +50,7 @@ def test_rows_have_the_agreed_keys(rows):
 
 
 @pytest.mark.parametrize("rows", ["train_speed"], indirect=True)
-def test_ratios_are_those_of_the_speeds(rows):
+def test_ratios_are_ratios_of_speeds(rows):
     ours, plain = rows["skip_vae textvae bf16"], rows["skip_vae plain fp32"]
     assert math.isclose(ours["ratio_to_plain"], ours["tok_s"] / plain["tok_s"])
     assert rows["skip_vae plain bf16"]["ratio_to_autocast"] == 1
@@ -57,7 +58,7 @@ def test_ratios_are_those_of_the_speeds(rows):
 
 
 @pytest.mark.parametrize("rows", ["refine_speed"], indirect=True)
-def test_a_refined_step_is_counted_in_plain_steps(rows):
+def test_a_refined_step_is_measured_in_vae_steps(rows):
     vae, refined = rows["vae bf16"], rows["sa-vae bf16, none"]
     assert vae["vae_steps"] == 1
     assert math.isclose(refined["vae_steps"], vae["tok_s"] / refined["tok_s"])
@@ -72,23 +73,47 @@ def test_random_batches_count_tokens_without_padding(monkeypatch):
     batches = train_speed.random_batches(train_speed.SIZES["ptb"], 32, 50)
     real = sum(int((x[:, 1:] > 0).sum()) for x in batches) / (50 * 32)
     padded = sum(x[:, 1:].numel() for x in batches) / (50 * 32)
-    assert abs(real - 22) < 1  # Penn Treebank: 22.1 a sentence, and 53 % padding in such batches
+    assert abs(real - 22) < 1  # Penn Treebank: 22.1 per sentence, 53 % padding in such batches
     assert abs(1 - real / padded - 0.53) < 0.04
 
 
+def test_a_table_names_the_package_that_was_measured(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    measuring = importlib.import_module("measuring")
+    rows = [measuring.row("a", 10, measuring.timed([0.5]))]
+    measuring.show("title", rows, {"name": "{}", "tok_s": "{:.0f}", "ratio_to_plain": "{:.1f}"})
+    title, package, header, _, line = capsys.readouterr().out.splitlines()
+    assert title == "title"
+    assert package.startswith(f"{Path(textvae.__file__).resolve().parent}, commit ")
+    assert header == "| name | tok_s | ratio_to_plain |"
+    assert line == "| a | 20 | – |"
+
+
+def test_the_plain_loop_decodes_with_the_equations_of_the_stepper(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    speed = importlib.import_module("generate_speed")
+    size = speed.SIZES["large"]._replace(vocab=50, embedding=8, hidden=8)  # two layers
+    decoder, z = speed.build(size, "cpu"), torch.randn(1, speed.LATENT)
+    seen = []
+
+    def most_likely(probabilities, count):
+        seen.append(probabilities)
+        return probabilities.argmax(1, keepdim=True)
+
+    monkeypatch.setattr(torch, "multinomial", most_likely)
+    speed.plain_loop(decoder, z)
+    stepper, token = decoder.stepper(z), torch.tensor([speed.BOS])
+    for probabilities in seen:
+        logits = stepper.step(token)
+        logits[:, [speed.PAD, speed.UNK, speed.BOS]] = -math.inf
+        torch.testing.assert_close(probabilities, torch.softmax(logits, 1))
+        token = logits.argmax(1)
+    assert len(seen) == speed.WORDS
+
+
 def test_the_study_of_precision_runs(corpus, tmp_path):
-    small = [
-        "--seeds",
-        "2",
-        "--sentences",
-        "96",
-        "--epochs",
-        "1",
-        "--hidden",
-        "8",
-        "--samples",
-        "2",
-    ]
+    small = ["--seeds", "2", "--sentences", "96", "--epochs", "1", "--hidden", "8"]
+    small += ["--samples", "2"]
     words = ["--data", str(corpus), "--out", str(tmp_path), "--json", str(tmp_path / "rows.json")]
     study = [sys.executable, str(BENCHMARKS / "precision_study.py"), *words, *small]
     done = subprocess.run(study, capture_output=True, text=True)
@@ -99,7 +124,7 @@ def test_the_study_of_precision_runs(corpus, tmp_path):
     assert 0 < abs(rows["bf16"]["iw_difference"]) < 0.1
 
 
-def test_growth_is_one_without_steps_and_alike_by_either_product(trained, monkeypatch):
+def test_growth_is_one_for_tiny_steps_and_the_same_with_either_product(trained, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("refinement_growth")
     words = [str(trained), "--lr", "1e-6", "2", "--hvp", "exact", "difference", "--precision"]
@@ -113,7 +138,7 @@ def test_growth_is_one_without_steps_and_alike_by_either_product(trained, monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_peak_memory_is_the_processs_own_and_not_its_parents():
+def test_peak_memory_excludes_the_parent_process():
     code = "from textvae.training.devices import peak_memory_mb; print(peak_memory_mb())"
     large = torch.ones(2**27)  # half a GiB
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
