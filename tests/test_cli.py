@@ -106,7 +106,7 @@ MISTAKES = [
     (["sample", "{run}", "--max-new-tokens", "0"], "max_new_tokens=0"),
     (["interpolate", "{run}", "a", "b", "--steps", "1"], "steps=1"),
     (["sample", "{run}", "--device", "cudda"], "device cudda: "),
-    (["evaluate", "{lm}", "--refine-steps", "2"], "this model has no latent to refine"),
+    (["evaluate", "{lm}", "--refine-steps", "2"], "this model has no latent variable"),
     (["evaluate", "{run}", "--refine-steps", "-1"], "--refine-steps -1: must be at least 0"),
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "an integer"),
     # options of image models

@@ -1,4 +1,4 @@
-"""What encoders and decoders receive: a few examples x, and what the metrics count in them."""
+"""The input of encoders and decoders: a batch of examples, with the counts that metrics need."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """A few examples, batch first. Only ``x`` has to be given.
+    """A batch of examples, batch dimension first. Only ``x`` is required.
 
     For text, ``x`` is ``<s> w1 … wn </s>`` padded with 0, and the model predicts everything after
     ``<s>``: ``lengths`` counts those predictions.
     """
 
-    x: Tensor  # (B, T+1) token ids, (B, 1, H, W) pixels, or whatever your encoder reads
+    x: Tensor  # (B, T+1) token ids, (B, 1, H, W) pixels, or anything your encoder reads
     lengths: Tensor = None  # type: ignore[assignment]  # (B,) predicted symbols of each example
     units: Tensor = None  # type: ignore[assignment]  # (B,) words + end of sentence; 0: no words
     num_bytes: Tensor = None  # type: ignore[assignment]  # (B,) UTF-8 bytes of the text
@@ -50,7 +50,7 @@ class Batch:
 
 
 class Split(Protocol):
-    """N examples of a corpus, of whatever kind: all that training and evaluation ask of one."""
+    """N examples of any kind of data: the interface that training and evaluation rely on."""
 
     lengths: np.ndarray  # (N,) predicted symbols
     labels: np.ndarray | None  # (N,) indices into label_names; -1: unlabeled
@@ -58,16 +58,16 @@ class Split(Protocol):
 
     @property
     def content_hash(self) -> str:
-        """Hash of texts or pixels and labels, wherever they were read from."""
+        """Hash of the texts or pixels and the labels, regardless of where they were read from."""
         ...
 
     def __len__(self) -> int: ...
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
-        """Some examples: as this epoch of training sees them, or (None) as they are evaluated."""
+        """The examples in ``rows``, as seen in a training epoch, or in evaluation if it is None."""
 
     def caption(self, i: int) -> str:
-        """Example i in words."""
+        """Example i as text."""
 
     def thumbnails(self, count: int) -> Tensor | None:
-        """The first examples as pictures (N, 1, H, W), if they are pictures."""
+        """The first ``count`` examples as images (N, 1, H, W); None if they are not images."""

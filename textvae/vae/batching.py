@@ -1,7 +1,7 @@
-"""Examples of like length together: next to no padding, and a position that can be saved.
+"""Batches of examples of similar length: almost no padding, and a position that can be saved.
 
-Which rows form a batch, and the order of the batches, is a pure function of (seed, epoch):
-nothing but those two numbers and the next batch is needed to continue a run exactly.
+The rows of each batch and the order of the batches are a pure function of (seed, epoch), so these
+two numbers and the index of the next batch are enough to resume a run exactly.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from textvae.vae.batch import Batch, Split
 
 
 class LengthBuckets:
-    """Cuts N rows, sorted by length, into batches.
+    """Splits N rows, sorted by length, into batches.
+
+    In a distributed run, every rank gets the same number of batches, with similar lengths at each
+    step, and every row goes to exactly one rank.
 
     Args:
-        lengths: (N,) predicted tokens of each row.
-        batch_size: most rows in a batch; None: `max_tokens` alone decides.
-        max_tokens: most padded tokens in a batch, rows times longest; a longer row stands alone.
-        pool: sort within random pools of this many rows, not over the whole corpus: batches
-            change more between epochs, for a little padding.
-        equal_length: only rows of the very same length together, as the references do.
-        num_replicas, rank: of a distributed run; every rank gets as many batches, of like
-            length at each step, and every row goes to exactly one rank.
+        lengths: (N,) number of predicted tokens in each row.
+        batch_size: Maximum number of rows in a batch; None if only ``max_tokens`` limits it.
+        max_tokens: Maximum number of tokens in a batch, including padding; a longer row forms a
+            batch by itself.
+        pool: Sort within random pools of this many rows instead of over the whole corpus: batches
+            vary more between epochs, at the cost of a little padding.
+        equal_length: Whether all rows of a batch must have exactly the same length, as in the
+            reference implementations.
+        seed: Seed of the shuffling.
+        num_replicas: Number of processes in a distributed run.
+        rank: Index of this process.
 
     Raises:
-        ValueError: no rows, fewer rows than replicas, or an argument out of range.
+        ValueError: There are no rows or fewer rows than replicas, or an argument is out of range.
     """
 
     def __init__(
@@ -62,18 +68,18 @@ class LengthBuckets:
         self.rank = rank
 
     def epoch(self, e: int) -> list[np.ndarray]:
-        """Row indices of every batch of epoch `e` for this rank, shuffled."""
+        """Row indices of every batch of epoch ``e`` for this rank, shuffled."""
         rng = np.random.default_rng([self.seed, e])
         steps = self._steps(self._batches(rng.permutation(len(self.lengths))))
         return [steps[i][self.rank] for i in rng.permutation(len(steps))]
 
     def sequential(self) -> list[np.ndarray]:
-        """Row indices for evaluation, longest first: running out of memory shows at once."""
+        """Row indices for evaluation, longest first, so that running out of memory shows early."""
         batches = self._cut(np.argsort(self.lengths, kind="stable"))
         return [step[self.rank] for step in self._steps(batches)][::-1]
 
     def padding_share(self, batches: Sequence[np.ndarray]) -> float:
-        """Share of padding among the tokens of these batches."""
+        """Fraction of the tokens in these batches that are padding."""
         real = sum(int(self.lengths[rows].sum()) for rows in batches)
         padded = sum(int(self.lengths[rows].max()) * len(rows) for rows in batches)
         return 1 - real / padded
@@ -82,7 +88,7 @@ class LengthBuckets:
         batches = []
         for start in range(0, len(order), self.pool or len(order)):
             pool = order[start : start + (self.pool or len(order))]
-            # A stable sort of a shuffled order: ties fall at random.
+            # A stable sort of a shuffled order leaves ties in random order.
             batches += self._cut(pool[np.argsort(self.lengths[pool], kind="stable")])
         return batches
 
@@ -103,7 +109,7 @@ class LengthBuckets:
         return batches
 
     def _steps(self, batches: list[np.ndarray]) -> list[list[np.ndarray]]:
-        """Group batches, one for each rank; the largest are halved until the count divides."""
+        """Batches grouped by step, one per rank; the largest are halved until the count divides."""
         while len(batches) % self.num_replicas:
             i = max(range(len(batches)), key=lambda j: len(batches[j]))
             if len(batches[i]) == 1:
@@ -116,7 +122,7 @@ class LengthBuckets:
         ]
 
     def _joined(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        # Single rows cannot be halved: the shortest few go in pairs, beyond batch_size.
+        # Single rows cannot be halved: pair up the shortest ones, even beyond batch_size.
         pairs = len(batches) % self.num_replicas
         joined = [np.concatenate(batches[2 * i : 2 * i + 2]) for i in range(pairs)]
         return joined + batches[2 * pairs :]
@@ -125,9 +131,9 @@ class LengthBuckets:
 class BatchLoader:
     """Batches of a split, epoch after epoch, from a position that can be saved.
 
-    Iterating yields what is left of the current epoch; the next iteration is the next epoch.
-    The position moves on before a batch is handed out, so a state saved after a step continues
-    with the following batch.
+    Iterating yields the rest of the current epoch; iterating again yields the next epoch. The
+    position advances before a batch is yielded, so a state saved after a step resumes with the
+    next batch.
     """
 
     def __init__(self, split: Split, buckets: LengthBuckets):
@@ -137,7 +143,7 @@ class BatchLoader:
         self.next_batch = 0
 
     def __len__(self) -> int:
-        """Batches of the current epoch, those already passed included."""
+        """Number of batches in the current epoch, including those already yielded."""
         return len(self.buckets.epoch(self.epoch))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -154,16 +160,16 @@ class BatchLoader:
         return {"epoch": self.epoch, "next_batch": self.next_batch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was saved.
+        """Resume where ``state`` was saved.
 
         Raises:
-            ValueError: the epoch has fewer batches: corpus or batch size are not the saved ones.
+            ValueError: The epoch has fewer batches: the corpus or the batch size has changed.
         """
         epoch, next_batch = int(state["epoch"]), int(state["next_batch"])
         count = len(self.buckets.epoch(epoch))
         if not 0 <= next_batch < count:
             raise ValueError(
-                f"saved position {next_batch} in an epoch of {count} batches: corpus or batch "
-                "size have changed"
+                f"saved position {next_batch} in an epoch of {count} batches: the corpus or the "
+                "batch size has changed"
             )
         self.epoch, self.next_batch = epoch, next_batch

@@ -1,13 +1,13 @@
-"""The contracts: everything the parts of a latent-variable model promise each other.
+"""The contracts between the parts of a latent-variable model.
 
-A new idea is one class or function that keeps one of these promises. Nothing here has to be
-inherited from: any object with the right methods will do (``typing.Protocol``).
+A new idea is one class or function that fulfills one of these contracts. There is nothing to
+inherit from: any object with the right methods will do (``typing.Protocol``).
 
     x ──encoder──> q(z|x): Posterior ──rsample──> z ──decoder──> log p(x|z) ──> Terms ──> Objective
                            Prior: p(z) ──sample───┘
 
-Letters: K draws of z, B examples in a batch, Z latent dimensions, T tokens, V vocabulary entries,
-N rows decoded side by side. Log-probabilities are in nats and summed over an example.
+Dimensions: K draws of z, B examples in a batch, Z latent dimensions, T tokens, V vocabulary
+entries, N sentences decoded in parallel. Log-probabilities are in nats and summed over an example.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Posterior(Protocol):
     """q(z|x) of B examples: a ``NamedTuple`` of tensors whose first dimension is B.
 
     Being a plain tuple of tensors, a posterior can be sliced, joined, moved, saved, and refined by
-    gradient steps on its tensors. Two more methods are used where they exist:
+    gradient steps on its tensors. Two more methods are optional:
 
     * ``kl_to(other) -> Tensor | None``: KL(q || other) in closed form, (B, Z) or (B, 1); None
-      where there is none, and the KL is then estimated from draws;
+      if there is none, and the KL is then estimated from draws;
     * ``pairwise_log_prob(z) -> Tensor``: log q(z_m|x_n) for every pair, (M, B), for z (M, Z),
-      where there is a faster way than broadcasting ``log_prob``.
+      if there is a faster way than broadcasting ``log_prob``.
     """
 
     def rsample(self, samples: int = 1, noise: Noise | None = None) -> Tensor:
@@ -49,11 +49,11 @@ class Posterior(Protocol):
         """Log q(z|x), (..., B), for z (..., B, Z); z (..., 1, Z) is compared with every example."""
 
     def center(self) -> Tensor:
-        """The point that stands for each posterior, usually its mean: (B, Z)."""
+        """A point that represents each posterior, usually its mean: (B, Z)."""
 
 
 class Prior(Protocol):
-    """p(z): an ``nn.Module``, so that it may have parameters that are trained with the rest."""
+    """p(z): an ``nn.Module``, because it may have trainable parameters."""
 
     latent_dim: int
 
@@ -79,40 +79,40 @@ class Decoder(Protocol):
     """
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
-        """Log p(x|z), (K, B), for z (K, B, Z): each entry from its own z alone."""
+        """Log p(x|z), (K, B), for z (K, B, Z); each entry depends only on its own z."""
 
 
 class Stepper(Protocol):
-    """N sentences being decoded side by side: all that generation knows of a decoder."""
+    """N sentences being decoded in parallel: all that generation knows about a decoder."""
 
     size: int  # N
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Reads one token per sentence (N,); returns the logits of the next one, (N, V)."""
+        """Read one token per sentence (N,); return the logits of the next token, (N, V)."""
 
     def keep(self, rows: Tensor) -> None:
-        """Continues with these sentences only, in this order."""
+        """Continue with these sentences only, in this order."""
 
     def move(self, rows: Tensor) -> None:
-        """Gives every sentence the state of sentence ``rows[i]``, which has the same z."""
+        """Give every sentence i the state of sentence ``rows[i]``, which has the same z."""
 
 
 class LatentModel(Protocol):
-    """What inference, the estimators and the evaluation ask of a model."""
+    """The model interface that inference, the estimators, and evaluation rely on."""
 
     prior: Any  # Prior
     encoder: Any  # Encoder
     decoder: Any  # Decoder
 
     def posterior(self, batch: Batch) -> Posterior:
-        """q(z|x) as the encoder gives it."""
+        """q(z|x) as computed by the encoder."""
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z), (K, B), for z (K, B, Z)."""
 
 
 class Terms(NamedTuple):
-    """What ``VAE.forward`` returns: everything an objective may want, in nats."""
+    """What ``VAE.forward`` returns: everything an objective may need, in nats."""
 
     q: Any  # Posterior of the batch, after refinement if there is any
     z: Tensor  # (K, B, Z)
@@ -120,7 +120,7 @@ class Terms(NamedTuple):
     log_pz: Tensor  # (K, B) log p(z)
     log_qz: Tensor  # (K, B) log q(z|x)
     kl: Tensor  # (B, Z) KL(q(z|x) || p(z)) by dimension; (B, 1) if estimated from the draws
-    encoder_loss: Tensor | None = None  # (B,) what the encoder alone minimizes, if anything
+    encoder_loss: Tensor | None = None  # (B,) additional loss of the encoder only, if any
     path: Tensor | None = None  # (steps, B) estimated ELBO before each refinement step
 
     @property
@@ -130,7 +130,7 @@ class Terms(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """(B,) a lower bound of log p(x)."""
+        """(B,) a lower bound on log p(x)."""
         return self.rec - self.kl.sum(-1)
 
 

@@ -1,19 +1,19 @@
-"""What a trained model knows: the importance-weighted bound, mutual information, active units.
+"""Estimators: the importance-weighted bound, mutual information, and active units.
 
 Importance-weighted bound (Burda, Grosse & Salakhutdinov 2016), z_k ~ q(z|x):
 
     log p(x) >= E[ log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) ] >= elbo
 
-It rises with K, and K = 1 is the ELBO. Mutual information of x and z under q (Hoffman & Johnson
-2016; Dieng et al. 2019), with q(z) = 1/N sum_n q(z|x_n) over the *whole* set:
+It increases with K; K = 1 gives the ELBO. Mutual information of x and z under q (Hoffman & Johnson
+2016; Dieng et al. 2019), with q(z) = 1/N sum_n q(z|x_n) over the *whole* data set:
 
     I = E_x KL(q(z|x) || p(z)) - KL(q(z) || p(z)) = E_x E_q(z|x)[ log q(z|x) - log q(z) ]
 
-The right-hand side is what is estimated, both logarithms at the same z: their errors cancel where
-the posteriors coincide (every draw is 0) and where they are far apart (every draw is ln N, the
-ceiling that no draw exceeds). Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
+The right-hand side is estimated with both logarithms at the same z, so their errors cancel where
+the posteriors coincide (every draw is 0) and where they are far apart (every draw is ln N, which
+no draw can exceed). Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
 
-These functions see models through ``textvae.vae.contracts`` alone, so they work with yours.
+These functions rely only on ``textvae.vae.contracts``, so they work with your own models, too.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from textvae.vae.batch import Batch
 from textvae.vae.contracts import LatentModel, Noise, Posterior
 from textvae.vae.posteriors import move
 
-# Symbols decoded at once, K * B * T: more gains nothing on a CPU, a GPU wants wide steps.
+# Symbols decoded at once, K * B * T: more is no faster on a CPU, but a GPU needs large steps.
 MAX_SYMBOLS, MAX_SYMBOLS_CUDA = 2**14, 2**16
-MAX_PAIRS = 2**22  # pairs of a draw and a posterior at once, 8 bytes each
+MAX_PAIRS = 2**22  # pairs of a draw and a posterior held at once, 8 bytes each
 
 
 class ImportanceEstimate(NamedTuple):
     """Three estimates from the same K draws of z, in nats per example."""
 
     rec: Tensor  # (B,) E_q[log p(x|z)]
-    bound: Tensor  # (B,) the importance-weighted lower bound of log p(x)
-    log_ratio: Tensor  # (B,) E_q[log q(z|x) - log p(z)]: the KL, where it has no closed form
+    bound: Tensor  # (B,) the importance-weighted lower bound on log p(x)
+    log_ratio: Tensor  # (B,) E_q[log q(z|x) - log p(z)]: the KL, if it has no closed form
 
 
 def importance_estimate(
@@ -50,23 +50,22 @@ def importance_estimate(
     noise: Noise | None = None,
     max_symbols: int | None = None,
 ) -> ImportanceEstimate:
-    """The reconstruction term, the importance-weighted bound and the KL from K draws of z.
+    """Estimate the reconstruction term, the importance-weighted bound, and the KL from K draws.
 
     Args:
         model: Any model with a posterior, a likelihood and a prior.
         batch: B examples on the model's device.
-        samples: K; one draw is made if z has no dimensions, as it tells everything.
-        posterior: The proposal, if it is not ``model.posterior(batch)`` (a refined one).
-        noise: Where the draws come from; torch's global generator if None.
-        max_symbols: The decoder sees at most this many symbols at once (but at least one draw of
-            every example), which bounds memory and changes no result. Depends on the device by
-            default.
+        samples: K; if z has no dimensions, a single draw is made, because it is exact.
+        posterior: The proposal, such as a refined posterior; ``model.posterior(batch)`` by default.
+        noise: Source of the draws; torch's global generator if None.
+        max_symbols: Maximum number of symbols decoded at once (but at least one draw per example);
+            limits memory and does not change the result. The default depends on the device.
 
     Raises:
         ValueError: K is below 1.
     """
     if samples < 1:
-        raise ValueError("the importance-weighted bound needs samples of at least 1")
+        raise ValueError(f"samples={samples}: the importance-weighted bound needs at least 1")
     q = model.posterior(batch) if posterior is None else posterior
     z = q.rsample(1 if q.center().size(-1) == 0 else samples, noise)  # (K, B, Z)
     parts = z.split(_draws_at_once(batch, max_symbols))
@@ -87,8 +86,8 @@ def importance_bound(
 ) -> Tensor:
     """Log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) in nats per example: (B,).
 
-    A lower bound of log p(x) in expectation, and log p(x) itself where there is no latent.
-    Arguments as in :func:`importance_estimate`.
+    In expectation, a lower bound on log p(x); exactly log p(x) if there is no latent variable. The
+    arguments are those of :func:`importance_estimate`.
     """
     return importance_estimate(
         model, batch, samples, posterior=posterior, noise=noise, max_symbols=max_symbols
@@ -103,7 +102,7 @@ def _draws_at_once(batch: Batch, max_symbols: int | None) -> int:
 
 
 class MutualInformation(NamedTuple):
-    """Nats. ``kl = mi + marginal_kl`` holds exactly."""
+    """Mutual information and what it is part of, in nats: ``kl = mi + marginal_kl``."""
 
     mi: float
     standard_error: float  # of mi, over examples
@@ -120,21 +119,22 @@ def mutual_information(
     noise: Noise | None = None,
     max_pairs: int = MAX_PAIRS,
 ) -> MutualInformation:
-    """I(x; z) under q for a whole data set of N examples.
+    """Estimate I(x; z) under q for a whole data set of N examples.
 
     Args:
-        q: Posteriors of all N examples (a mini-batch would cap the result at ln B).
+        q: Posteriors of all N examples (with a mini-batch, the result could not exceed ln B).
         kl: KL(q(z|x) || p(z)) of each example in nats, (N,) or by dimension (N, Z):
             ``textvae.kl(q, prior)``.
         samples: Draws of z per example.
-        noise: Where the draws come from; torch's global generator if None.
-        max_pairs: Draws times posteriors held at once; bounds memory and changes no result.
+        noise: Source of the draws; torch's global generator if None.
+        max_pairs: Maximum number of pairs of a draw and a posterior held at once; limits memory and
+            does not change the result.
     """
     count, latent_dim = q.center().shape
     mean_kl = float(kl.double().flatten(1).sum(1).mean() if kl.dim() > 1 else kl.double().mean())
     if latent_dim == 0 or _identical(q):
         return MutualInformation(0.0, 0.0, math.log(count), mean_kl, mean_kl)
-    # MPS has no float64, and squares would cancel too many digits of a float32
+    # MPS has no float64, and float32 would lose too many digits when squares cancel.
     q = move(q, "cpu" if q.center().device.type == "mps" else q.center().device, torch.float64)
     draws = q.rsample(samples, noise)  # (S, N, Z)
     per_example = torch.stack(
@@ -169,7 +169,7 @@ def active_units(means: Tensor, threshold: float = 0.01) -> int:
     """Number of latent dimensions whose posterior mean varies by ``threshold`` or more.
 
     Args:
-        means: (N, Z) posterior means of the *whole* set; a batch gives another answer.
-        threshold: Least variance of an active unit (0.01: Burda et al. 2016).
+        means: (N, Z) posterior means of the *whole* data set; a batch gives a different answer.
+        threshold: Minimum variance of an active unit (0.01: Burda et al. 2016).
     """
     return int((mean_variances(means) >= threshold).sum())

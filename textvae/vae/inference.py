@@ -28,10 +28,10 @@ from textvae.vae.refinement import Path, Problem, Unrolled, descend
 
 
 class Inferred(NamedTuple):
-    """q(z|x) of a batch, and what happened on the way to it."""
+    """q(z|x) of a batch, with the encoder's loss and the ELBO at each step."""
 
     posterior: Any  # Posterior
-    encoder_loss: Tensor | None = None  # (B,) nats that the encoder alone minimizes
+    encoder_loss: Tensor | None = None  # (B,) additional loss of the encoder only, nats
     elbo: Tensor | None = None  # (K, B) estimated ELBO before each step, nats
 
 
@@ -42,15 +42,15 @@ def infer(
     beta: float = 1.0,
     noise: RowNoise | Sequence[Noise] | None = None,
 ) -> Inferred:
-    """q(z|x) of a batch by the method that the options name, differentiable for training.
+    """Infer q(z|x) of a batch with the chosen method; differentiable, for training.
 
     Args:
         model: Any model with a posterior, a decoder and a prior.
         batch: B examples on the model's device.
         options: The method and its steps.
-        beta: Weight of the KL in what the steps minimize.
-        noise: Where the steps' draws come from: streams by row, or one source for each step; from
-            torch's global generator if None.
+        beta: Weight of the KL in the loss that the steps minimize.
+        noise: Source of the draws: one stream per row, or one source per step; torch's global
+            generator if None.
 
     Raises:
         ValueError: Unknown method.
@@ -98,10 +98,10 @@ def _problem(
 
 
 def _encoder_loss(start: Any, refined: Any, path: Path, problem: Problem) -> Tensor:
-    """What the encoder minimizes, (B,) nats.
+    """The encoder's loss, (B,) nats.
 
-    KL(start || refined); or the start's own beta KL - log p, whose gradient the first step has
-    computed already.
+    It is KL(start || refined), or beta KL - log p at the start, whose gradient the first step has
+    already computed.
     """
     if problem.options.encoder == "kl":
         return kl(start, refined).sum(-1)
@@ -116,14 +116,14 @@ def _encoder_loss(start: Any, refined: Any, path: Path, problem: Problem) -> Ten
 def infer_all(
     model: Any, batches: Iterable[Batch], options: Inference = AMORTIZED, seed: int = 0
 ) -> Any:
-    """q(z|x) of every example of some batches on the CPU, in the order of their ``index``.
+    """Infer q(z|x) of every example in some batches, sorted by ``index``, on the CPU.
 
-    Everything that looks at the posteriors of a data set goes through here, or uses the same
-    noise, so that a text has one posterior under one seed.
+    All code that needs the posteriors of a data set calls this function or uses the same noise, so
+    that with a given seed an example has the same posterior everywhere.
 
     Args:
         model: A model in evaluation mode.
-        batches: Batches whose indices are all different.
+        batches: Batches in which no index occurs twice.
         options: How q(z|x) is found.
         seed: Seed of the refinement steps' noise.
     """

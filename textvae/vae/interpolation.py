@@ -19,9 +19,9 @@ def between(
         start: The first point.
         end: The last point.
         steps: Number of points.
-        kind: ``spherical`` turns from one direction to the other at a constant angular speed while
-            the length changes evenly: points between two draws from N(0, I) then stay where the
-            prior has its mass.
+        kind: ``linear``, or ``spherical``: rotate from one direction to the other at constant
+            angular speed while the length changes linearly, so that points between two draws from
+            N(0, I) stay where the prior has its mass.
 
     Raises:
         UserError: Unknown kind.
@@ -38,6 +38,6 @@ def between(
     u, v = start / lengths[0], end / lengths[1]
     angle = torch.acos((u @ v).clamp(-1, 1))
     if float(angle.sin()) < 1e-4:
-        return line  # the same direction, or opposite ones with no plane to turn in
+        return line  # same direction, or opposite directions, which define no plane of rotation
     arc = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
     return torch.lerp(lengths[0], lengths[1], share) * arc

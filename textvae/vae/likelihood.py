@@ -1,7 +1,7 @@
 """log p(x|z) as a function of z: gradients, and products with its second derivatives.
 
-This is all that refinement asks of a decoder. Products with the Hessian H = d2 log p/dz2 are exact,
-by double backward, or differences of gradients.
+This is all that refinement needs from a decoder. Products with the Hessian H = d2 log p/dz2 are
+either exact (double backward) or finite differences of gradients.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-# How far z is moved for a difference of gradients: rounding and curvature err equally there.
+# Step sizes of the finite differences, at which rounding and truncation errors balance.
 ONE_SIDED = {torch.float64: 1e-6, torch.float32: 1e-3}
 CENTRAL = {torch.float64: 1e-4, torch.float32: 1e-2}
 COARSE = 0.1  # one-sided, with matrix products in bfloat16 or float16
 
 
 class Likelihood:
-    """log p(x|z) of one batch as the steps see it: step k always with the same dropout.
+    """log p(x|z) of one batch in the refinement steps; step k always has the same dropout masks.
 
     Args:
-        log_prob: z (1, B, Z) -> (1, B) nats, each entry from its own z alone.
-        decoder: The module whose weights these nats depend on.
+        log_prob: z (1, B, Z) -> (1, B) nats; each entry depends only on its own z.
+        decoder: The module whose weights ``log_prob`` depends on.
         steps: Number of steps; their random states are drawn from torch's generator.
     """
 
@@ -38,7 +38,7 @@ class Likelihood:
         self._cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
     def gradient(self, step: int, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p (B,) and d log p/dz (B, Z) at z (B, Z), without any gradient of a weight."""
+        """Log p (B,) and d log p/dz (B, Z) at z (B, Z), without gradients of the weights."""
         with self._replayed(step, self._cast), _frozen(self.weights):
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
@@ -46,7 +46,7 @@ class Likelihood:
         return log_p.detach(), d_z
 
     def difference(self, step: int, z: Tensor, w: Tensor, d_z: Tensor) -> Tensor:
-        """H w (B, Z) from the gradient d_z at z and the one a little further along w."""
+        """H w (B, Z), from the gradient d_z at z and the gradient at a nearby point along w."""
         length = w.norm(dim=-1, keepdim=True)  # (B, 1)
         offset = COARSE if self._cast else ONE_SIDED[z.dtype]
         along = w / length.clamp(min=torch.finfo(w.dtype).tiny)
@@ -56,7 +56,7 @@ class Likelihood:
     def exact(
         self, step: int, z: Tensor, w: Tensor, with_weights: bool
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """H w (B, Z), and the weights' gradients of w . d log p/dz, by double backward."""
+        """H w (B, Z), and the gradients of w . d log p/dz in the weights, by double backward."""
         with self._replayed(step, self._cast):
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
@@ -66,11 +66,11 @@ class Likelihood:
         return product, d_weights
 
     def weight_difference(self, step: int, z: Tensor, w: Tensor) -> Sequence[Tensor | None]:
-        """The weights' gradients of w . d log p/dz by central differences.
+        """The gradients of w . d log p/dz in the weights, by central differences.
 
-        They come from the gradients of log p at points on either side of z along w. One scale
-        serves the whole batch, so that every example has the same weight in both sums. In full
-        precision, as bfloat16 would leave only noise.
+        They are differences of the gradients of log p at points on either side of z along w. The
+        whole batch uses one scale, so that every example has the same weight in both sums. They are
+        computed in full precision, because in bfloat16 only noise would remain.
         """
         longest = w.norm(dim=-1).max().clamp(min=torch.finfo(w.dtype).tiny)
         offset = CENTRAL[z.dtype]
@@ -90,7 +90,7 @@ class Likelihood:
 
     @contextmanager
     def _replayed(self, step: int, cast: torch.dtype | None) -> Iterator[None]:
-        """The random state and the precision of a step, with gradients enabled."""
+        """Sets the random state and the precision of a step, and enables gradients."""
         kind = self.device.type
         devices = [self.device] if kind == "cuda" else []
         with (

@@ -1,7 +1,7 @@
-"""A VAE of any kind of data as its user sees it: encode, decode, save, load, publish.
+"""The interface of a VAE for any kind of data: encode, decode, save, load, publish.
 
-A kind of data says how its examples become batches and how z becomes examples; everything else is
-made of these two.
+The subclass for a kind of data defines how examples become batches and how z becomes examples;
+everything else is built from these two.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ Self = TypeVar("Self", bound="Model")
 
 
 class Presenter(Protocol):
-    """Shows what a command of the command line produced."""
+    """Shows the output of a command."""
 
     def show(self, outputs: Any, *, sources: Any = None, columns: int | None = None) -> None:
-        """Shows examples in order.
+        """Show examples in order.
 
         Args:
             outputs: As ``decode`` returns them.
             sources: The examples they were made from, as ``encode`` takes them.
-            columns: How many to a row, if they are laid out in rows.
+            columns: Number of examples per row, if they are laid out in a grid.
         """
 
 
 class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
-    """A VAE with the arguments it was made from, its way of inference, and its scores."""
+    """A VAE together with its arguments, its inference options, and its scores."""
 
-    KIND: ClassVar[str]  # what its examples are, as messages name it: "text", "image"
-    DECODE_OPTIONS: ClassVar[tuple[str, ...]] = ()  # of ``decode``, beside seed and batch_size
-    ESSENTIAL: ClassVar[str]  # the argument that tells this kind of model from others
-    inference: Inference  # how q(z|x) is found; its steps depend on nothing but the example
+    KIND: ClassVar[str]  # what messages call its examples: "text", "image"
+    DECODE_OPTIONS: ClassVar[tuple[str, ...]] = ()  # of ``decode``, besides seed and batch_size
+    ESSENTIAL: ClassVar[str]  # the argument that only this kind of model has
+    inference: Inference  # how q(z|x) is found; its steps do not depend on the batch
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         self.metrics: dict[str, Any] = {}  # for the model card
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
-        """The prior p(z) for the model's arguments. Override it for another one."""
+        """Create the prior p(z) from the model's arguments; override it for a different prior."""
         return make_prior(config["latent_dim"])
 
     def encode(
@@ -73,14 +73,14 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         seed: int = 0,
         batch_size: int = 64,
     ) -> Any:
-        """q(z|x) of every example, on the CPU, in the order given.
+        """Infer q(z|x) of every example, in the order given, on the CPU.
 
         Args:
-            examples: N examples, as the kind of data has them.
+            examples: N examples of the model's kind of data.
             refine_steps: Gradient steps on the ELBO that refine q(z|x); as in training by default,
-                0 for the encoder alone.
-            seed: Seed of the steps' noise. Example i depends on the seed and on i alone.
-            batch_size: Examples at once; changes no result.
+                0 for the encoder only.
+            seed: Seed of the noise in the steps; example i gets the noise of (seed, i).
+            batch_size: Examples per batch; does not change the results.
 
         Returns:
             The posterior of all examples: for a Gaussian, ``mean`` and ``logvar`` (N, Z).
@@ -101,30 +101,31 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         return select(q, torch.arange(0)) if nothing else q
 
     def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
-        """The examples in batches of any order, numbered as given (``Batch.index``).
+        """Split the examples into batches, in any order; ``Batch.index`` is their position.
 
-        Without examples, one that stands in: a posterior of no rows needs a model to look at it.
+        If there are no examples, use a placeholder: ``encode`` needs one posterior to know what an
+        empty one looks like.
         """
         raise NotImplementedError
 
     def prior_draws(self, count: int, seed: int) -> Tensor:
-        """Z ~ p(z), (N, Z): row i depends on the seed and on i alone."""
+        """Draw z ~ p(z), (N, Z); row i depends only on the seed and on i."""
         return self.prior.sample(count, RowNoise(seed, Purpose.LATENT, range(count)))
 
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
-        """An example for every z (N, Z)."""
+        """Generate an example for every z (N, Z)."""
         raise NotImplementedError
 
     def previews(self, split: Split, count: int) -> dict[str, Any]:
-        """Samples and reconstructions to look at, by title: lines, or pictures (N, 1, H, W)."""
+        """Generate samples and reconstructions, by title: lines, or images (N, 1, H, W)."""
         raise NotImplementedError
 
     def describe(self) -> pretrained.Description:
-        """What the model card says of this model."""
+        """Return the description of this model for its model card."""
         raise NotImplementedError
 
     def read_examples(self, source: str) -> tuple[Any, list[str]]:
-        """Reads the examples in a file, or on standard input for ``-``.
+        """Read the examples in a file, or on standard input for ``-``.
 
         Returns:
             The examples as ``encode`` takes them, and a caption for each.
@@ -135,10 +136,10 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         raise NotImplementedError
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Any:
-        """The examples that a command line names, or default ones if it names none.
+        """Return the examples named on the command line, or default ones if there are no names.
 
         Args:
-            names: The words of the command line.
+            names: The arguments on the command line.
             read_split: Reads the test split; called only if the names refer to it.
 
         Raises:
@@ -147,7 +148,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         raise NotImplementedError
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> Presenter:
-        """What shows generated examples on the command line.
+        """Return an object that shows generated examples on the command line.
 
         Args:
             out: The file to write, for examples that a terminal cannot show.
@@ -155,36 +156,36 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             show_sources: Show the source above each example, in the format ``text``.
 
         Raises:
-            UserError: Nothing can be shown there.
+            UserError: Examples cannot be shown this way.
         """
         raise NotImplementedError
 
     def sample(self, n: int = 10, **options: Any) -> Any:
-        """Generates ``n`` examples: z ~ p(z), then x ~ p(x|z). Options as in ``decode``."""
+        """Generate ``n`` examples: z ~ p(z), then x ~ p(x|z). Options as in ``decode``."""
         raise NotImplementedError
 
     def walk(self, side: int = 15, **options: Any) -> Any:
-        """Examples over a grid of ``side * side`` points of a two-dimensional latent space."""
+        """Generate examples on a ``side`` x ``side`` grid in a two-dimensional latent space."""
         raise NotImplementedError
 
     def inference_with(self, refine_steps: int | None) -> Inference:
-        """The model's inference with another number of refinement steps.
+        """Return the model's inference options with a different number of refinement steps.
 
         Raises:
-            UserError: fewer than possible, or there is no latent to refine.
+            UserError: There are too few steps, or there is no latent variable to refine.
         """
         if refine_steps and not self.latent_dim:
-            raise UserError(f"refine_steps={refine_steps}: this model has no latent to refine")
+            raise UserError(f"refine_steps={refine_steps}: this model has no latent variable")
         try:
             return with_steps(self.inference, refine_steps, self.has_encoder)
         except ValueError as error:
             raise UserError(f"refine_steps={refine_steps}: {error}") from error
 
     def check_z(self, z: Tensor) -> Tensor:
-        """Z (N, Z) on the model's device.
+        """Move z (N, Z) to the model's device.
 
         Raises:
-            UserError: it has another shape.
+            UserError: It has the wrong shape.
         """
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.dim() != 2 or z.size(1) != self.latent_dim:
@@ -203,21 +204,21 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         batch_size: int = 64,
         **options: Any,
     ) -> Any:
-        """Each example encoded and decoded again.
+        """Encode each example and decode it again.
 
         Args:
-            examples: N examples, as the kind of data has them.
-            use: Decode the center of q(z|x) (its ``mean``), or a ``sample`` of it.
+            examples: N examples of the model's kind of data.
+            use: Decode the center of q(z|x) (its ``mean``), or a ``sample`` from it.
             refine_steps: As in ``encode``.
             seed: Seed of all noise.
-            batch_size: Examples at once; changes no result.
+            batch_size: Examples per batch; does not change the results.
             options: As in ``decode``.
 
         Raises:
-            UserError: Whatever ``encode`` and ``decode`` raise.
+            UserError: As in ``encode`` and ``decode``.
         """
         if use not in ("mean", "sample"):
-            raise UserError(f"use={use!r}: mean or sample")
+            raise UserError(f"use={use!r}: choose mean or sample")
         q = self.encode(examples, refine_steps=refine_steps, seed=seed, batch_size=batch_size)
         z = q.center()
         if use == "sample":
@@ -235,7 +236,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         seed: int = 0,
         **options: Any,
     ) -> Any:
-        """Examples from ``a`` to ``b``: along the line, or the arc, between their means.
+        """Decode points between ``a`` and ``b``, on a line or an arc between their means.
 
         Args:
             a: The first example.
@@ -247,10 +248,10 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             options: As in ``decode``.
 
         Raises:
-            UserError: Fewer than 2 steps, or whatever ``encode`` and ``decode`` raise.
+            UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
         if steps < 2:
-            raise UserError(f"steps={steps}: an interpolation needs at least its 2 ends")
+            raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
         start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
         return self.decode(between(start, end, steps, kind), seed=seed, **options)
 
@@ -262,10 +263,10 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         repo_id: str | None = None,
         **hub_options: Any,
     ) -> str | None:
-        """Writes the model folder, and sends it to the hub if asked; returns the commit's URL.
+        """Write the model folder, and optionally push it to the hub; returns the commit's URL.
 
         Raises:
-            UserError: the folder cannot be written; what was there before is intact.
+            UserError: The folder cannot be written; its previous contents are intact.
         """
         folder = Path(save_directory)
         self._save_pretrained(folder)
@@ -283,14 +284,14 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         pretrained.write_card(save_directory, *card)
 
     def _metadata(self) -> dict[str, str]:
-        """What is said beside the weights."""
+        """Return strings to store with the weights."""
         return {}
 
     def _save_more(self, folder: Path) -> None:
-        """Writes what a kind of data needs beside the weights."""
+        """Write the other files that a kind of data needs."""
 
     def _load_more(self, folder: Path) -> None:
-        """Reads it."""
+        """Read the files that ``_save_more`` wrote."""
 
     @classmethod
     def from_pretrained(
@@ -300,17 +301,17 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         map_location: str | torch.device = "cpu",
         **hub_options: Any,
     ) -> Self:
-        """A model, ready for use, out of its folder or from the hub.
+        """Load a model from a folder or from the hub, ready for use.
 
         Args:
             pretrained_model_name_or_path: A model folder, or a name on the hub.
-            map_location: the device to load it to.
+            map_location: The device to load it to.
             hub_options: revision, token, cache_dir, force_download, local_files_only.
 
         Raises:
-            UserError: the folder is missing or broken, or the hub cannot be reached.
+            UserError: The folder is missing or broken, or the hub cannot be reached.
         """
-        # The mixin would pass on JSON errors of config.json as they are: the folder is read here.
+        # Read the folder here: the mixin would not turn a broken config.json into a UserError.
         folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)
         return cls._from_pretrained(model_id=str(folder), map_location=map_location)
 
@@ -322,7 +323,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         known = set(cls._hub_mixin_init_parameters) - {"self"}
         config = pretrained.read_config(folder)
         pretrained.check_names(config, known, cls.ESSENTIAL, folder / pretrained.CONFIG)
-        with torch.device("meta"):  # no memory, no random numbers: the weights are about to come
+        with torch.device("meta"):  # no memory and no random numbers: the weights follow
             model = cls(**config)
         pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model._load_more(folder)
@@ -332,6 +333,6 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raises a ``UserError`` below 1."""
+    """Raise a ``UserError`` if the batch size is below 1."""
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size}: must be at least 1")

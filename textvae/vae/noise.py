@@ -1,12 +1,12 @@
-"""Random numbers as pure functions: one system for everything outside of training.
+"""Random numbers as pure functions: one system for everything outside training.
 
-A number is decided by (seed, purpose, row, position): what the draw is for, the example it belongs
-to, and its place in that example's stream. So nothing depends on the batch size, on the order of
-the batches, on the device, or on how many numbers are drawn: the first draws of a longer series
-are those of a shorter one.
+A number is determined by (seed, purpose, row, position): the user's seed, what the draw is for, the
+example it belongs to, and its position in that example's stream. So no number depends on the batch
+size, the order of the batches, the device, or how many numbers are drawn: a longer series starts
+with the numbers of a shorter one.
 
-The bits are those of SplitMix64 (Steele, Lea & Flood 2014), whose state after n numbers is known
-without computing the ones before; normal draws come from pairs of uniform ones (Box & Muller 1958).
+The bits are those of SplitMix64 (Steele, Lea & Flood 2014), whose n-th number can be computed
+without the ones before it; normal draws come from pairs of uniform ones (Box & Muller 1958).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Purpose(IntEnum):
 
 
 class RowNoise(NamedTuple):
-    """The streams of some rows: ``Noise`` that depends on nothing but its fields.
+    """One stream of numbers per row: ``Noise`` that depends only on these fields.
 
     Attributes:
         seed: The user's seed.
         purpose: What the draws are for.
-        rows: Number of each example in its data set, one per example (a sequence or a tensor).
+        rows: The row of each example in its data set (a sequence or a tensor).
         turn: Counts repeated uses for the same purpose, such as refinement steps.
     """
 
@@ -89,7 +89,7 @@ def _mixed(state: np.ndarray) -> np.ndarray:
 class SeededNoise(NamedTuple):
     """Replayable noise for a whole batch, drawn on its device.
 
-    What training uses for a step that is computed more than once.
+    Training uses it for steps that are computed more than once.
     """
 
     seed: int
@@ -115,9 +115,9 @@ def standard_normal(noise: Noise | None, samples: int, like: Tensor) -> Tensor:
     """Standard normal draws (samples, B, W) for ``like`` (B, W), on its device and in its dtype.
 
     Args:
-        noise: Where they come from; torch's global generator if None.
-        samples: Draws for each row of ``like``.
-        like: Decides shape, device and dtype.
+        noise: Source of the draws; torch's global generator if None.
+        samples: Draws per row of ``like``.
+        like: Determines the shape, device, and dtype.
     """
     if noise is None:
         return torch.randn(samples, *like.shape, dtype=like.dtype, device=like.device)

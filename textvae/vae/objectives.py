@@ -1,9 +1,9 @@
-"""What training minimizes: the negative ELBO, the schedule of the KL's weight, and free bits.
+"""What training minimizes: the negative ELBO, with a schedule for the KL weight and free bits.
 
     elbo = E_q[log p(x|z)] - KL(q(z|x) || p(z))                     (Kingma & Welling 2014)
     loss = mean over examples of  -E_q[log p(x|z)] + beta * KL      (beta = 1: minus the ELBO)
 
-KL annealing: Bowman et al. 2016 (linear); Fu et al. 2019 (cyclical); any other constant beta:
+KL annealing: Bowman et al. 2016 (linear), Fu et al. 2019 (cyclical). Constant beta other than 1:
 Higgins et al. 2017. Free bits: Kingma et al. 2016.
 """
 
@@ -27,17 +27,17 @@ def kl_weight(
     steps: int = 0,
     ramp: float = 0.5,
 ) -> float:
-    """Beta at an optimizer step.
+    """Return the weight of the KL at an optimizer step.
 
     Args:
         step: Optimizer steps done so far.
         schedule: ``constant`` is beta throughout; ``linear`` rises from ``start`` to beta over
-            ``steps``; ``cyclical`` repeats that rise: a cycle lasts ``steps``, of which the first
-            ``ramp`` share rises and the rest stays at beta.
+            ``steps``; ``cyclical`` restarts every ``steps``: each cycle rises from ``start`` to
+            beta during its first ``ramp`` fraction, then stays at beta.
         beta: The final weight.
         start: The weight at the start of a rise.
         steps: Length of the rise, or of a cycle.
-        ramp: Share of a cycle that rises.
+        ramp: Fraction of a cycle during which the weight rises.
 
     Raises:
         ValueError: Unknown schedule.
@@ -57,9 +57,9 @@ def kl_weight(
 
 
 def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "dim") -> Tensor:
-    """The mean KL when ``target`` nats of it are free, a scalar.
+    """Return the mean KL with ``target`` free nats, a scalar.
 
-    KL below the target costs the target, so that it has no gradient.
+    A KL below the target counts as the target, so it has no gradient.
 
     Args:
         kl: (B, Z) nats.
@@ -83,12 +83,12 @@ def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "dim") -> Tensor:
 def elbo(
     terms: Terms, beta: float = 1.0, free_nats: float = 0.0, per: FreeBitsPer = "dim"
 ) -> Tensor:
-    """The negative ELBO as a loss, a scalar in nats per example.
+    """Return the negative ELBO as a loss, a scalar in nats per example.
 
     Args:
         terms: What ``VAE.forward`` returned.
         beta: Weight of the KL.
-        free_nats: KL that costs nothing; see ``free_bits``.
+        free_nats: Nats of KL that are not penalized; see ``free_bits``.
         per: What ``free_nats`` is compared with.
     """
     kl = free_bits(terms.kl, free_nats, per) if free_nats > 0 else terms.kl.sum(-1).mean()

@@ -45,7 +45,7 @@ class DiagGaussian(NamedTuple):
     def kl_to(self, other: Any) -> Tensor | None:
         """KL(q || other) in nats by example and dimension, (B, Z).
 
-        For N(0, I) and for another batch of diagonal Gaussians; None for anything else.
+        ``other`` is N(0, I) or another batch of diagonal Gaussians; None for anything else.
         """
         if isinstance(other, StandardNormal):
             return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
@@ -57,8 +57,8 @@ class DiagGaussian(NamedTuple):
     def pairwise_log_prob(self, z: Tensor) -> Tensor:
         """Log q(z_m|x_n) in nats, (M, B), for z (M, Z).
 
-        The exponent is quadratic in z, so that all pairs come from one product of [z^2, z] (M, 2Z)
-        with (2Z, B). Use float64, as large terms cancel.
+        The exponent is quadratic in z, so all pairs take one matrix product of [z^2, z] (M, 2Z)
+        with (2Z, B). Use float64, because large terms cancel.
         """
         precision = torch.exp(-self.logvar)  # (B, Z)
         factors = torch.cat([-0.5 * precision, self.mean * precision], dim=1).t()  # (2Z, B)
@@ -79,16 +79,16 @@ class GaussianHead(nn.Linear):
         super().__init__(features, 2 * latent_dim, bias=bias)
 
     def forward(self, features: Tensor) -> DiagGaussian:  # type: ignore[override]
-        """q(z|x), in full precision whatever the precision of the features."""
+        """q(z|x), computed in full precision, even if the features have a lower one."""
         with torch.autocast(features.device.type, enabled=False):
             mean, logvar = super().forward(features.to(self.weight.dtype)).chunk(2, dim=-1)
         return DiagGaussian(mean, logvar)
 
 
 class ConstantEncoder(nn.Module):
-    """N(0, I) for every example, whatever it is: the encoder of models that have none.
+    """The encoder of models that have none: N(0, I) for every example.
 
-    Language models (Z = 0) and stochastic variational inference, whose steps start there.
+    For language models (Z = 0) and stochastic variational inference, which starts its steps there.
     """
 
     def __init__(self, latent_dim: int) -> None:
@@ -102,23 +102,23 @@ class ConstantEncoder(nn.Module):
 
 
 def make_head(features: int, latent_dim: int, bias: bool = True) -> nn.Module:
-    """The head of an encoder: features (B, H) to a posterior over Z dimensions."""
+    """The head of an encoder, which maps features (B, H) to a posterior over Z dimensions."""
     return GaussianHead(features, latent_dim, bias)
 
 
 def closed_kl(q: Posterior, p: Any) -> Tensor | None:
-    """KL(q || p) in nats, (B, Z) or (B, 1), where q knows a closed form for p; else None."""
+    """KL(q || p) in nats, (B, Z) or (B, 1), if q has a closed form for p, else None."""
     kl_to = getattr(q, "kl_to", None)
     return None if kl_to is None else kl_to(p)
 
 
 def kl(q: Posterior, p: Any, z: Tensor | None = None) -> Tensor:
-    """KL(q || p) in nats: by dimension, (B, Z), where there is a closed form, else estimated.
+    """KL(q || p) in nats: by dimension, (B, Z), if there is a closed form, else estimated.
 
     Args:
         q: Posterior of B examples.
         p: A prior, or another posterior of the same examples.
-        z: Draws of q (K, B, Z) for the estimate mean_k [log q(z_k) - log p(z_k)], (B, 1). One fresh
+        z: Draws from q (K, B, Z) for the estimate mean_k [log q(z_k) - log p(z_k)], (B, 1). One
             draw is made if there is neither a closed form nor ``z``.
     """
     closed = closed_kl(q, p)
@@ -134,7 +134,7 @@ def rebuild(q: Q, tensors: Sequence[Tensor]) -> Q:
 
 
 def select(q: Q, rows: Tensor) -> Q:
-    """The posteriors of some examples, in that order."""
+    """The posteriors of the examples in ``rows``, in that order."""
     return rebuild(q, [part[rows.to(part.device)] for part in q])
 
 

@@ -1,4 +1,4 @@
-"""Priors p(z): where z comes from when there is no x."""
+"""Priors p(z): the distribution of z before x is known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StandardNormal(nn.Module):
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
     def sample(self, count: int, noise: Noise | None = None) -> Tensor:
-        """Draws on the CPU, (count, Z), so that a seed means the same on every device."""
+        """Draws on the CPU, (count, Z), so that a seed gives the same z on every device."""
         return standard_normal(noise, 1, torch.empty(count, self.latent_dim))[0]
 
 

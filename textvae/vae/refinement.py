@@ -1,6 +1,6 @@
 """Refinement of q(z|x) by gradient steps on the ELBO, and the gradients through those steps.
 
-From lambda_0, the tensors of every example's posterior, with fresh noise eps_k for every step:
+Starting from lambda_0, the tensors of every example's posterior, with new noise eps_k in each step:
 
     J_k(lambda) = scale * sum_b [ beta KL(q_b || p) - log p(x_b | z_b) ],  z = z(lambda, eps_k)
     v_k = momentum * v_{k-1} - clip(dJ_k/dlambda),   lambda_k = lambda_{k-1} + lr * v_k
@@ -10,21 +10,22 @@ with scale 1/B or 1 (Kim et al. 2018, section 3.2). Backward, from a = dL/dlambd
     u += lr * a;  c = -clip'(u);  a += (d2J_k/dlambda2) c;  dL/dtheta += (d2J_k/dtheta dlambda) c
     u *= momentum
 
-While a descent approaches an optimum, a shrinks on its way back. At a draw of z where the curvature
-is a thousand times larger than usual, one step lengthens it a hundredfold, and the encoder gradient
-of one example dominates the batch. So a is capped, example by example, at ``max_growth`` times its
-length at the end of the steps (compare exploding gradients: Pascanu et al. 2013).
+While the steps approach an optimum, a shrinks in the backward pass. But where a draw of z meets a
+curvature a thousand times larger than usual, a single step multiplies its norm by a hundred, and
+the encoder gradient of one example dominates the batch. So the norm of a is capped for each example
+at ``max_growth`` times its value at the end of the steps (compare exploding gradients: Pascanu et
+al. 2013).
 
-The likelihood depends on lambda through z alone. So all that is asked of a decoder is d log p/dz at
-the K points, the products H w of the K Hessians d2 log p/dz2 with vectors w = (dz/dlambda) c, and
-the gradients of w . d log p/dz with respect to the decoder's weights theta. Both products are exact
-(double backward), or differences of gradients at points moved along w: by a fixed length for every
-example, as a vector's own length would be lost in rounding, or leave the quadratic region. KL and
-z(lambda, eps) are a few numbers per example: autograd differentiates them, whatever the family of
-the posterior and the prior.
+The likelihood depends on lambda only through z. So a decoder only has to provide d log p/dz at the
+K points, the products H w of the K Hessians d2 log p/dz2 with vectors w = (dz/dlambda) c, and the
+gradients of w . d log p/dz with respect to the decoder's weights theta. Both products are either
+exact (double backward) or differences of gradients at points moved along w. Every example is moved
+by the same distance: the length of w itself could vanish in rounding errors or leave the quadratic
+region. The KL and z(lambda, eps) are a few numbers per example, which autograd differentiates for
+any family of posteriors and priors.
 
-The K weight terms cost more than all the rest. One of them, drawn with probability proportional to
-|w_k| and divided by that probability, has the sum as its expectation.
+The K weight terms cost more than everything else. A single one, drawn with probability proportional
+to |w_k| and divided by that probability, is an unbiased estimate of their sum.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ class Problem(NamedTuple):
         return [p for p in parameters() if p.requires_grad]
 
     def scale(self, size: int) -> float:
-        """What every example's own loss is multiplied by, in a batch of B."""
+        """The factor of each example's loss in a batch of ``size`` examples."""
         return 1 / size if self.options.loss_per == "batch" else 1.0
 
 
 class _Point:
-    """One step's lambda with z and the KL as differentiable functions of it."""
+    """The lambda of one step, with z and the KL as differentiable functions of it."""
 
     def __init__(self, problem: Problem, step: int, q: Any) -> None:
         with torch.enable_grad():
@@ -77,7 +78,7 @@ class _Point:
         self.beta = problem.beta
 
     def slope(self, d_z: Tensor, create_graph: bool = False) -> list[Tensor]:
-        """Gradient of each example's own beta KL - log p, given d log p/dz (B, Z)."""
+        """Gradient of beta KL - log p of each example, given d log p/dz (B, Z)."""
         outputs, upstream = [self.kl, self.z], [torch.full_like(self.kl, self.beta), -d_z]
         return _pull_back(outputs, self.leaves, upstream, create_graph)
 
@@ -92,7 +93,7 @@ class _Point:
 def _pull_back(
     outputs: Tensors, inputs: Tensors, upstream: Tensors, create_graph: bool = False
 ) -> list[Tensor]:
-    """``torch.autograd.grad`` with zeros where nothing depends on an input; keeps the graph."""
+    """``torch.autograd.grad`` with zeros for inputs that nothing depends on; keeps the graph."""
     pairs = [(o, u) for o, u in zip(outputs, upstream, strict=True) if o.requires_grad]
     if not pairs:
         return [torch.zeros_like(each) for each in inputs]
@@ -108,16 +109,16 @@ def _pull_back(
 
 
 class Path(NamedTuple):
-    """What K refinement steps went through."""
+    """The path of K refinement steps."""
 
     points: list[Any]  # K+1 posteriors: before each step and after the last
-    d_z: list[Tensor]  # K times d log p(x|z)/dz (B, Z), nats
+    d_z: list[Tensor]  # d log p(x|z)/dz (B, Z) at each of the K steps, nats
     elbo: Tensor  # (K, B) one-draw estimates of the ELBO before each step, nats
-    first_slope: list[Tensor]  # gradient of each example's own beta KL - log p at the start
+    first_slope: list[Tensor]  # gradient of beta KL - log p of each example at the start
 
 
 def descend(problem: Problem, start: Any) -> Path:
-    """K steps from a posterior; nothing of it is differentiable.
+    """Take K steps from a posterior; the result is not differentiable.
 
     Args:
         problem: What the steps minimize.
@@ -142,12 +143,12 @@ def descend(problem: Problem, start: Any) -> Path:
 
 
 def clip(gradients: Tensors, limit: float, per: str) -> list[Tensor]:
-    """Gradients (B, ...) of each of a posterior's tensors, the norm of each capped at ``limit``.
+    """Clip the norm of the gradient of each tensor of a posterior.
 
     Args:
-        gradients: One tensor for each of the posterior's.
-        limit: Largest norm; 0 for none.
-        per: Whether the norm is that of the whole ``batch`` or of each ``example``.
+        gradients: The gradients (B, ...), one per tensor.
+        limit: Maximum norm; 0 for no clipping.
+        per: Whether the norm is computed over the ``batch`` or over each ``example``.
     """
     return [g * _shrink(g, limit, per) if limit else g for g in gradients]
 
@@ -163,9 +164,9 @@ def _norm(gradient: Tensor, per: str) -> Tensor:
 
 
 def clip_backward(upstream: Tensors, gradients: Tensors, limit: float, per: str) -> list[Tensor]:
-    """The vector-Jacobian product of ``clip`` at ``gradients``.
+    """Return the vector-Jacobian product of ``clip`` at ``gradients``.
 
-    Where a norm is beyond the limit, what points along it is lost.
+    If a norm exceeds the limit, the component along the gradient is lost.
     """
     if not limit:
         return list(upstream)
@@ -180,11 +181,11 @@ def clip_backward(upstream: Tensors, gradients: Tensors, limit: float, per: str)
 
 
 def cap(gradients: Tensors, longest: Tensor) -> list[Tensor]:
-    """Gradients whose norm over all tensors of an example is at most that example's own limit.
+    """Cap the norm of each example's gradient over all tensors of a posterior.
 
     Args:
-        gradients: One tensor (B, ...) for each of a posterior's.
-        longest: (B,) the limits.
+        gradients: The gradients (B, ...), one per tensor.
+        longest: (B,) maximum norm of each example.
     """
     norm = _lengths(gradients).clamp(min=torch.finfo(longest.dtype).tiny)
     factor = (longest / norm).clamp(max=1)
@@ -199,24 +200,24 @@ def _lengths(gradients: Tensors) -> Tensor:
 class Unrolled(torch.autograd.Function):
     """``descend``, differentiable in its start and in the weights of the decoder and the prior.
 
-    ``apply(problem, start, *start, *likelihood.weights, *prior_weights)`` gives the tensors of
+    ``apply(problem, start, *start, *likelihood.weights, *prior_weights)`` returns the tensors of
     lambda_K and the ELBO before each step (K, B), the latter without a gradient. (The start is
-    given twice: autograd sees only tensors that are arguments of their own.)
+    passed twice, because autograd only tracks tensors that are arguments themselves.)
     """
 
     @staticmethod
     def forward(ctx: Any, problem: Problem, start: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Runs the steps from ``start``, whose tensors come first among ``tensors``."""
+        """Run the steps from ``start``, whose tensors come first among ``tensors``."""
         path = descend(problem, start)
         ctx.problem, ctx.path = problem, path
-        ctx.lot = float(torch.rand(()))  # which weight term, where one is drawn
+        ctx.lot = float(torch.rand(()))  # selects the weight term if only one is computed
         ctx.mark_non_differentiable(path.elbo)
         return *(part.clone() for part in path.points[-1]), path.elbo
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_end: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of the start and of the weights."""
+        """Return the gradients of the start and of the weights."""
         reverse = _Reverse(ctx.problem, ctx.path)
         d_start = reverse.run(d_end[:-1])
         if ctx.problem.options.decoder_terms == "sample":
@@ -239,7 +240,7 @@ class _Reverse:
         self.d_weights: list[Tensor | None] = [None] * weights
 
     def run(self, d_end: Tensors) -> list[Tensor]:
-        """dL/dlambda_0 for dL/dlambda_K; adds every weight term if all are wanted."""
+        """Return dL/dlambda_0 given dL/dlambda_K; adds all weight terms if the options say so."""
         options = self.options
         a, u = list(d_end), [torch.zeros_like(part) for part in d_end]
         longest = options.max_growth * _lengths(a)
@@ -277,10 +278,10 @@ class _Reverse:
         return self.likelihood.difference(k, z, w, self.path.d_z[k])
 
     def add_one(self, lot: float) -> None:
-        """Adds the weight terms of one step, divided by its probability.
+        """Add the weight terms of one step, divided by its probability.
 
         Args:
-            lot: A number in [0, 1) that decides which.
+            lot: A number in [0, 1) that selects the step.
         """
         lengths = torch.stack([w.norm() for w in self.w]).double()  # (K,)
         total = float(lengths.sum())
@@ -300,7 +301,7 @@ class _Reverse:
         self._add_prior_term(slope, self.c[k], factor)
 
     def _add_prior_term(self, slope: Tensors, c: Tensors, factor: float) -> None:
-        """The prior's gradients of c . dJ_k/dlambda, which depends on it through the KL."""
+        """Add the gradients of c . dJ_k/dlambda in the prior's weights, through the KL."""
         if self.prior_weights:
             found = _pull_back(slope, self.prior_weights, c)
             self._add(found, self.scale * factor, first=len(self.likelihood.weights))

@@ -1,7 +1,7 @@
 """A variational autoencoder: a prior p(z), a decoder p(x|z) and an encoder q(z|x).
 
-A language model is the VAE whose z has no dimensions: its posterior is its prior, its KL exactly
-0, and it runs through the same lines as everything else.
+A language model is a VAE whose z has no dimensions: its posterior equals its prior, its KL is
+exactly 0, and it runs through the same code as every other model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class VAE(nn.Module):
     Args:
         encoder: None for a model without one (a language model, or inference by SVI).
         decoder: Scores examples given z.
-        prior: p(z), or Z for a standard normal prior of that many dimensions.
+        prior: p(z), or an integer Z for a standard normal prior with Z dimensions.
 
     Example:
         >>> model = VAE(my_encoder, my_decoder, prior=16)
@@ -47,7 +47,7 @@ class VAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     @property
@@ -56,12 +56,12 @@ class VAE(nn.Module):
         return not isinstance(self.encoder, ConstantEncoder)
 
     def posterior(self, batch: Batch) -> Posterior:
-        """q(z|x) as the encoder gives it."""
+        """Return q(z|x) as computed by the encoder."""
         q = self.encoder(batch)
         return q if self.has_encoder else move(q, next(self.decoder.parameters()).dtype)
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
-        """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
+        """Return log p(x|z) in nats, (K, B), for z (K, B, Z)."""
         return self.decoder.log_prob(batch, z)
 
     def forward(
@@ -71,7 +71,7 @@ class VAE(nn.Module):
         beta: float = 1.0,
         inference: Inference = AMORTIZED,
     ) -> Terms:
-        """The terms of the objective, from draws of z.
+        """Compute the terms of the objective from draws of z.
 
         Args:
             batch: B examples.
