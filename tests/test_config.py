@@ -248,3 +248,15 @@ def test_a_record_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         replace(Config()).save(tmp_path / "file" / "c.yaml")
+
+
+def test_sections_override_the_files(tmp_path):
+    (tmp_path / "a.yaml").write_text("train: {epochs: 3, seed: 4}\n", encoding="utf-8")
+    config = Config.load(tmp_path / "a.yaml", train={"epochs": 5}, data={"dir": "x.txt"})
+    assert (config.train.epochs, config.train.seed, config.data.dir) == (5, 4, "x.txt")
+    with pytest.raises(UserError, match="did you mean train"):
+        Config.load(trian={"epochs": 5})
+    with pytest.raises(UserError, match=r"no option train\.epoch; did you mean train\.epochs"):
+        Config.load(train={"epoch": 5})
+    with pytest.raises(UserError, match=r"train\.epochs 0"):
+        Config.load(train={"epochs": 0})

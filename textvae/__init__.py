@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from textvae.vae.estimators import active_units, importance_bound, mutual_information
     from textvae.vae.inference import infer
     from textvae.vae.noise import Purpose, RowNoise
-    from textvae.vae.objectives import elbo
+    from textvae.vae.objectives import elbo, free_bits, kl_weight
     from textvae.vae.posteriors import DiagGaussian, GaussianHead, kl
     from textvae.vae.priors import StandardNormal
     from textvae.vae.vae import VAE
@@ -77,6 +77,8 @@ _SOURCES = {
     "StandardNormal": "textvae.vae.priors",
     "Terms": "textvae.vae.contracts",
     "elbo": "textvae.vae.objectives",
+    "free_bits": "textvae.vae.objectives",
+    "kl_weight": "textvae.vae.objectives",
     "importance_bound": "textvae.vae.estimators",
     "mutual_information": "textvae.vae.estimators",
     "active_units": "textvae.vae.estimators",
@@ -118,9 +120,11 @@ __all__ = [
     "elbo",
     "evaluate",
     "evaluate_run",
+    "free_bits",
     "importance_bound",
     "infer",
     "kl",
+    "kl_weight",
     "load",
     "map",
     "mutual_information",

@@ -188,7 +188,7 @@ def build_model(
 
 
 def _text_model(config: Config, tokenizer: Tokenizer, model_class: type[Any]) -> Any:
-    length = config.data.max_length
+    length = config.data.max_length - 1  # the end of the sentence is not counted there
     model = model_class(vocab_size=len(tokenizer), max_length=length, **vars(config.model))
     model.tokenizer = tokenizer
     return model

@@ -6,7 +6,7 @@ are left out of the YAML.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,7 +23,7 @@ from textvae.config.sections import (
     TokenizerConfig,
     TrainConfig,
 )
-from textvae.config.types import check_values
+from textvae.config.types import check_values, did_you_mean
 from textvae.config.yaml_file import Setting, read_yaml
 from textvae.errors import UserError
 from textvae.runs.files import write_text
@@ -59,14 +59,27 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod
-    def load(cls, *paths: Path | str) -> Config:
-        """Reads YAML files; where several set an option, the last one counts.
+    def load(cls, *paths: Path | str, **sections: Mapping[str, Any]) -> Config:
+        """Reads YAML files; if several set an option, the last one counts.
+
+        Example:
+            >>> Config.load("base.yaml", "skip_vae.yaml", data={"dir": "my_texts.txt"})
+
+        Args:
+            paths: The files.
+            sections: Options that override those of the files, by section.
 
         Raises:
             UserError: A file cannot be read, or an option is unknown or out of range; the message
                 has the file and the line.
         """
-        return config_from(read_options(paths))
+        options = read_options(paths, kind=sections.get("data", {}).get("kind"))
+        for section, given in sections.items():
+            _check_names(section, given)
+            options.setdefault(section, {}).update(given)
+        config = config_from(options)
+        config.check()
+        return config
 
     def save(self, path: Path | str) -> None:
         """Writes the complete experiment as YAML that ``load`` and ``--config`` read back."""
@@ -105,6 +118,15 @@ SECTIONS: dict[str, type] = get_type_hints(Config)
 OPTIONS: dict[str, dict[str, Any]] = {
     name: get_type_hints(section) for name, section in SECTIONS.items()
 }
+
+
+def _check_names(section: str, given: Mapping[str, Any]) -> None:
+    if section not in OPTIONS:
+        raise UserError(f"there is no section {section!r}{did_you_mean(section, OPTIONS)}")
+    for name in given:
+        if name not in OPTIONS[section]:
+            near = did_you_mean(name, OPTIONS[section], f"{section}.")
+            raise UserError(f"there is no option {section}.{name}{near}")
 
 
 def options_read(config: Config) -> dict[str, tuple[str, ...]]:

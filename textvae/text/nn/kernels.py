@@ -182,7 +182,7 @@ def library() -> ctypes.CDLL | None:
 def _ways() -> list[tuple[list[str], list[str]]]:
     """Options and libraries to try, best first."""
     native, runtime = ["-march=native"], _openmp_runtime()
-    ways = [(native, []), ([], [])]
+    ways: list[tuple[list[str], list[str]]] = [(native, []), ([], [])]
     return [([*native, "-fopenmp"], [runtime]), *ways] if runtime else ways
 
 
@@ -236,8 +236,8 @@ def _processor() -> str:
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """Declare the argument types of its functions: two sizes, pointers, then flags."""
     for name, pointers in POINTERS.items():
-        types = [ctypes.c_int64] * 2 + [ctypes.c_void_p] * pointers
-        types += [ctypes.c_int] * FLAGS[name]
+        sizes, addresses = [ctypes.c_int64] * 2, [ctypes.c_void_p] * pointers
+        types = [*sizes, *addresses, *[ctypes.c_int] * FLAGS[name]]
         getattr(loaded, name).argtypes = types
         getattr(loaded, name).restype = None
     return loaded
