@@ -103,8 +103,8 @@ def test_a_state_of_other_things_under_the_same_names(name, value, run, capfd):
     [
         (["--model.latent_dim", "5"], "does not fit the config"),
         (["--model.decoder_hidden", "13"], "does not fit the config"),
-        (["--optim.name", "adam", "--data.batch_size", "9"], "steps an epoch, and would now have"),
-        (["--train.accumulate", "2"], "steps an epoch, and would now have"),
+        (["--optim.name", "adam", "--data.batch_size", "9"], "steps per epoch and would now have"),
+        (["--train.accumulate", "2"], "steps per epoch and would now have"),
         (["--model.dropout_in", "2"], "dropout_in"),
     ],
 )

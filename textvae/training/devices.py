@@ -1,4 +1,4 @@
-"""Device, precision, processes, and memory of a training."""
+"""Device, precision, processes, and memory of a training run."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def accelerator(precision: str) -> Any:
 
 
 def with_precision(config: Config) -> Config:
-    """Replace the precision ``auto`` by what it means on this machine.
+    """Replace the precision ``auto`` by ``bf16`` or ``fp32``.
 
-    That is ``bf16`` if the device multiplies faster in it than in fp32, else ``fp32``.
+    It becomes ``bf16`` if the device multiplies faster in bf16 than in fp32, else ``fp32``.
     """
     if config.train.precision != "auto":
         return config
@@ -63,7 +63,7 @@ def _has_fast_bf16(kind: str) -> bool:
 
 
 def on_any_process(accelerator: Any, holds: bool) -> bool:
-    """Return whether something holds on any process; all processes have to call this."""
+    """Return whether a condition holds on any process; every process has to call this."""
     if accelerator.num_processes == 1:
         return holds
     flag = torch.tensor(float(holds), device=accelerator.device)
@@ -71,7 +71,7 @@ def on_any_process(accelerator: Any, holds: bool) -> bool:
 
 
 def of_main_process(accelerator: Any, number: float) -> float:
-    """Return the main process's number; all processes have to call this."""
+    """Return the main process's number; every process has to call this."""
     if accelerator.num_processes == 1:
         return number
     from accelerate.utils import broadcast_object_list
@@ -83,10 +83,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc, if it is there, to keep large freed blocks of memory.
+    """Ask glibc, if present, to keep large blocks of memory that are freed.
 
-    Returning them to the system and faulting them in again at every step takes a tenth of the time
-    on a CPU.
+    Returning them to the system and faulting them in again at every step would take a tenth of the
+    training time on a CPU.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

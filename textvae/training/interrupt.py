@@ -25,9 +25,9 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one interrupts at once.
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one interrupts immediately.
 
-    What was saved before the second one stays as it is.
+    Files saved before the second one are intact.
     """
     stop = StopRequest()
 
@@ -41,9 +41,9 @@ def stop_signals() -> Iterator[StopRequest]:
                 "stopped immediately: --resume continues from the last checkpoint"
             )
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

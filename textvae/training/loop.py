@@ -1,8 +1,8 @@
-"""The one training loop: language models, VAEs and every variation run through these lines.
+"""The training loop, shared by language models, VAEs, and all their variations.
 
-A run is a pure function of its config and corpus. The order of the batches depends on (seed,
-epoch), the noise of an update on (seed, step, rank), so that a checkpoint needs no random state and
-a resumed run repeats bit for bit on a CPU what an undisturbed one does.
+A run is a pure function of its config and corpus. The order of the batches depends on (seed, epoch)
+and the noise of an update on (seed, step, rank), so a checkpoint needs no random state. On a CPU, a
+resumed run is bit-for-bit identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PROJECTED = 1000  # posterior means in TensorBoard's projector
 
 
 class Trainer:
-    """Everything that one run consists of, and how far it has come.
+    """Everything that makes up a run, and how far it has progressed.
 
     Args:
         config: The experiment.
@@ -82,18 +82,18 @@ class Trainer:
         self.lr = LearningRate(config.optim, self.total_steps)
         self.updater = Updater(config, model, objective, accelerator, self.beta, self.lr.at)
         self.step = 0
-        self.seconds = 0.0  # of training: neither evaluations nor checkpoints
-        self.card: dict[str, Any] | None = None  # of the last evaluation
+        self.seconds = 0.0  # of training, without evaluations and checkpoints
+        self.card: dict[str, Any] | None = None  # from the last evaluation
         self.is_main = accelerator.is_main_process
-        self.monitor: Monitor | None = None  # of the main process, from the first step on
+        self.monitor: Monitor | None = None  # on the main process, once training starts
 
     @property
     def epoch(self) -> float:
-        """Epochs done, with their fraction."""
+        """Epochs done, including the fraction of the current one."""
         return self.step / self.epoch_steps
 
     def beta(self, step: int) -> float:
-        """Weight of the KL at a training step."""
+        """Return the weight of the KL at a training step."""
         options = self.config.objective
         return kl_weight(
             step,
@@ -105,7 +105,7 @@ class Trainer:
         )
 
     def fit(self, stop: StopRequest) -> None:
-        """The loop: updates, and between them logging, evaluation, checkpoints."""
+        """Run the loop: updates, with logging, evaluation, and checkpoints in between."""
         if (reason := self.why_done()) is not None:
             logger.info("%s is finished (%s): nothing to do", self.run, reason)
             return
@@ -130,14 +130,14 @@ class Trainer:
         self._finish()
 
     def _next_batches(self) -> list[Batch]:
-        """The batches of one update; the last of an epoch may hold fewer."""
+        """Return the batches of one update; there may be fewer at the end of an epoch."""
         if batches := list(islice(self._batches, self.config.train.accumulate)):
             return batches
         self._batches = iter(self.loader)
         return self._next_batches()
 
     def log(self, progress: Progress) -> None:
-        """Means over the updates since the last log line."""
+        """Log means over the updates since the last log line."""
         self._check_finite()
         sums = self.updater.sums
         means = sums.means(self.accelerator)
@@ -154,7 +154,7 @@ class Trainer:
         sums.values.zero_()
 
     def _check_finite(self) -> None:
-        """Called before every log line, evaluation and checkpoint: none holds a broken model."""
+        """Check the model before every log line, evaluation, and checkpoint."""
         if self.updater.is_finite():
             return
         raise UserError(
@@ -163,14 +163,14 @@ class Trainer:
         )
 
     def _lap(self) -> float:
-        """Seconds of training since the last call; evaluations and checkpoints not counted."""
+        """Return the seconds since the last call or evaluation, and count them as training."""
         now = time.perf_counter()
         lap, self._clock = now - self._clock, now
         self.seconds += lap
         return max(lap, 1e-9)
 
     def evaluate(self) -> None:
-        """The validation card: learning rate, best model and warnings follow from it."""
+        """Evaluate on the validation split; update the best model and the learning rate."""
         self._check_finite()
         self.seconds += time.perf_counter() - self._clock
         elbo = self._validate()
@@ -185,10 +185,10 @@ class Trainer:
                 self.updater.load_weights(best.state_dict())
 
     def _validate(self) -> float:
-        """The validation ELBO, the same number on every process.
+        """Return the validation ELBO, the same number on every process.
 
         Raises:
-            UserError: it is not finite.
+            UserError: It is not finite.
         """
         elbo = math.nan
         if self.monitor is not None:
@@ -213,19 +213,19 @@ class Trainer:
         return elbo
 
     def why_done(self) -> str | None:
-        """Which rule ends the training here; None where it goes on."""
+        """Return why the training stops now; None if it continues."""
         if reason := self.lr.exhausted():
             return f"stopped by the learning-rate rule: {reason}"
         patience = self.config.train.early_stopping
         if patience is not None and self.lr.stale >= patience:
-            return f"stopped early: no gain in {self.lr.stale} evaluations"
+            return f"stopped early: no improvement in {self.lr.stale} evaluations"
         if self.step >= self.total_steps:
             return f"all {self.total_steps} steps done"
         return None
 
     def _announce(self) -> None:
         logger.info(
-            "%d parameters on %s in %s, %d examples, %d steps an epoch, %d in all",
+            "%d parameters on %s in %s, %d examples, %d steps per epoch, %d in total",
             sum(p.numel() for p in self.model.parameters()),
             self.accelerator.device,
             self.config.train.precision,
@@ -252,7 +252,7 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """A checkpoint of everything the rest of the run depends on."""
+        """Save a checkpoint of everything that the rest of the run depends on."""
         self._check_finite()
         state = {
             "corpus_hash": self.splits["train"].content_hash,
@@ -269,7 +269,7 @@ class Trainer:
             write_json(self.run / "training.json", self._summary())
 
     def _summary(self) -> dict[str, Any]:
-        """How far the training got and what it cost, for tables."""
+        """Return how far the training got and what it cost, for tables."""
         return {
             "epochs": round(self.epoch, 2),
             "steps": self.step,
@@ -282,14 +282,14 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from a run_folder.
+        """Resume from a checkpoint.
 
         Raises:
-            UserError: it belongs to another model, or to other batches.
+            UserError: It belongs to a different model, or to different batches.
         """
         if state["epoch_steps"] != self.epoch_steps:
             raise UserError(
-                f"{self.run} had {state['epoch_steps']} steps an epoch, and would now have "
+                f"{self.run} had {state['epoch_steps']} steps per epoch and would now have "
                 f"{self.epoch_steps}: resume with the same batches and number of processes"
             )
         try:

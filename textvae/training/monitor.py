@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Monitor:
     """Writes the scalars, texts, and images of one run.
 
-    A resumed run forgets what was logged after its checkpoint, because it repeats those steps.
+    A resumed run deletes what was logged after its checkpoint, because it repeats those steps.
 
     Args:
         run: The run folder.
@@ -64,7 +64,7 @@ class Monitor:
         """Log a validation card.
 
         All of its numbers go to metrics.jsonl. In TensorBoard, ``valid`` holds the curves of
-        ``textvae compare`` and ``valid_details`` the other ones; constants are left out.
+        ``textvae compare`` and ``valid_details`` all others; constants are left out.
         """
         numbers = _numbers(card)
         self._write_line("valid", step, epoch, numbers)

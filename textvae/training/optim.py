@@ -1,9 +1,9 @@
-"""The optimizer, and the schedule of its learning rate.
+"""The optimizer and its learning-rate schedule.
 
-The schedule ``plateau`` is the rule of the reference implementations. SA-VAE: from epoch 15 on,
-halve the learning rate after the first epoch without improvement and after every epoch from then
-on; stop when it falls below 0.03. Lagging encoder: halve it after two epochs without improvement,
-return to the best weights, and stop at the fifth time.
+The ``plateau`` schedule follows the reference implementations. SA-VAE: from epoch 15 on, halve the
+learning rate after the first epoch without improvement and after every epoch from then on; stop
+when it falls below 0.03. Lagging encoder: halve it after two epochs without improvement and return
+to the best weights; stop at the fifth decay.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SAVED = ("scale", "best", "bar", "stale", "since_decay", "decays")
 def build_optimizer(
     config: OptimConfig, model: nn.Module, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of every trainable parameter of a model.
+    """Build the optimizer for all trainable parameters of a model.
 
     Args:
         config: The options.
         model: The model.
         fused: Whether Adam and AdamW update all parameters in one pass over memory, which is three
-            times as fast on a CPU; None leaves it to torch. SGD gains nothing from it, and on CUDA
+            times as fast on a CPU; None leaves it to torch. SGD does not gain from it, and on CUDA
             it would hide that fp16 skipped a step.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -51,12 +51,12 @@ class LearningRate:
     Attributes:
         config: The options.
         total_steps: Optimizer steps of the whole training.
-        scale: What ``plateau`` has multiplied the learning rate by.
+        scale: The factor by which ``plateau`` has multiplied the learning rate.
         best: The best validation ELBO, in nats per example.
         bar: What an ELBO has to exceed to count as an improvement for ``plateau``.
         stale: Evaluations since the best one.
         since_decay: Evaluations without improvement since the last improvement or decay.
-        decays: How often ``plateau`` has reduced the learning rate.
+        decays: How many times ``plateau`` has reduced the learning rate.
     """
 
     config: OptimConfig
@@ -84,10 +84,10 @@ class LearningRate:
 
         Args:
             elbo: In nats per example.
-            epoch: How many epochs are done.
+            epoch: Epochs done so far.
 
         Returns:
-            Whether it made ``plateau`` reduce the learning rate.
+            Whether ``plateau`` reduced the learning rate.
         """
         self.best, self.stale = (elbo, 0) if elbo > self.best else (self.best, self.stale + 1)
         self.bar, self.since_decay = (

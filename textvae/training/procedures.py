@@ -1,8 +1,8 @@
-"""Training procedures: what one training step does with the batches that come next.
+"""Training procedures: what one training step does with the next batches.
 
-A procedure is called once per training step. It takes as many batches as it wants, makes as many
-updates as it wants, and keeps in ``state_dict`` whatever it has to remember between steps, so that
-a resumed run repeats an undisturbed one bit for bit.
+A procedure is called once per training step. It may take any number of batches and make any number
+of updates. Whatever it has to remember between steps belongs in ``state_dict``, so that a resumed
+run is bit-for-bit identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from textvae.vae.batch import Batch
 
 
 class Procedure(Protocol):
-    """What the training loop asks of a procedure."""
+    """What the training loop requires of a procedure."""
 
     def update(self, step: int, next_batches: Callable[[], list[Batch]], updater: Updater) -> None:
-        """Does one training step.
+        """Do one training step.
 
         Args:
             step: Number of the step, from 0.
             next_batches: Returns the batches of the next update; never runs out.
-            updater: Makes updates: of the whole model, or of some of its modules.
+            updater: Updates the whole model, or some of its modules.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What has to be remembered between steps: tensors, numbers, strings, lists and dicts."""
+        """Return what has to be remembered: tensors, numbers, strings, lists, and dicts."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a ``state_dict``."""
+        """Restore a ``state_dict``."""
 
 
 class Joint:
-    """One update of encoder, decoder and prior together: the usual way."""
+    """The standard procedure: one joint update of encoder, decoder, and prior per step."""
 
     def update(self, step: int, next_batches: Callable[[], list[Batch]], updater: Updater) -> None:
-        """Does one training step."""
+        """Do one training step."""
         updater.update(next_batches(), step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing has to be remembered."""
+        """Return nothing: there is nothing to remember."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""

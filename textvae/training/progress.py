@@ -1,4 +1,4 @@
-"""Progress of a training: one live line on a terminal, log lines elsewhere."""
+"""Training progress: one live line on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 

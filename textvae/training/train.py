@@ -1,4 +1,4 @@
-"""Starts or continues a training run: the corpus, the model and everything the loop needs."""
+"""Start or resume a training run: build the data, the model, and everything the loop needs."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def train(
     objective: Objective | None = None,
     procedure: Procedure | None = None,
 ) -> Model:
-    """Trains until the stopping rule, the last epoch or ``max_steps``.
+    """Train a model until the stopping rule applies, or the last epoch or ``max_steps`` is done.
 
     Args:
         config: The experiment.
-        out: The run folder: a new one, or with ``resume`` the one to continue.
-        resume: Continue the run, bit for bit on a CPU.
+        out: The run folder to create, or to resume if ``resume`` is set.
+        resume: Whether to resume a run; on a CPU the result is bit-for-bit the same.
         model_class: A subclass of ``TextVAE`` or ``ImageVAE`` with parts of your own.
-        objective: Your own loss, in place of the config's.
-        procedure: Your own training procedure, in place of joint updates.
+        objective: A loss to use instead of the one in the config.
+        procedure: A training procedure to use instead of joint updates.
 
     Returns:
         The best model so far, in evaluation mode.
 
     Raises:
-        UserError: Bad input, or a loss that is not finite.
+        UserError: There is a problem with the input, or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     run = Path(out)
@@ -57,7 +57,7 @@ def train(
     config = devices.with_precision(config)
     accelerator = devices.accelerator(config.train.precision)
     if not accelerator.is_main_process:
-        logging.getLogger("textvae").setLevel(logging.ERROR)  # once is enough
+        logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
     state = run_folder.load_state(run) if resume else None
     with accelerator.main_process_first():
         fresh = accelerator.is_main_process and not resume
@@ -80,10 +80,10 @@ def train(
     if state is not None:
         trainer.load_state_dict(state)
     if accelerator.is_main_process and trainer.why_done() is None:
-        # After all checks: a mistake leaves a run as it was.
+        # After all checks, so that a failed start leaves the run unchanged.
         config.save(run / run_folder.CONFIG)
         run_folder.describe(run, config.train.precision, splits["train"].content_hash)
     with stop_signals() as stop:
         trainer.fit(stop)
-    accelerator.end_training()  # a process group left to the interpreter's exit may abort it
+    accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(model).from_pretrained(run)

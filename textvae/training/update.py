@@ -1,4 +1,4 @@
-"""One optimizer step: noise, objective, gradients, and their sums for the next log line."""
+"""One optimizer step: noise, objective, gradients, and sums of metrics for the next log line."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Updater:
         turn: int = 0,
         only: Iterable[nn.Module] | None = None,
     ) -> Tensor:
-        """Makes one optimizer step with the mean gradient of the batches.
+        """Make one optimizer step with the mean gradient of the batches.
 
         Args:
-            batches: What the step learns from.
-            step: Number of the training step, from 0: decides the noise, beta and learning rate.
-            turn: Number of the update within the training step, where a procedure makes several.
-            only: The modules to change; the whole model by default.
+            batches: The batches to learn from.
+            step: Number of the training step, from 0; sets the noise, beta, and learning rate.
+            turn: Number of the update within the training step, if a procedure makes several.
+            only: The modules to update; the whole model by default.
 
         Returns:
             The mean loss of the batches on this process, a scalar.
@@ -88,13 +88,13 @@ class Updater:
             )
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        if not self.optimizer.step_was_skipped:  # fp16 skips an overflow, and that is no error
+        if not self.optimizer.step_was_skipped:  # fp16 skips steps that overflow, which is normal
             self.sums.add_update(norm)
         return total / len(batches)
 
     @contextmanager
     def _frozen_but(self, only: Iterable[nn.Module] | None) -> Iterator[None]:
-        """Gradients for some modules alone; an optimizer leaves weights without one as they are."""
+        """Freeze all other modules: the optimizer skips parameters that have no gradient."""
         if only is None:
             yield
             return
@@ -114,17 +114,17 @@ class Updater:
         return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
 
     def is_finite(self) -> bool:
-        """Whether every loss, gradient and weight is finite."""
+        """Return whether every loss, gradient, and weight is finite."""
         weights = (bool(p.isfinite().all()) for p in self.model.parameters())
         return self.sums.is_finite() and all(weights)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Continues from other weights, with an optimizer that remembers nothing."""
+        """Load other weights and reset the optimizer's state."""
         self.model.load_state_dict(weights)
         self.optimizer.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps. To be called on every process at the same step."""
+        """Return what a checkpoint keeps; every process has to call this at the same step."""
         scaler = self.accelerator.scaler
         return {
             "model": self.model.state_dict(),
@@ -134,10 +134,10 @@ class Updater:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a ``state_dict``; the optimizer's options stay those of the config.
+        """Restore a ``state_dict``, except the optimizer's options, which the config determines.
 
         Raises:
-            UserError: The optimizer's tensors are not those of this model.
+            UserError: The optimizer's tensors do not fit this model.
         """
         options = [dict(group, params=None) for group in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
@@ -147,11 +147,11 @@ class Updater:
             group.update({name: value for name, value in own.items() if name != "params"})
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.accelerator.is_main_process:  # it holds what all processes have summed
+        if self.accelerator.is_main_process:  # it holds the sums of all processes
             self.sums.values.copy_(state["tally"])
 
     def _check_moments(self) -> None:
-        """Torch's fused steps trust these tensors: another shape would corrupt memory."""
+        """Check the optimizer's tensors: with a wrong shape, torch's fused steps corrupt memory."""
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if not isinstance(value, Tensor) or name == "step":
@@ -169,10 +169,10 @@ PER_EXAMPLE = NAMES[:4]
 
 
 class MetricSums:
-    """Sums since the last log line, kept on the device so that nothing waits for them.
+    """Sums of metrics since the last log line, kept on the device to avoid synchronization.
 
-    Loss, rec, KL and what refinement adds to the ELBO in nats, over examples; gradient norms, over
-    updates.
+    Loss, rec, KL, and the gain in ELBO from refinement are sums over examples, in nats; gradient
+    norms are sums over updates.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -180,7 +180,7 @@ class MetricSums:
         self.values = torch.zeros(len(NAMES), dtype=dtype, device=device)
 
     def add_batch(self, loss: Tensor, terms: Terms, lengths: Tensor) -> None:
-        """Adds one batch: its mean loss, its terms and its predicted tokens (B,)."""
+        """Add one batch: its mean loss, its terms, and its numbers of predicted tokens (B,)."""
         size, start = len(lengths), terms.elbo if terms.path is None else terms.path[0]
         sums = [loss * size, terms.rec.sum(), terms.kl.sum(), (terms.elbo - start).sum()]
         self.values[:4] += torch.stack(sums).detach().to(self.values.dtype)
@@ -188,26 +188,26 @@ class MetricSums:
         self.values[5] += lengths.sum()
 
     def add_update(self, grad_norm: Tensor) -> None:
-        """Adds one optimizer step."""
+        """Add one optimizer step."""
         self.values[6] += grad_norm.detach()
         self.values[7] += 1
 
     def is_finite(self) -> bool:
-        """Whether every loss and gradient was finite."""
+        """Return whether every loss and gradient was finite."""
         return bool(self.values.isfinite().all())
 
     def total(self, accelerator: Any) -> Tensor:
-        """The sums over all processes; to be called on every one of them."""
+        """Return the sums over all processes; every process has to call this."""
         if accelerator.num_processes == 1:
             return self.values
         return accelerator.reduce(self.values, "sum")
 
     def means(self, accelerator: Any) -> dict[str, float]:
-        """Means over all processes.
+        """Return the means over all processes.
 
         Returns:
-            loss, rec, kl and gap in nats per example, grad_norm per update, and the total number
-            of tokens.
+            ``loss``, ``rec``, ``kl``, and ``gap`` in nats per example, ``grad_norm`` per update,
+            and the total number of ``tokens``.
         """
         sums = dict(zip(NAMES, self.total(accelerator).tolist(), strict=True))
         examples, updates = max(1.0, sums["examples"]), max(1.0, sums["updates"])

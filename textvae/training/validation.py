@@ -1,4 +1,4 @@
-"""The metrics card of the validation split during training, and what the user sees of it."""
+"""Evaluation on the validation split during training, and what it logs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def validate(
     beta: float,
     before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the model, logs the card, and warns when z is no longer used.
+    """Evaluate the model, log its metrics card, and warn if the model ignores z.
 
     Args:
         model: The model being trained.
@@ -38,9 +38,9 @@ def validate(
         config: The experiment.
         monitor: Training logs.
         step: Training steps done.
-        epoch: Epochs done, with their fraction.
+        epoch: Epochs done, including the fraction of the current one.
         beta: Current weight of the KL.
-        before: Card of the previous evaluation, so that a collapse is reported once.
+        before: Card of the previous evaluation, so that a collapse is reported only once.
     """
     rows = build_buckets(config, split).sequential()
     card = evaluate_quick(
@@ -52,7 +52,7 @@ def validate(
     )
     _log(card, epoch)
     if epoch <= 1 and beta < config.objective.beta:
-        card["collapse"] = None  # too early to tell: the encoder has hardly learnt yet
+        card["collapse"] = None  # too early to tell: the encoder has barely learned anything yet
     if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
     if card.get("gap", 0) < 0:
@@ -81,7 +81,7 @@ def _log(card: dict[str, Any], epoch: float) -> None:
 
 
 def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
-    """Samples and reconstructions for TensorBoard."""
+    """Write samples and reconstructions to TensorBoard."""
     if not count:
         return
     with undisturbed(model):
@@ -91,7 +91,7 @@ def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step
 
 
 def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
-    """Posterior means of some examples, with their labels, for TensorBoard's projector."""
+    """Write the posterior means and labels of some examples to TensorBoard's projector."""
     count = min(count, len(split))
     if not model.latent_dim or count < 2:
         return
