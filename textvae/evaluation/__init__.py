@@ -1,1 +1,1 @@
-"""What a trained model is worth, and whether it uses its latent variable."""
+"""Evaluation: how good a trained model is, and whether it uses its latent variable."""

@@ -1,27 +1,28 @@
-"""The one metrics card: what a model is worth and whether it uses its latent variable.
+"""The metrics card: how good a model is, and whether it uses its latent variable.
 
     rec  = E_q[log p(x|z)]     kl = KL(q(z|x) || p(z))     elbo = rec - kl <= iw <= log p(x)
 
 ``rec``, ``kl``, ``elbo``, ``iw`` are nats per example (``iw``: Burda et al. 2016, with K samples).
-Only here do they become something else:
+They are converted to other units only here:
 
     ppl_*            exp(-sum of bounds / sum of units), units = words + end of sentence
     ppl_token_*      the same per predicted token: not comparable between tokenizers
     bits_per_byte_*  -sum of bounds / (ln 2 * sum of bytes)
     bits_per_dim_*   the same per predicted symbol, for data without words
 
-As a bound lies below log p(x), each of these lies above its true value. Mutual information and
-active units (``textvae.vae.estimators``) are over the whole set. ``shuffle_gap`` is the rise of
--log p(x|z) in nats per example when every example is decoded from the z of another one. Where the
-KL has no closed form it is estimated from the draws of z (``kl_estimated``).
+Since a bound is at most log p(x), each of these is at least its true value. Mutual information and
+active units (``textvae.vae.estimators``) are computed over the whole data set. ``shuffle_gap`` is
+the increase of -log p(x|z) in nats per example when every example is decoded from the z of another
+one. If the KL has no closed form, it is estimated from the draws of z (``kl_estimated``).
 
-If inference refines q(z|x) by steps on the ELBO, every figure is that of the refined posterior, and
-the encoder's own are given next to it (``encoder_*``): refinement moves the mean of nearly every
-dimension, so AU or MI after it say little alone. ``gap`` is what it adds to the ELBO, the
-amortization gap that it closes (Cremer et al. 2018), and ``elbo_by_step`` how.
+If inference refines q(z|x) by gradient steps on the ELBO, all figures are those of the refined
+posterior, and those of the encoder's output are given next to them (``encoder_*``): refinement
+moves the mean of nearly every dimension, so AU or MI after refinement mean little without them.
+``gap`` is what refinement adds to the ELBO, the amortization gap that it closes (Cremer et al.
+2018), and ``elbo_by_step`` is the ELBO along the way.
 
-A card changes neither with the batch size nor with the order of the batches, and two models are
-compared under the same noise (``textvae.evaluation.per_example``).
+A card does not depend on the batch size or on the order of the batches, and two models are compared
+under the same noise (``textvae.evaluation.per_example``).
 """
 
 from __future__ import annotations
@@ -64,31 +65,36 @@ def evaluate(
     max_symbols: int | None = None,
     remedies: str = GENERAL_REMEDIES,
 ) -> Card:
-    """The metrics card of a model on a whole data set; keys as in the module's docstring.
+    """Compute the metrics card of a model on a whole data set.
 
-    Works with any ``VAE``, or any module with the attributes of
-    ``textvae.vae.contracts.LatentModel``. Neither the global random state nor the train/eval mode
-    of the model changes.
+    It works with any ``VAE``, or any module with the attributes of
+    ``textvae.vae.contracts.LatentModel``. The global random state and the train/eval mode of the
+    model do not change.
 
     Args:
         model: The model.
-        batches: Every row of the data set once, in any order, as ``Batch`` or as plain tensors x
-            that are numbered as they come; or a function that returns them.
-        samples: K of the importance-weighted bound; 0 leaves ``iw`` out (None).
-        elbo_samples: Draws of z for ``rec`` if K is 0; else the K draws serve ``rec`` as well.
+        batches: Every row of the data set once, in any order, as ``Batch`` objects, or as plain
+            tensors x, whose rows are numbered in the order given; or a function that returns them.
+        samples: K of the importance-weighted bound; 0 skips it (``iw`` is None).
+        elbo_samples: Draws of z for ``rec`` if K is 0; otherwise ``rec`` uses the K draws.
         mi_samples: Draws of z per example for the mutual information.
         au_threshold: Variance of a mean that makes a dimension active (``au_02`` is always 0.02).
         shuffle: Whether to decode every example from the z of another one.
         seed: Seed of all noise.
         inference: How q(z|x) is found (``textvae.config.inference.for_evaluation`` makes its steps
             independent of the batch).
-        generation: Called last, for further keys (``textvae.text.quality.text_quality``).
+        generation: Called last, for additional keys (``textvae.text.quality.text_quality``).
         progress: Called with the number of examples done.
-        max_symbols: Decoded at once; bounds memory; depends on the device by default.
+        max_symbols: Maximum number of symbols decoded at once; limits memory. The default depends
+            on the device.
         remedies: What ``collapse`` tells the user to try.
 
+    Returns:
+        The figures; their keys are described in the module's docstring and in
+        ``textvae.evaluation.metrics``.
+
     Raises:
-        ValueError: No example, or the same row twice.
+        ValueError: There are no examples, or a row occurs twice.
     """
     started = time.perf_counter()
     source = _repeatable(batches)
@@ -112,7 +118,7 @@ def evaluate(
 
 
 def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **options: Any) -> Card:
-    """The same card for validation during training: without ``iw`` and ``shuffle_gap``."""
+    """Compute the card for validation during training: without ``iw`` and ``shuffle_gap``."""
     return evaluate(model, batches, samples=0, shuffle=False, seed=seed, **options)
 
 
@@ -124,7 +130,7 @@ def _repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
 
 
 def _numbered(batches: Iterable[Batch | Tensor]) -> Iterator[Batch]:
-    """Plain tensors as batches whose rows count from 0."""
+    """Turn plain tensors into batches whose rows are numbered from 0."""
     first = 0
     for batch in batches:
         if isinstance(batch, Tensor):
@@ -135,7 +141,7 @@ def _numbered(batches: Iterable[Batch | Tensor]) -> Iterator[Batch]:
 
 @contextmanager
 def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode and a seeded random state inside; both are restored afterwards."""
+    """Use evaluation mode and a seeded random state; restore both afterwards."""
     modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     try:
@@ -149,7 +155,7 @@ def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 
 def _bounds(stats: ExampleStats, samples: int) -> dict[str, Any]:
-    """Likelihood figures and what they are counted in."""
+    """Compute the bounds in all units, and the counts behind the units."""
     rec, kl = stats.rec.double(), stats.kl.double().sum(-1)  # (N,)
     card: dict[str, Any] = {"rec": float(rec.mean()), "kl": float(kl.mean())}
     bounds = {"elbo": rec - kl, "iw": stats.bound.double() if samples else None}
@@ -179,7 +185,7 @@ def _perplexity(nats: float | None, count: int) -> float | None:
 def _latent(
     q: Any, kl: Tensor, index: Tensor, mi_samples: int, threshold: float, seed: int
 ) -> dict[str, Any]:
-    """How much z knows about x, for the posteriors of all N examples and their KL."""
+    """Measure how much z knows about x, from the posteriors of all N examples and their KL."""
     noise = RowNoise(seed, Purpose.MIXTURE, index)
     information = mutual_information(q, kl, mi_samples, noise=noise)
     variances = mean_variances(q.center())
@@ -199,7 +205,7 @@ def _latent(
 
 
 def _refinement(stats: ExampleStats, elbo: float, own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How the steps moved the posterior; ``own`` is the encoder's card, None without one."""
+    """Measure what refinement changed; ``own`` has the encoder's figures, None without one."""
     start = float((stats.own_rec - stats.own_kl.sum(-1)).double().mean())
     card: dict[str, Any] = {
         "refine_steps": stats.path.size(1),
@@ -214,10 +220,10 @@ def _refinement(stats: ExampleStats, elbo: float, own: Mapping[str, Any] | None)
 def _shuffle_gap(
     model: Any, batches: Iterable[Batch], stats: ExampleStats, seed: int
 ) -> float | None:
-    """Nats per example that log p(x|z) falls when z comes from another example of the set.
+    """Measure how many nats per example log p(x|z) drops when z comes from another example.
 
-    The examples form one random ring, and each passes its z on, so that none keeps its own. None
-    without a latent, or with a single example.
+    The examples form a random ring, and each passes its z on to the next, so that none keeps its
+    own. None if there is no latent variable, or only one example.
     """
     count, latent_dim = stats.posterior.center().shape
     if count < 2 or latent_dim == 0:

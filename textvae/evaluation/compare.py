@@ -1,8 +1,8 @@
-"""Metrics cards on disk, and cards next to each other as the table of a paper.
+"""Metrics cards on disk, and cards side by side as a table for a paper.
 
 A card is the dictionary that ``textvae.evaluation.card.evaluate`` returns, kept as JSON in
 ``RUN/metrics/<split>.json``. A card from elsewhere (the exact answer for a toy corpus, a published
-row) needs only some of the figures; what is missing or null is shown as a dash.
+row) needs only some of the figures; missing or null ones are shown as a dash.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, NUMBERS, Metric
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import write_json
 
-_REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # one of them makes a file a card
+_REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
 
 def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
     """Write ``RUN/metrics/NAME.json``, completely or not at all.
 
-    Figures that are not finite become null, which JSON can hold. ``summary`` is what the README of
-    the model shows.
+    Figures that are not finite become null, because JSON cannot represent them. ``summary`` is what
+    the README of the model shows.
 
     Args:
         run: A run folder.
-        name: The split, or the split and what makes this card special.
+        name: The split, or the split and a suffix for a special card.
         card: The figures.
 
     Returns:
@@ -116,9 +116,9 @@ def _is_number_or_none(value: Any) -> bool:
 
 
 def compare(runs_or_cards: Sequence[Path | str | Mapping[str, Any]], split: str = "test") -> str:
-    """Return the table of a paper in Markdown: one row per run or card, in the order given.
+    """Return a Markdown table with one row per run or card, in the order given.
 
-    Below the table are the units, and a warning if the cards do not count the same data.
+    Below the table are the units, and a warning if the cards were not computed on the same data.
 
     Args:
         runs_or_cards: Run folders, JSON files with a card, or cards.
@@ -151,7 +151,7 @@ def _name(card: Mapping[str, Any]) -> str:
 
 
 def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
-    if metric.section == "latent":  # its standard error is on the card alone
+    if metric.section == "latent":  # its standard error is shown only on the card
         metric = metric._replace(error=None)
     encoder = metric.show_encoder(card) if metric.needs_latent else MISSING
     return metric.show(card) + ("" if encoder == MISSING else f" ({encoder})")
@@ -190,7 +190,7 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
 
 
 def _units(shown: Sequence[Metric]) -> str:
-    """The units of the columns, in sentences."""
+    """Return the units of the columns as sentences."""
     by_unit: dict[str, list[str]] = {}
     for metric in shown:
         if metric.section in ("likelihood", "latent") and metric.unit != BY_KEY["au"].unit:
@@ -199,6 +199,6 @@ def _units(shown: Sequence[Metric]) -> str:
 
 
 def _values(key: str, cards: Sequence[Mapping[str, Any]]) -> str:
-    """The values that the cards have for a setting."""
+    """Return the values that the cards have for a setting."""
     values = {f"{card[key]:,.{BY_KEY[key].digits}f}" for card in cards if card.get(key) is not None}
     return " / ".join(sorted(values)) or MISSING

@@ -44,7 +44,7 @@ def verdict(card: Mapping[str, Any], remedies: str = GENERAL_REMEDIES) -> str | 
 
 
 def remedies(config: Config) -> str:
-    """Return what an experiment has not tried yet against posterior collapse."""
+    """Return remedies for posterior collapse that an experiment has not tried yet."""
     model, objective = config.model, config.objective
     options = []
     if model.injection != "skip":
@@ -62,7 +62,7 @@ def remedies(config: Config) -> str:
 
 
 def steadier(config: Config) -> str:
-    """Return what makes training steps smaller, for the end of a sentence."""
+    """Return options that make training more stable, for the end of a message."""
     optim, inference = config.optim, config.inference
     options = [f"--optim.lr {optim.lr / 3:.1g}"]
     if optim.name == "sgd":
@@ -90,7 +90,7 @@ def overshoot(gap: float, config: Config) -> str:
 
 
 def _one_of(options: Iterable[str], config: Config) -> str:
-    """The options that apply to the experiment's kind of data, as alternatives."""
+    """Join the options that apply to the experiment's kind of data with "or"."""
     known = {
         f"--{section}.{name}" for section, names in options_read(config).items() for name in names
     }

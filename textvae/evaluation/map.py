@@ -1,6 +1,7 @@
 """A map of the latent space: posterior means in two dimensions, colored by label.
 
-Made with t-SNE (van der Maaten & Hinton 2008), or shown as they are if z has two dimensions.
+The means are mapped with t-SNE (van der Maaten & Hinton 2008), or plotted directly if z has two
+dimensions.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Metric(NamedTuple):
     Attributes:
         key: Its name in the JSON file.
         header: Its name in a table.
-        unit: What one unit of it is; empty for shares and counts that explain themselves.
+        unit: Its unit; empty for counts that explain themselves.
         help: One sentence for the documentation.
         section: Where it belongs; ``setup`` holds constants of an evaluation, not results.
         digits: Decimals shown.
@@ -30,7 +30,7 @@ class Metric(NamedTuple):
         needs_latent: Whether it is meaningless for a model without a latent variable.
         error: The key of its standard error.
         encoder: The key of the same figure before refinement.
-        scale: What it is multiplied by when it is shown.
+        scale: The factor it is multiplied by when it is shown.
     """
 
     key: str

@@ -17,7 +17,7 @@ from textvae.vae.model import Model
 
 
 class OpenRun(NamedTuple):
-    """A finished or unfinished run, ready to be evaluated."""
+    """A run, finished or not, that is ready to be evaluated."""
 
     folder: Path
     config: Config
@@ -26,7 +26,7 @@ class OpenRun(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What tables call the run."""
+        """The name of the run in tables."""
         return self.folder.resolve().name
 
     def split(self, name: str) -> Split:

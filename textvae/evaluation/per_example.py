@@ -1,7 +1,7 @@
-"""Statistics of every example of a data set, whatever the batches it came in.
+"""Statistics of every example of a data set, independent of how it was batched.
 
-The noise of an example depends on the seed and its row alone (``textvae.vae.noise``), so nothing
-here changes with the batch size or with the order of the batches.
+The noise of an example depends only on the seed and its row (``textvae.vae.noise``), so nothing
+here changes with the batch size or the order of the batches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from textvae.vae.model import Model
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
-OWN_DRAWS = 10  # from the encoder's own q(z|x), which is only shown for comparison
+OWN_DRAWS = 10  # from the encoder's q(z|x) before refinement, which is only shown for comparison
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class ExampleStats:
     bound: Tensor  # (N,) importance-weighted bound
     kl: Tensor  # (N, Z) or (N, 1)
     path: Tensor  # (N, K) the ELBO before each refinement step, estimated
-    own_rec: Tensor  # (N,) with the encoder's own posterior, before any refinement
+    own_rec: Tensor  # (N,) with the encoder's posterior, before any refinement
     own_kl: Tensor  # (N, Z) or (N, 1)
     posterior: Any  # Posterior of all examples
-    own_posterior: Any  # Posterior of all examples as the encoder gives it
+    own_posterior: Any  # Posterior of all examples as computed by the encoder
 
 
 def collect(
@@ -53,11 +53,11 @@ def collect(
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
 ) -> ExampleStats:
-    """Infers q(z|x) of every example and estimates its bounds.
+    """Infer q(z|x) of every example and estimate its bounds.
 
     Args:
         model: Any model with a posterior, a likelihood and a prior.
-        batches: Every example once.
+        batches: Every example exactly once.
         draws: Draws of z per example.
         seed: Seed of all noise.
         inference: How q(z|x) is found.
@@ -65,7 +65,7 @@ def collect(
         max_symbols: See ``importance_estimate``.
 
     Raises:
-        ValueError: No example, or the same row twice.
+        ValueError: There are no examples, or a row occurs twice.
     """
     done, parts = 0, []
     for batch in batches:
@@ -84,8 +84,8 @@ def collect(
     )
     if bool((stats.index[1:] == stats.index[:-1]).any()):
         raise ValueError(
-            "a row is in the batches twice: metrics count every row once, so give every batch the "
-            "rows of its examples (Batch.index)"
+            "a row occurs twice in the batches: every row must occur once, so set Batch.index to "
+            "the rows of the examples"
         )
     return stats
 
@@ -98,7 +98,7 @@ def _examine(
     inference: Inference,
     max_symbols: int | None,
 ) -> list[Any]:
-    """The fields of ``ExampleStats`` for one batch."""
+    """Compute the fields of ``ExampleStats`` for one batch."""
     here = batch.to(next(model.parameters()).device)
     noise = RowNoise(seed, Purpose.STEPS, batch.index)
     q, _, path = infer(model, here, inference, noise=noise)
@@ -131,15 +131,15 @@ def posteriors(
     refine_steps: int | None = None,
     batch_size: int = 64,
 ) -> Any:
-    """q(z|x) of some rows of a split by the model's own inference, on the CPU.
+    """Infer q(z|x) of some rows of a split with the model's inference options, on the CPU.
 
     Args:
         model: A trained model.
-        split: Where the examples come from.
-        rows: Which rows, in rising order; all by default.
+        split: The split with the examples.
+        rows: Which rows, in ascending order; all by default.
         seed: Seed of the refinement steps.
         refine_steps: Number of refinement steps; as in training by default, 0 for none.
-        batch_size: Examples at once; changes no result.
+        batch_size: Examples per batch; does not change the results.
     """
     rows = np.arange(len(split)) if rows is None else rows
     rows = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding

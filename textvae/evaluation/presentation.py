@@ -14,8 +14,7 @@ PER_LINE = 7  # values of the ELBO by refinement step
 class Card(dict[str, Any]):
     """The figures of one evaluation by key; ``print(card)`` shows them with their units.
 
-    It is a dictionary that ``json`` writes as it is. ``textvae.evaluation.metrics`` describes its
-    keys.
+    It is a dictionary that ``json`` can write. ``textvae.evaluation.metrics`` describes its keys.
     """
 
     def __str__(self) -> str:
@@ -24,7 +23,7 @@ class Card(dict[str, Any]):
 
 
 def render_card(card: Mapping[str, Any]) -> str:
-    """Return one card as plain text: its figures with their units, then what they rest on."""
+    """Return a card as plain text: its figures with their units, then what they are based on."""
     blocks = [_title(card), *_figures(card), _notes(card), _steps(card)]
     if card.get("collapse"):
         blocks.append([f"warning: {card['collapse']}"])
@@ -48,7 +47,7 @@ def _title(card: Mapping[str, Any]) -> list[str]:
 
 
 def _figures(card: Mapping[str, Any]) -> list[list[str]]:
-    """A block of lines for each section that the card has figures for."""
+    """Return a block of lines for each section that the card has figures for."""
     rows = {
         section: [
             (metric, metric.show(card), metric.show_encoder(card))
@@ -79,7 +78,7 @@ def _line(width: int, metric: Metric, text: str, encoder: str, refined: bool) ->
 
 
 def _notes(card: Mapping[str, Any]) -> list[str]:
-    """What the figures are counted in, and how they were estimated."""
+    """Return what the figures are counted in and how they were estimated."""
 
     def show(key: str) -> str:
         return BY_KEY[key].show(card)

@@ -1,4 +1,4 @@
-"""The metrics card of a run: everything ``evaluate`` finds out about its model and its data."""
+"""The metrics card of a run: everything that ``textvae evaluate`` measures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def evaluate_run(
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         generations: Sentences to reconstruct and to sample for BLEU, distinct-n, and self-BLEU, if
             the data is text; 0 skips them.
-        precision: ``fp32`` or ``bf16``, of matrix products.
+        precision: The precision of matrix products: ``fp32`` or ``bf16``.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
 
@@ -111,7 +111,7 @@ def evaluate_run(
 
 
 def _progress(lengths: np.ndarray) -> Callable[[int], None]:
-    """Log the time left by tokens instead of examples, because the longest examples come first."""
+    """Log the time left, estimated from tokens because the longest examples come first."""
     tokens = np.cumsum(lengths)
     started = last = time.perf_counter()
 
