@@ -169,8 +169,8 @@ def test_numbers_out_of_range_name_their_option(option, value, tmp_path, capfd):
 
 
 MISFITS = [
-    (["--inference.method", "svi"], "svi has no encoder: give --model.encoder_layers 0"),
-    (["--model.encoder_layers", "0"], "leaves no encoder: give --inference.method svi"),
+    (["--inference.method", "svi"], "svi has no encoder: set --model.encoder_layers 0"),
+    (["--model.encoder_layers", "0"], "means no encoder: set --inference.method svi"),
     (
         ["--inference.method", "semi_amortised", "--model.latent_dim", "0"],
         "--model.latent_dim is 0",
@@ -207,8 +207,8 @@ CONFIGS = [
     ("model: {}\nmodel: {}\n", "bad.yaml, line 2: model is given twice"),
     ("model: 3\n", "bad.yaml, line 1: model is a section"),
     ("train:\n", "bad.yaml, line 1: train is a section"),
-    ("- a\n- b\n", "sections of options are needed"),
-    ("", "sections of options are needed"),
+    ("- a\n- b\n", "must contain sections with options"),
+    ("", "must contain sections with options"),
     ("model:\n  latent_dim: [3\nfoo: 1\n", "bad.yaml, line 3: not YAML"),
     ("train:\n\tepochs: 3\n", "bad.yaml, line 2: not YAML"),
     ("a: \x00", "bad.yaml: not YAML"),

@@ -138,7 +138,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'textvae' has no attribute {name!r}")
     module, _, attribute = _SOURCES[name].partition(":")
     value = getattr(import_module(module), attribute or name)
-    globals()[name] = value  # found directly from now on
+    globals()[name] = value  # the next access finds it directly
     return value
 
 

@@ -1,4 +1,4 @@
-"""From a config to data and model: the one place that knows every kind of data."""
+"""Build data, models, and objectives from a config: the one module that knows all kinds of data."""
 
 from __future__ import annotations
 
@@ -38,20 +38,19 @@ Splits = Mapping[str, Split]
 
 
 def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
-    """The splits of a run's corpus, ready to be cut into batches.
+    """Read the splits of a run's data.
 
     Args:
         config: The experiment.
-        run: The run folder: its tokenizer is trained on the training split the first time.
-        fresh: Whether the run is new, so that a tokenizer in the folder is left over from a failed
-            start.
+        run: The run folder; for text, a tokenizer is trained and saved there if there is none.
+        fresh: Whether the run is new; a tokenizer left over from a failed start is then ignored.
 
     Raises:
-        UserError: There is no corpus, or something is wrong with it.
+        UserError: There is no data, or there is a problem with it.
     """
     data = config.data
     if not data.dir:
-        raise UserError("no corpus: set --data.dir to a folder, a file or a dataset name")
+        raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
     match data.kind:
         case "text":
             return _read_text(config, run, fresh)
@@ -87,7 +86,7 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
 
 
 def train_tokenizer(config: Config, lines: Iterable[str]) -> Tokenizer:
-    """Learns the vocabulary that the config asks for."""
+    """Train the tokenizer that the config asks for."""
     options = config.tokenizer
     kind = options.kind
     if kind == "auto":
@@ -112,10 +111,10 @@ def train_tokenizer(config: Config, lines: Iterable[str]) -> Tokenizer:
 
 
 def check_model(config: Config) -> None:
-    """Checks the model's options before the corpus is read, which may take long.
+    """Check the model's options before the data is read, which may take a while.
 
     Raises:
-        UserError: one is out of range.
+        UserError: An option is out of range.
     """
     if config.data.kind == "images":
         check_images(_image_options(config))
@@ -132,44 +131,43 @@ def _image_options(config: Config) -> dict[str, Any]:
 
 
 def check_inference(config: Config) -> None:
-    """Checks that the inference method and the model fit each other.
+    """Check that the inference method fits the model.
 
     Raises:
-        UserError: There is nothing to refine, no encoder where one is needed, or one that would
-            get no gradient.
+        UserError: There is nothing to refine, or an encoder is missing or would not be trained.
     """
     section = "images" if config.data.kind == "images" else "model"
     layers, latent = getattr(config, section).encoder_layers, config.model.latent_dim
     method = config.inference.method
     if method != "amortised" and not latent:
         raise UserError(
-            f"--inference.method {method} refines a latent, and --model.latent_dim is 0"
+            f"--inference.method {method} needs a latent variable, but --model.latent_dim is 0"
         )
     if method != "amortised" and config.inference.loss_per == "batch" and config.data.max_tokens:
         raise UserError(
-            "--data.max_tokens makes batches of many sizes, and with --inference.loss_per batch a "
-            "step depends on its batch: give --inference.loss_per example and a smaller "
-            "--inference.lr"
+            "--data.max_tokens makes batches of different sizes, and with --inference.loss_per "
+            "batch the refinement steps depend on the batch size: use --inference.loss_per example "
+            "and a smaller --inference.lr"
         )
     if method == "svi" and layers:
-        raise UserError(f"--inference.method svi has no encoder: give --{section}.encoder_layers 0")
+        raise UserError(f"--inference.method svi has no encoder: set --{section}.encoder_layers 0")
     if method != "svi" and latent and not layers:
         raise UserError(
-            f"--{section}.encoder_layers 0 leaves no encoder: give --inference.method svi, or "
-            "layers"
+            f"--{section}.encoder_layers 0 means no encoder: set --inference.method svi, or use "
+            "at least 1 layer"
         )
 
 
 def build_model(
     config: Config, run: Path, splits: Splits, model_class: type[Any] | None = None
 ) -> Model:
-    """A new model; its weights are a function of ``train.seed``.
+    """Build a new model, with weights determined by ``train.seed``.
 
     Args:
         config: The experiment.
-        run: The run folder, which holds the tokenizer of a text corpus.
-        splits: The corpus.
-        model_class: A subclass of ``TextVAE`` or ``ImageVAE``, to use in its place.
+        run: The run folder, which contains the tokenizer if the data is text.
+        splits: The data.
+        model_class: A subclass of ``TextVAE`` or ``ImageVAE`` to use instead.
 
     Raises:
         UserError: An option does not fit the data or another option.
@@ -195,16 +193,16 @@ def _text_model(config: Config, tokenizer: Tokenizer, model_class: type[Any]) ->
 
 
 def build_objective(config: Config) -> Objective:
-    """The loss that the config asks for."""
+    """Build the loss that the config asks for."""
     options = config.objective
     return partial(elbo, free_nats=options.free_bits, per=options.free_bits_per)
 
 
 def load_model(name: str, **options: Any) -> Model:
-    """A trained model of either kind, out of its folder or from the hub.
+    """Load a trained model of either kind from a folder or from the hub.
 
     Raises:
-        UserError: the folder is missing or broken, or the hub cannot be reached.
+        UserError: The folder is missing or broken, or the hub cannot be reached.
     """
     folder = pretrained.fetch(name, **options)
     kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
@@ -212,7 +210,7 @@ def load_model(name: str, **options: Any) -> Model:
 
 
 def to_device(model: Model, device: str | torch.device | None = None) -> Model:
-    """Moves a model to a device; None: a GPU if there is one, else the CPU.
+    """Move a model to a device; None: a GPU if there is one, else the CPU.
 
     Raises:
         UserError: There is no such device.
@@ -227,18 +225,18 @@ def to_device(model: Model, device: str | torch.device | None = None) -> Model:
 def generation_metrics(
     config: Config, model: Any, split: Split, count: int, *, seed: int, **options: Any
 ) -> Callable[[], dict[str, Any]] | None:
-    """What is measured on generated sentences; nothing for images.
+    """Return a function that measures generated sentences, if the data is text.
 
     Args:
         config: The experiment.
         model: A trained model.
-        split: Where the sentences to reconstruct come from.
-        count: Number of sentences to reconstruct, and at most to sample.
+        split: The split with the sentences to reconstruct.
+        count: Number of sentences to reconstruct, and maximum number to sample.
         seed: Seed of all noise.
         options: Options of ``reconstruct``: refine_steps, batch_size.
 
     Returns:
-        A function that generates and measures; None if there is nothing to measure.
+        A function that generates sentences and measures them; None if there is nothing to measure.
     """
     if not count or config.data.kind != "text":
         return None
@@ -254,7 +252,7 @@ def generation_metrics(
 
 
 def build_buckets(config: Config, split: Split, replicas: int = 1, rank: int = 0) -> LengthBuckets:
-    """The batches of a split; a token budget takes the place of the batch size."""
+    """Split the rows of a split into batches; a token budget, if set, replaces the batch size."""
     data = config.data
     return LengthBuckets(
         split.lengths,

@@ -1,6 +1,6 @@
 """A whole experiment: frozen sections of options, written as YAML and read back.
 
-Some options apply to one kind of data only: those of the other kind must keep their defaults, and
+Some options apply to only one kind of data: those for the other kind must keep their defaults and
 are left out of the YAML.
 """
 
@@ -60,7 +60,7 @@ class Config:
 
     @classmethod
     def load(cls, *paths: Path | str, **sections: Mapping[str, Any]) -> Config:
-        """Reads YAML files; if several set an option, the last one counts.
+        """Read a stack of YAML files; if several set an option, the last one wins.
 
         Example:
             >>> Config.load("base.yaml", "skip_vae.yaml", data={"dir": "my_texts.txt"})
@@ -71,7 +71,7 @@ class Config:
 
         Raises:
             UserError: A file cannot be read, or an option is unknown or out of range; the message
-                has the file and the line.
+                names the file and the line.
         """
         options = read_options(paths, kind=sections.get("data", {}).get("kind"))
         for section, given in sections.items():
@@ -82,11 +82,11 @@ class Config:
         return config
 
     def save(self, path: Path | str) -> None:
-        """Writes the complete experiment as YAML that ``load`` and ``--config`` read back."""
+        """Write the complete experiment as YAML, for ``load`` and ``--config`` to read."""
         write_text(Path(path), self.to_yaml())
 
     def to_yaml(self) -> str:
-        """The complete experiment as YAML: every option that applies to its kind of data."""
+        """Return the experiment as YAML: every option that applies to its kind of data."""
         everything = asdict(self)
         applying = {
             section: {name: everything[section][name] for name in names}
@@ -95,10 +95,10 @@ class Config:
         return yaml.safe_dump(applying, sort_keys=False, allow_unicode=True)
 
     def check(self, prefix: str = "") -> None:
-        """Checks every option by itself; the model checks which ones go together.
+        """Check the type and the range of every option; the model checks combinations of options.
 
         Args:
-            prefix: What a message puts before the name of an option; ``--`` on a command line.
+            prefix: Put before option names in messages, such as ``--`` on the command line.
 
         Raises:
             UserError: An option has the wrong type, is out of range, or does not apply to this kind
@@ -130,7 +130,7 @@ def _check_names(section: str, given: Mapping[str, Any]) -> None:
 
 
 def options_read(config: Config) -> dict[str, tuple[str, ...]]:
-    """The names of the options that apply to the experiment's kind of data, by section."""
+    """Return the names of the options that apply to the experiment's kind of data, by section."""
     return _options_of(config.data.kind)
 
 
@@ -148,19 +148,19 @@ def _options_of(kind: str) -> dict[str, tuple[str, ...]]:
 
 
 def config_from(options: dict[str, dict[str, Any]]) -> Config:
-    """The experiment with these options, by section; the others keep their defaults."""
+    """Return the experiment with these options, by section; all others keep their defaults."""
     return Config(**{name: SECTIONS[name](**given) for name, given in options.items()})
 
 
 def read_options(paths: Sequence[Path | str], kind: str | None = None) -> dict[str, dict[str, Any]]:
-    """The options in a stack of YAML files, later files over earlier ones, by section.
+    """Read the options in a stack of YAML files, by section; later files override earlier ones.
 
-    A file that leaves the kind of data open, such as that of a method, may hold options for both
-    kinds: those of the other kind are left out.
+    A file that does not set the kind of data, such as the recipe for a method, may contain options
+    for both kinds: those for the other kind are ignored.
 
     Args:
         paths: The files.
-        kind: The kind of data, if not the one that the files name.
+        kind: The kind of data, if it differs from the one in the files.
 
     Raises:
         UserError: A file cannot be read, an option is unknown or out of range, or nothing in a file

@@ -1,4 +1,4 @@
-"""Options of inference: how q(z|x) is found. Imports no torch, so that help opens at once."""
+"""Options of inference: how q(z|x) is found. Does not import torch, which would slow down help."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Inference:
     clip_per: Literal["batch", "example"] = "batch"
     """what the norm is computed over"""
     loss_per: Literal["batch", "example"] = "batch"
-    """a step follows the mean loss of the batch, as in the reference code, or of each example"""
+    """loss that a step follows: mean over the batch, as in the reference code, or per example"""
     encoder: Literal["unrolled", "elbo", "kl"] = "unrolled"
-    """learns through the steps (SA-VAE), from its own ELBO (VAE+SVI), or the KL to the refined q"""
+    """encoder's loss: through the steps (SA-VAE), its own ELBO (VAE+SVI), or KL to the refined q"""
     hvp: Literal["difference", "exact"] = "difference"
     """Hessian-vector products of unrolled steps: finite differences, or exact double backward"""
     decoder_terms: Literal["all", "sample", "none"] = "none"
@@ -45,15 +45,15 @@ class Inference:
     max_growth: NonNegativeFloat = 3.0
     """maximum growth of an example's gradient through the unrolled steps; 0 for no limit"""
     token_share: PositiveShare = 1.0
-    """fraction of time steps whose softmax a refinement step computes, resampled for every step"""
+    """fraction of tokens that a refinement step scores, resampled for every step"""
 
     def save(self, path: Path) -> None:
-        """Writes the options as JSON."""
+        """Write the options as JSON."""
         write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Inference:
-        """Reads what ``save`` wrote; the defaults if there is no such file.
+        """Read what ``save`` wrote; return the defaults if there is no such file.
 
         Raises:
             UserError: The file is broken, or an option is unknown or out of range.
@@ -71,7 +71,7 @@ AMORTIZED = Inference()
 
 
 def for_evaluation(options: Inference, batch_size: int) -> Inference:
-    """The same steps for each example on its own, so that no result depends on the batch.
+    """Return options for the same steps on each example, so that no result depends on the batch.
 
     A step on the mean loss of ``batch_size`` examples equals a step on the loss of each example
     with ``lr / batch_size``; the clipping threshold is scaled to match.
@@ -95,11 +95,11 @@ DEFAULT_INFERENCE = for_evaluation(Inference(), batch_size=32)
 
 
 def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Inference:
-    """The same options with another number of steps.
+    """Return the same options with a different number of steps.
 
     Args:
         options: The options.
-        steps: The number of steps; 0 uses the encoder alone, None changes nothing.
+        steps: The number of steps; 0 uses only the encoder, None changes nothing.
         has_encoder: Whether the model has an encoder.
 
     Raises:

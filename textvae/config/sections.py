@@ -1,6 +1,6 @@
-"""The sections of an experiment. The text below each field is its help on the command line.
+"""The sections of an experiment. The string below each field is its help on the command line.
 
-A field's type carries its range. Times are in epochs unless the name says steps.
+The type of a field includes its range. Durations are in epochs unless the name says steps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DataConfig:
     max_length: Length = 200
     """maximum length in tokens, including the end of the sentence"""
     long: Literal["truncate", "drop"] = "truncate"
-    """what to do with longer texts; either way their number is reported"""
+    """what to do with longer texts; in either case, their number is reported"""
     batch_size: PositiveInt = 32
     """examples per batch"""
     max_tokens: PositiveInt | None = None
@@ -103,7 +103,7 @@ class ModelConfig:
     init_scale: PositiveFloat | None = 0.1
     """weights from U(-s, s): 0.1 SA-VAE and Skip-VAE, 0.01 lagging encoder; null: PyTorch's own"""
     init_embedding: PositiveFloat | None = None
-    """the same for the embeddings only (lagging encoder: 0.1)"""
+    """the same for embeddings only (lagging encoder: 0.1)"""
 
 
 @dataclass(frozen=True)
@@ -193,13 +193,13 @@ class TrainConfig:
     seed: Seed = 0
     """random seed of initial weights, data order and noise"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """precision of matrix products, weights and sums staying in fp32; auto: bf16 if it is fast"""
+    """precision of matrix products (weights and sums stay in fp32); auto: bf16 if it is fast"""
     accumulate: PositiveInt = 1
     """batches per optimizer step"""
     threads: PositiveInt | None = None
     """CPU threads; PyTorch's choice by default"""
     early_stopping: PositiveInt | None = None
-    """stop after this many evaluations without improvement, whatever the schedule"""
+    """stop after this many evaluations without improvement, with any schedule"""
     evaluate_every: PositiveFloat = 1.0
     """epochs between evaluations on the validation split"""
     log_every: PositiveInt = 50

@@ -1,6 +1,7 @@
-"""The types of options and their ranges: shown on the command line, checked wherever they are read.
+"""The types of options and their ranges, which the command line shows and every reader checks.
 
-To a type checker they are plain numbers; at run time ``get_type_hints`` gives the restricted types.
+To a type checker they are plain numbers; at run time, ``get_type_hints`` returns the restricted
+types.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ else:
 
 
 def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> None:
-    """Checks values against their types: of a config, of a model's arguments, of a JSON file.
+    """Check the values in a config, in a model's arguments, or in a JSON file against their types.
 
     Args:
-        kinds: The types, by name, as ``get_type_hints`` gives them.
-        values: Some of those names, with their values.
-        prefix: What stands before a name in a message, such as ``--optim.``.
+        kinds: The types by name, as returned by ``get_type_hints``.
+        values: Values by name, for some or all of these names.
+        prefix: Put before a name in messages, such as ``--optim.``.
 
     Raises:
         UserError: A value has the wrong type or is out of range.
@@ -71,11 +72,11 @@ def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: st
 
 
 def mistake(kind: Any, value: Any) -> str | None:
-    """What is wrong with a value of this type; None if nothing is."""
+    """Return what is wrong with a value of this type; None if it is valid."""
     members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if value is None and type(None) in members:
         return None
-    kind = members[0]  # an option is of one type, or of one type and None
+    kind = members[0]  # the type of an option is one type, or one type and None
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         near = did_you_mean(str(value), choices)
@@ -91,13 +92,13 @@ def mistake(kind: Any, value: Any) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """The value as a plain int or float, if the command line's parser made it a restricted one."""
+    """Return the value as a plain int or float if the parser made it a restricted one."""
     base, _ = _RANGES.get(type(value), (None, []))
     return value if base is None else base(value)
 
 
 def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
-    """The end of a message: the nearest of ``names``, or nothing if none is near."""
+    """Return the end of a message that suggests the nearest name; empty if none is near."""
     near = difflib.get_close_matches(wrong, names, n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 

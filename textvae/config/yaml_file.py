@@ -1,4 +1,4 @@
-"""YAML files of options: read into checked values, each with the line it stands on."""
+"""YAML files with options: read as checked values, each with its line number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textvae.errors import UserError
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number; YAML 1.1 takes it for text."""
+    """Reads 1e-3 as a number, which YAML 1.1 treats as text."""
 
 
 Loader.add_implicit_resolver(
@@ -23,7 +23,7 @@ Loader.add_implicit_resolver(
 
 
 class Setting(NamedTuple):
-    """One option of a file."""
+    """One option in a file."""
 
     section: str
     name: str
@@ -32,7 +32,7 @@ class Setting(NamedTuple):
 
 
 def read_yaml(path: Path, types: Mapping[str, Mapping[str, Any]]) -> list[Setting]:
-    """The options in a file that holds sections of them.
+    """Read the options in a file that consists of sections.
 
     Args:
         path: The file.
@@ -40,16 +40,16 @@ def read_yaml(path: Path, types: Mapping[str, Mapping[str, Any]]) -> list[Settin
 
     Raises:
         UserError: The file cannot be read or is not YAML, or an option is unknown, is given twice,
-            has the wrong type or is out of range; the message has the line.
+            has the wrong type or is out of range; the message names the line.
     """
     path = Path(path)
     loader, root = _compose(path)
     if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path}: sections of options are needed, as in model: {{latent_dim: 32}}")
+        raise UserError(f"{path}: must contain sections with options: model: {{latent_dim: 32}}")
     settings = []
     for section, options, where in _pairs(root, path, types, "section", ""):
         if not isinstance(options, yaml.MappingNode):
-            raise UserError(f"{where}: {section} is a section and needs options below it")
+            raise UserError(f"{where}: {section} is a section: put its options below it")
         known = types[section]
         for name, node, line in _pairs(options, path, known, "option", f"{section}."):
             value = _value(loader, node, line, f"{section}.{name}")
@@ -79,12 +79,12 @@ def _compose(path: Path) -> tuple[Loader, yaml.Node | None]:
 def _pairs(
     mapping: yaml.MappingNode, path: Path, known: Collection[str], kind: str, prefix: str
 ) -> Iterator[tuple[str, yaml.Node, str]]:
-    """Names with their nodes and lines; each name is known and given once."""
+    """Yield names with their nodes and lines; check that each name is known and not repeated."""
     seen: set[str] = set()
     for key, node in mapping.value:
         where = f"{path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise UserError(f"{where}: the name of a{'n' * (kind[0] == 'o')} {kind} is needed")
+            raise UserError(f"{where}: must be the name of a{'n' * (kind[0] == 'o')} {kind}")
         name = key.value
         if name not in known:
             near = did_you_mean(name, known, prefix)
@@ -97,8 +97,8 @@ def _pairs(
 
 def _value(loader: Loader, node: yaml.Node, where: str, option: str) -> Any:
     if not isinstance(node, yaml.ScalarNode):
-        raise UserError(f"{where}: {option} is an option and needs a single value")
+        raise UserError(f"{where}: {option} is an option: give it a single value")
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:  # such as a tag that is unknown or does not fit
+    except (yaml.YAMLError, ValueError) as error:  # such as an unknown or unsuitable tag
         raise UserError(f"{where}: {option} {node.value}: cannot be read as a value") from error

@@ -1,1 +1,1 @@
-"""What stays on disk: files replaced as a whole, model folders, run folders, latent vectors."""
+"""Files on disk: atomic replacement, model folders, run folders, and latent vectors."""

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: a crash or a full disk leaves the old one or the new one."""
+"""Atomic file replacement: after a crash or on a full disk, a file is either the old or the new."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
     Args:
         path: The file.
-        write: Called with the path of a temporary file next to it, which it has to write.
+        write: Called with the path of a temporary file next to it, to write the content there.
 
     Raises:
         UserError: It cannot be written (a full disk, no permission); the old file is intact.
@@ -41,7 +41,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text; line ends stay as they are."""
+    """Write UTF-8 text without converting line endings."""
     replace_file(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
 
 

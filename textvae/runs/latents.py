@@ -1,4 +1,4 @@
-"""Latent vectors in a file: .npz or .parquet, each with a text."""
+"""Files with latent vectors (.npz or .parquet), each with its text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMATS = (".npz", ".parquet")
 
 
 def write_latents(path: Path, columns: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:
-    """Write a table with a column ``text`` and columns of vectors, in the order given.
+    """Write a table with a column ``text`` and columns of vectors.
 
     Args:
         path: A .npz or .parquet file.
@@ -63,7 +63,7 @@ def read_latents(path: Path) -> np.ndarray:
         float32 (N, Z).
 
     Raises:
-        UserError: There is no such file, it is broken, or it has no matrix ``mean``.
+        UserError: There is no such file, it is broken, or it has no 2-D array ``mean``.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist")

@@ -1,13 +1,13 @@
-"""A model folder: everything needed to use a model, and nothing that runs code when it is read.
+"""A model folder: everything needed to use a model, and nothing that executes code when loaded.
 
     config.json         the arguments of the model class
     model.safetensors   the weights; a tensor with two names (tied embeddings) is stored once
-    tokenizer.json      of a text model: the tokenizer, with tokenizer.model for subwords
+    tokenizer.json      the tokenizer of a text model, with tokenizer.model for subwords
     inference.json      how q(z|x) is found
     README.md           the model card
     metrics/test.json   the scores, if the model was evaluated
 
-Files are replaced as a whole: a crash or a full disk leaves the old one or the new one.
+Files are replaced atomically: after a crash or on a full disk, each is either the old or the new.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text --
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the weights alone.
+    """Write the weights of a model.
 
     Args:
         model: The model.
@@ -47,7 +47,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
     def write(temporary: Path) -> None:
         try:
             save_model(model, str(temporary), dict(metadata or {}))
-            temporary.chmod(0o644)  # safetensors makes it readable for its owner only
+            temporary.chmod(0o644)  # safetensors makes it readable only by its owner
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -71,7 +71,7 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
     state = model.state_dict(keep_vars=True)
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:
-            # Without a copy the tensors are pages of the file, and change when the file does.
+            # Without the copy, the tensors would be mapped to the file and change when it does.
             names = list(file.keys())
             stored = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
@@ -130,12 +130,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_names(config: Mapping[str, Any], known: set[str], essential: str, path: Path) -> None:
-    """Check that a config describes a model of some class.
+    """Check that a config describes a model of a given class.
 
     Args:
         config: The arguments in the file.
         known: The arguments that the class has.
-        essential: The argument that tells the class from others.
+        essential: The argument that only this class has.
         path: The file.
 
     Raises:
@@ -172,7 +172,7 @@ def fetch(name: str, **options: Any) -> Path:
         options: Arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
-        UserError: There is no such folder, and the download failed.
+        UserError: There is no such folder and the download failed.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -190,7 +190,7 @@ def fetch(name: str, **options: Any) -> Path:
 
 
 class Description(NamedTuple):
-    """A model in words, for its card.
+    """A description of a model, for its card.
 
     Attributes:
         title: The heading.
@@ -217,9 +217,9 @@ def write_card(
     Args:
         folder: The model folder.
         header: The YAML block for the hub.
-        description: The model in words.
+        description: The description of the model.
         config: Its arguments.
-        metrics: Its scores, as ``read_metrics`` returns them; used if the folder has none.
+        metrics: Its scores, as returned by ``read_metrics``; used if the folder has none.
     """
     path = folder / CARD
     if path.exists() and _CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
@@ -243,11 +243,11 @@ def model_card(
     config: Mapping[str, Any],
     scores: Sequence[Sequence[str]],
 ) -> str:
-    """Return the text of README.md: what the model is, how good it is, how it is used.
+    """Return the text of README.md: what the model is, how good it is, and how to use it.
 
     Args:
         header: The YAML block for the hub.
-        description: The model in words.
+        description: The description of the model.
         config: Its arguments.
         scores: Rows of name, value, and unit.
     """

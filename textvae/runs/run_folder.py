@@ -1,4 +1,4 @@
-"""A run folder: everything about one training, and nothing that runs code when it is read.
+"""A run folder: everything about one training run, and nothing that executes code when loaded.
 
     config.yaml           the experiment
     config.json, model.safetensors, inference.json, tokenizer.*, README.md
@@ -9,7 +9,7 @@
     versions.json         versions, machine, commit, command, hash of the data
     tensorboard/          the logs for TensorBoard
 
-Files are replaced as a whole: a crash or a full disk leaves the old one or the new one.
+Files are replaced atomically: after a crash or on a full disk, each is either the old or the new.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def create(run: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder to write to, before the work whose results go there.
+    """Create a folder for results and check that it is writable, before starting the work.
 
     Raises:
         UserError: It cannot be created, or is not writable.
@@ -62,7 +62,7 @@ def make_folder(folder: Path) -> None:
 
 
 def describe(run: Path, precision: str, corpus_hash: str) -> None:
-    """Write versions.json: what the run was made with, and the commands so far, one per line.
+    """Write versions.json: the versions the run was made with, and its commands, one per line.
 
     Args:
         run: The run folder.
@@ -109,7 +109,7 @@ def load_state(run: Path) -> dict[str, Any] | None:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that textvae did not write
+            warnings.simplefilter("ignore")  # torch warns about pickles that textvae did not write
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many unrelated types
         raise _broken(run) from error
@@ -126,14 +126,14 @@ def _broken(run: Path) -> UserError:
 
 
 def last_good(run: Path) -> str:
-    """Return where a failed training can be continued from, for a message."""
+    """Return how a failed run can be resumed, for the end of a message."""
     if not (run / STATE).exists():
         return f"there is no checkpoint in {run} yet"
     return f"the last good checkpoint is in {run}: continue with --resume"
 
 
 def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
-    """Return what is needed to repeat a run besides its config.
+    """Return what is needed, besides its config, to reproduce a run.
 
     Args:
         precision: The precision of the training.
@@ -173,7 +173,7 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of the source tree, marked if it has changes; None without git."""
+    """Return the commit of the source tree, marked if there are changes; None without git."""
     tree = Path(__file__).parent
     try:
         described = subprocess.run(
