@@ -161,7 +161,7 @@ def test_a_dataset_on_the_hub_without_a_network(name, tmp_path, capsys, monkeypa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert script(name).main(["--source", "owner/name", "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and "owner/name" in said[0] and "give its folder" in said[0]
+    assert len(said) == 1 and "owner/name" in said[0] and "pass its folder" in said[0]
 
 
 @pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])

@@ -1,12 +1,12 @@
-"""A text VAE and everything one can do with it: the LSTM encoder, the LSTM decoder, a tokenizer.
+"""A text VAE: an LSTM encoder, an LSTM decoder, a tokenizer, and everything you can do with them.
 
     model = TextVAE.from_pretrained("runs/yahoo")        # a folder, or a name on the hub
     model.sample(5)                                      # x ~ p(x|z), z ~ N(0, I)
     model.reconstruct(["how do i learn to swim ?"])      # argmax p(x|z) at z = E_q[z|x]
-    model.interpolate("it rains .", "the sun is out .")  # along the line between two posteriors
+    model.interpolate("it rains .", "the sun is out .")  # on a line between two posterior means
     model.encode(texts).mean, model.decode(z)            # text -> z -> text
 
-With ``latent_dim`` 0 it is the language model without a latent variable: ``sample`` only.
+With ``latent_dim`` 0, it is a language model without a latent variable, and can only ``sample``.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         injection: How z enters the decoder; see ``textvae.text.nn.lstm``.
         embedding_dim: Size of the word embeddings of both LSTMs.
         encoder_hidden: Hidden units of an encoder layer.
-        encoder_layers: Layers of the encoder; 0 for a model without one, whose posteriors are
-            found by gradient steps alone (SVI).
+        encoder_layers: Layers of the encoder; 0 for a model without an encoder, whose posteriors
+            are found only by gradient steps (SVI).
         bidirectional: Whether the encoder reads in both directions.
         decoder_hidden: Hidden units of a decoder layer.
         decoder_layers: Layers of the decoder.
         dropout_in: Dropout on the decoder's word embeddings.
         dropout_out: Dropout on the output of every decoder layer.
-        word_dropout: Share of the decoder's input words replaced by ``<unk>`` in training.
+        word_dropout: Fraction of the decoder's input words replaced by ``<unk>`` in training.
         initial_state: Whether z sets the decoder's initial ``hidden`` or ``cell`` state.
         tie_embeddings: Whether the softmax layer shares the decoder's embeddings.
         output_bias: Whether the softmax layer has a bias.
         head_bias: Whether the encoder's last layer has a bias.
-        init_scale: Initial weights of encoder and decoder come from U(-s, s); None keeps torch's
-            defaults.
+        init_scale: Draw the initial weights of encoder and decoder from U(-s, s); None keeps
+            torch's defaults.
         init_embedding: The same for the word embeddings only, overriding ``init_scale``.
         max_length: Longest sentence in training in tokens, not counting its end. Longer texts are
             cut when they are encoded, and generated sentences are no longer by default.
@@ -117,7 +117,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
                     module.weight.uniform_(-embedding_scale, embedding_scale)
 
     def make_encoder(self, config: dict[str, Any]) -> nn.Module | None:
-        """The encoder for the model's arguments. Override it for another one."""
+        """Create the encoder from the model's arguments; override it to use a different one."""
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
         return LSTMEncoder(
@@ -130,7 +130,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         )
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
-        """The decoder for the model's arguments. Override it for another one."""
+        """Create the decoder from the model's arguments; override it to use a different one."""
         return LSTMDecoder(
             config["vocab_size"],
             config["latent_dim"],
@@ -147,7 +147,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         )
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
-        """Texts in batches of similar length."""
+        """Split texts into batches of similar length."""
         texts = [examples] if isinstance(examples, str) else list(examples) or [""]
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
@@ -163,12 +163,12 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
     def decode(
         self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any
     ) -> list[str]:
-        """A sentence for every z (N, Z); greedy unless the options say otherwise.
+        """Generate a sentence for every z (N, Z); greedy by default.
 
         Args:
             z: Latent vectors (N, Z).
-            batch_size: Sentences at once; changes no result.
-            seed: Seed of sampled words; sentence i depends on the seed, z and i alone.
+            batch_size: Sentences per batch; does not change the results.
+            seed: Seed of sampled words; sentence i depends only on the seed, z, and i.
             options: Options of ``textvae.text.decode.generate.generate``: max_new_tokens,
                 do_sample, temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
 
@@ -201,7 +201,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         batch_size: int = 64,
         allow_unk: bool = False,
     ) -> list[str]:
-        """Sentences from the model: z ~ p(z), then x ~ p(x|z), word by word.
+        """Sample sentences: z ~ p(z), then x ~ p(x|z), word by word.
 
         Args:
             n: Number of sentences, if ``z`` is not given.
@@ -211,9 +211,9 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             top_p: Sample from the most likely words whose probabilities add up to p; 1 for all.
             num_beams: Above 1, search for the most likely sentence for each z instead of sampling.
             do_sample: Sample words; False takes the most likely word at every step.
-            seed: Sentence i depends on the seed and on i alone.
-            max_new_tokens: Longest sentence in tokens; as in training by default.
-            batch_size: Sentences at once; changes no result.
+            seed: Seed of z and of the words; sentence i depends only on the seed and on i.
+            max_new_tokens: Maximum length in tokens; as in training by default.
+            batch_size: Sentences per batch; does not change the results.
             allow_unk: Whether ``<unk>`` may be generated.
 
         Raises:
@@ -236,20 +236,20 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         )
 
     def read_examples(self, source: str) -> tuple[list[str], list[str]]:
-        """Reads one sentence per line; each is its own caption."""
+        """Read one sentence per line; each is its own caption."""
         sentences = read_sentences(source)
         return sentences, sentences
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
-        """The sentences given, or those on standard input."""
+        """Return the sentences given, or those on standard input."""
         return list(names) or read_sentences("-")
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
-        """Prints sentences; there is no file to write."""
+        """Return a printer of sentences; there is no file to write."""
         return SentencePrinter(format, show_sources)
 
     def previews(self, split: Split, count: int) -> dict[str, list[str]]:
-        """Sentences sampled, and sentences of the split with what becomes of them."""
+        """Generate samples, and reconstructions of sentences from the split."""
         shown = {"samples": self.sample(count)}
         if self.latent_dim:
             texts = [split.caption(i) for i in range(min(count, len(split)))]
@@ -258,13 +258,13 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         return shown
 
     def describe(self) -> Description:
-        """What the model card says of this model."""
+        """Return the description of this model for its model card."""
         kind = "An LSTM language model, the baseline without a latent variable."
         uses = ["model.sample(5)"]
         if self.latent_dim:
             kind = (
-                f"A text variational autoencoder: z has {self.latent_dim} dimensions and enters "
-                f"the LSTM decoder by `{self.config['injection']}`."
+                f"A text variational autoencoder with {self.latent_dim} latent dimensions and an "
+                f"LSTM decoder (injection `{self.config['injection']}`)."
             )
             uses += ['model.reconstruct(["a sentence"])', 'model.encode(["a sentence"])']
         return Description("textvae model", kind, "TextVAE", uses)
@@ -286,10 +286,10 @@ ARGUMENTS = get_type_hints(ModelConfig) | {"vocab_size": VocabSize, "max_length"
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Checks all arguments of ``TextVAE``, wherever they come from.
+    """Check all arguments of ``TextVAE``, from a config, a file, or Python.
 
     Raises:
-        UserError: One has the wrong type or is out of range, or two do not go together.
+        UserError: An argument has the wrong type or is out of range, or two are incompatible.
     """
     check_values(ARGUMENTS, arguments, "model: ")
     embedding, hidden = arguments["embedding_dim"], arguments["decoder_hidden"]

@@ -1,4 +1,4 @@
-"""Sentences in and out of a terminal: lines of a file or of standard input, lines or JSON out."""
+"""Read sentences from a file or standard input, and print sentences as lines or JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textvae.text.data.readers import decoded_lines, read_lines
 
 
 def read_sentences(source: str) -> list[str]:
-    """Reads one sentence per line.
+    """Read one sentence per line.
 
     Args:
         source: A file, or ``-`` for standard input.
@@ -49,7 +49,7 @@ class SentencePrinter:
         sources: Sequence[str] | None = None,
         columns: int | None = None,
     ) -> None:
-        """Prints the sentences in order; ``columns`` applies only to images."""
+        """Print the sentences in order; ``columns`` applies only to images."""
         for i, output in enumerate(outputs):
             if self.format == "jsonl":
                 row = {"text": output}

@@ -48,7 +48,7 @@ def reconstruction_bleu(hypotheses: Sequence[Words], sources: Sequence[Words]) -
 
 
 def distinct(samples: Sequence[Words], n: int) -> float | None:
-    """Share of distinct n-grams among all n-grams, from 0 to 1; None if there are no n-grams."""
+    """Compute the fraction of n-grams that are distinct, from 0 to 1; None if there are none."""
     ngrams = [tuple(sample[i : i + n]) for sample in samples for i in range(len(sample) - n + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else None
 
@@ -59,7 +59,7 @@ def self_bleu(samples: Sequence[Words], max_samples: int = 200) -> float | None:
     Args:
         samples: The words of each sample.
         max_samples: Maximum number of samples used, because the cost grows quadratically. Only
-            compare values of sets of the same size.
+            compare values for sets of the same size.
 
     Returns:
         Self-BLEU from 0 to 1; None if there are fewer than two samples.

@@ -59,7 +59,7 @@ def encode_chunks(dataset: Dataset, encoding: Encoding, num_proc: int | None) ->
     if not num_proc or num_proc == 1 or len(starts) == 1:
         yield from (_encode_chunk(dataset, encoding, start) for start in starts)
         return
-    # Not fork: threads of the parent (torch, SentencePiece) would not survive it.
+    # Not fork: threads of the parent (torch, SentencePiece) do not survive it.
     with ProcessPoolExecutor(
         num_proc, get_context("spawn"), initializer=_start_worker, initargs=(dataset, encoding)
     ) as pool:
@@ -84,7 +84,7 @@ def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
     texts, labels = columns["text"], columns.get("label")
     documents, units, num_bytes, rows, truncated = [], [], [], [], 0
     limit = None if encoding.max_length is None else encoding.max_length - 1
-    # Treebank rules take most of the time: do not apply them twice if the ids are these words.
+    # Treebank rules take most of the time: do not apply them again if the ids already are words.
     tokenizer = encoding.tokenizer
     ids_are_words = (
         isinstance(tokenizer, WordTokenizer) and tokenizer.tokenized == encoding.tokenized

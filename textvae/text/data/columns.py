@@ -28,11 +28,11 @@ class Columns:
         names = (name.strip() for name in (text or "").split(","))
         return cls(tuple(name for name in names if name), label or None)
 
-    def resolve(self, there: list[str], path: object) -> Columns:
+    def resolve(self, present: list[str], path: object) -> Columns:
         """Check the columns against those of a file, and detect those that were not named.
 
         Args:
-            there: The columns of the file.
+            present: The columns of the file.
             path: The file, for messages.
 
         Returns:
@@ -41,15 +41,17 @@ class Columns:
         Raises:
             UserError: If a named column is missing, or the text column cannot be detected.
         """
-        text = self.text or (("text",) if "text" in there else tuple(there) * (len(there) == 1))
+        text = self.text or (
+            ("text",) if "text" in present else tuple(present) * (len(present) == 1)
+        )
         if not text:
             raise UserError(
-                f"{path}: no column 'text'; set --data.text_column to one of {_listed(there)}"
+                f"{path}: no column 'text'; set --data.text_column to one of {_listed(present)}"
             )
-        label = self.label or ("label" if "label" in there and "label" not in text else None)
+        label = self.label or ("label" if "label" in present and "label" not in text else None)
         for option, name in [("text_column", n) for n in text] + [("label_column", label)]:
-            if name is not None and name not in there:
-                raise UserError(f"{path}: no column {name!r} ({option}); it has {_listed(there)}")
+            if name is not None and name not in present:
+                raise UserError(f"{path}: no column {name!r} ({option}); it has {_listed(present)}")
         return Columns(text, label)
 
     def pick(self, record: dict[str, Any], path: object, line: int) -> Row:

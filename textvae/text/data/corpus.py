@@ -1,4 +1,4 @@
-"""Text corpora: from files, or a name on the Hugging Face hub, to token ids on disk.
+"""Text corpora: from files or a data set on the Hugging Face hub to token ids on disk.
 
     read_corpus        -> {"train": Dataset, "valid": …, "test": …}    texts, on disk
     learned_tokenizer  -> Tokenizer                                    learned once, then cached
@@ -41,8 +41,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-HELD_OUT = 0.05  # share of the documents, for each of valid and test, if a corpus has neither
-_LEARNING_VERSION = 1  # of what is learned from the same texts and options
+HELD_OUT = 0.05  # fraction of the documents held out for each of valid and test, if missing
+_LEARNING_VERSION = 1  # changes if the same texts and options give a different tokenizer
 
 
 def read_corpus(
@@ -57,7 +57,7 @@ def read_corpus(
     cache_dir: str | Path | None = None,
     seed: int = 0,
 ) -> dict[str, Dataset]:
-    """Read a corpus into Hugging Face datasets with the column ``text`` and maybe ``label``.
+    """Read a corpus as Hugging Face datasets with a column ``text`` and possibly ``label``.
 
     Args:
         dir: A folder with train, valid and test files (``train.txt``, ``ptb.train.txt``, …), a
@@ -72,13 +72,13 @@ def read_corpus(
         format: One of ``readers.FORMATS``, or ``auto`` to detect it from the extension and content.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
         seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5 % of
-            train each for valid and test, or for valid alone if there is a test split.
+            train each for valid and test, or only for valid if there is a test split.
 
     Returns:
         A dataset for each split, in the order train, valid, test.
 
     Raises:
-        UserError: If anything is wrong with the files; the message names the file and line.
+        UserError: If there is a problem with the files; the message names the file and line.
     """
     named = {"train": train, "valid": valid, "test": test}
     columns = Columns.parse(text_column, label_column)
@@ -107,7 +107,7 @@ def learned_tokenizer(
 
     Args:
         dataset: A split with the column ``text``.
-        learn: Makes a tokenizer from texts.
+        learn: Trains a tokenizer on texts.
         options: Everything else that the result depends on; must be serializable as JSON.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
 
@@ -177,7 +177,7 @@ def _held_out(train: Dataset, missing: list[str], seed: int, where: str) -> dict
         seed,
         ", ".join(f"{split} {len(drawn[split])}" for split in ("train", *missing)),
     )
-    # Rows keep their order in the file, so that it is read from front to back.
+    # Keep the rows in file order, so that the file is read from front to back.
     return {
         split: train.select(
             np.sort(rows), new_fingerprint=_fingerprint(train, split, missing, seed)

@@ -1,4 +1,4 @@
-"""The token ids of a split: encoded once, kept on disk, memory-mapped.
+"""The token ids of a split: encoded once, stored on disk, and memory-mapped.
 
     cache/encoded/<key>/ids.bin        int32, all documents one after another
                         offsets.npy    (N+1,) int64: document i is ids[offsets[i]:offsets[i+1]]
@@ -6,7 +6,7 @@
                         facts.json     counts, content hash, sizes of the files
 
 The key combines the fingerprints of the dataset and the tokenizer with the policy for long
-documents. A folder is created by a single rename: another process sees all of it or nothing.
+documents. A folder is created atomically, by a single rename.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 class EncodedSplit:
     """N documents as token ids, memory-mapped.
 
-    The units and bytes of a truncated document are those of the part that is kept.
+    The units and bytes of a truncated document count only the part that is kept.
 
     Args:
         folder: The folder of the encoded split.
@@ -54,7 +54,7 @@ class EncodedSplit:
         offsets: (N+1,) int64, where each document starts in ``values``.
         values: int32 token ids of all documents, without special tokens.
         lengths: (N,) int32, number of predicted tokens: those of the document and ``</s>``.
-        units: (N,) int32, number of words + 1 for the end, whatever the tokenizer.
+        units: (N,) int32, number of words + 1 for the end, independent of the tokenizer.
         num_bytes: (N,) int32, number of UTF-8 bytes of the text.
         labels: (N,) int64, indices into ``label_names`` (-1: unlabeled), or None.
         label_names: Names of the labels, or None.
@@ -118,7 +118,7 @@ class EncodedSplit:
         return self.text(i)
 
     def thumbnails(self, count: int) -> None:
-        """None: texts have no pictures."""
+        """Return None: texts have no thumbnails."""
 
 
 def encode_corpus(
@@ -134,7 +134,7 @@ def encode_corpus(
     """Encode all splits of a corpus, or load them from the cache if they were encoded before.
 
     Args:
-        corpus: Datasets by split, with the column ``text`` and maybe ``label``, as returned by
+        corpus: Datasets by split, with a column ``text`` and possibly ``label``, as returned by
             ``read_corpus``.
         tokenizer: Maps a text to its ids.
         tokenized: Whether the words of the corpus are separated by spaces; otherwise they are

@@ -82,7 +82,7 @@ def read_rows(path: Path, form: str, columns: Columns) -> Iterator[Row]:
         Line, text and label of each row.
 
     Raises:
-        UserError: If anything is wrong with the file; the message names the line.
+        UserError: If there is a problem with the file; the message names the line.
     """
     match form:
         case "lines":

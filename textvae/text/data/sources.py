@@ -58,7 +58,7 @@ def find_sources(
         A source for each split; a single file is ``train``.
 
     Raises:
-        UserError: If nothing is there, a split has two files, or the hub cannot be reached.
+        UserError: If nothing is found, a split has two files, or the hub cannot be reached.
     """
     if form != "auto" and form not in FORMATS:
         raise UserError(f"format {form!r}: must be auto or one of {', '.join(FORMATS)}")
@@ -98,7 +98,7 @@ def file_source(paths: list[Path], columns: Columns, form: str) -> Source:
 
 
 def _stamp(path: Path) -> list[Any]:
-    # Size and time stand for the content, so that a second run need not read gigabytes.
+    # Size and time identify the content, so that a second run does not have to read gigabytes.
     status = path.stat()
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
@@ -187,7 +187,7 @@ def _load_hub(repo: str, config: str | None) -> Any:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{repo}: no such file or folder, and the Hugging Face hub did not provide it: {why}. "
-            "Offline? Download it on a machine with a network connection and give its folder"
+            "Offline? Download it on a machine with a network connection and pass its folder"
         ) from error
 
 
@@ -200,6 +200,6 @@ def _hub_source(where: str, dataset: Any, columns: Columns) -> Source:
         for i, record in enumerate(dataset.select_columns(wanted), start=1):
             yield columns.pick(record, where, i)
 
-    # The fingerprint of the dataset follows its content and every transformation.
+    # The fingerprint of the dataset reflects its content and every transformation.
     identity = {"hub": dataset._fingerprint, "text": columns.text, "label": columns.label}
     return Source(where, identity, rows, tuple(names) if names else None)

@@ -1,10 +1,10 @@
-"""Texts on disk: a stream of rows becomes a memory-mapped Arrow file, read as a ``Dataset``.
+"""Texts on disk: a stream of rows becomes a memory-mapped Arrow file, opened as a ``Dataset``.
 
     cache/sources/<identity>.json   what was read: content hash, counts
     cache/texts/<content>.arrow     the rows: text, and label if there is one
 
-A source with the same path, size and time is not read again. One that was moved or touched is read
-once more and recognized by its content.
+A source with the same path, size, and modification time is not read again. One that was moved or
+touched is read once more and recognized by its content.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def stored(source: Source, cache: Path) -> Any:
         cache: The cache folder.
 
     Returns:
-        A memory-mapped ``datasets.Dataset`` whose fingerprint is that of the content.
+        A memory-mapped ``datasets.Dataset`` whose fingerprint is the hash of its content.
 
     Raises:
-        UserError: If anything is wrong with the source, or it has no text.
+        UserError: If there is a problem with the source, or it has no text.
     """
     from filelock import FileLock
 

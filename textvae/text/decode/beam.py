@@ -1,11 +1,11 @@
-"""Beam search: for every z, the most likely sentence found while keeping only a few open.
+"""Beam search: for every z, find the most likely sentence while keeping only a few candidates open.
 
     score(x) = log p(x|z) / |x|^length_penalty,     |x| includes </s>
 
 Every step looks at the best 2B continuations of the B open sentences (beams). Those among the first
 B that end the sentence are finished candidates; the best B of the others stay open. Since further
 words only lower log p, the search for a sentence stops as soon as no open beam can beat the best
-candidate, without losing anything.
+candidate, which does not change the result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Beams:
 
     sentences: Tensor  # (S,) the row of z that each belongs to
     ids: Tensor  # (S, B, L)
-    log_p: Tensor  # (S, B) -inf where a beam is not in use
+    log_p: Tensor  # (S, B), -inf for unused beams
 
 
 def beam_search(

@@ -1,12 +1,12 @@
 """Generate sentences from any decoder: greedy search, sampling, and beam search.
 
-The options have the names they have in transformers. Sampling inverts the cumulative distribution:
+The options have the same names as in transformers. Sampling inverts the cumulative distribution:
 with probabilities p (after temperature, top-k and top-p) and u uniform in [0, 1), the next word is
 the first v with  sum_{w <= v} p_w > u.  The uniforms of a sentence come from its own stream
 (``vae.noise``) and its logits do not depend on the other sentences in the batch, so a seed gives
-the same sentences whatever the batch size.
+the same sentences for every batch size.
 
-Sentences that have ended leave the computation. ``<pad>``, ``<s>`` and, unless requested,
+Finished sentences are removed from the computation. ``<pad>``, ``<s>`` and, unless requested,
 ``<unk>`` are never generated.
 """
 
@@ -29,7 +29,7 @@ from textvae.vae.noise import Purpose, RowNoise
 
 _DRAWN = 32  # rows drawn at once: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
-_GROUP = 8  # rows: sentences that have ended are removed once this many fewer are left
+_GROUP = 8  # rows: finished sentences are removed when this leaves fewer groups of this size
 
 
 class TextDecoder(Protocol):
@@ -99,7 +99,7 @@ def generate(
                 uniforms,
                 lambda logits, u: draw(logits.div_(temperature), u, top_k, top_p),
             )
-    return ids.clone()  # outside: inference-mode tensors cannot be used in training
+    return ids.clone()  # outside inference mode, whose tensors cannot be used in training
 
 
 def _check(

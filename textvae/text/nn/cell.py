@@ -1,4 +1,4 @@
-"""One time step of an LSTM between its matrix products, forward and backward.
+"""The elementwise part of one LSTM time step, forward and backward.
 
 From the four gates before activation, a = (a^i, a^f, a^g, a^o), and the previous c:
 

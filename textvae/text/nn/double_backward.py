@@ -37,8 +37,8 @@ def plain_gradients(
     Returns:
         A gradient for each argument, None where it is not needed.
     """
-    # As separate views: where one argument was computed from another, the gradient of the latter
-    # must not pass through the former.
+    # Use separate views: if one argument was computed from another, the gradient of the latter must
+    # not pass through the former.
     views = [a if a is None else a.view_as(a) for a in arguments]
     inputs = [view for view, need in zip(views, needed, strict=True) if need and view is not None]
     kind, cast = inputs[0].device.type, dtype in (torch.bfloat16, torch.float16)

@@ -1,4 +1,4 @@
-"""The random masks of training: dropout, word dropout, and a choice of time steps.
+"""Random masks for training: dropout, word dropout, and a random choice of time steps.
 
 On a CPU, torch's dropout draws one float per entry, one after another, which took 2 to 4 % of a
 training step. Sixteen random bits are enough: one 64-bit draw serves four entries, at a probability
@@ -49,13 +49,13 @@ def systematic_mask(steps: int, columns: int, share: float, device: torch.device
     """Choose time steps by systematic sampling.
 
     Each step is chosen with probability ``share``, and the chosen steps of a column are evenly
-    spaced, so that their number hardly varies.
+    spaced, so that their number varies by at most 1.
 
     Args:
         steps: T.
         columns: N, each with its own random offset.
-        share: Expected share of the steps that are chosen, from 0 to 1.
-        device: Where the mask is created.
+        share: Expected fraction of the steps that are chosen, from 0 to 1.
+        device: The device of the mask.
 
     Returns:
         A boolean mask (T, N).

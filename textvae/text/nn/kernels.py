@@ -187,7 +187,7 @@ def _ways() -> list[tuple[list[str], list[str]]]:
 
 
 def _openmp_runtime() -> str | None:
-    """The OpenMP library that torch has loaded; other packages may have loaded another one."""
+    """The OpenMP library that torch has loaded; other packages may have loaded a different one."""
     with suppress(OSError):
         lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
         paths = {"/" + line.partition("/")[2] for line in lines if "libgomp" in line}
@@ -217,7 +217,7 @@ def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> 
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the file exists and belongs to this user: code of other users is not executed."""
+    """Whether the file exists and belongs to this user; code from other users is not executed."""
     return path.exists() and (os.name == "nt" or path.stat().st_uid == os.getuid())
 
 

@@ -1,6 +1,6 @@
 """The LSTM encoder q(z|x) and the autoregressive LSTM decoder p(x|z).
 
-How the latent enters the decoder is one option (Dieng et al. 2019, section 3 and its text models):
+One option sets how z enters the decoder (Dieng et al. 2019, section 3 and the text models):
 
 * ``none``   z is ignored;
 * ``init``   the initial state of the top layer is a linear map of z;
@@ -47,7 +47,7 @@ class LSTMEncoder(nn.Module):
     Args:
         vocab_size: Number of token ids, including the four special tokens.
         make_head: Called with the size F of the pooled state; returns the module that maps a state
-            (B, F) to a posterior. ``partial(vae.posteriors.make_head, latent_dim=32)`` is one.
+            (B, F) to a posterior, such as ``partial(vae.posteriors.make_head, latent_dim=32)``.
         embedding_dim: Size of the word embeddings.
         hidden_dim: Size of the hidden state of each layer and direction.
         num_layers: Number of LSTM layers.
@@ -74,7 +74,7 @@ class LSTMEncoder(nn.Module):
         self.head = make_head(directions * hidden_dim)
 
     def forward(self, batch: Batch) -> Posterior:
-        """Compute q(z|x) for the B sentences of a batch, in fp32 whatever the precision."""
+        """Compute q(z|x) for the B sentences of a batch, in fp32 regardless of the precision."""
         lengths = batch.lengths
         x = self.embedding(batch.x[:, 1:].t())  # (T, B, E)
         for i, layer in enumerate(self.forward_layers):
@@ -112,13 +112,13 @@ class LSTMDecoder(nn.Module):
     Args:
         vocab_size: Number of token ids, including the four special tokens.
         latent_dim: Size of z; 0 for a language model.
-        injection: How z enters, see the top of this module.
+        injection: How z enters the decoder; see the top of this module.
         embedding_dim: Size of the word embeddings.
         hidden_dim: Size of the hidden state of each layer.
         num_layers: Number of LSTM layers.
         dropout_in: Dropout on the word embeddings.
         dropout_out: Dropout on the output of every layer. z itself is never dropped.
-        word_dropout: Share of the input words replaced by ``<unk>`` in training, which forces the
+        word_dropout: Fraction of input words replaced by ``<unk>`` in training, which forces the
             decoder to rely on z (Bowman et al. 2016).
         initial_state: ``hidden``: h0 = Linear(z), c0 = 0 (SA-VAE, Skip-VAE); ``cell``:
             c0 = Linear(z), h0 = tanh(c0) (lagging encoder).
@@ -186,9 +186,9 @@ class LSTMDecoder(nn.Module):
         Args:
             batch: B sentences.
             z: (K, B, Z).
-            share: If below 1, return an unbiased estimate from this share of the time steps of
-                each sentence, chosen at random. This saves the same share of the softmax, which is
-                most of the work.
+            share: If below 1, return an unbiased estimate from this fraction of the time steps of
+                each sentence, chosen at random. Only their softmax is computed, which is most of
+                the work.
 
         Returns:
             (K, B).
@@ -202,10 +202,10 @@ class LSTMDecoder(nn.Module):
 
         Args:
             tokens: (T+1, B).
-            z: (N, Z). N is B or a multiple of it: rows b, b + B, ... belong to sentence b. What
-                does not depend on z is then computed only once, unless dropout makes it differ.
-            share: If below 1, all entries are 0 except for this share of them, which are chosen at
-                random and divided by it.
+            z: (N, Z). N is B or a multiple of B: rows b, b + B, ... belong to sentence b. Anything
+                that does not depend on z is then computed only once, unless dropout changes it.
+            share: If below 1, only this fraction of the entries is computed, chosen at random and
+                divided by ``share``; all others are 0.
 
         Returns:
             (T, N), with 0 for padding.

@@ -1,9 +1,9 @@
-"""Matrix products on the CPU through oneDNN, also in fp32.
+"""Matrix products with oneDNN on the CPU, in fp32 as well as bf16.
 
-Torch uses oneDNN for bf16 products, but the BLAS it was built with for fp32 products, which on some
-processors is half as fast. ``product`` uses oneDNN for both. Elsewhere (CUDA, float64, torch
-without oneDNN) it is an ordinary product. The functions here are not differentiable: they are used
-in the forward and backward passes of autograd functions.
+Torch uses oneDNN for bf16 products, but for fp32 products it uses the BLAS it was built with, which
+is half as fast on some processors. ``product`` uses oneDNN for both. In all other cases (CUDA,
+float64, torch without oneDNN) it is an ordinary product. The functions here are not differentiable:
+they are used in the forward and backward passes of autograd functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Recurrence = Callable[[Tensor, Tensor], Tensor]
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products: that of autocast if it is on, otherwise that of the tensor."""
+    """The dtype of matrix products: the autocast dtype if autocast is on, else that of x."""
     if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype

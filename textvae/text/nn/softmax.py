@@ -6,8 +6,8 @@ For a row of features x with target y, and logits l = W x + b over V tokens:
     dnll/dx = W^T (p - e_y);      dnll/dW = (p - e_y) x^T;      dnll/db = p - e_y
 
 The N x V logits of a batch would take more memory than the rest of a training step. The rows are
-therefore processed in chunks. Since dnll/dl depends on nothing but the logits, it is computed, used
-and discarded while a chunk is in memory, and the backward pass only scales the result. This is
+therefore processed in chunks. Since dnll/dl depends only on the logits, it is computed, used, and
+discarded while a chunk is in memory, and the backward pass only scales the result. This is
 exact if the nll of every token has the same weight in the loss (a sum or mean over tokens or
 sentences). Otherwise the backward pass computes the gradients of W and b again with the actual
 weights.
@@ -109,7 +109,7 @@ def _plain(
 
 
 class _Rows(NamedTuple):
-    """What belongs to each row of features: (N,) each."""
+    """Per-row data of the features, (N,) each."""
 
     targets: Tensor
     groups: Tensor | None  # the row of the bias

@@ -1,14 +1,14 @@
-"""The LSTM decoder one word at a time, for generation.
+"""The LSTM decoder, one word at a time, for generation.
 
-The equations are those of training. What does not change from step to step is computed once: the
-contribution of z to the gates of every layer, W_z z + b, and to the logits of the softmax; and the
-weights in the autocast precision. There is no dropout.
+The equations are the same as in training, without dropout. Everything that does not change from
+step to step is computed once: the contribution of z to the gates of every layer, W_z z + b, and to
+the logits of the softmax; and the weights in the autocast precision.
 
 Matrix products with one row and with several rows use different kernels, whose results differ in
 the last bits. From two rows on (oneDNN) or five (MKL), in fp32 and in bf16, the result of a row was
 found not to depend on the other rows on CPUs, so rows are padded to a multiple of ``ROWS``. This
-makes a sentence independent of the batch it is decoded in. A single sentence takes up to twice as
-long because of it.
+makes a sentence independent of the batch it is decoded in, but decoding a single sentence takes up
+to twice as long.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ State = tuple[Tensor, Tensor]  # h and c, (N, H) each
 
 
 class LSTMStepper:
-    """N sentences being decoded side by side; a ``textvae.vae.contracts.Stepper``.
+    """N sentences being decoded in parallel; a ``textvae.vae.contracts.Stepper``.
 
     Args:
         z: (N, Z).

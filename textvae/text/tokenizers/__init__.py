@@ -1,4 +1,4 @@
-"""Tokenizers: from text to token ids and back.
+"""Tokenizers, which convert text to token ids and back.
 
 | tokenizer | tokens | unseen text |
 |---|---|---|
@@ -106,25 +106,25 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def read_tokenizer(folder: Path, vocab_size: int | None = None) -> Tokenizer:
-    """The tokenizer of a model folder.
+    """Read the tokenizer in a model folder.
 
     Args:
         folder: The model folder.
-        vocab_size: That of the model, if it is known.
+        vocab_size: The vocabulary size of the model, if it is known.
 
     Raises:
-        UserError: The tokenizer is missing, damaged, or not the one of the weights beside it.
+        UserError: The tokenizer is missing, damaged, or not the one the weights were trained with.
     """
     tokenizer = load_tokenizer(folder)
     if vocab_size not in (None, len(tokenizer)):
         raise UserError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model {vocab_size}: "
-            "they do not belong together"
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, but the model has "
+            f"{vocab_size}: they do not belong together"
         )
     fingerprint = tokenizer.fingerprint()
     if read_metadata(folder / WEIGHTS).get(MADE_FOR, fingerprint) != fingerprint:
         raise UserError(
-            f"the tokenizer in {folder} is not the one that its weights were trained with: "
+            f"the tokenizer in {folder} is not the one that the weights there were trained with: "
             "they do not belong together"
         )
     return tokenizer

@@ -1,4 +1,4 @@
-"""A tokenizer of characters, with UTF-8 bytes for those that are not in the training corpus."""
+"""A character tokenizer, with UTF-8 bytes for characters that are not in the training corpus."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -72,7 +72,7 @@ class CharTokenizer:
         return _FIRST_CHARACTER + len(self._characters)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of the characters of a text, as bytes where they are unseen."""
+        """Return the ids of the characters of a text; unseen characters become bytes."""
         ids: list[int] = []
         for character in text:
             known = self._ids.get(character)

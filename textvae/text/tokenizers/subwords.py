@@ -37,8 +37,8 @@ SPACE_MARK = "\u2581"
 MODEL_TYPES = ("unigram", "bpe")
 # The trainer skips sentences that contain a tab, NUL or U+2585, and reads U+2581 as a space.
 _NOT_FOR_TRAINING = re.compile("[\t\0\u2581\u2585\ud800-\udfff]")
-# Sums over threads depend on their number. It is fixed so that a corpus gives the same model
-# everywhere.
+# Sums over threads depend on the number of threads. It is fixed so that a corpus gives the same
+# model everywhere.
 _TRAIN_THREADS = 4
 _LONGEST_SENTENCE = 16_384  # bytes; the trainer would skip longer ones, so they are cut
 _SENTENCES_SAMPLED = 2_000_000
@@ -82,7 +82,7 @@ class SentencePieceTokenizer:
     def train(
         cls, texts: Iterable[str], vocab_size: int = 8000, model_type: str = "unigram"
     ) -> "SentencePieceTokenizer":
-        """Learn the pieces of a corpus, from a sample of 2 million sentences if it is larger.
+        """Train on a corpus, or on a sample of 2 million sentences if it is larger.
 
         Args:
             texts: The corpus.

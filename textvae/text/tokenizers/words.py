@@ -1,4 +1,4 @@
-"""Splitting text into words, counting words, and a tokenizer with a vocabulary of words.
+"""Splitting text into words, counting words, and a word tokenizer.
 
 A text is either already tokenized (PTB, Yahoo: words separated by spaces) or raw. Raw text is split
 by the rule-based tokenizer of nltk, which needs no download.
@@ -39,7 +39,7 @@ _PERIOD = re.compile(
 
 @functools.cache
 def _treebank() -> tuple[Any, Any]:
-    """The splitter and the joiner of nltk, imported on first use because that takes a second."""
+    """The splitter and the joiner of nltk, imported on first use because this takes a second."""
     from nltk.tokenize import NLTKWordTokenizer, TreebankWordDetokenizer
 
     return NLTKWordTokenizer(), TreebankWordDetokenizer()
@@ -66,7 +66,7 @@ def split_words(
     """
     if tokenized:
         return text.split()
-    # Treebank rules would split <unk>: keep aliases that are words of their own.
+    # Treebank rules would split <unk>: keep aliases that are whole words.
     if any(alias in text for alias in unk_aliases):
         parts = _as_whole_words(unk_aliases).split(text)
     else:
@@ -101,7 +101,7 @@ class WordTokenizer:
         tokenized: bool = True,
         unk_aliases: Sequence[str] = UNK_ALIASES,
     ):
-        # A word that looks like a special token must not get its id: it is unknown.
+        # A word that looks like a special token must not get that token's id: it is unknown.
         self.unk_aliases = tuple(unk_aliases)
         self._reserved = {*SPECIALS, *unk_aliases}
         self._pieces = [*SPECIALS, *(w for w in words if w not in self._reserved)]
@@ -166,7 +166,7 @@ class WordTokenizer:
         """Convert a torchtext ``Vocab``.
 
         The words keep their order, but ids change because the special tokens come first here. The
-        entry at the default index becomes ``<unk>``, whatever its spelling.
+        entry at the default index becomes ``<unk>``, regardless of its spelling.
 
         Args:
             vocab: Any object with ``get_itos`` and ``get_default_index``.
