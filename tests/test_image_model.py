@@ -203,7 +203,7 @@ WRONG = {
     "none mlp": ({"injection": "none", "decoder": "mlp"}, "without any input"),
     "unknown": ({"injection": "later"}, "later: choose one of none, init"),
     "an even kernel": ({"kernel_size": 4}, "must be odd"),
-    "too deep": ({"encoder": "resnet", "encoder_layers": 4}, "to nothing"),
+    "too deep": ({"encoder": "resnet", "encoder_layers": 4}, "too many halvings"),
     "no encoder": ({"encoder": "lstm"}, "one of resnet, mlp"),
     "a float": ({"decoder_layers": 2.0}, "must be an integer"),
     "no latent": ({"latent_dim": 0}, "leaves no z for injection skip: use injection none"),

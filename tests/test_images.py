@@ -131,7 +131,7 @@ def test_encode_and_decode_are_files(run, folder, tmp_path):
 
 
 REFUSED = {
-    "no place for the picture": (["sample", "RUN"], "give --out FILE.png"),
+    "no place for the picture": (["sample", "RUN"], "--out FILE.png"),
     "another kind of picture": (["sample", "RUN", "--out", "a.gif"], "written as .png"),
     "an option of sentences": (
         ["sample", "RUN", "--out", "a.png", "--top-k", "3"],
@@ -171,7 +171,7 @@ def test_what_a_command_cannot_do_is_one_line(case, run, tmp_path, monkeypatch, 
         (["--data.max_tokens", "9"], "--data.max_tokens does not apply"),
         (["--model.injection", "init"], "only a recurrent decoder"),
         (["--images.encoder_layers", "0"], "--images.encoder_layers 0 means no encoder"),
-        (["--images.encoder_layers", "9"], "to nothing"),
+        (["--images.encoder_layers", "9"], "too many halvings"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

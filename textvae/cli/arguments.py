@@ -1,4 +1,4 @@
-"""The options on the command line, and one clear line if something is wrong with them."""
+"""Parse the command line, and report errors in a single clear line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from textvae.errors import UserError
 
 
 def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
-    """The command and its options.
+    """Return the command and its options.
 
     Raises:
-        UserError: An unknown option or a wrong value, with the nearest valid name.
+        UserError: An option is unknown or has a wrong value; the message suggests a valid name.
     """
     parser, commands = build_parser()
     if not argv:
@@ -28,7 +28,7 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
     words = list(argv)
     if words[0] == "train":
         words, files = _split_files(words)
-        # Whatever the order, options on the command line take precedence over files.
+        # Options on the command line override those in files, regardless of their order.
         commands["train"].set_defaults(_flat(files, kinds=_values(words, "--data.kind")))
     try:
         args = parser.parse_args(words)
@@ -42,7 +42,7 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
 
 
 def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:
-    """The words without ``--config FILE``, and the files, that of a resumed run first.
+    """Separate ``--config FILE`` from the other words; the config of a resumed run comes first.
 
     Raises:
         UserError: ``--resume`` does not name a run folder.
@@ -63,12 +63,12 @@ def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:
         elif path := value if equals else next(given, None):
             files.append(Path(path))
         else:
-            rest.append("--config")  # without its file: the parser says so
+            rest.append("--config")  # the parser reports the missing file
     return rest, files
 
 
 def _flat(files: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
-    """The options in a stack of files, as the parser names them."""
+    """Read the options in a stack of files, with the parser's names for them."""
     known = [kind for kind in kinds if kind in get_args(OPTIONS["data"]["kind"])]
     options = read_options(files, kind=known[-1] if known else None)
     return {
@@ -79,7 +79,7 @@ def _flat(files: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
 
 
 def _values(words: Sequence[str], option: str) -> list[str]:
-    """What is given for an option, as ``--option value`` or ``--option=value``."""
+    """Return the values given for an option, as ``--option value`` or ``--option=value``."""
     pairs = zip(words, [*words[1:], ""], strict=True)
     return [
         word.partition("=")[2] if "=" in word else following

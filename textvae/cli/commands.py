@@ -1,4 +1,4 @@
-"""The commands: each is a module with its ``parser()`` and its ``run(args)``."""
+"""The commands: each is a module with a ``parser()`` and a ``run(args)``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXAMPLES = """examples:
 
 
 def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of the whole command line, and that of each command."""
+    """Build the parser for the whole command line, and one for each command."""
     parser = ArgumentParser(
         prog="textvae",
         usage="textvae COMMAND [...]",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "print a Markdown table with the metrics of several runs", "textvae compare RUN RUN ..."
     )
@@ -29,7 +29,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Prints one row per run."""
+    """Print one row per run."""
     from textvae.evaluation.compare import compare
 
     print(compare(args.runs, args.split))

@@ -1,4 +1,4 @@
-"""``textvae decode``: sentences or images for latent vectors in a file."""
+"""``textvae decode``: sentences or images from the latent vectors in a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser("decode the latent vectors in a file", "textvae decode RUN LATENTS [...]")
     add_model(parser)
     parser.add_argument(
@@ -34,7 +34,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Shows one example per latent vector."""
+    """Show one example per latent vector."""
     import torch
 
     from textvae.runs.latents import read_latents

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "save the posterior means and log variances of sentences or images",
         "textvae encode RUN FILE --out LATENTS [...]",
@@ -31,7 +31,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Encodes a file and writes the latents, with a caption for each."""
+    """Encode a file and write the latent vectors, with a caption for each."""
     from textvae.runs.latents import check_format, write_latents
 
     check_format(Path(args.out))
@@ -40,6 +40,6 @@ def run(args: Namespace) -> None:
     q = model.encode(
         examples, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
     )
-    tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, whatever q is
+    tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, which not every q has
     columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     write_latents(Path(args.out), columns, captions)

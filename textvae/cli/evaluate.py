@@ -20,7 +20,7 @@ OPTIONS = (
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "compute, print and save the metrics of a run", "textvae evaluate RUN [...]"
     )
@@ -52,7 +52,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Evaluates the best model of a run, saves the card in its folder and prints it."""
+    """Evaluate the best model of a run, save the card in its folder, and print it."""
     from textvae.evaluation.run_card import evaluate_run
 
     card = evaluate_run(args.run, **{name: args[name] for name in OPTIONS})

@@ -1,4 +1,4 @@
-"""Exit statuses, and one line on standard error for anything that is not a bug."""
+"""Exit codes, and a one-line message on standard error for anything that is not a bug."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Callable
 from textvae.errors import UserError
 from textvae.training.interrupt import Interrupted
 
-# Errors that the operating system reports and no bug causes: a full disk, missing permissions.
+# Errors from the operating system that are not bugs: a full disk, missing permissions.
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on GPU and CPU
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's messages on GPU and CPU
 
 
 def exit_status(name: str, run: Callable[[], object]) -> int:
-    """Runs a program and turns exceptions into an exit status; bugs keep their traceback.
+    """Run a program and turn exceptions into an exit code; bugs keep their traceback.
 
     Args:
-        name: The program's name, which starts the error line.
+        name: The program's name, at the start of error messages.
         run: The program.
 
     Returns:
-        0 if all went well, 2 for an error that the user can fix, 130 for Ctrl-C.
+        0 for success, 2 for an error that the user can fix, 130 for Ctrl-C.
     """
     try:
         run()
@@ -32,7 +32,7 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
         return _fail(name, str(error), 2)
     except (Interrupted, KeyboardInterrupt) as stopped:
         return _fail(name, str(stopped) or "interrupted", 130)
-    except BrokenPipeError:  # whatever reads the output, such as head, has closed it
+    except BrokenPipeError:  # the program that reads the output, such as head, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in SYSTEM_ERRORS:

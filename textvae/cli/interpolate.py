@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "decode points between two sentences or images in latent space",
         "textvae interpolate RUN A B [--steps STEPS] [...]",
@@ -48,7 +48,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Shows the decoded points in order."""
+    """Show the decoded points in order."""
     model = load(args)
     output = presenter(model, args)
     first, last = examples(model, args, [args.a, args.b])

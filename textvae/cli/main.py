@@ -14,17 +14,17 @@ from textvae.training.progress import start_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Args:
-        argv: The words after ``textvae``; by default those of the process.
+        argv: The arguments after ``textvae``; by default those of the process.
 
     Returns:
-        The exit status: 0, 2 for an error that the user can fix, 130 for Ctrl-C.
+        The exit code: 0 for success, 2 for an error that the user can fix, 130 for Ctrl-C.
     """
-    # Must be set before torch loads: it limits how long an idle OpenMP thread spins. The default
-    # slows a busy machine down many times over; no spinning at all costs an idle one up to half
-    # of its speed.
+    # Must be set before torch loads: limits how long idle OpenMP threads spin. With the default, a
+    # busy machine becomes many times slower; without any spinning, an idle one loses up to half of
+    # its speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     start_logging()
     if isinstance(sys.stdout, TextIOWrapper):

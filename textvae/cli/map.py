@@ -1,4 +1,4 @@
-"""``textvae map``: a picture of the latent space."""
+"""``textvae map``: a plot of the latent space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONS = ("data", "device", "split", "limit", "refine_steps", "batch_size", "se
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "plot posterior means in two dimensions (t-SNE), colored by label",
         "textvae map RUN --out FILE.png [...]",
@@ -32,7 +32,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Draws the map and says where it is."""
+    """Draw the map and print where it was written."""
     from textvae.evaluation.map import draw_map
 
     draw_map(args.run, args.out, **{name: args[name] for name in OPTIONS})

@@ -1,4 +1,4 @@
-"""Turns jsonargparse's error messages into one line that tells the user what to do."""
+"""Turn jsonargparse's error messages into one line that tells the user what to do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str
 
 
 def explain(message: str, names: Sequence[str], command: str | None) -> str:
-    """Rewrites a message as one line, with a suggestion if a name is misspelled.
+    """Rewrite a message as one line, with a suggestion if a name is misspelled.
 
     Args:
-        message: What jsonargparse says.
+        message: The message from jsonargparse.
         names: The command's options, or all commands if none was recognized.
         command: The command, if it was recognized.
     """
@@ -28,7 +28,7 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
 
 
 def _number(line: str) -> str | None:
-    """The message for an option with a range (``textvae.config.types``)."""
+    """Return the message for an option with a range (``textvae.config.types``)."""
     wrong = re.search(r'"([\w.]+)": .*?Not of type \w+: (.*)', line)
     if wrong is None:
         return None
@@ -44,12 +44,12 @@ def _number(line: str) -> str | None:
 
 
 def _option(name: str) -> str:
-    """A key of the parser as the user types it."""
+    """Return a key of the parser as the user types it."""
     return f"-{name}" if len(name) == 1 else f"--{name if '.' in name else name.replace('_', '-')}"
 
 
 def _value(line: str) -> str | None:
-    """The message for a value of the wrong type."""
+    """Return the message for a value of the wrong type."""
     wrong = re.search(r'"([\w.]+)": .*?(Expected .*?)(?:Got|Given) value: (.*)', line)
     if wrong is None:
         return None
@@ -61,7 +61,7 @@ def _value(line: str) -> str | None:
 
 
 def _choice(line: str) -> str | None:
-    """The message for a value that is not one of the option's choices."""
+    """Return the message for a value that is not one of the option's choices."""
     wrong = re.search(r"argument (-\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)", line)
     if wrong is None:
         return None
@@ -73,7 +73,7 @@ def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 
 def _name(line: str, names: Sequence[str]) -> str:
-    """The message for an option or a command that does not exist."""
+    """Return the message for an option or a command that does not exist."""
     whole = {name.lstrip("-").replace("-", "_"): name for name in names}
     last = {bare.rsplit(".", 1)[-1]: name for bare, name in whole.items()}
     for wrong in (name.replace("-", "_") for name in _unknown(line)):

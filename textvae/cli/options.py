@@ -1,6 +1,6 @@
-"""Options that several commands share: how they are declared, and how they reach the model.
+"""Options shared by several commands: their declarations, and how they reach the model.
 
-Only the parsers run when a user asks for help, so nothing at the top of this file imports torch.
+Nothing at the top of this file may import torch, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 def new_parser(description: str, usage: str) -> ArgumentParser:
-    """An empty parser for one command."""
+    """Create an empty parser for one command."""
     return ArgumentParser(
         description=description,
         usage=usage,
@@ -52,12 +52,12 @@ def new_parser(description: str, usage: str) -> ArgumentParser:
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """The model that a command uses."""
+    """Add the model that a command uses."""
     parser.add_argument("run", help="a run folder, a saved model, or a model name on the hub")
 
 
 def add_run(parser: ArgumentParser, split: str) -> None:
-    """The run whose data set a command reads.
+    """Add the run whose data a command reads.
 
     Args:
         parser: The command's parser.
@@ -71,7 +71,7 @@ def add_run(parser: ArgumentParser, split: str) -> None:
 
 
 def add_common(parser: ArgumentParser) -> None:
-    """Seed, batch size and device."""
+    """Add the seed, the batch size, and the device."""
     parser.add_argument("--seed", type=Seed, default=0, help="random seed")
     parser.add_argument(
         "--batch-size",
@@ -85,17 +85,17 @@ def add_common(parser: ArgumentParser) -> None:
 
 
 def add_refinement(parser: ArgumentParser) -> None:
-    """Refinement of q(z|x)."""
+    """Add the number of refinement steps."""
     parser.add_argument(
         "--refine-steps",
         type=NonNegativeInt | None,
-        help="gradient steps on the ELBO that refine q(z|x); 0 uses the encoder alone; default: "
-        "as in training",
+        help="gradient steps on the ELBO that refine q(z|x); 0 uses only the encoder; default: as "
+        "in training",
     )
 
 
 def add_do_sample(parser: ArgumentParser) -> None:
-    """Sampling from p(x|z) in a command that is greedy by default."""
+    """Add sampling from p(x|z), for commands that are greedy by default."""
     parser.add_argument(
         "--do-sample",
         action="store_true",
@@ -107,7 +107,7 @@ def add_do_sample(parser: ArgumentParser) -> None:
 def add_generation(
     parser: ArgumentParser, *, show_source: bool = False, walk: bool = False
 ) -> None:
-    """Generation from p(x|z): the common options, then those of text and of image models.
+    """Add the options for generation: common ones, then those for text and image models.
 
     Args:
         parser: The command's parser.
@@ -120,9 +120,9 @@ def add_generation(
         "--temperature",
         type=float,
         default=1.0,
-        help="divides the logits: below 1 for more likely words, above 1 for more variety",
+        help="divide the logits by this: below 1 for more likely words, above 1 for more variety",
     )
-    add("--top-k", type=int, default=0, help="sample from the k most likely words; 0: from all")
+    add("--top-k", type=int, default=0, help="sample from the k most likely words; 0: all words")
     add(
         "--top-p",
         type=float,
@@ -156,7 +156,7 @@ def add_generation(
 
 
 def load(args: Namespace) -> Model:
-    """The model that a command names, on the device it asks for.
+    """Load the model of a command on the chosen device.
 
     Raises:
         UserError: The model cannot be loaded, or there is no such device.
@@ -167,7 +167,7 @@ def load(args: Namespace) -> Model:
 
 
 def presenter(model: Model, args: Namespace) -> Presenter:
-    """What shows a command's output, checked before anything is computed.
+    """Return the object that shows a command's output; check its options before the computation.
 
     Raises:
         UserError: An option does not apply to this kind of model, or one is missing.
@@ -189,12 +189,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def generation(model: Model, args: Namespace) -> dict[str, Any]:
-    """The options of ``model.decode``, for ``sample``, ``reconstruct`` and ``interpolate`` too."""
+    """Return the options of ``model.decode`` and of the methods that call it."""
     return {name: args[name] for name in ("seed", "batch_size", *model.DECODE_OPTIONS)}
 
 
 def examples(model: Model, args: Namespace, names: Sequence[str]) -> Any:
-    """The examples named on the command line, as ``model.encode`` takes them."""
+    """Return the examples named on the command line, in the form that ``model.encode`` takes."""
 
     def test_split() -> Split:
         from textvae.evaluation.open_run import open_run

@@ -11,7 +11,7 @@ from textvae.cli.exit_codes import exit_status
 
 
 def parser_of(about: str | None, source: str) -> argparse.ArgumentParser:
-    """The options of a preparation script.
+    """Create the parser of a preparation script.
 
     Args:
         about: What the script prepares.
@@ -24,15 +24,15 @@ def parser_of(about: str | None, source: str) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, where: str, prepare: Callable[..., None]) -> int:
-    """Calls ``prepare`` with the options.
+    """Call ``prepare`` with the options.
 
     Args:
-        options: From the parser.
+        options: The parsed options.
         where: How to get the corpus; printed if no --source is given.
         prepare: Writes the corpus.
 
     Returns:
-        The exit status: 0, or 2 with a line that says what to do.
+        The exit code: 0, or 2 with a message that says what to do.
     """
     if options.source is None:
         print(where, file=sys.stderr)

@@ -16,7 +16,7 @@ OPTIONS = ("data", "device", "split", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "train classifiers that predict labels from posterior means", "textvae probe RUN [...]"
     )
@@ -28,7 +28,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Scores the classifiers, saves the scores in the run folder and prints them."""
+    """Score the classifiers, save the scores in the run folder, and print them."""
     from textvae.evaluation.probe import probe
 
     found = probe(args.run, **{name: args[name] for name in OPTIONS})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "encode sentences or images and decode them again",
         "textvae reconstruct RUN [EXAMPLE ...] [--file FILE] [...]",
@@ -54,7 +54,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Shows each reconstruction, with its source where the output format has room for it."""
+    """Show each reconstruction, with its source if the output format includes it."""
     model = load(args)
     output = presenter(model, args)
     if args.file is None:

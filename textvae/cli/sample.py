@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the parser of the command."""
     parser = new_parser(
         "generate sentences or images: z from the prior, then x from p(x|z)",
         "textvae sample RUN [-n N] [...]",
@@ -31,7 +31,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Shows samples, or a walk through a two-dimensional latent space."""
+    """Show samples, or a grid over a two-dimensional latent space."""
     model = load(args)
     output, options = presenter(model, args), generation(model, args)
     options["do_sample"] = not args.greedy

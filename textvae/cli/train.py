@@ -18,7 +18,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def parser() -> ArgumentParser:
-    """The options of the command: every field of ``Config``."""
+    """Return the parser of the command, with an option for every field of ``Config``."""
     parser = new_parser(
         "train a language model, a VAE or a Skip-VAE",
         "textvae train --config FILE ... --out RUN [--data.dir PLACE] [--SECTION.NAME VALUE ...]\n"
@@ -37,7 +37,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Trains a new run, or the rest of an interrupted one."""
+    """Train a new run, or the rest of an interrupted one."""
     from textvae.training.train import train
 
     if (args.out is None) == (args.resume is None):
@@ -46,7 +46,7 @@ def run(args: Namespace) -> None:
 
 
 def config_of(args: Namespace) -> Config:
-    """The experiment in the options of ``train``.
+    """Build the config from the options of ``train``.
 
     Raises:
         UserError: A value is not valid, or an option does not apply to this kind of data.

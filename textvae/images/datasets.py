@@ -30,7 +30,7 @@ from textvae.vae.batch import Batch, Split
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-HELD_OUT = 0.05  # share of the images held out for each of valid and test if they are missing
+HELD_OUT = 0.05  # fraction of the images held out for each of valid and test, if missing
 ONCE = 2**32  # seeds the binarization for evaluation; larger than any epoch
 SHOWN = 30  # images reconstructed if none are named
 
@@ -55,7 +55,7 @@ class ImageSplit:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the pixels and labels; does not depend on the file they were read from."""
+        """SHA-256 of the pixels and labels, independent of the file they were read from."""
         digest = hashlib.sha256(str(self.grey.shape).encode())
         for array in (self.grey, self.labels):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
@@ -63,14 +63,14 @@ class ImageSplit:
 
     @cached_property
     def once(self) -> np.ndarray:
-        """(N, H, W) the images binarized for evaluation."""
+        """The images binarized for evaluation, (N, H, W)."""
         return _draw(self.grey, [ONCE])
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
-        """A batch of binary images (B, 1, H, W).
+        """Return a batch of binary images (B, 1, H, W).
 
         Args:
-            rows: (B,) which images.
+            rows: (B,) indices of the images.
             epoch: Re-binarizes them for a batch of this epoch, as a pure function of (seed, epoch,
                 rows); None gives the images for evaluation.
         """
@@ -83,11 +83,11 @@ class ImageSplit:
         return as_batch(torch.from_numpy(pixels), torch.from_numpy(rows.astype(np.int64)), labels)
 
     def caption(self, i: int) -> str:
-        """The image's index."""
+        """Return "image" and its index."""
         return f"image {i}"
 
     def thumbnails(self, count: int) -> Tensor:
-        """The first images (N, 1, H, W), binarized for evaluation."""
+        """Return the first images (N, 1, H, W), binarized for evaluation."""
         return torch.from_numpy(self.once[:count]).float()[:, None]
 
 
@@ -98,18 +98,18 @@ def _draw(grey: np.ndarray, seed: list[int]) -> np.ndarray:
 
 
 def as_batch(pixels: Tensor, index: Tensor, labels: Tensor | None = None) -> Batch:
-    """Images (B, H, W) as a batch; there are no words or bytes to count."""
+    """Make a batch of images (B, H, W); there are no words or bytes to count."""
     return Batch(x=pixels.float()[:, None], index=index, labels=labels)
 
 
 def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
-    """Reads the splits of a data set.
+    """Read the splits of a data set.
 
     Args:
         place: A folder with train.npz, valid.npz and test.npz or with idx files, one .npz or .mat
             file, or a data set name on the Hugging Face hub.
-        seed: Seeds the binarization for training. If splits are missing, the held-out images do
-            not depend on it: they are the same for every run.
+        seed: Seeds the binarization for training. It does not affect the choice of held-out images
+            if splits are missing, which is the same for every run.
 
     Raises:
         UserError: The files are missing or invalid.
@@ -122,7 +122,7 @@ def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
 
 
 def read_published(place: str) -> dict[str, Drawings]:
-    """Reads the splits that a data set comes with.
+    """Read the splits that a data set comes with.
 
     Args:
         place: As for ``read_images``.
@@ -153,7 +153,7 @@ def read_published(place: str) -> dict[str, Drawings]:
 
 
 def read_image_file(path: Path) -> tuple[Tensor, list[str]]:
-    """The images in an .npz file, binarized as in evaluation.
+    """Read the images in an .npz file, binarized as in evaluation.
 
     Returns:
         The images (N, H, W) and a caption for each.
@@ -168,17 +168,17 @@ def read_image_file(path: Path) -> tuple[Tensor, list[str]]:
 
 
 def pick_images(names: Sequence[str], split: Split) -> Tensor:
-    """Images of a split by their indices.
+    """Return images of a split by their indices.
 
     Args:
-        names: The indices as strings; if empty, the first images.
-        split: Where they are.
+        names: The indices as strings; if empty, the first images are returned.
+        split: The split that contains them.
 
     Returns:
         (N, H, W).
 
     Raises:
-        UserError: One is not an index of the split.
+        UserError: A name is not an index of the split.
     """
     for name in names:
         if not name.isdecimal() or int(name) >= len(split):
@@ -197,7 +197,7 @@ def _only(splits: dict[str, Drawings], path: Path) -> Drawings:
 
 
 def _with_held_out(found: dict[str, Drawings], place: str) -> dict[str, Drawings]:
-    """Holds out training images for whichever of valid and test is missing."""
+    """Hold out training images for valid and test if they are missing."""
     found = {"train" if split == "all" else split: part for split, part in found.items()}
     missing = [split for split in SPLITS[1:] if split not in found]
     if "train" not in found or not missing:

@@ -67,7 +67,7 @@ class MLPDecoder(nn.Module):
 
     @torch.no_grad()
     def sample(self, z: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Generates images.
+        """Generate images.
 
         Args:
             z: (N, Z).

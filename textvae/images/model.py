@@ -46,14 +46,14 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         encoder: ``resnet`` for residual convolutions, ``mlp`` for fully connected layers.
         encoder_hidden: Feature maps of the ResNet, or units per layer of the MLP.
         encoder_layers: Number of residual blocks or hidden layers; 0 for a model without an
-            encoder, whose posteriors are found by gradient steps alone (SVI).
+            encoder, whose posteriors are found only by gradient steps (SVI).
         decoder: ``pixelcnn`` for a gated PixelCNN, ``mlp`` for fully connected layers.
         decoder_hidden: Feature maps of the PixelCNN, or units per layer of the MLP.
         decoder_layers: Number of gated or hidden layers.
         kernel_size: Kernel size of the PixelCNN; odd.
 
     Raises:
-        UserError: An argument is out of range, or two do not go together.
+        UserError: An argument is out of range, or two are incompatible.
     """
 
     KIND = "image"
@@ -80,7 +80,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         )
 
     def make_encoder(self, config: dict[str, Any]) -> nn.Module | None:
-        """The encoder for the model's arguments. Override it for another one."""
+        """Create the encoder from the model's arguments; override it to use a different one."""
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
         kind = ResNetEncoder if config["encoder"] == "resnet" else MLPEncoder
@@ -89,7 +89,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return kind(size, head, config["encoder_hidden"], config["encoder_layers"])
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
-        """The decoder for the model's arguments. Override it for another one."""
+        """Create the decoder from the model's arguments; override it to use a different one."""
         size, latent_dim = (config["height"], config["width"]), config["latent_dim"]
         injection, shape = config["injection"], (config["decoder_hidden"], config["decoder_layers"])
         if config["decoder"] == "mlp":
@@ -97,7 +97,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return PixelCNN(size, latent_dim, injection, *shape, config["kernel_size"])
 
     def batches(self, examples: Any, batch_size: int) -> Iterator[Batch]:
-        """Images (N, H, W) in batches."""
+        """Split images (N, H, W) into batches."""
         pixels = self._pixels(examples)
         for index in torch.arange(len(pixels)).split(batch_size):
             yield as_batch(pixels[index], index)
@@ -121,7 +121,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         do_sample: bool = False,
         same_draws: bool = False,
     ) -> Tensor:
-        """Generates one image per latent vector.
+        """Generate one image per latent vector.
 
         Args:
             z: (N, Z).
@@ -159,11 +159,11 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         seed: int = 0,
         batch_size: int = 64,
     ) -> Tensor:
-        """Samples images: z ~ p(z), then x ~ p(x|z).
+        """Sample images: z ~ p(z), then x ~ p(x|z).
 
         Args:
-            n: How many, if no ``z`` is given.
-            z: (N, Z) latent vectors to use in place of samples from the prior.
+            n: Number of images, if ``z`` is not given.
+            z: Latent vectors (N, Z) to decode instead of draws from the prior.
             do_sample: As in ``decode``.
             seed: Seeds z and the pixels; image i depends only on the seed and i.
             batch_size: Images per batch; does not change the results.
@@ -186,11 +186,11 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         same_draws: bool = True,
         **options: Any,
     ) -> Tensor:
-        """As ``Model.interpolate``; by default, sampled pixels differ only because z does."""
+        """See ``Model.interpolate``; by default, sampled pixels differ only because z does."""
         return super().interpolate(a, b, steps, kind, same_draws=same_draws, **options)
 
     def walk(self, side: int = 15, **options: Any) -> Tensor:
-        """Decodes a grid over a two-dimensional latent space, at evenly spaced prior quantiles.
+        """Decode a grid over a two-dimensional latent space, at evenly spaced prior quantiles.
 
         Args:
             side: Points along each dimension.
@@ -213,19 +213,19 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return self.decode(points, same_draws=True, **options)
 
     def read_examples(self, source: str) -> tuple[Tensor, list[str]]:
-        """Reads the images in an .npz file."""
+        """Read the images in an .npz file."""
         return read_image_file(Path(source))
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Tensor:
-        """The images of the test split with these indices, or its first ones."""
+        """Return the images of the test split with these indices, or its first ones."""
         return pick_images(names, read_split())
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> PngWriter:
-        """Writes a PNG file."""
+        """Return a writer of a PNG file."""
         return PngWriter(out)
 
     def previews(self, split: Split, count: int) -> dict[str, Tensor]:
-        """Images sampled, and images of the split (above) with what becomes of them (below)."""
+        """Generate samples, and images of the split (above) with reconstructions (below)."""
         shown = {"samples": self.sample(count)[:, None]}
         if self.latent_dim:
             originals = split.batch(np.arange(min(count, len(split)))).x[:, 0]
@@ -235,7 +235,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return shown
 
     def describe(self) -> Description:
-        """What the model card says about this model."""
+        """Return the description of this model for its model card."""
         parts = {name: self.config[name] for name in ("decoder", "encoder", "injection")}
         kind = (
             f"A variational autoencoder for binary images with {self.latent_dim} latent "
@@ -259,10 +259,10 @@ REASONS = {
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Checks arguments of ``ImageVAE``, wherever they come from; the image size may be missing.
+    """Check arguments of ``ImageVAE``; the image size may be missing.
 
     Raises:
-        UserError: One has the wrong type or is out of range, or two do not go together.
+        UserError: An argument has the wrong type or is out of range, or two are incompatible.
     """
     check_values(ARGUMENTS, arguments, "model: ")
     if arguments["kernel_size"] % 2 == 0:
@@ -281,5 +281,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         blocks = arguments["encoder_layers"]
     if side >> blocks == 0:
         raise UserError(
-            f"model: encoder_layers {blocks} halves images of {side} pixels to nothing: use fewer"
+            f"model: encoder_layers {blocks}: too many halvings for images of {side} pixels: use "
+            "fewer layers"
         )

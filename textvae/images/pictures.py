@@ -18,11 +18,11 @@ COLUMNS = 10  # of a picture of originals and reconstructions
 
 
 def grid(images: Tensor, columns: int | None = None) -> np.ndarray:
-    """Arranges images in rows and columns.
+    """Arrange images in rows and columns.
 
     Args:
         images: (N, H, W), values in [0, 1].
-        columns: By default, about the square root of N.
+        columns: Number of columns; by default, about the square root of N.
 
     Returns:
         A gray picture (Y, X), uint8.
@@ -38,15 +38,15 @@ def grid(images: Tensor, columns: int | None = None) -> np.ndarray:
 
 
 def pairs(originals: Tensor, outputs: Tensor, columns: int = COLUMNS) -> Tensor:
-    """Puts each row of originals above the row of their reconstructions.
+    """Put each row of originals above the row of their reconstructions.
 
     Args:
         originals: (N, H, W).
         outputs: (N, H, W).
-        columns: Of the grid.
+        columns: Number of columns of the grid.
 
     Returns:
-        (M, H, W), the last rows filled up with gray images.
+        (M, H, W), with the last rows padded with gray images.
     """
     blank = originals.new_full((-len(originals) % columns, *originals.shape[1:]), PAPER)
     rows = [torch.cat([part, blank]).unflatten(0, (-1, columns)) for part in (originals, outputs)]
@@ -54,7 +54,7 @@ def pairs(originals: Tensor, outputs: Tensor, columns: int = COLUMNS) -> Tensor:
 
 
 def write_png(path: Path, sheet: np.ndarray) -> None:
-    """Writes a gray picture (Y, X), enlarged so that single pixels are visible.
+    """Write a gray picture (Y, X), enlarged so that single pixels are visible.
 
     Raises:
         UserError: The name does not end in .png, or the file cannot be written.
@@ -68,7 +68,7 @@ def write_png(path: Path, sheet: np.ndarray) -> None:
 
 
 def check_png(path: Path) -> None:
-    """Raises a ``UserError`` unless the name ends in .png."""
+    """Raise a ``UserError`` unless the name ends in .png."""
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: images can only be written as .png")
 
@@ -85,14 +85,14 @@ class PngWriter:
 
     def __init__(self, path: Path | None) -> None:
         if path is None:
-            raise UserError("this is an image model: give --out FILE.png to write the images to")
+            raise UserError("this is an image model: choose a file for its images, --out FILE.png")
         check_png(path)
         self.path = path
 
     def show(
         self, outputs: Tensor, *, sources: Tensor | None = None, columns: int | None = None
     ) -> None:
-        """Writes the images (N, H, W), each row below the row of its sources if there are any."""
+        """Write the images (N, H, W), each row below the row of its sources if there are any."""
         images = outputs
         if sources is not None:
             columns = columns or COLUMNS

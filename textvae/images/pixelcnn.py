@@ -9,7 +9,7 @@ stack:
 No weights are masked. Instead, the inputs of the stacks are x shifted down by one row and x shifted
 right by one column, and no convolution looks further down or to the right.
 
-The latent z enters as additional input channels, each a linear map of z to an image:
+The latent variable z enters as additional input channels, each a linear map of z to an image:
 
     none    nowhere
     input   in the first layer
@@ -50,7 +50,7 @@ class GatedLayer(nn.Module):
         self.out = nn.Conv2d(maps, maps, 1)
 
     def rows(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Advances the vertical stack by R rows.
+        """Advance the vertical stack by R rows.
 
         Args:
             v: (N, C, offset + R, W), the rows and those above them.
@@ -62,7 +62,7 @@ class GatedLayer(nn.Module):
         return _gate(features), self.across(features)
 
     def pixels(self, h: Tensor, above: Tensor) -> Tensor:
-        """Advances the horizontal stack by P columns, without the residual connection.
+        """Advance the horizontal stack by P columns, without the residual connection.
 
         Args:
             h: (N, C, R, offset + P), the columns and those to the left.
@@ -74,7 +74,7 @@ class GatedLayer(nn.Module):
         return self.out(_gate(self.along(h) + above))
 
     def pixel(self, h: Tensor, above: Tensor) -> Tensor:
-        """``pixels`` for a single pixel, without the overhead of a convolution.
+        """Compute ``pixels`` for a single pixel, without the overhead of a convolution.
 
         Args:
             h: (N, C, offset + 1).
@@ -87,7 +87,7 @@ class GatedLayer(nn.Module):
         return F.linear(_gate(features + above), self.out.weight.flatten(1), self.out.bias)
 
     def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Both stacks for whole images, h' without the residual connection.
+        """Compute both stacks for whole images, h' without the residual connection.
 
         Args:
             v: (N, C, H, W).
@@ -146,7 +146,7 @@ class PixelCNN(nn.Module):
         return self.output(torch.cat([h, *z_images[-1]], dim=1)).squeeze(1)
 
     def _z_images(self, z: Tensor) -> list[list[Tensor]]:
-        """For each layer and for the output: its map of z (N, 1, H, W), or nothing."""
+        """For each layer and for the output, the map of z (N, 1, H, W), or nothing."""
         images = [[z_map(z).view(-1, 1, *self.size)] for z_map in self.z_maps]
         return images + [[]] * (len(self.layers) + 1 - len(images))
 
@@ -158,7 +158,7 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def sample(self, z: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Generates images pixel by pixel.
+        """Generate images pixel by pixel.
 
         Args:
             z: (N, Z).
@@ -198,7 +198,7 @@ class PixelCNN(nn.Module):
         return [F.pad(part, (left, 0, up, 0)) for part in inputs]
 
     def _next_row(self, v: list[Tensor], i: int) -> list[Tensor]:
-        """Computes row i of the vertical stack in place; returns what each layer passes on."""
+        """Compute row i of the vertical stack in place; return what each layer passes on."""
         above = []
         for n, layer in enumerate(cast(Sequence[GatedLayer], self.layers)):
             features, below = layer.rows(v[n][:, :, i : i + self.offset + 1])
@@ -208,7 +208,7 @@ class PixelCNN(nn.Module):
         return above
 
     def _next_pixel(self, h: list[Tensor], above: list[Tensor], i: int, j: int) -> Tensor:
-        """Computes pixel (i, j) of the horizontal stack in place; returns its features (N, M)."""
+        """Compute pixel (i, j) of the horizontal stack in place; return its features (N, M)."""
         seen = slice(j, j + self.offset + 1)
         first, *others = cast(Sequence[GatedLayer], self.layers)
         features = first.pixel(h[0][:, :, i, seen], above[0][:, :, j])

@@ -1,4 +1,4 @@
-"""Readers for image files in the formats in which data sets are published.
+"""Readers for the file formats in which image data sets are published.
 
     idx       MNIST's format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte
     .npz      x_train, y_train, x_test, y_test; or images, labels for one split or the whole set
@@ -36,13 +36,13 @@ class Drawings(NamedTuple):
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an idx file of unsigned bytes.
+    """Read an idx file of unsigned bytes.
 
     Args:
         path: The file, gzipped or not.
 
     Raises:
-        UserError: It is not such a file, or it is truncated.
+        UserError: It is not an idx file, or it is truncated.
     """
     try:
         content = path.read_bytes()
@@ -63,10 +63,10 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_idx_folder(folder: Path) -> dict[str, Drawings]:
-    """Reads the splits in a folder of idx files.
+    """Read the splits in a folder of idx files.
 
     Args:
-        folder: Where the files are.
+        folder: The folder with the files.
 
     Returns:
         The splits by name; empty if there are no such files.
@@ -86,7 +86,7 @@ def read_idx_folder(folder: Path) -> dict[str, Drawings]:
 
 
 def read_npz(path: Path) -> dict[str, Drawings]:
-    """Reads the splits in an .npz file.
+    """Read the splits in an .npz file.
 
     Args:
         path: The file.
@@ -118,7 +118,7 @@ def read_npz(path: Path) -> dict[str, Drawings]:
 
 
 def read_mat(path: Path) -> dict[str, Drawings]:
-    """Reads the two splits of Burda's Omniglot; the labels are the alphabets.
+    """Read the two splits of Burda's Omniglot; the labels are the alphabets.
 
     Args:
         path: The file, chardata.mat.
@@ -148,7 +148,7 @@ def _unrolled(columns: np.ndarray) -> np.ndarray:
 
 
 def read_hub(name: str) -> dict[str, Drawings]:
-    """Downloads an image data set from the Hugging Face hub.
+    """Download an image data set from the Hugging Face hub.
 
     Args:
         name: The name of the data set.
@@ -187,7 +187,7 @@ def checked(
     path: Path,
     label_names: list[str] | None = None,
 ) -> Drawings:
-    """Checks that images and labels match and converts the pixels to uint8.
+    """Check that images and labels match, and convert the pixels to uint8.
 
     Args:
         images: (N, H, W), bytes or values in [0, 1].
@@ -218,7 +218,7 @@ def checked(
 
 
 def write_drawings(path: Path, drawings: Drawings) -> None:
-    """Writes a split as an .npz file, atomically.
+    """Write a split as an .npz file, atomically.
 
     Args:
         path: The file.
