@@ -1,9 +1,9 @@
-"""What MkDocs does beyond Markdown when it builds the site.
+"""MkDocs hooks that run when the site is built.
 
 * The results pages of the recipes, with their pictures, become pages of the site.
 * `<!-- metrics table -->` becomes the table in `textvae/evaluation/metrics.py`.
-* A `math` code block becomes MathML, which browsers show without a script or a font to load.
-  GitHub shows the same blocks, so the pages read well there too.
+* A `math` code block becomes MathML, which browsers display without scripts or extra fonts.
+  GitHub displays the same blocks as equations, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Is the latent variable of *your* VAE used? Measure it without changing its code.
 
-The model below is written as most tutorials write a VAE: ``encode`` returns a mean and a log
-variance, ``decode`` returns logits. A few lines adapt it, and the card tells what z carries.
+The model below is a typical tutorial VAE: ``encode`` returns a mean and a log variance, and
+``decode`` returns logits. A few lines adapt it, and the card shows what z carries.
 
     python examples/diagnose_any_vae.py
 """
@@ -14,7 +14,7 @@ import textvae
 
 
 class TutorialVAE(nn.Module):
-    """A VAE of binary vectors that knows nothing of textvae."""
+    """A VAE for binary vectors that knows nothing about textvae."""
 
     def __init__(self, inputs: int = 20, latent: int = 5, hidden: int = 50) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class AsDecoder(nn.Module):
 
 
 def diagnose(vae: TutorialVAE, x: torch.Tensor) -> textvae.Card:
-    """The metrics card of the model on a data set x (N, inputs)."""
+    """Compute the metrics card of the model on a data set x (N, inputs)."""
     model = textvae.VAE(AsEncoder(vae), AsDecoder(vae), prior=5)
     return textvae.evaluate(model, x.split(64), samples=50)
 
@@ -72,7 +72,7 @@ def data(count: int) -> torch.Tensor:
 
 
 def main(steps: int = 400) -> tuple[textvae.Card, textvae.Card]:
-    """The cards of a model that was trained, and of one whose KL weight made z collapse."""
+    """Train two models, one with a KL weight that makes z collapse, and return their cards."""
     torch.manual_seed(0)
     x, cards = data(600), []
     for beta in (1.0, 20.0):

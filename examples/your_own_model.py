@@ -1,7 +1,7 @@
 """Your own model: an MLP encoder and decoder over bags of words, trained and measured by textvae.
 
-An encoder maps a batch to a posterior, a decoder scores a batch given z. Everything else (the
-bound, free bits, the metrics card) works with any pair of modules that does this.
+An encoder maps a batch to a posterior, and a decoder scores a batch given z. Everything else (the
+bound, free bits, the metrics card) works with any pair of modules that do this.
 
     python examples/your_own_model.py
 """
@@ -45,7 +45,7 @@ def documents(count: int) -> torch.Tensor:
 
 
 def main(steps: int = 500) -> textvae.Card:
-    """Trains the model and returns its metrics card."""
+    """Train the model and return its metrics card."""
     torch.manual_seed(0)
     x = documents(1200)
     model = textvae.VAE(Encoder(), Decoder(), prior=LATENT)

@@ -1,6 +1,6 @@
-# Sourced by recipes/*/run.sh and tests/run.sh: a Python environment with textvae in it.
-# Takes the active environment, or makes .venv at the top of the repository. Installs once, and
-# again only where setup.py or constraints.txt changed, so that later runs need no network.
+# Sourced by recipes/*/run.sh and tests/run.sh: provides a Python environment with textvae.
+# Uses the active environment, or creates .venv at the top of the repository. Installs textvae once,
+# and again only if setup.py or constraints.txt has changed, so that later runs need no network.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -18,11 +18,11 @@ make_venv() {
   for python in python3 python; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
       "$python" -m venv "$root/.venv" && return
-      echo "cannot make .venv: install the venv module of $python (Debian: python3-venv)" >&2
+      echo "cannot create .venv: install the venv module of $python (Debian: python3-venv)" >&2
       exit 2
     fi
   done
-  echo "textvae needs Python 3.10 or newer, and finds none on the PATH" >&2
+  echo "textvae needs Python 3.10 or newer, but there is none on the PATH" >&2
   exit 2
 }
 
@@ -31,10 +31,10 @@ install_textvae() { # extra
   stamp="$(python -c 'import sys; print(sys.prefix)')/textvae-installed${1:+-$1}"
   wanted="$root $(cat "$root/setup.py" "$root/constraints.txt" | cksum)"
   [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
-  echo "installing textvae and what it needs: once, a few minutes (torch is large)" >&2
+  echo "installing textvae and its dependencies: only once, takes a few minutes (torch is large)" >&2
   if ! python -m pip install --quiet --disable-pip-version-check \
     --constraint "$root/constraints.txt" --editable "$root${1:+[$1]}"; then
-    echo "the installation failed: see the lines above; a network is needed this once" >&2
+    echo "the installation failed (see above); it needs a network connection" >&2
     exit 2
   fi
   echo "$wanted" > "$stamp"

@@ -1,6 +1,6 @@
-# Sourced by the recipes for images after stages.sh: pictures instead of sentences, probes of the
-# latent variable, and sweeps. A sweep runs if its number is asked for (--stage 9) and fills one
-# table, RUNS/sweep-9.md, which the results page includes.
+# Sourced by the image recipes after stages.sh: images instead of sentences, probes of the latent
+# variable, and sweeps. A sweep runs only if its number is given (--stage 9) and writes one table,
+# RUNS/sweep-9.md, which the results page includes.
 
 first="${first:-0}"  # numbers of two test images: the ends of the interpolation
 last="${last:-1}"
@@ -31,7 +31,7 @@ sweep() { # number, title, models, options of sweep.py
   run_models --table "$out/sweep-$1.md" --title "$2" "${@:4}"
 }
 
-results() { # needs stage 5; pictures of the corpus itself stay out of the page
+results() { # needs stage 5; images of the corpus itself are not included in the page
   local model kind
   {
     cat "$recipe/about.md"
@@ -48,5 +48,5 @@ results() { # needs stage 5; pictures of the corpus itself stay out of the page
       done
     done
   } > "$out/RESULTS.md"
-  echo "written: $out/RESULTS.md, its pictures in $out/pictures"
+  echo "wrote $out/RESULTS.md, and its images to $out/pictures"
 }

@@ -1,13 +1,13 @@
-# Sourced by recipes/*/run.sh. A recipe sets `name`, `models`, the two ends of its interpolation and
-# `prepare`; the options, the numbered stages and their commands are the same for all:
+# Sourced by recipes/*/run.sh. A recipe sets `name`, `models`, the two ends of its interpolation, and
+# `prepare`; all recipes share the options, the numbered stages, and their commands:
 #
 #   --stage N, --stop-stage M   the first and the last stage to run
-#   --data PLACE                where the corpus is: a folder, or a dataset name on the hub
+#   --data PLACE                the corpus: a folder, or a dataset name on the hub
 #   --out DIR                   where the prepared corpus and the runs go (runs/<recipe>)
 #   --models "lm small-vae"     which models to train: stacks of YAML files, see recipes/sweep.py
 #   --samples K                 draws of z for the importance-weighted bound
 #   --jobs N                    models trained and evaluated at the same time, one thread each
-#   anything else               goes to `textvae train`, such as --train.epochs 3
+#   anything else               is passed to `textvae train`, such as --train.epochs 3
 
 recipe="$(cd "$(dirname "$0")" && pwd)"
 . "$recipe/../environment.sh"
@@ -16,7 +16,7 @@ stage=1
 stop_stage=99
 place=""
 out=""
-probe=""  # also train probes on the latent variable
+probe=""  # if set, also train probes on the latent variable
 samples="${samples:-200}"
 jobs="${jobs:-1}"
 train_options=()
@@ -25,7 +25,7 @@ main() { # "$@" of the recipe
   parse_options "$@"
   out="${out:-runs/$name}"
   prepared="$out/corpus"
-  truth="$prepared/grammar.json"  # the card of the true distribution, where it is known
+  truth="$prepared/grammar.json"  # the card of the true distribution, if it is known
   ensure_environment
   mkdir -p "$out"
   if runs_stage 1 "prepare the corpus"; then prepare; fi
@@ -34,8 +34,8 @@ main() { # "$@" of the recipe
   if runs_stage 4 "compare"; then compare_all; fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
   if runs_stage 6 "results page"; then results; fi
-  if declare -F further_stages > /dev/null; then further_stages; fi  # some recipes have
-  printf '\nTo watch the curves, samples and latent space: tensorboard --logdir %s\n' "$out"
+  if declare -F further_stages > /dev/null; then further_stages; fi  # some recipes have them
+  printf '\nTo see the curves, samples, and latent space: tensorboard --logdir %s\n' "$out"
 }
 
 parse_options() {
@@ -58,9 +58,9 @@ parse_options() {
     esac
   done
   case "$stage$stop_stage$samples$jobs" in
-    *[!0-9]*) fail "--stage, --stop-stage, --samples and --jobs take numbers" ;;
+    *[!0-9]*) fail "--stage, --stop-stage, --samples, and --jobs take numbers" ;;
   esac
-  [ "$jobs" -ge 1 ] || fail "--jobs is at least 1"
+  [ "$jobs" -ge 1 ] || fail "--jobs must be at least 1"
   for part in ${models//-/ }; do
     [ -e "$recipe/$part.yaml" ] || [ -e "$recipe/../methods/$part.yaml" ] ||
       fail "--models: there is no $part.yaml in recipes/methods or recipes/$name"
@@ -72,7 +72,7 @@ fail() {
   exit 2
 }
 
-runs_stage() { # number, what it does
+runs_stage() { # number, description
   [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ] || return 1
   printf '\n== stage %s: %s\n' "$1" "$2"
 }
@@ -82,7 +82,7 @@ each() { # command: runs it with the name of each model
   for model in $models; do "$1" "$model"; done
 }
 
-run_models() { # starts each run, resumes it, or leaves it if it is finished
+run_models() { # starts or resumes each run; skips finished ones
   python "$root/recipes/sweep.py" "$name" --models "$models" --data "$prepared" --out "$out" \
     --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" ${train_options[@]+"${train_options[@]}"}
 }
@@ -111,7 +111,7 @@ show_sentences() {
   textvae interpolate "$out/$1" "$first" "$last" --steps 7
 }
 
-results() { # needs stage 5; the table with commands, seeds, commits, cost, and the sentences as they came
+results() { # needs stage 5; the table with commands, seeds, commits, and cost, and all sentences, not selected
   {
     cat "$recipe/about.md"
     compare_all --provenance
@@ -119,5 +119,5 @@ results() { # needs stage 5; the table with commands, seeds, commits, cost, and 
     cat "$out/sentences.txt"
     printf '```\n'
   } > "$out/RESULTS.md"
-  echo "written: $out/RESULTS.md"
+  echo "wrote $out/RESULTS.md"
 }

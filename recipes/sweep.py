@@ -5,9 +5,10 @@
     python recipes/sweep.py mnist --data CORPUS --out runs/mnist --models "vae skip_vae" \
         --vary model.latent_dim=2,10,50
 
-A model is a stack of files: ``small-vae`` is the recipe's base.yaml, then small.yaml and vae.yaml,
-each from recipes/methods and from the recipe's folder, wherever there is one. A second start skips
-what is finished and resumes what is not. Options that are not listed below go to ``textvae train``.
+A model is a stack of files: ``small-vae`` is the recipe's base.yaml, small.yaml, and vae.yaml, in
+that order, from recipes/methods and from the recipe's folder (both files, if both exist). Run it
+again to skip finished runs and resume the others. Options that are not listed below are passed to
+``textvae train``.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class Experiment(NamedTuple):
 
 
 def stack(recipe: str, model: str) -> list[Path]:
-    """The YAML files of a model, in order.
+    """Return the YAML files of a model, in order.
 
     Raises:
-        UserError: A part of the model's name has no file.
+        UserError: There is no file for a part of the model's name.
     """
     files = [RECIPES / recipe / "base.yaml"]
     for part in model.split("-"):
@@ -58,7 +59,7 @@ def stack(recipe: str, model: str) -> list[Path]:
 
 
 def experiments(recipe: str, models: Sequence[str], vary: Sequence[str]) -> list[Experiment]:
-    """Every model with every combination of values; a value that it has already adds no name.
+    """Return every model with every combination of values; default values are not in its name.
 
     Args:
         recipe: The folder in recipes.
@@ -82,7 +83,7 @@ def experiments(recipe: str, models: Sequence[str], vary: Sequence[str]) -> list
 
 
 def commands(experiment: Experiment, args: argparse.Namespace) -> Iterator[list[str]]:
-    """The commands of one run, each made when the one before it is done."""
+    """Yield the commands of one run; each is built only after the previous one is done."""
     run = args.out / experiment.name
     if args.only != "evaluate":
         if (run / "config.yaml").exists():
@@ -109,7 +110,7 @@ def _is_evaluated(run: Path, samples: int) -> bool:
 
 
 class Runner:
-    """Runs commands side by side; Ctrl-C reaches each of them once, and all are waited for."""
+    """Runs commands in parallel; passes Ctrl-C on to each of them once and waits for them."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -117,7 +118,7 @@ class Runner:
         self.stopped = False
 
     def run_all(self, all_experiments: Sequence[Experiment], args: argparse.Namespace) -> int:
-        """Runs the commands of every experiment; the first exit status that is not 0, else 0."""
+        """Run the commands of all experiments; return the first exit code that is not 0, else 0."""
         with ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(self._run, each, args) for each in all_experiments]
             try:
@@ -142,7 +143,7 @@ class Runner:
         alone = self.jobs == 1
         print(f"\n-- {name}" if alone else f"[{name}] {' '.join(command[:2])}", flush=True)
         environment = os.environ if alone else os.environ | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(  # a new session: out of reach of the terminal's Ctrl-C
+        process = subprocess.Popen(  # a new session does not receive the terminal's Ctrl-C
             command,
             env=environment,
             start_new_session=True,
@@ -159,7 +160,7 @@ class Runner:
 
 
 def write_table(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Writes the comparison of all runs as a section of a results page."""
+    """Write the comparison of all runs as a section of a results page."""
     runs = [str(args.out / name) for name in names]
     command = ["textvae", "compare", *runs, "--provenance"]
     text = f"## {args.title}\n\n{subprocess.check_output(command, text=True)}"
@@ -168,7 +169,7 @@ def write_table(args: argparse.Namespace, names: Sequence[str]) -> None:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The options; those that are not known are ``train_options``."""
+    """Parse the options; unknown ones become ``train_options``."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -177,12 +178,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("recipe", help="a folder in recipes, such as ptb")
     add("--data", required=True, help="the prepared corpus")
-    add("--out", type=Path, required=True, help="where the run folders go")
+    add("--out", type=Path, required=True, help="the folder for the run folders")
     add("--models", required=True, help='which models, such as "lm small-vae"')
     add("--vary", action="append", default=[], metavar="OPTION=A,B", help="values to try")
     add("--samples", type=int, default=200, help="samples of the importance-weighted bound")
-    add("--probe", action="store_true", help="also measure what labels can be read from z")
-    add("--jobs", type=int, default=1, help="runs at the same time, with one thread each")
+    add("--probe", action="store_true", help="also measure how well labels can be predicted from z")
+    add("--jobs", type=int, default=1, help="number of parallel runs, with one thread each")
     add("--only", choices=["train", "evaluate"], help="evaluate: again, even if it is done")
     add("--table", type=Path, help="a Markdown file for the comparison of all runs")
     add("--title", default="Sweep", help="its heading")
@@ -191,7 +192,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the sweep; returns the exit status."""
+    """Run the sweep; return the exit code."""
     args = parse(sys.argv[1:] if argv is None else argv)
     try:
         found = experiments(args.recipe, args.models.split(), args.vary)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Images without a download: the 8 x 8 digits that scikit-learn brings, VAE and Skip-VAE with fully
-# connected layers and with a PixelCNN. About two minutes on two cores, after installation.
+# Images without a download: VAE and Skip-VAE with fully connected layers and with a PixelCNN, on the
+# 8 x 8 digits that come with scikit-learn. About two minutes on two cores, after installation.
 #
 #   bash recipes/digits/run.sh
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# MNIST, VAE and Skip-VAE: with fully connected layers, and with a small PixelCNN that a CPU can
-# train (the paper's size: --models "vae skip_vae", on a GPU). The images are not shipped: give
-# their place with --data.
+# MNIST, VAE and Skip-VAE: with fully connected layers, and with a PixelCNN that is small enough for a
+# CPU (the paper's size: --models "vae skip_vae", on a GPU). The images are not included: pass their
+# location with --data.
 #
 #   bash recipes/mnist/run.sh --data PLACE
 #   bash recipes/mnist/run.sh --data PLACE --stage 9   the paper's sweep: 7 latent sizes and 8 layers
@@ -9,7 +9,7 @@
 
 set -euo pipefail
 name=mnist
-samples=8  # of the bound: each is a pass of the PixelCNN over the test set, minutes on a CPU
+samples=8  # for the bound: each takes a pass of the PixelCNN over the test set, minutes on a CPU
 models="mlp-vae mlp-skip_vae small-vae small-skip_vae"
 
 prepare() {

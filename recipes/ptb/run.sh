@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Penn Treebank at the references' size: language model, VAE and Skip-VAE, to the stopping rule.
-# The corpus is the Linguistic Data Consortium's and is not shipped: give its folder with --data.
+# Penn Treebank, the size of the reference implementations: language model, VAE, and Skip-VAE, trained
+# until the stopping rule applies. The corpus belongs to the Linguistic Data Consortium and is not
+# included: pass its folder with --data.
 #
 #   bash recipes/ptb/run.sh --data FOLDER
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# How to estimate the gradients of refinement, decided by training Skip-SA-VAE with two seeds and
-# equal numbers of updates: the decoder's terms through the steps, all of them, one drawn, or none;
-# and the softmax of the steps whole or a quarter of it. About an hour on one core; a second start
-# continues.
+# Compares ways to estimate the gradients of refinement, by training Skip-SA-VAE with two seeds and
+# equal numbers of updates: with all of the decoder's terms through the steps, one sampled term, or
+# none; and with the softmax of all time steps or of a quarter of them. Takes about an hour on one
+# core; run it again to resume.
 #
 #   bash recipes/toy/estimators.sh [options of textvae train]
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What refinement and skip connections do to the latent, at equal numbers of updates: VAE, Skip-VAE,
-# SA-VAE and Skip-SA-VAE with two seeds. The first two are also refined at evaluation alone, as
-# controls: refinement moves every mean, so the refined figures of a model that was trained for it
-# say little without them. About an hour on two cores; a second start goes on.
+# The effect of refinement and skip connections on z, with equal numbers of updates: VAE, Skip-VAE,
+# SA-VAE, and Skip-SA-VAE with two seeds. As controls, the first two are also refined, but only at
+# evaluation: refinement moves every mean, so the refined figures of a model that was trained with it
+# say little without controls. Takes about an hour on two cores; run it again to resume.
 #
-#   bash recipes/toy/refinement.sh [further options of textvae train]
+#   bash recipes/toy/refinement.sh [options of textvae train]
 
 set -euo pipefail
 here="$(dirname "$0")"

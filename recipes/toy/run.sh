@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job on the embedded corpus, offline: generate it, train a language model, a VAE and a
-# Skip-VAE, evaluate, compare, sample. About three minutes on two cores, after installation.
+# The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE,
+# evaluate, compare, sample. About three minutes on two cores, after installation.
 #
 #   bash recipes/toy/run.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Yahoo Answers at the size of the Skip-VAE paper: language model, VAE and Skip-VAE.
-# The corpus is for non-commercial research and is not shipped: give its folder with --data.
+# Yahoo Answers, the size of the Skip-VAE paper: language model, VAE, and Skip-VAE. The corpus may be
+# used only for non-commercial research and is not included: pass its folder with --data.
 #
 #   bash recipes/yahoo/run.sh --data FOLDER
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Short Yelp reviews with their sentiment, small enough for a CPU: language model, VAE, Skip-VAE.
-# The corpus is not shipped: give its folder with --data.
+# Short Yelp reviews with sentiment labels, small enough for a CPU: language model, VAE, Skip-VAE.
+# The corpus is not included: pass its folder with --data.
 #
 #   bash recipes/yelp/run.sh --data FOLDER
 
