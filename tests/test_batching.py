@@ -97,7 +97,7 @@ def test_batches_cut_by_hand():
     assert buckets.padding_share(buckets.sequential()) == pytest.approx(1 - 15 / (2 * 2 + 8 + 5))
 
 
-def test_next_to_no_padding():
+def test_almost_no_padding():
     lengths = realistic_lengths(22, 42_068)
     buckets = LengthBuckets(lengths, 32)
     assert buckets.padding_share(buckets.epoch(0)) < 0.01
@@ -105,7 +105,7 @@ def test_next_to_no_padding():
     assert exact.padding_share(exact.epoch(0)) == 0
 
 
-def test_replicas_meet_batches_of_like_length_at_each_step():
+def test_replicas_get_batches_of_similar_length_at_each_step():
     lengths = realistic_lengths(22, 4_000)
     plans = [LengthBuckets(lengths, 16, num_replicas=2, rank=r).epoch(0) for r in range(2)]
     gaps = [abs(lengths[a].max() - lengths[b].max()) for a, b in zip(*plans, strict=True)]
@@ -138,7 +138,7 @@ def test_a_batch_by_hand(split):
     assert batch.labels.tolist() == [2, 0]
 
 
-def test_given_texts_make_the_batch_that_the_rows_of_a_split_make(split):
+def test_texts_give_the_same_batch_as_the_rows_of_a_split(split):
     texts = [split.text(i) for i in (5, 0)]
     ids = token_ids(texts, WordTokenizer([f"w{i}" for i in range(30)]), max_length=30)
     mine, theirs = text_batch(ids, [0, 1]), split.batch(np.array([5, 0]))

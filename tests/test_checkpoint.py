@@ -89,7 +89,7 @@ def test_a_broken_state(content, run, capfd):
     ("name", "value"),
     [("model", 3), ("optimizer", []), ("tally", "x"), ("loader", 1), ("lr", None), ("step", "x")],
 )
-def test_a_state_of_other_things_under_the_same_names(name, value, run, capfd):
+def test_a_state_with_wrong_values_under_the_right_names(name, value, run, capfd):
     path = run / "checkpoint" / "state.pt"
     torch.save({**torch.load(path, weights_only=True), name: value}, path)
     before = fingerprint(run)
@@ -108,7 +108,7 @@ def test_a_state_of_other_things_under_the_same_names(name, value, run, capfd):
         (["--model.dropout_in", "2"], "dropout_in"),
     ],
 )
-def test_a_run_that_cannot_go_on_so_stays_as_it_was(options, message, run, capfd):
+def test_a_run_that_cannot_be_resumed_with_these_options_is_unchanged(options, message, run, capfd):
     before = fingerprint(run)
     assert resume(run, *LONGER, *options) == 2
     assert message in one_line(capfd)
@@ -209,7 +209,7 @@ def test_a_full_disk_leaves_the_old_files(name, run, capfd):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("disk")])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(error, tmp_path):
+def test_a_failed_write_leaves_only_the_old_file(error, tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"a": "ä"})
 
@@ -230,7 +230,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".hidden", "notes.tmp", "state.pt"]
 
 
-def test_versions_name_what_a_stranger_needs():
+def test_versions_record_what_is_needed_to_reproduce_a_run():
     found = run_folder.versions("bf16", "abc")
     assert found["corpus_hash"] == "abc" and found["precision"] == "bf16"
     assert {"python", "torch", "numpy", "datasets", "command", "device", "commit"} <= found.keys()

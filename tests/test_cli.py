@@ -129,7 +129,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("argv", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_status_2(argv, message, place, capfd):
+def test_an_error_is_one_line_and_status_2(argv, message, place, capfd):
     def filled(word: str) -> str:
         return re.sub(r"\{(.*?)\}", lambda name: place[name[1]], word)
 
@@ -253,14 +253,14 @@ def test_a_bad_corpus_says_where(name, content, message, tmp_path, capfd):
     assert not (tmp_path / "run" / "config.yaml").exists()  # --out can be given again
 
 
-def test_columns_that_are_not_there(tmp_path, capfd):
+def test_missing_columns(tmp_path, capfd):
     (tmp_path / "t.csv").write_text("text,label\n" + "a b,1\n" * 9)
     argv = ["train", "--out", str(tmp_path / "run"), *TINY, "--data.dir", str(tmp_path / "t.csv")]
     line = fails(capfd, [*argv, "--data.label_column", "topic"], child=True)
     assert "no column 'topic' (label_column); it has" in line
 
 
-def test_no_corpus_at_all(tmp_path, capfd):
+def test_no_corpus(tmp_path, capfd):
     line = fails(capfd, ["train", "--out", str(tmp_path / "run"), *TINY], child=True)
     assert "--data.dir" in line
 
@@ -423,7 +423,7 @@ def test_no_arguments_is_help(capfd):
     assert "usage: textvae" in capfd.readouterr().out
 
 
-def test_a_closed_pipe_is_no_error(place, tmp_path):
+def test_a_closed_pipe_is_not_an_error(place, tmp_path):
     many = tmp_path / "many.txt"
     many.write_text(f"{'x' * 1000}\n" * 200)  # few words, but more than a pipe holds
     argv = ["reconstruct", place["run"], "--file", str(many), "--show-source"]
@@ -539,7 +539,7 @@ def test_standard_input_is_read_as_a_file_is(place):
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_letters_that_the_terminal_lacks_become_codes(place):
+def test_characters_that_the_terminal_cannot_show_are_escaped(place):
     argv = ["reconstruct", place["run"], "--show-source"]
     done = from_stdin(argv, "ein Bär\n".encode(), env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0

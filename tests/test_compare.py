@@ -73,7 +73,7 @@ def test_refined_cards_show_the_encoder_in_brackets():
     assert line.split() == ["AU", "32", "11", "dimensions"]
 
 
-def test_different_texts_are_called_not_comparable():
+def test_cards_for_different_texts_are_reported_as_not_comparable():
     assert "Not comparable" not in compare([VAE, GRAMMAR])
     assert "Not comparable" in compare([VAE, {**VAE, "units": 5}])
 
@@ -113,7 +113,7 @@ def test_card_from_a_file(tmp_path):
     assert load_card(path)["model"] == "grammar"
 
 
-def test_missing_cards_name_the_command_that_makes_them(tmp_path):
+def test_missing_cards_name_the_command_that_creates_them(tmp_path):
     with pytest.raises(UserError, match="no such run folder"):
         find_card(tmp_path / "nothing")
     with pytest.raises(UserError, match=rf"textvae evaluate {tmp_path} --split valid"):
@@ -140,7 +140,7 @@ def test_broken_cards_say_what_is_wrong_and_what_to_do(tmp_path, text, why):
     assert str(path) in str(error.value)
 
 
-def test_a_card_prints_its_figures_with_their_units_and_what_they_rest_on():
+def test_a_card_prints_its_figures_with_units_and_what_they_are_based_on():
     text = str(Card({**VAE, "collapse": "the decoder ignores z", "bleu": 0.25}))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for line in (
@@ -161,7 +161,7 @@ def test_a_card_prints_its_figures_with_their_units_and_what_they_rest_on():
     assert "estimated" not in text
 
 
-def test_an_estimated_kl_is_called_so():
+def test_an_estimated_kl_is_labeled_as_estimated():
     card = {**VAE, "kl_estimated": True}
     assert "KL estimated from samples of z" in str(Card(card))
     assert "KL estimated from samples of z: vae." in compare([card, {**VAE, "model": "other"}])
@@ -179,7 +179,7 @@ def test_sparse_cards_can_be_shown():
     assert str(Card())
 
 
-def test_figures_without_a_meaning_take_no_room():
+def test_meaningless_figures_are_not_shown():
     images = {**VAE, "ppl_elbo": None, "ppl_iw": None, "units": 0, "bits_per_dim_iw": 0.1234}
     images |= {"ppl_token_elbo": None, "ppl_token_iw": None}
     for text in (str(Card(images)), compare([images])):

@@ -49,7 +49,7 @@ def test_later_files_win_and_keep_the_rest_of_a_section(write):
     assert Config.load() == Config()
 
 
-def test_the_command_line_wins_wherever_it_stands(write):
+def test_the_command_line_overrides_files_in_any_order(write):
     a = write("a", "model: {latent_dim: 5, injection: init}\n")
     b = write("b", "model: {latent_dim: 6}\n")
     assert given("--config", a, f"--config={b}") == Config.load(a, b)
@@ -124,7 +124,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("content", "message"), MISTAKES, ids=[c[:40] for c, _ in MISTAKES])
-def test_a_mistake_in_a_file_is_one_line(content, message, write):
+def test_an_error_in_a_file_is_one_line(content, message, write):
     with pytest.raises(UserError) as error:
         Config.load(write("bad", content))
     assert message in str(error.value) and "bad.yaml" in str(error.value)
@@ -152,7 +152,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("config", "message"), WRONG, ids=[m for _, m in WRONG])
-def test_a_mistake_in_python_is_one_line(config, message):
+def test_an_error_in_python_is_one_line(config, message):
     with pytest.raises(UserError, match=re.escape(message)):
         config.check()
 
@@ -176,12 +176,12 @@ def test_the_defaults_are_valid():
         (["--config"], "--config: expected one argument"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line(words, message):
+def test_an_error_on_the_command_line_is_one_line(words, message):
     with pytest.raises(UserError, match=re.escape(message)):
         given(*words)
 
 
-def test_null_is_a_value_of_optional_options_alone():
+def test_only_optional_options_accept_null():
     optional = [
         f"{section}.{name}"
         for section, types in OPTIONS.items()
@@ -196,7 +196,7 @@ def test_null_is_a_value_of_optional_options_alone():
             assert value is not None or f"{section}.{name}" in optional
 
 
-def test_a_method_may_hold_options_of_both_kinds_of_data(write):
+def test_a_method_may_have_options_for_both_kinds_of_data(write):
     images = write("images", "data: {kind: images}\n")
     svi = "model: {encoder_layers: 0}\nimages: {encoder_layers: 0}\ninference: {method: svi}\n"
     method = write("svi", svi)

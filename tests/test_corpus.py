@@ -304,7 +304,7 @@ def test_an_encoded_split_by_hand(folder):
         split.ids(0)[0] = 7
 
 
-def test_units_count_words_whatever_the_tokenizer(folder):
+def test_units_count_words_for_every_tokenizer(folder):
     corpus = read_corpus(fill(folder, "txt", "It isn't so.\nyes , it is\n"))
     for tokenizer in (
         CharTokenizer.train(["abc"]),

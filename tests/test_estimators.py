@@ -108,7 +108,7 @@ def test_elbo_with_the_exact_posterior_is_log_p(x):
 
 
 @pytest.mark.parametrize("samples", [1, 3, 50])
-def test_bound_with_the_exact_posterior_is_log_p_whatever_k(x, samples):
+def test_bound_with_the_exact_posterior_is_log_p_for_every_k(x, samples):
     bound = importance_bound(LinearGaussian(), batch_of(x), samples)
     torch.testing.assert_close(bound, LinearGaussian.log_marginal(x))
 

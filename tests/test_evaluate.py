@@ -188,7 +188,7 @@ def test_bounds_are_in_order_when_the_posterior_is_wrong():
     assert many["elbo"] == pytest.approx(few["elbo"], abs=0.5)
 
 
-def test_a_refined_posterior_stands_beside_the_encoder():
+def test_a_refined_posterior_is_shown_next_to_the_encoder():
     model, batches, log_p = linear_gaussian(widen=1.5)
     steps = Inference("semi_amortised", steps=60, lr=0.02, loss_per="example", clip=0.0)
     card, own = evaluate(model, batches, inference=steps, samples=50), evaluate(model, batches)
@@ -228,7 +228,7 @@ def test_zero_steps_give_the_encoders_card():
     assert_same(a, b)
 
 
-def test_svi_has_no_encoder_to_stand_beside():
+def test_svi_has_no_encoder_to_compare_with():
     model = text_vae()
     model.encoder = ConstantEncoder(3)
     card = evaluate(model, text_batches(), inference=Inference("svi", steps=3), samples=2)

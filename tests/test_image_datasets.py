@@ -27,8 +27,8 @@ def loader(split: ImageSplit) -> BatchLoader:
 
 
 def test_gray_is_the_probability_of_ink():
-    grey = np.repeat(np.array([0, 1, 64, 128, 254, 255], np.uint8), 200_000).reshape(1, 6, -1)
-    split = ImageSplit(Drawings(grey))
+    gray = np.repeat(np.array([0, 1, 64, 128, 254, 255], np.uint8), 200_000).reshape(1, 6, -1)
+    split = ImageSplit(Drawings(gray))
     for pixels in (split.batch([0]).x, split.batch([0], epoch=0).x):
         shares = pixels[0, 0].mean(-1).double().numpy()
         assert shares[0] == 0 and shares[-1] == 1
@@ -94,8 +94,8 @@ def test_missing_splits_are_held_out_the_same_for_every_seed(tmp_path):
         "valid": 5,
         "test": 5,
     }
-    greys = np.concatenate([split.grey for split in splits.values()])
-    assert len(np.unique(greys.reshape(100, -1), axis=0)) == 100
+    grays = np.concatenate([split.gray for split in splits.values()])
+    assert len(np.unique(grays.reshape(100, -1), axis=0)) == 100
     other = read_images(str(tmp_path / "all.npz"), seed=1)
     assert other["test"].content_hash == splits["test"].content_hash
 

@@ -142,7 +142,7 @@ def test_every_parameter_gets_a_gradient(decoder, injection, encoder):
 
 
 @pytest.mark.parametrize(("decoder", "injection"), KINDS[1:])
-def test_eight_images_are_learnt_by_heart(decoder, injection):
+def test_eight_images_are_memorized(decoder, injection):
     torch.manual_seed(0)
     sizes = {"encoder_hidden": 64, "decoder_hidden": 64 if decoder == "mlp" else 16}
     model = build(8, encoder="mlp", decoder=decoder, injection=injection, **sizes).train()

@@ -74,7 +74,7 @@ def test_the_folder_says_what_it_holds(run):
     assert card["elbo"] > -44  # a coin for every pixel
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(run, folder, tmp_path):
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(run, folder, tmp_path):
     other = tmp_path / "other"
     options = ["--out", str(other), *TINY, "--data.dir", str(folder), "--train.save_every", "5"]
 

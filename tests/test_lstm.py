@@ -97,7 +97,7 @@ def test_bidirectional_encoder_reads_every_word_in_both_directions():
     assert torch.allclose(model(batch).mean, model.head(torch.cat(states)).mean, atol=1e-6)
 
 
-def test_encoder_ends_in_whatever_head_it_is_given():
+def test_encoder_ends_in_the_head_it_is_given():
     class Scale(torch.nn.Module):
         def forward(self, features):
             return 2 * features

@@ -56,7 +56,7 @@ def log_joint_gain(model, text, q):
     return log_p[0] - log_p[1]
 
 
-def test_refinement_finds_a_better_z_whatever_the_batch():
+def test_refinement_finds_a_better_z_for_every_batch_size():
     model = build().eval()
     model.inference = Inference("amortised", lr=0.2, loss_per="example", clip_per="example")
     plain, refined = (model.encode(TEXTS, refine_steps=k) for k in (0, 30))
@@ -185,7 +185,7 @@ def test_language_model_samples_and_says_why_it_cannot_encode():
         (lambda model: TextVAE(20, **SIZES).sample(1), "z must be|no tokenizer"),
     ],
 )
-def test_mistakes_are_named(call, message):
+def test_errors_are_explained(call, message):
     with pytest.raises(UserError, match=message):
         call(build())
 

@@ -75,7 +75,7 @@ def test_the_projector_has_means_labels_and_texts(trained):
     assert [label for label, _ in rows[1:]] == [str(i % 3) for i in range(20)]
 
 
-def test_hyper_parameters_stand_beside_the_final_metrics(trained):
+def test_hyperparameters_are_logged_with_the_final_metrics(trained):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     events = board(trained)

@@ -13,7 +13,7 @@ def noise(rows=(4, 0, 9), seed=1, purpose=Purpose.BOUND, turn=0):
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
-def test_a_row_has_its_own_numbers_whatever_stands_next_to_it(kind):
+def test_the_numbers_of_a_row_do_not_depend_on_other_rows(kind):
     draws = getattr(noise(), kind)(5, 3)
     assert draws.shape == (5, 3, 3)
     assert getattr(noise((9, 0, 4)), kind)(5, 3).equal(draws.flip(1))

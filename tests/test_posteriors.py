@@ -123,7 +123,7 @@ def test_pairs_are_those_of_broadcasting(q):
     torch.testing.assert_close(q.pairwise_log_prob(z), q.log_prob(z[:, None]))
 
 
-def test_a_head_is_in_full_precision_whatever_its_input():
+def test_a_head_computes_in_full_precision_for_any_input():
     head = GaussianHead(5, 2)
     with torch.autocast("cpu", torch.bfloat16):
         found = head(torch.randn(3, 5).bfloat16())

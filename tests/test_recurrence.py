@@ -127,7 +127,7 @@ def test_one_argument_alone_can_need_a_gradient(only, implementation):
 
 
 @pytest.mark.parametrize("used", [0, 1, 2])
-def test_results_that_are_not_used_bring_no_gradient(used):
+def test_unused_results_give_no_gradient(used):
     args = arguments(4, 2, 3, 5, 2)
     found = torch.autograd.grad(lstm(*args, implementation="fused")[used].sum(), args)
     expected = torch.autograd.grad(
@@ -251,7 +251,7 @@ def test_second_derivatives_where_one_argument_comes_from_another():
     assert torch.allclose(hessian("fused"), hessian("plain"))
 
 
-def test_the_fused_gradients_have_gradients_of_their_own():
+def test_the_fused_gradients_can_be_differentiated():
     torch.manual_seed(0)
     shapes = [(3, 2, 4), (12, 4), (12, 3), (12,), (2, 3), (2, 3), (2, 2), (12, 2)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]

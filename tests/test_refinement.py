@@ -139,7 +139,7 @@ def test_exact_gradients_are_those_of_full_unrolling(clipping, momentum, dropout
     assert_close(*both_gradients(options, dropout), 1e-10)
 
 
-def test_the_clipping_of_that_test_is_at_work():
+def test_gradients_in_that_test_are_really_clipped():
     options = replace(EXACT, clip=0.3)
     free, _ = both_gradients(replace(options, clip=0.0))
     clipped, _ = both_gradients(options)
@@ -154,7 +154,7 @@ def test_differences_agree_in_float32():
 
 
 @pytest.mark.parametrize("hvp", ["exact", "difference"])
-def test_one_drawn_decoder_term_has_the_sum_of_all_as_its_expectation(hvp, monkeypatch):
+def test_one_sampled_decoder_term_is_an_unbiased_estimate_of_the_sum(hvp, monkeypatch):
     model, batch = model_of(), batch_of()
     noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
 
@@ -208,7 +208,7 @@ def growth(model, batch, max_growth):
     return gradient.norm(dim=(0, 2)) / (2 * point).norm(dim=(0, 2)), gradient
 
 
-def test_what_grows_on_its_way_back_is_held_and_the_rest_left_as_it_is():
+def test_only_gradients_that_grow_on_the_way_back_are_capped():
     model, batch = model_of(), batch_of()
     batch.x[2] *= 60  # one sentence of a curvature that the steps are too long for
     free, exact = growth(model, batch, 0.0)
@@ -218,14 +218,14 @@ def test_what_grows_on_its_way_back_is_held_and_the_rest_left_as_it_is():
     assert (free[others] < 3).all() and torch.equal(gradient[:, others], exact[:, others])
 
 
-def test_a_gradient_is_held_to_its_own_length():
+def test_a_gradient_is_capped_at_its_initial_length():
     gradient = torch.tensor([[[3.0], [0.3], [0.0]], [[4.0], [0.4], [0.0]]])  # norms 5, 0.5, 0
     held = torch.stack(cap([*gradient], torch.tensor([1.0, 1.0, 0.0])))
     expected = torch.tensor([[[0.6], [0.3], [0.0]], [[0.8], [0.4], [0.0]]])
     assert torch.allclose(held, expected)
 
 
-def test_zero_steps_are_amortised_inference():
+def test_zero_steps_are_amortized_inference():
     model, batch = model_of(), batch_of()
     q = infer(model, batch, replace(EXACT, steps=0)).posterior
     assert all(torch.equal(a, b) for a, b in zip(q, model.posterior(batch), strict=True))
@@ -283,7 +283,7 @@ def test_svi_reaches_the_exact_mean_field_posterior():
 
 
 @pytest.mark.parametrize("kind", ["elbo", "kl"])
-def test_an_encoder_trained_beside_the_steps(kind):
+def test_an_encoder_that_does_not_learn_through_the_steps(kind):
     model, batch, beta = model_of(), batch_of(), 0.7
     noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
     options = replace(EXACT, encoder=kind)
@@ -386,7 +386,7 @@ def test_a_share_of_the_time_steps_estimates_the_whole_without_bias():
     assert (draws.std(0) > 0.1).all()
 
 
-def test_a_share_is_drawn_anew_for_every_step_and_replayed_in_the_backward_pass():
+def test_a_share_is_resampled_for_every_step_and_replayed_in_the_backward_pass():
     options = replace(EXACT, token_share=0.5)
     model, batch = text_vae(), text_batch()
     q = infer(model, batch, options).posterior

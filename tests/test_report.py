@@ -72,7 +72,7 @@ def test_an_unknown_split_and_another_corpus(run, corpus, tmp_path):
         card(run, data=other)
 
 
-def test_a_model_in_memory_and_a_device_that_is_not_there(run):
+def test_a_model_in_memory_and_a_missing_device(run):
     model = TextVAE.from_pretrained(run)
     with torch.no_grad():
         for parameter in model.parameters():

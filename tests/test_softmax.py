@@ -79,7 +79,7 @@ def test_reductions(reduce):
 
 
 @pytest.mark.parametrize("needed", [(0,), (1,), (2,), (0, 1), (1, 2)])
-def test_only_what_is_needed_gets_a_gradient(needed):
+def test_only_needed_arguments_get_a_gradient(needed):
     *inputs, targets = arguments(ignored=(1,))
     for k, tensor in enumerate(inputs):
         tensor.requires_grad_(k in needed)
@@ -107,7 +107,9 @@ def test_without_bias_and_with_another_ignored_index():
 @pytest.mark.parametrize("implementation", ["chunked", "plain"])
 @pytest.mark.parametrize("ignored", [(), (2, 3, 12)])
 @pytest.mark.parametrize("uniform", [True, False])
-def test_a_latent_in_the_bias_equals_a_latent_beside_the_features(implementation, ignored, uniform):
+def test_a_latent_in_the_bias_equals_a_latent_concatenated_to_the_features(
+    implementation, ignored, uniform
+):
     features, weight, bias, targets = arguments(ignored=ignored)
     groups = torch.arange(13) % 4
     z, w_z = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 11))
@@ -164,7 +166,7 @@ def test_no_more_than_one_chunk_of_logits_is_alive(uniform):
     assert largest.bytes == chunk * vocabulary * 4
 
 
-def test_the_chunked_gradients_have_gradients_of_their_own():
+def test_the_chunked_gradients_can_be_differentiated():
     torch.manual_seed(0)
     shapes = [(5, 4), (6, 4), (2, 6)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]

@@ -77,7 +77,7 @@ def test_raw_text_is_split_and_joined_by_treebank_rules():
     ]
 
 
-def test_full_stops_inside_a_document_are_words():
+def test_periods_inside_a_document_are_words():
     assert split_words("It works. Fine etc. or so... ok.", tokenized=False) == (
         ["It", "works", ".", "Fine", "etc.", "or", "so", "...", "ok", "."]
     )
@@ -85,7 +85,7 @@ def test_full_stops_inside_a_document_are_words():
     assert count_words("one two. three", tokenized=False) == 4
 
 
-def test_words_taken_over_from_torchtext_keep_their_order():
+def test_words_converted_from_torchtext_keep_their_order():
     class Vocab:
         def get_itos(self):
             return ["<oov>", "<pad>", "the", "cat", "<unk>"]

@@ -194,7 +194,7 @@ def test_factor_entropy_is_that_of_their_joint_distribution(grammar):
     assert grammar.factor_entropy == pytest.approx(7.0934233, abs=1e-6)
 
 
-def test_what_the_grammar_cannot_say_has_no_probability(grammar):
+def test_texts_outside_the_grammar_have_probability_zero(grammar):
     assert grammar.score("how do i fly ?") == (-math.inf, {})
     assert grammar.score("") == (-math.inf, {})
     text, _, _ = grammar.sample(random.Random(1))
@@ -219,7 +219,7 @@ def test_size_length_and_vocabulary(train):
     assert len({text for text, _, _ in train}) > 0.99 * len(train)
 
 
-def test_every_topic_has_words_of_its_own(train):
+def test_every_topic_has_its_own_words(train):
     words = defaultdict(set)
     for text, factors, _ in train:
         words[factors.topic].update(text.split())

@@ -72,8 +72,8 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny, tmp_path_factory) -> Path:
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
+def uninterrupted(tiny, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
     assert train(run, [*tiny, *STATEFUL]) == 0
     assert summary(run)["steps"] == 12
     return run
@@ -162,7 +162,7 @@ def kill_in_half_a_write(number: int):
         ),
     ],
 )
-def test_killed_and_resumed_is_bit_for_bit_undisturbed(broken, undisturbed, tiny, tmp_path):
+def test_killed_and_resumed_is_bit_for_bit_uninterrupted(broken, uninterrupted, tiny, tmp_path):
     run = tmp_path / "run"
     status = train(run, [*tiny, *STATEFUL], before=broken)
     if status == 0:  # this kill needs a file that only a resumed run replaces
@@ -171,10 +171,10 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(broken, undisturbed, tiny
         status = resume(run, before=kill_at_replace(0, "metrics.jsonl", after=False))
     assert status == -signal.SIGKILL
     assert resume(run) == 0
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, uninterrupted)
 
 
-def test_killed_twice_at_any_moment_by_the_clock(undisturbed, tiny, tmp_path):
+def test_killed_twice_at_any_moment_by_the_clock(uninterrupted, tiny, tmp_path):
     run = tmp_path / "run"
 
     def kill_after_step(pid: int) -> None:
@@ -185,7 +185,7 @@ def test_killed_twice_at_any_moment_by_the_clock(undisturbed, tiny, tmp_path):
     assert train(run, [*tiny, *STATEFUL], meanwhile=kill_after_step) == -signal.SIGKILL
     assert resume(run, before=kill_at_update(3)) == -signal.SIGKILL
     assert resume(run) == 0
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, uninterrupted)
 
 
 def signal_at_update(number: int, *signals: int):
@@ -212,8 +212,8 @@ def signal_at_update(number: int, *signals: int):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [0, 4])
-def test_asked_to_stop_it_saves_and_the_rest_is_as_undisturbed(
-    number, step, undisturbed, tiny, tmp_path, capfd
+def test_asked_to_stop_it_saves_and_the_rest_is_as_if_uninterrupted(
+    number, step, uninterrupted, tiny, tmp_path, capfd
 ):
     run = tmp_path / "run"
     assert train(run, [*tiny, *STATEFUL], before=signal_at_update(step, number)) == 130
@@ -221,10 +221,12 @@ def test_asked_to_stop_it_saves_and_the_rest_is_as_undisturbed(
     assert last == f"textvae: saved at step {step + 1}: continue with --resume {run}"
     assert state(run)["step"] == step + 1
     assert resume(run) == 0
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, uninterrupted)
 
 
-def test_asked_twice_it_stops_at_once_and_keeps_what_was_saved(undisturbed, tiny, tmp_path, capfd):
+def test_asked_twice_it_stops_immediately_and_keeps_what_was_saved(
+    uninterrupted, tiny, tmp_path, capfd
+):
     run = tmp_path / "run"
     stopping = signal_at_update(4, signal.SIGINT, signal.SIGINT)
     assert train(run, [*tiny, *STATEFUL], before=stopping) == 130
@@ -233,10 +235,10 @@ def test_asked_twice_it_stops_at_once_and_keeps_what_was_saved(undisturbed, tiny
     assert error.splitlines()[-1].startswith("textvae: stopped immediately")
     assert state(run)["step"] == 4
     assert resume(run) == 0
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, uninterrupted)
 
 
-def test_the_same_in_a_process_of_its_own(undisturbed, tiny, tmp_path):
+def test_the_same_in_a_separate_process(uninterrupted, tiny, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "textvae", "train", "--out", str(run), *tiny, *STATEFUL]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -246,24 +248,24 @@ def test_the_same_in_a_process_of_its_own(undisturbed, tiny, tmp_path):
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert resume(run) == 0
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, uninterrupted)
 
 
-def test_a_finished_run_is_left_alone_and_can_be_prolonged(undisturbed, tmp_path, capfd):
+def test_a_finished_run_is_unchanged_and_can_be_extended(uninterrupted, tmp_path, capfd):
     run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
+    shutil.copytree(uninterrupted, run)
     assert resume(run) == 0
     assert "is finished (all 12 steps done): nothing to do" in capfd.readouterr().err
-    assert_same_run(run, undisturbed)
+    assert_same_run(run, uninterrupted)
     assert len(list((run / "tensorboard").glob("events*"))) == 1
     assert resume(run, "--train.epochs", "5") == 0
     assert summary(run)["steps"] == 15
-    assert lines(run)[: len(lines(undisturbed))] == lines(undisturbed)
+    assert lines(run)[: len(lines(uninterrupted))] == lines(uninterrupted)
 
 
-def test_options_of_the_optimiser_given_on_resume_count(undisturbed, tmp_path):
+def test_optimizer_options_given_on_resume_take_effect(uninterrupted, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
+    shutil.copytree(uninterrupted, run)
     assert resume(run, "--train.epochs", "5", "--optim.weight_decay", "0.25") == 0
     assert state(run)["optimizer"]["param_groups"][0]["weight_decay"] == 0.25
 
@@ -348,9 +350,9 @@ def test_lagging_encoder_goes_back_to_the_best_weights(tiny, tmp_path):
     assert state(run)["optimizer"]["state"] == {}
 
 
-def test_the_best_model_is_the_best_evaluation(undisturbed):
-    elbos = [e["elbo"] for e in lines(undisturbed) if e["group"] == "valid"]
-    assert summary(undisturbed)["best_valid_elbo"] == max(elbos)
+def test_the_best_model_is_the_best_evaluation(uninterrupted):
+    elbos = [e["elbo"] for e in lines(uninterrupted) if e["group"] == "valid"]
+    assert summary(uninterrupted)["best_valid_elbo"] == max(elbos)
 
 
 def test_bf16_on_a_cpu_trains(tiny, tmp_path):

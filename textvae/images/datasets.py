@@ -44,27 +44,27 @@ class ImageSplit:
     """
 
     def __init__(self, drawings: Drawings, seed: int = 0) -> None:
-        self.grey = drawings.images  # (N, H, W) uint8
+        self.gray = drawings.images  # (N, H, W) uint8
         self.labels, self.label_names = drawings.labels, drawings.label_names
         self.seed = seed
-        self.size = self.grey.shape[1:]
-        self.lengths = np.full(len(self.grey), self.grey[0].size)
+        self.size = self.gray.shape[1:]
+        self.lengths = np.full(len(self.gray), self.gray[0].size)
 
     def __len__(self) -> int:
-        return len(self.grey)
+        return len(self.gray)
 
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the pixels and labels, independent of the file they were read from."""
-        digest = hashlib.sha256(str(self.grey.shape).encode())
-        for array in (self.grey, self.labels):
+        digest = hashlib.sha256(str(self.gray.shape).encode())
+        for array in (self.gray, self.labels):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     @cached_property
     def once(self) -> np.ndarray:
         """The images binarized for evaluation, (N, H, W)."""
-        return _draw(self.grey, [ONCE])
+        return _draw(self.gray, [ONCE])
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
         """Return a batch of binary images (B, 1, H, W).
@@ -78,7 +78,7 @@ class ImageSplit:
         if epoch is None:
             pixels = self.once[rows]
         else:  # the first row identifies the batch: no other batch of the epoch has it
-            pixels = _draw(self.grey[rows], [self.seed, epoch, int(rows[0])])
+            pixels = _draw(self.gray[rows], [self.seed, epoch, int(rows[0])])
         labels = None if self.labels is None else torch.from_numpy(self.labels[rows])
         return as_batch(torch.from_numpy(pixels), torch.from_numpy(rows.astype(np.int64)), labels)
 
@@ -91,10 +91,10 @@ class ImageSplit:
         return torch.from_numpy(self.once[:count]).float()[:, None]
 
 
-def _draw(grey: np.ndarray, seed: list[int]) -> np.ndarray:
+def _draw(gray: np.ndarray, seed: list[int]) -> np.ndarray:
     # A threshold drawn from 0 to 254 is below v with probability exactly v / 255.
-    thresholds = np.random.default_rng(seed).integers(255, size=grey.shape, dtype=np.uint8)
-    return grey > thresholds
+    thresholds = np.random.default_rng(seed).integers(255, size=gray.shape, dtype=np.uint8)
+    return gray > thresholds
 
 
 def as_batch(pixels: Tensor, index: Tensor, labels: Tensor | None = None) -> Batch:
