@@ -1,4 +1,4 @@
-"""What the tests share: a small corpus, a trained run, and commands in a process of their own."""
+"""Shared fixtures: a small corpus, trained runs, and commands in a child process."""
 
 import functools
 import logging
@@ -27,7 +27,7 @@ TINY = [
 
 
 def pytest_configure() -> None:
-    # Never the user's cache; one for all tests, as a corpus is read and encoded once.
+    # Not the user's cache; shared by all tests, so that a corpus is read and encoded only once.
     os.environ["TEXTVAE_CACHE"] = tempfile.mkdtemp(prefix="textvae-tests-")
 
 
@@ -43,7 +43,7 @@ def sentence(rng: random.Random) -> str:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
-    """A folder with 96 training, 20 validation and 20 test sentences, labelled."""
+    """A folder with 96 training, 20 validation and 20 test sentences, labeled."""
     folder, rng = tmp_path_factory.mktemp("corpus"), random.Random(0)
     for split, count in (("train", 96), ("valid", 20), ("test", 20)):
         lines = [f"{i % 3}\t{sentence(rng)}\n" for i in range(count)]
@@ -53,13 +53,13 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(corpus) -> list[str]:
-    """Options of a run of 12 steps that takes a second; more may follow."""
+    """Options for a run of 12 steps that takes a second; tests may append more."""
     return [*TINY, "--data.dir", str(corpus)]
 
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory) -> Path:
-    """A finished VAE run with metrics/test.json; not to be changed."""
+    """A finished VAE run with metrics/test.json; tests must not change it."""
     run = tmp_path_factory.mktemp("runs") / "vae"
     assert in_child(["train", "--out", str(run), *tiny]) == 0
     assert in_child(["evaluate", str(run), "--samples", "4", "--generations", "5"]) == 0
@@ -68,7 +68,7 @@ def trained(tiny, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def language_model(tiny, tmp_path_factory) -> Path:
-    """A finished run without a latent; not to be changed."""
+    """A finished run without a latent variable; tests must not change it."""
     run = tmp_path_factory.mktemp("runs") / "lm"
     options = ["--model.latent_dim", "0", "--train.epochs", "1"]
     assert in_child(["train", "--out", str(run), *tiny, *options]) == 0
@@ -77,7 +77,7 @@ def language_model(tiny, tmp_path_factory) -> Path:
 
 @functools.cache
 def _import_all() -> None:
-    """Imports here, once, what every child would else import anew: by training in this process."""
+    """Train once in this process, so that child processes need not import everything again."""
     from textvae.cli.main import main
 
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def _import_all() -> None:
 
 
 def _forget_accelerator() -> None:
-    """accelerate keeps device and precision for the whole process: a new run starts anew."""
+    """Reset accelerate, which keeps its device and precision for the whole process."""
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -102,18 +102,18 @@ def in_child(
     meanwhile: Callable[[int], object] = lambda _: None,
     limit: float = 60,
 ) -> int:
-    """The exit status of a command in a forked process; minus the signal's number if one ended it.
+    """Run a command in a forked process; return its exit code, or minus the signal that ended it.
 
     Args:
-        before: called in the child first, to break something there.
-        meanwhile: called in the parent with the child's process id.
+        before: Called first in the child, to break something there.
+        meanwhile: Called in the parent with the child's process id.
     """
     _import_all()
     child = os.fork()
     if child == 0:
         status = 99
         try:
-            logging.getLogger().handlers.clear()  # pytest's: the command shall set up its own
+            logging.getLogger().handlers.clear()  # pytest's: the command sets up its own
             before()
             from textvae.cli.main import main
 
@@ -137,7 +137,7 @@ def in_child(
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the most bytes of any tensor that an operation returned."""
+    """Records the size in bytes of the largest tensor that an operation returned."""
 
     bytes = 0
 
@@ -150,7 +150,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 class FixedNoise(NamedTuple):
-    """Noise whose draws (K, B, W) are given."""
+    """Noise with given draws (K, B, W)."""
 
     draws: torch.Tensor
 

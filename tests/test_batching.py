@@ -18,7 +18,7 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=4, max_size=120)
 
 
 def realistic_lengths(mean: float, count: int) -> np.ndarray:
-    """Sentence lengths of the shape of PTB's: a gamma, 22 tokens in the mean."""
+    """Sentence lengths distributed as in PTB: a gamma distribution with mean 22."""
     draws = np.random.default_rng(0).gamma(4.0, mean / 4, count)
     return np.maximum(2, draws.round()).astype(int)
 
@@ -56,7 +56,7 @@ def test_every_row_once_within_the_limits_over_all_replicas(
         batches = [rows for plan in plans for rows in plan]
         assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
         if replicas > 1 and max(map(len, batches)) <= 2:
-            continue  # single rows may have been paired so that all ranks get as many
+            continue  # single rows may have been paired so that all ranks get equally many
         for rows in batches:
             found = np.array(lengths)[rows]
             assert batch_size is None or len(rows) <= batch_size

@@ -1,4 +1,4 @@
-"""The run folder: whole files only, clear words for broken ones, nothing that needs unpickling."""
+"""The run folder: complete files only, clear messages for broken ones, no unpickling."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ LONGER = ["--train.epochs", "3"]
 
 @pytest.fixture
 def run(trained, tmp_path) -> Path:
-    """A copy of a finished run, to be broken."""
+    """A copy of a finished run that tests may break."""
     shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run"
 
@@ -115,7 +115,7 @@ def test_a_run_that_cannot_be_resumed_with_these_options_is_unchanged(options, m
     assert fingerprint(run) == before
 
 
-def test_another_corpus_is_refused_the_same_elsewhere_is_not(run, corpus, tmp_path, capfd):
+def test_a_different_corpus_is_refused_but_not_the_same_one_elsewhere(run, corpus, tmp_path, capfd):
     other, moved = tmp_path / "other", tmp_path / "moved"
     for place in (other, moved):
         shutil.copytree(corpus, place)
@@ -128,7 +128,7 @@ def test_another_corpus_is_refused_the_same_elsewhere_is_not(run, corpus, tmp_pa
     assert resume(run, *LONGER, "--data.dir", str(moved)) == 0
 
 
-def test_a_finished_run_stays_as_it_was_and_a_resumed_one_keeps_its_commands(run):
+def test_a_finished_run_is_unchanged_and_a_resumed_one_keeps_its_commands(run):
     before = fingerprint(run)
     assert resume(run) == 0
     assert fingerprint(run) == before
@@ -167,7 +167,7 @@ def test_a_failed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path)
 
 
 def full_disk_at(name: str):
-    """Breaks the child: from the first evaluation on, no file ``name`` can be written."""
+    """Breaks the child: from the first evaluation on, the file ``name`` cannot be written."""
 
     def before() -> None:
         original = os.fsync if name != "metrics.jsonl" else None

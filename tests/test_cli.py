@@ -1,4 +1,4 @@
-"""The command line: every command, help that helps, and one line for every mistake."""
+"""The command line: every command, its help, and one line for every error."""
 
 import json
 import os
@@ -82,7 +82,7 @@ MISTAKES = [
     (["train", "--out", "/dev/null/run"], "cannot create the folder /dev/null/run"),
     (["train", "--config", "{folder}/none.yaml", "--out", "{out}"], "cannot be read (No such file"),
     (["train", "--config", "{folder}", "--out", "{out}"], "cannot be read (Is a directory)"),
-    # runs that are none
+    # not runs
     (["evaluate", "{folder}"], "is not a run folder"),
     (["sample", "{folder}"], "no config.json"),
     (["compare", "{run}/config.json"], "config.json is not a metrics card"),
@@ -165,7 +165,7 @@ OUT_OF_RANGE = [
 def test_numbers_out_of_range_name_their_option(option, value, tmp_path, capfd):
     line = fails(capfd, ["train", "--out", str(tmp_path / "run"), f"--{option}={value}"])
     assert option.rpartition(".")[2] in line and value in line
-    assert not list(tmp_path.rglob("*.yaml"))  # no run was begun
+    assert not list(tmp_path.rglob("*.yaml"))  # no run was started
 
 
 MISFITS = [
@@ -280,7 +280,7 @@ def test_a_model_folder_with_half_a_file(name, trained, tmp_path, capfd):
     assert name in fails(capfd, ["sample", str(tmp_path / "run")])
 
 
-def test_a_model_folder_with_the_file_of_another(trained, language_model, tmp_path, capfd):
+def test_a_model_folder_with_a_file_from_another(trained, language_model, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
     shutil.copy(language_model / "model.safetensors", tmp_path / "run")
     assert "does not fit" in fails(capfd, ["sample", str(tmp_path / "run")])
@@ -405,7 +405,7 @@ def test_help_is_fast_and_imports_no_torch():
     started = time.process_time(), time.monotonic()
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started[1] < 5  # a tenth of that alone on a machine
+    assert time.monotonic() - started[1] < 5  # takes a tenth of this on an idle machine
     assert "textvae train --config" in done.stdout and done.stderr == ""
 
 
@@ -425,7 +425,9 @@ def test_no_arguments_is_help(capfd):
 
 def test_a_closed_pipe_is_not_an_error(place, tmp_path):
     many = tmp_path / "many.txt"
-    many.write_text(f"{'x' * 1000}\n" * 200)  # few words, but more than a pipe holds
+    many.write_text(
+        f"{'x' * 1000}\n" * 200
+    )  # only a few words each, but together more than a pipe holds
     argv = ["reconstruct", place["run"], "--file", str(many), "--show-source"]
     line = " ".join([sys.executable, "-m", "textvae", *argv, "| head -n 1"])
     done = subprocess.run(
@@ -467,7 +469,7 @@ def test_ctrl_c_during_evaluate(trained, tmp_path, capfd):
 
 
 def in_terminal(argv: list[str], columns: int) -> str:
-    """What a command writes to a terminal of so many columns."""
+    """What a command writes to a terminal with this many columns."""
     master, slave = pty.openpty()
     ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
@@ -486,7 +488,7 @@ def in_terminal(argv: list[str], columns: int) -> str:
 
 
 def screen(written: str) -> list[str]:
-    """The lines that are left when a terminal has carried out what was written."""
+    """The lines that a terminal shows after processing what was written."""
     lines, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
         if part == "\n":
@@ -506,7 +508,7 @@ def screen(written: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [40, 120])
-def test_log_lines_and_the_live_line_leave_each_other_whole(columns, tiny, tmp_path):
+def test_log_lines_and_the_live_line_do_not_garble_each_other(columns, tiny, tmp_path):
     argv = ["train", "--out", str(tmp_path / "run"), *tiny, "--train.epochs", "3"]
     written = in_terminal(argv, columns)
     assert "tok/s" in written or columns == 40  # the live line was there
@@ -515,7 +517,7 @@ def test_log_lines_and_the_live_line_leave_each_other_whole(columns, tiny, tmp_p
     evaluations = [line for line in left if " valid: " in line]
     assert len(evaluations) == 3
     assert all(re.fullmatch(r"epoch \d\.00 valid: elbo .* au \d of 4 *", e) for e in evaluations)
-    assert not any("tok/s" in line or "━" in line for line in left)  # nothing of it stays
+    assert not any("tok/s" in line or "━" in line for line in left)  # it leaves nothing behind
 
 
 def from_stdin(argv: list[str], sent: bytes, **options) -> subprocess.CompletedProcess:
@@ -523,7 +525,7 @@ def from_stdin(argv: list[str], sent: bytes, **options) -> subprocess.CompletedP
     return subprocess.run(line, input=sent, capture_output=True, **options)
 
 
-def test_standard_input_is_read_as_a_file_is(place):
+def test_standard_input_is_read_like_a_file(place):
     argv = ["reconstruct", place["run"], "--format", "jsonl"]
     done = from_stdin(argv, b"\xef\xbb\xbfthe cat\r\na dog\r\n")
     rows = [json.loads(row) for row in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""Cards on disk, as text, and next to each other as the table of a paper."""
+"""Cards on disk, as text, and side by side in a table."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Configs: stacks of YAML, one validation wherever options come from, and the complete record."""
+"""Configs: stacks of YAML, the same validation for all sources of options, the complete record."""
 
 import json
 import re
@@ -227,7 +227,7 @@ def test_inference_json(tmp_path):
             Inference.load(path)
 
 
-def test_a_config_json_is_checked_as_the_options_are():
+def test_a_config_json_is_checked_like_the_options():
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
 

@@ -1,8 +1,8 @@
-"""The contracts let ideas in: everything here is defined in this file alone.
+"""The contracts are open to new ideas: all parts below are defined only in this file.
 
 A posterior that is not Gaussian, a mixture prior with learned components, an importance-weighted
 objective, an aggressive training procedure and a GRU decoder are trained, resumed, evaluated and
-sampled from, in a model of text.
+sampled from, in a text model.
 """
 
 import json
@@ -36,7 +36,7 @@ from textvae.vae.vae import VAE
 
 
 class Logistic(NamedTuple):
-    """q(z|x) with independent logistic noise: neither Gaussian nor of a closed-form KL."""
+    """q(z|x) with independent logistic noise: not Gaussian, and without a closed-form KL."""
 
     location: Tensor  # (B, Z)
     log_scale: Tensor  # (B, Z)
@@ -142,7 +142,7 @@ def iwae(terms: Terms, beta: float) -> Tensor:
 
 
 class Aggressive:
-    """Trains the encoder alone until its loss stops falling, then everything (He et al. 2019)."""
+    """Trains only the encoder until its loss stops falling, then everything (He et al. 2019)."""
 
     def __init__(self, most: int = 4) -> None:
         self.most, self.inner = most, 0
@@ -166,7 +166,7 @@ class Aggressive:
 
 
 class Unusual(textvae.TextVAE):
-    """A model of text with every part replaced."""
+    """A text model with every part replaced."""
 
     def make_encoder(self, config):
         return LSTMEncoder(
@@ -265,7 +265,7 @@ def test_it_can_be_refined(run):
     assert not torch.equal(plain.location, refined.location)
 
 
-# Semi-amortized training of a posterior and a prior that refinement has never heard of.
+# Semi-amortized training of a posterior and a prior that refinement knows nothing about.
 
 EXACT = Inference(
     "semi_amortised", steps=3, lr=0.2, hvp="exact", decoder_terms="all", max_growth=0.0, clip=0.5
@@ -273,7 +273,7 @@ EXACT = Inference(
 
 
 class Bags(nn.Module):
-    """Counts of words given z."""
+    """Word counts given z."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ class Features(nn.Module):
 
 
 def unrolled(model, batch, noise, beta):
-    """The steps written out for autograd to differentiate, twice."""
+    """The steps written out, for autograd to differentiate twice."""
     point = list(model.posterior(batch))
     velocity = [torch.zeros_like(part) for part in point]
     for source in noise:

@@ -140,7 +140,7 @@ def test_quotes_in_tsv_mean_nothing(folder):
     assert rows(read_corpus(folder)["train"]) == [('"a', "1"), ('b" c', "2")]
 
 
-def test_format_overrides_the_look_of_the_file(folder):
+def test_format_overrides_the_extension_of_the_file(folder):
     fill(folder, "txt", "y\ta\nx\tb\n")
     assert rows(read_corpus(folder, format="lines")["train"]) == [("y\ta", None), ("x\tb", None)]
     (folder / "notes.dat").write_text("a b\t c\n")
@@ -229,7 +229,7 @@ def test_bad_input_is_named_with_its_line(folder, ending, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_column_that_is_not_there(folder):
+def test_a_missing_column(folder):
     fill(folder, "csv", "id,text\n1x,a\n")
     with pytest.raises(UserError, match=r"no column 'body' \(text_column\); it has id, text"):
         read_corpus(folder, text_column="body")
@@ -244,7 +244,7 @@ def test_columns_of_lines_without_any(folder, content, option):
         read_corpus(fill(folder, "txt", content), **{option: "label"})
 
 
-def test_files_that_are_not_there_or_ambiguous(folder, monkeypatch):
+def test_missing_or_ambiguous_files(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for place in (folder / "no", "./no.txt", "no", "~/no/where", f"{folder.name}/no"):
         with pytest.raises(UserError, match="no such file or folder"):
@@ -277,7 +277,7 @@ def test_an_unreachable_hub_is_explained(monkeypatch):
         read_corpus("owner/name")
 
 
-def test_a_cache_that_cannot_be_made(folder, tmp_path):
+def test_a_cache_that_cannot_be_created(folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cache folder .*file.*set --data.cache_dir"):
         read_corpus(fill(folder, "txt", "a\n"), cache_dir=tmp_path / "file")
@@ -318,10 +318,10 @@ def test_units_count_words_for_every_tokenizer(folder):
 
 
 @pytest.mark.parametrize("long", ["truncate", "drop"])
-def test_long_documents_are_cut_or_dropped_and_said(folder, long, caplog):
+def test_long_documents_are_cut_or_dropped_with_a_message(folder, long, caplog):
     fill(folder, "txt", "x\ta b\ny\ta b c d\nz\tb\n", valid="x\ta\n")
     tokenizer = WordTokenizer(["a", "b", "c", "d"])
-    for _ in range(2):  # the second time from the cache, and no more silent
+    for _ in range(2):  # the second time from the cache, but with the same message
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             split = encode_corpus(read_corpus(folder), tokenizer, max_length=3, long=long)["train"]
@@ -477,7 +477,7 @@ def test_another_policy_or_other_labels_are_not_taken_from_the_cache(folder):
 
 @pytest.fixture
 def learner():
-    """Learns a tokenizer, and keeps what it was shown."""
+    """Trains a tokenizer and records the texts it was given."""
 
     def learn(lines):
         learn.shown.append(list(lines))

@@ -1,4 +1,4 @@
-"""What ``--train.precision auto`` means on a machine, and where it is written down."""
+"""What ``--train.precision auto`` means on a machine, and where it is recorded."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ def test_auto_is_fp32_on_devices_without_bf16():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_what_is_asked_for_stays(precision):
+def test_an_explicit_precision_is_kept(precision):
     config = Config(train=TrainConfig(precision=precision))
     assert devices.with_precision(config) == config
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_a_run_writes_down_what_auto_meant(fast, tiny, tmp_path):
+def test_a_run_records_what_auto_meant(fast, tiny, tmp_path):
     run, options = tmp_path / "run", ["--train.precision", "auto", "--train.max_steps", "1"]
 
     def before():

@@ -39,7 +39,7 @@ def inline_code(markdown: str) -> list[str]:
 
 
 def textvae_commands(markdown: str) -> list[str]:
-    """Every `textvae ...` command, also behind a launcher; not its bare name."""
+    """Every `textvae ...` command, including those after a launcher, but not just a name."""
     found = [
         re.search(r"(?:^|\s)textvae ([a-z]+(?: .+)?)$", code)
         for code in [*shell_lines(markdown), *inline_code(markdown)]
@@ -60,7 +60,7 @@ BLOCKS = [(name, block) for name, text in TEXTS.items() for block in python_bloc
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A folder in which the recipes are found and every run exists."""
+    """A folder with the recipes, in which every run exists."""
     monkeypatch.chdir(tmp_path)
     for name in ("recipes", "data", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -77,7 +77,7 @@ def test_there_is_something_to_test():
 def test_a_command_parses(command, checkout):
     words = shlex.split(command)
     if len(words) == 1:
-        return  # a command's name alone
+        return  # only the name of a command
     if "--resume" in words:
         run = checkout / words[words.index("--resume") + 1]
         run.mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_an_option_is_one_of_train_with_that_value(option, checkout):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_every_file_a_page_names_is_there(name):
+def test_every_file_named_on_a_page_exists(name):
     text = TEXTS[name]
     inside = rf"(?<![\w/])((?:{ROOMS})/[\w/]+\.(?:py|c))"
     files = re.findall(

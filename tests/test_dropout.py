@@ -1,4 +1,4 @@
-"""Dropout: how often, how large, and what a seed means."""
+"""Dropout: frequency, scale, and seeds."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_choices_are_independent_of_their_neighbors():
         assert abs(correlation) < 4 / len(flat) ** 0.5
 
 
-def test_a_seed_gives_the_same_choices_and_the_next_call_others():
+def test_a_seed_gives_the_same_choices_and_the_next_call_different_ones():
     x = torch.ones(1000)
     torch.manual_seed(3)
     first, second = dropout(x, 0.5, training=True), dropout(x, 0.5, training=True)

@@ -61,7 +61,7 @@ class LinearGaussian:
 
 
 class Language:
-    """A model without a latent."""
+    """A model without a latent variable."""
 
     calls, prior = 0, StandardNormal(0)
 
@@ -211,7 +211,7 @@ def test_information_without_a_latent_is_zero():
 
 
 def integrated(mean, logvar):
-    """I and KL(q(z) || p) of a one-dimensional q by a fine sum over z."""
+    """I and KL(q(z) || p) of a one-dimensional q, by a fine sum over z."""
     z = torch.linspace(-15, 15, 300_001, dtype=torch.float64)
     components = Normal(mean, torch.exp(0.5 * logvar)).log_prob(z)  # (N, grid)
     marginal = components.logsumexp(0) - math.log(len(mean))
@@ -237,7 +237,7 @@ def test_no_draw_exceeds_the_ceiling():
         assert information(q).mi <= math.log(60) + 1e-9
 
 
-def test_information_is_of_the_whole_set_and_not_of_parts():
+def test_information_is_computed_over_the_whole_set():
     means = 100.0 * torch.arange(64.0)[:, None]
     whole = information(DiagGaussian(means, torch.zeros(64, 1))).mi
     part = information(DiagGaussian(means[:8], torch.zeros(8, 1))).mi
@@ -268,7 +268,7 @@ def test_active_units_by_hand():
     assert active_units(means, threshold=1.0) == 1  # the threshold itself counts
 
 
-def test_active_units_are_of_the_whole_set_and_not_of_the_last_batch():
+def test_active_units_are_computed_over_the_whole_set():
     means = torch.cat([torch.tensor([[1.0, 0.0]] * 10), torch.tensor([[-1.0, 0.0]] * 10)])
     assert active_units(means) == 1
     assert active_units(means[10:]) == 0

@@ -1,4 +1,4 @@
-"""The examples run, and show what they say they show."""
+"""The examples run and show what they claim."""
 
 import runpy
 from pathlib import Path

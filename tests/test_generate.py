@@ -70,7 +70,7 @@ def test_seed_decides_the_sentences():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_rows_have_streams_of_their_own():
+def test_rows_have_independent_streams():
     model, z = decoder(), latents(9, seed=3)
     options = {"max_new_tokens": 15, "do_sample": True, "seed": 3}
     whole = generate(model, z, **options)
@@ -133,7 +133,7 @@ def test_one_beam_and_one_candidate_are_greedy():
 
 
 def log_p(model, sentence, z):
-    """log p of a sentence that may lack its end, the specials renormalized away."""
+    """log p of a sentence that may lack its end, renormalized without the special tokens."""
     total, stepper, token = 0.0, model.stepper(z), BOS
     for word in sentence:
         logits = stepper.step(torch.tensor([token]))
@@ -143,7 +143,7 @@ def log_p(model, sentence, z):
 
 
 def assert_best(model, z, longest, found, penalty):
-    """That every sentence found has the best score of all there are, for a vocabulary of 7."""
+    """Check that every sentence has the best score of all sentences, for a vocabulary of 7."""
     words = (4, 5, 6)
     every = [
         (*start, EOS) for size in range(longest) for start in itertools.product(words, repeat=size)
@@ -176,7 +176,7 @@ def test_more_beams_find_more_likely_sentences():
 
 
 class GRUDecoder(nn.Module):
-    """A decoder that is not textvae's: all that it has in common with one is ``stepper``."""
+    """A decoder from outside textvae, which only has a ``stepper``."""
 
     def __init__(self, vocab, hidden=12):
         super().__init__()
@@ -270,7 +270,7 @@ def test_draws_follow_the_filtered_distribution():
         (0, 1.0): set(range(6)),
         (3, 1.0): set(order[:3].tolist()),
         (0, 0.7): set(order[:3].tolist()),  # 0.43 + 0.26 < 0.7 <= 0.43 + 0.26 + 0.16
-        (2, 0.6): {1},  # after top_k the first word alone has 0.62
+        (2, 0.6): {1},  # after top_k, the first word by itself has 0.62
         (9, 1.0): set(range(6)),
     }
     uniforms = (torch.arange(20000).double() + 0.5) / 20000

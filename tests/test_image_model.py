@@ -81,7 +81,7 @@ def test_skip_adds_a_map_of_z_to_every_layer_but_the_first_and_the_last():
 
 
 class Given(nn.Module):
-    """An encoder that says the same of every image."""
+    """An encoder that returns the same posterior for every image."""
 
     def __init__(self, mean: torch.Tensor, logvar: torch.Tensor) -> None:
         super().__init__()
@@ -153,14 +153,14 @@ def test_eight_images_are_memorized(decoder, injection):
         loss.backward()
         optimizer.step()
     rec = float(model(some).rec.detach().mean())
-    assert rec > -3  # of 64 pixels; a coin for each would give -44
+    assert rec > -3  # for 64 pixels; a coin flip for each would give -44
     again = model.eval().reconstruct(images(8))
     assert float(((again > 0.5) == (images(8) > 0.5)).float().mean()) > 0.97
 
 
 @pytest.mark.parametrize("inference", ["semi_amortised", "svi"])
 @pytest.mark.parametrize("decoder", ["pixelcnn", "mlp"])
-def test_refinement_works_without_a_line_of_its_own(inference, decoder):
+def test_refinement_works_for_images_without_special_code(inference, decoder):
     layers = 0 if inference == "svi" else 2
     model = build(decoder=decoder, encoder_layers=layers).train()
     options = Inference(method=inference, steps=3, lr=0.5, hvp="exact", decoder_terms="all")
@@ -219,7 +219,7 @@ def test_invalid_arguments_are_one_line(case):
 
 
 @pytest.mark.parametrize("decoder", ["pixelcnn", "mlp"])
-def test_image_i_depends_on_the_seed_and_on_i_alone(decoder):
+def test_image_i_depends_only_on_the_seed_and_on_i(decoder):
     model = build(decoder=decoder)
     whole = model.sample(7, seed=1)
     assert set(whole.unique().tolist()) <= {0.0, 1.0}
@@ -229,7 +229,7 @@ def test_image_i_depends_on_the_seed_and_on_i_alone(decoder):
 
 
 @pytest.mark.parametrize("decoder", ["pixelcnn", "mlp"])
-def test_images_of_the_same_draws_differ_by_z_alone(decoder):
+def test_images_with_the_same_draws_differ_only_because_of_z(decoder):
     model = build(decoder=decoder)
     z = torch.randn(1, model.latent_dim).expand(5, -1)
     alike = model.decode(z, do_sample=True, same_draws=True, batch_size=3)
@@ -267,7 +267,7 @@ def test_wrong_images_are_one_line(wrong, message):
 @pytest.mark.parametrize(("decoder", "injection"), KINDS)
 def test_a_folder_gives_the_model_back(decoder, injection, tmp_path):
     model = build(decoder=decoder, injection=injection, encoder="resnet")
-    model.train()(batch())  # moves the running means of batch normalisation
+    model.train()(batch())  # moves the running means of batch normalization
     model.eval().save_pretrained(tmp_path)
     for loaded in (ImageVAE.from_pretrained(tmp_path), load_model(str(tmp_path))):
         assert isinstance(loaded, ImageVAE) and not loaded.training

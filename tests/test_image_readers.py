@@ -1,4 +1,4 @@
-"""Files of images: what is read, and what is refused in one line."""
+"""Image files: what is read, and what is refused in one line."""
 
 import gzip
 import struct
@@ -27,7 +27,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def published(tmp_path):
-    """A folder of the four files of MNIST, two of them gzipped."""
+    """A folder with the four MNIST files, two of them gzipped."""
     for name in ("train", "t10k"):
         (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx(GREY))
         labels = gzip.compress(idx(LABELS.astype(np.uint8)))
@@ -114,7 +114,7 @@ def test_a_broken_npz_file_is_one_line(content, tmp_path):
         read_npz(tmp_path / "a.npz")
 
 
-def test_burdas_file_holds_drawings_by_columns(tmp_path):
+def test_burdas_file_stores_drawings_in_columns(tmp_path):
     from scipy.io import savemat
 
     drawing = np.random.default_rng(0).integers(2, size=(5, 5))
@@ -145,7 +145,7 @@ def test_a_hub_data_set(monkeypatch):
     assert found["train"].labels.tolist() == LABELS.tolist()
 
 
-def test_a_hub_that_does_not_answer(monkeypatch):
+def test_an_unreachable_hub(monkeypatch):
     import datasets
 
     def fail(name):

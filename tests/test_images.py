@@ -35,7 +35,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three splits of bars, upright or level; the label says which."""
+    """Three splits of vertical or horizontal bars; the label is the direction."""
     folder, rng = tmp_path_factory.mktemp("bars"), np.random.default_rng(0)
     for split, count in (("train", 200), ("valid", 40), ("test", 40)):
         labels = np.arange(count) % 2
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
-    """A finished run with its card; not to be changed."""
+    """A finished run with its card; tests must not change it."""
     run = tmp_path_factory.mktemp("runs") / "bars"
     assert in_child(["train", "--out", str(run), *TINY, "--data.dir", str(folder)]) == 0
     assert in_child(["evaluate", str(run), "--samples", "5"]) == 0
@@ -65,13 +65,13 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
 
 
-def test_the_folder_says_what_it_holds(run):
+def test_the_folder_describes_its_contents(run):
     config = (run / "config.yaml").read_text()
     assert "kind: images" in config and "tokenizer" not in config and "word_dropout" not in config
     assert json.loads((run / "config.json").read_text())["height"] == 8
     card = find_card(run)
     assert card["count"] == 40 and card["tokens"] == 40 * 64 and card["ppl_iw"] is None
-    assert card["elbo"] > -44  # a coin for every pixel
+    assert card["elbo"] > -44  # a coin flip for every pixel
 
 
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(run, folder, tmp_path):
@@ -220,7 +220,7 @@ def test_a_probe_is_repeatable_and_saved(run, folder, tmp_path, capfd):
 
 
 class Given:
-    """A model whose posterior means are given by the test."""
+    """A model with given posterior means."""
 
     latent_dim = 2
 

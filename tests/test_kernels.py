@@ -1,4 +1,4 @@
-"""The compiled loops against the same in torch's operations, and what happens without them."""
+"""The compiled loops against the same operations in torch, and what happens without them."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def threads(request):
 
 @pytest.fixture
 def forgotten():
-    """The library is looked up again, now and afterwards."""
+    """Look up the library again, now and afterward."""
     kernels.library.cache_clear()
     yield
     kernels.library.cache_clear()
@@ -42,7 +42,7 @@ def random(*shape, dtype=torch.float32):
 
 
 def forward_and_backward(rows, size, dtype):
-    """Everything a step writes, in both directions."""
+    """Everything that a step writes, forward and backward."""
     gates, before = random(rows, 4 * size, dtype=dtype), random(rows, size)
     c, h = torch.empty_like(before), before.to(dtype)
     cell.forward(gates, before, c, h)
@@ -171,7 +171,7 @@ def test_a_tensor_that_is_not_contiguous_is_refused():
 
 @needs_compiler
 @pytest.mark.parametrize("target", [-1, 20])
-def test_a_target_that_is_no_word_is_refused(target):
+def test_a_target_that_is_not_a_word_is_refused(target):
     with pytest.raises(IndexError, match="below 20, the number"):
         token_nll(random(3, 8), random(20, 8), None, torch.tensor([1, 2, target]))
 
@@ -192,8 +192,8 @@ print(sorted(found() - before), kernels._openmp_runtime())
 @needs_compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("first", ["torch", "sentencepiece sklearn.cluster torch"])
-def test_threads_are_shared_with_torch_and_no_other(first):
-    """Other packages load another OpenMP."""
+def test_threads_are_shared_with_torch_only(first):
+    """Other packages may load a different OpenMP."""
     command = [sys.executable, "-c", IN_ANY_ORDER, first]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     new, runtime = done.stdout.split(maxsplit=1)

@@ -41,7 +41,7 @@ def test_parquet_is_a_plain_table(q, tmp_path):
     assert np.allclose(table["logvar"], q["logvar"])
 
 
-def test_a_parquet_with_vectors_of_other_makers(tmp_path):
+def test_a_parquet_file_from_another_program(tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -50,7 +50,7 @@ def test_a_parquet_with_vectors_of_other_makers(tmp_path):
     assert read_latents(path).tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
-def test_another_ending_is_refused_before_anything_is_written(q, tmp_path):
+def test_an_unknown_extension_is_refused_before_anything_is_written(q, tmp_path):
     with pytest.raises(UserError, match=r"latent vectors are written as \.npz or \.parquet"):
         write_latents(tmp_path / "l.txt", q, TEXTS)
     assert not list(tmp_path.iterdir())
@@ -99,7 +99,7 @@ def test_files_without_latents(make, name, message, tmp_path):
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_a_folder_that_is_not_there_is_made_or_refused(q, tmp_path):
+def test_a_missing_folder_is_created_or_refused(q, tmp_path):
     write_latents(tmp_path / "new" / "l.npz", q, TEXTS)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):

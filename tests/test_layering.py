@@ -1,4 +1,4 @@
-"""Imports run one way: this reads all of them and holds it."""
+"""Imports run one way: these tests read all of them."""
 
 import ast
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "textvae"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-# From the ground up: a room may import those below it, and a wing not the other one.
+# From the bottom up: a folder may import those below it; text and images not each other.
 ROOMS = ["errors", "runs", "config", "vae", "text", "images", "build", "evaluation", "training"]
 ROOMS += ["cli", "__init__", "__main__"]
 BELOW = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)}
 BELOW["images"] -= {"text"}
 
-# Inside the text wing: tokenizers know nothing of networks, decoding nothing of how they are built.
+# Inside text/: tokenizers know nothing about networks, and decoding only uses steppers.
 TEXT_BELOW = {
     "tokenizers": {"tokenizers"},
     "data": {"tokenizers", "data"},
@@ -33,7 +33,7 @@ def room_of(module: str) -> str:
 
 
 def imports(path: Path, lazy: bool = True) -> set[str]:
-    """The textvae modules a file imports, wherever in it; without ``lazy``, when it is loaded."""
+    """The textvae modules that a file imports; without ``lazy``, only those imported on loading."""
     found: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if lazy else tree.body:
@@ -58,7 +58,7 @@ def test_a_room_imports_only_what_lies_below_it(path):
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "text").glob("*/*.py")), ids=module_of)
-def test_the_text_wing_has_an_order_of_its_own(path):
+def test_imports_inside_text_run_one_way(path):
     own = module_of(path).split(".")[2]
     for module in imports(path):
         if module.startswith("textvae.text."):
@@ -67,7 +67,7 @@ def test_the_text_wing_has_an_order_of_its_own(path):
             assert allowed, f"{module_of(path)} imports {module}"
 
 
-def test_there_are_no_circles():
+def test_there_are_no_import_cycles():
     graph = {module_of(path): imports(path) for path in MODULES}
     graph.pop("textvae.__init__")
     done: set[str] = set()
@@ -83,7 +83,7 @@ def test_there_are_no_circles():
         visit(module, ())
 
 
-def test_the_landing_has_at_most_a_dozen_doors():
+def test_the_package_has_at_most_a_dozen_entries():
     doors = [p for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()]
     assert len([p for p in doors if p.name != "__pycache__"]) <= 12
 
@@ -97,7 +97,7 @@ def test_the_families_are_named_only_where_they_are_defined():
         assert not names & {"DiagGaussian", "GaussianHead", "StandardNormal"}, path
 
 
-def test_above_build_nobody_asks_for_the_kind_of_data():
+def test_above_build_no_code_checks_the_kind_of_data():
     for path in MODULES:
         if room_of(module_of(path)) in ("evaluation", "training", "cli"):
             source = path.read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_above_build_nobody_asks_for_the_kind_of_data():
                 assert not code, f"{path}: {code}"
 
 
-def test_the_reader_of_imports_sees_them():
+def test_the_import_reader_finds_imports():
     assert "textvae.vae.posteriors" in imports(PACKAGE / "vae" / "vae.py")
     lazy = imports(PACKAGE / "cli" / "train.py") - imports(PACKAGE / "cli" / "train.py", lazy=False)
     assert "textvae.training.train" in lazy

@@ -1,4 +1,4 @@
-"""The table of metrics is complete, and nothing repeats what it says."""
+"""The table of metrics is complete, and nothing duplicates it."""
 
 import json
 import re
@@ -34,13 +34,13 @@ def test_no_key_is_described_twice():
     assert not NUMBERS & NOT_METRICS and not COMPANIONS & BY_KEY.keys()
 
 
-def test_every_metric_explains_itself():
+def test_every_metric_has_an_explanation():
     for metric in METRICS:
         assert metric.help.endswith(".") and metric.help[0].isupper(), metric.key
         assert metric.unit or metric.section == "setup", metric.key
 
 
-def test_headers_and_units_are_in_the_table_alone():
+def test_headers_and_units_are_only_in_the_table():
     said = {m.header for m in METRICS if re.search(r"[( %]", m.header)}
     said |= {m.unit for m in METRICS if " " in m.unit} - {"0 to 1", "nats per example"}
     for path in (PACKAGE / "evaluation").glob("*.py"):

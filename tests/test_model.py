@@ -44,7 +44,7 @@ def test_encode_keeps_the_order_and_does_not_depend_on_the_batch():
 
 
 def log_joint_gain(model, text, q):
-    """Whether q's mean explains the text better than the encoder's: log p(x, z) there."""
+    """The gain in log p(x, z) at the mean of q compared with the mean of the encoder."""
     ids = torch.tensor([[2, *model.tokenizer.encode(text), 3]])
     count = torch.tensor([ids.size(1) - 1])
     batch = Batch(ids, count, count, count, torch.tensor([0]))
@@ -79,7 +79,7 @@ def test_a_model_remembers_how_its_posteriors_are_found(tmp_path):
     own = loaded.encode(TEXTS)
     assert torch.equal(own.mean, loaded.encode(TEXTS, refine_steps=3).mean)
     assert not torch.equal(own.mean, loaded.encode(TEXTS, refine_steps=0).mean)
-    build().save_pretrained(tmp_path)  # another model, with an inference of its own
+    build().save_pretrained(tmp_path)  # another model, with its own inference options
     assert TextVAE.from_pretrained(tmp_path).inference == build().inference
 
 
@@ -153,9 +153,9 @@ def test_reconstruct_decodes_the_posterior():
     assert [ends[0], ends[-1]] == model.decode(q.mean[[0, 4]])
 
 
-def test_the_encoders_gradient_is_not_in_the_way():
+def test_encoding_works_when_gradients_are_enabled():
     model = build()
-    model.encode(TEXTS).mean.requires_grad_().sum().backward()  # no inference tensor comes out
+    model.encode(TEXTS).mean.requires_grad_().sum().backward()  # not an inference tensor
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -246,7 +246,7 @@ def test_tied_embeddings_are_stored_once(tmp_path):
     assert len({"decoder.embedding.weight", "decoder.output.weight"} & stored) == 1
 
 
-def test_save_weights_alone(tmp_path):
+def test_save_only_the_weights(tmp_path):
     model = build()
     model.save_pretrained(tmp_path)
     with torch.no_grad():
@@ -408,12 +408,12 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_loaded_model_does_not_hang_on_its_file(tmp_path):
+def test_a_loaded_model_does_not_depend_on_its_file(tmp_path):
     model = build()
     model.save_pretrained(tmp_path)
     loaded = TextVAE.from_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
-    with path.open("rb+") as file:  # in place, as a careless copy would
+    with path.open("rb+") as file:  # in place, as when a file is copied over it
         file.write(b"\0" * path.stat().st_size)
     assert loaded.sample(3) == model.sample(3)
 

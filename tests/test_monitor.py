@@ -43,7 +43,7 @@ def test_tensorboard_has_every_tag(trained):
     assert {"samples/text_summary", "reconstructions/text_summary"} <= set(tags["tensors"])
 
 
-def test_every_tag_of_the_text_and_projector_plugins_is_theirs(trained):
+def test_the_text_and_projector_plugins_have_all_their_tags(trained):
     plugins = {e.plugin_data.plugin_name for e in board(trained).summary_metadata.values()}
     assert {"text", "hparams"} <= plugins
 
@@ -58,7 +58,7 @@ def test_scalars_are_those_of_metrics_jsonl(trained):
             assert [v for _, v in shown] == pytest.approx([v for _, v in logged], rel=1e-5)
 
 
-def test_constants_are_logged_but_make_no_curves(trained):
+def test_constants_are_logged_but_not_plotted(trained):
     logged = [entry for entry in read(trained) if entry["group"] == "valid"]
     names = {tag.rpartition("/")[2] for tag in board(trained).Tags()["scalars"]}
     for name in ("count", "units", "latent_dim", "mi_max", "au_threshold", "seconds"):
@@ -127,7 +127,7 @@ def test_a_resumed_run_shows_no_step_twice(tiny, tmp_path):
     assert [e.step for e in events.Scalars("valid/elbo")] == [6, 12]
 
 
-def test_a_line_cut_short_is_forgotten(trained, tmp_path):
+def test_an_incomplete_line_is_dropped(trained, tmp_path):
     shutil.copy(trained / "metrics.jsonl", tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 13, "epo')
@@ -165,7 +165,7 @@ def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):
     assert "injection" not in said[warned[0]]  # it is skip already
 
 
-def test_a_collapse_is_told_once_and_again_when_it_comes_back(monkeypatch, caplog):
+def test_a_collapse_is_reported_once_and_again_when_it_returns(monkeypatch, caplog):
     collapses = ["early", "first", "still", None, "back"]
     card = {"au": 0, "latent_dim": 4} | dict.fromkeys(("elbo", "rec", "kl", "ppl_elbo"), -1.0)
     cards = iter([{**card, "mi": -0.001, "collapse": verdict} for verdict in collapses])
@@ -179,7 +179,7 @@ def test_a_collapse_is_told_once_and_again_when_it_comes_back(monkeypatch, caplo
     assert [record.message for record in caplog.records] == ["first", "back"]
 
 
-def test_refinement_that_overshoots_is_told(monkeypatch, caplog):
+def test_refinement_that_overshoots_is_reported(monkeypatch, caplog):
     card = dict.fromkeys(("elbo", "rec", "kl", "mi", "encoder_elbo", "encoder_kl"), -1.0)
     card |= {"encoder_mi": 0.1, "au": 1, "encoder_au": 1, "latent_dim": 4, "ppl_elbo": None}
     monkeypatch.setattr(validation, "build_buckets", lambda *_: SimpleNamespace(sequential=list))
@@ -209,7 +209,7 @@ def test_metric_sums_give_means_over_examples_and_updates():
     def terms(rec, kl, path=None):
         return Terms(None, None, rec[None], None, None, kl, path=path)
 
-    path = torch.tensor([[-7.0 - 2, -7.0 - 4], [0.0, 0.0]])  # 2 and 4 below what came of them
+    path = torch.tensor([[-7.0 - 2, -7.0 - 4], [0.0, 0.0]])  # 2 and 4 below the result
     refined = terms(-ones(2), 3 * ones(2, 2), path)
     sums.add_batch(torch.tensor(4.0), refined, torch.tensor([5, 6]))
     plain = terms(-4 * ones(1), 0 * ones(1, 2))

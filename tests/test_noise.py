@@ -1,4 +1,4 @@
-"""Noise by seed, purpose and row: independent of everything else, and distributed as it says."""
+"""Noise by seed, purpose, and row: independent of everything else, with the right distribution."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A text has one posterior under one seed, whichever command looks at it."""
+"""For a given seed, a text has the same posterior in every command."""
 
 from dataclasses import replace
 

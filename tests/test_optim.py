@@ -1,4 +1,4 @@
-"""Learning rates against ELBO sequences made by hand; every parameter in the optimizer."""
+"""Learning rates for hand-made sequences of ELBOs; every parameter is in the optimizer."""
 
 import math
 from copy import deepcopy
@@ -35,10 +35,10 @@ def rates(config: OptimConfig, elbos: list[float]) -> tuple[list[float], Learnin
 
 
 def test_sa_vae_waits_for_epoch_15_then_halves_at_every_epoch():
-    elbos = [-100 - (e % 2) for e in range(14)]  # without gain from the third on: too early
+    elbos = [-100 - (e % 2) for e in range(14)]  # no improvement from the third on: too early
     elbos += [-99.0, -98.0, -98.5, -90.0, -89.0, -88.0, -87.0]
     seen, rate = rates(SA_VAE, elbos)
-    # epochs 15 and 16 gain, 17 does not, and gains after that change nothing
+    # epochs 15 and 16 improve, 17 does not, and later improvements change nothing
     assert seen == [1.0] * 16 + [0.5, 0.25, 0.125, 0.0625, 0.03125]
     assert rate.exhausted() is None
     rate.observe(-86.0, 22)
@@ -57,12 +57,12 @@ def test_sa_vae_counts_epoch_15_itself():
     assert seen == [1.0] * 14 + [0.5]
 
 
-def test_an_equal_elbo_is_no_gain():
+def test_an_equal_elbo_is_not_an_improvement():
     seen, _ = rates(SA_VAE, [*range(-100, -86), -87.0])
     assert seen[-1] == 0.5
 
 
-def test_lagging_encoder_cuts_after_two_epochs_without_gain_and_stops_at_the_fifth_cut():
+def test_lagging_encoder_decays_after_two_epochs_without_improvement_and_stops_at_the_fifth():
     elbos = [float(e) for e in range(-100, -85)]  # 15 gains
     elbos += [-87.0, -88.0]  # two without: the first cut
     elbos += [-87.5, -87.6, -87.7]  # better than at the cut: a gain; then two without
@@ -103,7 +103,7 @@ def test_a_constant_rate_is_never_cut_and_never_exhausted():
     assert rate.stale == 29  # what early stopping looks at
 
 
-def test_a_restored_rate_goes_on_as_the_old_one():
+def test_a_restored_rate_continues_like_the_old_one():
     elbos = [*range(-100, -85), -90.0, -91.0, -90.5, -92.0, -93.0, -94.0, -95.0]
     for cut in range(len(elbos)):
         _, old = rates(LAGGING, elbos[:cut])
@@ -115,7 +115,7 @@ def test_a_restored_rate_goes_on_as_the_old_one():
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_a_fused_step_is_the_plain_one_and_goes_on_from_its_state(name):
+def test_a_fused_step_equals_the_plain_one_and_continues_from_its_state(name):
     torch.manual_seed(0)
     config = OptimConfig(name=name, lr=0.01, weight_decay=0.1)
     plain, fused = torch.nn.Linear(30, 20), torch.nn.Linear(30, 20)

@@ -1,4 +1,4 @@
-"""The PixelCNN: causal, consistent with what it samples, and as fast a sampler as it claims."""
+"""The PixelCNN: causal, consistent with its samples, and with a fast sampler."""
 
 from dataclasses import replace
 
@@ -94,7 +94,7 @@ def test_probabilities_of_all_images_sum_to_one(injection):
 
 
 def sample_naively(model: PixelCNN, z: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """A whole pass for every pixel."""
+    """A complete forward pass for every pixel."""
     x = torch.zeros(len(z), 1, *model.size, dtype=z.dtype)
     for n in range(uniforms.size(1)):
         logits = model(x, z).flatten(1)[:, n]

@@ -47,7 +47,7 @@ def test_without_a_source_it_says_where_the_data_comes_from(name, license, tmp_p
 
 
 @pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])
-def test_a_source_that_is_not_there(name, tmp_path, capsys):
+def test_a_missing_source(name, tmp_path, capsys):
     missing = str(tmp_path / "nowhere")
     assert script(name).main(["--source", missing, "--out", str(tmp_path / "out")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
@@ -105,7 +105,7 @@ def test_the_leak_of_the_real_yelp(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("label", ["", "3\t"])
-def test_released_yahoo_is_laid_out_as_it_is(tmp_path, capsys, label):
+def test_released_yahoo_is_written_unchanged(tmp_path, capsys, label):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for split in ("train", "val", "test"):

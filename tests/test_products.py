@@ -1,4 +1,4 @@
-"""Products through oneDNN against those of torch, whatever the layout of their factors."""
+"""Products with oneDNN against torch's, for every memory layout."""
 
 import pytest
 import torch

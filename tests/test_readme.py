@@ -1,4 +1,4 @@
-"""A first user's way through the README: its commands run one after the other."""
+"""A new user's path through the README: its commands run one after another."""
 
 import re
 import shlex
@@ -28,14 +28,14 @@ def first_user(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_script_the_readme_names_is_there():
+def test_every_script_named_in_the_readme_exists():
     scripts = re.findall(r"bash ([\w./]+\.sh)", README)
     assert scripts
     for script in scripts:
         assert (ROOT / script).exists(), script
 
 
-def test_the_first_users_chain_runs_and_so_does_the_python_example(first_user, capsys):
+def test_the_commands_and_the_python_example_run(first_user, capsys):
     chain = [line for line in LINES if line.startswith("textvae")]
     assert len(chain) == 3
     for command in chain:

@@ -1,4 +1,4 @@
-"""Every data set with every method: the stack parses, is complete once saved, and trains."""
+"""Every data set with every method: the stack parses, is complete when saved, and trains."""
 
 import importlib.util
 import itertools
@@ -50,9 +50,9 @@ sweep = _sweep()
 
 
 def makes_sense(recipe: str, size: str, method: str) -> bool:
-    """A decoder of images has no initial state and reads no words; an MLP is nothing without z.
+    """Image decoders have no initial state and read no words; an MLP decoder needs z.
 
-    Other sizes are tried with the first methods alone, as it is the base that a method meets.
+    Other sizes are tested only with the first methods.
     """
     if size and method not in ("lm", "vae", "skip_vae"):
         return False
@@ -104,7 +104,7 @@ def test_a_method_is_a_few_lines_that_explain_themselves(path):
     assert max(map(len, lines)) <= 110
 
 
-def test_a_method_without_meaning_for_the_data_is_one_line():
+def test_a_method_that_does_not_apply_to_the_data_is_one_line():
     with pytest.raises(
         UserError, match=r"word_dropout\.yaml, line 3: model\.word_dropout does not"
     ):
@@ -156,7 +156,7 @@ def test_a_sweep_resumes_and_skips_what_is_done(tmp_path):
     assert commands() == [["evaluate", str(run)], ["probe", str(run)]]
 
 
-def test_runs_side_by_side_and_the_first_failure_counts(tmp_path, capfd, monkeypatch):
+def test_runs_in_parallel_and_the_first_failure_is_returned(tmp_path, capfd, monkeypatch):
     made = {"a": [["sh", "-c", "echo hello; exit 3"], ["false"]], "b": [["echo", "there"]]}
     monkeypatch.setattr(sweep, "commands", lambda experiment, args: iter(made[experiment.name]))
     found = [sweep.Experiment(name, [], []) for name in made]
@@ -186,7 +186,7 @@ def test_a_wrong_option_is_one_line(options):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_every_recipe_has_its_corpus_explained():
+def test_every_recipe_explains_its_corpus():
     for path in SCRIPTS:
         assert (path.parent / "base.yaml").exists()
         assert (ROOT / "data" / path.parent.name / "prepare.py").exists()

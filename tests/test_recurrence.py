@@ -13,12 +13,12 @@ SIZES = [(5, 3, 4, 6, 2), (1, 3, 4, 6, 2), (5, 1, 4, 6, 2), (1, 1, 1, 1, 1)]
 
 
 def arguments(steps, batch, width, size, latent, dtype=torch.float64, requires=NAMES):
-    """Random arguments of ``lstm``; latent 0 leaves the last two out."""
+    """Random arguments for ``lstm``; latent 0 leaves out the last two."""
     generator = torch.Generator().manual_seed(steps * 100 + batch * 10 + size)
     shapes = [(steps, batch, width), (4 * size, width), (4 * size, size), (4 * size,)]
     shapes += [(batch, size), (batch, size)]
     shapes += [(batch, latent), (4 * size, latent)] if latent else []
-    scale = 0.6 * max(size, 4) ** -0.5  # the spread of nn.LSTM's initial weights
+    scale = 0.6 * max(size, 4) ** -0.5  # the range of nn.LSTM's initial weights
     tensors = [torch.randn(s, generator=generator, dtype=dtype) for s in shapes]
     tensors = [
         t * scale if n.startswith("weight") else t for n, t in zip(NAMES, tensors, strict=False)
@@ -27,7 +27,7 @@ def arguments(steps, batch, width, size, latent, dtype=torch.float64, requires=N
 
 
 def gradients(args, implementation):
-    """The results, and the gradients of a scalar that looks at every entry of all three."""
+    """The results, and the gradients of a scalar that depends on every entry of all three."""
     wanted = [a for a in args if a.requires_grad]
     results = lstm(*args, implementation=implementation)
     scalar = sum((r.to(torch.float64) * (k + 1)).cos().sum() for k, r in enumerate(results))
@@ -51,7 +51,7 @@ def test_values_and_every_gradient_equal_the_plain_loop(implementation, sizes, l
 
 
 def shared(args, draws):
-    """The same arguments with state and latent for several rows that read the same inputs."""
+    """The same arguments, with states and latents for several rows that read the same inputs."""
     rows = {"h0", "c0", "latent"}
     return [
         torch.cat([a + k for k in range(draws)]).detach().requires_grad_(a.requires_grad)
@@ -119,7 +119,7 @@ def test_plain_can_be_differentiated_twice():
 
 @pytest.mark.parametrize("implementation", ["fused", "library"])
 @pytest.mark.parametrize("only", NAMES)
-def test_one_argument_alone_can_need_a_gradient(only, implementation):
+def test_a_single_argument_can_need_a_gradient(only, implementation):
     args = arguments(4, 2, 3, 5, 2, requires=(only,))
     _, found = gradients(args, implementation)
     _, expected = gradients(args, "plain")
@@ -192,7 +192,7 @@ def test_fp32_products_are_exact_to_fp32(steps):
         assert (a - b).norm() < 2e-6 * b.norm()
 
 
-def test_latent_and_its_weight_come_together():
+def test_latent_and_its_weight_must_be_given_together():
     args = arguments(2, 1, 2, 2, 1)
     with pytest.raises(ValueError, match="given together"):
         lstm(*args[:7])
@@ -210,7 +210,7 @@ def test_cuda_equals_the_plain_loop(latent):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_torchs_own_kernel_can_be_differentiated_twice(dtype):
+def test_the_torch_kernel_can_be_differentiated_twice(dtype):
     """On the CPU, where small sizes take it."""
     args = arguments(6, 4, 5, 7, 3, dtype=torch.float32)
 

@@ -1,4 +1,4 @@
-"""What is advised against collapse and against training that runs away."""
+"""Advice against collapse and diverging training."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def config(**parts) -> Config:
     return replace(Config(), **{name: sections[name](**given) for name, given in parts.items()})
 
 
-def test_remedies_are_not_already_on():
+def test_remedies_are_not_already_in_use():
     plain = config(model={"injection": "init"}, objective={"kl_schedule": "constant"})
     assert remedies(plain) == (
         "--model.injection skip or --objective.kl_schedule linear or --objective.free_bits 4 or "
@@ -55,7 +55,7 @@ def test_options_that_do_not_apply_to_the_data_are_not_suggested():
 CARD = {"latent_dim": 4, "kl": 3.0, "au": 2, "shuffle_gap": 5.0}
 
 
-def test_a_latent_in_use_needs_no_remedy():
+def test_a_latent_that_is_used_needs_no_remedy():
     assert verdict(CARD) is None
     assert verdict({**CARD, "latent_dim": 0, "kl": 0.0, "au": 0}) is None
     assert verdict({**CARD, "shuffle_gap": None}) is None

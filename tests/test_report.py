@@ -36,7 +36,7 @@ def test_the_saved_card_has_every_key_and_is_consistent(trained):
     assert saved["model"] == "vae" and len(saved["corpus_hash"]) == 64
 
 
-def test_the_card_depends_on_the_seed_alone(run):
+def test_the_card_depends_only_on_the_seed(run):
     first = card(run)
     again = card(run, batch_size=7)
     assert {k: first[k] for k in KEYS} == pytest.approx({k: again[k] for k in KEYS}, rel=1e-5)

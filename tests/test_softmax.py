@@ -46,8 +46,8 @@ def test_equals_cross_entropy(chunk, ignored, uniform):
 
 @pytest.mark.parametrize("ignored", [(), (0,), (2, 3, 12), range(13)])
 @pytest.mark.parametrize("uniform", [True, False])
-def test_ignored_rows_can_weigh_nothing_instead_of_being_left_out(ignored, uniform):
-    """As on devices where selecting rows is expensive."""
+def test_ignored_rows_can_have_weight_zero_instead_of_being_left_out(ignored, uniform):
+    """This is used on devices where selecting rows is expensive."""
     *inputs, targets = arguments(ignored=ignored)
     nll = _ChunkedNLL.apply(*inputs, targets, None, targets != 0, 4, torch.float64)
     expected = reference(*inputs, targets)

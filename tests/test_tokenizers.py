@@ -48,7 +48,7 @@ def test_words_by_frequency_then_spelling_with_the_specials_first():
     assert tokenizer.decode([BOS, 4, UNK, 6, EOS, PAD, PAD]) == "a <unk> c"
 
 
-def test_min_count_leaves_rare_words_out():
+def test_min_count_drops_rare_words():
     assert len(WordTokenizer.train(["a a b"], min_count=2)) == 5
 
 
@@ -135,7 +135,7 @@ def test_characters_by_frequency_unseen_ones_by_bytes():
     assert len(CharTokenizer.train(["abc"], max_size=262)) == 262
 
 
-def test_a_vocabulary_the_corpus_cannot_fill_is_lowered_with_a_log_line(caplog):
+def test_a_vocabulary_that_the_corpus_cannot_fill_is_reduced_with_a_log_line(caplog):
     with caplog.at_level(logging.WARNING):
         tokenizer = SentencePieceTokenizer.train(SENTENCES, vocab_size=30_000)
     assert len(tokenizer) < 400

@@ -83,7 +83,7 @@ def spelling(parts, words):
 
 
 def tiny_grammar():
-    """One topic and few enough documents to list; tones and scenes share some of them."""
+    """One topic and few enough documents to enumerate; tones and scenes share some of them."""
     lexicon = """
 also it rains
 [bread]

@@ -16,7 +16,7 @@ from conftest import in_child
 
 from textvae.text.model import TextVAE
 
-# What has state of its own: Adam, dropout everywhere, a cycle, a group of batches, a plateau.
+# Everything that has state: Adam, dropout everywhere, a cycle, accumulated batches, a plateau.
 STATEFUL = [
     *("--optim.name", "adam", "--optim.lr", "0.01", "--train.accumulate", "2"),
     *("--objective.kl_schedule", "cyclical", "--objective.kl_epochs", "0.7"),
@@ -34,7 +34,7 @@ def resume(run: Path, *options: str, **how) -> int:
 
 
 def lines(run: Path) -> list[dict]:
-    """metrics.jsonl without what the clock says."""
+    """metrics.jsonl without anything that depends on the clock."""
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     clocks = ("tokens_per_second", "seconds")
     return [{k: v for k, v in line.items() if k not in clocks} for line in read]
@@ -102,7 +102,7 @@ def kill_at_update(number: int):
 
 
 def kill_at_replace(number: int, name: str, after: bool):
-    """Breaks the child so that it dies before or after it moves the file ``name`` to its place."""
+    """Breaks the child so that it dies before or after it moves the file ``name`` into place."""
 
     def before() -> None:
         original, calls = os.replace, iter(range(10**6))
@@ -292,7 +292,7 @@ def test_accumulated_batches_are_one_larger_batch(tiny, tmp_path):
         (["--train.evaluate_every", "1.5"], 12, [9, 12]),
     ],
 )
-def test_how_long_and_how_often(options, steps, evaluations, tiny, tmp_path):
+def test_number_of_steps_and_evaluations(options, steps, evaluations, tiny, tmp_path):
     assert train(tmp_path / "run", [*tiny, *options]) == 0
     assert summary(tmp_path / "run")["steps"] == steps
     assert [e["step"] for e in lines(tmp_path / "run") if e["group"] == "valid"] == evaluations
@@ -328,7 +328,7 @@ def test_refined_training_resumes_bit_for_bit_and_shows_its_gap(method, tiny, tm
 
 
 @pytest.mark.parametrize("encoder", ["unrolled", "elbo", "kl"])
-def test_every_way_to_train_the_encoder_trains_every_weight(encoder, tiny, tmp_path):
+def test_every_encoder_loss_trains_every_weight(encoder, tiny, tmp_path):
     options = [*tiny, *REFINED, "--inference.method", "semi_amortised"]
     assert train(tmp_path / "run", [*options, "--inference.encoder", encoder]) == 0
     before = train(tmp_path / "none", [*options, "--train.max_steps", "1", "--optim.lr", "1e-9"])
@@ -434,10 +434,10 @@ def test_two_processes_are_one_process_on_the_joined_batch(tiny, tmp_path):
 
     options = [*tiny, *still, "--data.batch_size", "8"]
     said = launch("--out", str(tmp_path / "two"), *options, "--train.max_steps", "8")
-    assert said.count("steps an epoch") == 1  # one process speaks
+    assert said.count("steps an epoch") == 1  # only one process logs
     launch("--resume", str(tmp_path / "two"), "--train.max_steps", "12")
     assert summary(tmp_path / "two")["processes"] == 2
-    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 2  # one for each start
+    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 2  # one for each launch
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     two = [e for e in two if e["group"] == "train" or e["step"] != 8]  # the end of the first part
     for ours, theirs in zip(one, two, strict=True):
