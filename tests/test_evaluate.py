@@ -30,7 +30,7 @@ def sentences():
 
 
 def text_batches(rows=None, size=4, padding=0):
-    """Batches of the sentences in the order of ``rows``, with needless padding at the end."""
+    """Batches of the sentences in the order of ``rows``, with unnecessary padding at the end."""
     texts, rows = sentences(), list(range(COUNT)) if rows is None else rows
     batches = []
     for start in range(0, len(rows), size):
@@ -103,7 +103,7 @@ def test_a_decoder_of_zeros_has_the_perplexity_of_its_vocabulary():
 
 
 class UniformPerText(nn.Module):
-    """Every text of n words and an end has probability 50^-(n + 1), however it is cut up."""
+    """A text of n words and an end has probability 50^-(n + 1), regardless of its tokens."""
 
     def log_prob(self, batch, z):
         return (-math.log(50) * batch.units).expand(z.size(0), -1)
@@ -251,7 +251,7 @@ def test_shuffle_gap_of_a_decoder_that_reads_z_and_of_one_that_does_not():
 
 
 class FarCodes(nn.Module):
-    """Row i is at 10 i, with hardly any noise."""
+    """Row i is at 10 i, with very little noise."""
 
     def forward(self, batch):
         mean = 10.0 * batch.index[:, None].float()
@@ -325,7 +325,7 @@ def test_a_seed_fixes_the_card():
     assert first["iw"] != other["iw"]
 
 
-def test_random_state_modes_and_weights_stay_as_they_were():
+def test_random_state_modes_and_weights_do_not_change():
     model = text_vae().train()
     model.decoder.embedding.eval()  # a part that the caller froze
     modes = [module.training for module in model.modules()]
@@ -363,7 +363,7 @@ def test_batches_from_a_list_a_function_and_a_generator_are_the_same():
     assert cards[0] == cards[1] == cards[2]
 
 
-def test_nothing_and_twice_the_same_row_are_errors():
+def test_no_examples_and_repeated_rows_are_errors():
     with pytest.raises(ValueError, match="no batch"):
         evaluate(text_vae(), [])
     with pytest.raises(ValueError, match="twice"):

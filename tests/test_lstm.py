@@ -20,7 +20,7 @@ VOCAB, Z, H = 19, 3, 8
 
 
 def sentences(lengths, seed=0, columns=None):
-    """Random sentences of these lengths (end of sentence counted), padded to ``columns``."""
+    """Random sentences of these lengths (including their ends), padded to ``columns``."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.full((len(lengths), (columns or max(lengths)) + 1), PAD)
     for row, length in enumerate(lengths):
@@ -180,7 +180,7 @@ def test_z_takes_exactly_the_paths_of_its_injection(injection):
 
 
 @pytest.mark.parametrize("path", sorted(PATHS["skip"]))
-def test_each_path_alone_carries_z(path):
+def test_each_path_by_itself_carries_z(path):
     model, tokens = decoder("skip", num_layers=3), sentences([5]).x.t()
     z, other = torch.randn(1, Z), torch.randn(1, Z)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_each_path_alone_carries_z(path):
             if name != path:
                 weight.zero_()
         change = (model.token_nll(tokens, z) - model.token_nll(tokens, other)).abs()
-        if path != "state":  # the state fades, the other paths speak at every time step
+        if path != "state":  # the effect of the state fades; the other paths act at every time step
             assert (change > 1e-7).all()
         assert change.max() > 1e-4
         latent_paths(model)[path].zero_()
@@ -258,7 +258,7 @@ def gradient_flops(model, batch, z):
     return counter.get_total_flops()
 
 
-def test_a_gradient_of_z_alone_costs_no_gradient_of_a_weight():
+def test_a_gradient_of_only_z_computes_no_weight_gradient():
     model, batch = decoder("skip").double().requires_grad_(False), sentences([5, 5])
     z = torch.randn(1, 2, Z, dtype=torch.float64, requires_grad=True)
     tokens, latent = 2 * 5, 2 * Z * (H + 4 * H + VOCAB)  # z into the state, the gates, the softmax

@@ -1,4 +1,4 @@
-"""The loss, the KL's weight and free bits by hand."""
+"""The loss, the KL weight, and free bits, checked by hand."""
 
 import math
 
@@ -31,11 +31,11 @@ def test_the_loss_is_minus_the_mean_elbo():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.25, 3.0])
-def test_beta_weighs_the_kl_alone(beta):
+def test_beta_weights_only_the_kl(beta):
     assert float(elbo(terms(), beta)) == pytest.approx(15 + beta * 3.3)
 
 
-def test_free_bits_are_weighed_as_the_kl_is():
+def test_free_bits_are_weighted_like_the_kl():
     expected = 15 + 0.5 * (1.0 + 3.0)  # 2 nats over 2 dimensions: the first costs its 1
     assert float(elbo(terms(), 0.5, free_nats=2.0)) == pytest.approx(expected)
 
@@ -74,7 +74,7 @@ def test_free_bits_without_a_latent_cost_nothing():
     assert float(elbo(nothing, 1.0, 0.0)) == pytest.approx(2.0)
 
 
-def test_unknown_words_are_refused():
+def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="free_bits_per 'word'"):
         free_bits(torch.tensor(KL), 1.0, "word")
     with pytest.raises(ValueError, match="KL schedule 'cosine'"):
@@ -90,7 +90,7 @@ def test_a_linear_weight():
     assert weights == pytest.approx([0.1, 0.19, 0.55, 1.0, 1.0, 1.0])
 
 
-def test_a_linear_weight_over_no_steps_is_there_at_once():
+def test_a_linear_weight_over_no_steps_is_final_immediately():
     assert kl_weight(0, "linear", beta=0.7, start=0.1, steps=0) == 0.7
 
 
@@ -106,7 +106,7 @@ def test_a_cycle_that_rises_to_its_end_from_above_0():
 
 
 class Fixed(torch.nn.Module):
-    """A decoder whose every token has log-probability -1, an encoder with KL 0.5 a dimension."""
+    """A decoder with log-probability -1 per token; an encoder with a KL of 0.5 per dimension."""
 
     def forward(self, batch: Batch) -> DiagGaussian:
         return DiagGaussian(torch.ones(len(batch), 3), torch.zeros(len(batch), 3))

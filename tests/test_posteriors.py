@@ -98,7 +98,7 @@ def test_no_latent_is_a_gaussian_too():
 
 
 class Plain:
-    """A posterior that promises no closed form."""
+    """A posterior without a closed form."""
 
     def __init__(self, q):
         self.rsample, self.log_prob, self.center = q.rsample, q.log_prob, q.center

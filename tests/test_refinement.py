@@ -41,7 +41,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Counts of words from a softmax over a small network of z, with dropout."""
+    """Word counts from a softmax on top of a small network of z, with dropout."""
 
     def __init__(self, dropout=0.0):
         super().__init__()
@@ -70,7 +70,7 @@ def first(count, batch):
 
 
 def unrolled(model, batch, options, noise, beta, seeds):
-    """The steps written out for autograd to differentiate, twice."""
+    """The steps written out, for autograd to differentiate twice."""
     point = torch.stack(tuple(model.posterior(batch)))
     velocity = torch.zeros_like(point)
     scale = 1 / len(batch) if options.loss_per == "batch" else 1.0
@@ -105,7 +105,7 @@ def gradients(model, batch, q, beta, seed=5):
 
 
 def both_gradients(options, dropout=0.0, dtype=torch.float64, beta=0.8):
-    """By ours, and by full unrolling with the same noise and the same dropout."""
+    """Our gradients, and those of full unrolling with the same noise and dropout."""
     model, batch = model_of(dropout, dtype), batch_of(dtype=dtype)
     noise = torch.randn(options.steps, SIZE, LATENT, dtype=dtype)
     torch.manual_seed(3)
@@ -171,7 +171,7 @@ def test_one_sampled_decoder_term_is_an_unbiased_estimate_of_the_sum(hvp, monkey
     lots = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
     drawn = {}
     mean = torch.zeros_like(none)
-    for lot in lots[::20].tolist():  # even cover of [0, 1): each term as often as it is likely
+    for lot in lots[::20].tolist():  # an even grid selects each term with its probability
         term = weights("sample", lot)
         drawn[round(float(term.sum()), 9)] = True
         mean += term / len(lots[::20])
@@ -190,13 +190,13 @@ def test_clipping_and_its_backward_are_those_of_autograd(per):
     torch.manual_seed(0)
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 4, 3, dtype=torch.float64)
-    limit = 1.7 if per == "example" else 1.0  # some examples beyond it, some below
+    limit = 1.7 if per == "example" else 1.0  # some examples above it, some below
     (expected,) = torch.autograd.grad(torch.stack(clip([*x], limit, per)), x, upstream)
     assert torch.allclose(torch.stack(clip_backward(upstream, x.detach(), limit, per)), expected)
 
 
 def growth(model, batch, max_growth):
-    """How much the steps lengthen each example's gradient (B,), and that gradient (2, B, Z)."""
+    """How much each example's gradient grows through the steps (B,), and the gradient (2, B, Z)."""
     options = replace(EXACT, lr=0.1, max_growth=max_growth, loss_per="example", clip=0.0)
     noise = torch.randn(EXACT.steps, len(batch), LATENT, generator=torch.Generator().manual_seed(4))
     start = DiagGaussian(*(part.detach().requires_grad_() for part in model.posterior(batch)))
@@ -210,7 +210,7 @@ def growth(model, batch, max_growth):
 
 def test_only_gradients_that_grow_on_the_way_back_are_capped():
     model, batch = model_of(), batch_of()
-    batch.x[2] *= 60  # one sentence of a curvature that the steps are too long for
+    batch.x[2] *= 60  # one sentence with a curvature for which the steps are too long
     free, exact = growth(model, batch, 0.0)
     held, gradient = growth(model, batch, 3.0)
     assert free[2] > 100 and held[2] <= 3.0 + 1e-9
@@ -231,7 +231,7 @@ def test_zero_steps_are_amortized_inference():
     assert all(torch.equal(a, b) for a, b in zip(q, model.posterior(batch), strict=True))
 
 
-def test_steps_leave_the_weights_as_they_were_and_work_in_evaluation():
+def test_steps_do_not_change_the_weights_and_work_in_evaluation():
     model, batch = model_of(0.5).eval(), batch_of()
     with torch.no_grad():
         q = infer(model, batch, EXACT).posterior
@@ -288,7 +288,7 @@ def test_an_encoder_that_does_not_learn_through_the_steps(kind):
     noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
     options = replace(EXACT, encoder=kind)
     inferred = infer(model, batch, options, beta, step_noise(noise))
-    assert not inferred.posterior.mean.requires_grad  # the refined ELBO trains the decoder alone
+    assert not inferred.posterior.mean.requires_grad  # the refined ELBO trains only the decoder
     q0 = model.posterior(batch)
     if kind == "kl":
         own, other = (
@@ -314,7 +314,7 @@ def test_the_loss_has_the_encoders_own_term():
     assert terms.path.shape == (EXACT.steps, SIZE)
 
 
-def test_steps_for_evaluation_are_those_of_training_and_free_of_the_batch():
+def test_steps_for_evaluation_equal_those_of_training_and_do_not_depend_on_the_batch():
     model, batch = model_of(), batch_of()
     noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
     with torch.no_grad():
@@ -375,7 +375,7 @@ def test_differences_through_an_lstm_agree_in_float32():
     assert_close(ours, reference, 1e-3)
 
 
-def test_a_share_of_the_time_steps_estimates_the_whole_without_bias():
+def test_a_share_of_the_time_steps_is_an_unbiased_estimate():
     model, batch = text_vae(dropout_in=0.0, dropout_out=0.0), text_batch()
     z = torch.randn(1, 3, 3, dtype=torch.float64)
     torch.manual_seed(0)

@@ -301,7 +301,7 @@ def test_number_of_steps_and_evaluations(options, steps, evaluations, tiny, tmp_
 def test_early_stopping(tiny, tmp_path):
     options = ["--optim.lr", "1e-30", "--train.early_stopping", "2", "--train.epochs", "9"]
     assert train(tmp_path / "run", [*tiny, *options]) == 0
-    assert summary(tmp_path / "run")["finished"] == "stopped early: no gain in 2 evaluations"
+    assert summary(tmp_path / "run")["finished"] == "stopped early: no improvement in 2 evaluations"
     assert summary(tmp_path / "run")["steps"] == 18
 
 
@@ -434,7 +434,7 @@ def test_two_processes_are_one_process_on_the_joined_batch(tiny, tmp_path):
 
     options = [*tiny, *still, "--data.batch_size", "8"]
     said = launch("--out", str(tmp_path / "two"), *options, "--train.max_steps", "8")
-    assert said.count("steps an epoch") == 1  # only one process logs
+    assert said.count("steps per epoch") == 1  # only one process logs
     launch("--resume", str(tmp_path / "two"), "--train.max_steps", "12")
     assert summary(tmp_path / "two")["processes"] == 2
     assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 2  # one for each launch
