@@ -1,4 +1,4 @@
-"""Installs textvae. Exact tested versions stand in constraints.txt, lower bounds here."""
+"""Installs textvae. The exact tested versions are in constraints.txt, lower bounds are here."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ setup(
             "mkdocstrings[python]>=1.0",
         ],
         "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.6"],
-        # torchtext stopped at 0.18, which loads with torch 2.3 alone: an environment of its own.
+        # torchtext ended with 0.18, which only loads with torch 2.3: use a separate environment.
         "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],
     },
     entry_points={"console_scripts": ["textvae = textvae.cli.main:main"]},

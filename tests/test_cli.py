@@ -177,7 +177,7 @@ MISFITS = [
     ),
     (
         ["--inference.method", "semi_amortised", "--data.max_tokens", "99"],
-        "give --inference.loss_per example",
+        "use --inference.loss_per example",
     ),
 ]
 
@@ -298,7 +298,7 @@ def test_a_tokenizer_of_the_same_size_from_another_run(trained, tmp_path, capfd)
     tokenizer["tokens"][-2:] = reversed(tokenizer["tokens"][-2:])
     (run / "tokenizer.json").write_text(json.dumps(tokenizer))
     for argv in (["sample"], ["evaluate"], ["train", "--train.epochs", "3", "--resume"]):
-        assert "not the one that its weights" in fails(capfd, [*argv, str(run)], child=True)
+        assert "not the one that the weights" in fails(capfd, [*argv, str(run)], child=True)
     assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 

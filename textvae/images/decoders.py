@@ -1,4 +1,4 @@
-"""p(x|z) of images with fully connected layers: the pixels are independent given z.
+"""Image decoder p(x|z) with fully connected layers: the pixels are independent given z.
 
     h_1 = relu(W_1 z + b_1)
     h_{l+1} = relu(W_l h_l + b_l)                 input

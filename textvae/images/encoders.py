@@ -1,4 +1,4 @@
-"""Encoders q(z|x) of images: residual convolutions (He et al. 2016) or fully connected layers."""
+"""Image encoders q(z|x): residual convolutions (He et al. 2016) or fully connected layers."""
 
 from __future__ import annotations
 

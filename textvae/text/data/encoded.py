@@ -230,7 +230,7 @@ def _write(dataset: Dataset, encoding: Encoding, folder: Path, num_proc: int | N
         facts = _write_arrays(encode_chunks(dataset, encoding, num_proc), len(dataset), temporary)
         facts["sizes"] = {file.name: file.stat().st_size for file in temporary.iterdir()}
         (temporary / "facts.json").write_text(json.dumps(facts, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)  # whatever is there is damaged
+        shutil.rmtree(folder, ignore_errors=True)  # an existing folder is damaged
         os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
