@@ -48,7 +48,7 @@ def experiment(args: argparse.Namespace) -> Config:
         data=DataConfig(dir=str(args.out / "corpus"), tokenized=True),
         tokenizer=TokenizerConfig(kind="word", vocab_size=args.vocab),
         model=ModelConfig(16, "skip", size, size, decoder_hidden=size),
-        objective=ObjectiveConfig(kl_epochs=1.0, free_bits=4.0),
+        objective=ObjectiveConfig(kl_epochs=1.0, free_bits=4.0, free_bits_per="dim"),
         optim=OptimConfig(name="adam", lr=2e-3, schedule="cosine"),
         train=TrainConfig(epochs=args.epochs, threads=args.threads, samples=0, log_every=100),
     )

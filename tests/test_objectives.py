@@ -1,14 +1,27 @@
-"""The loss, the KL weight, and free bits, checked by hand."""
+"""Objectives, the KL weight, and free bits, checked by hand."""
 
 import math
 
 import pytest
 import torch
+from test_estimators import LinearGaussian, batch_of
 
+from textvae.build import build_objective, check_model
+from textvae.config.experiment import Config
+from textvae.errors import UserError
 from textvae.vae.batch import Batch
-from textvae.vae.contracts import Terms
-from textvae.vae.objectives import elbo, free_bits, kl_weight
-from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.contracts import AdaptiveObjective, Terms
+from textvae.vae.objectives import (
+    WithMinimumKL,
+    WithMMD,
+    elbo,
+    free_bits,
+    iwae,
+    kl_weight,
+    mmd,
+)
+from textvae.vae.posteriors import DiagGaussian, kl
+from textvae.vae.priors import StandardNormal
 from textvae.vae.vae import VAE
 
 KL = [[0.1, 2.0], [0.5, 4.0]]  # (B, Z): sums 2.1 and 4.5, means of the dimensions 0.3 and 3.0
@@ -37,12 +50,22 @@ def test_beta_weights_only_the_kl(beta):
 
 def test_free_bits_are_weighted_like_the_kl():
     expected = 15 + 0.5 * (1.0 + 3.0)  # 2 nats over 2 dimensions: the first costs its 1
+    assert float(elbo(terms(), 0.5, free_nats=2.0, per="dim")) == pytest.approx(expected)
+
+
+def test_free_bits_are_per_example_and_dimension_by_default():
+    expected = 15 + 0.5 * (1.0 + 2.0 + 1.0 + 4.0) / 2  # 1 nat per entry: 0.1 and 0.5 cost 1
     assert float(elbo(terms(), 0.5, free_nats=2.0)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("per", "target", "expected", "gradient"),
     [
+        # element: each entry, 0.1, 2.0, 0.5, and 4.0, against target / 2
+        ("element", 0.1, 3.3, [[0.5, 0.5], [0.5, 0.5]]),
+        ("element", 0.6, (0.3 + 2.0 + 0.5 + 4.0) / 2, [[0.0, 0.5], [0.5, 0.5]]),
+        ("element", 2.0, (1.0 + 2.0 + 1.0 + 4.0) / 2, [[0.0, 0.5], [0.0, 0.5]]),
+        ("element", 6.0, (3.0 + 3.0 + 3.0 + 4.0) / 2, [[0.0, 0.0], [0.0, 0.5]]),
         # dim: each dimension's batch mean, 0.3 and 3.0, against target / 2
         ("dim", 0.2, 0.3 + 3.0, [[0.5, 0.5], [0.5, 0.5]]),
         ("dim", 2.0, 1.0 + 3.0, [[0.0, 0.5], [0.0, 0.5]]),
@@ -65,7 +88,7 @@ def test_free_bits(per, target, expected, gradient):
 
 
 def test_no_free_bits_is_the_plain_kl():
-    for per in ("dim", "sample", "batch"):
+    for per in ("element", "dim", "sample", "batch"):
         assert float(free_bits(torch.tensor(KL), 0.0, per)) == pytest.approx(3.3)
 
 
@@ -92,6 +115,19 @@ def test_a_linear_weight():
 
 def test_a_linear_weight_over_no_steps_is_final_immediately():
     assert kl_weight(0, "linear", beta=0.7, start=0.1, steps=0) == 0.7
+
+
+def test_a_logistic_weight_is_a_sigmoid_from_start_to_beta():
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    low, high = sigmoid(-5), sigmoid(5)
+    shares = [(sigmoid(10 * (s / 8 - 0.5)) - low) / (high - low) for s in range(9)]
+    for beta, start in ((1.0, 0.0), (0.25, 0.1), (3.0, 0.5), (0.5, 2.0)):
+        weights = [kl_weight(s, "logistic", beta=beta, start=start, steps=8) for s in range(9)]
+        assert weights == pytest.approx([start + (beta - start) * share for share in shares])
+        assert (weights[0], weights[4]) == pytest.approx((start, (start + beta) / 2))
+        assert kl_weight(99, "logistic", beta=beta, start=start, steps=8) == pytest.approx(beta)
 
 
 def test_a_cyclical_weight():
@@ -125,3 +161,160 @@ def test_sums_over_tokens_and_dimensions_means_over_examples_and_draws():
     assert found.rec.tolist() == [-2.0, -7.0]
     assert found.elbo.tolist() == [-3.5, -8.5]
     assert math.isclose(float(elbo(found)), 6.0)
+
+
+def linear_gaussian(samples: int, **wrong: float) -> tuple[Terms, torch.Tensor]:
+    """The terms of a model whose log p(x) is known, and log p(x)."""
+    torch.manual_seed(0)
+    model, x = LinearGaussian(**wrong), torch.randn(4, 3, dtype=torch.float64)
+    q, prior = model.posterior(batch_of(x)), model.prior
+    z = q.rsample(samples)
+    log_px = model.log_likelihood(batch_of(x), z)
+    found = Terms(q, z, log_px, prior.log_prob(z), q.log_prob(z), kl(q, prior, z), prior=prior)
+    return found, model.log_marginal(x)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_iwae_with_one_draw_is_the_elbo_of_that_draw(beta):
+    one, _ = linear_gaussian(1, shift=0.3, widen=0.5)
+    estimated = one._replace(kl=(one.log_qz - one.log_pz).mean(0)[:, None])
+    torch.testing.assert_close(iwae(one, beta), elbo(estimated, beta))
+
+
+def test_iwae_converges_to_log_p():
+    wrong = {"shift": 0.3, "widen": 0.5}
+    losses = []
+    for samples in (1, 10, 100, 20_000):
+        found, log_p = linear_gaussian(samples, **wrong)
+        losses.append(float(iwae(found) + log_p.mean()))
+    assert abs(losses[-1]) < 0.01 < losses[0]
+    exact, log_p = linear_gaussian(3)  # with the exact posterior, every weight is log p(x)
+    torch.testing.assert_close(iwae(exact), -log_p.mean())
+
+
+def test_iwae_adds_the_loss_of_the_encoder():
+    found, _ = linear_gaussian(3)
+    extra = torch.arange(4.0, dtype=torch.float64)
+    with_encoder = found._replace(encoder_loss=extra)
+    torch.testing.assert_close(iwae(with_encoder), iwae(found) + 1.5)
+
+
+def test_mmd_is_0_for_equal_sets_and_known_for_shifted_ones():
+    x = torch.randn(50, 3, dtype=torch.float64)
+    assert float(mmd(x, x[torch.randperm(50)])) == pytest.approx(0, abs=1e-12)
+    a, b = torch.zeros(4, 2), torch.tensor([[3.0, 4.0]]).expand(6, 2)  # at a distance of 5
+    constants = [4 * scale for scale in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+    assert float(mmd(a, b)) == pytest.approx(2 * 7 - 2 * sum(c / (c + 25) for c in constants))
+    shifts = [float(mmd(x, x + shift)) for shift in (0.0, 0.5, 1.0, 2.0)]
+    assert shifts == sorted(shifts) and shifts[1] > 0.01
+
+
+def test_the_gradient_of_mmd():
+    torch.manual_seed(1)
+    x, y = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 4))
+    assert torch.autograd.gradcheck(mmd, (x, y))
+
+
+def test_mmd_compares_all_draws_with_the_prior_and_joins_any_objective():
+    found, _ = linear_gaussian(3)
+    for objective in (elbo, iwae):
+        torch.manual_seed(5)
+        loss = WithMMD(objective, 10.0)(found, 0.5)
+        torch.manual_seed(5)
+        draws = StandardNormal(2).sample(12).double()
+        expected = objective(found, 0.5) + 10 * mmd(found.z.reshape(12, 2), draws)
+        torch.testing.assert_close(loss, expected)
+
+
+def mean(value: torch.Tensor) -> torch.Tensor:
+    """The mean over one process."""
+    return value
+
+
+def test_the_multiplier_of_a_minimum_kl_climbs_by_hand():
+    objective = WithMinimumKL(elbo, target=6.6, rate=0.1, damping=0.4)  # the KL is 3.3
+    assert isinstance(objective, AdaptiveObjective) and not isinstance(elbo, AdaptiveObjective)
+    loss = float(objective(terms(), 0.5))
+    assert loss == pytest.approx(15 + 0.5 * 3.3 + 0.4 * 0.5 * (6.6 - 3.3))
+    objective.after_update(mean)
+    assert float(objective.multiplier) == pytest.approx(0.1 * 0.5)
+    leaf = torch.tensor(KL, requires_grad=True)
+    loss = objective(terms_of([-10.0, -20.0], leaf), 0.5)
+    assert float(loss.detach()) == pytest.approx(15 + 0.5 * 3.3 + (0.05 + 0.2) * (6.6 - 3.3))
+    loss.backward()
+    assert leaf.grad.flatten().tolist() == pytest.approx([(0.5 - 0.25) / 2] * 4)
+    much = objective(terms_of([-1.0, -1.0], torch.full((2, 2), 9.9)), 0.5)  # one more batch
+    assert float(much) == pytest.approx(1 + 0.5 * 19.8)  # 0.05 + 0.4 (1 - 3) would be negative
+    objective.after_update(mean)  # the mean KL is 11.55
+    assert float(objective.multiplier) == 0  # 0.05 + 0.1 (1 - 1.75) would be negative
+    objective.multiplier = torch.tensor(0.7)
+    resumed = WithMinimumKL(elbo, target=6.6)
+    resumed.load_state_dict(objective.state_dict())
+    assert float(resumed.multiplier) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.6], ids=["collapsed", "informative"])
+def test_the_kl_settles_at_its_minimum(gain):
+    """Minimize KL - gain log(1 + KL) subject to KL >= 2: the multiplier is the slope at 2."""
+    m = torch.tensor([[0.1]], requires_grad=True)
+    objective = WithMinimumKL(elbo, target=2.0)
+    optimizer = torch.optim.SGD([m], lr=0.05)
+    for _ in range(4000):
+        kl = 0.5 * m.square()
+        learned = terms_of([0.0], kl)._replace(log_px=gain * kl.log1p())
+        optimizer.zero_grad()
+        objective(learned, 1.0).backward()
+        optimizer.step()
+        objective.after_update(mean)
+    assert float(0.5 * m.detach().square()) == pytest.approx(2.0, abs=0.01)
+    assert float(objective.multiplier) == pytest.approx(1 - gain / 3, abs=0.01)
+
+
+def config(**sections) -> Config:
+    return Config.load(**sections)
+
+
+def test_the_config_builds_what_it_says():
+    found, _ = linear_gaussian(3)
+
+    def loss(**options) -> torch.Tensor:
+        torch.manual_seed(2)
+        return build_objective(config(objective=options))(found, 0.5)
+
+    torch.manual_seed(2)
+    penalty = WithMMD(lambda *_: torch.zeros(()), 2.0)(found)
+    torch.testing.assert_close(loss(free_bits=1.0), elbo(found, 0.5, 1.0, "element"))
+    torch.testing.assert_close(loss(bound="iwae"), iwae(found, 0.5))
+    torch.testing.assert_close(loss(mmd=2.0), elbo(found, 0.5) + penalty)
+    torch.testing.assert_close(loss(bound="iwae", mmd=2.0), iwae(found, 0.5) + penalty)
+    assert build_objective(config(objective={"min_kl": 3.0})).target == 3.0
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"objective": {"bound": "iwae", "free_bits": 2.0}}, "free_bits has no meaning"),
+        (
+            {"objective": {"mmd": 1.0}, "model": {"latent_dim": 0, "injection": "none"}},
+            "mmd needs a latent variable",
+        ),
+        (
+            {"objective": {"min_kl": 1.0}, "model": {"encoder_layers": 0}}
+            | {"inference": {"method": "svi"}},
+            "min_kl trains the encoder",
+        ),
+        (
+            {"objective": {"mmd": 1.0}, "inference": {"method": "semi_amortised", "encoder": "kl"}},
+            "mmd trains the encoder",
+        ),
+    ],
+)
+def test_a_combination_without_meaning_is_one_line(sections, message):
+    with pytest.raises(UserError, match=message) as caught:
+        check_model(config(**sections))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_refinement_passes_on_may_be_constrained():
+    unrolled = {"method": "semi_amortised"}
+    check_model(config(objective={"mmd": 1.0, "min_kl": 2.0}, inference=unrolled))

@@ -57,7 +57,10 @@ def makes_sense(recipe: str, size: str, method: str) -> bool:
     if size and method not in ("lm", "vae", "skip_vae"):
         return False
     if recipe in OF_IMAGES:
-        return method not in ("init", "word_dropout") and (size, method) != ("mlp", "lm")
+        return method not in ("init", "word_dropout", "denoising") and (size, method) != (
+            "mlp",
+            "lm",
+        )
     return (size, method) != ("z64", "lm")
 
 

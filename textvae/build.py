@@ -32,7 +32,7 @@ from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
-from textvae.vae.objectives import elbo
+from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
 
 Splits = Mapping[str, Split]
 
@@ -122,6 +122,7 @@ def check_model(config: Config) -> None:
         options = vars(config.model) | {"max_length": config.data.max_length}
         check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
     check_inference(config)
+    check_objective(config)
 
 
 def _image_options(config: Config) -> dict[str, Any]:
@@ -195,7 +196,43 @@ def _text_model(config: Config, tokenizer: Tokenizer, model_class: type[Any]) ->
 def build_objective(config: Config) -> Objective:
     """Build the loss that the config asks for."""
     options = config.objective
-    return partial(elbo, free_nats=options.free_bits, per=options.free_bits_per)
+    objective: Objective = iwae
+    if options.bound == "elbo":
+        objective = partial(elbo, free_nats=options.free_bits, per=options.free_bits_per)
+    if options.mmd:
+        objective = WithMMD(objective, options.mmd)
+    if options.min_kl:
+        objective = WithMinimumKL(objective, options.min_kl)
+    return objective
+
+
+def check_objective(config: Config) -> None:
+    """Check that the parts of the objective fit each other, the model, and inference.
+
+    Raises:
+        UserError: An option has no meaning with another one.
+    """
+    options, inference = config.objective, config.inference
+    if options.bound == "iwae" and options.free_bits:
+        raise UserError(
+            "--objective.free_bits has no meaning with --objective.bound iwae, which does not have "
+            "a separate KL: set --objective.free_bits 0"
+        )
+    for name in ("min_kl", "mmd"):
+        if not getattr(options, name):
+            continue
+        if not config.model.latent_dim:
+            raise UserError(
+                f"--objective.{name} needs a latent variable, but --model.latent_dim is 0"
+            )
+        if inference.method == "svi" or (
+            inference.method == "semi_amortised" and inference.encoder != "unrolled"
+        ):
+            raise UserError(
+                f"--objective.{name} trains the encoder, which this kind of refinement holds out "
+                "of the objective: use --inference.method amortised, or semi_amortised with "
+                "--inference.encoder unrolled"
+            )
 
 
 def load_model(name: str, **options: Any) -> Model:

@@ -92,6 +92,10 @@ class ModelConfig:
     """dropout on the decoder's output and between its layers"""
     word_dropout: DropoutRate = 0.0
     """fraction of the decoder's input words replaced by <unk>; helps against posterior collapse"""
+    encoder_noise: Literal["none", "delete", "mask", "shuffle", "blank"] = "none"
+    """noise on the encoder's input in training; blank replaces neighboring words by one <unk>"""
+    encoder_noise_rate: DropoutRate = 0.3
+    """fraction of the words that this noise deletes, replaces, or moves"""
     initial_state: Literal["hidden", "cell"] = "hidden"
     """whether z sets h0 (SA-VAE, Skip-VAE) or c0 (lagging encoder)"""
     tie_embeddings: bool = False
@@ -128,10 +132,12 @@ class ImagesConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """The loss: minus the ELBO, with a weighted KL term."""
+    """The loss: minus a bound on log p(x), with a weighted KL, and what is added to it."""
 
-    kl_schedule: Literal["constant", "linear", "cyclical"] = "linear"
-    """how the KL weight changes: not at all, one linear warm-up, or one in every cycle"""
+    bound: Literal["elbo", "iwae"] = "elbo"
+    """what is maximized: the ELBO, or the importance-weighted bound of objective.samples draws"""
+    kl_schedule: Literal["constant", "linear", "logistic", "cyclical"] = "linear"
+    """how the KL weight rises: not at all, once along a line or an S curve, or in every cycle"""
     beta: NonNegativeFloat = 1.0
     """KL weight after warm-up"""
     kl_start: NonNegativeFloat = 0.1
@@ -142,8 +148,12 @@ class ObjectiveConfig:
     """fraction of a cycle spent in warm-up"""
     free_bits: NonNegativeFloat = 0.0
     """nats of KL that are not penalized; helps against posterior collapse"""
-    free_bits_per: Literal["dim", "sample", "batch"] = "dim"
-    """what free_bits applies to"""
+    free_bits_per: Literal["element", "dim", "sample", "batch"] = "element"
+    """what they apply to: each example and dimension, dimensions, examples, or the batch"""
+    min_kl: NonNegativeFloat = 0.0
+    """minimum of the mean KL in nats, with a learned multiplier; 0 for none"""
+    mmd: NonNegativeFloat = 0.0
+    """weight of the MMD between draws from the posteriors and from the prior (InfoVAE, WAE)"""
     samples: PositiveInt = 1
     """samples of z per example in training"""
 

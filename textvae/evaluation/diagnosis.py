@@ -51,7 +51,7 @@ def remedies(config: Config) -> str:
         options.append("--model.injection skip")
     if objective.kl_schedule == "constant":
         options.append("--objective.kl_schedule linear")
-    elif objective.kl_schedule == "linear":
+    elif objective.kl_schedule != "cyclical":
         options.append("--objective.kl_schedule cyclical")
     options.append(f"--objective.free_bits {2 * objective.free_bits or 4:g}")
     if model.word_dropout == 0:

@@ -25,6 +25,7 @@ from textvae.errors import UserError
 from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
+from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
 from textvae.text.presentation import SentencePrinter, read_sentences
 from textvae.text.tokenizers import MADE_FOR, Tokenizer, read_tokenizer
@@ -53,6 +54,9 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         dropout_in: Dropout on the decoder's word embeddings.
         dropout_out: Dropout on the output of every decoder layer.
         word_dropout: Fraction of the decoder's input words replaced by ``<unk>`` in training.
+        encoder_noise: Noise on the sentences that the encoder reads in training: ``none``,
+            ``delete``, ``mask``, ``shuffle`` or ``blank``; see ``textvae.text.nn.input_noise``.
+        encoder_noise_rate: Fraction of the words that it affects.
         initial_state: Whether z sets the decoder's initial ``hidden`` or ``cell`` state.
         tie_embeddings: Whether the softmax layer shares the decoder's embeddings.
         output_bias: Whether the softmax layer has a bias.
@@ -89,6 +93,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         dropout_in: float = 0.5,
         dropout_out: float = 0.5,
         word_dropout: float = 0.0,
+        encoder_noise: InputNoise = "none",
+        encoder_noise_rate: float = 0.3,
         initial_state: InitialState = "hidden",
         tie_embeddings: bool = False,
         output_bias: bool = True,
@@ -127,6 +133,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             hidden_dim=config["encoder_hidden"],
             num_layers=config["encoder_layers"],
             bidirectional=config["bidirectional"],
+            noise=config["encoder_noise"],
+            noise_rate=config["encoder_noise_rate"],
         )
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
@@ -298,3 +306,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"model: tie_embeddings needs embedding_dim ({embedding}) and decoder_hidden "
             f"({hidden}) to be equal"
         )
+    noise = arguments["encoder_noise"]
+    if noise != "none" and not (arguments["latent_dim"] and arguments["encoder_layers"]):
+        raise UserError(f"model: encoder_noise {noise} needs an encoder, but this model has none")

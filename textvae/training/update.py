@@ -14,7 +14,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.training.optim import build_optimizer
 from textvae.vae.batch import Batch
-from textvae.vae.contracts import Objective, Terms
+from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
 from textvae.vae.vae import VAE
 
 
@@ -90,6 +90,8 @@ class Updater:
             self.optimizer.zero_grad(set_to_none=True)
         if not self.optimizer.step_was_skipped:  # fp16 skips steps that overflow, which is normal
             self.sums.add_update(norm)
+        if isinstance(self.objective, AdaptiveObjective):
+            self.objective.after_update(self._mean)
         return total / len(batches)
 
     @contextmanager
@@ -113,6 +115,10 @@ class Updater:
         seed = self.config.train.seed * 1_000_003 + step * size + rank
         return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
 
+    def _mean(self, value: Tensor) -> Tensor:
+        one = self.accelerator.num_processes == 1
+        return value if one else self.accelerator.reduce(value, "mean")
+
     def is_finite(self) -> bool:
         """Return whether every loss, gradient, and weight is finite."""
         weights = (bool(p.isfinite().all()) for p in self.model.parameters())
@@ -125,11 +131,14 @@ class Updater:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps; every process has to call this at the same step."""
-        scaler = self.accelerator.scaler
+        scaler, objective = self.accelerator.scaler, self.objective
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
+            "objective": (
+                objective.state_dict() if isinstance(objective, AdaptiveObjective) else {}
+            ),
             "tally": self.sums.total(self.accelerator),
         }
 
@@ -147,6 +156,8 @@ class Updater:
             group.update({name: value for name, value in own.items() if name != "params"})
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        if isinstance(self.objective, AdaptiveObjective):
+            self.objective.load_state_dict(state["objective"])
         if self.accelerator.is_main_process:  # it holds the sums of all processes
             self.sums.values.copy_(state["tally"])
 

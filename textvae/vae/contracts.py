@@ -12,6 +12,7 @@ entries, N sentences decoded in parallel. Log-probabilities are in nats and summ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -122,6 +123,7 @@ class Terms(NamedTuple):
     kl: Tensor  # (B, Z) KL(q(z|x) || p(z)) by dimension; (B, 1) if estimated from the draws
     encoder_loss: Tensor | None = None  # (B,) additional loss of the encoder only, if any
     path: Tensor | None = None  # (steps, B) estimated ELBO before each refinement step
+    prior: Any = None  # Prior
 
     @property
     def rec(self) -> Tensor:
@@ -139,3 +141,23 @@ class Objective(Protocol):
 
     def __call__(self, terms: Terms, beta: float) -> Tensor:
         """The loss in nats per example, a scalar; ``beta`` is the current weight of the KL."""
+
+
+@runtime_checkable
+class AdaptiveObjective(Protocol):
+    """An objective with numbers that change in training but are not weights of the model.
+
+    A checkpoint keeps its state, so that a resumed run is identical to an uninterrupted one.
+    """
+
+    def __call__(self, terms: Terms, beta: float) -> Tensor:
+        """The loss of a batch, as for any ``Objective``; an update may take several batches."""
+
+    def after_update(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Adapt, once after every update; ``mean`` averages a tensor over all processes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be remembered: tensors, numbers, strings, lists, and dicts."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a ``state_dict``."""

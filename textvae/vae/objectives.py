@@ -1,26 +1,33 @@
-"""What training minimizes: the negative ELBO, with a schedule for the KL weight and free bits.
+"""What training minimizes: minus a bound on log p(x), the weight of the KL, penalties.
 
     elbo = E_q[log p(x|z)] - KL(q(z|x) || p(z))                     (Kingma & Welling 2014)
     loss = mean over examples of  -E_q[log p(x|z)] + beta * KL      (beta = 1: minus the ELBO)
 
-KL annealing: Bowman et al. 2016 (linear), Fu et al. 2019 (cyclical). Constant beta other than 1:
-Higgins et al. 2017. Free bits: Kingma et al. 2016.
+KL annealing: Bowman et al. 2016 (linear, logistic), Fu et al. 2019 (cyclical). Constant beta other
+than 1: Higgins et al. 2017. Free bits: Kingma et al. 2016, Li et al. 2019. Importance-weighted
+bound: Burda et al. 2016. MMD: Zhao et al. 2019, Tolstikhin et al. 2018. Minimum KL: Pelsmaeker &
+Aziz 2020.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from textvae.vae.contracts import Terms
+from textvae.vae.contracts import Objective, Terms
 
-FreeBitsPer = Literal["dim", "sample", "batch"]
+FreeBitsPer = Literal["element", "dim", "sample", "batch"]
+STEEPNESS = 10.0  # of the logistic schedule: the sigmoid's argument goes from -5 to 5
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the MMD's kernels, as in Tolstikhin et al. 2018
 
 
 def kl_weight(
     step: int,
-    schedule: Literal["constant", "linear", "cyclical"] = "constant",
+    schedule: Literal["constant", "linear", "logistic", "cyclical"] = "constant",
     *,
     beta: float = 1.0,
     start: float = 0.0,
@@ -32,8 +39,9 @@ def kl_weight(
     Args:
         step: Optimizer steps done so far.
         schedule: ``constant`` is beta throughout; ``linear`` rises from ``start`` to beta over
-            ``steps``; ``cyclical`` restarts every ``steps``: each cycle rises from ``start`` to
-            beta during its first ``ramp`` fraction, then stays at beta.
+            ``steps``, and so does ``logistic``, along a sigmoid; ``cyclical`` restarts every
+            ``steps``: each cycle rises from ``start`` to beta during its first ``ramp`` fraction,
+            then stays at beta.
         beta: The final weight.
         start: The weight at the start of a rise.
         steps: Length of the rise, or of a cycle.
@@ -49,39 +57,53 @@ def kl_weight(
             return beta
         case "linear":
             share = step / steps
+        case "logistic":
+            share = _logistic(min(1.0, step / steps))
         case "cyclical":
             share = (step % steps) / (ramp * steps)
         case _:
-            raise ValueError(f"unknown KL schedule {schedule!r}: constant, linear or cyclical")
+            raise ValueError(
+                f"unknown KL schedule {schedule!r}: constant, linear, logistic or cyclical"
+            )
     return start + (beta - start) * min(1.0, share)
 
 
-def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "dim") -> Tensor:
+def _logistic(share: float) -> float:
+    """A sigmoid, shifted and scaled to rise from 0 at 0 to 1 at 1: tanh is a sigmoid."""
+    half = STEEPNESS / 4
+    return (math.tanh(half * (2 * share - 1)) / math.tanh(half) + 1) / 2
+
+
+def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "element") -> Tensor:
     """Return the mean KL with ``target`` free nats, a scalar.
 
     A KL below the target counts as the target, so it has no gradient.
 
     Args:
         kl: (B, Z) nats.
-        target: Free nats in total; with ``dim``, each dimension gets ``target / Z`` of them.
-        per: What is compared with the target: the batch mean of each dimension (``dim``), each
-            example's sum (``sample``), or the batch mean of the sum (``batch``).
+        target: Free nats in total; with ``element`` and ``dim``, each dimension gets ``target / Z``
+            of them.
+        per: What is compared with the target: each dimension of each example (``element``), the
+            batch mean of each dimension (``dim``), each example's sum (``sample``), or the batch
+            mean of the sum (``batch``).
 
     Raises:
         ValueError: Unknown ``per``.
     """
     match per:
+        case "element":
+            return kl.clamp(min=target / max(1, kl.size(1))).sum(-1).mean()
         case "dim":
             return kl.mean(0).clamp(min=target / max(1, kl.size(1))).sum()
         case "sample":
             return kl.sum(-1).clamp(min=target).mean()
         case "batch":
             return kl.sum(-1).mean().clamp(min=target)
-    raise ValueError(f"unknown free_bits_per {per!r}: dim, sample or batch")
+    raise ValueError(f"unknown free_bits_per {per!r}: element, dim, sample or batch")
 
 
 def elbo(
-    terms: Terms, beta: float = 1.0, free_nats: float = 0.0, per: FreeBitsPer = "dim"
+    terms: Terms, beta: float = 1.0, free_nats: float = 0.0, per: FreeBitsPer = "element"
 ) -> Tensor:
     """Return the negative ELBO as a loss, a scalar in nats per example.
 
@@ -92,5 +114,109 @@ def elbo(
         per: What ``free_nats`` is compared with.
     """
     kl = free_bits(terms.kl, free_nats, per) if free_nats > 0 else terms.kl.sum(-1).mean()
-    loss = beta * kl - terms.rec.mean()
+    return _with_encoder_loss(beta * kl - terms.rec.mean(), terms)
+
+
+def iwae(terms: Terms, beta: float = 1.0) -> Tensor:
+    """Return the negative importance-weighted bound as a loss, a scalar in nats per example.
+
+    With one draw, it is the negative ELBO with a KL estimated from that draw.
+
+    Args:
+        terms: What ``VAE.forward`` returned, with K draws of z per example.
+        beta: Weight of log p(z) - log q(z|x) in the log importance weights.
+    """
+    log_weights = terms.log_px + beta * (terms.log_pz - terms.log_qz)  # (K, B)
+    bound = log_weights.logsumexp(0) - math.log(len(log_weights))
+    return _with_encoder_loss(-bound.mean(), terms)
+
+
+def _with_encoder_loss(loss: Tensor, terms: Terms) -> Tensor:
     return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()
+
+
+def mmd(x: Tensor, y: Tensor) -> Tensor:
+    """Estimate the squared maximum mean discrepancy of two distributions, a scalar.
+
+    The kernel is a sum of inverse multiquadratics C / (C + ||x - y||^2) with C = 2 Z s for seven
+    scales s. The estimate averages over all pairs: it is never negative, and 0 for equal sets.
+
+    Args:
+        x: Draws from one distribution (N, Z).
+        y: Draws from the other (M, Z).
+    """
+    return _kernel(x, x).mean() + _kernel(y, y).mean() - 2 * _kernel(x, y).mean()
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """The kernel of all pairs, (N, M)."""
+    norms = x.square().sum(1)[:, None] + y.square().sum(1)
+    distances = (norms - 2 * x @ y.t()).clamp(min=0)  # rounding can make them negative
+    constants = [2 * x.size(1) * scale for scale in SCALES]
+    return torch.stack([c / (c + distances) for c in constants]).sum(0)
+
+
+class WithMMD:
+    """An objective plus the MMD between the batch's draws of z and as many draws from the prior.
+
+    Args:
+        objective: The objective to add it to.
+        weight: Its weight.
+    """
+
+    def __init__(self, objective: Objective, weight: float) -> None:
+        self.objective, self.weight = objective, weight
+
+    def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
+        """The loss, a scalar in nats per example."""
+        z = terms.z.flatten(0, 1)  # (K*B, Z)
+        draws = terms.prior.sample(len(z)).detach().to(z)
+        return self.objective(terms, beta) + self.weight * mmd(z, draws)
+
+
+class WithMinimumKL:
+    """An objective under the constraint that the mean KL is at least ``target``.
+
+    The loss is the Lagrangian ``objective + weight * (target - KL)``. The model minimizes it, and
+    the multiplier maximizes it by gradient ascent: after every update it grows by ``rate`` times
+    the fraction of the target that is missing, or shrinks by the excess, down to 0. The weight is
+    the multiplier plus ``damping`` times that fraction, but never negative, as in an augmented
+    Lagrangian: without it, the multiplier and a KL that nothing else holds would oscillate.
+
+    Args:
+        objective: The objective to minimize.
+        target: Minimum of the mean KL, nats per example.
+        rate: Growth of the multiplier per update if the KL is 0.
+        damping: What a KL of 0 adds to the weight at once.
+    """
+
+    def __init__(
+        self, objective: Objective, target: float, rate: float = 0.01, damping: float = 1.0
+    ) -> None:
+        self.objective, self.target, self.rate, self.damping = objective, target, rate, damping
+        self.multiplier = torch.zeros(())
+        self._kls: list[Tensor] = []  # of the batches of the current update
+
+    def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
+        """The loss, a scalar in nats per example."""
+        kl = terms.kl.sum(-1).mean()
+        self._kls.append(kl.detach())
+        weight = (self.multiplier.to(kl) + self.damping * self._missing(kl.detach())).clamp(min=0)
+        return self.objective(terms, beta) + weight * (self.target - kl)
+
+    def _missing(self, kl: Tensor) -> Tensor:
+        return 1 - kl / self.target
+
+    def after_update(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Move the multiplier by one step of gradient ascent."""
+        kl = mean(torch.stack(self._kls).mean())
+        self.multiplier = (self.multiplier.to(kl) + self.rate * self._missing(kl)).clamp(min=0)
+        self._kls.clear()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the multiplier."""
+        return {"multiplier": self.multiplier}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the multiplier."""
+        self.multiplier = state["multiplier"].clone()

@@ -90,4 +90,5 @@ class VAE(nn.Module):
             kl=kl(q, self.prior, z),
             encoder_loss=encoder_loss,
             path=path,
+            prior=self.prior,
         )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from textvae.errors import UserError
 from textvae.text.nn.dropout import drop_words, dropout, systematic_mask
+from textvae.text.nn.input_noise import InputNoise, add_noise
 from textvae.text.nn.recurrence import LSTMLayer
 from textvae.text.nn.softmax import token_nll
 from textvae.text.nn.stepper import LSTMStepper, State
@@ -52,6 +53,8 @@ class LSTMEncoder(nn.Module):
         hidden_dim: Size of the hidden state of each layer and direction.
         num_layers: Number of LSTM layers.
         bidirectional: Whether to read the sentences in both directions.
+        noise: Noise on the sentences in training; see ``textvae.text.nn.input_noise``.
+        noise_rate: Probability that it affects a word.
     """
 
     def __init__(
@@ -62,8 +65,11 @@ class LSTMEncoder(nn.Module):
         hidden_dim: int = 1024,
         num_layers: int = 1,
         bidirectional: bool = False,
+        noise: InputNoise = "none",
+        noise_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        self.noise, self.noise_rate = noise, noise_rate
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         directions = 2 if bidirectional else 1
         sizes = [embedding_dim] + [directions * hidden_dim] * (num_layers - 1)
@@ -75,8 +81,10 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Posterior:
         """Compute q(z|x) for the B sentences of a batch, in fp32 regardless of the precision."""
-        lengths = batch.lengths
-        x = self.embedding(batch.x[:, 1:].t())  # (T, B, E)
+        tokens, lengths = batch.x[:, 1:], batch.lengths
+        if self.training:
+            tokens, lengths = add_noise(tokens, lengths, self.noise, self.noise_rate)
+        x = self.embedding(tokens.t())  # (T, B, E)
         for i, layer in enumerate(self.forward_layers):
             x = self._both(i, x, lengths) if self.backward_layers else layer(x)[0]
         return self.head(self._last(x, lengths))
