@@ -87,16 +87,16 @@ def kill_at_update(number: int):
     """Breaks the child so that it dies inside its update ``number``."""
 
     def before() -> None:
-        from textvae.training.optim import LearningRate
+        from textvae.training.phases import Phases
 
-        original, calls = LearningRate.at, iter(range(10**6))
+        original, calls = Phases.learning_rate, iter(range(10**6))
 
-        def at(self, step):
+        def learning_rate(self, step):
             if sys._getframe(1).f_code.co_name == "update" and next(calls) == number:
                 kill()
             return original(self, step)
 
-        LearningRate.at = at
+        Phases.learning_rate = learning_rate
 
     return before
 

@@ -122,6 +122,7 @@ def check_model(config: Config) -> None:
         options = vars(config.model) | {"max_length": config.data.max_length}
         check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
     check_inference(config)
+    check_procedure(config)
     check_objective(config)
 
 
@@ -157,6 +158,25 @@ def check_inference(config: Config) -> None:
             f"--{section}.encoder_layers 0 means no encoder: set --inference.method svi, or use "
             "at least 1 layer"
         )
+
+
+def check_procedure(config: Config) -> None:
+    """Check that there is an encoder for a procedure that trains it separately.
+
+    Raises:
+        UserError: There is none.
+    """
+    section = "images" if config.data.kind == "images" else "model"
+    if config.model.latent_dim and getattr(config, section).encoder_layers:
+        return
+    for option, asked in (
+        ("procedure aggressive", config.train.procedure == "aggressive"),
+        ("autoencode_epochs", config.train.autoencode_epochs > 0),
+    ):
+        if asked:
+            raise UserError(
+                f"--train.{option} trains an encoder, but this model has none: leave it out"
+            )
 
 
 def build_model(
@@ -244,6 +264,32 @@ def load_model(name: str, **options: Any) -> Model:
     folder = pretrained.fetch(name, **options)
     kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
     return kind.from_pretrained(folder)
+
+
+def load_parts(model: Model, folder: Path, parts: str) -> None:
+    """Start a model from the weights of a trained one.
+
+    Args:
+        model: The new model.
+        folder: The folder of the trained one.
+        parts: ``encoder``, ``decoder``, or ``all``.
+
+    Raises:
+        UserError: The weights do not fit the new model, or they belong to another tokenizer.
+    """
+    ours = getattr(model, "tokenizer", None)
+    theirs = read_tokenizer(folder) if (folder / TOKENIZER_FILE).exists() else None
+    if ours and theirs and ours.fingerprint() != theirs.fingerprint():
+        raise UserError(
+            f"--train.init {folder}: its tokenizer differs from the one of this run: use the same "
+            "data and the same --tokenizer options"
+        )
+    names = ("encoder", "decoder", "prior") if parts == "all" else (parts,)
+    if why := pretrained.load_some_weights(model, folder, names):
+        raise UserError(
+            f"--train.init {folder}: its weights do not fit this model ({why}): use the model "
+            "options of that run, or choose other --train.init_parts"
+        )
 
 
 def to_device(model: Model, device: str | torch.device | None = None) -> Model:

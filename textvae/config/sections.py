@@ -197,11 +197,23 @@ class TrainConfig:
     """Duration, precision, and how often to evaluate."""
 
     epochs: PositiveInt = 30
-    """maximum number of epochs"""
+    """maximum number of epochs, not counting autoencode_epochs"""
     max_steps: PositiveInt | None = None
     """maximum number of optimizer steps"""
     seed: Seed = 0
     """random seed of initial weights, data order and noise"""
+    procedure: Literal["joint", "aggressive"] = "joint"
+    """joint updates, or updates of the encoder alone before each update of the decoder"""
+    aggressive_patience: PositiveInt = 1
+    """evaluations without a rise in mutual information that end aggressive training"""
+    autoencode_epochs: NonNegativeFloat = 0.0
+    """epochs with a KL weight of 0 before all others; the schedules start after them"""
+    autoencode_decoder: Literal["reset", "keep"] = "reset"
+    """whether the decoder then starts again from initial weights; the encoder is kept"""
+    init: str | None = None
+    """a trained model to start from: a run folder, or a name on the Hugging Face hub"""
+    init_parts: Literal["encoder", "decoder", "all"] = "all"
+    """the parts that start with the weights of that model"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """precision of matrix products (weights and sums stay in fp32); auto: bf16 if it is fast"""
     accumulate: PositiveInt = 1

@@ -66,27 +66,62 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
         UserError: The file is missing, truncated, or holds the weights of another model.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no {path.name} in {path.parent}: is this a model folder?")
     state = model.state_dict(keep_vars=True)
-    try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            # Without the copy, the tensors would be mapped to the file and change when it does.
-            names = list(file.keys())
-            stored = {name: file.get_tensor(name).clone() for name in names}
-    except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is truncated or not a safetensors file ({reason})") from None
-    shared = {id(state[name]): tensor for name, tensor in stored.items() if name in state}
-    for name, tensor in state.items():  # the second name of a tied weight
-        if name not in stored and id(tensor) in shared:
-            stored[name] = shared[id(tensor)]
+    stored = _with_ties(_read_weights(path, device), state)
     if why := _misfit(state, stored):
         raise UserError(
             f"{path} does not fit the {CONFIG} next to it: {why}{written_by(path.parent)}"
         )
     cast = {name: stored[name].to(state[name].dtype) for name in state}
     model.load_state_dict(cast, assign=True)
+
+
+def load_some_weights(model: nn.Module, folder: Path, parts: Sequence[str]) -> str | None:
+    """Read the weights of some parts of another model into a model.
+
+    Args:
+        model: The model; it does not change if the weights do not fit.
+        folder: The folder of the other model.
+        parts: Names of modules, such as ``encoder``.
+
+    Returns:
+        Why the weights do not fit; None if they were loaded.
+
+    Raises:
+        UserError: The file is missing or truncated.
+    """
+
+    def of_parts(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: weights[name] for name in weights if name.partition(".")[0] in parts}
+
+    state = model.state_dict(keep_vars=True)
+    stored = of_parts(_with_ties(_read_weights(folder / WEIGHTS), state))
+    if why := _misfit(of_parts(state), stored):
+        return why
+    model.load_state_dict(stored, strict=False)
+    return None
+
+
+def _read_weights(path: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"no {path.name} in {path.parent}: is this a model folder?")
+    try:
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            # Without the copy, the tensors would be mapped to the file and change when it does.
+            names = list(file.keys())
+            return {name: file.get_tensor(name).clone() for name in names}
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is truncated or not a safetensors file ({reason})") from None
+
+
+def _with_ties(stored: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add the second name of a tied weight, which is stored once."""
+    shared = {id(state[name]): tensor for name, tensor in stored.items() if name in state}
+    for name, tensor in state.items():
+        if name not in stored and id(tensor) in shared:
+            stored[name] = shared[id(tensor)]
+    return stored
 
 
 def read_metadata(path: Path) -> dict[str, str]:

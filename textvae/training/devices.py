@@ -6,12 +6,15 @@ import ctypes
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+
+T = TypeVar("T")
 
 
 def accelerator(precision: str) -> Any:
@@ -70,13 +73,18 @@ def on_any_process(accelerator: Any, holds: bool) -> bool:
     return bool(accelerator.reduce(flag, "sum"))
 
 
-def of_main_process(accelerator: Any, number: float) -> float:
-    """Return the main process's number; every process has to call this."""
+def of_main_process(accelerator: Any, value: T) -> T:
+    """Return the main process's number or card; every process has to call this."""
     if accelerator.num_processes == 1:
-        return number
+        return value
     from accelerate.utils import broadcast_object_list
 
-    return broadcast_object_list([number])[0]
+    return broadcast_object_list([value])[0]
+
+
+def mean_of_processes(accelerator: Any, values: Tensor) -> Tensor:
+    """Return the mean over all processes; every process has to call this."""
+    return values if accelerator.num_processes == 1 else accelerator.reduce(values, "mean")
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)

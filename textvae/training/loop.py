@@ -14,10 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from textvae.build import (
-    Splits,
-    build_buckets,
-)
+import torch
+
+from textvae.build import Splits, build_buckets
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis import steadier
@@ -25,15 +24,11 @@ from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder
 from textvae.runs.files import write_json
 from textvae.runs.model_folder import written_by
-from textvae.training.devices import (
-    of_main_process,
-    on_any_process,
-    peak_memory_mb,
-)
+from textvae.training.devices import of_main_process, on_any_process, peak_memory_mb
 from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
-from textvae.training.optim import LearningRate
-from textvae.training.procedures import Procedure
+from textvae.training.phases import Phases
+from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
 from textvae.training.update import Updater
 from textvae.training.validation import show_latent_space, validate
@@ -41,7 +36,6 @@ from textvae.vae.batch import Batch
 from textvae.vae.batching import BatchLoader
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
-from textvae.vae.objectives import kl_weight
 
 logger = logging.getLogger(__name__)
 PROJECTED = 1000  # posterior means in TensorBoard's projector
@@ -57,7 +51,7 @@ class Trainer:
         model: The model to train.
         accelerator: accelerate's ``Accelerator``.
         objective: Turns the terms of a batch into its loss.
-        procedure: What a training step does.
+        procedure: What a training step does, once the KL counts.
     """
 
     def __init__(
@@ -77,10 +71,10 @@ class Trainer:
         )
         self.loader = BatchLoader(splits["train"], buckets)
         self.epoch_steps = math.ceil(len(self.loader) / config.train.accumulate)
-        steps = config.train.epochs * self.epoch_steps
-        self.total_steps = min(steps, config.train.max_steps or steps)
-        self.lr = LearningRate(config.optim, self.total_steps)
-        self.updater = Updater(config, model, objective, accelerator, self.beta, self.lr.at)
+        self.phases = Phases(config, self.epoch_steps)
+        self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
+        schedules = (self.phases.beta, self.phases.learning_rate)
+        self.updater = Updater(config, model, objective, accelerator, *schedules)
         self.step = 0
         self.seconds = 0.0  # of training, without evaluations and checkpoints
         self.card: dict[str, Any] | None = None  # from the last evaluation
@@ -91,18 +85,6 @@ class Trainer:
     def epoch(self) -> float:
         """Epochs done, including the fraction of the current one."""
         return self.step / self.epoch_steps
-
-    def beta(self, step: int) -> float:
-        """Return the weight of the KL at a training step."""
-        options = self.config.objective
-        return kl_weight(
-            step,
-            options.kl_schedule,
-            beta=options.beta,
-            start=options.kl_start,
-            steps=round(options.kl_epochs * self.epoch_steps),
-            ramp=options.kl_ramp,
-        )
 
     def fit(self, stop: StopRequest) -> None:
         """Run the loop: updates, with logging, evaluation, and checkpoints in between."""
@@ -118,8 +100,7 @@ class Trainer:
         self._clock = time.perf_counter()
         with Progress(self.total_steps, self.step) as progress:
             while self.why_done() is None and not on_any_process(accelerator, stop.requested):
-                self.procedure.update(self.step, self._next_batches, self.updater)
-                self.step += 1
+                self._train_step()
                 if self.step % train.log_every == 0:
                     self.log(progress)
                 if self.step % evaluate_every == 0 or self.step == self.total_steps:
@@ -128,6 +109,28 @@ class Trainer:
                 elif self.step % train.save_every == 0:
                     self.save()
         self._finish()
+
+    def _train_step(self) -> None:
+        if self.step == self.phases.autoencode_steps > 0:
+            self._end_autoencoding()
+        autoencoding = self.phases.autoencoding(self.step)
+        procedure = Joint() if autoencoding else self.procedure
+        procedure.update(self.step, self._next_batches, self.updater)
+        self.step += 1
+
+    def _end_autoencoding(self) -> None:
+        """Keep the encoder; reset the optimizer and, unless it is kept, the decoder."""
+        weights = self.model.state_dict()
+        if self.config.train.autoencode_decoder == "reset":
+            # A function of the seed alone: a run that resumes here gets the same weights.
+            torch.manual_seed(self.config.train.seed)
+            fresh = type(self.model)(**self.model.config).decoder.state_dict()
+            weights |= {f"decoder.{name}": weight for name, weight in fresh.items()}
+        self.updater.load_weights(weights)
+        logger.info(
+            "autoencoding is over: the KL counts from here on, and the decoder is %s",
+            "reset" if self.config.train.autoencode_decoder == "reset" else "kept",
+        )
 
     def _next_batches(self) -> list[Batch]:
         """Return the batches of one update; there may be fewer at the end of an epoch."""
@@ -144,8 +147,8 @@ class Trainer:
         tokens = means.pop("tokens")
         values = {
             **means,
-            "beta": self.beta(self.step),
-            "lr": self.lr.at(self.step),
+            "beta": self.phases.beta(self.step),
+            "lr": self.phases.learning_rate(self.step),
             "tokens_per_second": tokens / self._lap(),
         }
         if self.monitor is not None:
@@ -175,10 +178,15 @@ class Trainer:
         self.seconds += time.perf_counter() - self._clock
         elbo = self._validate()
         self._clock = time.perf_counter()
-        if elbo > self.lr.best and self.is_main:
+        autoencoded = self.step <= self.phases.autoencode_steps
+        if self.is_main and (autoencoded or elbo > self.lr.best):
             self.model.save_pretrained(self.run)
-        if self.lr.observe(elbo, self.epoch):
-            logger.info("learning rate cut to %g", self.lr.at(self.step))
+        if autoencoded:  # the ELBO of a model trained without the KL decides nothing
+            return
+        if observe := getattr(self.procedure, "observe", None):
+            observe(of_main_process(self.accelerator, self.card))
+        if self.phases.observe(elbo, self.step):
+            logger.info("learning rate cut to %g", self.phases.learning_rate(self.step))
             if self.config.optim.reload_best:
                 self.accelerator.wait_for_everyone()
                 best = type(self.model).from_pretrained(self.run)
@@ -200,7 +208,7 @@ class Trainer:
                     self.config,
                     self.monitor,
                     *at,
-                    self.beta(self.step),
+                    self.phases.beta(self.step),
                     self.card,
                 )
             elbo = self.card["elbo"]
@@ -243,11 +251,12 @@ class Trainer:
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor, self.step)
         self.monitor.close(self.step, self.config, self.card)
+        best = f": best validation elbo {self.lr.best:.2f}" if math.isfinite(self.lr.best) else ""
         logger.info(
-            "%s after %s of training: best validation elbo %.2f; next: textvae evaluate %s",
+            "%s after %s of training%s; next: textvae evaluate %s",
             reason,
             clock(self.seconds),
-            self.lr.best,
+            best,
             self.run,
         )
 
@@ -258,6 +267,7 @@ class Trainer:
             "corpus_hash": self.splits["train"].content_hash,
             "step": self.step,
             "epoch_steps": self.epoch_steps,
+            "autoencode_steps": self.phases.autoencode_steps,
             "loader": self.loader.state_dict(),
             "lr": self.lr.state_dict(),
             "seconds": self.seconds,
@@ -275,7 +285,7 @@ class Trainer:
             "steps": self.step,
             "hours": round(self.seconds / 3600, 3),
             "best_valid_elbo": self.lr.best if math.isfinite(self.lr.best) else None,
-            "learning_rate": self.lr.at(self.step),
+            "learning_rate": self.phases.learning_rate(self.step),
             "finished": self.why_done(),
             "peak_memory_mb": peak_memory_mb(),
             "processes": self.accelerator.num_processes,
@@ -291,6 +301,12 @@ class Trainer:
             raise UserError(
                 f"{self.run} had {state['epoch_steps']} steps per epoch and would now have "
                 f"{self.epoch_steps}: resume with the same batches and number of processes"
+            )
+        steps = (state.get("autoencode_steps", 0), self.phases.autoencode_steps)
+        if steps[0] != steps[1] and int(state["step"]) > min(steps):
+            raise UserError(
+                f"{self.run} is past the end of its autoencoding: resume with the same "
+                "--train.autoencode_epochs"
             )
         try:
             self.updater.load_state_dict(state)

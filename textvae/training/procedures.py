@@ -7,17 +7,32 @@ run is bit-for-bit identical to an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
+from textvae.config.experiment import Config
+from textvae.evaluation.metrics import decimals
+from textvae.training.devices import mean_of_processes
 from textvae.training.update import Updater
 from textvae.vae.batch import Batch
 
+logger = logging.getLogger(__name__)
+NextBatches = Callable[[], list[Batch]]
+
 
 class Procedure(Protocol):
-    """What the training loop requires of a procedure."""
+    """What the training loop requires of a procedure.
 
-    def update(self, step: int, next_batches: Callable[[], list[Batch]], updater: Updater) -> None:
+    One more method is called if it exists: ``observe(card)``, after every evaluation, with the
+    metrics card of the validation split.
+    """
+
+    def update(self, step: int, next_batches: NextBatches, updater: Updater) -> None:
         """Do one training step.
 
         Args:
@@ -36,7 +51,7 @@ class Procedure(Protocol):
 class Joint:
     """The standard procedure: one joint update of encoder, decoder, and prior per step."""
 
-    def update(self, step: int, next_batches: Callable[[], list[Batch]], updater: Updater) -> None:
+    def update(self, step: int, next_batches: NextBatches, updater: Updater) -> None:
         """Do one training step."""
         updater.update(next_batches(), step)
 
@@ -46,3 +61,83 @@ class Joint:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing: there is nothing to restore."""
+
+
+class Aggressive(Joint):
+    """Aggressive training of the encoder (He et al. 2019, arXiv:1901.05534).
+
+    A step first updates the encoder alone, with batch after batch, until its loss stops falling:
+    until the mean loss of a block of batches is above that of the block before. Then it updates
+    decoder and prior with one more batch. Once the mutual information between x and z on the
+    validation split no longer rises, every step is one joint update for the rest of the training.
+
+    Args:
+        patience: Evaluations without a rise in mutual information before the joint updates start.
+        block: Batches whose mean loss is compared.
+        most: Maximum number of updates of the encoder per step.
+    """
+
+    def __init__(self, patience: int = 1, block: int = 10, most: int = 100) -> None:
+        self.patience, self.block, self.most = patience, block, most
+        self.active = True
+        self.best = -math.inf  # mutual information on the validation split, nats
+        self.stale = 0  # evaluations since then
+
+    def update(self, step: int, next_batches: NextBatches, updater: Updater) -> None:
+        """Do one training step."""
+        if not self.active:
+            super().update(step, next_batches, updater)
+            return
+        self._train_encoder(step, next_batches, updater)
+        updater.update(next_batches(), step, only=[updater.model.decoder, updater.model.prior])
+
+    def _train_encoder(self, step: int, next_batches: NextBatches, updater: Updater) -> None:
+        before, losses = math.inf, []
+        for turn in range(1, self.most + 1):
+            batches = next_batches()
+            loss = updater.update(batches, step, turn=turn, only=[updater.model.encoder])
+            losses.append(_with_length(loss, batches))
+            if turn % self.block:
+                continue
+            # Per token, as in the authors' code: batches differ in the length of their sentences.
+            nats, tokens = mean_of_processes(updater.accelerator, torch.stack(losses).mean(0))
+            now = float(nats / tokens)
+            if now > before:
+                return
+            before, losses = now, []
+
+    def observe(self, card: Mapping[str, Any]) -> None:
+        """Stop being aggressive once the mutual information no longer rises."""
+        if not self.active:
+            return
+        rises = card["mi"] > self.best
+        self.best, self.stale = (card["mi"], 0) if rises else (self.best, self.stale + 1)
+        if self.stale >= self.patience:
+            self.active = False
+            logger.info(
+                "the mutual information has stopped rising (%s nats, at best %s): "
+                "from here on, all parts are trained jointly",
+                decimals(card["mi"]),
+                decimals(self.best),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether training is still aggressive, and the mutual information so far."""
+        return {"active": self.active, "best": self.best, "stale": self.stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a ``state_dict``."""
+        self.active, self.best, self.stale = state["active"], state["best"], state["stale"]
+
+
+def _with_length(loss: Tensor, batches: list[Batch]) -> Tensor:
+    """Return the loss and the mean number of tokens per example, (2,)."""
+    lengths = torch.cat([batch.lengths for batch in batches]).to(loss.device)
+    return torch.stack([loss, lengths.to(loss.dtype).mean()])
+
+
+def build_procedure(config: Config) -> Procedure:
+    """Build the procedure that the config asks for."""
+    if config.train.procedure == "aggressive":
+        return Aggressive(config.train.aggressive_patience)
+    return Joint()

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from textvae.build import build_data, build_model, build_objective, check_model
+from textvae.build import build_data, build_model, build_objective, check_model, load_parts
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.runs import run_folder
+from textvae.runs import model_folder, run_folder
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
-from textvae.training.procedures import Joint, Procedure
+from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 
@@ -37,7 +37,7 @@ def train(
         resume: Whether to resume a run; on a CPU the result is bit-for-bit the same.
         model_class: A subclass of ``TextVAE`` or ``ImageVAE`` with parts of your own.
         objective: A loss to use instead of the one in the config.
-        procedure: A training procedure to use instead of joint updates.
+        procedure: A training procedure to use instead of the one in the config.
 
     Returns:
         The best model so far, in evaluation mode.
@@ -59,6 +59,8 @@ def train(
     if not accelerator.is_main_process:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
     state = run_folder.load_state(run) if resume else None
+    start = config.train.init if state is None else None
+    start_folder = model_folder.fetch(start) if start else None  # before the data takes its time
     with accelerator.main_process_first():
         fresh = accelerator.is_main_process and not resume
         splits = build_data(config, run, fresh=fresh)
@@ -68,6 +70,8 @@ def train(
             "--data.dir, or start a new run"
         )
     model = build_model(config, run, splits, model_class)
+    if start_folder is not None:
+        load_parts(model, start_folder, config.train.init_parts)
     trainer = Trainer(
         config,
         run,
@@ -75,7 +79,7 @@ def train(
         model,
         accelerator,
         objective or build_objective(config),
-        procedure or Joint(),
+        procedure or build_procedure(config),
     )
     if state is not None:
         trainer.load_state_dict(state)

@@ -73,7 +73,8 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(step)
         beta = self.beta(step)
-        with self._frozen_but(only):
+        others = self._others(only)
+        with _frozen(others if self._parts_are_separable() else ()):
             for i, batch in enumerate(batches):
                 batch = batch.to(accelerator.device)
                 last = i == len(batches) - 1
@@ -83,32 +84,31 @@ class Updater:
                     accelerator.backward(loss / len(batches))
                 self.sums.add_batch(loss, terms, batch.lengths)
                 total = total + loss.detach()
-            norm = accelerator.clip_grad_norm_(
-                self.wrapped.parameters(), config.optim.clip or math.inf
-            )
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+        for parameter in others:
+            parameter.grad = None  # the optimizer skips it
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         if not self.optimizer.step_was_skipped:  # fp16 skips steps that overflow, which is normal
             self.sums.add_update(norm)
         if isinstance(self.objective, AdaptiveObjective):
             self.objective.after_update(self._mean)
         return total / len(batches)
 
-    @contextmanager
-    def _frozen_but(self, only: Iterable[nn.Module] | None) -> Iterator[None]:
-        """Freeze all other modules: the optimizer skips parameters that have no gradient."""
+    def _others(self, only: Iterable[nn.Module] | None) -> list[nn.Parameter]:
         if only is None:
-            yield
-            return
+            return []
         kept = {id(p) for module in only for p in module.parameters()}
-        frozen = [p for p in self.model.parameters() if p.requires_grad and id(p) not in kept]
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(True)
+        return [p for p in self.model.parameters() if p.requires_grad and id(p) not in kept]
+
+    def _parts_are_separable(self) -> bool:
+        """Return whether gradients of some parts can be computed without those of the others.
+
+        Several processes wait for the gradients of all parameters, and the gradient through
+        refinement steps is one computation.
+        """
+        alone = self.accelerator.num_processes == 1
+        return alone and self.config.inference.method == "amortised"
 
     def _noise_seed(self, step: int, turn: int) -> int:
         rank, size = self.accelerator.process_index, self.accelerator.num_processes
@@ -173,6 +173,19 @@ class Updater:
                         f"the checkpoint's optimizer state ({name}) does not fit the model: "
                         "it is damaged, or was not written by textvae"
                     )
+
+
+@contextmanager
+def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Leave these parameters out of the backward pass."""
+    frozen = list(parameters)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates")

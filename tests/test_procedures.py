@@ -1,0 +1,330 @@
+"""Procedures and phases: aggressive training, autoencode first, weights to start from."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train import assert_same_run, kill_at_update, lines, resume, state, summary, train
+
+import textvae
+from textvae.config.experiment import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from textvae.training.phases import Phases
+from textvae.training.procedures import Aggressive
+from textvae.vae.batch import Batch
+
+AGGRESSIVE = [
+    *("--train.procedure", "aggressive", "--optim.name", "adam", "--optim.lr", "0.01"),
+    *("--train.save_every", "1", "--train.log_every", "2", "--train.max_steps", "6"),
+    *("--train.aggressive_patience", "9", "--train.samples", "0"),
+]
+FIRST = [
+    *("--optim.name", "adam", "--optim.lr", "0.01", "--objective.free_bits", "2"),
+    *("--train.autoencode_epochs", "1.5", "--train.epochs", "2", "--train.samples", "0"),
+    *("--train.save_every", "2", "--train.log_every", "1"),
+]
+
+
+class FakeUpdater:
+    """Notes what is updated and returns losses made by hand."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self.losses, self.updates = iter(losses), []
+        self.model = textvae.VAE(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), 2)
+        self.accelerator = type("One", (), {"num_processes": 1})
+
+    def update(self, batches, step, *, turn=0, only=None):
+        parts = {"encoder": self.model.encoder, "decoder": self.model.decoder}
+        parts["prior"] = self.model.prior
+        names = [n for n, part in parts.items() if only is None or any(part is x for x in only)]
+        self.updates.append((step, turn, names))
+        return torch.tensor(next(self.losses))
+
+
+def step_of(procedure: Aggressive, losses: list[float], tokens: int = 5) -> list:
+    updater = FakeUpdater(losses)
+    procedure.update(3, lambda: [Batch(torch.zeros(2, tokens))], updater)
+    return updater.updates
+
+
+def test_the_encoder_is_trained_until_a_block_is_worse_than_the_one_before():
+    losses = [9.0, 1.0, 8.0, 1.0, 20.0, 1.0, 99.0]  # blocks of two: 5, 4.5, 10.5
+    updates = step_of(Aggressive(block=2), losses)
+    assert [(turn, names) for _, turn, names in updates[:-1]] == [
+        (turn, ["encoder"]) for turn in range(1, 7)
+    ]
+    assert updates[-1] == (3, 0, ["decoder", "prior"])
+
+
+def test_a_burst_has_an_end():
+    assert len(step_of(Aggressive(), [1.0] * 101)) == 101  # an equal loss is not a worse one
+    assert len(step_of(Aggressive(block=2, most=7), [1.0] * 8)) == 8
+
+
+def test_blocks_are_compared_per_token():
+    procedure, updater = Aggressive(block=1), FakeUpdater([10.0, 12.0, 7.0, 0.0])
+    lengths = iter([5, 8, 4, 4])  # 2, 1.5, and 1.75 nats per token
+    procedure.update(0, lambda: [Batch(torch.zeros(2, next(lengths)))], updater)
+    assert [turn for _, turn, _ in updater.updates] == [1, 2, 3, 0]
+
+
+def test_it_stops_for_good_once_the_mutual_information_stops_rising():
+    procedure = Aggressive(patience=1)
+    for mi in (0.5, 0.9):
+        procedure.observe({"mi": mi})
+        assert procedure.active
+    procedure.observe({"mi": 0.8})
+    procedure.observe({"mi": 2.0})
+    assert not procedure.active
+    assert step_of(procedure, [1.0]) == [(3, 0, ["encoder", "decoder", "prior"])]
+    patient = Aggressive(patience=2)
+    for mi, active in ((0.5, True), (0.4, True), (0.6, True), (0.6, True), (0.5, False)):
+        patient.observe({"mi": mi})
+        assert patient.active == active
+    restored = Aggressive(patience=2)
+    restored.load_state_dict(patient.state_dict())
+    assert vars(restored) == vars(patient)
+
+
+@pytest.fixture(scope="module")
+def aggressive(tiny, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("aggressive") / "run"
+    assert train(run, [*tiny, *AGGRESSIVE]) == 0
+    return run
+
+
+def test_aggressive_training_resumes_bit_for_bit_in_mid_burst(aggressive, tiny, tmp_path):
+    run = tmp_path / "run"
+    # A step makes 21 to 101 updates: update 102 is in the second step or a later one of the six.
+    assert train(run, [*tiny, *AGGRESSIVE], before=kill_at_update(102)) == -signal.SIGKILL
+    assert 0 < state(run)["step"] < 6
+    assert resume(run, before=kill_at_update(7)) == -signal.SIGKILL
+    assert resume(run) == 0
+    assert_same_run(run, aggressive)
+
+
+def test_the_end_of_aggressive_training_survives_a_resume(tiny, tmp_path):
+    # A model that does not learn has the same mutual information at every evaluation.
+    options = [*tiny, *AGGRESSIVE, "--train.max_steps", "5", "--train.evaluate_every", "0.34"]
+    options += ["--optim.lr", "1e-30", "--train.aggressive_patience", "1"]
+    assert train(tmp_path / "whole", options) == 0
+    assert train(tmp_path / "rest", [*options, "--train.max_steps", "4"]) == 0
+    assert state(tmp_path / "rest")["procedure"]["active"] is False
+    assert resume(tmp_path / "rest", "--train.max_steps", "5") == 0
+    assert state(tmp_path / "whole")["loader"] == state(tmp_path / "rest")["loader"]
+    for name, weight in state(tmp_path / "whole")["model"].items():
+        assert torch.equal(weight, state(tmp_path / "rest")["model"][name]), name
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "--inference.method semi_amortised --inference.steps 1 --train.max_steps 1".split(),
+        ["--train.autoencode_epochs", "0.34"],
+        ["--model.injection", "init"],
+    ],
+    ids=["semi_amortised", "autoencode", "init"],
+)
+def test_aggressive_training_combines(more, tiny, tmp_path):
+    assert train(tmp_path / "run", [*tiny, *AGGRESSIVE, "--train.max_steps", "3", *more]) == 0
+    moments = state(tmp_path / "run")["optimizer"]["state"]
+    assert len(moments) == len(list(textvae.load(str(tmp_path / "run")).parameters()))
+
+
+def config_for(corpus: Path, **train_options) -> Config:
+    options = {"epochs": 2, "precision": "fp32", "samples": 0, "threads": 1} | train_options
+    return Config(
+        data=DataConfig(dir=str(corpus), tokenized=True, batch_size=16),
+        model=ModelConfig(latent_dim=4, embedding_dim=8, encoder_hidden=12, decoder_hidden=12),
+        objective=ObjectiveConfig(kl_schedule="linear", kl_start=0.0, kl_epochs=2.0),
+        optim=OptimConfig(lr=0.5, schedule="cosine"),
+        train=TrainConfig(**options),
+    )
+
+
+def test_only_the_parts_asked_for_change(corpus, tmp_path):
+    seen = []
+
+    class Spy(Aggressive):
+        def update(self, step, next_batches, updater):
+            before = {k: v.clone() for k, v in updater.model.state_dict().items()}
+            updater.update(next_batches(), step, turn=1, only=[updater.model.encoder])
+            seen.append(changed(before, updater.model.state_dict()))
+            before = {k: v.clone() for k, v in updater.model.state_dict().items()}
+            updater.update(next_batches(), step, only=[updater.model.decoder])
+            seen.append(changed(before, updater.model.state_dict()))
+
+    def changed(before, after):
+        return {name.partition(".")[0] for name in before if not before[name].equal(after[name])}
+
+    config = config_for(corpus, max_steps=2)
+    textvae.train(config, tmp_path / "plain", procedure=Spy())
+    refined = replace(config.inference, method="semi_amortised", steps=2, decoder_terms="all")
+    textvae.train(replace(config, inference=refined), tmp_path / "refined", procedure=Spy())
+    assert seen == [{"encoder"}, {"decoder"}] * 4
+
+
+def test_the_schedules_start_when_autoencoding_ends():
+    config = config_for(Path("corpus"), autoencode_epochs=1.5, epochs=4)
+    phases = Phases(config, epoch_steps=10)
+    assert phases.autoencode_steps == 15 and phases.total_steps == 55
+    assert [phases.beta(step) for step in (0, 14, 15, 25, 35, 54)] == [0, 0, 0, 0.5, 1, 1]
+    rates = [phases.learning_rate(step) for step in (0, 14, 15, 35, 55)]
+    assert rates == pytest.approx([0.5, 0.5, 0.5, 0.25, 0])
+    plain = Phases(replace(config, train=replace(config.train, autoencode_epochs=0.0)), 10)
+    for step in range(40):
+        assert phases.beta(15 + step) == plain.beta(step)
+        assert phases.learning_rate(15 + step) == plain.learning_rate(step)
+
+
+@pytest.fixture(scope="module")
+def autoencoded(tiny, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("autoencoded") / "run"
+    assert train(run, [*tiny, *FIRST]) == 0
+    return run
+
+
+@pytest.mark.parametrize("number", [5, 8, 9, 10])
+def test_autoencoding_resumes_bit_for_bit_across_the_reset(number, autoencoded, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, *FIRST], before=kill_at_update(number)) == -signal.SIGKILL
+    assert resume(run) == 0
+    assert_same_run(run, autoencoded)
+
+
+def test_the_best_model_is_one_trained_with_the_kl(autoencoded):
+    assert state(autoencoded)["autoencode_steps"] == 9 and summary(autoencoded)["steps"] == 21
+    logged = lines(autoencoded)
+    betas = [line["beta"] for line in logged if line["group"] == "train"]
+    assert betas[:8] == [0.0] * 8 and min(betas[8:]) > 0
+    elbos = {line["step"]: line["elbo"] for line in logged if line["group"] == "valid"}
+    later = [elbo for step, elbo in elbos.items() if step > 9]
+    assert summary(autoencoded)["best_valid_elbo"] == max(later)
+    assert state(autoencoded)["lr"]["stale"] == len(later) - 1 - later.index(max(later))
+
+
+def kept_and_fresh(corpus: Path, out: Path, decoder: str) -> tuple[dict, dict, dict]:
+    """The weights before the first phase, after it, and at the start of the second."""
+    seen: list[dict] = []
+
+    class Look(Aggressive):
+        def update(self, step, next_batches, updater):
+            if not seen:
+                assert updater.optimizer.state == {}
+                seen.append({k: v.clone() for k, v in updater.model.state_dict().items()})
+            updater.update(next_batches(), step)
+
+        def observe(self, card):
+            pass
+
+    config = config_for(corpus, autoencode_epochs=1.0, autoencode_decoder=decoder, epochs=1)
+    config = replace(config, optim=OptimConfig(name="adam", lr=0.01))
+    first = replace(config, train=replace(config.train, max_steps=6))
+    textvae.train(first, out / "first")
+    before = textvae.train(
+        replace(
+            config,
+            train=TrainConfig(max_steps=1, precision="fp32", samples=0, evaluate_every=0.01),
+            optim=OptimConfig(lr=1e-30),
+        ),
+        out / "untrained",
+    ).state_dict()
+    textvae.train(config, out / "run", procedure=Look())
+    return before, dict(state(out / "first")["model"]), seen[0]
+
+
+@pytest.mark.parametrize("decoder", ["reset", "keep"])
+def test_the_encoder_is_kept_and_the_decoder_is_reset(decoder, corpus, tmp_path):
+    before, after, start = kept_and_fresh(corpus, tmp_path, decoder)
+    for name, weight in start.items():
+        source = before if decoder == "reset" and name.startswith("decoder") else after
+        assert torch.equal(weight, source[name]), name
+        if not name.startswith("prior"):
+            assert not torch.equal(before[name], after[name]), name
+
+
+def test_autoencoding_cannot_be_moved_once_it_is_over(autoencoded, capfd):
+    assert resume(autoencoded, "--train.autoencode_epochs", "2") == 2
+    assert "past the end of its autoencoding" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_that_ends_while_autoencoding_has_a_model(tiny, tmp_path, capfd):
+    assert train(tmp_path / "run", [*tiny, *FIRST, "--train.max_steps", "2"]) == 0
+    assert "elbo -inf" not in capfd.readouterr().err
+    assert summary(tmp_path / "run")["best_valid_elbo"] is None
+    assert textvae.load(str(tmp_path / "run")).sample(1)
+
+
+@pytest.mark.parametrize("option", ["procedure aggressive", "autoencode_epochs 1"])
+@pytest.mark.parametrize("model", ["--model.latent_dim 0", "--model.encoder_layers 0"])
+def test_without_an_encoder_there_is_nothing_to_train(option, model, tiny, tmp_path, capfd):
+    options = [*tiny, *f"--train.{option} {model}".split()]
+    if "layers" in model:
+        options += ["--inference.method", "svi"]
+    assert train(tmp_path / "run", options) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"textvae: --train.{option.partition(' 1')[0]} trains an encoder")
+
+
+# Starting from a trained model.
+
+
+def weights_at_start(out: Path, options: list[str]) -> dict:
+    """The weights that a run starts with: those after a step too small to change them."""
+    still = ["--optim.lr", "1e-30", "--train.max_steps", "1", "--optim.warmup_steps", "0"]
+    assert train(out, [*options, *still]) == 0
+    return load_file(out / "model.safetensors")
+
+
+@pytest.mark.parametrize("parts", ["encoder", "decoder", "all"])
+def test_a_run_starts_from_the_weights_of_another(parts, trained, tiny, tmp_path):
+    theirs, fresh = load_file(trained / "model.safetensors"), weights_at_start(tmp_path / "a", tiny)
+    options = [*tiny, "--train.init", str(trained), "--train.init_parts", parts]
+    for name, weight in weights_at_start(tmp_path / "b", options).items():
+        taken = parts == "all" or name.startswith(parts)
+        assert torch.equal(weight, (theirs if taken else fresh)[name]), name
+
+
+def test_tied_weights_are_read_as_well(tiny, tmp_path):
+    tied = [*tiny, "--model.tie_embeddings", "true", "--model.embedding_dim", "12"]
+    theirs = weights_at_start(tmp_path / "a", [*tied, "--train.seed", "5"])
+    ours = weights_at_start(tmp_path / "b", [*tied, "--train.init", str(tmp_path / "a")])
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    textvae.load(str(trained)).save_pretrained(other)
+    options = [*tiny, "--train.init", str(other), "--train.max_steps", "2"]
+    assert train(run, options) == 0
+    (other / "model.safetensors").unlink()
+    assert resume(run, "--train.max_steps", "4") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--model.latent_dim", "5"], "is (8, 12) where (10, 12) is expected"),
+        (["--model.encoder_layers", "2"], ".1.weight_ih is missing"),
+        (["--tokenizer.min_count", "40"], "its tokenizer differs from the one of this run"),
+        (["--train.init", "nonesuch"], "'nonesuch' is not a folder"),
+    ],
+    ids=["size", "layers", "tokenizer", "folder"],
+)
+def test_weights_that_do_not_fit_are_one_line(options, error, trained, tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, "--train.init", str(trained), *options]) == 2
+    printed = capfd.readouterr().err
+    assert "Traceback" not in printed
+    assert error in printed.splitlines()[-1]
+    assert not (run / "config.yaml").exists()
