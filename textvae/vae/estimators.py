@@ -26,11 +26,11 @@ from torch import Tensor
 
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import LatentModel, Noise, Posterior
+from textvae.vae.mixtures import MAX_PAIRS, mixture_log_prob
 from textvae.vae.posteriors import move
 
 # Symbols decoded at once, K * B * T: more is no faster on a CPU, but a GPU needs large steps.
 MAX_SYMBOLS, MAX_SYMBOLS_CUDA = 2**14, 2**16
-MAX_PAIRS = 2**22  # pairs of a draw and a posterior held at once, 8 bytes each
 
 
 class ImportanceEstimate(NamedTuple):
@@ -147,16 +147,6 @@ def mutual_information(
 
 def _identical(q: Any) -> bool:
     return all(bool((part == part[:1]).all()) for part in q)
-
-
-def mixture_log_prob(q: Posterior, z: Tensor, *, max_pairs: int = MAX_PAIRS) -> Tensor:
-    """Log q(z) = log 1/N sum_n q(z|x_n) in nats, (M,), for N posteriors and z (M, Z)."""
-    count, latent_dim = q.center().shape
-    pairwise = getattr(q, "pairwise_log_prob", None)
-    if pairwise is None:  # by broadcasting, which holds Z numbers per pair
-        pairwise, max_pairs = lambda rows: q.log_prob(rows[:, None]), max_pairs // latent_dim
-    parts = [pairwise(rows).logsumexp(1) for rows in z.split(max(1, max_pairs // count))]
-    return torch.cat(parts) - math.log(count)
 
 
 def mean_variances(means: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     BOUND = 4  # the draws of the importance-weighted bound
     MIXTURE = 5  # mutual information
     DONOR = 6  # z taken from another example
+    HOLES = 7  # draws of a prior or a sampler that may fall into holes
 
 
 class RowNoise(NamedTuple):
@@ -109,6 +110,13 @@ class SeededNoise(NamedTuple):
 
     def _generator(self) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(self.seed)
+
+
+def second_stream(noise: Noise | None) -> Noise | None:
+    """An unrelated stream for the same rows, for draws that need uniform and normal numbers."""
+    if isinstance(noise, RowNoise):
+        return noise._replace(turn=noise.turn + 1)
+    return noise._replace(seed=noise.seed + 1) if isinstance(noise, SeededNoise) else noise
 
 
 def standard_normal(noise: Noise | None, samples: int, like: Tensor) -> Tensor:

@@ -1,16 +1,38 @@
-"""Priors p(z): the distribution of z before x is known."""
+"""Priors p(z): the distribution of z before x is known.
+
+A standard normal, or one that is learned with the model (C components, all with their own
+parameters):
+
+    mixture:    p(z) = sum_c w_c N(z; m_c, diag(s_c^2))
+    VampPrior:  p(z) = 1/C sum_c q(z|u_c)              (Tomczak & Welling 2018)
+
+where u_c are learned inputs of the encoder q. The KL from a posterior to a learned prior has no
+closed form and is estimated from the draws of z.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from textvae.errors import UserError
+from textvae.vae.batch import Batch
 from textvae.vae.contracts import Noise
-from textvae.vae.noise import standard_normal
+from textvae.vae.mixtures import (
+    LOG_2PI,
+    draw_components,
+    exact_dtype,
+    mixture_log_prob,
+    pairwise_log_prob,
+)
+from textvae.vae.noise import second_stream, standard_normal
 
-LOG_2PI = math.log(2 * math.pi)
+PriorKind = Literal["standard", "mixture", "vamp"]
 
 
 class StandardNormal(nn.Module):
@@ -28,11 +50,140 @@ class StandardNormal(nn.Module):
         """Log p(z) in nats, (...), for z (..., Z)."""
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
+    def marginal_log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z_d) of every coordinate in nats, (..., Z), for z (..., Z)."""
+        return -0.5 * (z.square() + LOG_2PI)
+
     def sample(self, count: int, noise: Noise | None = None) -> Tensor:
         """Draws on the CPU, (count, Z), so that a seed gives the same z on every device."""
         return standard_normal(noise, 1, torch.empty(count, self.latent_dim))[0]
 
 
+class MixturePrior(nn.Module):
+    """A mixture of Gaussians with diagonal covariances, whose parameters are all learned.
+
+    It starts with a variance of 1 in every dimension, like the standard normal: 1/4 from the means
+    of the components, which are drawn at random, and 3/4 within each.
+
+    Args:
+        latent_dim: Z.
+        components: C.
+    """
+
+    def __init__(self, latent_dim: int, components: int = 50) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.means = nn.Parameter(0.5 * torch.randn(components, latent_dim))
+        self.logvars = nn.Parameter(torch.full((components, latent_dim), math.log(0.75)))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z) in nats, (...), for z (..., Z)."""
+        dtype = exact_dtype(z)
+        rows = z.reshape(-1, self.latent_dim).to(dtype)
+        pairs = pairwise_log_prob(rows, self.means.to(dtype), self.logvars.to(dtype))  # (M, C)
+        joint = pairs + self.logits.to(dtype).log_softmax(0)
+        return joint.logsumexp(1).reshape(z.shape[:-1]).to(z.dtype)
+
+    def marginal_log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z_d) of every coordinate in nats, (..., Z), for z (..., Z)."""
+        squared = (z[..., None, :] - self.means).square() * torch.exp(-self.logvars)
+        pairs = -0.5 * (squared + self.logvars + LOG_2PI)  # (..., C, Z)
+        return (pairs + self.logits.log_softmax(0)[:, None]).logsumexp(-2)
+
+    @torch.no_grad()
+    def sample(self, count: int, noise: Noise | None = None) -> Tensor:
+        """Draws on the CPU, (count, Z): a component, then z."""
+        chosen = draw_components(self.logits, count, noise)
+        means, logvars = self.means.cpu()[chosen], self.logvars.cpu()[chosen]
+        eps = standard_normal(second_stream(noise), 1, means)[0]
+        return means + torch.exp(0.5 * logvars) * eps
+
+
+class VampPrior(nn.Module):
+    """The mean of the encoder's posteriors of C learned pseudo-inputs (Tomczak & Welling 2018).
+
+    The prior and the posterior share the encoder, so p(z) moves with the aggregate posterior. The
+    encoder is in evaluation mode here: p(z) does not depend on a batch, and pseudo-inputs do not
+    enter the running statistics of batch normalization.
+
+    Args:
+        latent_dim: Z.
+        inputs: Initial values of the pseudo-inputs (C, ...).
+        make_batch: Turns the pseudo-inputs into a batch that the encoder reads.
+
+    Attributes:
+        encoder: The encoder, which the model assigns: the same module as its own.
+    """
+
+    encoder: nn.Module
+
+    def __init__(
+        self, latent_dim: int, inputs: Tensor, make_batch: Callable[[Tensor], Batch] = Batch
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.inputs = nn.Parameter(inputs)
+        self.make_batch = make_batch
+
+    def components(self) -> Any:
+        """Return the C posteriors of the pseudo-inputs."""
+        with _evaluation_mode(self.encoder):
+            return self.encoder(self.make_batch(self.inputs))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z) in nats, (...), for z (..., Z)."""
+        dtype, q = exact_dtype(z), self.components()
+        rows = z.reshape(-1, self.latent_dim).to(dtype)
+        found = mixture_log_prob(type(q)(*(part.to(dtype) for part in q)), rows)
+        return found.reshape(z.shape[:-1]).to(z.dtype)
+
+    def marginal_log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z_d) of every coordinate in nats, (..., Z), for z (..., Z)."""
+        pairs = self.components().marginal_log_prob(z[..., None, :])  # (..., C, Z)
+        return pairs.logsumexp(-2) - math.log(len(self.inputs))
+
+    @torch.no_grad()
+    def sample(self, count: int, noise: Noise | None = None) -> Tensor:
+        """Draws on the CPU, (count, Z): a pseudo-input, then z from its posterior."""
+        q = self.components()
+        chosen = draw_components(torch.zeros(len(self.inputs)), count, noise)
+        drawn = type(q)(*(part.cpu()[chosen] for part in q))
+        return drawn.rsample(1, second_stream(noise))[0]
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Switch a module to evaluation mode; restore the modes of all its parts afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def make_prior(latent_dim: int) -> nn.Module:
-    """The prior of a model with Z latent dimensions."""
+    """The prior of a model with Z latent dimensions, if there is no other: N(0, I)."""
     return StandardNormal(latent_dim)
+
+
+def check_prior(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of a model that determine its prior.
+
+    Raises:
+        UserError: The prior does not fit the other arguments.
+    """
+    kind = arguments["prior"]
+    if kind == "standard":
+        return
+    if not arguments["latent_dim"]:
+        raise UserError(f"model: prior {kind} needs a latent variable, but latent_dim is 0")
+    if arguments["posterior"] == "vmf":
+        raise UserError(
+            f"model: prior {kind} is not a distribution on the unit sphere, where posterior vmf "
+            "has its z: use prior standard, which is uniform there"
+        )
+    if kind == "vamp" and not arguments["encoder_layers"]:
+        raise UserError("model: prior vamp needs an encoder, but encoder_layers is 0")

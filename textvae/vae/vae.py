@@ -16,7 +16,7 @@ from textvae.vae.batch import Batch
 from textvae.vae.contracts import Posterior, Terms
 from textvae.vae.inference import infer
 from textvae.vae.posteriors import ConstantEncoder, kl, move
-from textvae.vae.priors import make_prior
+from textvae.vae.priors import VampPrior, make_prior
 
 
 class VAE(nn.Module):
@@ -44,6 +44,8 @@ class VAE(nn.Module):
         self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder
+        if isinstance(self.prior, VampPrior):
+            self.prior.encoder = self.encoder
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +60,8 @@ class VAE(nn.Module):
     def posterior(self, batch: Batch) -> Posterior:
         """Return q(z|x) as computed by the encoder."""
         q = self.encoder(batch)
-        return q if self.has_encoder else move(q, next(self.decoder.parameters()).dtype)
+        weights = (p.dtype for p in self.decoder.parameters())
+        return q if self.has_encoder else move(q, next(weights, torch.get_default_dtype()))
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats, (K, B), for z (K, B, Z)."""
