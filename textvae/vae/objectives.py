@@ -159,6 +159,8 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 class WithMMD:
     """An objective plus the MMD between the batch's draws of z and as many draws from the prior.
 
+    The MMD trains the encoder; a prior with trainable parameters does not learn from it.
+
     Args:
         objective: The objective to add it to.
         weight: Its weight.
@@ -170,7 +172,8 @@ class WithMMD:
     def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
         """The loss, a scalar in nats per example."""
         z = terms.z.flatten(0, 1)  # (K*B, Z)
-        draws = terms.prior.sample(len(z)).detach().to(z)
+        with torch.no_grad():
+            draws = terms.prior.sample(len(z)).to(z)
         return self.objective(terms, beta) + self.weight * mmd(z, draws)
 
 
