@@ -15,7 +15,8 @@ from textvae.evaluation.card import evaluate, evaluate_quick
 from textvae.evaluation.diagnosis import verdict
 from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
 from textvae.vae.batch import Batch
-from textvae.vae.posteriors import ConstantEncoder, DiagGaussian, make_head
+from textvae.vae.heads import make_head
+from textvae.vae.posteriors import ConstantEncoder, DiagGaussian
 from textvae.vae.vae import VAE
 
 VOCAB, COUNT = 11, 13

@@ -13,7 +13,7 @@ from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder, reverse_each
 from textvae.text.nn.recurrence import lstm
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.batch import Batch
-from textvae.vae.posteriors import make_head
+from textvae.vae.heads import make_head
 
 INJECTIONS = ("none", "init", "input", "skip")
 VOCAB, Z, H = 19, 3, 8
@@ -39,9 +39,10 @@ def decoder(injection="skip", num_layers=1, **options):
     return made
 
 
-def encoder(num_layers=1, bidirectional=False):
+def encoder(num_layers=1, bidirectional=False, pooling="last"):
     torch.manual_seed(0)
-    return LSTMEncoder(VOCAB, partial(make_head, latent_dim=Z), H, H, num_layers, bidirectional)
+    head = partial(make_head, latent_dim=Z)
+    return LSTMEncoder(VOCAB, head, H, H, num_layers, bidirectional, pooling=pooling)
 
 
 def vae(injection, latent_dim=Z, **options):
@@ -73,9 +74,26 @@ def test_decoder_ignores_padding(injection):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pooling_is_that_of_each_sentence_alone(pooling, bidirectional):
+    model, batch = encoder(1, bidirectional, pooling), sentences([1, 6, 4])
+    model.head = torch.nn.Identity()
+    pooled = model(batch)
+    for row, length in enumerate(batch.lengths.tolist()):
+        words = model.embedding(batch.x[row, 1 : length + 1])[:, None]  # (T, 1, E)
+        states = model.forward_layers[0](words)[0][:, 0]
+        if bidirectional:
+            behind = model.backward_layers[0](words.flip(0))[0][:, 0].flip(0)
+            states = torch.cat([states, behind], dim=-1)
+        expected = states.mean(0) if pooling == "mean" else states.max(0).values
+        torch.testing.assert_close(pooled[row], expected)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_encoder_ignores_padding(bidirectional, num_layers):
-    model = encoder(num_layers, bidirectional)
+def test_encoder_ignores_padding(bidirectional, num_layers, pooling):
+    model = encoder(num_layers, bidirectional, pooling)
     together = model(sentences([1, 6, 4], columns=9))
     for row, length in enumerate([1, 6, 4]):
         x = sentences([1, 6, 4], columns=9).x[row : row + 1, : length + 1]

@@ -5,11 +5,11 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from textvae.vae.batch import Batch
+from textvae.vae.heads import GaussianHead
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import (
     ConstantEncoder,
     DiagGaussian,
-    GaussianHead,
     concatenate,
     kl,
     select,

@@ -57,10 +57,8 @@ def makes_sense(recipe: str, size: str, method: str) -> bool:
     if size and method not in ("lm", "vae", "skip_vae"):
         return False
     if recipe in OF_IMAGES:
-        return method not in ("init", "word_dropout", "denoising") and (size, method) != (
-            "mlp",
-            "lm",
-        )
+        of_text = ("init", "word_dropout", "denoising", "pooled")
+        return method not in of_text and (size, method) != ("mlp", "lm")
     return (size, method) != ("z64", "lm")
 
 

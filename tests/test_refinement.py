@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from textvae.config.inference import Inference, for_evaluation
 from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
 from textvae.vae.batch import Batch
+from textvae.vae.heads import make_head
 from textvae.vae.inference import infer
 from textvae.vae.likelihood import Likelihood
 from textvae.vae.objectives import elbo
-from textvae.vae.posteriors import DiagGaussian, make_head
+from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.priors import StandardNormal
 from textvae.vae.refinement import Problem, Unrolled, cap, clip, clip_backward
 from textvae.vae.vae import VAE

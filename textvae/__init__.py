@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from textvae.vae.batch import Batch
     from textvae.vae.contracts import Posterior, Prior, Terms
     from textvae.vae.estimators import active_units, importance_bound, mutual_information
+    from textvae.vae.heads import GaussianHead
     from textvae.vae.inference import infer
     from textvae.vae.noise import Purpose, RowNoise
     from textvae.vae.objectives import elbo, free_bits, kl_weight
-    from textvae.vae.posteriors import DiagGaussian, GaussianHead, kl
+    from textvae.vae.posteriors import DiagGaussian, kl
     from textvae.vae.priors import StandardNormal
     from textvae.vae.vae import VAE
 
@@ -69,7 +70,7 @@ _SOURCES = {
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
     "DiagGaussian": "textvae.vae.posteriors",
-    "GaussianHead": "textvae.vae.posteriors",
+    "GaussianHead": "textvae.vae.heads",
     "kl": "textvae.vae.posteriors",
     "Purpose": "textvae.vae.noise",
     "RowNoise": "textvae.vae.noise",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from textvae.config.experiment import Config
+from textvae.config.experiment import OF_ANY_MODEL, Config
 from textvae.config.inference import for_evaluation
 from textvae.errors import UserError
 from textvae.images.datasets import ImageSplit, read_images
@@ -124,11 +124,12 @@ def check_model(config: Config) -> None:
     check_inference(config)
     check_procedure(config)
     check_objective(config)
+    check_posterior(config)
 
 
 def _image_options(config: Config) -> dict[str, Any]:
     model = config.model
-    own = {"latent_dim": model.latent_dim, "injection": model.injection}
+    own = {name: getattr(model, name) for name in OF_ANY_MODEL}
     return own | vars(config.images)
 
 
@@ -176,6 +177,28 @@ def check_procedure(config: Config) -> None:
         if asked:
             raise UserError(
                 f"--train.{option} trains an encoder, but this model has none: leave it out"
+            )
+
+
+def check_posterior(config: Config) -> None:
+    """Check that the encoder's head and the posterior fit the training and the objective.
+
+    Raises:
+        UserError: An option has no meaning with another one.
+    """
+    model, data = config.model, config.data
+    if not model.latent_dim:
+        return
+    if model.head != "linear" and data.batch_size == 1 and not data.max_tokens:
+        raise UserError(
+            f"--model.head {model.head} normalizes over the batch, but --data.batch_size is 1: use "
+            "larger batches"
+        )
+    for name in ("free_bits", "min_kl"):
+        if model.posterior == "vmf" and getattr(config.objective, name):
+            raise UserError(
+                f"--objective.{name} has no effect with --model.posterior vmf, whose KL is "
+                f"constant: set --objective.{name} 0"
             )
 
 

@@ -38,8 +38,8 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--kind",
         choices=["linear", "spherical"],
-        default="linear",
-        help="interpolate along a straight line or along an arc",
+        help="interpolate along a straight line or along an arc; by default along a line, or along "
+        "an arc if z lies on a sphere",
     )
     add_refinement(parser)
     add_do_sample(parser)

@@ -114,6 +114,8 @@ class Config:
                     raise UserError(_does_not_apply(f"{prefix}{section}.{name}", self.data.kind))
 
 
+# The options of the section ``model`` that apply to every kind of data.
+OF_ANY_MODEL = ("latent_dim", "injection", "head", "head_scale", "posterior", "kappa")
 SECTIONS: dict[str, type] = get_type_hints(Config)
 OPTIONS: dict[str, dict[str, Any]] = {
     name: get_type_hints(section) for name, section in SECTIONS.items()
@@ -142,7 +144,7 @@ def _options_of(kind: str) -> dict[str, tuple[str, ...]]:
     inference = tuple(name for name in names["inference"] if name != "token_share")
     return names | {
         "data": ("dir", "kind", "batch_size"),
-        "model": ("latent_dim", "injection"),
+        "model": OF_ANY_MODEL,
         "inference": inference,
     }
 

@@ -82,6 +82,16 @@ class ModelConfig:
     """number of encoder layers; 0 for no encoder (inference by svi)"""
     bidirectional: bool = False
     """use a bidirectional encoder"""
+    pooling: Literal["last", "mean", "max"] = "last"
+    """state that the encoder passes on: after the last token, or the mean or maximum over tokens"""
+    head: Literal["linear", "batch_norm", "du", "scale"] = "linear"
+    """how the encoder's last layer makes the means: linear, or normalized over the batch"""
+    head_scale: PositiveFloat | None = None
+    """scale of normalized means; 0.6 for batch_norm, 0.5 for du, 1.1 for scale by default"""
+    posterior: Literal["gaussian", "vmf"] = "gaussian"
+    """family of q(z|x); vmf: von Mises-Fisher, with z on the unit sphere and a constant KL"""
+    kappa: PositiveFloat = 13.0
+    """concentration of the von Mises-Fisher posterior"""
     decoder_hidden: PositiveInt = 1024
     """hidden size of the decoder"""
     decoder_layers: PositiveInt = 1

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textvae.config.experiment import ImagesConfig, ModelConfig
+from textvae.config.experiment import OF_ANY_MODEL, ImagesConfig, ModelConfig
 from textvae.config.types import PositiveInt, check_values
 from textvae.errors import UserError
 from textvae.images.datasets import as_batch, pick_images, read_image_file
@@ -30,9 +30,10 @@ from textvae.images.pictures import PngWriter
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch, Split
+from textvae.vae.heads import HeadKind, PosteriorKind, check_head, make_head
 from textvae.vae.model import Model, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.posteriors import make_head
+from textvae.vae.von_mises_fisher import UniformSphere
 
 
 class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
@@ -51,6 +52,12 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         decoder_hidden: Feature maps of the PixelCNN, or units per layer of the MLP.
         decoder_layers: Number of gated or hidden layers.
         kernel_size: Kernel size of the PixelCNN; odd.
+        head: How the encoder makes the means of q(z|x): ``linear``, or normalized over the batch
+            (``batch_norm``, ``du``, ``scale``); see ``textvae.vae.heads``.
+        head_scale: Scale of the normalized means; None for the published value.
+        posterior: Family of q(z|x): ``gaussian``, or ``vmf`` for von Mises-Fisher on the unit
+            sphere, whose prior is uniform.
+        kappa: Concentration of the von Mises-Fisher posterior.
 
     Raises:
         UserError: An argument is out of range, or two are incompatible.
@@ -72,6 +79,10 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         decoder_hidden: int = 32,
         decoder_layers: int = 9,
         kernel_size: int = 3,
+        head: HeadKind = "linear",
+        head_scale: float | None = None,
+        posterior: PosteriorKind = "gaussian",
+        kappa: float = 13.0,
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
@@ -84,7 +95,14 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
         kind = ResNetEncoder if config["encoder"] == "resnet" else MLPEncoder
-        head = partial(make_head, latent_dim=config["latent_dim"])
+        head = partial(
+            make_head,
+            latent_dim=config["latent_dim"],
+            kind=config["head"],
+            scale=config["head_scale"],
+            posterior=config["posterior"],
+            kappa=config["kappa"],
+        )
         size = (config["height"], config["width"])
         return kind(size, head, config["encoder_hidden"], config["encoder_layers"])
 
@@ -181,7 +199,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         a: Any,
         b: Any,
         steps: int = 7,
-        kind: Literal["linear", "spherical"] = "linear",
+        kind: Literal["linear", "spherical"] | None = None,
         *,
         same_draws: bool = True,
         **options: Any,
@@ -206,6 +224,8 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             raise UserError(
                 f"a walk needs 2 latent dimensions, but this model has {self.latent_dim}"
             )
+        if isinstance(self.prior, UniformSphere):
+            raise UserError("a walk needs a plane, but the latent space of this model is a circle")
         ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
         # Upward is positive, as in a plot.
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
@@ -248,8 +268,8 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return Description("textvae image model", kind, "ImageVAE", uses)
 
 
-_OF_Z = {name: get_type_hints(ModelConfig)[name] for name in ("latent_dim", "injection")}
-ARGUMENTS = get_type_hints(ImagesConfig) | _OF_Z | {"height": PositiveInt, "width": PositiveInt}
+_SHARED = {name: get_type_hints(ModelConfig)[name] for name in OF_ANY_MODEL}
+ARGUMENTS = get_type_hints(ImagesConfig) | _SHARED | {"height": PositiveInt, "width": PositiveInt}
 # Where z can enter each decoder, and why not elsewhere.
 INJECTIONS = {"pixelcnn": ("none", "input", "skip"), "mlp": ("input", "skip")}
 REASONS = {
@@ -265,6 +285,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         UserError: An argument has the wrong type or is out of range, or two are incompatible.
     """
     check_values(ARGUMENTS, arguments, "model: ")
+    check_head(arguments)
     if arguments["kernel_size"] % 2 == 0:
         raise UserError(f"model: kernel_size {arguments['kernel_size']}: must be odd")
     injection, possible = arguments["injection"], INJECTIONS[arguments["decoder"]]

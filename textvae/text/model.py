@@ -26,12 +26,12 @@ from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
 from textvae.text.nn.input_noise import InputNoise
-from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder
+from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder, Pooling
 from textvae.text.presentation import SentencePrinter, read_sentences
 from textvae.text.tokenizers import MADE_FOR, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
+from textvae.vae.heads import HeadKind, PosteriorKind, check_head, make_head
 from textvae.vae.model import Model, check_batch_size
-from textvae.vae.posteriors import make_head
 
 
 class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
@@ -49,6 +49,14 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         encoder_layers: Layers of the encoder; 0 for a model without an encoder, whose posteriors
             are found only by gradient steps (SVI).
         bidirectional: Whether the encoder reads in both directions.
+        pooling: What the encoder makes of its states: the ``last`` one, or their ``mean`` or
+            ``max`` over the sentence.
+        head: How the encoder makes the means of q(z|x): ``linear``, or normalized over the batch
+            (``batch_norm``, ``du``, ``scale``); see ``textvae.vae.heads``.
+        head_scale: Scale of the normalized means; None for the published value.
+        posterior: Family of q(z|x): ``gaussian``, or ``vmf`` for von Mises-Fisher on the unit
+            sphere, whose prior is uniform.
+        kappa: Concentration of the von Mises-Fisher posterior.
         decoder_hidden: Hidden units of a decoder layer.
         decoder_layers: Layers of the decoder.
         dropout_in: Dropout on the decoder's word embeddings.
@@ -88,6 +96,11 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         encoder_hidden: int = 1024,
         encoder_layers: int = 1,
         bidirectional: bool = False,
+        pooling: Pooling = "last",
+        head: HeadKind = "linear",
+        head_scale: float | None = None,
+        posterior: PosteriorKind = "gaussian",
+        kappa: float = 13.0,
         decoder_hidden: int = 1024,
         decoder_layers: int = 1,
         dropout_in: float = 0.5,
@@ -126,13 +139,23 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """Create the encoder from the model's arguments; override it to use a different one."""
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
+        head = partial(
+            make_head,
+            latent_dim=config["latent_dim"],
+            bias=config["head_bias"],
+            kind=config["head"],
+            scale=config["head_scale"],
+            posterior=config["posterior"],
+            kappa=config["kappa"],
+        )
         return LSTMEncoder(
             config["vocab_size"],
-            partial(make_head, latent_dim=config["latent_dim"], bias=config["head_bias"]),
+            head,
             embedding_dim=config["embedding_dim"],
             hidden_dim=config["encoder_hidden"],
             num_layers=config["encoder_layers"],
             bidirectional=config["bidirectional"],
+            pooling=config["pooling"],
             noise=config["encoder_noise"],
             noise_rate=config["encoder_noise_rate"],
         )
@@ -300,6 +323,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         UserError: An argument has the wrong type or is out of range, or two are incompatible.
     """
     check_values(ARGUMENTS, arguments, "model: ")
+    check_head(arguments)
     embedding, hidden = arguments["embedding_dim"], arguments["decoder_hidden"]
     if arguments["tie_embeddings"] and embedding != hidden:
         raise UserError(

@@ -24,6 +24,7 @@ from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import select
 from textvae.vae.priors import make_prior
 from textvae.vae.vae import VAE
+from textvae.vae.von_mises_fisher import UniformSphere
 
 Self = TypeVar("Self", bound="Model")
 
@@ -63,6 +64,8 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
         """Create the prior p(z) from the model's arguments; override it for a different prior."""
+        if config["latent_dim"] and config.get("posterior") == "vmf":
+            return UniformSphere(config["latent_dim"])
         return make_prior(config["latent_dim"])
 
     def encode(
@@ -230,7 +233,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         a: Any,
         b: Any,
         steps: int = 7,
-        kind: Literal["linear", "spherical"] = "linear",
+        kind: Literal["linear", "spherical"] | None = None,
         *,
         refine_steps: int | None = None,
         seed: int = 0,
@@ -242,7 +245,8 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             a: The first example.
             b: The last example.
             steps: Number of examples, including both ends.
-            kind: ``linear`` or ``spherical``.
+            kind: ``linear`` or ``spherical``; by default spherical if z lies on a sphere (a von
+                Mises-Fisher posterior), else linear.
             refine_steps: As in ``encode``.
             seed: Seed of all noise.
             options: As in ``decode``.
@@ -252,6 +256,8 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """
         if steps < 2:
             raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
+        if kind is None:
+            kind = "spherical" if isinstance(self.prior, UniformSphere) else "linear"
         start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
         return self.decode(between(start, end, steps, kind), seed=seed, **options)
 

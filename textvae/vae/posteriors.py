@@ -1,4 +1,4 @@
-"""Approximate posteriors q(z|x), the heads that make them from an encoder's features, and the KL.
+"""Approximate posteriors q(z|x) and the KL.
 
 Diagonal Gaussian (Kingma & Welling 2014, appendix B):
 
@@ -66,25 +66,6 @@ class DiagGaussian(NamedTuple):
         return torch.addmm(constant, torch.cat([z.square(), z], dim=1), factors)
 
 
-class GaussianHead(nn.Linear):
-    """A linear map from features (B, H) to the mean and log variance of a diagonal Gaussian.
-
-    Args:
-        features: H.
-        latent_dim: Z.
-        bias: Whether the map has a bias.
-    """
-
-    def __init__(self, features: int, latent_dim: int, bias: bool = True) -> None:
-        super().__init__(features, 2 * latent_dim, bias=bias)
-
-    def forward(self, features: Tensor) -> DiagGaussian:  # type: ignore[override]
-        """q(z|x), computed in full precision, even if the features have a lower one."""
-        with torch.autocast(features.device.type, enabled=False):
-            mean, logvar = super().forward(features.to(self.weight.dtype)).chunk(2, dim=-1)
-        return DiagGaussian(mean, logvar)
-
-
 class ConstantEncoder(nn.Module):
     """The encoder of models that have none: N(0, I) for every example.
 
@@ -99,11 +80,6 @@ class ConstantEncoder(nn.Module):
         """q(z|x) with mean 0 and log variance 0."""
         zeros = torch.zeros(len(batch), self.latent_dim, device=batch.x.device)
         return DiagGaussian(zeros, zeros)
-
-
-def make_head(features: int, latent_dim: int, bias: bool = True) -> nn.Module:
-    """The head of an encoder, which maps features (B, H) to a posterior over Z dimensions."""
-    return GaussianHead(features, latent_dim, bias)
 
 
 def closed_kl(q: Posterior, p: Any) -> Tensor | None:

@@ -30,6 +30,7 @@ from textvae.vae.contracts import Posterior
 
 Injection = Literal["none", "init", "input", "skip"]
 InitialState = Literal["hidden", "cell"]
+Pooling = Literal["last", "mean", "max"]
 
 
 def reverse_each(x: Tensor, lengths: Tensor) -> Tensor:
@@ -40,21 +41,23 @@ def reverse_each(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 class LSTMEncoder(nn.Module):
-    """Read ``w1 … wn </s>`` and turn the last hidden state into a posterior q(z|x).
+    """Read ``w1 … wn </s>`` and turn the hidden states into a posterior q(z|x).
 
-    Padding does not affect the result: the state is taken at the end of each sentence, and the
-    backward direction reads sentences that were reversed within their length.
+    Padding does not affect the result: the states are those of each sentence only, and the backward
+    direction reads sentences that were reversed within their length.
 
     Args:
         vocab_size: Number of token ids, including the four special tokens.
         make_head: Called with the size F of the pooled state; returns the module that maps a state
-            (B, F) to a posterior, such as ``partial(vae.posteriors.make_head, latent_dim=32)``.
+            (B, F) to a posterior, such as ``partial(vae.heads.make_head, latent_dim=32)``.
         embedding_dim: Size of the word embeddings.
         hidden_dim: Size of the hidden state of each layer and direction.
         num_layers: Number of LSTM layers.
         bidirectional: Whether to read the sentences in both directions.
         noise: Noise on the sentences in training; see ``textvae.text.nn.input_noise``.
         noise_rate: Probability that it affects a word.
+        pooling: What the head gets: the state after the whole sentence (``last``), or the ``mean``
+            or the ``max`` of every unit over the sentence (Long et al. 2019).
     """
 
     def __init__(
@@ -67,9 +70,11 @@ class LSTMEncoder(nn.Module):
         bidirectional: bool = False,
         noise: InputNoise = "none",
         noise_rate: float = 0.0,
+        pooling: Pooling = "last",
     ) -> None:
         super().__init__()
-        self.noise, self.noise_rate = noise, noise_rate
+        _check_choice("LSTMEncoder", "pooling", pooling, get_args(Pooling))
+        self.noise, self.noise_rate, self.pooling = noise, noise_rate, pooling
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         directions = 2 if bidirectional else 1
         sizes = [embedding_dim] + [directions * hidden_dim] * (num_layers - 1)
@@ -87,12 +92,22 @@ class LSTMEncoder(nn.Module):
         x = self.embedding(tokens.t())  # (T, B, E)
         for i, layer in enumerate(self.forward_layers):
             x = self._both(i, x, lengths) if self.backward_layers else layer(x)[0]
-        return self.head(self._last(x, lengths))
+        return self.head(self._pool(x, lengths))
 
     def _both(self, layer: int, x: Tensor, lengths: Tensor) -> Tensor:
         ahead, _ = self.forward_layers[layer](x)
         behind, _ = self.backward_layers[layer](reverse_each(x, lengths))
         return torch.cat([ahead, reverse_each(behind, lengths)], dim=-1)  # (T, B, 2H)
+
+    def _pool(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """One state (B, F) for each sentence, given the states x (T, B, F) of the top layer."""
+        if self.pooling == "last":
+            return self._last(x, lengths)
+        padding = torch.arange(len(x), device=x.device)[:, None] >= lengths  # (T, B)
+        if self.pooling == "max":
+            return x.masked_fill(padding[..., None], -torch.inf).amax(0)
+        total = x.masked_fill(padding[..., None], 0.0).sum(0)
+        return total / lengths[:, None]
 
     def _last(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The state after the whole sentence: forward at its end, backward at its start."""
@@ -162,8 +177,8 @@ class LSTMDecoder(nn.Module):
             num_layers=(num_layers, 1),
         )
         _check_shares(dropout_in=dropout_in, dropout_out=dropout_out, word_dropout=word_dropout)
-        _check_choice("injection", injection, get_args(Injection))
-        _check_choice("initial_state", initial_state, get_args(InitialState))
+        _check_choice("LSTMDecoder", "injection", injection, get_args(Injection))
+        _check_choice("LSTMDecoder", "initial_state", initial_state, get_args(InitialState))
         if tie_embeddings and embedding_dim != hidden_dim:
             raise UserError(
                 f"LSTMDecoder: tie_embeddings requires embedding_dim ({embedding_dim}) to equal "
@@ -293,6 +308,6 @@ def _check_shares(**shares: float) -> None:
             raise UserError(f"LSTMDecoder: {name}={value}: must be at least 0 and below 1")
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(where: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UserError(f"LSTMDecoder: {name}={value!r}: must be one of {', '.join(choices)}")
+        raise UserError(f"{where}: {name}={value!r}: must be one of {', '.join(choices)}")
