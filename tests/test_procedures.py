@@ -32,6 +32,7 @@ FIRST = [
     *("--train.autoencode_epochs", "1.5", "--train.epochs", "2", "--train.samples", "0"),
     *("--train.save_every", "2", "--train.log_every", "1"),
 ]
+ONE_STEP = ["--train.max_steps", "1"]
 
 
 class FakeUpdater:
@@ -128,7 +129,7 @@ def test_the_end_of_aggressive_training_survives_a_resume(tiny, tmp_path):
 @pytest.mark.parametrize(
     "more",
     [
-        "--inference.method semi_amortised --inference.steps 1 --train.max_steps 1".split(),
+        [*("--inference.method", "semi_amortised", "--inference.steps", "1"), *ONE_STEP],
         ["--train.autoencode_epochs", "0.34"],
         ["--model.injection", "init"],
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+from textvae.training.devices import mean_of_processes
 from textvae.training.optim import build_optimizer
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
@@ -92,7 +94,7 @@ class Updater:
         if not self.optimizer.step_was_skipped:  # fp16 skips steps that overflow, which is normal
             self.sums.add_update(norm)
         if isinstance(self.objective, AdaptiveObjective):
-            self.objective.after_update(self._mean)
+            self.objective.after_update(partial(mean_of_processes, accelerator))
         return total / len(batches)
 
     def _others(self, only: Iterable[nn.Module] | None) -> list[nn.Parameter]:
@@ -114,10 +116,6 @@ class Updater:
         rank, size = self.accelerator.process_index, self.accelerator.num_processes
         seed = self.config.train.seed * 1_000_003 + step * size + rank
         return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
-
-    def _mean(self, value: Tensor) -> Tensor:
-        one = self.accelerator.num_processes == 1
-        return value if one else self.accelerator.reduce(value, "mean")
 
     def is_finite(self) -> bool:
         """Return whether every loss, gradient, and weight is finite."""
