@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -471,3 +472,78 @@ def test_differences_through_cudnn_are_those_of_the_cpu(training):
         found.append(torch.autograd.grad(q.mean.sum() + q.logvar.sum(), [*model.parameters()]))
     for ours, reference in zip(found[1], found[0], strict=True):
         torch.testing.assert_close(ours.cpu(), reference, rtol=2e-3, atol=1e-4)
+
+
+class Ignorant(nn.Module):
+    """A decoder that does not read z, with a weight or without."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(())) if weight else None
+
+    def log_prob(self, batch, z):
+        scale = 1.0 if self.weight is None else self.weight
+        return scale * -batch.x.sum(-1).expand(len(z), -1)
+
+
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize("hvp", ["exact", "difference"])
+@pytest.mark.parametrize("terms", ["all", "sample", "none"])
+def test_a_decoder_that_ignores_z_can_be_refined(weight, hvp, terms):
+    torch.manual_seed(0)
+    model = VAE(Encoder(), Ignorant(weight), LATENT).double()
+    loss = elbo(model(batch_of(), inference=replace(EXACT, hvp=hvp, decoder_terms=terms)))
+    loss.backward()
+    assert model.encoder.head.weight.grad.isfinite().all()
+
+
+class OneTensor(NamedTuple):
+    """N(location, I), after a tensor that is never trained."""
+
+    fixed: torch.Tensor
+    location: torch.Tensor
+
+    def rsample(self, samples=1, noise=None):
+        return self.location + noise.normal(samples, LATENT) if noise else self.location[None]
+
+    def log_prob(self, z):
+        return -0.5 * (z - self.location).square().sum(-1)
+
+    def center(self):
+        return self.location
+
+
+class OneTensorEncoder(Encoder):
+    def forward(self, batch):
+        return OneTensor(torch.ones(len(batch)).double(), self.head(batch.x)[:, :LATENT])
+
+
+@pytest.mark.parametrize("kind", ["unrolled", "elbo", "kl"])
+@pytest.mark.parametrize("per", ["batch", "example"])
+def test_tensors_of_any_shape_are_refined_and_trained(kind, per):
+    torch.manual_seed(0)
+    model = VAE(OneTensorEncoder(), Decoder(), LATENT).double()
+    options = replace(EXACT, encoder=kind, clip_per=per, max_growth=3.0)
+    elbo(model(batch_of(), inference=options)).backward()
+    assert model.encoder.head.weight.grad[:LATENT].abs().sum() > 0
+
+
+@pytest.mark.parametrize("hvp", ["exact", "difference"])
+def test_the_decoder_learns_through_the_steps_of_a_frozen_encoder(hvp):
+    found = []
+    for frozen in (False, True):
+        model, batch = model_of(), batch_of()
+        model.encoder.requires_grad_(not frozen)
+        noise = torch.randn(EXACT.steps, SIZE, LATENT, generator=torch.Generator().manual_seed(2))
+        options = replace(EXACT, hvp=hvp)
+        q = infer(model, batch, options, 1.0, step_noise(noise.double())).posterior
+        loss_of(model, batch, q, 1.0, 5).backward()
+        found.append(model.decoder.inner.weight.grad.clone())
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_the_encoder_alone_can_learn_through_the_steps():
+    model, batch = model_of(), batch_of()
+    model.decoder.requires_grad_(False)
+    elbo(model(batch, inference=replace(EXACT, hvp="difference"))).backward()
+    assert model.encoder.head.weight.grad.abs().sum() > 0

@@ -58,6 +58,11 @@ def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:
     rest, given = [], iter(words)
     for word in given:
         option, equals, value = word.partition("=")
+        if option.startswith("--") and (options := OPTIONS.get(option[2:])):
+            raise UserError(
+                f"{option} is a group of options: use one of them, such as {option}."
+                f"{next(iter(options))}, or a file with --config"
+            )
         if option != "--config":
             rest.append(word)
         elif path := value if equals else next(given, None):

@@ -49,6 +49,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         "variable.",
         epilog=EXAMPLES,
         exit_on_error=False,
+        allow_abbrev=False,
         formatter_class=HelpFormatter,
         version=textvae.__version__,
     )

@@ -47,6 +47,7 @@ def new_parser(description: str, usage: str) -> ArgumentParser:
         description=description,
         usage=usage,
         exit_on_error=False,
+        allow_abbrev=False,  # --res would resume without reading the run's config
         formatter_class=HelpFormatter,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -33,6 +34,8 @@ def parser() -> ArgumentParser:
     parser.add_argument("--out", type=str | None, help="the run folder to create")
     parser.add_argument("--resume", type=str | None, help="the run folder to resume")
     parser.add_class_arguments(Config, as_group=False)
+    for section in OPTIONS:  # files are given with --config alone
+        parser._option_string_actions[f"--{section}"].help = SUPPRESS
     return parser
 
 

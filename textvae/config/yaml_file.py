@@ -22,6 +22,12 @@ Loader.add_implicit_resolver(
 )
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes text that ``Loader`` would read as something else."""
+
+    yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
+
+
 class Setting(NamedTuple):
     """One option in a file."""
 

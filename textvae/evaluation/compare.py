@@ -127,6 +127,8 @@ def compare(runs_or_cards: Sequence[Path | str | Mapping[str, Any]], split: str 
     Raises:
         UserError: There is nothing to compare, or a card is missing or broken.
     """
+    if isinstance(runs_or_cards, (str, Path)):
+        runs_or_cards = [runs_or_cards]
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
     cards = [

@@ -69,8 +69,8 @@ def probe(
         UserError: There is no latent variable, there are no labels or only one, or the run cannot
             be opened.
     """
-    run_folder.make_folder(Path(run) / "metrics")
     opened = open_run(run, data=data, device=device, model=model)
+    run_folder.make_folder(opened.folder / "metrics")
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}

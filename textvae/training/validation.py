@@ -9,12 +9,13 @@ import numpy as np
 
 from textvae.build import build_buckets
 from textvae.config.experiment import Config
-from textvae.evaluation.card import evaluate_quick, undisturbed
+from textvae.evaluation.card import evaluate_quick
 from textvae.evaluation.diagnosis import overshoot, remedies
 from textvae.evaluation.metrics import decimals
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor
 from textvae.vae.batch import Split
+from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,13 @@ The gradients through the steps are part of ``loss.backward()`` (``textvae.vae.r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.vae.batch import Batch
@@ -66,13 +67,14 @@ def infer(
     if options.steps == 0:
         return Inferred(start)
     problem = _problem(model, batch, options, beta, _step_noise(start, options.steps, noise))
-    if start[0].requires_grad and options.encoder == "unrolled":
+    trained = any(part.requires_grad for part in start)
+    if options.encoder == "unrolled" and (trained or _has_decoder_terms(problem)):
         parameters = (*problem.likelihood.weights, *problem.prior_weights)
         *refined, elbo = Unrolled.apply(problem, start, *start, *parameters)
         return Inferred(rebuild(start, refined), elbo=elbo)
     path = descend(problem, start)
     refined = path.points[-1]
-    loss = _encoder_loss(start, refined, path, problem) if start[0].requires_grad else None
+    loss = _encoder_loss(start, refined, path, problem) if trained else None
     return Inferred(refined, loss, path.elbo)
 
 
@@ -85,6 +87,16 @@ def _step_noise(
         return noise
     seeds = torch.randint(2**62, (steps,)).tolist()
     return [SeededNoise(seed, len(start[0]), start[0].device, start[0].dtype) for seed in seeds]
+
+
+def _has_decoder_terms(problem: Problem) -> bool:
+    """Whether the decoder learns through the steps, even if the encoder does not learn.
+
+    The steps of SVI are not differentiated.
+    """
+    options, trainable = problem.options, problem.likelihood.weights or problem.prior_weights
+    through = options.method == "semi_amortised" and options.decoder_terms != "none"
+    return through and bool(trainable) and torch.is_grad_enabled()
 
 
 def _problem(
@@ -108,7 +120,7 @@ def _encoder_loss(start: Any, refined: Any, path: Path, problem: Problem) -> Ten
     own_kl = kl(start, problem.prior).detach().sum(-1)
     value = (problem.beta - 1) * own_kl - path.elbo[0]
     for part, slope in zip(start, path.first_slope, strict=True):
-        value = value + ((part - part.detach()) * slope).flatten(1).sum(1)
+        value = value + ((part - part.detach()) * slope).reshape(len(part), -1).sum(1)
     return value
 
 
@@ -122,15 +134,34 @@ def infer_all(
     that with a given seed an example has the same posterior everywhere.
 
     Args:
-        model: A model in evaluation mode.
-        batches: Batches in which no index occurs twice.
+        model: A model; it is in evaluation mode meanwhile.
+        batches: Batches in which no index occurs twice. Examples with a negative index only stand
+            in where there are none: they show what kind of posterior the model has.
         options: How q(z|x) is found.
         seed: Seed of the refinement steps' noise.
     """
-    parts, index = [], []
-    for batch in batches:
-        noise = RowNoise(seed, Purpose.STEPS, batch.index)
-        q = infer(model, batch.to(model.device), options, noise=noise).posterior
-        parts.append(move(q, "cpu"))
-        index.append(batch.index.cpu())
-    return select(concatenate(parts), torch.cat(index).argsort())
+    parts, indices = [], []
+    with undisturbed(model, seed):
+        for batch in batches:
+            noise = RowNoise(seed, Purpose.STEPS, batch.index)
+            q = infer(model, batch.to(model.device), options, noise=noise).posterior
+            parts.append(move(q, "cpu"))
+            indices.append(batch.index.cpu())
+    index = torch.cat(indices)
+    order = index.argsort()
+    return select(concatenate(parts), order[index[order] >= 0])
+
+
+@contextmanager
+def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Use evaluation mode and a seeded random state; restore both afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    device = next(model.parameters()).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model.eval()
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -32,7 +32,8 @@ class Likelihood:
     ) -> None:
         self.log_prob, self.decoder = log_prob, decoder
         self.weights = [p for p in decoder.parameters() if p.requires_grad]
-        self.device = next(decoder.parameters()).device
+        parameters = (p.device for p in decoder.parameters())
+        self.device = next(parameters, torch.device("cpu"))
         self._seeds = torch.randint(2**62, (steps,)).tolist()
         kind = self.device.type
         self._cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
@@ -42,13 +43,15 @@ class Likelihood:
         with self._replayed(step, self._cast), _frozen(self.weights):
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
-            (d_z,) = torch.autograd.grad(log_p.sum(), z)
-        return log_p.detach(), d_z
+            if not log_p.requires_grad:  # z plays no part
+                return log_p, torch.zeros_like(z)
+            (d_z,) = torch.autograd.grad(log_p.sum(), z, allow_unused=True)
+        return log_p.detach(), torch.zeros_like(z) if d_z is None else d_z
 
     def difference(self, step: int, z: Tensor, w: Tensor, d_z: Tensor) -> Tensor:
         """H w (B, Z), from the gradient d_z at z and the gradient at a nearby point along w."""
         length = w.norm(dim=-1, keepdim=True)  # (B, 1)
-        offset = COARSE if self._cast else ONE_SIDED[z.dtype]
+        offset = COARSE if self._cast else ONE_SIDED.get(z.dtype, COARSE)
         along = w / length.clamp(min=torch.finfo(w.dtype).tiny)
         moved = self.gradient(step, z + offset * along)[1]
         return (moved - d_z) * (length / offset)
@@ -60,10 +63,16 @@ class Likelihood:
         with self._replayed(step, self._cast):
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
-            (d_z,) = torch.autograd.grad(log_p.sum(), z, create_graph=True)
             asked = [z, *self.weights] if with_weights else [z]
-            product, *d_weights = torch.autograd.grad(d_z, asked, w, allow_unused=True)
-        return product, d_weights
+            found: Sequence[Tensor | None] = [None] * len(asked)
+            if log_p.requires_grad:
+                (d_z,) = torch.autograd.grad(
+                    log_p.sum(), z, create_graph=True, allow_unused=True, materialize_grads=True
+                )
+                if d_z.requires_grad:  # else log p is constant in z, or linear with fixed weights
+                    found = torch.autograd.grad(d_z, asked, w, allow_unused=True)
+        product, *d_weights = found
+        return torch.zeros_like(z) if product is None else product, d_weights
 
     def weight_difference(self, step: int, z: Tensor, w: Tensor) -> Sequence[Tensor | None]:
         """The gradients of w . d log p/dz in the weights, by central differences.
@@ -73,7 +82,7 @@ class Likelihood:
         computed in full precision, because in bfloat16 only noise would remain.
         """
         longest = w.norm(dim=-1).max().clamp(min=torch.finfo(w.dtype).tiny)
-        offset = CENTRAL[z.dtype]
+        offset = CENTRAL.get(z.dtype, COARSE)
         ahead, behind = (
             self._weight_gradient(step, z + sign * offset / longest * w) for sign in (1, -1)
         )
@@ -84,6 +93,8 @@ class Likelihood:
         ]
 
     def _weight_gradient(self, step: int, z: Tensor) -> Sequence[Tensor | None]:
+        if not self.weights:
+            return []
         with self._replayed(step, None):
             total = self.log_prob(z[None]).sum()
             return torch.autograd.grad(total, self.weights, allow_unused=True)

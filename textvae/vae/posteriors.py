@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import Noise, Posterior
+from textvae.vae.mixtures import LOG_2PI, pairwise_log_prob
 from textvae.vae.noise import standard_normal
-from textvae.vae.priors import LOG_2PI, StandardNormal
+from textvae.vae.priors import StandardNormal
 
 Q = TypeVar("Q", bound=Any)
 
@@ -35,8 +36,7 @@ class DiagGaussian(NamedTuple):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log q(z|x) in nats, (..., B), for z (..., B, Z)."""
-        squared = (z - self.mean).square() * torch.exp(-self.logvar)
-        return -0.5 * (squared + self.logvar + LOG_2PI).sum(-1)
+        return self.marginal_log_prob(z).sum(-1)
 
     def center(self) -> Tensor:
         """The means, (B, Z)."""
@@ -47,7 +47,7 @@ class DiagGaussian(NamedTuple):
 
         ``other`` is N(0, I) or another batch of diagonal Gaussians; None for anything else.
         """
-        if isinstance(other, StandardNormal):
+        if type(other) is StandardNormal:  # not a subclass, which may be anything
             return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
         if isinstance(other, DiagGaussian):
             squared = (self.mean - other.mean).square() + self.logvar.exp()
@@ -55,15 +55,13 @@ class DiagGaussian(NamedTuple):
         return None
 
     def pairwise_log_prob(self, z: Tensor) -> Tensor:
-        """Log q(z_m|x_n) in nats, (M, B), for z (M, Z).
+        """Log q(z_m|x_n) in nats, (M, B), for z (M, Z); see ``mixtures.pairwise_log_prob``."""
+        return pairwise_log_prob(z, self.mean, self.logvar)
 
-        The exponent is quadratic in z, so all pairs take one matrix product of [z^2, z] (M, 2Z)
-        with (2Z, B). Use float64, because large terms cancel.
-        """
-        precision = torch.exp(-self.logvar)  # (B, Z)
-        factors = torch.cat([-0.5 * precision, self.mean * precision], dim=1).t()  # (2Z, B)
-        constant = -0.5 * (self.mean.square() * precision + self.logvar + LOG_2PI).sum(1)  # (B,)
-        return torch.addmm(constant, torch.cat([z.square(), z], dim=1), factors)
+    def marginal_log_prob(self, z: Tensor) -> Tensor:
+        """Log q(z_d|x) of every coordinate in nats, (..., B, Z), for z (..., B, Z)."""
+        squared = (z - self.mean).square() * torch.exp(-self.logvar)
+        return -0.5 * (squared + self.logvar + LOG_2PI)
 
 
 class ConstantEncoder(nn.Module):

@@ -159,8 +159,14 @@ def _shrink(gradient: Tensor, limit: float, per: str) -> Tensor:
 
 
 def _norm(gradient: Tensor, per: str) -> Tensor:
-    dims = tuple(range(0 if per == "batch" else 1, gradient.dim()))
-    return gradient.norm(dim=dims, keepdim=True)
+    return _sum(gradient.square(), per).sqrt()
+
+
+def _sum(values: Tensor, per: str) -> Tensor:
+    """Sum over the batch, or over each example of (B, ...), in a shape that broadcasts."""
+    if per == "batch":
+        return values.sum()
+    return values.reshape(len(values), -1).sum(1).view(-1, *[1] * (values.dim() - 1))
 
 
 def clip_backward(upstream: Tensors, gradients: Tensors, limit: float, per: str) -> list[Tensor]:
@@ -174,8 +180,7 @@ def clip_backward(upstream: Tensors, gradients: Tensors, limit: float, per: str)
     for above, gradient in zip(upstream, gradients, strict=True):
         shrink, norm = _shrink(gradient, limit, per), _norm(gradient, per)
         unit = gradient / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        dims = tuple(range(0 if per == "batch" else 1, gradient.dim()))
-        along = (unit * above).sum(dims, keepdim=True)
+        along = _sum(unit * above, per)
         found.append(shrink * torch.where(shrink < 1, above - unit * along, above))
     return found
 
@@ -194,7 +199,7 @@ def cap(gradients: Tensors, longest: Tensor) -> list[Tensor]:
 
 def _lengths(gradients: Tensors) -> Tensor:
     """(B,) the norm of each example over all tensors."""
-    return torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    return torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients]).sum(0).sqrt()
 
 
 class Unrolled(torch.autograd.Function):
