@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from textvae.errors import UserError
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
+    from textvae.evaluation.fit_sampler import fit_sampler
     from textvae.evaluation.map import draw_map as map
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     from textvae.vae.noise import Purpose, RowNoise
     from textvae.vae.objectives import elbo, free_bits, kl_weight
     from textvae.vae.posteriors import DiagGaussian, kl
-    from textvae.vae.priors import StandardNormal
+    from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior
+    from textvae.vae.samplers import MixtureSampler
     from textvae.vae.vae import VAE
 
 __version__ = "0.2.0"
@@ -64,6 +66,7 @@ _SOURCES = {
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
     "compare": "textvae.evaluation.compare",
+    "fit_sampler": "textvae.evaluation.fit_sampler",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
     "VAE": "textvae.vae.vae",
@@ -76,6 +79,9 @@ _SOURCES = {
     "RowNoise": "textvae.vae.noise",
     "Prior": "textvae.vae.contracts",
     "StandardNormal": "textvae.vae.priors",
+    "MixturePrior": "textvae.vae.priors",
+    "VampPrior": "textvae.vae.priors",
+    "MixtureSampler": "textvae.vae.samplers",
     "Terms": "textvae.vae.contracts",
     "elbo": "textvae.vae.objectives",
     "free_bits": "textvae.vae.objectives",
@@ -104,6 +110,8 @@ __all__ = [
     "ImageVAE",
     "Inference",
     "LSTMEncoder",
+    "MixturePrior",
+    "MixtureSampler",
     "Posterior",
     "Prior",
     "Purpose",
@@ -114,6 +122,7 @@ __all__ = [
     "Terms",
     "TextVAE",
     "UserError",
+    "VampPrior",
     "WordTokenizer",
     "__version__",
     "active_units",
@@ -121,6 +130,7 @@ __all__ = [
     "elbo",
     "evaluate",
     "evaluate_run",
+    "fit_sampler",
     "free_bits",
     "importance_bound",
     "infer",

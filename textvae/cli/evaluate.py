@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("data", "device", "split", "samples", "limit", "refine_steps"),
-    *("generations", "precision", "batch_size", "seed"),
+    *("generations", "fit_sampler", "precision", "batch_size", "seed"),
 )
 
 
@@ -39,6 +39,11 @@ def parser() -> ArgumentParser:
         type=NonNegativeInt,
         default=500,
         help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
+    )
+    add(
+        "--fit-sampler",
+        action="store_true",
+        help="first fit the sampler of textvae sample --from aggregate, to report its holes, too",
     )
     add(
         "--precision",

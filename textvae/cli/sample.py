@@ -1,4 +1,4 @@
-"""``textvae sample``: sentences or images from the prior."""
+"""``textvae sample``: sentences or images from the prior or the aggregate posterior."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
         "generate sentences or images: z from the prior, then x from p(x|z)",
-        "textvae sample RUN [-n N] [...]",
+        "textvae sample RUN [-n N] [--from prior|aggregate] [...]",
     )
     add_model(parser)
     parser.add_argument("-n", type=NonNegativeInt, default=10, help="number of samples")
+    parser.add_argument(
+        "--from",
+        choices=["prior", "aggregate"],
+        default="prior",
+        help="what z is drawn from: the prior, or a mixture of Gaussians fitted to the posteriors "
+        "of the training split (fitted on first use, and saved in RUN)",
+    )
     parser.add_argument(
         "--greedy",
         action="store_true",
@@ -35,7 +42,11 @@ def run(args: Namespace) -> None:
     model = load(args)
     output, options = presenter(model, args), generation(model, args)
     options["do_sample"] = not args.greedy
-    if args.walk is None:
-        output.show(model.sample(args.n, **options))
-    else:
+    if args.walk is not None:
         output.show(model.walk(args.walk, **options), columns=args.walk)
+        return
+    if args["from"] == "aggregate" and model.sampler is None:
+        from textvae.evaluation.fit_sampler import fit_sampler
+
+        fit_sampler(args.run, model=model, batch_size=args.batch_size)
+    output.show(model.sample(args.n, source=args["from"], **options))

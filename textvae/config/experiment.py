@@ -24,7 +24,7 @@ from textvae.config.sections import (
     TrainConfig,
 )
 from textvae.config.types import check_values, did_you_mean
-from textvae.config.yaml_file import Setting, read_yaml
+from textvae.config.yaml_file import Dumper, Setting, read_yaml
 from textvae.errors import UserError
 from textvae.runs.files import write_text
 
@@ -92,7 +92,7 @@ class Config:
             section: {name: everything[section][name] for name in names}
             for section, names in options_read(self).items()
         }
-        return yaml.safe_dump(applying, sort_keys=False, allow_unicode=True)
+        return yaml.dump(applying, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
     def check(self, prefix: str = "") -> None:
         """Check the type and the range of every option; the model checks combinations of options.
@@ -115,7 +115,10 @@ class Config:
 
 
 # The options of the section ``model`` that apply to every kind of data.
-OF_ANY_MODEL = ("latent_dim", "injection", "head", "head_scale", "posterior", "kappa")
+OF_ANY_MODEL = (
+    *("latent_dim", "injection", "head", "head_scale", "posterior", "kappa"),
+    *("prior", "prior_components"),
+)
 SECTIONS: dict[str, type] = get_type_hints(Config)
 OPTIONS: dict[str, dict[str, Any]] = {
     name: get_type_hints(section) for name, section in SECTIONS.items()

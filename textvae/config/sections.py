@@ -92,6 +92,10 @@ class ModelConfig:
     """family of q(z|x); vmf: von Mises-Fisher, with z on the unit sphere and a constant KL"""
     kappa: PositiveFloat = 13.0
     """concentration of the von Mises-Fisher posterior"""
+    prior: Literal["standard", "mixture", "vamp"] = "standard"
+    """p(z): N(0, I), a learned mixture of Gaussians, or posteriors of learned inputs (VampPrior)"""
+    prior_components: PositiveInt = 50
+    """components of the mixture, or inputs of the VampPrior"""
     decoder_hidden: PositiveInt = 1024
     """hidden size of the decoder"""
     decoder_layers: PositiveInt = 1

@@ -30,7 +30,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,8 +40,10 @@ from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.diagnosis import GENERAL_REMEDIES, verdict
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.presentation import Card
+from textvae.vae.aggregate import consistent_units, hole_shares, marginal_kls
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import mean_variances, mutual_information
+from textvae.vae.inference import undisturbed
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, move, select
 
@@ -97,8 +98,8 @@ def evaluate(
         ValueError: There are no examples, or a row occurs twice.
     """
     started = time.perf_counter()
-    source = _repeatable(batches)
     with undisturbed(model, seed), torch.no_grad():
+        source = _repeatable(batches)
         draws = samples or elbo_samples
         stats = collect(model, source(), draws, seed, inference, progress, max_symbols)
         card = _bounds(stats, samples)
@@ -110,6 +111,7 @@ def evaluate(
             if getattr(model, "has_encoder", True):
                 own = _latent(stats.own_posterior, stats.own_kl, stats.index, *options)
             card |= _refinement(stats, card["elbo"], own)
+        card |= _aggregate(stats, model, seed)
         card["shuffle_gap"] = _shuffle_gap(model, source(), stats, seed) if shuffle else None
         card |= generation() if generation is not None else {}
     card["collapse"] = verdict(card, remedies)
@@ -125,7 +127,8 @@ def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **optio
 def _repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
     if callable(batches):
         return lambda: _numbered(batches())
-    kept = list(batches) if isinstance(batches, Iterator) else batches
+    # Listed once: a shuffling loader would number plain tensors differently each time.
+    kept = batches if isinstance(batches, (list, tuple)) else list(batches)
     return lambda: _numbered(kept)
 
 
@@ -136,22 +139,8 @@ def _numbered(batches: Iterable[Batch | Tensor]) -> Iterator[Batch]:
         if isinstance(batch, Tensor):
             batch = Batch(batch, index=torch.arange(first, first + len(batch)))
         first += len(batch)
-        yield batch
-
-
-@contextmanager
-def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Use evaluation mode and a seeded random state; restore both afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    device = next(model.parameters()).device
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model.eval()
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+        if len(batch):
+            yield batch
 
 
 def _bounds(stats: ExampleStats, samples: int) -> dict[str, Any]:
@@ -202,6 +191,18 @@ def _latent(
         "mean_variances": variances.tolist(),
         "latent_dim": q.center().size(1),
     }
+
+
+def _aggregate(stats: ExampleStats, model: Any, seed: int) -> dict[str, Any]:
+    """Compare the aggregate posterior with the prior, and with the fitted sampler if any."""
+    q, sampler = stats.posterior, getattr(model, "sampler", None)
+    samplers = [model.prior] if sampler is None else [model.prior, sampler]
+    shares = hole_shares(q, samplers, stats.index, seed=seed)
+    kls = marginal_kls(q, model.prior, seed=seed)
+    card: dict[str, Any] = {"hole_share": shares[0] if shares else None}
+    if sampler is not None:
+        card["hole_share_aggregate"] = shares[1] if shares else None
+    return card | {"cu": None if kls is None else consistent_units(kls)}
 
 
 def _refinement(stats: ExampleStats, elbo: float, own: Mapping[str, Any] | None) -> dict[str, Any]:

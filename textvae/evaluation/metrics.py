@@ -240,6 +240,34 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
     ),
     _latent(
+        "hole_share",
+        "holes (prior)",
+        _FRACTION,
+        "Share of draws from the prior that lie outside the region with 99 % of the mass of the "
+        "aggregate posterior q(z): 0.01 if the two are equal.",
+        digits=3,
+        better="lower",
+        column="if present",
+    ),
+    _latent(
+        "hole_share_aggregate",
+        "holes (aggregate)",
+        _FRACTION,
+        "The same for draws from the sampler fitted to the aggregate posterior, if there is one.",
+        digits=3,
+        better="lower",
+        column="if present",
+    ),
+    _latent(
+        "cu",
+        "CU",
+        "dimensions",
+        "Dimensions whose aggregate posterior is consistent with the prior, "
+        "KL(p(z_d) || q(z_d)) < 0.03 nats (Zhang et al. 2022).",
+        digits=0,
+        better="higher",
+    ),
+    _latent(
         "au_02",
         "AU at 0.02",
         "dimensions",

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from textvae.build import generation_metrics
+from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.compare import save_card
 from textvae.evaluation.diagnosis import remedies
+from textvae.evaluation.fit_sampler import fit_opened
 from textvae.evaluation.metrics import clock
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.presentation import Card
@@ -37,6 +39,7 @@ def evaluate_run(
     limit: int | None = None,
     refine_steps: int | None = None,
     generations: int = 500,
+    fit_sampler: bool = False,
     precision: str = "fp32",
     batch_size: int = 64,
     seed: int = 0,
@@ -57,6 +60,9 @@ def evaluate_run(
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         generations: Sentences to reconstruct and to sample for BLEU, distinct-n, and self-BLEU, if
             the data is text; 0 skips them.
+        fit_sampler: Whether to fit a sampler to the aggregate posterior first, as
+            ``textvae.fit_sampler`` does. Without it, the card uses the one that was fitted before,
+            if any.
         precision: The precision of matrix products: ``fp32`` or ``bf16``.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
@@ -68,9 +74,12 @@ def evaluate_run(
         UserError: It is not a run folder, its data is missing or has changed, there is no such
             split, or there is no such device.
     """
-    run_folder.make_folder(Path(run) / "metrics")
+    _check_options(samples, limit, generations, precision, batch_size)
     opened = open_run(run, data=data, device=device, model=model)
+    run_folder.make_folder(opened.folder / "metrics")
     chosen, model = opened.split(split), opened.model
+    if fit_sampler and model.latent_dim:
+        fit_opened(opened, batch_size=batch_size)
     rows = LengthBuckets(chosen.lengths, batch_size).sequential()
     if limit is not None:
         rows = [kept for batch in rows if len(kept := batch[batch < limit])]
@@ -124,3 +133,14 @@ def _progress(lengths: np.ndarray) -> Callable[[int], None]:
             logger.info("evaluated %d of %d, about %s left", done, len(tokens), clock(left))
 
     return show
+
+
+def _check_options(
+    samples: int, limit: int | None, generations: int, precision: str, batch_size: int
+) -> None:
+    least = {"samples": (samples, 0), "limit": (limit, 1), "generations": (generations, 0)}
+    for name, (value, minimum) in (least | {"batch_size": (batch_size, 1)}).items():
+        if value is not None and value < minimum:
+            raise UserError(f"{name}={value}: must be at least {minimum}")
+    if precision not in ("fp32", "bf16"):
+        raise UserError(f"precision={precision!r}: choose fp32 or bf16")

@@ -31,8 +31,9 @@ from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, make_head
-from textvae.vae.model import Model, check_batch_size
+from textvae.vae.model import Model, Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.priors import PriorKind, VampPrior, check_prior
 from textvae.vae.von_mises_fisher import UniformSphere
 
 
@@ -58,6 +59,9 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         posterior: Family of q(z|x): ``gaussian``, or ``vmf`` for von Mises-Fisher on the unit
             sphere, whose prior is uniform.
         kappa: Concentration of the von Mises-Fisher posterior.
+        prior: p(z): ``standard``, or learned with the model: a ``mixture`` of Gaussians, or the
+            posteriors of learned inputs (``vamp``); see ``textvae.vae.priors``.
+        prior_components: Components of the mixture, or learned inputs.
 
     Raises:
         UserError: An argument is out of range, or two are incompatible.
@@ -83,6 +87,8 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         head_scale: float | None = None,
         posterior: PosteriorKind = "gaussian",
         kappa: float = 13.0,
+        prior: PriorKind = "standard",
+        prior_components: int = 50,
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
@@ -114,6 +120,11 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             return MLPDecoder(size, latent_dim, injection == "skip", *shape)
         return PixelCNN(size, latent_dim, injection, *shape, config["kernel_size"])
 
+    def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
+        """Create a prior whose pseudo-inputs are gray images."""
+        shape = (config["prior_components"], 1, config["height"], config["width"])
+        return VampPrior(config["latent_dim"], torch.randn(shape), _gray)
+
     def batches(self, examples: Any, batch_size: int) -> Iterator[Batch]:
         """Split images (N, H, W) into batches."""
         pixels = self._pixels(examples)
@@ -121,12 +132,12 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             yield as_batch(pixels[index], index)
 
     def _pixels(self, images: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
-        if isinstance(images, (list, tuple)):
+        if isinstance(images, (list, tuple)) and len(images):
             images = torch.stack([torch.as_tensor(image) for image in images])
         pixels, size = torch.as_tensor(images), (self.config["height"], self.config["width"])
         if pixels.dim() != 3 or pixels.shape[1:] != size or not len(pixels):
             raise UserError(f"images must be (N, {size[0]}, {size[1]}), not {tuple(pixels.shape)}")
-        if pixels.min() < 0 or pixels.max() > 1:
+        if not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN neither
             raise UserError("images must be numbers from 0 to 1: divide bytes by 255")
         return pixels.float()
 
@@ -172,16 +183,19 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         self,
         n: int = 10,
         *,
+        source: Source = "prior",
         z: Tensor | None = None,
         do_sample: bool = True,
         seed: int = 0,
         batch_size: int = 64,
     ) -> Tensor:
-        """Sample images: z ~ p(z), then x ~ p(x|z).
+        """Sample images: z ~ ``source``, then x ~ p(x|z).
 
         Args:
             n: Number of images, if ``z`` is not given.
-            z: Latent vectors (N, Z) to decode instead of draws from the prior.
+            source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
+                posterior (``textvae.fit_sampler``).
+            z: Latent vectors (N, Z) to decode instead of draws from the source.
             do_sample: As in ``decode``.
             seed: Seeds z and the pixels; image i depends only on the seed and i.
             batch_size: Images per batch; does not change the results.
@@ -191,7 +205,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         """
         if n < 1:
             raise UserError(f"n={n}: must be at least 1")
-        z = self.prior_draws(n, seed) if z is None else z
+        z = self.draw_z(n, seed, source) if z is None else z
         return self.decode(z, batch_size=batch_size, seed=seed, do_sample=do_sample)
 
     def interpolate(
@@ -218,7 +232,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             (side * side, H, W), row by row.
 
         Raises:
-            UserError: The latent space does not have two dimensions.
+            UserError: The latent space does not have two dimensions, or the prior is learned.
         """
         if self.latent_dim != 2:
             raise UserError(
@@ -226,6 +240,11 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             )
         if isinstance(self.prior, UniformSphere):
             raise UserError("a walk needs a plane, but the latent space of this model is a circle")
+        if self.config["prior"] != "standard":
+            raise UserError(
+                "a walk follows the quantiles of N(0, I), but this model learned its prior: use "
+                "sample instead"
+            )
         ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
         # Upward is positive, as in a plot.
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
@@ -268,6 +287,11 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         return Description("textvae image model", kind, "ImageVAE", uses)
 
 
+def _gray(inputs: Tensor) -> Batch:
+    """Return a batch of gray images (C, 1, H, W) from unbounded values."""
+    return Batch(inputs.sigmoid())
+
+
 _SHARED = {name: get_type_hints(ModelConfig)[name] for name in OF_ANY_MODEL}
 ARGUMENTS = get_type_hints(ImagesConfig) | _SHARED | {"height": PositiveInt, "width": PositiveInt}
 # Where z can enter each decoder, and why not elsewhere.
@@ -286,6 +310,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """
     check_values(ARGUMENTS, arguments, "model: ")
     check_head(arguments)
+    check_prior(arguments)
     if arguments["kernel_size"] % 2 == 0:
         raise UserError(f"model: kernel_size {arguments['kernel_size']}: must be odd")
     injection, possible = arguments["injection"], INJECTIONS[arguments["decoder"]]

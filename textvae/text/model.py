@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +32,11 @@ from textvae.text.presentation import SentencePrinter, read_sentences
 from textvae.text.tokenizers import MADE_FOR, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, make_head
-from textvae.vae.model import Model, check_batch_size
+from textvae.vae.model import Model, Source, check_batch_size
+from textvae.vae.priors import PriorKind, VampPrior, check_prior
+
+# A VampPrior's pseudo-inputs: their length, and the standard deviation of their initial values.
+PSEUDO_TOKENS, PSEUDO_SCALE = 16, 0.1
 
 
 class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
@@ -57,6 +62,9 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         posterior: Family of q(z|x): ``gaussian``, or ``vmf`` for von Mises-Fisher on the unit
             sphere, whose prior is uniform.
         kappa: Concentration of the von Mises-Fisher posterior.
+        prior: p(z): ``standard``, or learned with the model: a ``mixture`` of Gaussians, or the
+            posteriors of learned inputs (``vamp``); see ``textvae.vae.priors``.
+        prior_components: Components of the mixture, or learned inputs.
         decoder_hidden: Hidden units of a decoder layer.
         decoder_layers: Layers of the decoder.
         dropout_in: Dropout on the decoder's word embeddings.
@@ -101,6 +109,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         head_scale: float | None = None,
         posterior: PosteriorKind = "gaussian",
         kappa: float = 13.0,
+        prior: PriorKind = "standard",
+        prior_components: int = 50,
         decoder_hidden: int = 1024,
         decoder_layers: int = 1,
         dropout_in: float = 0.5,
@@ -177,9 +187,16 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             output_bias=config["output_bias"],
         )
 
+    def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
+        """Create a prior whose pseudo-inputs are sequences of word embeddings."""
+        shape = (config["prior_components"], PSEUDO_TOKENS, config["embedding_dim"])
+        return VampPrior(config["latent_dim"], PSEUDO_SCALE * torch.randn(shape), _embedded)
+
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
         """Split texts into batches of similar length."""
-        texts = [examples] if isinstance(examples, str) else list(examples) or [""]
+        texts = [examples] if isinstance(examples, str) else list(examples)
+        if not texts:
+            yield text_batch([np.zeros(0, np.int64)], [-1])
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
         for start in range(0, len(order), batch_size):
@@ -221,6 +238,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         self,
         n: int = 10,
         *,
+        source: Source = "prior",
         z: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
@@ -232,11 +250,13 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         batch_size: int = 64,
         allow_unk: bool = False,
     ) -> list[str]:
-        """Sample sentences: z ~ p(z), then x ~ p(x|z), word by word.
+        """Sample sentences: z ~ ``source``, then x ~ p(x|z), word by word.
 
         Args:
             n: Number of sentences, if ``z`` is not given.
-            z: Latent vectors (N, Z) to decode instead of draws from the prior.
+            source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
+                posterior (``textvae.fit_sampler``).
+            z: Latent vectors (N, Z) to decode instead of draws from the source.
             temperature: Divides the logits; below 1 for more likely words.
             top_k: Sample from the k most likely words; 0 for all.
             top_p: Sample from the most likely words whose probabilities add up to p; 1 for all.
@@ -252,7 +272,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """
         if n < 0:
             raise UserError(f"n={n}: must be at least 0")
-        z = self.prior_draws(n, seed) if z is None else z
+        z = self.draw_z(n, seed, source) if z is None else z
         return self.decode(
             z,
             batch_size=batch_size,
@@ -301,7 +321,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         return Description("textvae model", kind, "TextVAE", uses)
 
     def _metadata(self) -> dict[str, str]:
-        return {} if self.tokenizer is None else {MADE_FOR: self.tokenizer.fingerprint()}
+        own = {} if self.tokenizer is None else {MADE_FOR: self.tokenizer.fingerprint()}
+        return super()._metadata() | own
 
     def _save_more(self, folder: Path) -> None:
         if self.tokenizer is not None:
@@ -311,6 +332,11 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         if self.config["tie_embeddings"]:
             self.decoder.output.weight = self.decoder.embedding.weight
         self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])
+
+
+def _embedded(inputs: Tensor) -> Batch:
+    """Return a batch of word embeddings (C, T, E), which the encoder reads as they are."""
+    return Batch(inputs, lengths=torch.full(inputs.shape[:1], inputs.size(1), device=inputs.device))
 
 
 ARGUMENTS = get_type_hints(ModelConfig) | {"vocab_size": VocabSize, "max_length": PositiveInt}
@@ -324,6 +350,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """
     check_values(ARGUMENTS, arguments, "model: ")
     check_head(arguments)
+    check_prior(arguments)
     embedding, hidden = arguments["embedding_dim"], arguments["decoder_hidden"]
     if arguments["tie_embeddings"] and embedding != hidden:
         raise UserError(

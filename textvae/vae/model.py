@@ -21,12 +21,15 @@ from textvae.vae.batch import Batch, Split
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.posteriors import select
-from textvae.vae.priors import make_prior
+from textvae.vae.priors import MixturePrior, VampPrior, make_prior
+from textvae.vae.samplers import MixtureSampler
 from textvae.vae.vae import VAE
 from textvae.vae.von_mises_fisher import UniformSphere
 
+CLASS = "class"  # key of the name of a model's class in the metadata of its weights
+
 Self = TypeVar("Self", bound="Model")
+Source = Literal["prior", "aggregate"]  # what z is drawn from
 
 
 class Presenter(Protocol):
@@ -61,12 +64,22 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         self.config = config
         self.inference = DEFAULT_INFERENCE
         self.metrics: dict[str, Any] = {}  # for the model card
+        self.sampler: MixtureSampler | None = None  # fitted to the aggregate posterior
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
         """Create the prior p(z) from the model's arguments; override it for a different prior."""
         if config["latent_dim"] and config.get("posterior") == "vmf":
             return UniformSphere(config["latent_dim"])
+        match config.get("prior"):
+            case "mixture":
+                return MixturePrior(config["latent_dim"], config["prior_components"])
+            case "vamp":
+                return self.make_vamp_prior(config)
         return make_prior(config["latent_dim"])
+
+    def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
+        """Create a prior with pseudo-inputs that the encoder reads."""
+        raise NotImplementedError
 
     def encode(
         self,
@@ -99,9 +112,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             )
         check_batch_size(batch_size)
         batches = self.batches(examples, batch_size)
-        q = infer_all(self, batches, self.inference_with(refine_steps), seed)
-        nothing = isinstance(examples, (list, tuple)) and not examples
-        return select(q, torch.arange(0)) if nothing else q
+        return infer_all(self, batches, self.inference_with(refine_steps), seed)
 
     def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
         """Split the examples into batches, in any order; ``Batch.index`` is their position.
@@ -111,9 +122,26 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         """
         raise NotImplementedError
 
-    def prior_draws(self, count: int, seed: int) -> Tensor:
-        """Draw z ~ p(z), (N, Z); row i depends only on the seed and on i."""
-        return self.prior.sample(count, RowNoise(seed, Purpose.LATENT, range(count)))
+    def draw_z(self, count: int, seed: int, source: Source = "prior") -> Tensor:
+        """Draw z to decode, (N, Z); row i depends only on the seed and on i.
+
+        Args:
+            count: N.
+            seed: Seed of the draws.
+            source: The ``prior``, or the sampler fitted to the ``aggregate`` posterior.
+
+        Raises:
+            UserError: There is no such source.
+        """
+        sources = {"prior": self.prior, "aggregate": self.sampler}
+        if source not in sources:
+            raise UserError(f"source={source!r}: choose prior or aggregate")
+        if sources[source] is None:
+            raise UserError(
+                "source='aggregate': this model has no fitted sampler yet; create it with "
+                "textvae.fit_sampler or textvae sample RUN --from aggregate"
+            )
+        return sources[source].sample(count, RowNoise(seed, Purpose.LATENT, range(count)))
 
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
         """Generate an example for every z (N, Z)."""
@@ -164,7 +192,7 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         raise NotImplementedError
 
     def sample(self, n: int = 10, **options: Any) -> Any:
-        """Generate ``n`` examples: z ~ p(z), then x ~ p(x|z). Options as in ``decode``."""
+        """Generate ``n`` examples: z ~ ``source``, then x ~ p(x|z). Options as in ``decode``."""
         raise NotImplementedError
 
     def walk(self, side: int = 15, **options: Any) -> Any:
@@ -190,7 +218,8 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         Raises:
             UserError: It has the wrong shape.
         """
-        z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
+        dtype = next(self.parameters()).dtype
+        z = torch.as_tensor(z, dtype=dtype, device=self.device)
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise UserError(
                 f"z must be (N, {self.latent_dim}) for this model, not {tuple(z.shape)}"
@@ -285,13 +314,33 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         self._save_more(save_directory)
         pretrained.write_config(save_directory, self.config)
         self.inference.save(save_directory / pretrained.INFERENCE)
+        sampler = save_directory / pretrained.SAMPLER
+        if self.sampler is not None:
+            self.sampler.save(sampler)
+        else:
+            sampler.unlink(missing_ok=True)  # fitted to other weights
         header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
         card = (header, self.describe(), self.config, self.metrics)
         pretrained.write_card(save_directory, *card)
 
     def _metadata(self) -> dict[str, str]:
         """Return strings to store with the weights."""
-        return {}
+        return {CLASS: type(self).__name__}
+
+    @classmethod
+    def check_class(cls, folder: Path) -> None:
+        """Check that the model in a folder is of this class, as far as it says so.
+
+        Raises:
+            UserError: It is of another one, whose parts may be different.
+        """
+        name = pretrained.read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__)
+        if name != cls.__name__:
+            raise UserError(
+                f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, load "
+                f"it with {name}.from_pretrained and pass it as model=..., or train it on with "
+                f"model_class={name}"
+            )
 
     def _save_more(self, folder: Path) -> None:
         """Write the other files that a kind of data needs."""
@@ -329,12 +378,14 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         known = set(cls._hub_mixin_init_parameters) - {"self"}
         config = pretrained.read_config(folder)
         pretrained.check_names(config, known, cls.ESSENTIAL, folder / pretrained.CONFIG)
+        cls.check_class(folder)
         with torch.device("meta"):  # no memory and no random numbers: the weights follow
             model = cls(**config)
         pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model._load_more(folder)
         model.inference = Inference.load(folder / pretrained.INFERENCE)
         model.metrics = pretrained.read_metrics(folder)
+        model.sampler = MixtureSampler.load(folder / pretrained.SAMPLER, model.latent_dim)
         return model.eval()
 
 

@@ -87,9 +87,12 @@ class LSTMEncoder(nn.Module):
     def forward(self, batch: Batch) -> Posterior:
         """Compute q(z|x) for the B sentences of a batch, in fp32 regardless of the precision."""
         tokens, lengths = batch.x[:, 1:], batch.lengths
-        if self.training:
-            tokens, lengths = add_noise(tokens, lengths, self.noise, self.noise_rate)
-        x = self.embedding(tokens.t())  # (T, B, E)
+        if batch.x.is_floating_point():  # word embeddings, such as the inputs of a VampPrior
+            x = batch.x.transpose(0, 1).contiguous()
+        else:
+            if self.training:
+                tokens, lengths = add_noise(tokens, lengths, self.noise, self.noise_rate)
+            x = self.embedding(tokens.t())  # (T, B, E)
         for i, layer in enumerate(self.forward_layers):
             x = self._both(i, x, lengths) if self.backward_layers else layer(x)[0]
         return self.head(self._pool(x, lengths))

@@ -1,0 +1,158 @@
+"""Fitting a sampler to the aggregate posterior of a trained model.
+
+Each of up to 10,000 training examples contributes one draw of z from its posterior. Mixtures of
+Gaussians with more and more components, with full and with diagonal covariances, are fitted to
+nine tenths of the draws by EM. The other tenth chooses among them: the smallest mixture whose
+likelihood is within one standard error of the highest.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textvae.errors import UserError
+from textvae.evaluation.open_run import OpenRun, open_run
+from textvae.evaluation.per_example import posteriors
+from textvae.runs.model_folder import SAMPLER
+from textvae.vae.model import Model
+from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.samplers import MixtureSampler
+from textvae.vae.von_mises_fisher import UniformSphere
+
+logger = logging.getLogger(__name__)
+EXAMPLES = 10_000  # of the training split, evenly spaced
+COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+HELD_OUT = 10  # one draw in so many chooses the mixture
+PER_COMPONENT = 5  # draws that a component needs on average
+FLOOR = 1e-4  # added to the variances, so that no component shrinks to a point
+
+
+def fit_sampler(
+    run: Path | str,
+    *,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> MixtureSampler:
+    """Fit a sampler to the posteriors of a run's training split, and save it in the run folder.
+
+    Afterward, ``model.sample(source="aggregate")`` uses it, and ``evaluate`` reports how many of
+    its draws fall into holes.
+
+    Args:
+        run: A run folder.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute the posteriors; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of the draws and of EM.
+
+    Returns:
+        The sampler, which is also assigned to ``model.sampler``.
+
+    Raises:
+        UserError: The model has no latent variable, or one on a sphere, there is too little data,
+            or the run cannot be opened.
+    """
+    opened = open_run(run, data=data, device=device, model=model)
+    return fit_opened(opened, batch_size=batch_size, seed=seed)
+
+
+def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> MixtureSampler:
+    """Do what ``fit_sampler`` does for a run that is already open."""
+    if not opened.model.latent_dim:
+        raise UserError(f"{opened.folder} has no latent variable (latent_dim 0) to sample from")
+    if isinstance(opened.model.prior, UniformSphere):
+        raise UserError(
+            f"the z of {opened.folder} lies on a sphere, where a mixture of Gaussians has no draws: "
+            "sample from the prior, which is uniform there"
+        )
+    train = opened.split("train")
+    rows = np.linspace(0, len(train) - 1, min(len(train), EXAMPLES)).round().astype(np.int64)
+    q = posteriors(opened.model, train, rows, seed=seed, batch_size=batch_size)
+    z = q.rsample(1, RowNoise(seed, Purpose.MIXTURE, rows.tolist()))[0]
+    sampler = fit_mixture(z, seed)
+    sampler.save(opened.folder / SAMPLER)
+    opened.model.sampler = sampler
+    return sampler
+
+
+def fit_mixture(z: Tensor, seed: int = 0) -> MixtureSampler:
+    """Fit a mixture of Gaussians whose size and shape are chosen by held-out likelihood.
+
+    Args:
+        z: (N, Z) draws.
+        seed: Seeds the split and EM.
+
+    Raises:
+        UserError: There are too few draws.
+    """
+    draws = z.double().cpu().numpy()
+    draws = draws[np.random.default_rng(seed).permutation(len(draws))]
+    held_out, rest = np.split(draws, [len(draws) // HELD_OUT])
+    if not len(held_out) or len(rest) < PER_COMPONENT:
+        raise UserError(f"a sampler cannot be fitted to {len(draws)} examples: use at least 10")
+    candidates = [c for kind in ("full", "diag") for c in _candidates(rest, held_out, kind, seed)]
+    best = max(candidates, key=lambda candidate: candidate.scores.mean())
+    for chosen in candidates:  # the first one that is as good, up to chance
+        behind = best.scores - chosen.scores
+        if behind.mean() <= behind.std() / len(behind) ** 0.5:
+            break
+    mixture = chosen.mixture
+    logger.info(
+        "fitted %d Gaussians with %s covariances, held-out log-likelihood %.3f",
+        mixture.n_components,
+        "full" if mixture.covariance_type == "full" else "diagonal",
+        chosen.scores.mean(),
+    )
+    return _as_sampler(mixture)
+
+
+class _Candidate(NamedTuple):
+    mixture: Any  # GaussianMixture
+    scores: np.ndarray  # (M,) log-likelihood of every held-out draw, nats
+
+
+def _candidates(
+    rest: np.ndarray, held_out: np.ndarray, covariance: Literal["full", "diag"], seed: int
+) -> list[_Candidate]:
+    """Return mixtures with more and more components, until more of them overfit."""
+    found: list[_Candidate] = []
+    for count in COMPONENTS:
+        if count * PER_COMPONENT > len(rest):
+            break
+        mixture = _fitted(rest, count, covariance, seed)
+        found.append(_Candidate(mixture, mixture.score_samples(held_out)))
+        if len(found) > 2 and found[-1].scores.mean() < found[-3].scores.mean():
+            break
+    return found
+
+
+def _fitted(z: np.ndarray, count: int, covariance: Literal["full", "diag"], seed: int) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(
+        count, covariance_type=covariance, reg_covar=FLOOR, max_iter=100, random_state=seed
+    )
+    with warnings.catch_warnings():  # a few more steps would not change which mixture is best
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(z)
+
+
+def _as_sampler(mixture: Any) -> MixtureSampler:
+    covariances = torch.from_numpy(mixture.covariances_)
+    if mixture.covariance_type == "diag":
+        covariances = torch.diag_embed(covariances)
+    weights = torch.from_numpy(mixture.weights_).clamp(min=1e-12)
+    factors = torch.linalg.cholesky(covariances)
+    return MixtureSampler(weights / weights.sum(), torch.from_numpy(mixture.means_), factors)
