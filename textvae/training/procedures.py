@@ -89,7 +89,8 @@ class Aggressive(Joint):
             super().update(step, next_batches, updater)
             return
         self._train_encoder(step, next_batches, updater)
-        updater.update(next_batches(), step, only=[updater.model.decoder, updater.model.prior])
+        # Not "decoder and prior alone": the encoder is part of some priors.
+        updater.update(next_batches(), step, skip=[updater.model.encoder])
 
     def _train_encoder(self, step: int, next_batches: NextBatches, updater: Updater) -> None:
         before, losses = math.inf, []

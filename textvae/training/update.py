@@ -56,6 +56,7 @@ class Updater:
         *,
         turn: int = 0,
         only: Iterable[nn.Module] | None = None,
+        skip: Iterable[nn.Module] = (),
     ) -> Tensor:
         """Make one optimizer step with the mean gradient of the batches.
 
@@ -64,6 +65,7 @@ class Updater:
             step: Number of the training step, from 0; sets the noise, beta, and learning rate.
             turn: Number of the update within the training step, if a procedure makes several.
             only: The modules to update; the whole model by default.
+            skip: Modules not to update, even if they are part of a module in ``only``.
 
         Returns:
             The mean loss of the batches on this process, a scalar.
@@ -75,7 +77,7 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(step)
         beta = self.beta(step)
-        others = self._others(only)
+        others = self._others(only, skip)
         with _frozen(others if self._parts_are_separable() else ()):
             for i, batch in enumerate(batches):
                 batch = batch.to(accelerator.device)
@@ -97,10 +99,12 @@ class Updater:
             self.objective.after_update(partial(mean_of_processes, accelerator))
         return total / len(batches)
 
-    def _others(self, only: Iterable[nn.Module] | None) -> list[nn.Parameter]:
-        if only is None:
-            return []
-        kept = {id(p) for module in only for p in module.parameters()}
+    def _others(
+        self, only: Iterable[nn.Module] | None, skip: Iterable[nn.Module]
+    ) -> list[nn.Parameter]:
+        wanted = [self.model] if only is None else only
+        kept = {id(p) for module in wanted for p in module.parameters()}
+        kept -= {id(p) for module in skip for p in module.parameters()}
         return [p for p in self.model.parameters() if p.requires_grad and id(p) not in kept]
 
     def _parts_are_separable(self) -> bool:
