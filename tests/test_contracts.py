@@ -338,3 +338,12 @@ def test_gradients_through_the_steps_are_exact_for_any_posterior_and_prior(terms
 def test_the_logistic_posterior_has_no_closed_form():
     q = Logistic(torch.zeros(2, 3), torch.zeros(2, 3))
     assert closed_kl(q, MixturePrior(3)) is None
+
+
+def test_a_model_of_another_class_is_never_taken_for_a_standard_one(run, corpus):
+    with pytest.raises(textvae.UserError, match=r"class Unusual, not TextVAE.*Unusual\.from_pre"):
+        textvae.load(run)
+    with pytest.raises(textvae.UserError, match="class Unusual"):
+        textvae.evaluate_run(run, samples=2, generations=0)
+    with pytest.raises(textvae.UserError, match="class Unusual"):
+        textvae.train(config_for(corpus, epochs=3), run, resume=True)

@@ -70,6 +70,8 @@ def train(
             "--data.dir, or start a new run"
         )
     model = build_model(config, run, splits, model_class)
+    if state is not None:
+        model.check_class(run)
     if start_folder is not None:
         load_parts(model, start_folder, config.train.init_parts)
     trainer = Trainer(
