@@ -349,7 +349,7 @@ def generation_metrics(
     sources = [split.caption(i) for i in range(count)] if model.latent_dim else []
     return lambda: text_quality(
         sources,
-        reconstruct=lambda texts: model.reconstruct(texts, **options),
+        reconstruct=lambda texts: model.reconstruct(texts, seed=seed, **options),
         sample=lambda n: model.sample(n, seed=seed, batch_size=options["batch_size"]),
         split=lambda text: split_words(text, config.data.tokenized),
         max_texts=count,

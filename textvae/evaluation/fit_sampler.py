@@ -73,7 +73,7 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
         raise UserError(f"{opened.folder} has no latent variable (latent_dim 0) to sample from")
     if isinstance(opened.model.prior, UniformSphere):
         raise UserError(
-            f"the z of {opened.folder} lies on a sphere, where a mixture of Gaussians has no draws: "
+            f"the z of {opened.folder} lies on a sphere, where a mixture of Gaussians has no draw: "
             "sample from the prior, which is uniform there"
         )
     train = opened.split("train")

@@ -337,9 +337,9 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
         name = pretrained.read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__)
         if name != cls.__name__:
             raise UserError(
-                f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, load "
-                f"it with {name}.from_pretrained and pass it as model=..., or train it on with "
-                f"model_class={name}"
+                f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, "
+                f"load it with {name}.from_pretrained and pass it as model=..., or continue its "
+                f"training with model_class={name}"
             )
 
     def _save_more(self, folder: Path) -> None:
