@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from textvae.errors import UserError
 from textvae.runs.files import read_record, replace_file, write_json, write_text
 
+ABOUT = "textvae"  # key of the strings stored with the weights, as JSON
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE, VERSIONS = "inference.json", "versions.json"
 SAMPLER = "sampler.safetensors"
@@ -45,10 +46,16 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
     Raises:
         UserError: The file cannot be written; the old one is intact.
     """
+    # One entry, and each tensor under one name: safetensors orders several entries at random, and
+    # equal models are to be equal files.
+    about = {ABOUT: json.dumps(dict(metadata or {}), sort_keys=True)}
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
+        tensors.setdefault(id(tensor), (name, tensor.detach().contiguous()))
 
     def write(temporary: Path) -> None:
         try:
-            save_model(model, str(temporary), dict(metadata or {}))
+            save_file(dict(tensors.values()), str(temporary), about)
             temporary.chmod(0o644)  # safetensors makes it readable only by its owner
         except SafetensorError as error:
             raise OSError(str(error)) from error
@@ -130,9 +137,11 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Return the strings stored with the weights; none if the file is missing or broken."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
+            stored = file.metadata() or {}
+        found = json.loads(stored[ABOUT]) if ABOUT in stored else stored  # 0.1.0 had no ABOUT
+    except (SafetensorError, OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
