@@ -120,7 +120,9 @@ class Runner:
     def run_all(self, all_experiments: Sequence[Experiment], args: argparse.Namespace) -> int:
         """Run the commands of all experiments; return the first exit code that is not 0, else 0."""
         with ThreadPoolExecutor(self.jobs) as pool:
-            futures = [pool.submit(self._run, each, args) for each in all_experiments]
+            # The last ones first: tables go from small to large, and the longest run sets the end.
+            queue = reversed(all_experiments)
+            futures = [pool.submit(self._run, each, args) for each in queue]
             try:
                 statuses = [future.result() for future in futures]
             except KeyboardInterrupt:

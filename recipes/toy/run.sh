@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE,
-# evaluate, compare, sample. About three minutes on two cores, after installation.
+# The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE
+# with free bits, evaluate, compare, sample. About four minutes on two cores, after installation.
 #
 #   bash recipes/toy/run.sh
 
 set -euo pipefail
 name=toy
-models="lm vae skip_vae"
+models="lm vae skip_vae-free_bits"
 jobs=2
 samples=20
 first="how can i train for a marathon ? just run slowly most of the time ."
