@@ -33,7 +33,11 @@ def parser() -> ArgumentParser:
         help="samples K of the importance-weighted bound; 0 skips it",
     )
     add_refinement(parser)
-    add("--limit", type=PositiveInt | None, help="evaluate only the first LIMIT examples")
+    add(
+        "--limit",
+        type=PositiveInt | None,
+        help="evaluate only the first LIMIT examples; the card is saved under a name of its own",
+    )
     add(
         "--generations",
         type=NonNegativeInt,
