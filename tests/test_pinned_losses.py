@@ -66,12 +66,13 @@ def loss_of(method: str, folder: Path) -> float:
         inference={"steps": 3, "loss_per": "example", "lr": 0.1},
         optim={"name": "adam", "lr": 0.01, "schedule": "constant"},
         train={
-            **{"precision": "fp32", "threads": 1, "samples": 0, "log_every": 20},
-            **{
-                "max_steps": 20,
-                "epochs": 2,
-                "autoencode_epochs": given.train.autoencode_epochs / 5,
-            },
+            "precision": "fp32",
+            "threads": 1,
+            "samples": 0,
+            "log_every": 20,
+            "max_steps": 20,
+            "epochs": 2,
+            "autoencode_epochs": given.train.autoencode_epochs / 5,
         },
     )
     textvae.train(config, folder / "run")
