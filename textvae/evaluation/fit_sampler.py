@@ -29,7 +29,7 @@ from textvae.vae.von_mises_fisher import UniformSphere
 logger = logging.getLogger(__name__)
 EXAMPLES = 10_000  # of the training split, evenly spaced
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-HELD_OUT = 10  # one draw in so many chooses the mixture
+HELD_OUT = 10  # every tenth draw is held out to choose the mixture
 PER_COMPONENT = 5  # draws that a component needs on average
 FLOOR = 1e-4  # added to the variances, so that no component shrinks to a point
 
