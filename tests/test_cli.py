@@ -62,6 +62,8 @@ MISTAKES = [
     (["sample", "{run}", "--top_p", "0.9"], "did you mean --top-p?"),
     (["sample"], "required: run (see"),
     (["interpolate", "{run}", "a"], "required: b (see"),
+    (["encode", "{run}", "a"], "required: --out (see"),
+    (["probe", "{run}", "--label", "topic"], "unrecognized arguments: --label topic (see"),
     (["train", "--config"], "--config: expected one argument"),
     # types and choices
     (["train", "--model.latent_dim", "abc"], "--model.latent_dim abc: must be an integer"),
@@ -88,6 +90,7 @@ MISTAKES = [
     (["compare", "{run}/config.json"], "config.json is not a metrics card"),
     (["compare", "{folder}/none"], "there is no such run folder or metrics card"),
     (["compare", "{lm}"], "textvae evaluate {lm} --split test"),
+    (["compare", "{folder}"], "is not a run folder"),
     (["compare", "{run}", "--split", "valid"], "has no metrics for 'valid'"),
     (["evaluate", "{run}", "--split", "dev"], "has no split 'dev': choose train, valid, test"),
     (["evaluate", "{run}", "--data", "{folder}/none"], "no such file or folder"),

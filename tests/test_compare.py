@@ -116,6 +116,9 @@ def test_card_from_a_file(tmp_path):
 def test_missing_cards_name_the_command_that_creates_them(tmp_path):
     with pytest.raises(UserError, match="no such run folder"):
         find_card(tmp_path / "nothing")
+    with pytest.raises(UserError, match="is not a run folder"):
+        find_card(tmp_path)
+    (tmp_path / "config.yaml").touch()
     with pytest.raises(UserError, match=rf"textvae evaluate {tmp_path} --split valid"):
         find_card(tmp_path, "valid")
     with pytest.raises(UserError, match="there is no metrics card"):

@@ -47,7 +47,8 @@ def parser() -> ArgumentParser:
     add(
         "--fit-sampler",
         action="store_true",
-        help="first fit the sampler of textvae sample --from aggregate, to report its holes, too",
+        help="first fit the sampler of textvae sample --from aggregate, so that the card also "
+        "reports how many of its draws fall into holes",
     )
     add(
         "--precision",

@@ -22,9 +22,16 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
     line = re.sub(r"^error: |Parser key ", "", " ".join(message.split()))
     if "are required" in line:
         line = line.replace(f"{command}.", "")
+        line = re.sub(r"(?<=required: )[\w, .]+", lambda keys: _missing(keys[0], names), line)
     line = _number(line) or _value(line) or _choice(line) or _name(line, names)
     where = f"textvae {command} --help" if command else "textvae --help"
     return f"{line} (see {where})"
+
+
+def _missing(keys: str, names: Sequence[str]) -> str:
+    """Return required keys as the user types them; an argument without an option as it is."""
+    given = (key.strip() for key in keys.split(","))
+    return ", ".join(_option(key) if _option(key) in names else key for key in given)
 
 
 def _number(line: str) -> str | None:
@@ -77,7 +84,7 @@ def _name(line: str, names: Sequence[str]) -> str:
     whole = {name.lstrip("-").replace("-", "_"): name for name in names}
     last = {bare.rsplit(".", 1)[-1]: name for bare, name in whole.items()}
     for wrong in (name.replace("-", "_") for name in _unknown(line)):
-        near = [whole[bare] for bare in difflib.get_close_matches(wrong, whole, n=1, cutoff=0.4)]
+        near = [whole[bare] for bare in difflib.get_close_matches(wrong, whole, n=1)]
         near = near or [last[bare] for bare in difflib.get_close_matches(wrong, last, n=1)]
         if near:
             line += f"; did you mean {near[0]}?"

@@ -17,6 +17,7 @@ from textvae.errors import UserError
 from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, NUMBERS, Metric
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import write_json
+from textvae.runs.run_folder import config_path
 
 _REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
@@ -97,6 +98,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         return load_card(given)
     path, command = given / "metrics" / f"{split}.json", f"textvae evaluate {given} --split {split}"
     if not path.exists():
+        config_path(given)  # a folder of runs, or any other folder, cannot be evaluated
         raise UserError(f"{given} has no metrics for {split!r}: create them with {command}")
     try:
         card = load_card(path)

@@ -77,10 +77,7 @@ def run_config(folder: Path, data: Path | str | None = None) -> Config:
     Raises:
         UserError: It is not a run folder, or its config is broken.
     """
-    path = folder / run_folder.CONFIG
-    if not path.exists():
-        raise UserError(f"{folder} is not a run folder: it has no {run_folder.CONFIG}")
-    config = Config.load(path)
+    config = Config.load(run_folder.config_path(folder))
     return config if data is None else replace(config, data=replace(config.data, dir=str(data)))
 
 

@@ -228,7 +228,7 @@ def fetch(name: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS, **options))
     except Exception as error:  # the hub's client raises many unrelated types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise UserError(
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face hub: "
             f"{reason}. Offline? Pass the folder of a model instead"

@@ -95,14 +95,25 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     replace_file(run / STATE, write)
 
 
+def config_path(run: Path) -> Path:
+    """Return the path of a run's configuration.
+
+    Raises:
+        UserError: It is not a run folder.
+    """
+    path = run / CONFIG
+    if not path.exists():
+        raise UserError(f"{run} is not a run folder: it has no {CONFIG}")
+    return path
+
+
 def load_state(run: Path) -> dict[str, Any] | None:
     """Read the last state of a training; None if it stopped before the first checkpoint.
 
     Raises:
         UserError: There is no run, or its state is broken.
     """
-    if not (run / CONFIG).exists():
-        raise UserError(f"{run} is not a run folder: it has no {CONFIG}")
+    config_path(run)
     path = run / STATE
     remove_leftovers(run, path.parent)
     if not path.exists():
