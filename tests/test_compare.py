@@ -147,7 +147,7 @@ def test_a_card_prints_its_figures_with_units_and_what_they_are_based_on():
     text = str(Card({**VAE, "collapse": "the decoder ignores z", "bleu": 0.25}))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for line in (
-        "PPL (IW) 62.50 per word and end of sentence",
+        "PPL (IW) 62.50 per word, counting the end of the sentence as a word",
         "rec -327.00 nats per example",
         "ELBO -332.50 nats per example",
         "IW -330.25 nats per example",

@@ -67,7 +67,7 @@ class Metric(NamedTuple):
 
 
 _NATS = "nats per example"
-_WORD = "per word and end of sentence"
+_WORD = "per word, counting the end of the sentence as a word"
 _FRACTION = "0 to 1"
 
 
@@ -132,14 +132,14 @@ METRICS: tuple[Metric, ...] = (
     _likelihood(
         "bits_per_byte_elbo",
         "bits/byte (ELBO)",
-        "bits per byte of text",
+        "bits per UTF-8 byte",
         "The ELBO in bits per byte: comparable between tokenizers.",
         digits=3,
     ),
     _likelihood(
         "bits_per_byte_iw",
         "bits/byte (IW)",
-        "bits per byte of text",
+        "bits per UTF-8 byte",
         "The importance-weighted bound in bits per byte: comparable between tokenizers.",
         digits=3,
         column="if present",
