@@ -111,15 +111,27 @@ def test_du_raises_variances_and_drops_some_in_training():
     torch.testing.assert_close(kept, (variance / 0.8 + floor).expand_as(drawn)[~dropped])
 
 
-def test_scaled_means_have_the_deviation_and_keep_their_signs():
+def test_scaled_means_have_the_deviation_and_stay_where_they_are():
     made = head("scale")
     mean, logvar = made(features())
     raw = plain_head(made)(features())
     torch.testing.assert_close(mean.std(0, correction=0), torch.full((Z,), 1.1), rtol=1e-3, atol=0)
-    ratio = mean / raw.mean
-    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
+    torch.testing.assert_close(mean.mean(0), raw.mean.mean(0))
+    ratio = (mean - mean.mean(0)) / (raw.mean - raw.mean.mean(0))
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=0)
     assert bool((ratio > 0).all())
     torch.testing.assert_close(logvar, raw.logvar)
+
+
+@pytest.mark.parametrize("kind", NORMALIZED)
+def test_normalized_means_start_with_a_moderate_kl(kind):
+    """Before training, the means of a head hardly differ: their offset must not be scaled up."""
+    made = head(kind)
+    with torch.no_grad():
+        made.weight.mul_(0.01)
+        made.bias.fill_(0.5)
+    kl = made(features()).kl_to(StandardNormal(Z))
+    assert float(kl.detach().sum(-1).mean()) < 3 * Z
 
 
 @pytest.mark.parametrize("kind", NORMALIZED)

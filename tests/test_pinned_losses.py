@@ -37,7 +37,7 @@ PINNED = {
     "mmd": 26.0338,
     "pooled": 17.4837,
     "sa_vae": 17.6743,
-    "scale": 2086.3773,
+    "scale": 17.5382,
     "skip_sa_vae": 17.5214,
     "skip_vae": 17.4726,
     "svi": 17.6183,

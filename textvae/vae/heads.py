@@ -134,10 +134,13 @@ class DUHead(GaussianHead):
 class ScaleHead(GaussianHead):
     """Scaled means (Scale-VAE: Song et al. 2024), of which each dimension has deviation s.
 
-        mean <- f * mean,   f_d = s / (deviation of mean_d over the batch)
+        mean <- c + f * (mean - c),   f_d = s / (deviation of mean_d over the batch)
 
-    Song et al. compute the KL from the means before scaling. Here every term is computed from the
-    posterior that z is drawn from, so that the ELBO is a bound on log p(x).
+    with the batch mean c, so that the factor spreads the means but does not move them. Song et al.
+    multiply the mean itself by the factor and compute the KL from the means before scaling. Here
+    every term is computed from the posterior that z is drawn from, so that the ELBO is a bound on
+    log p(x); with c = 0, it would start at thousands of nats, because before training the means
+    differ much less from one another than from 0.
 
     Args:
         features: H.
@@ -146,23 +149,20 @@ class ScaleHead(GaussianHead):
         deviation: s.
     """
 
-    running_var: Tensor
-
     def __init__(
         self, features: int, latent_dim: int, bias: bool = True, deviation: float = 1.1
     ) -> None:
         super().__init__(features, latent_dim, bias)
-        self.deviation, self.momentum = deviation, 0.1  # that of nn.BatchNorm1d
-        self.register_buffer("running_var", torch.ones(latent_dim))
+        self.deviation = deviation
+        self.normalize = _Normalization(latent_dim)
 
     def posterior(self, mean: Tensor, logvar: Tensor) -> DiagGaussian:
         """The posterior with scaled means."""
-        variance = self.running_var
         if self.training and len(mean) > 1:
-            variance = mean.var(0, correction=0)
-            self.running_var.lerp_(mean.detach().var(0), self.momentum)
-        factor = self.deviation * (variance + SMALLEST_VARIANCE).rsqrt()
-        return DiagGaussian(factor * mean, logvar)
+            center = mean.mean(0)
+        else:
+            center = self.normalize.running_mean
+        return DiagGaussian(center + self.deviation * self.normalize(mean), logvar)
 
 
 class VonMisesFisherHead(nn.Linear):
