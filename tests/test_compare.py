@@ -5,9 +5,12 @@ import math
 
 import pytest
 
+from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.evaluation.compare import compare, find_card, load_card, save_card
+from textvae.evaluation.card_files import find_card, load_card, load_cards, save_card
+from textvae.evaluation.compare import compare
 from textvae.evaluation.presentation import Card
+from textvae.evaluation.rate_distortion import draw_rate_distortion, rate_distortion
 
 VAE = {
     "model": "vae",
@@ -141,6 +144,105 @@ def test_broken_cards_say_what_is_wrong_and_what_to_do(tmp_path, text, why):
         find_card(tmp_path)
     assert f"textvae evaluate {tmp_path} --split test" in str(error.value)
     assert str(path) in str(error.value)
+
+
+ROWS = """
+- {model: LM (a paper), latent_dim: 0, elbo: -101.0, ppl_iw: 100.5, source: a paper}
+- {model: VAE (a paper), latent_dim: 32, elbo: -102.5, kl: 6.5, source: a paper}
+"""
+
+
+def test_published_rows_are_a_list_in_a_yaml_file(tmp_path):
+    path = tmp_path / "published.yaml"
+    path.write_text(ROWS)
+    assert [card["model"] for card in load_cards(path)] == ["LM (a paper)", "VAE (a paper)"]
+    lines = compare([path, VAE]).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == [
+        "LM (a paper)",
+        "VAE (a paper)",
+        "vae",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("model: {a: 1}", "is a list of metrics cards"),
+        ("[]", "is a list of metrics cards"),
+        ("- {elbo: 1", "cannot be read as YAML"),
+        ("- {model: a, elbo: -1}\n- 3", "row 2 is not a mapping of figures"),
+        ("- {elbo: -1}", "row 1 has no model"),
+        ("- {kl: 1}", "row 1 is not a metrics card: it has none of"),
+        ("- {model: a, elbo: x}", "row 1 is not a metrics card: elbo must be a number"),
+    ],
+)
+def test_broken_published_rows_say_which(tmp_path, text, why):
+    path = tmp_path / "published.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=why):
+        compare([path])
+    with pytest.raises(UserError, match="cannot be read"):
+        compare([tmp_path / "nothing.yaml"])
+
+
+def seeds(tmp_path, cards, **options):
+    runs = []
+    for seed, card in enumerate(cards):
+        run = tmp_path / (f"vae-seed-{seed}" if seed else "vae")
+        save_card(run, "test", {key: value for key, value in card.items() if key != "model"})
+        Config(train=TrainConfig(seed=seed, **options)).save(run / "config.yaml")
+        runs.append(run)
+    return runs
+
+
+def test_runs_that_differ_in_their_seed_are_averaged(tmp_path):
+    runs = seeds(tmp_path, [VAE, {**VAE, "mi": 5.98, "bleu": 0.1}, {**VAE, "mi": 6.98, "au": 17}])
+    table = compare([*runs, LM], average_seeds=True)
+    row = [cell.strip() for cell in table.splitlines()[2].split("|")]
+    header = [cell.strip() for cell in table.splitlines()[0].split("|")]
+    shown = dict(zip(header, row, strict=True))
+    assert shown["model"] == "vae (3 seeds)"
+    assert shown["MI"] == "5.98 ± 1.00"
+    assert shown["AU"] == "15 ± 2"
+    assert shown["PPL (IW)"] == "62.50 ± 0.00"
+    assert len(table.splitlines()[2:4]) == 2 and "lstm-lm" in table.splitlines()[3]
+    assert "standard deviation over seeds" in table
+    assert len(compare(runs).splitlines()) == 2 + compare([runs[0]]).count("\n")
+
+
+def test_only_runs_of_one_experiment_are_averaged(tmp_path):
+    runs = seeds(tmp_path / "a", [VAE]) + seeds(tmp_path / "b", [VAE], epochs=3)
+    assert compare(runs, average_seeds=True) == compare(runs)
+    runs = seeds(tmp_path / "c", [VAE, {**VAE, "samples": 500}])
+    with pytest.raises(UserError, match="evaluated with different K"):
+        compare(runs, average_seeds=True)
+
+
+def test_the_rate_distortion_plot_has_every_model_once(tmp_path):
+    published = tmp_path / "published.yaml"
+    published.write_text(ROWS)
+    names = ["lstm-lm", "vae", "LM (a paper)", "VAE (a paper)"]
+    axes = rate_distortion([LM, VAE, *load_cards(published)]).axes[0]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(texts) == sorted(["lines of equal ELBO", *names])
+    points = {
+        container.get_label(): container.lines[0].get_xydata()[0].tolist()
+        for container in axes.containers
+    }
+    assert points == {"vae": [5.5, 327.0], "VAE (a paper)": [6.5, 96.0]}
+    for suffix in ("svg", "png", "pdf"):
+        path = tmp_path / f"plot.{suffix}"
+        draw_rate_distortion([LM, VAE, published], path)
+        assert path.stat().st_size > 1000
+
+
+def test_a_rate_distortion_plot_that_cannot_be_drawn_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="a model with a latent variable"):
+        draw_rate_distortion([LM], tmp_path / "plot.svg")
+    with pytest.raises(UserError, match="a model with a latent variable"):
+        rate_distortion([GRAMMAR])
+    with pytest.raises(UserError, match=r"choose one of \.svg, \.png, \.pdf"):
+        draw_rate_distortion([VAE], tmp_path / "plot.jpg")
 
 
 def test_a_card_prints_its_figures_with_units_and_what_they_are_based_on():

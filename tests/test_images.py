@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from textvae.errors import UserError
 from textvae.evaluation import map as map_module
 from textvae.evaluation import probe as probe_module
-from textvae.evaluation.compare import compare, find_card
+from textvae.evaluation.card_files import find_card
+from textvae.evaluation.compare import compare
 from textvae.evaluation.map import draw_map
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.probe import probe

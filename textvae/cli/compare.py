@@ -18,8 +18,23 @@ def parser() -> ArgumentParser:
     parser = new_parser(
         "print a Markdown table with the metrics of several runs", "textvae compare RUN RUN ..."
     )
-    parser.add_argument("runs", nargs="+", help="run folders, or JSON files with metrics")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        help="run folders, JSON files with metrics, or YAML files with published rows",
+    )
     parser.add_argument("--split", default="test", help="the split that was evaluated")
+    parser.add_argument(
+        "--average-seeds",
+        action="store_true",
+        help="one row for runs that differ only in their seed: mean and standard deviation",
+    )
+    parser.add_argument(
+        "--plot",
+        type=str | None,
+        metavar="FILE",
+        help="also draw KL against reconstruction (.svg, .png or .pdf), with lines of equal ELBO",
+    )
     parser.add_argument(
         "--provenance",
         action="store_true",
@@ -29,10 +44,15 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Print one row per run."""
+    """Print one row per run, and draw the runs if asked to."""
     from textvae.evaluation.compare import compare
 
-    print(compare(args.runs, args.split))
+    print(compare(args.runs, args.split, average_seeds=args.average_seeds))
+    if args.plot:
+        from textvae.evaluation.rate_distortion import draw_rate_distortion
+
+        draw_rate_distortion(args.runs, args.plot, args.split, average_seeds=args.average_seeds)
+        print(f"wrote {args.plot}")
     if args.provenance:
         from textvae.evaluation.provenance import provenance
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.errors import UserError
-from textvae.evaluation.compare import save_card
+from textvae.evaluation.card_files import save_card
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card

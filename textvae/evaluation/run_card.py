@@ -14,7 +14,7 @@ import torch
 from textvae.build import generation_metrics
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
-from textvae.evaluation.compare import save_card
+from textvae.evaluation.card_files import save_card
 from textvae.evaluation.diagnosis import remedies
 from textvae.evaluation.fit_sampler import fit_opened
 from textvae.evaluation.metrics import clock

@@ -158,10 +158,8 @@ class ScaleHead(GaussianHead):
 
     def posterior(self, mean: Tensor, logvar: Tensor) -> DiagGaussian:
         """The posterior with scaled means."""
-        if self.training and len(mean) > 1:
-            center = mean.mean(0)
-        else:
-            center = self.normalize.running_mean
+        by_batch = self.training and len(mean) > 1
+        center = mean.mean(0) if by_batch else self.normalize.running_mean
         return DiagGaussian(center + self.deviation * self.normalize(mean), logvar)
 
 

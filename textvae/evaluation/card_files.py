@@ -1,0 +1,159 @@
+"""Metrics cards on disk.
+
+A card is the dictionary that ``textvae.evaluation.card.evaluate`` returns, kept as JSON in
+``RUN/metrics/<split>.json``. A card from elsewhere (the exact answer for a toy corpus, a published
+row) needs only some of the figures. Several of them, such as the rows of a published table, are a
+list in a YAML file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textvae.errors import UserError
+from textvae.evaluation.metrics import NUMBERS
+from textvae.evaluation.presentation import Card, summary
+from textvae.runs.files import write_json
+from textvae.runs.run_folder import config_path
+
+_REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
+
+
+def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
+    """Write ``RUN/metrics/NAME.json``, completely or not at all.
+
+    Figures that are not finite become null, because JSON cannot represent them. ``summary`` is what
+    the README of the model shows.
+
+    Args:
+        run: A run folder.
+        name: The split, or the split and a suffix for a special card.
+        card: The figures.
+
+    Returns:
+        The path of the file.
+    """
+    path = Path(run) / "metrics" / f"{name}.json"
+    rows = summary(card)
+    write_json(path, _finite({**card, **({"summary": rows} if rows else {})}))
+    return path
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_finite(entry) for entry in value]
+    return value
+
+
+def load_card(path: Path | str) -> Card:
+    """Read a card; one without a model name is named after its file.
+
+    Args:
+        path: A JSON file.
+
+    Raises:
+        UserError: There is no such file, or it is not a card.
+    """
+    path = Path(path)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no metrics card {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}): create the card again"
+        ) from error
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: a metrics card is a JSON object: create the card again")
+    if mistake := _mistake(card):
+        raise UserError(f"{path} {mistake}: create the card again")
+    card.pop("summary", None)
+    return Card(card if card.get("model") else {**card, "model": path.stem})
+
+
+def load_cards(path: Path | str) -> list[Card]:
+    """Read a list of cards, such as published rows, from a YAML file.
+
+    Raises:
+        UserError: There is no such file, or it is not a list of cards; the message says which.
+    """
+    path = Path(path)
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as YAML ({reason})") from None
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{path}: a file of published rows is a list of metrics cards")
+    for number, row in enumerate(rows, 1):
+        mistake = _mistake(row) if isinstance(row, dict) else "is not a mapping of figures"
+        if mistake or not row.get("model"):
+            raise UserError(f"{path}: row {number} {mistake or 'has no model'}")
+    return [Card(row) for row in rows]
+
+
+def _mistake(card: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a card, if anything."""
+    if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
+        return f"is not a metrics card: {', '.join(wrong)} must be a number"
+    if not card.keys() & set(_REQUIRED):
+        return f"is not a metrics card: it has none of {', '.join(_REQUIRED)}"
+    return None
+
+
+def read_cards(given: Path | str, split: str = "test") -> list[Card]:
+    """Read the card of a run for a split, or all cards in a JSON or YAML file.
+
+    Raises:
+        UserError: As in ``find_card`` and ``load_cards``.
+    """
+    if Path(given).suffix in (".yaml", ".yml") and not Path(given).is_dir():
+        return load_cards(given)
+    return [find_card(given, split)]
+
+
+def find_card(given: Path | str, split: str = "test") -> Card:
+    """Read the card of a run for a split, with its probe accuracy, or the card in a JSON file.
+
+    Args:
+        given: A run folder, or a JSON file.
+        split: The split, for a run folder.
+
+    Raises:
+        UserError: There is no card, or it is broken; the message has the command that creates it.
+    """
+    given = Path(given)
+    if not given.is_dir():
+        if not given.exists():
+            raise UserError(f"{given}: there is no such run folder or metrics card")
+        return load_card(given)
+    path, command = given / "metrics" / f"{split}.json", f"textvae evaluate {given} --split {split}"
+    if not path.exists():
+        config_path(given)  # a folder of runs, or any other folder, cannot be evaluated
+        raise UserError(f"{given} has no metrics for {split!r}: create them with {command}")
+    try:
+        card = load_card(path)
+    except UserError as error:
+        raise UserError(f"{error} with {command}") from error
+    if card["model"] == split:
+        card["model"] = given.resolve().name
+    probed = path.with_name(f"{split}-probe.json")
+    if probed.exists():
+        accuracies = load_card(probed)
+        card |= {key: accuracies[key] for key in ("accuracy", "accuracy_se") if key in accuracies}
+    return card
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

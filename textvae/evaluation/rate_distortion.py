@@ -1,0 +1,155 @@
+"""The rate-distortion plane (Alemi et al. 2018): what z costs, and what it is worth.
+
+The rate of a model is its KL, the distortion is -E_q[log p(x|z)], and their sum is -ELBO. On a line
+of slope -1, all models have the same ELBO. A language model has rate 0, so the line through it
+separates the models that gain more from z than they pay for it from those that do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from textvae.errors import UserError
+from textvae.evaluation.compare import gather
+from textvae.evaluation.seeds import SPREAD
+from textvae.runs.files import replace_file
+
+FORMATS = (".svg", ".png", ".pdf")
+# Okabe and Ito: safe for color blindness; the shapes repeat less often than the colors.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SHAPES = "osD^vPX*"
+MARGIN = 0.08  # of the range of the points, around them
+LINES = 14  # iso-ELBO lines, about
+
+
+def draw_rate_distortion(
+    runs_or_cards: Sequence[Path | str | Mapping[str, Any]],
+    out: Path | str,
+    split: str = "test",
+    *,
+    average_seeds: bool = False,
+) -> None:
+    """Draw KL against -rec, with a point for every run and lines of equal ELBO.
+
+    Args:
+        runs_or_cards: As for ``compare``. Published rows (cards with a ``source``) are hollow.
+        out: The file to write: .svg, .png or .pdf.
+        split: Which card of a run folder to read.
+        average_seeds: Whether runs that differ only in their seed are one point, with bars for the
+            standard deviation.
+
+    Raises:
+        UserError: There is no model with a latent variable, a card is missing or broken, or the
+            file cannot be written.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: choose one of {', '.join(FORMATS)}")
+    cards = gather(runs_or_cards, split, average_seeds=average_seeds)
+    figure = rate_distortion(cards)
+    options: dict[str, Any] = {
+        "format": path.suffix[1:].lower(),
+        "bbox_inches": "tight",
+        "dpi": 150,
+    }
+    replace_file(path, lambda temporary: figure.savefig(temporary, **options))
+
+
+def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return the picture of some cards.
+
+    Args:
+        cards: Of language models (``latent_dim`` 0) and of models with a latent variable. A card
+            needs two of ``rec``, ``kl`` and ``elbo``; others are left out.
+
+    Raises:
+        UserError: No card of a model with a latent variable has them.
+    """
+    points = [(card, point) for card in cards if (point := _point(card)) is not None]
+    latent = [(card, point) for card, point in points if card.get("latent_dim") != 0]
+    if not latent:
+        raise UserError("a rate-distortion plot needs a model with a latent variable and its rec")
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="rate: KL (nats)", ylabel="distortion: −rec (nats)")
+    _set_limits(axes, [point for _, point in points])
+    _draw_equal_elbo(axes)
+    for card, (_, nll) in points:
+        if card.get("latent_dim") == 0:
+            _draw_equal(axes, nll, str(card["model"]), published="source" in card)
+    for i, (card, point) in enumerate(latent):
+        _draw_point(axes, card, point, COLORS[i % len(COLORS)], SHAPES[i % len(SHAPES)])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
+    return figure
+
+
+def _point(card: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return (KL, -rec) of a card, of which either may follow from the ELBO; None without them."""
+    kl, rec, elbo = (card.get(key) for key in ("kl", "rec", "elbo"))
+    if card.get("latent_dim") == 0:
+        kl = 0.0
+    if elbo is not None and kl is not None and rec is None:
+        rec = elbo + kl
+    if elbo is not None and rec is not None and kl is None:
+        kl = rec - elbo
+    return None if kl is None or rec is None else (kl, -rec)
+
+
+def _set_limits(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    rates, distortions = zip(*points, strict=True)
+    width = max(rates) or 1.0
+    height = (max(distortions) - min(distortions)) or width
+    axes.set_xlim(-MARGIN * width, (1 + MARGIN) * width)
+    axes.set_ylim(min(distortions) - MARGIN * height, max(distortions) + MARGIN * height)
+
+
+def _draw_equal_elbo(axes: Axes) -> None:
+    """Draw thin lines of equal ELBO at round numbers of nats, labeled at their lower ends."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    step = _round_step((right + top - left - bottom) / LINES)
+    first = math.ceil((left + bottom) / step) * step
+    for i in range(math.ceil((right + top - first) / step)):
+        nll = first + i * step
+        line = axes.axline((0, nll), slope=-1, color="0.88", linewidth=0.8, zorder=0)
+        if not i:
+            line.set_label("lines of equal ELBO")
+        x = min(right, nll - bottom)  # where the line leaves the plot
+        room = 0.05 * (right - left) < x - left and nll - x < top - 0.05 * (top - bottom)
+        if room:
+            text = f"{-nll:g}".replace("-", "−")
+            axes.annotate(text, (x, nll - x), color="0.55", fontsize="x-small", ha="right")
+
+
+def _round_step(size: float) -> float:
+    """Return the number 1, 2, or 5 times a power of ten that is closest above ``size``."""
+    power = 10.0 ** math.floor(math.log10(size))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= size)
+
+
+def _draw_equal(axes: Axes, nll: float, name: str, *, published: bool) -> None:
+    """Draw the line on which the ELBO is that of a language model."""
+    style = ":" if published else "--"
+    axes.axline((0, nll), slope=-1, color="0.3", linestyle=style, linewidth=1.2, label=name)
+
+
+def _draw_point(
+    axes: Axes, card: Mapping[str, Any], point: tuple[float, float], color: str, shape: str
+) -> None:
+    errors = [card.get(key + SPREAD) for key in ("kl", "rec")]
+    axes.errorbar(
+        *point,
+        xerr=errors[0],
+        yerr=errors[1],
+        fmt=shape,
+        color=color,
+        markerfacecolor="none" if "source" in card else color,
+        markersize=6,
+        elinewidth=1,
+        label=str(card["model"]),
+    )

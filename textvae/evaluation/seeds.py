@@ -1,0 +1,58 @@
+"""Runs that differ only in their seed: the mean and the spread of their figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+from textvae.evaluation.metrics import BY_KEY, NUMBERS
+from textvae.evaluation.presentation import Card
+from textvae.runs.run_folder import config_path
+
+SPREAD = "_spread"  # ends the key of a standard deviation over seeds
+CONSTANTS = ("samples", "count", "units", "refine_steps", "au_threshold")
+
+
+def experiment_of(run: Path | str) -> str:
+    """Return the options of a run without its seed, as YAML: equal for runs to be averaged."""
+    config = Config.load(config_path(Path(run)))
+    return replace(config, train=replace(config.train, seed=0)).to_yaml()
+
+
+def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
+    """Return one card with the mean of every figure, and its standard deviation over the cards.
+
+    Args:
+        cards: The cards of runs that differ only in their seed.
+
+    Returns:
+        A card named after the first one. The standard deviation (dividing by the number of cards
+        minus 1) has the key of the figure followed by ``_spread``.
+
+    Raises:
+        UserError: The cards were not computed in the same way.
+    """
+    first = cards[0]
+    name = re.sub(r"-seed-\d+$", "", str(first["model"]))
+    if len(cards) == 1:
+        return Card(first)
+    for key in CONSTANTS:
+        if len({card.get(key) for card in cards}) > 1:
+            raise UserError(
+                f"the seeds of {name} were evaluated with different {BY_KEY[key].header} "
+                f"({', '.join(str(card.get(key)) for card in cards)}): evaluate them alike"
+            )
+    averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)"})
+    for key in NUMBERS & first.keys():
+        values = [card[key] for card in cards if card.get(key) is not None]
+        if len(values) < len(cards):  # a mean over some of the seeds would mislead
+            averaged[key] = None
+        else:
+            averaged[key], averaged[key + SPREAD] = mean(values), stdev(values)
+    return averaged
