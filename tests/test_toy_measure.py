@@ -1,12 +1,14 @@
 """data/toy/measure.py: the grammar recognizes its own texts, and their topics."""
 
-import json
 import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import textvae
+from textvae.config.experiment import DataConfig, ModelConfig, TrainConfig
 
 TOY = Path(__file__).parent.parent / "data" / "toy"
 sys.path.insert(0, str(TOY))
@@ -28,9 +30,10 @@ def judge(drawn):
 
 
 def test_texts_of_the_grammar_are_well_formed(judge, drawn):
-    found = judge.well_formed([text for text, _ in drawn])
-    assert found["derivable"] == 1.0 and found["bigrams"] == 1.0
-    assert -40 < found["mean_log_p"] < -10
+    texts = [text for text, _ in drawn]
+    assert judge.derivable(texts) == 1.0 and judge.known_pairs(texts) == 1.0
+    assert judge.derivable([*texts, "a sentence of a different grammar"] * 2) == 60 / 61
+    assert judge.known_pairs(["? ?"]) < 0.5
 
 
 def test_a_topic_is_recognized_even_in_broken_text(judge, drawn):
@@ -40,7 +43,7 @@ def test_a_topic_is_recognized_even_in_broken_text(judge, drawn):
         words = text.split()
         words[rng.randrange(len(words))] = "the"
         broken.append(" ".join(words))
-    assert judge.well_formed(broken)["derivable"] < 0.2
+    assert judge.derivable(broken) < 0.2
     for texts in ([text for text, _ in drawn], broken):
         right = [judge.topic(text) == topic for text, (_, topic) in zip(texts, drawn, strict=True)]
         assert sum(right) >= 0.95 * len(right)
@@ -56,19 +59,36 @@ def test_nothing_is_no_topic(judge):
     assert judge.topic("") is None and judge.topic("xyzzy") is None
 
 
-def test_the_command_reads_what_textvae_writes(drawn, tmp_path):
-    rows = [{"source": text, "text": text} for text, _ in drawn[:5]]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    command = [sys.executable, str(TOY / "measure.py")]
-    done = subprocess.run(
-        [*command, "--samples", path, "--reconstructions", path],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)["topic_kept"] == 1.0
-    done = subprocess.run(
-        [*command, "--samples", tmp_path / "none"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+def test_the_command_measures_runs(tmp_path, capsys):
+    corpus = tmp_path / "corpus"
+    prepare = [sys.executable, str(TOY / "prepare.py"), "--out", str(corpus)]
+    sizes = ["--train", "60", "--valid", "10", "--test", "10"]
+    subprocess.run([*prepare, *sizes], check=True, capture_output=True)
+    runs = []
+    for latent_dim in (2, 0):
+        config = textvae.Config(
+            data=DataConfig(dir=str(corpus), tokenized=True),
+            model=ModelConfig(
+                latent_dim=latent_dim,
+                injection="skip" if latent_dim else "none",
+                embedding_dim=4,
+                encoder_hidden=4,
+                decoder_hidden=4,
+            ),
+            train=TrainConfig(max_steps=1, samples=0),
+        )
+        runs.append(str(tmp_path / f"run{latent_dim}"))
+        textvae.train(config, runs[-1])
+    textvae.fit_sampler(runs[0])
+    assert measure.main([*runs, "--count", "5"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].count("|") == table[1].count("|") == table[3].count("|") == 8
+    assert table[2].startswith("| run2 | ") and "–" not in table[2]
+    assert table[3].startswith("| run0 | – | – |")
+    for wrong, reason in (
+        ([str(tmp_path / "none")], "none"),
+        ([runs[0], "--data", str(TOY)], "train.jsonl: No such file"),
+    ):
+        assert measure.main(wrong) == 2
+        error = capsys.readouterr().err.splitlines()
+        assert len(error) == 1 and reason in error[0]

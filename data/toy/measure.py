@@ -1,13 +1,14 @@
-"""What the grammar says about generated text: is it well-formed, and does it keep its topic?
+"""What the grammar says about the text of a model: is it well-formed, does it keep its topic?
 
-    textvae sample RUN -n 500 --format jsonl > samples.jsonl
-    textvae reconstruct RUN --file test.txt --format jsonl > reconstructions.jsonl
-    python data/toy/measure.py --samples samples.jsonl --reconstructions reconstructions.jsonl
+    python data/toy/measure.py runs/toy/vae runs/toy/skip_vae-free_bits
 
-* ``derivable``: share of the samples to which the grammar gives a probability above 0, and their
-  mean log p(x).
-* ``bigrams``: share of the word pairs of the samples that the grammar can produce anywhere.
-* ``topic_kept``: share of the reconstructions with the topic of their source.
+Prints a Markdown table with one row per run:
+
+* ``topic kept``: share of test documents whose reconstruction has the topic of its source;
+* ``derivable``: share of the texts that the grammar can produce: of the reconstructions, of samples
+  from the prior, and, if a sampler has been fitted, of samples from the aggregate posterior; one
+  wrong word in a text is enough to fail;
+* ``word pairs``: share of the pairs of neighboring words that occur in the training split.
 
 The topic of a text is the most probable one under p(topic | x) if the grammar can derive the text.
 Otherwise it is the topic whose words it uses: every word that n of the N topics can say gives
@@ -25,7 +26,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from grammar import TOPICS, Grammar
 
@@ -69,54 +69,93 @@ class Judge:
         """Share of (source, reconstruction) pairs with one topic."""
         return sum(self.topic(source) == self.topic(text) for source, text in pairs) / len(pairs)
 
-    def well_formed(self, texts: Sequence[str]) -> dict[str, float | None]:
-        """How much of some texts the grammar can derive."""
+    def derivable(self, texts: Sequence[str]) -> float:
+        """Share of the texts that the grammar can produce."""
         scores = [self.grammar.score(text).log_prob for text in texts]
-        derived = [score for score in scores if math.isfinite(score)]
+        return sum(map(math.isfinite, scores)) / len(texts)
+
+    def known_pairs(self, texts: Sequence[str]) -> float:
+        """Share of the pairs of neighboring words that occur in the corpus."""
         pairs = [pair for text in texts for pair in pairwise(_words(text))]
-        known = sum(pair in self.bigrams for pair in pairs)
-        return {
-            "derivable": len(derived) / len(texts),
-            "mean_log_p": math.fsum(derived) / len(derived) if derived else None,
-            "bigrams": known / len(pairs) if self.bigrams and pairs else None,
-        }
+        return sum(pair in self.bigrams for pair in pairs) / len(pairs)
 
 
 def _words(text: str) -> list[str]:
     return ["<s>", *text.split(), "</s>"]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Reads a JSON-lines file as ``textvae sample`` and ``textvae reconstruct`` write it."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_texts(path: Path) -> list[str]:
+    """Reads the documents of a split."""
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
+
+
+def measure(run: Path, judge: Judge, sources: Sequence[str], count: int) -> dict[str, float | None]:
+    """Measures the reconstructions and the samples of a run.
+
+    Args:
+        run: A run folder.
+        judge: The judge.
+        sources: Texts to reconstruct.
+        count: Number of samples.
+    """
+    import textvae
+
+    model = textvae.load(run)
+    found: dict[str, float | None] = {}
+    if model.latent_dim:
+        texts = model.reconstruct(sources)
+        found["topic kept"] = judge.topic_kept(list(zip(sources, texts, strict=True)))
+        found["derivable (reconstructions)"] = judge.derivable(texts)
+    texts = model.sample(count)
+    found["derivable (samples)"] = judge.derivable(texts)
+    found["word pairs (samples)"] = judge.known_pairs(texts)
+    if model.sampler is not None:
+        texts = model.sample(count, source="aggregate")
+        found["derivable (aggregate)"] = judge.derivable(texts)
+        found["word pairs (aggregate)"] = judge.known_pairs(texts)
+    return found
+
+
+def table(rows: dict[str, dict[str, float | None]]) -> str:
+    """Formats figures by run as Markdown."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [f"| model | {' | '.join(columns)} |", "|---|" + "--:|" * len(columns)]
+    for name, row in rows.items():
+        cells = ("–" if row.get(c) is None else f"{100 * row[c]:.1f} %" for c in columns)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the figures as one JSON object; returns the exit status."""
+    """Prints the table; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--samples", type=Path, help="a .jsonl file with a text per line")
-    parser.add_argument("--reconstructions", type=Path, help="a .jsonl file with source and text")
-    parser.add_argument("--corpus", type=Path, help="train.jsonl, for the known word pairs")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of the generated corpus")
+    parser.add_argument("--data", type=Path, help="the corpus, if it has moved since training")
+    parser.add_argument("--count", type=int, default=500, help="texts of each kind")
     args = parser.parse_args(argv)
+    if args.count < 1:
+        parser.error("--count must be at least 1")
+    from textvae import Config, UserError
+
     try:
-        corpus = [row["text"] for row in read_rows(args.corpus)] if args.corpus else []
-        judge, found = Judge(Grammar.load(), corpus), {}
-        if args.samples:
-            found |= judge.well_formed([row["text"] for row in read_rows(args.samples)])
-        if args.reconstructions:
-            rows = read_rows(args.reconstructions)
-            found["topic_kept"] = judge.topic_kept([(row["source"], row["text"]) for row in rows])
-    except (OSError, ValueError, KeyError) as error:
-        print(f"measure.py: {_reason(error)}", file=sys.stderr)
-        return 2
-    print(json.dumps(found))
-    return 0
-
-
-def _reason(error: Any) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
-    return f"not a file that textvae wrote ({error})"
+        rows = {}
+        for run in args.runs:
+            data = args.data or Path(Config.load(run / "config.yaml").data.dir)
+            train, test = (read_texts(data / f"{split}.jsonl") for split in ("train", "test"))
+            judge = Judge(Grammar.load(), train)
+            rows[run.resolve().name] = measure(run, judge, test[: args.count], args.count)
+    except UserError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        reason = f"{data} is not the generated corpus: pass its folder with --data"
+    else:
+        print(table(rows))
+        return 0
+    print(f"measure.py: {reason}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
