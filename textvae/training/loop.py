@@ -152,9 +152,15 @@ class Trainer:
             "tokens_per_second": tokens / self._lap(),
         }
         if self.monitor is not None:
-            progress.show(self.step, self.epoch, values)
+            progress.show(self.step, self.epoch, self._applicable(values))
             self.monitor.scalars("train", self.step, self.epoch, values)
         sums.values.zero_()
+
+    def _applicable(self, values: dict[str, float]) -> dict[str, float]:
+        """Leave out what means nothing for a language model."""
+        if self.model.latent_dim:
+            return values
+        return {name: value for name, value in values.items() if name not in ("kl", "beta")}
 
     def _check_finite(self) -> None:
         """Check the model before every log line, evaluation, and checkpoint."""

@@ -58,11 +58,18 @@ class Progress:
             self.bar.stop()
 
     def show(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """Show the latest training figures; tokens are those predicted, without padding."""
-        text = (
-            f"epoch {epoch:.2f} loss {decimals(values['loss'])} kl {decimals(values['kl'])} "
-            f"beta {values['beta']:.2f} {values['tokens_per_second']:,.0f} tok/s"
-        )
+        """Show the latest training figures.
+
+        Args:
+            step: Steps done.
+            epoch: Epochs done.
+            values: ``loss``, ``tokens_per_second`` (of the tokens predicted, without padding),
+                and, if there is a latent variable, ``kl`` and ``beta``.
+        """
+        text = f"epoch {epoch:.2f} loss {decimals(values['loss'])}"
+        if "kl" in values:
+            text += f" kl {decimals(values['kl'])} beta {values['beta']:.2f}"
+        text += f" {values['tokens_per_second']:,.0f} tok/s"
         if self.bar is not None:
             self.bar.update(self.task, completed=step, description=text)
             return

@@ -64,15 +64,14 @@ def validate(
 
 
 def _log(card: dict[str, Any], epoch: float) -> None:
-    has_words = card["ppl_elbo"] is not None
-    logger.info(
-        "epoch %.2f valid: elbo %s = rec %s - kl %s, %smi %s, au %d of %d",
-        epoch,
-        *(decimals(card[key]) for key in ("elbo", "rec", "kl")),
-        f"ppl_elbo {decimals(card['ppl_elbo'])}, " if has_words else "",
-        decimals(card["mi"]),
-        *(card[key] for key in ("au", "latent_dim")),
-    )
+    text = f"epoch {epoch:.2f} valid: elbo {decimals(card['elbo'])}"
+    if card["latent_dim"]:
+        text += f" = rec {decimals(card['rec'])} - kl {decimals(card['kl'])}"
+    if card["ppl_elbo"] is not None:
+        text += f", ppl_elbo {decimals(card['ppl_elbo'])}"
+    if card["latent_dim"]:
+        text += f", mi {decimals(card['mi'])}, au {card['au']} of {card['latent_dim']}"
+    logger.info(text)
     if "gap" in card:
         logger.info(
             "before refinement: elbo %s (gap %s), kl %s, mi %s, au %d",
