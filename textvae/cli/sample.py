@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.options import add_generation, add_model, generation, load, new_parser, presenter
-from textvae.config.types import NonNegativeInt
+from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -20,7 +20,7 @@ def parser() -> ArgumentParser:
         "textvae sample RUN [-n N] [--from prior|aggregate] [...]",
     )
     add_model(parser)
-    parser.add_argument("-n", type=NonNegativeInt, default=10, help="number of samples")
+    parser.add_argument("-n", type=PositiveInt, default=10, help="number of samples")
     parser.add_argument(
         "--from",
         choices=["prior", "aggregate"],
