@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from textvae.config.combinations import check_combinations
 from textvae.config.experiment import OF_ANY_MODEL, Config
 from textvae.config.inference import for_evaluation
 from textvae.errors import UserError
@@ -121,85 +122,13 @@ def check_model(config: Config) -> None:
     else:
         options = vars(config.model) | {"max_length": config.data.max_length}
         check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
-    check_inference(config)
-    check_procedure(config)
-    check_objective(config)
-    check_posterior(config)
+    check_combinations(config)
 
 
 def _image_options(config: Config) -> dict[str, Any]:
     model = config.model
     own = {name: getattr(model, name) for name in OF_ANY_MODEL}
     return own | vars(config.images)
-
-
-def check_inference(config: Config) -> None:
-    """Check that the inference method fits the model.
-
-    Raises:
-        UserError: There is nothing to refine, or an encoder is missing or would not be trained.
-    """
-    section = "images" if config.data.kind == "images" else "model"
-    layers, latent = getattr(config, section).encoder_layers, config.model.latent_dim
-    method = config.inference.method
-    if method != "amortised" and not latent:
-        raise UserError(
-            f"--inference.method {method} needs a latent variable, but --model.latent_dim is 0"
-        )
-    if method != "amortised" and config.inference.loss_per == "batch" and config.data.max_tokens:
-        raise UserError(
-            "--data.max_tokens makes batches of different sizes, and with --inference.loss_per "
-            "batch the refinement steps depend on the batch size: use --inference.loss_per example "
-            "and a smaller --inference.lr"
-        )
-    if method == "svi" and layers:
-        raise UserError(f"--inference.method svi has no encoder: set --{section}.encoder_layers 0")
-    if method != "svi" and latent and not layers:
-        raise UserError(
-            f"--{section}.encoder_layers 0 means no encoder: set --inference.method svi, or use "
-            "at least 1 layer"
-        )
-
-
-def check_procedure(config: Config) -> None:
-    """Check that there is an encoder for a procedure that trains it separately.
-
-    Raises:
-        UserError: There is none.
-    """
-    section = "images" if config.data.kind == "images" else "model"
-    if config.model.latent_dim and getattr(config, section).encoder_layers:
-        return
-    for option, asked in (
-        ("procedure aggressive", config.train.procedure == "aggressive"),
-        ("autoencode_epochs", config.train.autoencode_epochs > 0),
-    ):
-        if asked:
-            raise UserError(
-                f"--train.{option} trains an encoder, but this model has none: leave it out"
-            )
-
-
-def check_posterior(config: Config) -> None:
-    """Check that the encoder's head and the posterior fit the training and the objective.
-
-    Raises:
-        UserError: An option has no meaning with another one.
-    """
-    model, data = config.model, config.data
-    if not model.latent_dim:
-        return
-    if model.head != "linear" and data.batch_size == 1 and not data.max_tokens:
-        raise UserError(
-            f"--model.head {model.head} normalizes over the batch, but --data.batch_size is 1: use "
-            "larger batches"
-        )
-    for name in ("free_bits", "min_kl"):
-        if model.posterior == "vmf" and getattr(config.objective, name):
-            raise UserError(
-                f"--objective.{name} has no effect with --model.posterior vmf, whose KL is "
-                f"constant: set --objective.{name} 0"
-            )
 
 
 def build_model(
@@ -247,35 +176,6 @@ def build_objective(config: Config) -> Objective:
     if options.min_kl:
         objective = WithMinimumKL(objective, options.min_kl)
     return objective
-
-
-def check_objective(config: Config) -> None:
-    """Check that the parts of the objective fit each other, the model, and inference.
-
-    Raises:
-        UserError: An option has no meaning with another one.
-    """
-    options, inference = config.objective, config.inference
-    if options.bound == "iwae" and options.free_bits:
-        raise UserError(
-            "--objective.free_bits has no meaning with --objective.bound iwae, which does not have "
-            "a separate KL: set --objective.free_bits 0"
-        )
-    for name in ("min_kl", "mmd"):
-        if not getattr(options, name):
-            continue
-        if not config.model.latent_dim:
-            raise UserError(
-                f"--objective.{name} needs a latent variable, but --model.latent_dim is 0"
-            )
-        if inference.method == "svi" or (
-            inference.method == "semi_amortised" and inference.encoder != "unrolled"
-        ):
-            raise UserError(
-                f"--objective.{name} trains the encoder, which this kind of refinement holds out "
-                "of the objective: use --inference.method amortised, or semi_amortised with "
-                "--inference.encoder unrolled"
-            )
 
 
 def load_model(name: str, **options: Any) -> Model:

@@ -12,7 +12,6 @@ Images are (N, H, W) with values in [0, 1], as input and as output.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -30,7 +29,7 @@ from textvae.images.pictures import PngWriter
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch, Split
-from textvae.vae.heads import HeadKind, PosteriorKind, check_head, make_head
+from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Model, Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
@@ -101,14 +100,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
         kind = ResNetEncoder if config["encoder"] == "resnet" else MLPEncoder
-        head = partial(
-            make_head,
-            latent_dim=config["latent_dim"],
-            kind=config["head"],
-            scale=config["head_scale"],
-            posterior=config["posterior"],
-            kappa=config["kappa"],
-        )
+        head = head_maker(config)
         size = (config["height"], config["width"])
         return kind(size, head, config["encoder_hidden"], config["encoder_layers"])
 

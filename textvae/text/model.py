@@ -12,7 +12,6 @@ With ``latent_dim`` 0, it is a language model without a latent variable, and can
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -31,7 +30,7 @@ from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncod
 from textvae.text.presentation import SentencePrinter, read_sentences
 from textvae.text.tokenizers import MADE_FOR, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
-from textvae.vae.heads import HeadKind, PosteriorKind, check_head, make_head
+from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Model, Source, check_batch_size
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
@@ -149,15 +148,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """Create the encoder from the model's arguments; override it to use a different one."""
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
-        head = partial(
-            make_head,
-            latent_dim=config["latent_dim"],
-            bias=config["head_bias"],
-            kind=config["head"],
-            scale=config["head_scale"],
-            posterior=config["posterior"],
-            kappa=config["kappa"],
-        )
+        head = head_maker(config)
         return LSTMEncoder(
             config["vocab_size"],
             head,

@@ -10,7 +10,8 @@ normalizes its batches separately, and the running averages are those of the fir
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -221,6 +222,19 @@ def make_head(
         return GaussianHead(features, latent_dim, bias)
     make, default = _NORMALIZED[kind]
     return make(features, latent_dim, bias, default if scale is None else scale)
+
+
+def head_maker(arguments: Mapping[str, Any]) -> Callable[[int], nn.Module]:
+    """Return the function from features to the head that a model's arguments ask for."""
+    return partial(
+        make_head,
+        latent_dim=arguments["latent_dim"],
+        bias=arguments.get("head_bias", True),
+        kind=arguments["head"],
+        scale=arguments["head_scale"],
+        posterior=arguments["posterior"],
+        kappa=arguments["kappa"],
+    )
 
 
 def check_head(arguments: Mapping[str, Any]) -> None:

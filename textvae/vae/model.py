@@ -1,4 +1,4 @@
-"""The interface of a VAE for any kind of data: encode, decode, save, load, publish.
+"""The interface of a VAE for any kind of data: encode, decode, sample, reconstruct, interpolate.
 
 The subclass for a kind of data defines how examples become batches and how z becomes examples;
 everything else is built from these two.
@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from textvae.config.inference import DEFAULT_INFERENCE, Inference, with_steps
+from textvae.config.inference import Inference, with_steps
 from textvae.errors import UserError
-from textvae.runs import model_folder as pretrained
 from textvae.vae.batch import Batch, Split
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import MixturePrior, VampPrior, make_prior
-from textvae.vae.samplers import MixtureSampler
-from textvae.vae.vae import VAE
+from textvae.vae.saved_model import SavedModel
 from textvae.vae.von_mises_fisher import UniformSphere
 
-CLASS = "class"  # key of the name of a model's class in the metadata of its weights
-
-Self = TypeVar("Self", bound="Model")
 Source = Literal["prior", "aggregate"]  # what z is drawn from
 
 
@@ -45,26 +39,11 @@ class Presenter(Protocol):
         """
 
 
-class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
-    """A VAE together with its arguments, its inference options, and its scores."""
+class Model(SavedModel):
+    """A VAE that reads and makes examples of one kind of data."""
 
     KIND: ClassVar[str]  # what messages call its examples: "text", "image"
     DECODE_OPTIONS: ClassVar[tuple[str, ...]] = ()  # of ``decode``, besides seed and batch_size
-    ESSENTIAL: ClassVar[str]  # the argument that only this kind of model has
-    inference: Inference  # how q(z|x) is found; its steps do not depend on the batch
-
-    def __init__(
-        self,
-        encoder: nn.Module | None,
-        decoder: nn.Module,
-        prior: nn.Module,
-        config: dict[str, Any],
-    ) -> None:
-        super().__init__(encoder, decoder, prior)
-        self.config = config
-        self.inference = DEFAULT_INFERENCE
-        self.metrics: dict[str, Any] = {}  # for the model card
-        self.sampler: MixtureSampler | None = None  # fitted to the aggregate posterior
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
         """Create the prior p(z) from the model's arguments; override it for a different prior."""
@@ -149,10 +128,6 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
 
     def previews(self, split: Split, count: int) -> dict[str, Any]:
         """Generate samples and reconstructions, by title: lines, or images (N, 1, H, W)."""
-        raise NotImplementedError
-
-    def describe(self) -> pretrained.Description:
-        """Return the description of this model for its model card."""
         raise NotImplementedError
 
     def read_examples(self, source: str) -> tuple[Any, list[str]]:
@@ -289,104 +264,6 @@ class Model(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
             kind = "spherical" if isinstance(self.prior, UniformSphere) else "linear"
         start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
         return self.decode(between(start, end, steps, kind), seed=seed, **options)
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *,
-        push_to_hub: bool = False,
-        repo_id: str | None = None,
-        **hub_options: Any,
-    ) -> str | None:
-        """Write the model folder, and optionally push it to the hub; returns the commit's URL.
-
-        Raises:
-            UserError: The folder cannot be written; its previous contents are intact.
-        """
-        folder = Path(save_directory)
-        self._save_pretrained(folder)
-        if not push_to_hub:
-            return None
-        return self.push_to_hub(repo_id or folder.name, **hub_options)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        pretrained.save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
-        self._save_more(save_directory)
-        pretrained.write_config(save_directory, self.config)
-        self.inference.save(save_directory / pretrained.INFERENCE)
-        sampler = save_directory / pretrained.SAMPLER
-        if self.sampler is not None:
-            self.sampler.save(sampler)
-        else:
-            sampler.unlink(missing_ok=True)  # fitted to other weights
-        header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
-        card = (header, self.describe(), self.config, self.metrics)
-        pretrained.write_card(save_directory, *card)
-
-    def _metadata(self) -> dict[str, str]:
-        """Return strings to store with the weights."""
-        return {CLASS: type(self).__name__}
-
-    @classmethod
-    def check_class(cls, folder: Path) -> None:
-        """Check that the model in a folder is of this class, as far as it says so.
-
-        Raises:
-            UserError: It is of another one, whose parts may be different.
-        """
-        name = pretrained.read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__)
-        if name != cls.__name__:
-            raise UserError(
-                f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, "
-                f"load it with {name}.from_pretrained and pass it as model=..., or continue its "
-                f"training with model_class={name}"
-            )
-
-    def _save_more(self, folder: Path) -> None:
-        """Write the other files that a kind of data needs."""
-
-    def _load_more(self, folder: Path) -> None:
-        """Read the files that ``_save_more`` wrote."""
-
-    @classmethod
-    def from_pretrained(
-        cls: type[Self],
-        pretrained_model_name_or_path: str | Path,
-        *,
-        map_location: str | torch.device = "cpu",
-        **hub_options: Any,
-    ) -> Self:
-        """Load a model from a folder or from the hub, ready for use.
-
-        Args:
-            pretrained_model_name_or_path: A model folder, or a name on the hub.
-            map_location: The device to load it to.
-            hub_options: revision, token, cache_dir, force_download, local_files_only.
-
-        Raises:
-            UserError: The folder is missing or broken, or the hub cannot be reached.
-        """
-        # Read the folder here: the mixin would not turn a broken config.json into a UserError.
-        folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)
-        return cls._from_pretrained(model_id=str(folder), map_location=map_location)
-
-    @classmethod
-    def _from_pretrained(
-        cls: type[Self], *, model_id: str, map_location: str | torch.device = "cpu", **_: Any
-    ) -> Self:
-        folder = Path(model_id)
-        known = set(cls._hub_mixin_init_parameters) - {"self"}
-        config = pretrained.read_config(folder)
-        pretrained.check_names(config, known, cls.ESSENTIAL, folder / pretrained.CONFIG)
-        cls.check_class(folder)
-        with torch.device("meta"):  # no memory and no random numbers: the weights follow
-            model = cls(**config)
-        pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
-        model._load_more(folder)
-        model.inference = Inference.load(folder / pretrained.INFERENCE)
-        model.metrics = pretrained.read_metrics(folder)
-        model.sampler = MixtureSampler.load(folder / pretrained.SAMPLER, model.latent_dim)
-        return model.eval()
 
 
 def check_batch_size(batch_size: int) -> None:
