@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from textvae.config.inference import Inference
 from textvae.errors import UserError
-from textvae.runs import model_folder as pretrained
-from textvae.runs.model_folder import save_weights
+from textvae.runs import weights
+from textvae.runs.weights import save_weights
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import CharTokenizer, WordTokenizer
 from textvae.vae.batch import Batch
@@ -402,7 +402,7 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch):
             file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pretrained, "save_file", full)
+    monkeypatch.setattr(weights, "save_file", full)
     with pytest.raises(UserError, match="No space left on device"):
         model.save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

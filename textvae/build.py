@@ -17,6 +17,7 @@ from textvae.images.datasets import ImageSplit, read_images
 from textvae.images.model import ImageVAE
 from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
+from textvae.runs.weights import load_some_weights
 from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
@@ -208,7 +209,7 @@ def load_parts(model: Model, folder: Path, parts: str) -> None:
             "data and the same --tokenizer options"
         )
     names = ("encoder", "decoder", "prior") if parts == "all" else (parts,)
-    if why := pretrained.load_some_weights(model, folder, names):
+    if why := load_some_weights(model, folder, names):
         raise UserError(
             f"--train.init {folder}: its weights do not fit this model ({why}): use the model "
             "options of that run, or choose other --train.init_parts"

@@ -16,6 +16,7 @@ from torch import nn
 from textvae.config.inference import DEFAULT_INFERENCE, Inference
 from textvae.errors import UserError
 from textvae.runs import model_folder as pretrained
+from textvae.runs.weights import load_weights, read_metadata, save_weights
 from textvae.vae.samplers import MixtureSampler
 from textvae.vae.vae import VAE
 
@@ -67,7 +68,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         return self.push_to_hub(repo_id or folder.name, **hub_options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        pretrained.save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
+        save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
         self._save_more(save_directory)
         pretrained.write_config(save_directory, self.config)
         self.inference.save(save_directory / pretrained.INFERENCE)
@@ -91,7 +92,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         Raises:
             UserError: It is of another one, whose parts may be different.
         """
-        name = pretrained.read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__)
+        name = read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__)
         if name != cls.__name__:
             raise UserError(
                 f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, "
@@ -138,7 +139,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         cls.check_class(folder)
         with torch.device("meta"):  # no memory and no random numbers: the weights follow
             model = cls(**config)
-        pretrained.load_weights(model, folder / pretrained.WEIGHTS, map_location)
+        load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model._load_more(folder)
         model.inference = Inference.load(folder / pretrained.INFERENCE)
         model.metrics = pretrained.read_metrics(folder)

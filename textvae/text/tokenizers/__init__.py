@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from textvae.errors import UserError
-from textvae.runs.model_folder import WEIGHTS, read_metadata
+from textvae.runs.model_folder import WEIGHTS
+from textvae.runs.weights import read_metadata
 from textvae.text.tokenizers.characters import CharTokenizer
 from textvae.text.tokenizers.subwords import SentencePieceTokenizer
 from textvae.text.tokenizers.vocabulary import (
