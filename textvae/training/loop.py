@@ -23,8 +23,8 @@ from textvae.evaluation.diagnosis import steadier
 from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder
 from textvae.runs.files import write_json
-from textvae.runs.model_folder import written_by
-from textvae.training.devices import of_main_process, on_any_process, peak_memory_mb
+from textvae.training.checkpoint import TrainingState
+from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
 from textvae.training.phases import Phases
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PROJECTED = 1000  # posterior means in TensorBoard's projector
 
 
-class Trainer:
+class Trainer(TrainingState):
     """Everything that makes up a run, and how far it has progressed.
 
     Args:
@@ -80,11 +80,6 @@ class Trainer:
         self.card: dict[str, Any] | None = None  # from the last evaluation
         self.is_main = accelerator.is_main_process
         self.monitor: Monitor | None = None  # on the main process, once training starts
-
-    @property
-    def epoch(self) -> float:
-        """Epochs done, including the fraction of the current one."""
-        return self.step / self.epoch_steps
 
     def fit(self, stop: StopRequest) -> None:
         """Run the loop: updates, with logging, evaluation, and checkpoints in between."""
@@ -226,17 +221,6 @@ class Trainer:
             )
         return elbo
 
-    def why_done(self) -> str | None:
-        """Return why the training stops now; None if it continues."""
-        if reason := self.lr.exhausted():
-            return f"stopped by the learning-rate rule: {reason}"
-        patience = self.config.train.early_stopping
-        if patience is not None and self.lr.stale >= patience:
-            return f"stopped early: no improvement in {self.lr.stale} evaluations"
-        if self.step >= self.total_steps:
-            return f"all {self.total_steps} steps done"
-        return None
-
     def _announce(self) -> None:
         logger.info(
             "%d parameters on %s in %s, %d examples, %d steps per epoch, %d in total",
@@ -269,60 +253,7 @@ class Trainer:
     def save(self) -> None:
         """Save a checkpoint of everything that the rest of the run depends on."""
         self._check_finite()
-        state = {
-            "corpus_hash": self.splits["train"].content_hash,
-            "step": self.step,
-            "epoch_steps": self.epoch_steps,
-            "autoencode_steps": self.phases.autoencode_steps,
-            "loader": self.loader.state_dict(),
-            "lr": self.lr.state_dict(),
-            "seconds": self.seconds,
-            "procedure": self.procedure.state_dict(),
-            **self.updater.state_dict(),
-        }
+        state = self.state_dict()
         if self.is_main:
             run_folder.save_state(self.run, state)
-            write_json(self.run / "training.json", self._summary())
-
-    def _summary(self) -> dict[str, Any]:
-        """Return how far the training got and what it cost, for tables."""
-        return {
-            "epochs": round(self.epoch, 2),
-            "steps": self.step,
-            "hours": round(self.seconds / 3600, 3),
-            "best_valid_elbo": self.lr.best if math.isfinite(self.lr.best) else None,
-            "learning_rate": self.phases.learning_rate(self.step),
-            "finished": self.why_done(),
-            "peak_memory_mb": peak_memory_mb(),
-            "processes": self.accelerator.num_processes,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a checkpoint.
-
-        Raises:
-            UserError: It belongs to a different model, or to different batches.
-        """
-        if state["epoch_steps"] != self.epoch_steps:
-            raise UserError(
-                f"{self.run} had {state['epoch_steps']} steps per epoch and would now have "
-                f"{self.epoch_steps}: resume with the same batches and number of processes"
-            )
-        steps = (state.get("autoencode_steps", 0), self.phases.autoencode_steps)
-        if steps[0] != steps[1] and int(state["step"]) > min(steps):
-            raise UserError(
-                f"{self.run} is past the end of its autoencoding: resume with the same "
-                "--train.autoencode_epochs"
-            )
-        try:
-            self.updater.load_state_dict(state)
-            self.loader.load_state_dict(state["loader"])
-            self.lr.load_state_dict(state["lr"])
-            self.procedure.load_state_dict(state.get("procedure", {}))
-            self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"the checkpoint in {self.run} does not fit the config: {reason}"
-                f"{written_by(self.run)}"
-            ) from error
+            write_json(self.run / "training.json", self.summary())

@@ -1,0 +1,111 @@
+"""What a checkpoint holds: everything that the rest of a run depends on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from textvae.build import Splits
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+from textvae.runs.model_folder import written_by
+from textvae.training.devices import peak_memory_mb
+from textvae.training.phases import Phases
+from textvae.training.procedures import Procedure
+from textvae.training.update import Updater
+from textvae.vae.batching import BatchLoader
+
+
+class TrainingState:
+    """How far a training has progressed, as a checkpoint keeps it."""
+
+    config: Config
+    run: Path
+    splits: Splits
+    accelerator: Any
+    loader: BatchLoader
+    epoch_steps: int
+    total_steps: int
+    phases: Phases
+    updater: Updater
+    procedure: Procedure
+    step: int
+    seconds: float  # of training, without evaluations and checkpoints
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, including the fraction of the current one."""
+        return self.step / self.epoch_steps
+
+    def why_done(self) -> str | None:
+        """Return why the training stops now; None if it continues."""
+        if reason := self.phases.lr.exhausted():
+            return f"stopped by the learning-rate rule: {reason}"
+        patience = self.config.train.early_stopping
+        if patience is not None and self.phases.lr.stale >= patience:
+            return f"stopped early: no improvement in {self.phases.lr.stale} evaluations"
+        if self.step >= self.total_steps:
+            return f"all {self.total_steps} steps done"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state; every process has to call this at the same step."""
+        return {
+            "corpus_hash": self.splits["train"].content_hash,
+            "step": self.step,
+            "epoch_steps": self.epoch_steps,
+            "autoencode_steps": self.phases.autoencode_steps,
+            "loader": self.loader.state_dict(),
+            "lr": self.phases.lr.state_dict(),
+            "seconds": self.seconds,
+            "procedure": self.procedure.state_dict(),
+            **self.updater.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a ``state_dict``.
+
+        Raises:
+            UserError: It belongs to a different model, or to different batches.
+        """
+        self._check_steps(state)
+        try:
+            self.updater.load_state_dict(state)
+            self.loader.load_state_dict(state["loader"])
+            self.phases.lr.load_state_dict(state["lr"])
+            self.procedure.load_state_dict(state.get("procedure", {}))
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the checkpoint in {self.run} does not fit the config: {reason}"
+                f"{written_by(self.run)}"
+            ) from error
+
+    def _check_steps(self, state: dict[str, Any]) -> None:
+        if state["epoch_steps"] != self.epoch_steps:
+            raise UserError(
+                f"{self.run} had {state['epoch_steps']} steps per epoch and would now have "
+                f"{self.epoch_steps}: resume with the same batches and number of processes"
+            )
+        steps = (state.get("autoencode_steps", 0), self.phases.autoencode_steps)
+        if steps[0] != steps[1] and int(state["step"]) > min(steps):
+            raise UserError(
+                f"{self.run} is past the end of its autoencoding: resume with the same "
+                "--train.autoencode_epochs"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """Return how far the training got and what it cost, for tables."""
+        best = self.phases.lr.best
+        return {
+            "epochs": round(self.epoch, 2),
+            "steps": self.step,
+            "hours": round(self.seconds / 3600, 3),
+            "best_valid_elbo": best if math.isfinite(best) else None,
+            "learning_rate": self.phases.learning_rate(self.step),
+            "finished": self.why_done(),
+            "peak_memory_mb": peak_memory_mb(),
+            "processes": self.accelerator.num_processes,
+        }
