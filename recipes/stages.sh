@@ -31,7 +31,7 @@ main() { # "$@" of the recipe
   if runs_stage 1 "prepare the corpus"; then prepare; fi
   if runs_stage 2 "train: $models"; then run_models --only train; fi
   if runs_stage 3 "evaluate on the test split"; then run_models --only evaluate; fi
-  if runs_stage 4 "compare"; then compare_all; fi
+  if runs_stage 4 "compare"; then compare_all; further_tables | tee "$out/tables.md"; fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
   if runs_stage 6 "results page"; then results; fi
   if declare -F further_stages > /dev/null; then further_stages; fi  # some recipes have them
@@ -87,15 +87,20 @@ run_models() { # starts or resumes each run; skips finished ones
     --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" ${train_options[@]+"${train_options[@]}"}
 }
 
+run_folder() {
+  printf '%s\n' "$out/$1"
+}
+
 run_folders() {
-  local model
-  for model in $models; do printf '%s\n' "$out/$model"; done
+  each run_folder
   if [ -e "$truth" ]; then printf '%s\n' "$truth"; fi
 }
 
 compare_all() {
   run_folders | xargs textvae compare "$@"
 }
+
+further_tables() { :; } # some recipes have them
 
 show_all() {
   each show_sentences | tee "$out/sentences.txt"
@@ -111,10 +116,11 @@ show_sentences() {
   textvae interpolate "$out/$1" "$first" "$last" --steps 7
 }
 
-results() { # needs stage 5; the table with commands, seeds, commits, and cost, and all sentences, not selected
+results() { # needs stages 4 and 5; the table with commands, seeds, commits, and cost, and all sentences, not selected
   {
     cat "$recipe/about.md"
     compare_all --provenance
+    cat "$out/tables.md"
     printf '\n## Sentences, as they came\n\n```text'
     cat "$out/sentences.txt"
     printf '```\n'

@@ -35,7 +35,10 @@ def prepare(grammar):
     spec = importlib.util.spec_from_file_location("prepare_toy", TOY / "prepare.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.Grammar = SimpleNamespace(load=lambda: grammar)  # built once for all tests
+    load = toy.Grammar.load
+    module.Grammar = SimpleNamespace(  # the default grammar is built once for all tests
+        load=lambda subjects: grammar if subjects == toy.SUBJECTS else load(subjects=subjects)
+    )
     return module
 
 
@@ -268,6 +271,22 @@ def test_the_same_seed_gives_the_same_bytes(prepare, tmp_path):
     assert (tmp_path / "b" / "test.jsonl").read_bytes() == data
     assert prepare.main(["--out", str(tmp_path / "c"), *SMALL, "--seed", "1"]) == 0
     assert (tmp_path / "c" / "test.jsonl").read_bytes() != data
+
+
+def test_fewer_subjects_are_a_grammar_of_their_own(prepare, grammar, tmp_path):
+    small = toy.Grammar.load(subjects=2)
+    first = {topic: list(subjects)[:2] for topic, subjects in grammar.p_subject.items()}
+    assert {topic: list(subjects) for topic, subjects in small.p_subject.items()} == first
+    assert math.fsum(cell.prob for cell in small.cells) == pytest.approx(1)
+    assert small.factor_entropy < grammar.factor_entropy and small.version != grammar.version
+    sizes = {"train": 20, "valid": 2, "test": 20}
+    for subjects in (2, 1):  # the second run does not keep the corpus of the first
+        prepare.prepare(tmp_path, sizes, 0, subjects)
+        rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+        assert all(row["subject"] in first[row["label"]][:subjects] for row in rows)
+        assert json.loads((tmp_path / "grammar.json").read_text())["subjects"] == subjects
+    scored = toy.Grammar.load(subjects=1).score(rows[0]["text"])
+    assert rows[0]["log_prob"] == pytest.approx(scored.log_prob, abs=1e-6)
 
 
 def test_the_card_is_that_of_the_test_split(prepare, grammar, tmp_path):

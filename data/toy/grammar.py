@@ -49,6 +49,7 @@ TOPICS = {
     "astronomy": 5,
 }
 SUBJECT_WEIGHTS = (28, 24, 20, 16, 12)  # in the order of the lexicon file
+SUBJECTS = len(SUBJECT_WEIGHTS)  # of every topic
 INTENTS = {
     "how-to": 28,
     "why": 22,
@@ -107,8 +108,13 @@ class Grammar:
         )
 
     @classmethod
-    def load(cls, folder: Path = HERE) -> Grammar:
-        """Load the grammar of the corpus; its version is a digest of everything that defines it."""
+    def load(cls, folder: Path = HERE, subjects: int = SUBJECTS) -> Grammar:
+        """Load the grammar of the corpus; its version is a digest of everything that defines it.
+
+        Args:
+            folder: Where the frames and the lexicon are.
+            subjects: Only the first subjects of every topic are used.
+        """
         frames = (folder / "frames.txt").read_text(encoding="utf-8")
         lexicon = {
             name: (folder / "lexicon" / f"{name}.txt").read_text(encoding="utf-8")
@@ -117,7 +123,10 @@ class Grammar:
         code = [(HERE / name).read_text(encoding="utf-8") for name in CODE]
         digest = hashlib.sha256("\0".join([frames, *lexicon.values(), *code]).encode("utf-8"))
         topics = [read_topic(name, text) for name, text in lexicon.items()]
-        return cls(read_frames(frames), topics, digest.hexdigest()[:16])
+        for topic in topics:
+            del topic.subjects[subjects:]
+        version = digest.hexdigest()[:16] + (f"-{subjects}" if subjects < SUBJECTS else "")
+        return cls(read_frames(frames), topics, version)
 
     def _cells(self, frames: Frames, topics: list[Topic]) -> Iterator[Cell]:
         turns = Turns(frames)

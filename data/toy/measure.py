@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for run in args.runs:
             data = args.data or Path(Config.load(run / "config.yaml").data.dir)
             train, test = (read_texts(data / f"{split}.jsonl") for split in ("train", "test"))
-            judge = Judge(Grammar.load(), train)
+            card = json.loads((data / "grammar.json").read_text(encoding="utf-8"))
+            judge = Judge(Grammar.load(subjects=card["subjects"]), train)
             rows[run.resolve().name] = measure(run, judge, test[: args.count], args.count)
     except UserError as error:
         reason = str(error)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from expressions import entropy_of
-from grammar import Grammar
+from grammar import SUBJECTS, Grammar
 
 SPLITS = {"train": 20000, "valid": 1000, "test": 1000}
 CARD = "grammar.json"
@@ -82,9 +82,9 @@ def metrics_card(grammar: Grammar, corpus: dict[str, list[dict]], seed: int) -> 
     }
 
 
-def prepare(out: Path, sizes: dict[str, int], seed: int) -> None:
+def prepare(out: Path, sizes: dict[str, int], seed: int, subjects: int = SUBJECTS) -> None:
     """Write the splits, then the card: a folder with a card has the whole corpus."""
-    grammar = Grammar.load()
+    grammar = Grammar.load(subjects=subjects)
     card = read_card(out)
     if is_current(out, card, grammar.version, sizes, seed):
         print(f"{out}: already there, {summary(card)}")
@@ -92,6 +92,7 @@ def prepare(out: Path, sizes: dict[str, int], seed: int) -> None:
     corpus = {split: documents(grammar, split, n, seed) for split, n in sizes.items()}
     contents = {f"{split}.jsonl": as_lines(rows) for split, rows in corpus.items()}
     card = metrics_card(grammar, corpus, seed)
+    card["subjects"] = subjects
     card["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     out.mkdir(parents=True, exist_ok=True)
     for name, data in contents.items():
@@ -177,10 +178,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(
             f"--{split}", type=at_least_one, default=count, help=f"documents (default {count})"
         )
+    parser.add_argument(
+        "--subjects",
+        type=int,
+        choices=range(1, SUBJECTS + 1),
+        default=SUBJECTS,
+        help=f"subjects of every topic; fewer make an easier corpus (default {SUBJECTS})",
+    )
     options = parser.parse_args(arguments)
     sizes = {split: getattr(options, split) for split in SPLITS}
     try:
-        prepare(options.out, sizes, options.seed)
+        prepare(options.out, sizes, options.seed, options.subjects)
     except OSError as error:
         print(f"{parser.prog}: {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2

@@ -18,4 +18,10 @@ prepare() {
 }
 
 . "$(dirname "$0")/../stages.sh"
+
+further_tables() {
+  printf '\nWhat the grammar says about 200 texts of each kind:\n\n'
+  each run_folder | xargs python "$root/data/toy/measure.py" --count 200
+}
+
 main "$@"
