@@ -220,6 +220,22 @@ def test_a_probe_is_repeatable_and_saved(run, folder, tmp_path, capfd):
     assert "accuracy %" in compare([tmp_path / "run"])
 
 
+def test_a_probe_with_few_labels_uses_no_more(run, tmp_path, capfd):
+    shutil.copytree(run, tmp_path / "run")
+    whole = probe(tmp_path / "run")
+    few = probe(tmp_path / "run", labels=20)
+    assert few["trained_on"] == 20 < whole["trained_on"] and few["probed"] == whole["probed"]
+    assert (tmp_path / "run" / "metrics" / "test-probe-20.json").exists()
+    assert find_card(tmp_path / "run")["accuracy"] == whole["accuracy"]  # not the few
+    assert probe(tmp_path / "run", labels=whole["trained_on"])["trained_on"] == whole["trained_on"]
+    with pytest.raises(UserError, match="labels=100000: only"):
+        probe(tmp_path / "run", labels=100000)
+    with pytest.raises(UserError, match="all 1 training examples have the same label"):
+        probe(tmp_path / "run", labels=1)
+    assert in_child(["probe", str(tmp_path / "run"), "--labels", "0"]) == 2
+    assert "--labels 0: must be above 0" in capfd.readouterr().err
+
+
 class Given:
     """A model with given posterior means."""
 

@@ -14,7 +14,7 @@ ensure_environment
 out="runs/estimators"
 
 vary() { # seed, options of sweep.py
-  python "$here/../sweep.py" toy --models skip_sa_vae --data "$out/seed$1/corpus" \
+  python "$here/../sweep.py" toy --models small-skip_sa_vae --data "$out/seed$1/corpus" \
     --out "$out/seed$1" --samples 50 --jobs 2 --train.seed "$@"
 }
 
@@ -22,5 +22,5 @@ for seed in 0 1; do
   bash "$here/run.sh" --stop-stage 1 --out "$out/seed$seed"
   vary "$seed" --vary inference.decoder_terms=none,sample,all "$@"
   vary "$seed" --vary inference.decoder_terms=none --vary inference.token_share=1.0 "$@"
-  textvae compare "$out/seed$seed"/skip_sa_vae* "$out/seed$seed/corpus/grammar.json"
+  textvae compare "$out/seed$seed"/small-skip_sa_vae* "$out/seed$seed/corpus/grammar.json"
 done

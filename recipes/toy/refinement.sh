@@ -14,15 +14,15 @@ out="runs/refinement"
 
 for seed in 0 1; do
   bash "$here/run.sh" --stop-stage 3 --samples 50 --out "$out/seed$seed" --train.epochs 3 \
-    --models "vae skip_vae sa_vae skip_sa_vae" --train.seed "$seed" "$@"
-  for control in vae skip_vae; do
+    --models "small-vae small-skip_vae small-sa_vae small-skip_sa_vae" --train.seed "$seed" "$@"
+  for control in small-vae small-skip_vae; do
     textvae evaluate "$out/seed$seed/$control" --samples 50 --refine-steps 5
   done
 done
 
 for seed in 0 1; do
-  runs="$out/seed$seed"
+  runs="$out/seed$seed/small"
   printf '\n## Seed %s\n\n' "$seed"
-  textvae compare "$runs/vae" "$runs/vae/metrics/test-refine5.json" "$runs/skip_vae" \
-    "$runs/skip_vae/metrics/test-refine5.json" "$runs/sa_vae" "$runs/skip_sa_vae"
+  textvae compare "$runs-vae" "$runs-vae/metrics/test-refine5.json" "$runs-skip_vae" \
+    "$runs-skip_vae/metrics/test-refine5.json" "$runs-sa_vae" "$runs-skip_sa_vae"
 done

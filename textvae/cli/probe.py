@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.options import add_common, add_refinement, add_run, new_parser
+from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("data", "device", "split", "refine_steps", "batch_size", "seed")
+OPTIONS = ("data", "device", "split", "labels", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
@@ -21,6 +22,11 @@ def parser() -> ArgumentParser:
         "train classifiers that predict labels from posterior means", "textvae probe RUN [...]"
     )
     add_run(parser, "the split to score")
+    parser.add_argument(
+        "--labels",
+        type=PositiveInt | None,
+        help="train on only this many labeled examples, chosen at random",
+    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     add_refinement(parser)
     add_common(parser)

@@ -44,13 +44,15 @@ def probe(
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
+    labels: int | None = None,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> Card:
     """Score the two classifiers on a split, and save their accuracies in the run folder.
 
-    They are saved as ``RUN/metrics/SPLIT-probe.json``, where ``compare`` finds them.
+    They are saved as ``RUN/metrics/SPLIT-probe.json``, where ``compare`` finds them, or as
+    ``SPLIT-probe-LABELS.json`` if the number of labels is limited.
 
     Args:
         run: A run folder.
@@ -58,6 +60,8 @@ def probe(
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to score.
+        labels: Use only this many labeled examples for training, and at most as many to stop
+            early, chosen at random: more of them include fewer. None: all.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the classifiers and of the refinement steps.
@@ -66,8 +70,8 @@ def probe(
         The accuracies with their standard errors; ``print`` shows them.
 
     Raises:
-        UserError: There is no latent variable, there are no labels or only one, or the run cannot
-            be opened.
+        UserError: There is no latent variable, there are too few labels or only one, or the run
+            cannot be opened.
     """
     opened = open_run(run, data=data, device=device, model=model)
     run_folder.make_folder(opened.folder / "metrics")
@@ -77,8 +81,15 @@ def probe(
     train, valid, test = _standardized(
         *(_labeled(opened, name, **options) for name in ("train", "valid", split))
     )
+    if labels is not None:
+        if labels > len(train.labels):
+            raise UserError(f"labels={labels}: only {len(train.labels)} training examples have one")
+        train, valid = _some(train, labels, seed), _some(valid, labels, seed)
     if len(train.labels.unique()) < 2:
-        raise UserError("all training examples have the same label: there is nothing to predict")
+        raise UserError(
+            f"all {len(train.labels)} training examples have the same label: there is nothing to "
+            "predict"
+        )
     count = len(test.labels)
     most_frequent = train.labels.mode().values
     card = Card(
@@ -93,7 +104,8 @@ def probe(
         seed=seed,
         commit=run_folder.commit(),
     )
-    save_card(opened.folder, f"{split}-probe", card)
+    name = f"{split}-probe" if labels is None else f"{split}-probe-{labels}"
+    save_card(opened.folder, name, card)
     return card
 
 
@@ -104,6 +116,12 @@ def _labeled(opened: OpenRun, name: str, **options: Any) -> Labeled:
     labels = torch.from_numpy(split.labels.copy())
     means = posteriors(opened.model, split, **options).center()
     return Labeled(means[labels >= 0], labels[labels >= 0])
+
+
+def _some(data: Labeled, count: int, seed: int) -> Labeled:
+    """Return the first ``count`` examples in a random order."""
+    order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))
+    return Labeled(*(part[order[:count]] for part in data))
 
 
 def _standardized(train: Labeled, *others: Labeled) -> list[Labeled]:
