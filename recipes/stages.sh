@@ -102,8 +102,16 @@ compare_all() {
 
 further_tables() { :; } # some recipes have them
 
-show_all() {
-  each show_sentences | tee "$out/sentences.txt"
+show_all() { # as many models at a time as --jobs
+  export -f show_sentences
+  export out first last
+  printf '%s\n' $models | xargs -P "$jobs" -I {} \
+    bash -c 'show_sentences {} > "$out/{}/sentences.txt"'
+  each show_file | tee "$out/sentences.txt"
+}
+
+show_file() {
+  cat "$out/$1/sentences.txt"
 }
 
 show_sentences() {

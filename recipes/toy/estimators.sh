@@ -19,7 +19,7 @@ vary() { # seed, options of sweep.py
 }
 
 for seed in 0 1; do
-  bash "$here/run.sh" --stop-stage 1 --out "$out/seed$seed"
+  python "$here/../../data/toy/prepare.py" --out "$out/seed$seed/corpus"  # the whole grammar
   vary "$seed" --vary inference.decoder_terms=none,sample,all "$@"
   vary "$seed" --vary inference.decoder_terms=none --vary inference.token_share=1.0 "$@"
   textvae compare "$out/seed$seed"/small-skip_sa_vae* "$out/seed$seed/corpus/grammar.json"

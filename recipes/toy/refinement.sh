@@ -13,7 +13,8 @@ ensure_environment
 out="runs/refinement"
 
 for seed in 0 1; do
-  bash "$here/run.sh" --stop-stage 3 --samples 50 --out "$out/seed$seed" --train.epochs 3 \
+  python "$here/../../data/toy/prepare.py" --out "$out/seed$seed/corpus"  # the whole grammar
+  bash "$here/run.sh" --stage 2 --stop-stage 3 --samples 50 --out "$out/seed$seed" --train.epochs 3 \
     --models "small-vae small-skip_vae small-sa_vae small-skip_sa_vae" --train.seed "$seed" "$@"
   for control in small-vae small-skip_vae; do
     textvae evaluate "$out/seed$seed/$control" --samples 50 --refine-steps 5

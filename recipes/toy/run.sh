@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE
-# with free bits, evaluate, compare, sample. About five minutes on two cores, after
-# installation.
+# that autoencodes first and has free bits, evaluate, compare, sample. About four minutes on two
+# cores, after installation.
 #
 #   bash recipes/toy/run.sh
 
 set -euo pipefail
 name=toy
-models="lm vae skip_vae-free_bits"
+models="lm vae skip_vae-autoencode-free_bits"
+subjects=1  # of every topic; 5 is the whole grammar
 jobs=2
 samples=20
-first="how can i train for a marathon ? just run slowly most of the time ."
-last="what do people mean by deadheading ? imagine the removal of withered flowers ."
+first="how can i train for a marathon ? you need to add one long run a week ."
+last="do you know why my dog eats grass ? the reason is that it is bored ."
 
 prepare() {
-  python "$root/data/toy/prepare.py" --out "$prepared"
+  python "$root/data/toy/prepare.py" --subjects "$subjects" --out "$prepared"
 }
 
 . "$(dirname "$0")/../stages.sh"

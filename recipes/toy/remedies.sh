@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Every remedy on one small model, with the plain decoder and with skip connections: a table, and the
+# rate-distortion plane. Takes about an hour on one core (--jobs 2: half of that); run it again to
+# resume.
+#
+#   bash recipes/toy/remedies.sh [options of run.sh]
+
+set -euo pipefail
+here="$(dirname "$0")"
+. "$here/../environment.sh"
+ensure_environment
+out="runs/remedies"
+methods="free_bits autoencode-free_bits mdr batch_norm du scale pooled logistic cyclical beta \
+  aggressive iwae mmd wae mixture_prior vamp_prior vmf denoising word_dropout"
+
+models="small-lm"
+for model in vae skip_vae; do
+  models+=" small-$model"
+  for method in $methods; do models+=" small-$model-$method"; done
+done
+bash "$here/run.sh" --stop-stage 3 --out "$out" --models "$models" "$@"
+
+runs=()
+for model in $models; do runs+=("$out/$model"); done
+textvae compare "${runs[@]}" "$out/corpus/grammar.json" --plot "$out/rate-distortion.svg"
