@@ -1,21 +1,20 @@
 #!/usr/bin/env bash
 # The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE
-# that autoencodes first and has free bits, evaluate, compare, sample. About four minutes on two
+# with a pooled encoder that autoencodes first and has free bits, evaluate, compare, sample. About four minutes on two
 # cores, after installation.
 #
 #   bash recipes/toy/run.sh
 
 set -euo pipefail
 name=toy
-models="lm vae skip_vae-autoencode-free_bits"
-subjects=1  # of every topic; 5 is the whole grammar
+models="lm vae skip_vae-pooled-autoencode-free_bits"
 jobs=2
 samples=20
 first="how can i train for a marathon ? you need to add one long run a week ."
 last="do you know why my dog eats grass ? the reason is that it is bored ."
 
 prepare() {
-  python "$root/data/toy/prepare.py" --subjects "$subjects" --out "$prepared"
+  python "$root/data/toy/prepare.py" --subjects 1 --train 18000 --out "$prepared"
 }
 
 . "$(dirname "$0")/../stages.sh"
