@@ -16,7 +16,12 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("recipes/*/RESULTS.md", "recipes/*/REFINEMENT.md", "recipes/*/pictures/*.png")
+PAGES = (
+    "recipes/*/RESULTS.md",
+    "recipes/*/REFINEMENT.md",
+    "recipes/*/REMEDIES.md",
+    "recipes/*/pictures/*",
+)
 METRICS_TABLE = "<!-- metrics table -->"
 MATH = re.compile(r"^```math\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 # Links as they work on GitHub: docs/ and recipes/ are neighbors, and a link may lead to a folder.

@@ -133,8 +133,9 @@ def test_missing_cards_name_the_command_that_creates_them(tmp_path):
     [
         ("{", "JSON"),
         ("[1]", "a JSON object"),
-        ('{"elbo": "-3"}', "elbo must be a number"),
-        ('{"au": true}', "au must be a number"),
+        ('{"elbo": "-3"}', "elbo must be a finite number"),
+        ('{"elbo": NaN}', "elbo must be a finite number"),
+        ('{"au": true}', "au must be a finite number"),
     ],
 )
 def test_broken_cards_say_what_is_wrong_and_what_to_do(tmp_path, text, why):
@@ -171,9 +172,10 @@ def test_published_rows_are_a_list_in_a_yaml_file(tmp_path):
         ("[]", "is a list of metrics cards"),
         ("- {elbo: 1", "cannot be read as YAML"),
         ("- {model: a, elbo: -1}\n- 3", "row 2 is not a mapping of figures"),
+        ("- {model: a, elbo: -1,095.5}", "95.5 is not the name of a figure"),
         ("- {elbo: -1}", "row 1 has no model"),
         ("- {kl: 1}", "row 1 is not a metrics card: it has none of"),
-        ("- {model: a, elbo: x}", "row 1 is not a metrics card: elbo must be a number"),
+        ("- {model: a, elbo: x}", "row 1 is not a metrics card: elbo must be a finite number"),
     ],
 )
 def test_broken_published_rows_say_which(tmp_path, text, why):
@@ -210,6 +212,20 @@ def test_runs_that_differ_in_their_seed_are_averaged(tmp_path):
     assert len(compare(runs).splitlines()) == 2 + compare([runs[0]]).count("\n")
 
 
+def test_a_run_given_twice_is_not_two_seeds(tmp_path):
+    run = seeds(tmp_path, [VAE])[0]
+    with pytest.raises(UserError, match="the same experiment with the same seed 0"):
+        compare([run, f"{run}/../vae"], average_seeds=True)
+    with pytest.raises(UserError, match="the same experiment with the same seed 0"):
+        compare([run, run], average_seeds=True)
+
+
+def test_a_card_without_a_name_is_a_row():
+    nameless = {key: value for key, value in VAE.items() if key != "model"}
+    for average_seeds in (False, True):
+        assert compare([nameless], average_seeds=average_seeds).splitlines()[2].startswith("| –")
+
+
 def test_only_runs_of_one_experiment_are_averaged(tmp_path):
     runs = seeds(tmp_path / "a", [VAE]) + seeds(tmp_path / "b", [VAE], epochs=3)
     assert compare(runs, average_seeds=True) == compare(runs)
@@ -234,6 +250,20 @@ def test_the_rate_distortion_plot_has_every_model_once(tmp_path):
         path = tmp_path / f"plot.{suffix}"
         draw_rate_distortion([LM, VAE, published], path)
         assert path.stat().st_size > 1000
+
+
+def test_the_plot_makes_room_for_every_point_and_shows_names_as_they_are(tmp_path, caplog):
+    names = ["$\\foo$", "_hidden", "a\x1bb", "–"]
+    kls = (-0.0003, -2.0, 5.0, 3.0)
+    cards = [{**VAE, "model": n, "kl": k} for n, k in zip(names, kls, strict=True)]
+    cards[2]["kl_spread"] = 4.0
+    cards.append({"model": "no rec", "ppl_iw": 3.0})
+    axes = rate_distortion(cards).axes[0]
+    assert axes.get_xlim()[0] < -2 and axes.get_xlim()[1] > 9
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[1:] == ["\\$\\foo\\$", " _hidden", "a?b", "–"]
+    assert "not drawn, because rec or KL is missing: no rec" in caplog.text
+    draw_rate_distortion(cards[:1], tmp_path / "one.svg")
 
 
 def test_a_rate_distortion_plot_that_cannot_be_drawn_is_one_line(tmp_path):

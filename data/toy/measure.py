@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 from grammar import TOPICS, Grammar
 
@@ -84,6 +85,14 @@ def _words(text: str) -> list[str]:
     return ["<s>", *text.split(), "</s>"]
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and the message."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def read_texts(path: Path) -> list[str]:
     """Reads the documents of a split."""
     with path.open(encoding="utf-8") as lines:
@@ -101,7 +110,7 @@ def measure(run: Path, judge: Judge, sources: Sequence[str], count: int) -> dict
     """
     import textvae
 
-    model = textvae.load(run)
+    model = textvae.load(str(run))
     found: dict[str, float | None] = {}
     if model.latent_dim:
         texts = model.reconstruct(sources)
@@ -129,13 +138,13 @@ def table(rows: dict[str, dict[str, float | None]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = OneLineParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="run folders of the generated corpus")
     parser.add_argument("--data", type=Path, help="the corpus, if it has moved since training")
     parser.add_argument("--count", type=int, default=500, help="texts of each kind")
     args = parser.parse_args(argv)
-    if args.count < 1:
-        parser.error("--count must be at least 1")
+    if not 1 <= args.count <= 10**6:
+        parser.error("--count: must be a number of texts, at least 1")
     from textvae import Config, UserError
 
     try:
@@ -145,7 +154,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             train, test = (read_texts(data / f"{split}.jsonl") for split in ("train", "test"))
             card = json.loads((data / "grammar.json").read_text(encoding="utf-8"))
             judge = Judge(Grammar.load(subjects=card["subjects"]), train)
-            rows[run.resolve().name] = measure(run, judge, test[: args.count], args.count)
+            name = run.resolve().name
+            rows[str(run) if name in rows else name] = measure(
+                run, judge, test[: args.count], args.count
+            )
     except UserError as error:
         reason = str(error)
     except OSError as error:

@@ -22,6 +22,7 @@ from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import write_json
 from textvae.runs.run_folder import config_path
 
+LARGEST = 1e100  # of a figure; a larger one is a mistake
 _REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
 
@@ -70,7 +71,7 @@ def load_card(path: Path | str) -> Card:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no metrics card {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read as JSON ({error}): create the card again"
         ) from error
@@ -91,7 +92,7 @@ def load_cards(path: Path | str) -> list[Card]:
     path = Path(path)
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as YAML ({reason})") from None
     if not isinstance(rows, list) or not rows:
@@ -105,8 +106,10 @@ def load_cards(path: Path | str) -> list[Card]:
 
 def _mistake(card: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a card, if anything."""
+    if odd := [key for key in card if not isinstance(key, str)]:
+        return f"is not a metrics card: {odd[0]!r} is not the name of a figure"
     if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
-        return f"is not a metrics card: {', '.join(wrong)} must be a number"
+        return f"is not a metrics card: {', '.join(wrong)} must be a finite number"
     if not card.keys() & set(_REQUIRED):
         return f"is not a metrics card: it has none of {', '.join(_REQUIRED)}"
     return None
@@ -156,4 +159,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
 
 
 def _is_number_or_none(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    if value is None:
+        return True
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < LARGEST  # neither infinite nor NaN

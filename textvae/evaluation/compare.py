@@ -10,7 +10,7 @@ from textvae.errors import UserError
 from textvae.evaluation.card_files import read_cards
 from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric
 from textvae.evaluation.presentation import Card
-from textvae.evaluation.seeds import SPREAD, average_cards, experiment_of
+from textvae.evaluation.seeds import SPREAD, average_cards, experiments_of
 
 
 def compare(
@@ -60,13 +60,14 @@ def gather(
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
     groups: dict[Any, list[Card]] = {}
+    paths = [given for given in runs_or_cards if not isinstance(given, Mapping)]
+    runs = [path for path in paths if average_seeds and Path(path).is_dir()]
+    experiments = dict(zip(runs, experiments_of(runs), strict=True))
     for place, given in enumerate(runs_or_cards):
-        if isinstance(given, Mapping):
-            groups[place] = [Card(given)]
-            continue
-        is_run = average_seeds and Path(given).is_dir()
-        for row, card in enumerate(read_cards(given, split)):
-            groups.setdefault(experiment_of(given) if is_run else (place, row), []).append(card)
+        cards = [Card(given)] if isinstance(given, Mapping) else read_cards(given, split)
+        for row, card in enumerate(cards):
+            is_run = not isinstance(given, Mapping) and given in experiments
+            groups.setdefault(experiments[given] if is_run else (place, row), []).append(card)
     return [average_cards(cards) for cards in groups.values()]
 
 

@@ -7,8 +7,11 @@ separates the models that gain more from z than they pay for it from those that 
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,14 @@ from textvae.evaluation.compare import gather
 from textvae.evaluation.seeds import SPREAD
 from textvae.runs.files import replace_file
 
+logger = logging.getLogger(__name__)
 FORMATS = (".svg", ".png", ".pdf")
 # Okabe and Ito: safe for color blindness; the shapes repeat less often than the colors.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SHAPES = "osD^vPX*"
+DASHES = ("--", ":", "-.", (0, (1, 4)), (0, (8, 3)))  # of language models
 MARGIN = 0.08  # of the range of the points, around them
+SMALLEST_MARGIN = 0.05  # nats
 LINES = 14  # iso-ELBO lines, about
 
 
@@ -53,12 +59,10 @@ def draw_rate_distortion(
         raise UserError(f"{path}: choose one of {', '.join(FORMATS)}")
     cards = gather(runs_or_cards, split, average_seeds=average_seeds)
     figure = rate_distortion(cards)
-    options: dict[str, Any] = {
-        "format": path.suffix[1:].lower(),
-        "bbox_inches": "tight",
-        "dpi": 150,
-    }
-    replace_file(path, lambda temporary: figure.savefig(temporary, **options))
+    options: dict[str, Any] = {"format": path.suffix[1:].lower(), "bbox_inches": "tight"}
+    with warnings.catch_warnings():  # of letters that the font does not have
+        warnings.simplefilter("ignore", UserWarning)
+        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=150, **options))
 
 
 def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
@@ -72,16 +76,18 @@ def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
         UserError: No card of a model with a latent variable has them.
     """
     points = [(card, point) for card in cards if (point := _point(card)) is not None]
+    if left_out := [_label(card) for card in cards if _point(card) is None]:
+        logger.warning("not drawn, because rec or KL is missing: %s", ", ".join(left_out))
     latent = [(card, point) for card, point in points if card.get("latent_dim") != 0]
     if not latent:
         raise UserError("a rate-distortion plot needs a model with a latent variable and its rec")
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="rate: KL (nats)", ylabel="distortion: −rec (nats)")
-    _set_limits(axes, [point for _, point in points])
+    _set_limits(axes, points)
     _draw_equal_elbo(axes)
-    for card, (_, nll) in points:
-        if card.get("latent_dim") == 0:
-            _draw_equal(axes, nll, str(card["model"]), published="source" in card)
+    models = [(card, nll) for card, (_, nll) in points if card.get("latent_dim") == 0]
+    for (card, nll), style in zip(models, cycle(DASHES), strict=False):
+        axes.axline((0, nll), slope=-1, color="0.3", ls=style, lw=1.2, label=_label(card))
     for i, (card, point) in enumerate(latent):
         _draw_point(axes, card, point, COLORS[i % len(COLORS)], SHAPES[i % len(SHAPES)])
     axes.spines[["top", "right"]].set_visible(False)
@@ -101,12 +107,25 @@ def _point(card: Mapping[str, Any]) -> tuple[float, float] | None:
     return None if kl is None or rec is None else (kl, -rec)
 
 
-def _set_limits(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    rates, distortions = zip(*points, strict=True)
-    width = max(rates) or 1.0
-    height = (max(distortions) - min(distortions)) or width
-    axes.set_xlim(-MARGIN * width, (1 + MARGIN) * width)
-    axes.set_ylim(min(distortions) - MARGIN * height, max(distortions) + MARGIN * height)
+def _label(card: Mapping[str, Any]) -> str:
+    """Return the name of a model as text that matplotlib shows as it is."""
+    name = "".join(c if c.isprintable() else "?" for c in str(card.get("model") or "–"))
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name  # an underscore would hide it
+
+
+def _set_limits(
+    axes: Axes, points: Sequence[tuple[Mapping[str, Any], tuple[float, float]]]
+) -> None:
+    """Make room for all points with their bars, and for a rate of 0."""
+    for i, (key, set_limits) in enumerate((("kl", axes.set_xlim), ("rec", axes.set_ylim))):
+        spreads = [card.get(key + SPREAD) or 0.0 for card, _ in points]
+        ends = [(point[i] - s, point[i] + s) for (_, point), s in zip(points, spreads, strict=True)]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        if key == "kl":
+            low = min(low, 0.0)
+        margin = max(MARGIN * (high - low), SMALLEST_MARGIN)
+        set_limits(low - margin, high + margin)
 
 
 def _draw_equal_elbo(axes: Axes) -> None:
@@ -132,12 +151,6 @@ def _round_step(size: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= size)
 
 
-def _draw_equal(axes: Axes, nll: float, name: str, *, published: bool) -> None:
-    """Draw the line on which the ELBO is that of a language model."""
-    style = ":" if published else "--"
-    axes.axline((0, nll), slope=-1, color="0.3", linestyle=style, linewidth=1.2, label=name)
-
-
 def _draw_point(
     axes: Axes, card: Mapping[str, Any], point: tuple[float, float], color: str, shape: str
 ) -> None:
@@ -151,5 +164,5 @@ def _draw_point(
         markerfacecolor="none" if "source" in card else color,
         markersize=6,
         elinewidth=1,
-        label=str(card["model"]),
+        label=_label(card),
     )

@@ -16,13 +16,27 @@ from textvae.evaluation.presentation import Card
 from textvae.runs.run_folder import config_path
 
 SPREAD = "_spread"  # ends the key of a standard deviation over seeds
-CONSTANTS = ("samples", "count", "units", "refine_steps", "au_threshold")
+CONSTANTS = ("latent_dim", "samples", "count", "units", "refine_steps", "au_threshold")
 
 
-def experiment_of(run: Path | str) -> str:
-    """Return the options of a run without its seed, as YAML: equal for runs to be averaged."""
-    config = Config.load(config_path(Path(run)))
-    return replace(config, train=replace(config.train, seed=0)).to_yaml()
+def experiments_of(runs: Sequence[Path | str]) -> list[str]:
+    """Return the options of each run without its seed, as YAML: equal for runs to be averaged.
+
+    Raises:
+        UserError: Two runs of an experiment have the same seed, so that one would count twice.
+    """
+    configs = [Config.load(config_path(Path(run))) for run in runs]
+    found = [replace(config, train=replace(config.train, seed=0)).to_yaml() for config in configs]
+    seen: dict[tuple[str, int], Path | str] = {}
+    for run, experiment, config in zip(runs, found, configs, strict=True):
+        key = (experiment, config.train.seed)
+        if key in seen:
+            raise UserError(
+                f"{seen[key]} and {run} are the same experiment with the same seed "
+                f"{config.train.seed}: give one of them"
+            )
+        seen[key] = run
+    return found
 
 
 def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
@@ -39,9 +53,9 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
         UserError: The cards were not computed in the same way.
     """
     first = cards[0]
-    name = re.sub(r"-seed-\d+$", "", str(first["model"]))
     if len(cards) == 1:
         return Card(first)
+    name = re.sub(r"-seed-\d+$", "", str(first["model"]))
     for key in CONSTANTS:
         if len({card.get(key) for card in cards}) > 1:
             raise UserError(
@@ -49,7 +63,7 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
                 f"({', '.join(str(card.get(key)) for card in cards)}): evaluate them alike"
             )
     averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)"})
-    for key in NUMBERS & first.keys():
+    for key in NUMBERS & first.keys() - set(CONSTANTS):
         values = [card[key] for card in cards if card.get(key) is not None]
         if len(values) < len(cards):  # a mean over some of the seeds would mislead
             averaged[key] = None
