@@ -31,7 +31,7 @@ TO_RESULTS = re.compile(r"\]\(\.\./(\w+)/\)")
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the results pages and their pictures."""
-    for path in sorted(path for pattern in PAGES for path in ROOT.glob(pattern)):
+    for path in sorted(path for pattern in PAGES + PICTURES for path in ROOT.glob(pattern)):
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
