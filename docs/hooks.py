@@ -16,12 +16,8 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-PAGES = (
-    "recipes/*/RESULTS.md",
-    "recipes/*/REFINEMENT.md",
-    "recipes/*/REMEDIES.md",
-    "recipes/*/pictures/*",
-)
+PAGES = ("recipes/*/RESULTS.md", "recipes/*/REFINEMENT.md", "recipes/*/REMEDIES.md")
+PICTURES = ("recipes/*/pictures/*.png", "recipes/*/pictures/*.svg")
 METRICS_TABLE = "<!-- metrics table -->"
 MATH = re.compile(r"^```math\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 # Links as they work on GitHub: docs/ and recipes/ are neighbors, and a link may lead to a folder.
