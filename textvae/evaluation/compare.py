@@ -64,10 +64,11 @@ def gather(
     runs = [path for path in paths if average_seeds and Path(path).is_dir()]
     experiments = dict(zip(runs, experiments_of(runs), strict=True))
     for place, given in enumerate(runs_or_cards):
-        cards = [Card(given)] if isinstance(given, Mapping) else read_cards(given, split)
-        for row, card in enumerate(cards):
-            is_run = not isinstance(given, Mapping) and given in experiments
-            groups.setdefault(experiments[given] if is_run else (place, row), []).append(card)
+        if isinstance(given, Mapping):
+            groups[place] = [Card(given)]
+            continue
+        for row, card in enumerate(read_cards(given, split)):
+            groups.setdefault(experiments.get(given, (place, row)), []).append(card)
     return [average_cards(cards) for cards in groups.values()]
 
 

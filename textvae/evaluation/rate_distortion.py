@@ -118,7 +118,8 @@ def _set_limits(
     axes: Axes, points: Sequence[tuple[Mapping[str, Any], tuple[float, float]]]
 ) -> None:
     """Make room for all points with their bars, and for a rate of 0."""
-    for i, (key, set_limits) in enumerate((("kl", axes.set_xlim), ("rec", axes.set_ylim))):
+    setters: tuple[Any, Any] = (axes.set_xlim, axes.set_ylim)
+    for i, (key, set_limits) in enumerate(zip(("kl", "rec"), setters, strict=True)):
         spreads = [card.get(key + SPREAD) or 0.0 for card, _ in points]
         ends = [(point[i] - s, point[i] + s) for (_, point), s in zip(points, spreads, strict=True)]
         low, high = min(low for low, _ in ends), max(high for _, high in ends)
