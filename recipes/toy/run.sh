@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE with
-# a pooled encoder that autoencodes first and has free bits, evaluate, compare, sample. About four
+# a pooled encoder that autoencodes first and has free bits, evaluate, compare, sample. Four to five
 # minutes on two cores, after installation.
 #
 #   bash recipes/toy/run.sh
