@@ -16,12 +16,15 @@ from typing import Any
 
 import yaml
 
+from textvae.config.types import did_you_mean
 from textvae.errors import UserError
 from textvae.evaluation.metrics import NUMBERS
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import write_json
 from textvae.runs.run_folder import config_path
 
+# What a published row says besides figures: `stack` is the recipe's model that reproduces it.
+OF_A_ROW = frozenset({"model", "stack", "source"})
 LARGEST = 1e100  # of a figure; a larger one is a mistake
 _REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
@@ -99,6 +102,9 @@ def load_cards(path: Path | str) -> list[Card]:
         raise UserError(f"{path}: a file of published rows is a list of metrics cards")
     for number, row in enumerate(rows, 1):
         mistake = _mistake(row) if isinstance(row, dict) else "is not a mapping of figures"
+        if not mistake and (unknown := sorted(row.keys() - NUMBERS - OF_A_ROW)):
+            hint = did_you_mean(unknown[0], NUMBERS | OF_A_ROW)
+            mistake = f"has no figure {unknown[0]!r}{hint}"
         if mistake or not row.get("model"):
             raise UserError(f"{path}: row {number} {mistake or 'has no model'}")
     return [Card(row) for row in rows]
