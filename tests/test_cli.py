@@ -63,7 +63,7 @@ MISTAKES = [
     (["sample"], "required: run (see"),
     (["interpolate", "{run}", "a"], "required: b (see"),
     (["encode", "{run}", "a"], "required: --out (see"),
-    (["probe", "{run}", "--label", "topic"], "unrecognized arguments: --label topic (see"),
+    (["probe", "{run}", "--label", "topic"], "--label topic; did you mean --labels? (see"),
     (["train", "--config"], "--config: expected one argument"),
     # types and choices
     (["train", "--model.latent_dim", "abc"], "--model.latent_dim abc: must be an integer"),
