@@ -17,7 +17,6 @@ each of these ln(N / n) points.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -26,9 +25,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
 
 from grammar import TOPICS, Grammar
+from prepare import OneLineParser
 
 
 class Judge:
@@ -83,14 +82,6 @@ class Judge:
 
 def _words(text: str) -> list[str]:
     return ["<s>", *text.split(), "</s>"]
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2 and the message."""
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def read_texts(path: Path) -> list[str]:

@@ -47,11 +47,12 @@ def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
     from textvae.evaluation.compare import compare
 
-    print(compare(args.runs, args.split, average_seeds=args.average_seeds))
-    if args.plot:
+    if args.plot is not None:  # first, so that its errors are not below a table
         from textvae.evaluation.rate_distortion import draw_rate_distortion
 
         draw_rate_distortion(args.runs, args.plot, args.split, average_seeds=args.average_seeds)
+    print(compare(args.runs, args.split, average_seeds=args.average_seeds))
+    if args.plot is not None:
         print(f"wrote {args.plot}")
     if args.provenance:
         from textvae.evaluation.provenance import provenance

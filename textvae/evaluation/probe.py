@@ -77,13 +77,13 @@ def probe(
     run_folder.make_folder(opened.folder / "metrics")
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
+    if labels is not None and labels > (count := _labels(opened, "train").ge(0).sum().item()):
+        raise UserError(f"labels={labels}: only {count} training examples have one")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
     train, valid, test = _standardized(
         *(_labeled(opened, name, **options) for name in ("train", "valid", split))
     )
     if labels is not None:
-        if labels > len(train.labels):
-            raise UserError(f"labels={labels}: only {len(train.labels)} training examples have one")
         train, valid = _some(train, labels, seed), _some(valid, labels, seed)
     if len(train.labels.unique()) < 2:
         raise UserError(
@@ -109,12 +109,17 @@ def probe(
     return card
 
 
-def _labeled(opened: OpenRun, name: str, **options: Any) -> Labeled:
+def _labels(opened: OpenRun, name: str) -> Tensor:
+    """Return the label of every example of a split; -1 for none."""
     split = opened.split(name)
     if split.labels is None:
         raise UserError(f"the {name} split has no labels, and a probe needs them")
-    labels = torch.from_numpy(split.labels.copy())
-    means = posteriors(opened.model, split, **options).center()
+    return torch.from_numpy(split.labels.copy())
+
+
+def _labeled(opened: OpenRun, name: str, **options: Any) -> Labeled:
+    labels = _labels(opened, name)
+    means = posteriors(opened.model, opened.split(name), **options).center()
     return Labeled(means[labels >= 0], labels[labels >= 0])
 
 

@@ -56,7 +56,7 @@ def draw_rate_distortion(
     """
     path = Path(out)
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path}: choose one of {', '.join(FORMATS)}")
+        raise UserError(f"{str(out)!r}: a plot is written as {', '.join(FORMATS)}")
     cards = gather(runs_or_cards, split, average_seeds=average_seeds)
     figure = rate_distortion(cards)
     options: dict[str, Any] = {"format": path.suffix[1:].lower(), "bbox_inches": "tight"}
@@ -80,7 +80,10 @@ def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
         logger.warning("not drawn, because rec or KL is missing: %s", ", ".join(left_out))
     latent = [(card, point) for card, point in points if card.get("latent_dim") != 0]
     if not latent:
-        raise UserError("a rate-distortion plot needs a model with a latent variable and its rec")
+        raise UserError(
+            "nothing to draw: a rate-distortion plot needs a model with a latent variable, and its "
+            "KL and rec"
+        )
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="rate: KL (nats)", ylabel="distortion: −rec (nats)")
     _set_limits(axes, points)
