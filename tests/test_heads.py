@@ -261,6 +261,8 @@ def test_the_default_head_leaves_every_weight_as_it_was():
     [
         ({"head_scale": 0.5}, "head_scale has no meaning with head linear"),
         ({"head": "du", "encoder_layers": 0}, "head du needs an encoder"),
+        ({"head": "du", "latent_dim": 0, "injection": "none"}, "head du needs a latent variable"),
+        ({"posterior": "vmf", "latent_dim": 0, "injection": "none"}, "vmf needs a latent variable"),
         ({"head": "odd"}, "head"),
         ({"pooling": "sum"}, "pooling"),
         ({"posterior": "vmf", "kappa": 0.0}, "kappa"),

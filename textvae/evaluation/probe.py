@@ -78,7 +78,7 @@ def probe(
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
     if labels is not None and labels > (count := _labels(opened, "train").ge(0).sum().item()):
-        raise UserError(f"labels={labels}: only {count} training examples have one")
+        raise UserError(f"labels={labels}: only {count} training examples have one: use fewer")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
     train, valid, test = _standardized(
         *(_labeled(opened, name, **options) for name in ("train", "valid", split))

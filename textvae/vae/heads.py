@@ -255,6 +255,10 @@ def check_head(arguments: Mapping[str, Any]) -> None:
         )
     if vmf and arguments["latent_dim"] == 1:
         raise UserError("model: posterior vmf needs a latent_dim of at least 2: a sphere")
-    if (vmf or head != "linear") and arguments["latent_dim"] and not arguments["encoder_layers"]:
-        option = "posterior vmf" if vmf else f"head {head}"
+    if not vmf and head == "linear":
+        return
+    option = "posterior vmf" if vmf else f"head {head}"
+    if not arguments["latent_dim"]:
+        raise UserError(f"model: {option} needs a latent variable, but latent_dim is 0")
+    if not arguments["encoder_layers"]:
         raise UserError(f"model: {option} needs an encoder: set encoder_layers to at least 1")
