@@ -441,10 +441,12 @@ def test_a_closed_pipe_is_not_an_error(place, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_output_that_cannot_be_written(place):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written(place, unbuffered):
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
         argv = [sys.executable, "-m", "textvae", "compare", place["run"]]
-        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
     assert done.returncode == 2
     assert done.stderr == "textvae: cannot write: No space left on device\n"
 

@@ -33,16 +33,25 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
     except (Interrupted, KeyboardInterrupt) as stopped:
         return _fail(name, str(stopped) or "interrupted", 130)
     except BrokenPipeError:  # the program that reads the output, such as head, has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except OSError as error:
         if error.errno not in SYSTEM_ERRORS:
             raise
+        _drop_output()
         return _fail(name, f"{error.filename or 'cannot write'}: {error.strerror}", 2)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         return _fail(name, "not enough memory: use smaller batches or shorter sentences", 2)
     return 0
+
+
+def _drop_output() -> None:
+    """Drop output that cannot be written: Python would try once more, and fail, when it exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_out_of_memory(error: Exception) -> bool:
