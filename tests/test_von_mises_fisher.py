@@ -278,8 +278,3 @@ def test_what_has_no_meaning_on_a_sphere_is_one_line(options, message):
 def test_a_walk_needs_a_plane():
     with pytest.raises(UserError, match="circle"):
         model(2).walk(3)
-
-
-def test_a_language_model_has_no_sphere():
-    made = model(0, decoder="pixelcnn", injection="none")
-    assert isinstance(made.prior, StandardNormal)
