@@ -96,9 +96,9 @@ def test_bf16_trains(folder, tmp_path):
 
 
 def test_tensorboard_has_pictures(run):
-    board = EventAccumulator(str(run / "tensorboard")).Reload()
+    board = EventAccumulator(str(run)).Reload()
     assert {"samples", "reconstructions"} <= {t.partition("/")[0] for t in board.Tags()["images"]}
-    folder = next((run / "tensorboard").glob("*/posterior"))
+    folder = run / "projector" / "posterior"
     assert (folder / "sprite.png").exists()
     rows = (folder / "metadata.tsv").read_text().splitlines()
     assert rows[1] == "upright\timage 0" and len(rows) == 41

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from textvae.config.experiment import Config, TrainConfig
 from textvae.config.inference import Inference
+from textvae.evaluation.kl_history import kl_heat_map
 from textvae.evaluation.metrics import clock
 from textvae.training import validation
 from textvae.training.monitor import Monitor
@@ -26,7 +27,7 @@ VALID = {"rec", "kl", "elbo", "ppl_elbo", "mi", "au"}
 
 
 def board(run: Path) -> EventAccumulator:
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    events = EventAccumulator(str(run), size_guidance={"tensors": 0, "scalars": 0})
     return events.Reload()
 
 
@@ -61,13 +62,13 @@ def test_scalars_are_those_of_metrics_jsonl(trained):
 def test_constants_are_logged_but_not_plotted(trained):
     logged = [entry for entry in read(trained) if entry["group"] == "valid"]
     names = {tag.rpartition("/")[2] for tag in board(trained).Tags()["scalars"]}
-    for name in ("count", "units", "latent_dim", "mi_max", "au_threshold", "seconds"):
+    for name in ("count", "units", "latent_dim", "au_threshold", "seconds"):
         assert all(name in entry for entry in logged) and name not in names
 
 
 def test_the_projector_has_means_labels_and_texts(trained):
-    folder = trained / "tensorboard" / "00012" / "posterior"
-    assert "posterior" in (trained / "tensorboard" / "projector_config.pbtxt").read_text()
+    folder = trained / "projector" / "posterior"
+    assert "posterior" in (trained / "projector_config.pbtxt").read_text()
     means = (folder / "tensors.tsv").read_text().splitlines()
     rows = [row.split("\t") for row in (folder / "metadata.tsv").read_text().splitlines()]
     assert len(means) == 20 and len(means[0].split("\t")) == 4
@@ -75,27 +76,57 @@ def test_the_projector_has_means_labels_and_texts(trained):
     assert [label for label, _ in rows[1:]] == [str(i % 3) for i in range(20)]
 
 
-def test_hyperparameters_are_logged_with_the_final_metrics(trained):
+def test_the_hyperparameters_that_were_set_are_logged(trained):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+    def content(name):
+        data = events.summary_metadata[f"_hparams_/{name}"].plugin_data.content
+        return HParamsPluginData.FromString(data)
+
     events = board(trained)
-    data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    shown = HParamsPluginData.FromString(data).session_start_info.hparams
+    shown = content("session_start_info").session_start_info.hparams
     assert shown["model.latent_dim"].number_value == 4
-    assert shown["optim.name"].string_value == "sgd"
-    last = [e for e in read(trained) if e["group"] == "valid"][-1]
-    assert events.Scalars("final/elbo")[0].value == pytest.approx(last["elbo"], rel=1e-5)
+    assert "optim.name" not in shown  # sgd, the default
+    metrics = {info.name.tag for info in content("experiment").experiment.metric_infos}
+    assert {"valid/elbo", "valid/mi", "valid/au"} <= metrics <= set(events.Tags()["scalars"])
+
+
+def test_the_charts_show_curves_that_exist(trained):
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    (layout,) = board(trained).Tensors("custom_scalars__config__")
+    (category,) = Layout.FromString(layout.tensor_proto.string_val[0]).category
+    tags = [tag for chart in category.chart for tag in chart.multiline.tag]
+    assert len(category.chart) == 6
+    assert {tag.removesuffix("$") for tag in tags} <= set(board(trained).Tags()["scalars"])
+
+
+def test_the_heat_map_has_a_column_for_every_evaluation(trained, tmp_path):
+    logged = [entry for entry in read(trained) if entry["group"] == "valid"]
+    assert all(sum(e["kl_per_dim"]) == pytest.approx(e["kl"], rel=1e-5) for e in logged)
+    images = board(trained).Images("valid/kl_by_dimension")
+    assert [image.step for image in images] == [entry["step"] for entry in logged]
+    figure = kl_heat_map([e["epoch"] for e in logged], [e["kl_per_dim"] for e in logged])
+    assert figure.axes[0].images[0].get_array().shape == (4, len(logged))
+    shutil.copy(trained / "metrics.jsonl", tmp_path)
+    monitor = Monitor(tmp_path, step=6)
+    monitor.board.close()
+    assert len(monitor._kl_history) == 1  # what a resumed run goes on from
+
+
+def test_a_run_of_the_first_release_keeps_its_folder(tmp_path):
+    (tmp_path / "tensorboard").mkdir()
+    Monitor(tmp_path).board.close()
+    assert list(tmp_path.glob("events*")) == []
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
 
 
 def test_one_event_file_and_no_stray_folders(trained):
-    files = {p.relative_to(trained / "tensorboard") for p in (trained / "tensorboard").rglob("*")}
-    names = {str(path) for path in files}
-    events = {name for name in names if "tfevents" in name}
-    assert len(events) == 1
-    posterior = "00012/posterior"
-    assert names - events == {
-        *("projector_config.pbtxt", "00012", posterior),
-        *(f"{posterior}/tensors.tsv", f"{posterior}/metadata.tsv"),
+    names = {str(path.relative_to(trained)) for path in trained.rglob("*")}
+    assert sum("tfevents" in name for name in names) == 1
+    assert {name for name in names if name.startswith("projector")} == {
+        *("projector_config.pbtxt", "projector", "projector/posterior"),
+        *("projector/posterior/tensors.tsv", "projector/posterior/metadata.tsv"),
     }
 
 
@@ -144,13 +175,15 @@ def test_what_is_not_finite_is_null_in_json(tmp_path):
     ]
 
 
-def test_a_sentence_cannot_break_out_of_its_list(tmp_path):
+def test_a_sentence_cannot_break_out_of_its_table(tmp_path):
     monitor = Monitor(tmp_path)
-    monitor.show(1, "samples", ["<unk> & <script>", "two\nlines"])
+    monitor.show(1, "samples", [{"sample": "<unk> & <script>"}, {"sample": "two | \nlines\t"}])
     monitor.board.close()
     text = board(tmp_path).Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "<" not in text
-    assert len(text.splitlines()) == 2
+    lines = text.splitlines()
+    assert len(lines) == 4 and lines[0] == "| sample |"
+    assert all(line.count("|") == 2 for line in lines)
 
 
 def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):

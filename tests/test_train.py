@@ -257,7 +257,7 @@ def test_a_finished_run_is_unchanged_and_can_be_extended(uninterrupted, tmp_path
     assert resume(run) == 0
     assert "is finished (all 12 steps done): nothing to do" in capfd.readouterr().err
     assert_same_run(run, uninterrupted)
-    assert len(list((run / "tensorboard").glob("events*"))) == 1
+    assert len(list(run.glob("events*"))) == 1
     assert resume(run, "--train.epochs", "5") == 0
     assert summary(run)["steps"] == 15
     assert lines(run)[: len(lines(uninterrupted))] == lines(uninterrupted)
@@ -437,7 +437,7 @@ def test_two_processes_are_one_process_on_the_joined_batch(tiny, tmp_path):
     assert said.count("steps per epoch") == 1  # only one process logs
     launch("--resume", str(tmp_path / "two"), "--train.max_steps", "12")
     assert summary(tmp_path / "two")["processes"] == 2
-    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 2  # one for each launch
+    assert len(list((tmp_path / "two").glob("events*"))) == 2  # one for each launch
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     two = [e for e in two if e["group"] == "train" or e["step"] != 8]  # the end of the first part
     for ours, theirs in zip(one, two, strict=True):

@@ -7,7 +7,8 @@
     metrics.jsonl         every scalar logged; ``metrics/<split>.json``: the metrics cards
     training.json         how far the training got and what it cost
     versions.json         versions, machine, commit, command, hash of the data
-    tensorboard/          the logs for TensorBoard
+    events.out.tfevents.*, projector/, projector_config.pbtxt
+                          the logs for TensorBoard
 
 Files are replaced atomically: after a crash or on a full disk, each is either the old or the new.
 """

@@ -290,13 +290,13 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """Return a printer of sentences; there is no file to write."""
         return SentencePrinter(format, show_sources)
 
-    def previews(self, split: Split, count: int) -> dict[str, list[str]]:
+    def previews(self, split: Split, count: int) -> dict[str, list[dict[str, str]]]:
         """Generate samples, and reconstructions of sentences from the split."""
-        shown = {"samples": self.sample(count)}
+        shown = {"samples": [{"sample": text} for text in self.sample(count)]}
         if self.latent_dim:
             texts = [split.caption(i) for i in range(min(count, len(split)))]
             pairs = zip(texts, self.reconstruct(texts), strict=True)
-            shown["reconstructions"] = [f"{a} → {b}" for a, b in pairs]
+            shown["reconstructions"] = [{"sentence": a, "reconstruction": b} for a, b in pairs]
         return shown
 
     def describe(self) -> Description:

@@ -147,15 +147,17 @@ class Trainer(TrainingState):
             "tokens_per_second": tokens / self._lap(),
         }
         if self.monitor is not None:
-            progress.show(self.step, self.epoch, self._applicable(values))
+            values = self._applicable(values)
+            progress.show(self.step, self.epoch, values)
             self.monitor.scalars("train", self.step, self.epoch, values)
         sums.values.zero_()
 
     def _applicable(self, values: dict[str, float]) -> dict[str, float]:
-        """Leave out what means nothing for a language model."""
-        if self.model.latent_dim:
-            return values
-        return {name: value for name, value in values.items() if name not in ("kl", "beta")}
+        """Leave out what means nothing without a latent variable or without refinement."""
+        unused = {"gap"} if self.config.inference.method == "amortised" else set()
+        if not self.model.latent_dim:
+            unused |= {"kl", "beta", "gap"}
+        return {name: value for name, value in values.items() if name not in unused}
 
     def _check_finite(self) -> None:
         """Check the model before every log line, evaluation, and checkpoint."""
@@ -239,7 +241,7 @@ class Trainer(TrainingState):
             raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
         if self.monitor is None:
             return
-        show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor, self.step)
+        show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor)
         self.monitor.close(self.step, self.config, self.card)
         best = f": best validation elbo {self.lr.best:.2f}" if math.isfinite(self.lr.best) else ""
         logger.info(

@@ -10,13 +10,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from textvae.config.experiment import Config
+from textvae.config.experiment import Config, options_read
 from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import write_text
 
 logger = logging.getLogger(__name__)
+
+PROJECTOR = "projector"  # the folder of the projector's files
+CEILING = "mi_max"  # a constant that is plotted all the same, with the MI
+# What the tab "Custom Scalars" shows, by title; the tags are regular expressions.
+CHARTS = {
+    "ELBO (nats per example)": ["valid/elbo$"],
+    "reconstruction and KL (nats per example)": ["valid/rec$", "valid/kl$"],
+    "mutual information and its ceiling (nats)": ["valid/mi$", f"valid/{CEILING}$"],
+    "active units": ["valid/au$"],
+    "KL weight": ["train/beta$"],
+    "learning rate": ["train/lr$"],
+}
 
 
 class Monitor:
@@ -33,8 +47,12 @@ class Monitor:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / "metrics.jsonl"
+        self._kl_history: list[tuple[float, list[float]]] = []  # epoch, KL by dimension
         self._forget_after(step)
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        old = run / "tensorboard"  # where release 0.1.0 wrote; TensorBoard names runs by folder
+        self.board = SummaryWriter(str(old if old.is_dir() else run), purge_step=step + 1)
+        layout = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
+        self.board.add_custom_scalars({"training": layout})
 
     def _forget_after(self, step: int) -> None:
         if not self.path.exists():
@@ -42,8 +60,10 @@ class Monitor:
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                logged = json.loads(line)
+                if logged["step"] <= step:
                     kept.append(line + "\n")
+                    self._remember(logged)
             except (ValueError, KeyError):  # a line cut short when the process was killed
                 continue
         write_text(self.path, "".join(kept))
@@ -54,45 +74,66 @@ class Monitor:
         for name, value in values.items():
             self.board.add_scalar(f"{group}/{name}", value, step)
 
-    def _write_line(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
-        line = {"step": step, "epoch": round(epoch, 4), "group": group, **finite}
+    def _write_line(self, group: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+        line = {"step": step, "epoch": round(epoch, 4), "group": group, **_finite(values)}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self._remember(line)
+
+    def _remember(self, line: Mapping[str, Any]) -> None:
+        if line.get("kl_per_dim"):
+            self._kl_history.append((line["epoch"], line["kl_per_dim"]))
 
     def validation(self, step: int, epoch: float, card: Mapping[str, Any]) -> None:
         """Log a validation card.
 
         All of its numbers go to metrics.jsonl. In TensorBoard, ``valid`` holds the curves of
-        ``textvae compare`` and ``valid_details`` all others; constants are left out.
+        ``textvae compare`` and ``valid_details`` all others; constants are left out, except the
+        ceiling of the MI.
         """
         numbers = _numbers(card)
-        self._write_line("valid", step, epoch, numbers)
+        per_dim = {"kl_per_dim": card["kl_per_dim"]} if card.get("kl_per_dim") else {}
+        self._write_line("valid", step, epoch, numbers | per_dim)
         for name, value in _curves(numbers).items():
             self.board.add_scalar(f"{_group(name)}/{name}", value, step)
         for refinement_step, elbo in enumerate(card.get("elbo_by_step") or ()):
             self.board.add_scalar(f"elbo_by_refinement_step/{refinement_step:02d}", elbo, step)
-        if card.get("kl_per_dim"):
+        if per_dim:
             self.board.add_histogram("valid/kl_per_dim", torch.tensor(card["kl_per_dim"]), step)
+            self._show_kl_history(step)
 
-    def show(self, step: int, title: str, shown: Sequence[str] | torch.Tensor) -> None:
-        """Show lines of text as a Markdown list, or images (N, 1, H, W) next to each other."""
-        if isinstance(shown, torch.Tensor):
+    def _show_kl_history(self, step: int) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        from textvae.evaluation.kl_history import kl_heat_map
+
+        canvas = FigureCanvasAgg(kl_heat_map(*zip(*self._kl_history, strict=True)))
+        canvas.draw()  # by hand, because add_figure would import pyplot and its backend
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        self.board.add_image("valid/kl_by_dimension", pixels, step, dataformats="HWC")
+
+    def show(self, step: int, title: str, shown: Sequence[Mapping[str, str]] | Tensor) -> None:
+        """Show examples as a table, or images (N, 1, H, W) next to each other.
+
+        Args:
+            step: The training step.
+            title: The tag in TensorBoard.
+            shown: The texts of each example by column, the same columns for all; or images.
+        """
+        if isinstance(shown, Tensor):
             self.board.add_images(title, shown, step)
         else:
-            self.board.add_text(title, "\n".join(f"- {_escape(line)}" for line in shown), step)
+            self.board.add_text(title, _table(shown), step)
 
     def projector(
         self,
-        step: int,
-        means: torch.Tensor,
+        means: Tensor,
         rows: Sequence[tuple[str, str]],
-        thumbnails: torch.Tensor | None = None,
+        thumbnails: Tensor | None = None,
     ) -> None:
         """Show posterior means in TensorBoard's projector.
 
         Args:
-            step: The training step.
             means: Posterior means (N, Z).
             rows: The label and the caption of each example.
             thumbnails: Images of the examples (N, 1, H, W), if they are images.
@@ -101,23 +142,42 @@ class Monitor:
         options: dict[str, Any] = {"tag": "posterior", "metadata_header": ["label", "text"]}
         if thumbnails is not None:
             options["label_img"] = thumbnails.expand(-1, 3, -1, -1)
-        self.board.add_embedding(means, clean, global_step=step, **options)
+        self.board.add_embedding(means, clean, global_step=PROJECTOR, **options)
 
     def close(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
-        """Write the hyperparameters and the last validation card, for comparing runs, and close."""
+        """Write the hyperparameters that were set, for comparing runs, and close.
+
+        The metrics of the comparison are the last points of the validation curves.
+        """
         from torch.utils.tensorboard.summary import hparams
 
-        flat = {
-            f"{part}.{name}": value if isinstance(value, (int, float, str, bool)) else str(value)
-            for part, fields in asdict(config).items()
-            for name, value in fields.items()
-        }
-        final = {f"final/{name}": value for name, value in _curves(_numbers(card or {})).items()}
-        for summary in hparams(flat, final):  # add_hparams would open a second file
+        last = {f"{_group(key)}/{key}": v for key, v in _curves(_numbers(card or {})).items()}
+        shown = {tag: value for tag, value in last.items() if tag.startswith("valid/")}
+        for summary in hparams(_set_options(config), shown):  # add_hparams opens a second file
             self.board._get_file_writer().add_summary(summary, step)
-        for name, value in final.items():
-            self.board.add_scalar(name, value, step)
         self.board.close()
+
+
+def _set_options(config: Config) -> dict[str, Any]:
+    """Return the options that matter and differ from their defaults, by ``section.name``."""
+    defaults, read = asdict(Config()), options_read(config)
+    return {
+        f"{section}.{name}": value if isinstance(value, (int, float, str, bool)) else str(value)
+        for section, fields in asdict(config).items()
+        for name, value in fields.items()
+        if value != defaults[section][name] and name in read.get(section, ())
+    }
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace what is not finite by None, because JSON has no NaN."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, list):
+            return [clean(item) for item in value]
+        return value if math.isfinite(value) else None
+
+    return {key: clean(value) for key, value in values.items()}
 
 
 def _numbers(card: Mapping[str, Any]) -> dict[str, float]:
@@ -133,14 +193,23 @@ def _curves(numbers: Mapping[str, float]) -> dict[str, float]:
     return {
         key: value
         for key, value in numbers.items()
-        if key not in BY_KEY or BY_KEY[key].section != "setup"
+        if key not in BY_KEY or BY_KEY[key].section != "setup" or key == CEILING
     }
 
 
 def _group(key: str) -> str:
     shown = key in BY_KEY and BY_KEY[key].column != "never"
-    return "valid" if shown else "valid_details"
+    return "valid" if shown or key == CEILING else "valid_details"
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a Markdown table of texts by column."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])] if rows else []
+    lines += [[_escape(text) for text in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escape(line: str) -> str:
-    return line.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ⏎ ")
+    for mark, shown in (("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("\t", " ")):
+        line = line.replace(mark, shown)
+    return line.replace("\n", " ⏎ ")

@@ -90,7 +90,7 @@ def show_examples(model: Model, split: Split, count: int, monitor: Monitor, step
         monitor.show(step, title, shown)
 
 
-def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor, step: int) -> None:
+def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor) -> None:
     """Write the posterior means and labels of some examples to TensorBoard's projector."""
     count = min(count, len(split))
     if not model.latent_dim or count < 2:
@@ -102,4 +102,4 @@ def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor, 
         labels = [split.label_names[label] if label >= 0 else "" for label in split.labels[:count]]
     captions = [split.caption(i) for i in range(count)]
     table = list(zip(labels, captions, strict=True))
-    monitor.projector(step, q.center(), table, split.thumbnails(count))
+    monitor.projector(q.center(), table, split.thumbnails(count))

@@ -127,7 +127,7 @@ class Model(SavedModel):
         raise NotImplementedError
 
     def previews(self, split: Split, count: int) -> dict[str, Any]:
-        """Generate samples and reconstructions, by title: lines, or images (N, 1, H, W)."""
+        """Generate samples and reconstructions, by title: rows, or images (N, 1, H, W)."""
         raise NotImplementedError
 
     def read_examples(self, source: str) -> tuple[Any, list[str]]:
