@@ -47,5 +47,5 @@ setup(
         # torchtext ended with 0.18, which only loads with torch 2.3: use a separate environment.
         "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],
     },
-    entry_points={"console_scripts": ["textvae = textvae.cli.main:main"]},
+    entry_points={"console_scripts": ["textvae = textvae.__main__:run"]},
 )

@@ -1,21 +1,37 @@
 """The run folder: complete files only, clear messages for broken ones, no unpickling."""
 
 import errno
+import fcntl
 import json
+import math
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import in_child
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.runs.files import remove_leftovers, replace_file, write_json
+from textvae.runs.lock import training_lock
+from textvae.training.checkpoint import check_state
 
 LONGER = ["--train.epochs", "3"]
+HOLD = """
+import sys, time
+from pathlib import Path
+from textvae.runs.lock import training_lock
+with training_lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -118,15 +134,109 @@ def test_a_run_that_cannot_be_resumed_with_these_options_is_unchanged(options, m
 
 def test_a_different_corpus_is_refused_but_not_the_same_one_elsewhere(run, corpus, tmp_path, capfd):
     other, moved = tmp_path / "other", tmp_path / "moved"
-    for place in (other, moved):
-        shutil.copytree(corpus, place)
-    with (other / "train.txt").open("a") as file:
-        file.write("1\tone more sentence\n")
     before = fingerprint(run)
-    assert resume(run, *LONGER, "--data.dir", str(other)) == 2
-    assert f"{other} is not the corpus that {run} was trained on" in one_line(capfd)
-    assert fingerprint(run) == before
+    shutil.copytree(corpus, moved)
+    for split in ("train", "valid"):
+        shutil.copytree(corpus, other, dirs_exist_ok=True)
+        with (other / f"{split}.txt").open("a") as file:
+            file.write("1\tone more sentence\n")
+        assert resume(run, *LONGER, "--data.dir", str(other)) == 2
+        said = f"{other}: the {split} split is not the one that {run} was trained with"
+        assert said in one_line(capfd)
+        assert fingerprint(run) == before
     assert resume(run, *LONGER, "--data.dir", str(moved)) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [["--data.max_length", "5"], ["--data.tokenized", "false"], ["--tokenizer.kind", "char"]],
+)
+def test_a_resumed_run_keeps_its_tokens_and_examples(run, change, capfd):
+    before = fingerprint(run)
+    assert resume(run, *LONGER, *change) == 2
+    line = one_line(capfd)
+    assert line.startswith(f"textvae: {change[0]} ") and f": {run} began with " in line
+    assert fingerprint(run) == before
+
+
+def test_two_trainings_cannot_share_a_folder(run, capfd):
+    before = fingerprint(run)
+    with training_lock(run):
+        assert resume(run, *LONGER) == 2
+        assert f"{run} is in use by another training (process {os.getpid()} on " in one_line(capfd)
+    assert not (run / ".training").exists()
+    assert fingerprint(run) == before
+    assert resume(run, *LONGER) == 0
+    assert not (run / ".training").exists()
+
+
+def test_the_lock_of_a_killed_training_is_free(run):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match="another training"), training_lock(run):
+        pass
+    holder.kill()
+    holder.wait()
+    assert (run / ".training").exists()
+    with training_lock(run):
+        pass
+    assert not (run / ".training").exists()
+
+
+def test_without_locks_training_goes_on(run, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with training_lock(run):
+        assert not (run / ".training").exists()
+    assert "cannot be locked (No locks available)" in caplog.text
+
+
+WRONG_NUMBERS = {
+    "step": [-1, 1.5, "3", None, True],
+    "epoch_steps": [0],
+    "seconds": [math.nan, math.inf, -1.0],
+    "loader.next_batch": [-1, None],
+    "lr.scale": [math.nan, "x"],
+    "lr.best": [math.nan, math.inf],
+    "lr.stale": [-1, 0.5],
+    "lr": [None, 3, []],
+}
+
+
+@pytest.mark.parametrize(
+    "path, value", [(path, value) for path, values in WRONG_NUMBERS.items() for value in values]
+)
+def test_wrong_numbers_in_a_checkpoint_are_one_line(run, path, value, capfd):
+    state = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    check_state(state)
+    *parts, last = path.split(".")
+    inner = state[parts[0]] if parts else state
+    inner[last] = value
+    torch.save(state, run / "checkpoint" / "state.pt")
+    assert resume(run, *LONGER) == 2
+    assert f"the checkpoint in {run} does not fit the config" in one_line(capfd)
+
+
+def test_weights_that_are_not_finite_are_refused(run, capfd):
+    weights = load_file(run / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = math.nan
+    with safe_open(run / "model.safetensors", "pt") as file:
+        save_file(weights, run / "model.safetensors", file.metadata())
+    assert in_child(["sample", str(run)]) == 2
+    assert "is damaged: " in (line := one_line(capfd)) and "not finite" in line
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"[]\n", b"3\n", b'{"step": "x"}\n'])
+def test_a_damaged_log_does_not_stop_a_resumed_run(run, damage):
+    log = run / "metrics.jsonl"
+    log.write_bytes(damage + log.read_bytes())
+    assert resume(run, *LONGER) == 0
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == sorted(steps)
 
 
 def test_a_finished_run_is_unchanged_and_a_resumed_one_keeps_its_commands(run):
@@ -152,10 +262,10 @@ def test_no_run_folder(tmp_path):
 
 def test_a_run_or_a_model_is_never_overwritten(trained, tmp_path):
     with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
-        run_folder.create(trained)
+        run_folder.check_new(trained)
     shutil.copy(trained / "model.safetensors", tmp_path)
     with pytest.raises(UserError, match="already holds a model"):
-        run_folder.create(tmp_path)
+        run_folder.check_new(tmp_path)
 
 
 def test_a_failed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path):

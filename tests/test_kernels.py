@@ -1,8 +1,10 @@
 """The compiled loops against the same operations in torch, and what happens without them."""
 
+import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -207,7 +209,7 @@ def loss():
     return nll.detach(), *torch.autograd.grad(nll.sum(), (features, weight))
 
 
-@pytest.mark.parametrize("why", ["no compiler", "compiler fails", "off", "no folder"])
+@pytest.mark.parametrize("why", ["no compiler", "compiler fails", "off"])
 def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_path, caplog):
     expected = loss()
     kernels.library.cache_clear()
@@ -219,13 +221,9 @@ def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_
             monkeypatch.setenv("CC", "false")
         case "off":
             monkeypatch.setenv("TEXTVAE_KERNELS", "off")
-        case "no folder":
-            (tmp_path / "file").touch()
-            monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "file"))
     caplog.set_level("INFO", "textvae")
     assert kernels.library() is None
     said = {"no compiler": "no C compiler", "compiler fails": "false failed to compile it"}
-    said |= {"no folder": "cache folder"}
     assert said.get(why, "") in caplog.text and len(caplog.records) == (why != "off")
     for a, b in zip(loss(), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -249,16 +247,69 @@ def test_they_are_compiled_once(forgotten, monkeypatch, tmp_path):
     assert kernels.library() is not None
 
 
+def loaded_from(monkeypatch) -> Path:
+    """Load the library again, and return where it was found."""
+    paths = []
+    original = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: paths.append(Path(path)) or original(path))
+    kernels.library.cache_clear()
+    assert kernels.library() is not None
+    return paths[-1]
+
+
+def another_user(folder, kept, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+
+
+def writable_folder(folder, kept, monkeypatch):
+    kept.parent.chmod(0o777)
+
+
+def writable_parent(folder, kept, monkeypatch):
+    folder.chmod(0o777)
+
+
+def no_folder(folder, kept, monkeypatch):
+    kept.unlink()
+    monkeypatch.setenv("TEXTVAE_CACHE", str(kept.parent / "file"))
+    (kept.parent / "file").touch()
+
+
+def folder_is_a_link(folder, kept, monkeypatch):
+    (folder / "kernels").rename(folder / "elsewhere")
+    (folder / "kernels").symlink_to(folder / "elsewhere")
+
+
 @needs_compiler
-def test_a_library_of_another_user_is_not_loaded(forgotten, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "planted", [another_user, writable_folder, writable_parent, folder_is_a_link, no_folder]
+)
+def test_a_folder_that_others_can_write_to_is_not_used(forgotten, monkeypatch, tmp_path, planted):
     monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
     assert kernels.library() is not None
     (kept,) = (tmp_path / "kernels").iterdir()
-    first = kept.stat().st_ino
-    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
-    kernels.library.cache_clear()
+    planted(tmp_path, kept, monkeypatch)
+    used = loaded_from(monkeypatch)
+    assert not used.is_relative_to(tmp_path)
+    assert used.parent.stat().st_mode & 0o777 == 0o700
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["link", "writable"])
+def test_a_planted_library_is_replaced(forgotten, monkeypatch, tmp_path, kind):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
     assert kernels.library() is not None
-    assert kept.stat().st_ino != first
+    (kept,) = (tmp_path / "kernels").iterdir()
+    if kind == "link":
+        (tmp_path / "planted.so").write_bytes(kept.read_bytes())
+        kept.unlink()
+        kept.symlink_to(tmp_path / "planted.so")
+    else:
+        kept.chmod(0o777)
+    before = kept.lstat().st_ino
+    assert loaded_from(monkeypatch) == kept
+    assert kept.lstat().st_ino != before and not kept.is_symlink()
+    assert kept.stat().st_mode & 0o777 == 0o700
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
 """Training logs: TensorBoard, metrics.jsonl, and the warning about posterior collapse."""
 
+import errno
 import json
 import logging
 import shutil
@@ -184,6 +185,27 @@ def test_a_sentence_cannot_break_out_of_its_table(tmp_path):
     lines = text.splitlines()
     assert len(lines) == 4 and lines[0] == "| sample |"
     assert all(line.count("|") == 2 for line in lines)
+
+
+def test_a_full_disk_ends_the_logs_of_tensorboard_but_not_the_training(tiny, tmp_path, capfd):
+    def fill_the_disk() -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        original, calls = RecordWriter.write, iter(range(99))
+
+        def write(*args):
+            if next(calls) >= 5:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            original(*args)
+
+        RecordWriter.write = write
+
+    run = tmp_path / "run"
+    assert in_child(["train", "--out", str(run), *tiny], before=fill_the_disk) == 0
+    said = capfd.readouterr().err
+    assert said.count("no more TensorBoard logs: No space left on device") == 1
+    assert "Traceback" not in said
+    assert read(run)[-1]["step"] == 12
 
 
 def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,8 +9,7 @@ from collections.abc import Callable
 from textvae.errors import UserError
 from textvae.training.interrupt import Interrupted
 
-# Errors from the operating system that are not bugs: a full disk, missing permissions.
-SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+LONGEST_NAME = 200  # characters of a file name in a message
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's messages on GPU and CPU
 
 
@@ -34,16 +32,24 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
         return _fail(name, str(stopped) or "interrupted", 130)
     except BrokenPipeError:  # the program that reads the output, such as head, has exited
         _drop_output()
-    except OSError as error:
-        if error.errno not in SYSTEM_ERRORS:
-            raise
+    except OSError as error:  # a full disk, no permission, a name that is too long, ...
         _drop_output()
-        return _fail(name, f"{error.filename or 'cannot write'}: {error.strerror}", 2)
+        return _fail(name, _of_the_system(error), 2)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         return _fail(name, "not enough memory: use smaller batches or shorter sentences", 2)
     return 0
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return what the operating system refused, and for which file."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{_shortened(str(error.filename or 'cannot read or write'))}: {reason}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 
 def _drop_output() -> None:
@@ -59,5 +65,6 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _fail(name: str, message: str, status: int) -> int:
-    print(f"{name}: {message}", file=sys.stderr)
+    shown = message.encode(errors="backslashreplace").decode()  # a name may be undecodable
+    print(f"{name}: {shown}", file=sys.stderr)
     return status

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.options import add_generation, add_model, generation, load, new_parser, presenter
-from textvae.config.types import PositiveInt
+from textvae.config.types import Count
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -20,7 +20,7 @@ def parser() -> ArgumentParser:
         "textvae sample RUN [-n N] [--from prior|aggregate] [...]",
     )
     add_model(parser)
-    parser.add_argument("-n", type=PositiveInt, default=10, help="number of samples")
+    parser.add_argument("-n", type=Count, default=10, help="number of samples")
     parser.add_argument(
         "--from",
         choices=["prior", "aggregate"],
@@ -49,4 +49,10 @@ def run(args: Namespace) -> None:
         from textvae.evaluation.fit_sampler import fit_sampler
 
         fit_sampler(args.run, model=model, batch_size=args.batch_size)
-    output.show(model.sample(args.n, source=args["from"], **options))
+    options["source"] = args["from"]
+    if output.at_once is None:
+        output.show(model.sample(args.n, **options))
+        return
+    for start in range(0, args.n, output.at_once):
+        count = min(output.at_once, args.n - start)
+        output.show(model.sample(count, first_row=start, **options))

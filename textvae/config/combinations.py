@@ -5,7 +5,10 @@ Every check raises a ``UserError`` that names both options and a way out.
 
 from __future__ import annotations
 
-from textvae.config.experiment import Config
+from dataclasses import asdict
+from pathlib import Path
+
+from textvae.config.experiment import Config, options_read
 from textvae.errors import UserError
 
 
@@ -116,4 +119,26 @@ def check_objective(config: Config) -> None:
                 f"--objective.{name} trains the encoder, which this kind of refinement holds out "
                 "of the objective: use --inference.method amortised, or semi_amortised with "
                 "--inference.encoder unrolled"
+            )
+
+
+# Of the data options, those that a resumed run may change; the others decide what an example is.
+CHANGEABLE = ("dir", "cache_dir", "batch_size", "max_tokens", "equal_length")
+
+
+def check_resumed(before: Config, now: Config, run: Path) -> None:
+    """Check that a resumed run keeps its tokens and examples.
+
+    Raises:
+        UserError: An option that decides them has changed.
+    """
+    old, new, known = asdict(before), asdict(now), options_read(now)
+    for section in ("data", "tokenizer"):
+        for name in known.get(section, ()):
+            if name in CHANGEABLE or old[section][name] == new[section][name]:
+                continue
+            raise UserError(
+                f"--{section}.{name} {new[section][name]}: {run} began with "
+                f"{old[section][name]}, and figures before and after would not compare: leave it "
+                "out, or start a new run"
             )

@@ -33,6 +33,7 @@ def _number(name: str, base: type, *limits: tuple[str, float]) -> Any:
 if TYPE_CHECKING:
     PositiveInt: TypeAlias = int
     NonNegativeInt: TypeAlias = int
+    Count: TypeAlias = int
     Length: TypeAlias = int
     VocabSize: TypeAlias = int
     Seed: TypeAlias = int
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 else:
     PositiveInt = _number("PositiveInt", int, (">", 0))
     NonNegativeInt = _number("NonNegativeInt", int, (">=", 0))
+    Count = _number("Count", int, (">", 0), ("<=", 10**12))
     Length = _number("Length", int, (">=", 2))  # a token and the end of the sentence
     VocabSize = _number("VocabSize", int, (">=", 5))  # the four special tokens and one more
     Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))

@@ -25,6 +25,7 @@ from textvae.images.readers import (
     read_mat,
     read_npz,
 )
+from textvae.runs.files import expanded
 from textvae.vae.batch import Batch, Split
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def read_published(place: str) -> dict[str, Drawings]:
     Raises:
         UserError: The files are missing or invalid.
     """
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_dir():
         files = {split: path / f"{split}.npz" for split in SPLITS}
         found = {split: _only(read_npz(f), f) for split, f in files.items() if f.exists()}

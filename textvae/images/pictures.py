@@ -83,6 +83,8 @@ class PngWriter:
         UserError: There is no path, or it does not end in .png.
     """
 
+    at_once = None  # all images are one picture
+
     def __init__(self, path: Path | None) -> None:
         if path is None:
             raise UserError("this is an image model: choose a file for its images, --out FILE.png")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from textvae.errors import UserError
+from textvae.runs.files import expanded
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
@@ -20,8 +21,12 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
     Raises:
         UserError: If it cannot be created.
     """
-    chosen = cache_dir or os.environ.get("TEXTVAE_CACHE") or Path.home() / ".cache" / "textvae"
-    folder = Path(chosen).expanduser()
+    chosen = cache_dir or os.environ.get("TEXTVAE_CACHE") or "~/.cache/textvae"
+    folder = expanded(chosen)
+    if folder.parts[0] == "~":
+        raise UserError(
+            "there is no home folder for the cache: set --data.cache_dir or TEXTVAE_CACHE"
+        )
     try:
         for part in ("sources", "texts", "tokenizers", "encoded"):
             (folder / part).mkdir(parents=True, exist_ok=True)

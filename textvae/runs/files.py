@@ -13,6 +13,11 @@ from typing import Any
 from textvae.errors import UserError
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in place of ``~``; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Replace a file, completely or not at all.
 
@@ -71,4 +76,5 @@ def remove_leftovers(*folders: Path) -> None:
     """Remove the temporary files of processes that were killed while writing."""
     for folder in folders:
         for temporary in folder.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder of this name is not ours
+                temporary.unlink(missing_ok=True)

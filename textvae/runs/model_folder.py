@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import UserError
-from textvae.runs.files import read_record, write_json, write_text
+from textvae.runs.files import expanded, read_record, write_json, write_text
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE, VERSIONS = "inference.json", "versions.json"
@@ -94,7 +94,7 @@ def fetch(name: str, **options: Any) -> Path:
     Raises:
         UserError: There is no such folder and the download failed.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download

@@ -33,11 +33,11 @@ CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
 
 
-def create(run: Path) -> None:
-    """Create an empty run folder.
+def check_new(run: Path) -> None:
+    """Check that a folder can become the folder of a new run.
 
     Raises:
-        UserError: The folder already holds a run or a model, or cannot be created.
+        UserError: It already holds a run or a model.
     """
     if (run / CONFIG).exists():
         raise UserError(
@@ -45,7 +45,6 @@ def create(run: Path) -> None:
         )
     if (run / "model.safetensors").exists():
         raise UserError(f"{run} already holds a model: choose another --out")
-    make_folder(run)
 
 
 def make_folder(folder: Path) -> None:
@@ -186,16 +185,23 @@ def processor() -> str:
 
 def commit() -> str | None:
     """Return the commit of the source tree, marked if there are changes; None without git."""
-    tree = Path(__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude", "*"],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        # This file may lie in the repository of another project, such as in its .venv.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--exclude", "*").strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None
+
+
+def _git(*command: str) -> str:
+    """Run git on the source tree, without what the surroundings could make it read or execute."""
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+    return subprocess.run(
+        ["git", "-c", "core.fsmonitor=false", *command],
+        cwd=Path(__file__).parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    ).stdout

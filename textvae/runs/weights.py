@@ -58,7 +58,7 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
         device: Where to put the weights.
 
     Raises:
-        UserError: The file is missing, truncated, or holds the weights of another model.
+        UserError: The file is missing or damaged, or holds the weights of another model.
     """
     path = Path(path)
     state = model.state_dict(keep_vars=True)
@@ -67,6 +67,7 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
         raise UserError(
             f"{path} does not fit the {CONFIG} next to it: {why}{written_by(path.parent)}"
         )
+    _check_finite(path, stored)
     cast = {name: stored[name].to(state[name].dtype) for name in state}
     model.load_state_dict(cast, assign=True)
 
@@ -91,6 +92,7 @@ def load_some_weights(model: nn.Module, folder: Path, parts: Sequence[str]) -> s
 
     state = model.state_dict(keep_vars=True)
     stored = of_parts(_with_ties(_read_weights(folder / WEIGHTS), state))
+    _check_finite(folder / WEIGHTS, stored)
     if why := _misfit(of_parts(state), stored):
         return why
     model.load_state_dict(stored, strict=False)
@@ -108,6 +110,12 @@ def _read_weights(path: Path, device: str | torch.device = "cpu") -> dict[str, T
     except (SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is truncated or not a safetensors file ({reason})") from None
+
+
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path} is damaged: {name} has values that are not finite")
 
 
 def _with_ties(stored: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

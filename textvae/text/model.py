@@ -200,7 +200,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         return self.tokenizer
 
     def decode(
-        self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any
+        self, z: Tensor, *, batch_size: int = 64, seed: int = 0, first_row: int = 0, **options: Any
     ) -> list[str]:
         """Generate a sentence for every z (N, Z); greedy by default.
 
@@ -208,6 +208,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             z: Latent vectors (N, Z).
             batch_size: Sentences per batch; does not change the results.
             seed: Seed of sampled words; sentence i depends only on the seed, z, and i.
+            first_row: Number of the first sentence.
             options: Options of ``textvae.text.decode.generate.generate``: max_new_tokens,
                 do_sample, temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
 
@@ -221,7 +222,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             options["max_new_tokens"] = self.config["max_length"] + 1  # and the end of sentence
         texts: list[str] = []
         for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
-            ids = generate(self.decoder, rows, seed=seed, first_row=start, **options)
+            ids = generate(self.decoder, rows, seed=seed, first_row=first_row + start, **options)
             texts += [tokenizer.decode(sentence) for sentence in ids.tolist()]
         return texts
 
@@ -240,6 +241,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         max_new_tokens: int | None = None,
         batch_size: int = 64,
         allow_unk: bool = False,
+        first_row: int = 0,
     ) -> list[str]:
         """Sample sentences: z ~ ``source``, then x ~ p(x|z), word by word.
 
@@ -257,13 +259,14 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             max_new_tokens: Maximum length in tokens; as in training by default.
             batch_size: Sentences per batch; does not change the results.
             allow_unk: Whether ``<unk>`` may be generated.
+            first_row: Number of the first sentence, to draw a large sample in parts.
 
         Raises:
             UserError: An option is out of range, or there is no tokenizer.
         """
         if n < 0:
             raise UserError(f"n={n}: must be at least 0")
-        z = self.draw_z(n, seed, source) if z is None else z
+        z = self.draw_z(n, seed, source, first_row) if z is None else z
         return self.decode(
             z,
             batch_size=batch_size,
@@ -275,6 +278,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             do_sample=do_sample and num_beams == 1,
             max_new_tokens=max_new_tokens,
             allow_unk=allow_unk,
+            first_row=first_row,
         )
 
     def read_examples(self, source: str) -> tuple[list[str], list[str]]:

@@ -39,6 +39,8 @@ class SentencePrinter:
         show_sources: In ``text`` format, print each source above its output.
     """
 
+    at_once = 1024
+
     def __init__(self, format: str = "text", show_sources: bool = False) -> None:
         self.format, self.show_sources = format, show_sources
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,35 @@ from textvae.training.phases import Phases
 from textvae.training.procedures import Procedure
 from textvae.training.update import Updater
 from textvae.vae.batching import BatchLoader
+
+COUNT, REAL = False, True
+NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fraction, lowest value
+    **dict.fromkeys(("step", "loader.epoch", "loader.next_batch", "autoencode_steps"), (COUNT, 0)),
+    "epoch_steps": (COUNT, 1),
+    "seconds": (REAL, 0),
+    "lr.scale": (REAL, 0),
+    **dict.fromkeys(("lr.best", "lr.bar", "procedure.best"), (REAL, -math.inf)),
+    **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays", "procedure.stale"), (COUNT, 0)),
+}
+OPTIONAL = ("autoencode_steps", "procedure.best", "procedure.stale")  # not in every checkpoint
+
+
+def check_state(state: Mapping[str, Any]) -> None:
+    """Check the numbers in a checkpoint, before any of them is used.
+
+    Raises:
+        ValueError: One is missing, or has another type or range than textvae writes.
+    """
+    for path, (real, lowest) in NUMBERS.items():
+        value: Any = state
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None and path in OPTIONAL:
+            continue
+        if not isinstance(value, (int, float) if real else int) or isinstance(value, bool):
+            raise ValueError(f"{path} is {str(value)[:40]!r}, not a number")
+        if not lowest <= value < math.inf:  # nan is neither
+            raise ValueError(f"{path} is {value}")
 
 
 class TrainingState:
@@ -53,6 +83,7 @@ class TrainingState:
         """Return the state; every process has to call this at the same step."""
         return {
             "corpus_hash": self.splits["train"].content_hash,
+            "valid_hash": self.splits["valid"].content_hash,
             "step": self.step,
             "epoch_steps": self.epoch_steps,
             "autoencode_steps": self.phases.autoencode_steps,
@@ -69,8 +100,9 @@ class TrainingState:
         Raises:
             UserError: It belongs to a different model, or to different batches.
         """
-        self._check_steps(state)
         try:
+            check_state(state)
+            self._check_steps(state)
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.phases.lr.load_state_dict(state["lr"])

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a request to stop between two updates."""
+"""Ctrl-C, SIGTERM, SIGHUP, and SIGUSR1 as a request to stop between two updates.
+
+Clusters send SIGTERM or SIGUSR1 some time before a job is killed, and a terminal that closes sends
+SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Seconds: launchers of several processes forward a Ctrl-C that each process has already received.
 SAME_SIGNAL = 0.5
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows lacks the last two
 
 
 class Interrupted(Exception):
@@ -25,9 +30,10 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one interrupts immediately.
+    """Turn the first signal into a request; a second one interrupts immediately.
 
-    Files saved before the second one are intact.
+    Files saved before the second one are intact. A signal that is ignored (SIGHUP under nohup)
+    remains so.
     """
     stop = StopRequest()
 
@@ -35,13 +41,16 @@ def stop_signals() -> Iterator[StopRequest]:
         if not stop.requested:
             stop.requested, stop.when = True, time.monotonic()
             # Not through logging: the signal may have arrived in the middle of a log line.
-            os.write(2, b"stopping after this update; press Ctrl-C again to stop immediately\n")
+            with suppress(OSError):  # a terminal that has closed
+                os.write(2, b"stopping after this update; press Ctrl-C again to stop immediately\n")
         elif time.monotonic() - stop.when > SAME_SIGNAL:
             raise KeyboardInterrupt(
                 "stopped immediately: --resume continues from the last checkpoint"
             )
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, ask) for number in heeded}
     try:
         yield stop
     finally:

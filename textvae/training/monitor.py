@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from textvae.config.experiment import Config, options_read
 from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import write_text
+from textvae.training.board import Board
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +46,11 @@ class Monitor:
     """
 
     def __init__(self, run: Path, step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.path = run / "metrics.jsonl"
         self._kl_history: list[tuple[float, list[float]]] = []  # epoch, KL by dimension
         self._forget_after(step)
         old = run / "tensorboard"  # where release 0.1.0 wrote; TensorBoard names runs by folder
-        self.board = SummaryWriter(str(old if old.is_dir() else run), purge_step=step + 1)
+        self.board = Board(old if old.is_dir() else run, purge_step=step + 1)
         layout = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
         self.board.add_custom_scalars({"training": layout})
 
@@ -58,13 +58,14 @@ class Monitor:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 logged = json.loads(line)
                 if logged["step"] <= step:
                     kept.append(line + "\n")
                     self._remember(logged)
-            except (ValueError, KeyError):  # a line cut short when the process was killed
+            except (ValueError, KeyError, TypeError, RecursionError):
+                # Cut short when the process was killed, or damaged.
                 continue
         write_text(self.path, "".join(kept))
 
@@ -142,6 +143,7 @@ class Monitor:
         options: dict[str, Any] = {"tag": "posterior", "metadata_header": ["label", "text"]}
         if thumbnails is not None:
             options["label_img"] = thumbnails.expand(-1, 3, -1, -1)
+        shutil.rmtree(self.path.with_name(PROJECTOR), ignore_errors=True)  # of an earlier training
         self.board.add_embedding(means, clean, global_step=PROJECTOR, **options)
 
     def close(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
@@ -154,7 +156,7 @@ class Monitor:
         last = {f"{_group(key)}/{key}": v for key, v in _curves(_numbers(card or {})).items()}
         shown = {tag: value for tag, value in last.items() if tag.startswith("valid/")}
         for summary in hparams(_set_options(config), shown):  # add_hparams opens a second file
-            self.board._get_file_writer().add_summary(summary, step)
+            self.board.add_summary(summary, step)
         self.board.close()
 
 

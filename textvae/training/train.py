@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from textvae.build import build_data, build_model, build_objective, check_model, load_parts
+from textvae.build import Splits, build_data, build_model, build_objective, check_model, load_parts
+from textvae.config.combinations import check_resumed
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import model_folder, run_folder
+from textvae.runs.lock import training_lock
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
@@ -46,11 +50,30 @@ def train(
         UserError: There is a problem with the input, or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
+    if not str(out):
+        raise UserError("the name of the run folder is empty: choose one with --out")
     run = Path(out)
     config.check()
     check_model(config)
-    if not resume:
-        run_folder.create(run)
+    if resume:
+        check_resumed(Config.load(run_folder.config_path(run)), config, run)
+    else:
+        run_folder.check_new(run)
+        run_folder.make_folder(run)
+    with training_lock(run):
+        if not resume:
+            run_folder.check_new(run)  # another training may have ended just now
+        return _train(config, run, resume, model_class, objective, procedure)
+
+
+def _train(
+    config: Config,
+    run: Path,
+    resume: bool,
+    model_class: type[Model] | None,
+    objective: Objective | None,
+    procedure: Procedure | None,
+) -> Model:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
@@ -64,11 +87,8 @@ def train(
     with accelerator.main_process_first():
         fresh = accelerator.is_main_process and not resume
         splits = build_data(config, run, fresh=fresh)
-    if state is not None and state["corpus_hash"] != splits["train"].content_hash:
-        raise UserError(
-            f"{config.data.dir} is not the corpus that {run} was trained on: resume with the same "
-            "--data.dir, or start a new run"
-        )
+    if state is not None:
+        _check_corpus(state, splits, config.data.dir, run)
     model = build_model(config, run, splits, model_class)
     if state is not None:
         model.check_class(run)
@@ -93,3 +113,17 @@ def train(
         trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(model).from_pretrained(run)
+
+
+def _check_corpus(state: Mapping[str, Any], splits: Splits, place: str, run: Path) -> None:
+    """Check that a resumed run goes on with its own corpus.
+
+    Raises:
+        UserError: The training or the validation split is a different one.
+    """
+    for split, key in (("train", "corpus_hash"), ("valid", "valid_hash")):
+        if state.get(key) not in (None, splits[split].content_hash):
+            raise UserError(
+                f"{place}: the {split} split is not the one that {run} was trained with: resume "
+                "with the same --data.dir, or start a new run"
+            )

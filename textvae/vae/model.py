@@ -29,6 +29,10 @@ Source = Literal["prior", "aggregate"]  # what z is drawn from
 class Presenter(Protocol):
     """Shows the output of a command."""
 
+    @property
+    def at_once(self) -> int | None:
+        """How many examples to generate and show at a time; None if all are one picture."""
+
     def show(self, outputs: Any, *, sources: Any = None, columns: int | None = None) -> None:
         """Show examples in order.
 
@@ -101,17 +105,19 @@ class Model(SavedModel):
         """
         raise NotImplementedError
 
-    def draw_z(self, count: int, seed: int, source: Source = "prior") -> Tensor:
+    def draw_z(self, count: int, seed: int, source: Source = "prior", first_row: int = 0) -> Tensor:
         """Draw z to decode, (N, Z); row i depends only on the seed and on i.
 
         Args:
             count: N.
             seed: Seed of the draws.
             source: The ``prior``, or the sampler fitted to the ``aggregate`` posterior.
+            first_row: Number of the first row.
 
         Raises:
             UserError: There is no such source.
         """
+        rows = range(first_row, first_row + count)
         sources = {"prior": self.prior, "aggregate": self.sampler}
         if source not in sources:
             raise UserError(f"source={source!r}: choose prior or aggregate")
@@ -120,7 +126,7 @@ class Model(SavedModel):
                 "source='aggregate': this model has no fitted sampler yet; create it with "
                 "textvae.fit_sampler or textvae sample RUN --from aggregate"
             )
-        return sources[source].sample(count, RowNoise(seed, Purpose.LATENT, range(count)))
+        return sources[source].sample(count, RowNoise(seed, Purpose.LATENT, rows))
 
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
         """Generate an example for every z (N, Z)."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.runs.files import expanded
 from textvae.text.data.columns import Columns, Row
 from textvae.text.data.readers import EXTENSIONS, FORMATS, PLAIN, format_of, read_rows
 
@@ -62,7 +63,7 @@ def find_sources(
     """
     if form != "auto" and form not in FORMATS:
         raise UserError(f"format {form!r}: must be auto or one of {', '.join(FORMATS)}")
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_file():
         return {"train": file_source([path], columns, form)}
     if path.is_dir():

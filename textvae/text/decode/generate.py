@@ -27,6 +27,7 @@ from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.contracts import Stepper
 from textvae.vae.noise import Purpose, RowNoise
 
+TEMPERATURES = (1e-3, 1e3)  # beyond these, logits are no longer finite, or all words alike
 _DRAWN = 32  # rows drawn at once: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
 _GROUP = 8  # rows: finished sentences are removed when this leaves fewer groups of this size
@@ -113,9 +114,11 @@ def _check(
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
         if value < 1:
             raise UserError(f"{name}={value}: must be at least 1")
-    if not 0 < temperature < math.inf:
+    low, high = TEMPERATURES
+    if not low <= temperature <= high:
         raise UserError(
-            f"temperature={temperature}: must be above 0 (use greedy decoding instead of 0)"
+            f"temperature={temperature}: must be from {low:g} to {high:g} (use greedy decoding "
+            "instead of 0)"
         )
     if top_k < 0:
         raise UserError(f"top_k={top_k}: must be a number of words, or 0 for all")

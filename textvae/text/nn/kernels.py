@@ -5,13 +5,14 @@ loops pass over it once in total. Without a C compiler, or with ``TEXTVAE_KERNEL
 still works, but more slowly: ``cell``, ``softmax`` and ``generate`` contain the same computations
 in torch.
 
-The compiled library is kept in the cache folder under a name derived from its source, the compiler
-command and the processor. It uses the OpenMP runtime that torch has loaded, so that the two share
-their threads.
+The compiled library is kept in the cache folder, or in a temporary one if other users can write to
+the cache, under a name derived from its source, the compiler command and the processor. It uses the
+OpenMP runtime that torch has loaded, so that the two share their threads.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -19,8 +20,10 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -203,22 +206,48 @@ def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> 
     command = [*compiler, *OPTIONS, *options]
     name = hashlib.sha256(SOURCE.read_bytes())
     name.update("\0".join([*command, *libraries, _processor()]).encode())
-    kept = cache_folder(None) / "kernels" / f"{name.hexdigest()[:32]}.so"
-    if not _is_own(kept):
-        kept.parent.mkdir(mode=0o700, exist_ok=True)
+    kept = _private_folder() / f"{name.hexdigest()[:32]}.so"
+    if not _is_private(kept, stat.S_ISREG):
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
             part, whole = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
             # In two steps: -fopenmp would also link the OpenMP of the compiler.
             _run([*command, "-c", str(SOURCE), "-o", str(part)])
             strict = [] if platform.system() == "Darwin" else ["-Wl,-z,defs"]
             _run([*compiler, "-shared", str(part), *libraries, "-lm", *strict, "-o", str(whole)])
+            whole.chmod(0o700)
             os.replace(whole, kept)
     return kept
 
 
-def _is_own(path: Path) -> bool:
-    """Whether the file exists and belongs to this user; code from other users is not executed."""
-    return path.exists() and (os.name == "nt" or path.stat().st_uid == os.getuid())
+def _private_folder() -> Path:
+    """Return a folder that nobody else can write to: in the cache, or else a temporary one."""
+    with suppress(OSError, UserError):  # a read-only cache, or none
+        folder = cache_folder(None) / "kernels"
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        if _is_private(folder, stat.S_ISDIR) and not _others_may_rename(folder):
+            return folder
+    folder = Path(tempfile.mkdtemp(prefix="textvae-kernels-"))  # of mode 0700
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _is_private(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    """Whether a file or folder belongs to this user, who alone can write to it, and is no link."""
+    with suppress(OSError):
+        found = path.lstat()
+        mine = os.name == "nt" or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+        return mine and is_kind(found.st_mode)
+    return False
+
+
+def _others_may_rename(path: Path) -> bool:
+    """Whether another user can put something else in the place of a file or folder."""
+    if os.name == "nt":
+        return False
+    parent = path.parent.stat()
+    foreign = parent.st_uid not in (os.getuid(), 0)
+    return foreign or bool(parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX)
 
 
 def _run(command: list[str]) -> None:

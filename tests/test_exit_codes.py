@@ -1,0 +1,120 @@
+"""The surroundings of a command: closed streams, full disks, odd names, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from textvae.cli.exit_codes import exit_status
+
+COMMAND = [sys.executable, "-m", "textvae"]
+
+
+def command(*arguments, closed=(), **how):
+    """Run a command as a shell does, with some of its streams closed."""
+    redirections = "".join(f" {number}>&-" for number in closed)
+    line = f'exec "$@"{redirections}'
+    return subprocess.run(
+        ["bash", "-c", line, "-", *COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        **how,
+    )
+
+
+def test_a_closed_standard_output_is_one_line(trained):
+    done = command("sample", trained, "-n", "1", closed=[1])
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("textvae: ")
+    assert "Bad file descriptor" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_closed_standard_error_changes_nothing(trained):
+    expected = command("sample", trained, "-n", "2")
+    assert expected.returncode == 0 and len(expected.stdout.splitlines()) == 2
+    done = command("sample", trained, "-n", "2", closed=[2])
+    assert (done.returncode, done.stdout) == (0, expected.stdout)
+
+
+def test_a_closed_standard_input_is_empty(trained):
+    done = command("reconstruct", trained, closed=[0])
+    assert done.returncode == 2
+    assert "standard input has no sentences" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (OSError(36, "File name too long", "x" * 300), f"{'x' * 200}...: File name too long"),
+        (OSError(37, "No locks available"), "cannot read or write: No locks available"),
+        (OSError(27, "File too large", "a.npz"), "a.npz: File too large"),
+        (OSError("3 requested and 0 written"), "3 requested and 0 written"),
+        (FileNotFoundError(2, "No such file", "\udc80"), "\\udc80: No such file"),
+    ],
+)
+def test_errors_of_the_operating_system_are_one_line(error, message, capsys):
+    def fail():
+        raise error
+
+    assert exit_status("textvae", fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("textvae: ") and message in line
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/run", "x" * 300, b"\x80", ""])
+def test_odd_names_of_runs_are_one_line(name):
+    done = subprocess.run([*COMMAND, "sample", name], capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"textvae: ") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
+def test_a_training_saves_when_a_cluster_or_a_terminal_ends_it(tiny, tmp_path, number):
+    run = tmp_path / "run"
+    arguments = [*COMMAND, "train", *tiny, "--train.epochs", "500", "--out", str(run)]
+    training = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists():
+        assert training.poll() is None
+        time.sleep(0.05)
+    training.send_signal(number)
+    said = training.communicate(timeout=60)[1]
+    assert training.returncode == 130
+    assert f"continue with --resume {run}" in said.splitlines()[-1]
+    assert (run / "checkpoint" / "state.pt").exists()
+
+
+def test_a_signal_that_is_ignored_stays_so(tiny, tmp_path):
+    arguments = [*COMMAND, "train", *tiny, "--train.epochs", "60", "--out", str(tmp_path / "run")]
+    training = subprocess.Popen(
+        arguments,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    training.send_signal(signal.SIGHUP)
+    assert training.wait(timeout=60) == 0
+
+
+def test_ctrl_c_while_python_imports_is_one_line(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'textvae.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = command("--help", env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (130, "textvae: interrupted\n")
+
+
+def test_no_name_for_a_run_is_an_error(tiny, tmp_path):
+    done = command("train", *tiny, "--out", "", cwd=tmp_path)
+    assert done.returncode == 2 and "name of the run folder is empty" in done.stderr
+    assert list(tmp_path.iterdir()) == []
