@@ -159,6 +159,18 @@ def test_a_resumed_run_keeps_its_tokens_and_examples(run, change, capfd):
     assert fingerprint(run) == before
 
 
+def test_the_same_command_starts_and_resumes(tiny, run, tmp_path, capfd):
+    out = tmp_path / "requeued"
+    command = ["train", *tiny, "--out", str(out), "--resume-or-start"]
+    assert in_child([*command, "--train.max_steps", "6"]) == 0
+    assert json.loads((out / "training.json").read_text())["steps"] == 6
+    assert in_child([*command, "--train.max_steps", "12"]) == 0
+    weights = (out / "model.safetensors").read_bytes()
+    assert weights == (run / "model.safetensors").read_bytes()  # 12 steps without interruption
+    assert in_child(["train", *tiny, "--resume-or-start"]) == 2
+    assert "--resume-or-start needs --out RUN" in one_line(capfd)
+
+
 def test_two_trainings_cannot_share_a_folder(run, capfd):
     before = fingerprint(run)
     with training_lock(run):
@@ -219,6 +231,20 @@ def test_wrong_numbers_in_a_checkpoint_are_one_line(run, path, value, capfd):
     torch.save(state, run / "checkpoint" / "state.pt")
     assert resume(run, *LONGER) == 2
     assert f"the checkpoint in {run} does not fit the config" in one_line(capfd)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "inference.json"])
+def test_deep_nesting_is_one_line(run, name, capfd):
+    (run / name).write_text("[" * 100_000)
+    assert in_child(["sample", str(run)]) == 2
+    assert f"{run / name}" in one_line(capfd)
+
+
+def test_too_many_layers_are_one_line(run, capfd):
+    config = json.loads((run / "config.json").read_text())
+    write_json(run / "config.json", config | {"encoder_layers": 100_000})
+    assert in_child(["sample", str(run)]) == 2
+    assert "encoder_layers 100000: must be at least 0 and at most 1000" in one_line(capfd)
 
 
 def test_weights_that_are_not_finite_are_refused(run, capfd):

@@ -50,7 +50,7 @@ def test_a_closed_standard_input_is_empty(trained):
     "error, message",
     [
         (OSError(36, "File name too long", "x" * 300), f"{'x' * 200}...: File name too long"),
-        (OSError(37, "No locks available"), "cannot read or write: No locks available"),
+        (OSError(37, "No locks available"), "cannot write: No locks available"),
         (OSError(27, "File too large", "a.npz"), "a.npz: File too large"),
         (OSError("3 requested and 0 written"), "3 requested and 0 written"),
         (FileNotFoundError(2, "No such file", "\udc80"), "\\udc80: No such file"),

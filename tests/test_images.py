@@ -24,6 +24,7 @@ from textvae.evaluation.open_run import open_run
 from textvae.evaluation.probe import probe
 from textvae.images.pictures import grid, write_png
 from textvae.images.readers import Drawings, write_drawings
+from textvae.vae.posteriors import DiagGaussian
 
 TINY = [
     *("--data.kind", "images", "--data.batch_size", "16", "--train.threads", "1"),
@@ -246,8 +247,6 @@ class Given:
 
 
 def test_a_probe_of_known_means(run, tmp_path, monkeypatch):
-    from textvae.vae.posteriors import DiagGaussian
-
     shutil.copytree(run, tmp_path / "run")
 
     def linear(model, split, **options):
@@ -274,6 +273,14 @@ def test_probe_and_map_work_on_labeled_text(trained, tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)["classes"] == 3
     assert in_child(["map", str(tmp_path / "text"), "--out", str(tmp_path / "map.png")]) == 0
     assert read(tmp_path / "map.png").ndim == 3
+
+
+def test_a_map_of_one_point_is_refused(trained, tmp_path):
+    same = DiagGaussian(torch.ones(20, 4), torch.zeros(20, 4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(map_module, "posteriors", lambda *_, **__: same)
+        with pytest.raises(UserError, match="are the same point: it ignores its input"):
+            draw_map(trained, tmp_path / "map.png")
 
 
 def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd, monkeypatch):

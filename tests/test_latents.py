@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
-from textvae.runs.latents import read_latents, write_latents
+from textvae.runs.latents import check_texts, read_latents, write_latents
 
 TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
 
@@ -97,6 +97,31 @@ def test_files_without_latents(make, name, message, tmp_path):
     with pytest.raises(UserError, match=message) as raised:
         read_latents(tmp_path / name)
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_damaged_files_are_one_line(ending, q, tmp_path):
+    path, rng = tmp_path / f"l{ending}", np.random.default_rng(0)
+    write_latents(path, q, TEXTS)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(damaged), 3):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged[: rng.integers(1, len(damaged))] if refused % 3 == 0 else damaged)
+        try:
+            read_latents(path)
+        except UserError as error:
+            refused += len(str(error).splitlines())
+    assert 50 < refused <= 200
+
+
+def test_texts_too_long_for_npz_are_refused():
+    texts = ["a"] * 4000 + ["x" * 300_000]
+    with pytest.raises(UserError, match=r"300,000 characters among 4,001.* a \.parquet file"):
+        check_texts(Path("l.npz"), texts)
+    check_texts(Path("l.parquet"), texts)
+    check_texts(Path("l.npz"), texts[:4000])
 
 
 def test_a_missing_folder_is_created_or_refused(q, tmp_path):

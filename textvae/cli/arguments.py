@@ -14,6 +14,8 @@ from textvae.config.experiment import OPTIONS, read_options
 from textvae.config.types import plain
 from textvae.errors import UserError
 
+RESUME_OR_START = "--resume-or-start"
+
 
 def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
     """Return the command and its options.
@@ -27,7 +29,7 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         raise SystemExit(0)
     words = list(argv)
     if words[0] == "train":
-        words, files = _split_files(words)
+        words, files = _split_files(_resumed(words))
         # Options on the command line override those in files, regardless of their order.
         commands["train"].set_defaults(_flat(files, kinds=_values(words, "--data.kind")))
     try:
@@ -39,6 +41,27 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         raise UserError(explain(str(error), names, command)) from None
     command, options = args.subcommand, args[args.subcommand]
     return command, Namespace({name: plain(value) for name, value in vars(options).items()})
+
+
+def _resumed(words: list[str]) -> list[str]:
+    """Replace ``--out RUN --resume-or-start`` with ``--resume RUN`` if the run exists.
+
+    Raises:
+        UserError: There is no ``--out``.
+    """
+    if RESUME_OR_START not in words:
+        return words
+    if not (runs := _values(words, "--out")) or _values(words, "--resume"):
+        raise UserError(f"{RESUME_OR_START} needs --out RUN, and no --resume")
+    if not (Path(runs[-1]) / "config.yaml").exists():
+        return words
+    rest, given = [], iter(word for word in words if word != RESUME_OR_START)
+    for word in given:
+        if word == "--out":
+            next(given, None)
+        elif not word.startswith("--out="):
+            rest.append(word)
+    return [*rest, f"--resume={runs[-1]}"]
 
 
 def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:

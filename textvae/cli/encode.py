@@ -32,11 +32,12 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Encode a file and write the latent vectors, with a caption for each."""
-    from textvae.runs.latents import check_format, write_latents
+    from textvae.runs.latents import check_format, check_texts, write_latents
 
     check_format(Path(args.out))
     model = load(args)
     examples, captions = model.read_examples(args.file)
+    check_texts(Path(args.out), captions)
     q = model.encode(
         examples, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
     )

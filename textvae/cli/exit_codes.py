@@ -45,7 +45,7 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
 def _of_the_system(error: OSError) -> str:
     """Return what the operating system refused, and for which file."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    return f"{_shortened(str(error.filename or 'cannot read or write'))}: {reason}"
+    return f"{_shortened(str(error.filename or 'cannot write'))}: {reason}"
 
 
 def _shortened(name: str) -> str:

@@ -33,6 +33,12 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument("--out", type=str | None, help="the run folder to create")
     parser.add_argument("--resume", type=str | None, help="the run folder to resume")
+    parser.add_argument(
+        "--resume-or-start",
+        action="store_true",
+        help="with --out: resume the run if the folder already holds one, so that a cluster can "
+        "repeat the same command",
+    )
     parser.add_class_arguments(Config, as_group=False)
     for section in OPTIONS:  # files are given with --config alone
         parser._option_string_actions[f"--{section}"].help = SUPPRESS

@@ -10,7 +10,9 @@ from typing import Literal
 
 from textvae.config.types import (
     ClosedUnitInterval,
+    DecoderLayers,
     DropoutRate,
+    EncoderLayers,
     Length,
     NonNegativeFloat,
     NonNegativeInt,
@@ -78,7 +80,7 @@ class ModelConfig:
     """size of the word embeddings"""
     encoder_hidden: PositiveInt = 1024
     """hidden size of the encoder"""
-    encoder_layers: NonNegativeInt = 1
+    encoder_layers: EncoderLayers = 1
     """number of encoder layers; 0 for no encoder (inference by svi)"""
     bidirectional: bool = False
     """use a bidirectional encoder"""
@@ -98,7 +100,7 @@ class ModelConfig:
     """components of the mixture, or inputs of the VampPrior"""
     decoder_hidden: PositiveInt = 1024
     """hidden size of the decoder"""
-    decoder_layers: PositiveInt = 1
+    decoder_layers: DecoderLayers = 1
     """number of decoder layers"""
     dropout_in: DropoutRate = 0.5
     """dropout on the decoder's word embeddings"""
@@ -132,13 +134,13 @@ class ImagesConfig:
     """residual blocks that each halve the resolution, or fully connected layers"""
     encoder_hidden: PositiveInt = 64
     """channels of the ResNet (64 in the paper), or units per MLP layer (512)"""
-    encoder_layers: NonNegativeInt = 3
+    encoder_layers: EncoderLayers = 3
     """number of ResNet blocks or MLP layers (2); 0 for no encoder (inference by svi)"""
     decoder: Literal["pixelcnn", "mlp"] = "pixelcnn"
     """gated PixelCNN, one pixel after another; or fully connected layers, all pixels at once"""
     decoder_hidden: PositiveInt = 32
     """channels of the PixelCNN (32), or units per MLP layer (512)"""
-    decoder_layers: PositiveInt = 9
+    decoder_layers: DecoderLayers = 9
     """number of PixelCNN or MLP layers"""
     kernel_size: PositiveInt = 3
     """kernel size of the PixelCNN before masking; odd"""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     PositiveInt: TypeAlias = int
     NonNegativeInt: TypeAlias = int
     Count: TypeAlias = int
+    DecoderLayers: TypeAlias = int
+    EncoderLayers: TypeAlias = int
     Length: TypeAlias = int
     VocabSize: TypeAlias = int
     Seed: TypeAlias = int
@@ -46,6 +48,8 @@ else:
     PositiveInt = _number("PositiveInt", int, (">", 0))
     NonNegativeInt = _number("NonNegativeInt", int, (">=", 0))
     Count = _number("Count", int, (">", 0), ("<=", 10**12))
+    DecoderLayers = _number("DecoderLayers", int, (">", 0), ("<=", 1000))
+    EncoderLayers = _number("EncoderLayers", int, (">=", 0), ("<=", 1000))
     Length = _number("Length", int, (">=", 2))  # a token and the end of the sentence
     VocabSize = _number("VocabSize", int, (">=", 5))  # the four special tokens and one more
     Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))

@@ -74,6 +74,11 @@ def draw_map(
         batch_size=batch_size,
         refine_steps=refine_steps,
     )
+    if not np.ptp(q.center().numpy(), axis=0).any():
+        raise UserError(
+            f"all posterior means of {run} are the same point: it ignores its input, and there is "
+            "nothing to draw; see textvae evaluate"
+        )
     figure = _figure(_in_two_dimensions(q.center().numpy(), seed), chosen, opened.name)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from textvae.errors import UserError
 from textvae.runs.files import replace_file
 
 FORMATS = (".npz", ".parquet")
+LARGEST_TEXTS = 2**30  # bytes, in an .npz file
 
 
 def write_latents(path: Path, columns: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:
@@ -53,6 +53,21 @@ def check_format(path: Path) -> None:
         raise UserError(f"{path}: latent vectors are written as {' or '.join(FORMATS)}")
 
 
+def check_texts(path: Path, texts: Sequence[str]) -> None:
+    """Check that texts fit into the format of a file, before the vectors are computed.
+
+    Raises:
+        UserError: NumPy stores all texts at the width of the longest, which would take too much.
+    """
+    width = max(map(len, texts), default=0)
+    size = 4 * width * len(texts)  # bytes
+    if path.suffix == ".npz" and size > LARGEST_TEXTS:
+        raise UserError(
+            f"{path}: with a text of {width:,} characters among {len(texts):,}, an .npz file would "
+            f"need {size / 2**30:.1f} GiB for the texts: write a .parquet file"
+        )
+
+
 def read_latents(path: Path) -> np.ndarray:
     """Read the column ``mean`` of a file that ``write_latents`` wrote, or of any other with one.
 
@@ -72,7 +87,7 @@ def read_latents(path: Path) -> np.ndarray:
     read = _from_npz if path.suffix == ".npz" else _from_parquet
     try:
         mean = np.asarray(read(path), dtype=np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile, and pyarrow raise many unrelated types
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path} holds no latent vectors (a column mean of N vectors): {reason}"

@@ -42,7 +42,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"no {CONFIG} in {folder}: is this a model folder?") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error})") from None
     if not isinstance(config, dict):
         raise UserError(f"{path} does not describe a textvae model")
@@ -152,7 +152,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """Read the scores on the test split; empty if the model was not evaluated."""
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return metrics if isinstance(metrics, dict) else {}
 

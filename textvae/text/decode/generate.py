@@ -27,7 +27,7 @@ from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.contracts import Stepper
 from textvae.vae.noise import Purpose, RowNoise
 
-TEMPERATURES = (1e-3, 1e3)  # beyond these, logits are no longer finite, or all words alike
+TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
 _DRAWN = 32  # rows drawn at once: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
 _GROUP = 8  # rows: finished sentences are removed when this leaves fewer groups of this size

@@ -43,7 +43,7 @@ def read_description(folder: Path, kind: str | None = None) -> dict[str, Any]:
         raise UserError(f"no {TOKENIZER_FILE} in {folder}: is this a model folder?") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise broken(path, f"not JSON ({error})") from None
     if not isinstance(description, dict):
         raise broken(path, "expected a JSON object")
