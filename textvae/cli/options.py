@@ -30,6 +30,8 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
         "num_beams": 1,
         "max_new_tokens": None,
         "allow_unk": False,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
         "format": "text",
         "show_source": False,
     },
@@ -135,6 +137,18 @@ def add_generation(
         "--max-new-tokens",
         type=int | None,
         help="maximum length in tokens; default: as in training",
+    )
+    add(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="above 1, makes words that the sentence has already used less likely",
+    )
+    add(
+        "--no-repeat-ngram-size",
+        type=NonNegativeInt,
+        default=0,
+        help="no sequence of this many tokens may occur twice in a sentence; 0: no limit",
     )
     add("--allow-unk", action="store_true", help="allow <unk> in the output")
     add(

@@ -89,7 +89,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
     KIND = "text"
     DECODE_OPTIONS = (
         *("temperature", "top_k", "top_p", "num_beams"),
-        *("max_new_tokens", "allow_unk"),
+        *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
     )
     ESSENTIAL = "vocab_size"
     tokenizer: Tokenizer | None
@@ -210,7 +210,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             seed: Seed of sampled words; sentence i depends only on the seed, z, and i.
             first_row: Number of the first sentence.
             options: Options of ``textvae.text.decode.generate.generate``: max_new_tokens,
-                do_sample, temperature, top_k, top_p, num_beams, length_penalty, allow_unk.
+                do_sample, temperature, top_k, top_p, num_beams, length_penalty, allow_unk,
+                repetition_penalty, no_repeat_ngram_size.
 
         Raises:
             UserError: z has the wrong shape, an option is out of range, or there is no tokenizer.
@@ -241,6 +242,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         max_new_tokens: int | None = None,
         batch_size: int = 64,
         allow_unk: bool = False,
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram_size: int = 0,
         first_row: int = 0,
     ) -> list[str]:
         """Sample sentences: z ~ ``source``, then x ~ p(x|z), word by word.
@@ -259,6 +262,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             max_new_tokens: Maximum length in tokens; as in training by default.
             batch_size: Sentences per batch; does not change the results.
             allow_unk: Whether ``<unk>`` may be generated.
+            repetition_penalty: Makes words that the sentence has already used less likely.
+            no_repeat_ngram_size: No sequence of this many tokens occurs twice in a sentence.
             first_row: Number of the first sentence, to draw a large sample in parts.
 
         Raises:
@@ -278,6 +283,8 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             do_sample=do_sample and num_beams == 1,
             max_new_tokens=max_new_tokens,
             allow_unk=allow_unk,
+            repetition_penalty=repetition_penalty,
+            no_repeat_ngram_size=no_repeat_ngram_size,
             first_row=first_row,
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from textvae.text.decode.repetition import NO_LIMIT, Repetition
 from textvae.text.tokenizers import BOS, EOS, PAD
 from textvae.vae.contracts import Stepper
 
@@ -35,6 +36,7 @@ def beam_search(
     max_new_tokens: int,
     num_beams: int,
     length_penalty: float = 1.0,
+    repetition: Repetition = NO_LIMIT,
 ) -> Tensor:
     """Find the best sentence for each of N latents.
 
@@ -44,6 +46,7 @@ def beam_search(
         max_new_tokens: L, the maximum length including ``</s>``.
         num_beams: B.
         length_penalty: Exponent of the length in the score.
+        repetition: What happens to words that a sentence has already used.
 
     Returns:
         Token ids (N, L), with padding after ``</s>``.
@@ -58,6 +61,7 @@ def beam_search(
     tokens = torch.full((count * num_beams,), BOS, device=device)
     for t in range(max_new_tokens):
         logits = stepper.step(tokens).index_fill_(1, banned, -math.inf)
+        logits = repetition.apply(logits, beams.ids[:, :, :t].flatten(0, 1))
         scores = torch.log_softmax(logits, 1).view(*beams.log_p.shape, -1)  # (S, B, V)
         sources, finished = _extend(beams, scores, t)
         last = t + 1 == max_new_tokens

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from textvae.errors import UserError
 from textvae.text.decode.beam import beam_search
+from textvae.text.decode.repetition import Repetition
 from textvae.text.nn import kernels
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.contracts import Stepper
@@ -55,6 +56,8 @@ def generate(
     seed: int = 0,
     first_row: int = 0,
     allow_unk: bool = False,
+    repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
 ) -> Tensor:
     """Generate one sentence for every z.
 
@@ -73,6 +76,9 @@ def generate(
         first_row: Number of the first sentence; sentence i uses the random stream of
             (seed, first_row + i).
         allow_unk: Whether ``<unk>`` may be generated.
+        repetition_penalty: Makes words that the sentence has already used less likely; 1 for none.
+        no_repeat_ngram_size: No sequence of this many tokens occurs twice in a sentence; 0 for no
+            limit.
 
     Returns:
         Token ids (N, L) without ``<s>``, and with padding after ``</s>``.
@@ -81,13 +87,16 @@ def generate(
         UserError: If an option is out of range.
     """
     _check(max_new_tokens, do_sample, temperature, top_k, top_p, num_beams)
+    repetition = Repetition(repetition_penalty, no_repeat_ngram_size).check()
     banned = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=z.device)
     if len(z) == 0:
         return torch.empty(0, 0, dtype=torch.long, device=z.device)
     with torch.inference_mode():
         if num_beams > 1:
             stepper = decoder.stepper(z.repeat_interleave(num_beams, 0))
-            ids = beam_search(stepper, banned, max_new_tokens, num_beams, length_penalty)
+            ids = beam_search(
+                stepper, banned, max_new_tokens, num_beams, length_penalty, repetition
+            )
         else:
             uniforms = None
             if do_sample:
@@ -99,6 +108,7 @@ def generate(
                 max_new_tokens,
                 uniforms,
                 lambda logits, u: draw(logits.div_(temperature), u, top_k, top_p),
+                repetition,
             )
     return ids.clone()  # outside inference mode, whose tensors cannot be used in training
 
@@ -134,6 +144,7 @@ def _decode(
     max_new_tokens: int,
     uniforms: Tensor | None,
     pick: Callable[[Tensor, Tensor], Tensor],
+    repetition: Repetition,
 ) -> Tensor:
     """Greedy search without ``uniforms`` (N, T); otherwise ``pick(logits, u)`` draws each word."""
     ids = torch.full((stepper.size, max_new_tokens), PAD, device=banned.device)
@@ -142,6 +153,7 @@ def _decode(
     open_ = torch.ones_like(rows, dtype=torch.bool)
     for t in range(max_new_tokens):
         logits = stepper.step(tokens).index_fill_(1, banned, -math.inf)  # (N, V)
+        logits = repetition.apply(logits, ids[rows, :t])
         tokens = logits.argmax(1) if uniforms is None else pick(logits, uniforms[rows, t])
         ids[rows, t] = tokens.masked_fill(~open_, PAD)
         open_ &= tokens != EOS
