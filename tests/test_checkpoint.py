@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from textvae.errors import UserError
 from textvae.runs import run_folder
-from textvae.runs.files import remove_leftovers, replace_file, write_json
+from textvae.runs.files import quoted, remove_leftovers, replace_file, write_json
 from textvae.runs.lock import training_lock
 from textvae.training.checkpoint import check_state
 
@@ -254,6 +254,33 @@ def test_weights_that_are_not_finite_are_refused(run, capfd):
         save_file(weights, run / "model.safetensors", file.metadata())
     assert in_child(["sample", str(run)]) == 2
     assert "is damaged: " in (line := one_line(capfd)) and "not finite" in line
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused(run, capfd):
+    state = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    next(iter(state["model"].values())).view(-1)[0] = math.nan
+    torch.save(state, run / "checkpoint" / "state.pt")
+    assert resume(run, *LONGER) == 2
+    line = one_line(capfd)
+    assert "weights or sums that are not finite" in line and "continue with" not in line
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [("a b", "'a b'"), ("-x", "./-x"), ("$HOME", "'$HOME'"), ("runs/vae", "runs/vae")],
+)
+def test_paths_can_be_pasted_into_a_shell(name, shown):
+    assert quoted(name) == shown
+
+
+def test_the_commit_is_that_of_this_project_only(tmp_path, monkeypatch):
+    here = run_folder.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert run_folder.commit() == here
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, env={"PATH": os.defpath})
+    (tmp_path / "run_folder.py").touch()  # not tracked, as in a project's .venv
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "run_folder.py"))
+    assert run_folder.commit() is None
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"[]\n", b"3\n", b'{"step": "x"}\n'])

@@ -1,10 +1,12 @@
 """Images from end to end: training, resuming, every command, labels."""
 
+import io
 import json
 import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -273,6 +275,17 @@ def test_probe_and_map_work_on_labeled_text(trained, tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)["classes"] == 3
     assert in_child(["map", str(tmp_path / "text"), "--out", str(tmp_path / "map.png")]) == 0
     assert read(tmp_path / "map.png").ndim == 3
+
+
+def test_labels_of_a_map_are_plain_text():
+    points, labels = np.arange(8.0).reshape(4, 2), np.array([0, 1, 0, -1])
+    split = SimpleNamespace(labels=labels, label_names=["_x", "$\\alpha$"])
+    figure = map_module._figure(points, split, "run $1")
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        *("no label", "_x", "$\\alpha$"),
+    ]
+    figure.savefig(io.BytesIO())  # mathematics that matplotlib cannot parse would be an error
 
 
 def test_a_map_of_one_point_is_refused(trained, tmp_path):

@@ -95,15 +95,23 @@ def _in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
 
 def _figure(points: np.ndarray, split: Split, title: str) -> Figure:
     figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot(title=title, xticks=[], yticks=[], aspect="equal")
+    axes = figure.add_subplot(xticks=[], yticks=[], aspect="equal")
+    axes.set_title(title, parse_math=False)
     labels = np.zeros(len(points), int) if split.labels is None else split.labels[: len(points)]
     present = np.unique(labels)
     colors = colormaps["tab10" if len(present) <= 10 else "tab20" if len(present) <= 20 else "hsv"]
+    names = []
     for i, label in enumerate(present):
         color = colors(i if len(present) <= MAX_COLORS else i / len(present))
-        name = split.label_names[label] if split.label_names and label >= 0 else "no label"
+        names.append(split.label_names[label] if split.label_names and label >= 0 else "no label")
         x, y = points[labels == label].T
-        axes.scatter(x, y, s=6, color=color, label=name, linewidths=0)
+        axes.scatter(x, y, s=6, color=color, label=str(i), linewidths=0)
     if 1 < len(present) <= MAX_COLORS:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
+        legend = axes.legend(
+            loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False
+        )
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            # Matplotlib would leave out a label such as _x, and read $x$ as mathematics.
+            text.set_text(name)
+            text.set_parse_math(False)
     return figure

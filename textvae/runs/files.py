@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,12 @@ from textvae.errors import UserError
 def expanded(path: str | Path) -> Path:
     """Return a path with the home folder in place of ``~``; unchanged if there is no such user."""
     return Path(os.path.expanduser(path))
+
+
+def quoted(path: str | Path) -> str:
+    """Return a path as it can be pasted into a shell."""
+    name = str(path)
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import warnings
@@ -26,7 +27,7 @@ from typing import Any
 import torch
 
 from textvae.errors import UserError
-from textvae.runs.files import read_record, remove_leftovers, replace_file, write_json
+from textvae.runs.files import quoted, read_record, remove_leftovers, replace_file, write_json
 from textvae.runs.model_folder import VERSIONS
 
 CONFIG = "config.yaml"
@@ -41,7 +42,8 @@ def check_new(run: Path) -> None:
     """
     if (run / CONFIG).exists():
         raise UserError(
-            f"{run} already holds a run: continue it with --resume {run}, or choose another --out"
+            f"{run} already holds a run: continue it with --resume {quoted(run)}, or choose "
+            "another --out"
         )
     if (run / "model.safetensors").exists():
         raise UserError(f"{run} already holds a model: choose another --out")
@@ -140,7 +142,7 @@ def last_good(run: Path) -> str:
     """Return how a failed run can be resumed, for the end of a message."""
     if not (run / STATE).exists():
         return f"there is no checkpoint in {run} yet"
-    return f"the last good checkpoint is in {run}: continue with --resume"
+    return f"the last good checkpoint is in {run}: continue with --resume {quoted(run)}"
 
 
 def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
@@ -168,7 +170,7 @@ def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
         "threads": str(torch.get_num_threads()),
         "precision": precision,
         "system": platform.platform(),
-        "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv)),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **{name: installed(name) for name in packages},
     }
 

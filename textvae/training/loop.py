@@ -22,7 +22,7 @@ from textvae.errors import UserError
 from textvae.evaluation.diagnosis import steadier
 from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder
-from textvae.runs.files import write_json
+from textvae.runs.files import quoted, write_json
 from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
@@ -238,7 +238,9 @@ class Trainer(TrainingState):
         reason = self.why_done()
         if reason is None:
             self.save()
-            raise Interrupted(f"saved at step {self.step}: continue with --resume {self.run}")
+            raise Interrupted(
+                f"saved at step {self.step}: continue with --resume {quoted(self.run)}"
+            )
         if self.monitor is None:
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor)
@@ -249,7 +251,7 @@ class Trainer(TrainingState):
             reason,
             clock(self.seconds),
             best,
-            self.run,
+            quoted(self.run),
         )
 
     def save(self) -> None:

@@ -162,6 +162,8 @@ class Updater:
             self.objective.load_state_dict(state["objective"])
         if self.accelerator.is_main_process:  # it holds the sums of all processes
             self.sums.values.copy_(state["tally"])
+        if not self.is_finite():
+            raise ValueError("it has weights or sums that are not finite")
 
     def _check_moments(self) -> None:
         """Check the optimizer's tensors: with a wrong shape, torch's fused steps corrupt memory."""
