@@ -230,6 +230,8 @@ class TrainConfig:
     """a trained model to start from: a run folder, or a name on the Hugging Face hub"""
     init_parts: Literal["encoder", "decoder", "all"] = "all"
     """the parts that start with the weights of that model"""
+    init_embeddings: str | None = None
+    """a file of word vectors (text format of word2vec, GloVe or fastText) to start from"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """precision of matrix products (weights and sums stay in fp32); auto: bf16 if it is fast"""
     accumulate: PositiveInt = 1

@@ -11,6 +11,7 @@ With ``latent_dim`` 0, it is a language model without a latent variable, and can
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -27,12 +28,15 @@ from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
 from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder, Pooling
+from textvae.text.nn.pretrained import read_word_vectors
 from textvae.text.presentation import SentencePrinter, read_sentences
-from textvae.text.tokenizers import MADE_FOR, Tokenizer, read_tokenizer
+from textvae.text.tokenizers import MADE_FOR, PAD, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Model, Source, check_batch_size
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
+
+logger = logging.getLogger(__name__)
 
 # A VampPrior's pseudo-inputs: their length, and the standard deviation of their initial values.
 PSEUDO_TOKENS, PSEUDO_SCALE = 16, 0.1
@@ -198,6 +202,21 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         if self.tokenizer is None:
             raise UserError("the model has no tokenizer: set model.tokenizer first")
         return self.tokenizer
+
+    def load_embeddings(self, path: Path) -> None:
+        """Start from word vectors in a file; words that it does not have keep their own.
+
+        Raises:
+            UserError: The file cannot be read or has none of the words, or the sizes differ.
+        """
+        tokens = self._needs_tokenizer().tokens(range(self.config["vocab_size"]))
+        words = {token: row for row, token in enumerate(tokens) if row != PAD}
+        found = read_word_vectors(path, words, self.config["embedding_dim"])
+        rows, vectors = list(found), torch.from_numpy(np.stack(list(found.values())))
+        for part in (self.encoder, self.decoder):
+            if isinstance(embedding := getattr(part, "embedding", None), nn.Embedding):
+                embedding.weight.data[rows] = vectors.to(embedding.weight)
+        logger.info("%s: vectors of %d of %d tokens", path, len(rows), len(words))
 
     def decode(
         self, z: Tensor, *, batch_size: int = 64, seed: int = 0, first_row: int = 0, **options: Any

@@ -14,6 +14,7 @@ from textvae.config.combinations import check_resumed
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import model_folder, run_folder
+from textvae.runs.files import expanded
 from textvae.runs.lock import training_lock
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
@@ -94,6 +95,8 @@ def _train(
         model.check_class(run)
     if start_folder is not None:
         load_parts(model, start_folder, config.train.init_parts)
+    if state is None and config.train.init_embeddings:
+        model.load_embeddings(expanded(config.train.init_embeddings))
     trainer = Trainer(
         config,
         run,

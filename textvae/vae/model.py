@@ -105,6 +105,14 @@ class Model(SavedModel):
         """
         raise NotImplementedError
 
+    def load_embeddings(self, path: Path) -> None:
+        """Start from word vectors in a file.
+
+        Raises:
+            UserError: The file does not fit, or the model has no words.
+        """
+        raise UserError(f"{path}: a model of {self.KIND} data has no word embeddings to start from")
+
     def draw_z(self, count: int, seed: int, source: Source = "prior", first_row: int = 0) -> Tensor:
         """Draw z to decode, (N, Z); row i depends only on the seed and on i.
 
