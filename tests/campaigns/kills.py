@@ -1,0 +1,124 @@
+"""``kill -9`` at random moments, after which everything goes on as if nothing had happened.
+
+    python -m tests.campaigns.kills --kills 1000 --seed 0
+
+A training is killed and resumed until it ends; in between, evaluations and encodings of the run are
+killed as well. Then its weights, metrics.jsonl, and cards must equal those of an undisturbed
+training, and no lock or temporary file may be left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.campaigns.commands import TINY, killed, write_corpus
+
+LONGEST = 12.0  # seconds before a kill
+KINDS: dict[str, list[str]] = {
+    "VAE": [],
+    "language model": ["--model.latent_dim", "0"],
+    "autoencode first": ["--train.autoencode_epochs", "2", "--objective.free_bits", "2"],
+    "aggressive": ["--train.procedure", "aggressive"],
+    "refined": ["--inference.method", "semi_amortised", "--inference.steps", "2"],
+}
+UNEQUAL = ("seconds", "tokens_per_second")  # differ between two runs
+
+
+class Training:
+    """One kind of training, undisturbed and killed.
+
+    Args:
+        folder: Where to work.
+        kind: One of ``KINDS``.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        self.corpus = write_corpus(folder / "corpus")
+        self.whole, self.run = folder / "whole", folder / "killed"
+        for command in (self._train(self.whole), *self._after(self.whole)):
+            assert killed(command, 300) == 0, command
+
+    def _train(self, out: Path) -> list[str]:
+        options = [*TINY, *KINDS[self.kind], "--data.dir", str(self.corpus)]
+        often = ["--train.epochs", "6", "--train.save_every", "2", "--train.log_every", "2"]
+        return ["train", *options, *often, "--out", str(out), "--resume-or-start"]
+
+    def _after(self, run: Path) -> list[list[str]]:
+        """What is done with a finished run."""
+        latents = str(run.with_suffix(".npz"))
+        return [
+            ["evaluate", str(run), "--samples", "2"],
+            ["encode", str(run), str(self.corpus / "test.txt"), "--out", latents],
+        ]
+
+    def disturbed(self, rng: random.Random, most: int) -> int:
+        """Kill each command up to ``most`` times at random moments; return the number of kills."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        kills = 0
+        for command in (self._train(self.run), *self._after(self.run)):
+            ended = None
+            for _ in range(most):
+                if (ended := killed(command, rng.uniform(0, LONGEST))) is not None:
+                    break
+                kills += 1
+            if ended is None:
+                ended = killed(command, 300)
+            assert ended == 0, (self.kind, command, ended)
+        return kills
+
+    def differences(self) -> list[str]:
+        """Return what is not as in the undisturbed training."""
+        found = []
+        if self._bytes("model.safetensors", self.run) != self._bytes("model.safetensors"):
+            found.append("weights")
+        if self._log(self.run) != self._log(self.whole):
+            found.append("metrics.jsonl")
+        if self._card(self.run) != self._card(self.whole):
+            found.append("metrics/test.json")
+        for path in [*self.run.rglob("*"), *self.folder.glob(".*")]:
+            if path.name.endswith((".tmp", ".lock")) or path.name == ".training":
+                found.append(f"left over: {path.name}")
+        return found
+
+    def _bytes(self, name: str, run: Path | None = None) -> bytes:
+        return ((run or self.whole) / name).read_bytes()
+
+    def _log(self, run: Path) -> list[dict]:
+        lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        return [{k: v for k, v in line.items() if k not in UNEQUAL} for line in lines]
+
+    def _card(self, run: Path) -> dict:
+        card = json.loads((run / "metrics" / "test.json").read_text())
+        return {k: v for k, v in card.items() if k not in (*UNEQUAL, "model")}
+
+
+def main() -> int:
+    """Run the campaign; return 1 if something differs."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng, kills, failures = random.Random(args.seed), 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["TEXTVAE_CACHE"] = f"{name}/cache"
+        trainings = [Training(Path(name) / kind.replace(" ", "-"), kind) for kind in KINDS]
+        while kills < args.kills:
+            training = rng.choice(trainings)
+            kills += training.disturbed(rng, most=6)
+            differences = training.differences()
+            failures += bool(differences)
+            print(f"{kills} kills: {training.kind}: {differences or 'equal'}", flush=True)
+    print(f"seed {args.seed}: {kills} kills, {failures} trainings that differ")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
