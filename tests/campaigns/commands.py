@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import resource
@@ -55,6 +56,10 @@ def forked(argv: list[str], folder: Path) -> Outcome:
             os.dup2(errors.fileno(), 2)
             os.dup2(os.open(os.devnull, os.O_RDWR), 1)
             os.dup2(1, 0)
+            # pytest puts streams of its own in their place.
+            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+            logging.getLogger().handlers.clear()
             os.chdir(folder)
             _limit()
             from textvae.cli.main import main
