@@ -121,7 +121,7 @@ MISTAKES = [
     (["sample", "{run}", "--walk", "3"], "--walk applies only to image models, and {run} is not"),
     (["sample", "{run}", "--out", "a.png", "--walk", "3"], "--out and --walk apply only to image"),
     # files
-    (["reconstruct", "{run}", "--file", "{folder}/none"], "cannot be read"),
+    (["reconstruct", "{run}", "--file", "{folder}/none"], "no such file"),
     (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt has no sentences"),
     (["encode", "{run}", "{latin.txt}", "--out", "{out}.npz"], "latin.txt, line 2: not UTF-8"),
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.txt"], "written as .npz or .parquet"),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from textvae.config.combinations import check_combinations
-from textvae.config.experiment import OF_ANY_MODEL, Config
+from textvae.config.experiment import OF_ANY_MODEL, OF_TEXT_FILES, Config
 from textvae.config.inference import for_evaluation
 from textvae.errors import UserError
 from textvae.images.datasets import ImageSplit, read_images
@@ -63,19 +63,14 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
 
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     data = config.data
-    corpus = read_corpus(
-        data.dir,
-        text_column=data.text_column,
-        label_column=data.label_column,
-        format=data.format,
-        cache_dir=data.cache_dir,
-    )
+    options = {name: getattr(data, name) for name in OF_TEXT_FILES}
+    corpus = read_corpus(data.dir, cache_dir=data.cache_dir, **options)
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:
-        options = vars(config.tokenizer) | {"tokenized": data.tokenized}
+        key = vars(config.tokenizer) | {"tokenized": data.tokenized}
         learn = partial(train_tokenizer, config)
-        tokenizer = learned_tokenizer(corpus["train"], learn, options, data.cache_dir)
+        tokenizer = learned_tokenizer(corpus["train"], learn, key, data.cache_dir)
         tokenizer.save(run)
     return encode_corpus(
         corpus,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_model, add_refinement, load, new_parser
+from textvae.cli.options import (
+    add_common,
+    add_layout,
+    add_model,
+    add_refinement,
+    load,
+    new_parser,
+    read_file,
+)
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -22,25 +30,27 @@ def parser() -> ArgumentParser:
     add_model(parser)
     parser.add_argument(
         "file",
-        help="text with one sentence per line (- for standard input), or an .npz file of images",
+        help="a text file of any format that train reads (- for standard input), or an .npz file "
+        "of images",
     )
     parser.add_argument("--out", required=True, help="the .npz or .parquet file to write")
     add_refinement(parser)
+    add_layout(parser)
     add_common(parser)
     return parser
 
 
 def run(args: Namespace) -> None:
-    """Encode a file and write the latent vectors, with a caption for each."""
+    """Encode a file and write the latent vectors, with the caption and the label of each."""
     from textvae.runs.latents import check_format, check_texts, write_latents
 
     check_format(Path(args.out))
     model = load(args)
-    examples, captions = model.read_examples(args.file)
-    check_texts(Path(args.out), captions)
+    examples = read_file(model, args, args.file)
+    check_texts(Path(args.out), examples.captions)
     q = model.encode(
-        examples, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
+        examples.inputs, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
     )
     tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, which not every q has
     columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    write_latents(Path(args.out), columns, captions)
+    write_latents(Path(args.out), columns, examples.captions, examples.labels)

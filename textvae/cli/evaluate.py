@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, new_parser
+from textvae.cli.options import add_common, add_refinement, add_run, layout, new_parser
 from textvae.config.types import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -65,5 +65,5 @@ def run(args: Namespace) -> None:
     """Evaluate the best model of a run, save the card in its folder, and print it."""
     from textvae.evaluation.run_card import evaluate_run
 
-    card = evaluate_run(args.run, **{name: args[name] for name in OPTIONS})
+    card = evaluate_run(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
     print(json.dumps(card, indent=2) if args.json else card)

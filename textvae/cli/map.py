@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, new_parser
+from textvae.cli.options import add_common, add_refinement, add_run, layout, new_parser
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
@@ -35,5 +35,5 @@ def run(args: Namespace) -> None:
     """Draw the map and print where it was written."""
     from textvae.evaluation.map import draw_map
 
-    draw_map(args.run, args.out, **{name: args[name] for name in OPTIONS})
+    draw_map(args.run, args.out, reading=layout(args), **{name: args[name] for name in OPTIONS})
     print(f"wrote {args.out}")

@@ -52,6 +52,8 @@ def _number(line: str) -> str | None:
 
 def _option(name: str) -> str:
     """Return a key of the parser as the user types it."""
+    if name.startswith("data_"):  # outside train, where a group data would clash with --data
+        return f"--data.{name.removeprefix('data_')}"
     return f"-{name}" if len(name) == 1 else f"--{name if '.' in name else name.replace('_', '-')}"
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from textvae.vae.batching import Split
-    from textvae.vae.model import Model, Presenter
+    from textvae.vae.model import Examples, Model, Presenter
 
+LAYOUT = ("format", "text_column", "label_column", "delimiter", "header")  # of text files
 # Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".
 APPLIES_TO: dict[str, dict[str, Any]] = {
     "text": {
@@ -71,6 +72,22 @@ def add_run(parser: ArgumentParser, split: str) -> None:
     parser.add_argument(
         "--data", type=str | None, help="where the data set is now, if it has moved since training"
     )
+    add_layout(parser)
+
+
+def add_layout(parser: ArgumentParser) -> None:
+    """Add the options of ``train`` that say how text files are laid out, under their names."""
+    add = parser.add_argument_group("options for text files").add_argument
+    column = "the {} column; default: that of the training data, or {}"
+    kinds = {
+        "format": (str | None, "file format; default: detect it from the name and first lines"),
+        "text_column": (str | None, column.format("text", '"text"')),
+        "label_column": (str | None, column.format("label", '"label", if there is one')),
+        "delimiter": (str | None, "what separates the columns of a table"),
+        "header": (bool | None, "the first row of a table names its columns"),
+    }
+    for name, (kind, meaning) in kinds.items():  # not data.NAME: commands have an option --data
+        add(f"--data.{name}", dest=f"data_{name}", type=kind, help=meaning)
 
 
 def add_common(parser: ArgumentParser) -> None:
@@ -196,6 +213,27 @@ def presenter(model: Model, args: Namespace) -> Presenter:
         format=args.format,
         show_sources=args.get("show_source", False),
     )
+
+
+def read_file(model: Model, args: Namespace, file: str) -> Examples:
+    """Read the examples in a file with the layout that the options describe.
+
+    Raises:
+        UserError: It cannot be read, or an option does not apply to this kind of model.
+    """
+    from textvae.config.experiment import Config
+    from textvae.runs.run_folder import CONFIG
+
+    config = Path(args.run) / CONFIG
+    data = Config.load(config).data if config.exists() else Config().data
+    usual = (data.text_column, data.label_column)
+    return model.read_examples(file, usual=usual, **layout(args))
+
+
+def layout(args: Namespace) -> dict[str, Any]:
+    """Return the options of ``add_layout`` that were given, with their names in the config."""
+    options = {name: args[f"data_{name}"] for name in LAYOUT}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, new_parser
+from textvae.cli.options import add_common, add_refinement, add_run, layout, new_parser
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
@@ -37,5 +37,5 @@ def run(args: Namespace) -> None:
     """Score the classifiers, save the scores in the run folder, and print them."""
     from textvae.evaluation.probe import probe
 
-    found = probe(args.run, **{name: args[name] for name in OPTIONS})
+    found = probe(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
     print(json.dumps(found, indent=2) if args.json else found)

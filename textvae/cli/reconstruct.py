@@ -9,14 +9,18 @@ from jsonargparse import ArgumentParser
 from textvae.cli.options import (
     add_do_sample,
     add_generation,
+    add_layout,
     add_model,
     add_refinement,
     examples,
     generation,
+    layout,
     load,
     new_parser,
     presenter,
+    read_file,
 )
+from textvae.errors import UserError
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -38,8 +42,8 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--file",
         type=str | None,
-        help="read the examples from a file: text with one sentence per line, or an .npz file of "
-        "images",
+        help="read the examples from a text file of any format that train reads (- for standard "
+        "input), or from an .npz file of images",
     )
     parser.add_argument(
         "--use",
@@ -49,6 +53,7 @@ def parser() -> ArgumentParser:
     )
     add_do_sample(parser)
     add_refinement(parser)
+    add_layout(parser)
     add_generation(parser, show_source=True)
     return parser
 
@@ -57,10 +62,13 @@ def run(args: Namespace) -> None:
     """Show each reconstruction, with its source if the output format includes it."""
     model = load(args)
     output = presenter(model, args)
-    if args.file is None:
+    file = args.file or (None if args.examples else model.DEFAULT_FILE)
+    if file is None:
+        if given := layout(args):
+            raise UserError(f"--data.{next(iter(given))} has no meaning without --file")
         sources = examples(model, args, args.examples)
     else:
-        sources, _ = model.read_examples(args.file)
+        sources = read_file(model, args, file).inputs
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
     outputs = model.reconstruct(sources, **options, **generation(model, args))
     output.show(outputs, sources=sources)

@@ -119,6 +119,9 @@ OF_ANY_MODEL = (
     *("latent_dim", "injection", "head", "head_scale", "posterior", "kappa"),
     *("prior", "prior_components"),
 )
+# The options of the section ``data`` that say how a text corpus is laid out in files.
+LAYOUT = ("format", "text_column", "label_column", "labels", "delimiter", "header")
+OF_TEXT_FILES = ("train", "valid", "test", *LAYOUT)
 SECTIONS: dict[str, type] = get_type_hints(Config)
 OPTIONS: dict[str, dict[str, Any]] = {
     name: get_type_hints(section) for name, section in SECTIONS.items()

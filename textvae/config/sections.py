@@ -29,17 +29,38 @@ class DataConfig:
     """The data set and how it is batched."""
 
     dir: str = ""
-    """a folder with train/valid/test files, a single file, or a dataset on the Hugging Face hub"""
+    """a folder with train/valid/test files, a file, - (standard input), or a dataset on the hub"""
+    train: str | None = None
+    """the training file, in that folder or elsewhere; or the name of the split on the hub"""
+    valid: str | None = None
+    """the same for validation"""
+    test: str | None = None
+    """the same for test"""
     kind: Literal["text", "images"] = "text"
     """the kind of data; some options apply to one kind only"""
     format: Literal[
-        "auto", "lines", "label-tab-text", "jsonl", "json", "csv", "tsv", "torchtext-csv", "parquet"
+        "auto",
+        "lines",
+        "label-tab-text",
+        "documents",
+        "jsonl",
+        "json",
+        "csv",
+        "tsv",
+        "torchtext-csv",
+        "parquet",
     ] = "auto"
     """file format; auto detects it from the file name and the first lines"""
     text_column: str | None = None
-    """the text column, "text" by default; separate several with commas to join them: title,body"""
+    """the text column, "text" by default; several are joined (title,body), a.b is nested"""
     label_column: str | None = None
     """the label column; "label" by default, if there is one"""
+    labels: bool = True
+    """read labels, if there are any; they are not used in training"""
+    delimiter: str | None = None
+    """what separates the columns of a table: a character, or tab, comma, semicolon, pipe"""
+    header: bool | None = None
+    """the first row of a table names its columns, which are 1, 2, ... if it does not"""
     tokenized: bool = False
     """words are already separated by single spaces (as in PTB); false for raw text"""
     max_length: Length = 200

@@ -6,7 +6,9 @@ dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ def draw_map(
     out: Path | str,
     *,
     data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -44,6 +47,7 @@ def draw_map(
         run: A run folder.
         out: The file to write.
         data: Where the data is, if it has moved since the training.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to draw.
@@ -59,7 +63,7 @@ def draw_map(
     path = Path(out)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: a map is written as .png")
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(run, data=data, reading=reading, device=device, model=model)
     chosen = opened.split(split)
     count = min(limit, len(chosen))
     if not opened.model.latent_dim:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -46,6 +47,7 @@ def open_run(
     run: Path | str,
     *,
     data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
 ) -> OpenRun:
@@ -54,6 +56,7 @@ def open_run(
     Args:
         run: A run folder.
         data: Where the data is, if it has moved since the training.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to put the model; None: a GPU if there is one.
         model: A model to use instead of the one in the folder; it stays on its device unless
             ``device`` is given.
@@ -63,7 +66,7 @@ def open_run(
             not exist.
     """
     folder = Path(run)
-    config = run_config(folder, data)
+    config = run_config(folder, data, reading)
     if model is None:
         model = to_device(load_model(str(folder)), device)
     elif device is not None:
@@ -71,14 +74,25 @@ def open_run(
     return OpenRun(folder, config, model.eval(), run_splits(folder, config))
 
 
-def run_config(folder: Path, data: Path | str | None = None) -> Config:
-    """Read the experiment of a run, with its data at another location if ``data`` is given.
+def run_config(
+    folder: Path, data: Path | str | None = None, reading: Mapping[str, Any] | None = None
+) -> Config:
+    """Read the experiment of a run.
+
+    Args:
+        folder: The run folder.
+        data: Where its data is, if it has moved since the training.
+        reading: Options of the section ``data`` that differ for these files.
 
     Raises:
-        UserError: It is not a run folder, or its config is broken.
+        UserError: It is not a run folder, its config is broken, or an option is out of range or
+            does not apply to this kind of data.
     """
     config = Config.load(run_folder.config_path(folder))
-    return config if data is None else replace(config, data=replace(config.data, dir=str(data)))
+    moved: dict[str, Any] = {} if data is None else {"dir": str(data)}
+    config = replace(config, data=replace(config.data, **moved, **(reading or {})))
+    config.check("--")
+    return config
 
 
 def run_splits(folder: Path, config: Config) -> Splits:

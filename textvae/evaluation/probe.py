@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ def probe(
     run: Path | str,
     *,
     data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -57,6 +59,7 @@ def probe(
     Args:
         run: A run folder.
         data: Where the data is, if it has moved since the training.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to score.
@@ -73,7 +76,7 @@ def probe(
         UserError: There is no latent variable, there are too few labels or only one, or the run
             cannot be opened.
     """
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(run, data=data, reading=reading, device=device, model=model)
     run_folder.make_folder(opened.folder / "metrics")
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ def evaluate_run(
     run: Path | str,
     *,
     data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -52,6 +54,7 @@ def evaluate_run(
     Args:
         run: A run folder.
         data: Where the data is, if it has moved since the training.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to compute; None: a GPU if there is one.
         model: A model to evaluate instead of the one in the folder.
         split: Which split to evaluate.
@@ -76,7 +79,7 @@ def evaluate_run(
             split, or there is no such device.
     """
     _check_options(samples, limit, generations, precision, batch_size)
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(run, data=data, reading=reading, device=device, model=model)
     run_folder.make_folder(opened.folder / "metrics")
     chosen, model = opened.split(split), opened.model
     if fit_sampler and model.latent_dim:

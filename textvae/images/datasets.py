@@ -153,11 +153,11 @@ def read_published(place: str) -> dict[str, Drawings]:
     return read_hub(place)
 
 
-def read_image_file(path: Path) -> tuple[Tensor, list[str]]:
+def read_image_file(path: Path) -> tuple[Tensor, list[str], list[str | None]]:
     """Read the images in an .npz file, binarized as in evaluation.
 
     Returns:
-        The images (N, H, W) and a caption for each.
+        The images (N, H, W), and a caption and a label for each, None if it is unlabeled.
 
     Raises:
         UserError: There is no such file, or it holds several splits.
@@ -165,7 +165,11 @@ def read_image_file(path: Path) -> tuple[Tensor, list[str]]:
     if not path.exists():
         raise UserError(f"{path} does not exist")
     split = ImageSplit(_only(read_npz(path), path))
-    return split.thumbnails(len(split))[:, 0], [split.caption(i) for i in range(len(split))]
+    names = split.label_names or []
+    labels: list[str | None] = [None] * len(split)
+    if split.labels is not None:
+        labels = [names[label] if label >= 0 else None for label in split.labels]
+    return split.thumbnails(len(split))[:, 0], [split.caption(i) for i in range(len(split))], labels
 
 
 def pick_images(names: Sequence[str], split: Split) -> Tensor:

@@ -30,7 +30,7 @@ from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Model, Source, check_batch_size
+from textvae.vae.model import Examples, Model, Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 from textvae.vae.von_mises_fisher import UniformSphere
@@ -243,9 +243,12 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         points = torch.stack([right, down], dim=-1).view(-1, 2)
         return self.decode(points, same_draws=True, **options)
 
-    def read_examples(self, source: str) -> tuple[Tensor, list[str]]:
-        """Read the images in an .npz file."""
-        return read_image_file(Path(source))
+    def read_examples(self, source: str, usual: Any = None, **options: Any) -> Examples:
+        """Read the images in an .npz file, which has no other layouts to choose from."""
+        if options:
+            given = " and ".join(f"--data.{name}" for name in options)
+            raise UserError(f"{given}: only for text files, but this is an image model")
+        return Examples(*read_image_file(Path(source)))
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Tensor:
         """Return the images of the test split with these indices, or its first ones."""

@@ -15,29 +15,43 @@ FORMATS = (".npz", ".parquet")
 LARGEST_TEXTS = 2**30  # bytes, in an .npz file
 
 
-def write_latents(path: Path, columns: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:
-    """Write a table with a column ``text`` and columns of vectors.
+def write_latents(
+    path: Path,
+    columns: Mapping[str, np.ndarray],
+    texts: Sequence[str],
+    labels: Sequence[str | None] | None = None,
+) -> None:
+    """Write a table with columns ``text`` and ``label``, and columns of vectors.
 
     Args:
         path: A .npz or .parquet file.
         columns: Arrays (N, Z) by name, such as ``mean`` and ``logvar``.
         texts: N texts.
+        labels: N labels, None for an unlabeled example (in .npz, which has no such value, it is
+            empty). There is no column if all are None.
 
     Raises:
         UserError: The file has another extension, or cannot be written.
     """
     check_format(path)
     arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
+    strings = {"text": list(texts)}
+    if labels is not None and any(label is not None for label in labels):
+        strings["label"] = list(labels)  # type: ignore[arg-type]
 
     def write_npz(file: Path) -> None:
+        written: dict[str, Any] = {
+            name: np.array([value or "" for value in values], dtype=np.str_)
+            for name, values in strings.items()
+        }
         with file.open("wb") as stream:
-            np.savez_compressed(stream, text=np.array(texts, dtype=np.str_), **arrays)
+            np.savez_compressed(stream, **written, **arrays)
 
     def write_parquet(file: Path) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        table = {"text": list(texts), **{name: list(values) for name, values in arrays.items()}}
+        table = strings | {name: list(values) for name, values in arrays.items()}
         pyarrow.parquet.write_table(pyarrow.table(table), file)
 
     replace_file(path, write_npz if path.suffix == ".npz" else write_parquet)

@@ -25,15 +25,17 @@ from textvae.config.types import PositiveInt, VocabSize, check_values
 from textvae.errors import UserError
 from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
+from textvae.text.data.layout import Layout
+from textvae.text.data.sources import read_documents
 from textvae.text.decode.generate import generate
 from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder, Pooling
 from textvae.text.nn.pretrained import read_word_vectors
-from textvae.text.presentation import SentencePrinter, read_sentences
+from textvae.text.presentation import SentencePrinter
 from textvae.text.tokenizers import MADE_FOR, PAD, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Model, Source, check_batch_size
+from textvae.vae.model import Examples, Model, Source, check_batch_size
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
     """
 
     KIND = "text"
+    DEFAULT_FILE = "-"
     DECODE_OPTIONS = (
         *("temperature", "top_k", "top_p", "num_beams"),
         *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
@@ -307,14 +310,23 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             first_row=first_row,
         )
 
-    def read_examples(self, source: str) -> tuple[list[str], list[str]]:
-        """Read one sentence per line; each is its own caption."""
-        sentences = read_sentences(source)
-        return sentences, sentences
+    def read_examples(self, source: str, **options: Any) -> Examples:
+        """Read the documents in a file of any format; each is its own caption.
+
+        Args:
+            source: A file, or ``-`` for standard input.
+            options: Options of ``read_corpus``: format, text_column, label_column, labels,
+                delimiter, header; and ``usual``, as for ``read_file``.
+
+        Raises:
+            UserError: It cannot be read, is ambiguous, or has no sentences.
+        """
+        texts, labels = read_documents(source, Layout.parse(**options))
+        return Examples(texts, texts, labels)
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
-        """Return the sentences given, or those on standard input."""
-        return list(names) or read_sentences("-")
+        """Return the sentences given."""
+        return list(names)
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
         """Return a printer of sentences; there is no file to write."""

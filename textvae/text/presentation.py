@@ -1,33 +1,9 @@
-"""Read sentences from a file or standard input, and print sentences as lines or JSON."""
+"""Print sentences as lines or JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-from textvae.errors import UserError
-from textvae.text.data.readers import decoded_lines, read_lines
-
-
-def read_sentences(source: str) -> list[str]:
-    """Read one sentence per line.
-
-    Args:
-        source: A file, or ``-`` for standard input.
-
-    Raises:
-        UserError: It cannot be read, is not UTF-8, or has only blank lines.
-    """
-    if source == "-":
-        where, rows = "standard input", decoded_lines(sys.stdin.buffer, "standard input")
-    else:
-        where, rows = source, read_lines(Path(source))
-    lines = [line for _, line in rows]
-    if not any(line.strip() for line in lines):
-        raise UserError(f"{where} has no sentences")
-    return lines
 
 
 class SentencePrinter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,14 @@ from textvae.vae.saved_model import SavedModel
 from textvae.vae.von_mises_fisher import UniformSphere
 
 Source = Literal["prior", "aggregate"]  # what z is drawn from
+
+
+class Examples(NamedTuple):
+    """The N examples of a file."""
+
+    inputs: Any  # as ``encode`` takes them
+    captions: list[str]
+    labels: list[str | None]  # None for an unlabeled example
 
 
 class Presenter(Protocol):
@@ -47,6 +55,7 @@ class Model(SavedModel):
     """A VAE that reads and makes examples of one kind of data."""
 
     KIND: ClassVar[str]  # what messages call its examples: "text", "image"
+    DEFAULT_FILE: ClassVar[str | None] = None  # where examples are read from if none are named
     DECODE_OPTIONS: ClassVar[tuple[str, ...]] = ()  # of ``decode``, besides seed and batch_size
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
@@ -144,11 +153,12 @@ class Model(SavedModel):
         """Generate samples and reconstructions, by title: rows, or images (N, 1, H, W)."""
         raise NotImplementedError
 
-    def read_examples(self, source: str) -> tuple[Any, list[str]]:
+    def read_examples(self, source: str, **options: Any) -> Examples:
         """Read the examples in a file, or on standard input for ``-``.
 
-        Returns:
-            The examples as ``encode`` takes them, and a caption for each.
+        Args:
+            source: The file.
+            options: How it is laid out, for kinds of data that have a choice.
 
         Raises:
             UserError: They cannot be read.

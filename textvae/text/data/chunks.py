@@ -109,7 +109,7 @@ def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
         labels=_label_array(labels, rows, start, encoding.label_ids),
         rows=np.array(rows, np.int64),
         truncated=truncated,
-        digest=_digest(texts, labels, encoding.label_ids),
+        digest=_digest(texts, labels),
     )
 
 
@@ -118,15 +118,16 @@ def _label_array(
 ) -> np.ndarray | None:
     if labels is None:
         return None
-    kept = [labels[row - start] for row in rows]
-    if label_ids is not None:
-        kept = [label_ids[str(label)] for label in kept]
-    return np.array(kept, np.int64)
+    kept = (labels[row - start] for row in rows)
+    if label_ids is None:
+        return np.array([-1 if label is None else label for label in kept], np.int64)
+    return np.array([-1 if label is None else label_ids[label] for label in kept], np.int64)
 
 
-def _digest(texts: list[str], labels: list | None, label_ids: dict[str, int] | None) -> bytes:
+def _digest(texts: list[str], labels: list | None) -> bytes:
     digest = hashlib.sha256()
-    for part in (*texts, *map(str, labels or ())):
+    names = ("-1" if label is None else str(label) for label in labels or ())
+    for part in (*texts, *names):
         encoded = part.encode("utf-8")
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.digest()

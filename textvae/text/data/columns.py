@@ -2,38 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.text.data.labels import label_of
 
-Row = tuple[int, str | None, str | None]  # line, text, label
+Row = tuple[int, str | None, str | None]  # line, text, label (None: unlabeled)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns.
+    """Names of columns; ``a.b`` is the field ``b`` of the column ``a``, unless it is a column.
 
     Attributes:
         text: Columns of the text, which are joined with spaces; empty if not chosen yet.
         label: Column of the label, or None.
+        labels: Whether to read labels at all.
+        label_named: Whether the user named the label column; one that was detected may hold
+            anything, and what is not a label leaves its example unlabeled.
+        usual: The text and label columns of the training data, used if a file has them and none
+            were named.
     """
 
     text: tuple[str, ...] = ()
     label: str | None = None
+    labels: bool = True
+    label_named: bool = False
+    usual: tuple[tuple[str, ...], str | None] = ((), None)
 
     @classmethod
-    def parse(cls, text: str | None, label: str | None) -> Columns:
-        """Parse the options; ``text`` may name several columns, separated by commas."""
-        names = (name.strip() for name in (text or "").split(","))
-        return cls(tuple(name for name in names if name), label or None)
+    def parse(
+        cls,
+        text: str | None,
+        label: str | None,
+        labels: bool = True,
+        usual: tuple[str | None, str | None] = (None, None),
+    ) -> Columns:
+        """Parse the options; a text may be several columns, separated by commas.
 
-    def resolve(self, present: list[str], path: object) -> Columns:
+        Args:
+            text: The text column.
+            label: The label column.
+            labels: Whether to read labels at all.
+            usual: The text and the label column to use if neither is named and a file has them.
+
+        Raises:
+            UserError: There is a label column, but no labels are to be read.
+        """
+        if label and not labels:
+            raise UserError(f"label_column {label} has no meaning without labels: leave one out")
+        usual_columns = (_split(usual[0]), usual[1] or None)
+        return cls(_split(text), label or None, labels, bool(label), usual_columns)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns named so far."""
+        return (*self.text, *((self.label,) if self.label else ()))
+
+    def describe(self) -> str:
+        """Return the columns in words, for the log."""
+        label = f", label: {self.label}" if self.label else ""
+        return f"text: {' + '.join(self.text)}{label}"
+
+    def resolve(self, present: Mapping[str, Any], where: str, unnamed: str = "") -> Columns:
         """Check the columns against those of a file, and detect those that were not named.
 
         Args:
-            present: The columns of the file.
-            path: The file, for messages.
+            present: The columns of the file, by name; a nested column is a mapping.
+            where: The file, for messages.
+            unnamed: Added to the message if the text column cannot be detected.
 
         Returns:
             The columns to read.
@@ -41,54 +80,98 @@ class Columns:
         Raises:
             UserError: If a named column is missing, or the text column cannot be detected.
         """
-        text = self.text or (
-            ("text",) if "text" in present else tuple(present) * (len(present) == 1)
-        )
+        usual, usual_label = self.usual
+        text = self.text or (usual if all(_has(present, name) for name in usual) else ())
+        text = text or (("text",) if "text" in present else tuple(present) * (len(present) == 1))
         if not text:
             raise UserError(
-                f"{path}: no column 'text'; set --data.text_column to one of {_listed(present)}"
+                f"{where}: no column 'text'; set --data.text_column to one of "
+                f"{_listed(present)}{unnamed}"
             )
-        label = self.label or ("label" if "label" in present and "label" not in text else None)
-        for option, name in [("text_column", n) for n in text] + [("label_column", label)]:
-            if name is not None and name not in present:
-                raise UserError(f"{path}: no column {name!r} ({option}); it has {_listed(present)}")
-        return Columns(text, label)
+        found = replace(self, text=text)
+        for name in (usual_label, "label"):
+            if (
+                self.labels
+                and not found.label
+                and name
+                and _has(present, name)
+                and name not in text
+            ):
+                found = replace(found, label=name)
+        for option, name in [("text_column", n) for n in text] + [("label_column", found.label)]:
+            if name is not None and not _has(present, name):
+                raise UserError(
+                    f"{where}: no column {name!r} ({option}); it has {_listed(present)}"
+                )
+        return found
 
-    def pick(self, record: dict[str, Any], path: object, line: int) -> Row:
+    def pick(self, record: Mapping[str, Any], where: str, line: int) -> Row:
         """Get text and label of one record.
 
         Args:
             record: The values of all columns.
-            path: The file, for messages.
+            where: The file, for messages.
             line: The line, for messages.
 
         Returns:
             Line, text and label.
 
         Raises:
-            UserError: If a column is missing in this record, a text is not a string, or a label is
-                null.
+            UserError: If the text is missing in this record or is not a string, or the label that
+                the user named is not a single value.
         """
-        for name in (*self.text, *([self.label] if self.label else [])):
-            if name not in record:
-                raise UserError(
-                    f"{path}, line {line}: no {name!r} here; it has {_listed(list(record))}"
-                )
-        texts = [record[name] for name in self.text]
-        for name, text in zip(self.text, texts, strict=True):
-            if not isinstance(text, str | None):
-                kind = type(text).__name__
-                raise UserError(f"{path}, line {line}: {name!r} is of type {kind}, not a string")
+        texts = [_text(record, name, where, line) for name in self.text]
         joined = " ".join(text for text in texts if text)
-        if self.label is None:
+        if self.label is None or not _has(record, self.label):
             return line, joined, None
-        label = record[self.label]
-        if label is None or label == "":
-            raise UserError(f"{path}, line {line}: label {self.label!r} is empty")
-        if isinstance(label, dict | list):
-            raise UserError(f"{path}, line {line}: label {self.label!r} is not a single value")
-        return line, joined, str(label).strip()
+        try:
+            return line, joined, label_of(_value(record, self.label))
+        except ValueError as kind:
+            if not self.label_named:
+                return line, joined, None
+            raise UserError(
+                f"{where}, line {line}: label {self.label!r} is of type {kind}, not a string or a "
+                "number; name another --data.label_column, or set --data.labels false"
+            ) from None
 
 
-def _listed(names: list[str]) -> str:
+def _split(names: str | None) -> tuple[str, ...]:
+    return tuple(name for part in (names or "").split(",") if (name := part.strip()))
+
+
+def _has(record: Mapping[str, Any], name: str) -> bool:
+    try:
+        _value(record, name)
+    except KeyError:
+        return False
+    return True
+
+
+def _value(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a column; ``a.b`` is a field of ``a``."""
+    if name in record:
+        return record[name]
+    value: Any = record
+    for part in name.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise KeyError(name)
+        value = value[part]
+    return value
+
+
+def _text(record: Mapping[str, Any], name: str, where: str, line: int) -> str:
+    if not _has(record, name):
+        raise UserError(f"{where}, line {line}: no {name!r} here; it has {_listed(record)}")
+    value = _value(record, name)
+    if isinstance(value, list) and all(isinstance(token, str) for token in value):
+        return " ".join(value)
+    if not isinstance(value, str | None):
+        kind = type(value).__name__
+        raise UserError(f"{where}, line {line}: {name!r} is of type {kind}, not a string")
+    return value or ""
+
+
+def _listed(names: Mapping[str, Any]) -> str:
     return ", ".join(names) if names else "no columns"

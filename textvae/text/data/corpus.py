@@ -20,9 +20,10 @@ import numpy as np
 from textvae.errors import UserError
 from textvae.runs.cache import cache_folder
 from textvae.runs.files import replace_file
-from textvae.text.data.columns import Columns
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
-from textvae.text.data.sources import SPLITS, find_sources
+from textvae.text.data.layout import Layout
+from textvae.text.data.source import SPLITS
+from textvae.text.data.sources import find_file, find_sources
 from textvae.text.data.store import stored
 from textvae.text.tokenizers import Tokenizer, load_tokenizer
 from textvae.text.tokenizers.vocabulary import fingerprint_of
@@ -35,6 +36,7 @@ __all__ = [
     "encode_corpus",
     "learned_tokenizer",
     "read_corpus",
+    "read_file",
     "texts",
     "write_split",
 ]
@@ -53,23 +55,34 @@ def read_corpus(
     test: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    labels: bool = True,
     format: str = "auto",
+    delimiter: str | None = None,
+    header: bool | None = None,
     cache_dir: str | Path | None = None,
     seed: int = 0,
 ) -> dict[str, Dataset]:
     """Read a corpus as Hugging Face datasets with a column ``text`` and possibly ``label``.
 
     Args:
-        dir: A folder with train, valid and test files (``train.txt``, ``ptb.train.txt``, …), a
-            single file, or a dataset on the hub (``owner/name`` or ``owner/name:config``).
-        train: Name of the training file in the folder, or of the split on the hub.
+        dir: A folder with train, valid and test files (``train.txt``, ``ptb.train.txt``, …), with
+            folders ``train/CLASS/`` of one document per file, or that ``save_to_disk`` wrote; a
+            single file; ``-`` for standard input; or a dataset on the hub (``owner/name`` or
+            ``owner/name:config``).
+        train: The training file, in the folder or elsewhere, or the name of the split on the hub.
         valid: The same for validation.
         test: The same for test.
         text_column: Column with the text, ``text`` by default; several columns, separated by
-            commas, are joined with a space.
+            commas, are joined with a space, and so are the tokens in a list. ``a.b`` is the field
+            b of the column a; the columns of a table without a header are 1, 2, ….
         label_column: Column with the label; by default ``label``, if there is one. Labels are
-            strings, or indices into the names of the classes of a dataset on the hub.
-        format: One of ``readers.FORMATS``, or ``auto`` to detect it from the extension and content.
+            strings, or indices into the names of the classes of a dataset on the hub. An example
+            whose label is -1, null, or empty is unlabeled.
+        labels: Whether to read labels at all.
+        format: One of ``layout.FORMATS``, or ``auto`` to detect it from the extension and content.
+        delimiter: What separates the columns of a table: a character, ``tab``, ``comma``,
+            ``semicolon`` or ``pipe``; None to detect it.
+        header: Whether the first row of a table names its columns; None to detect it.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
         seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5 % of
             train each for valid and test, or only for valid if there is a test split.
@@ -81,14 +94,35 @@ def read_corpus(
         UserError: If there is a problem with the files; the message names the file and line.
     """
     named = {"train": train, "valid": valid, "test": test}
-    columns = Columns.parse(text_column, label_column)
-    sources = find_sources(str(dir), named, columns, format)
+    layout = Layout.parse(format, text_column, label_column, labels, delimiter, header)
+    sources = find_sources(str(dir), named, layout)
     cache = cache_folder(cache_dir)
     corpus = {split: stored(source, cache) for split, source in sources.items()}
     if "valid" not in corpus:
         missing = [split for split in SPLITS[1:] if split not in corpus]
         corpus |= _held_out(corpus["train"], missing, seed, str(dir))
     return {split: corpus[split] for split in SPLITS if split in corpus}
+
+
+def read_file(
+    source: str | Path, *, cache_dir: str | Path | None = None, **options: Any
+) -> Dataset:
+    """Read all documents of one file, like a split of ``read_corpus``.
+
+    Args:
+        source: The file, or ``-`` for standard input.
+        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
+        options: format, text_column, label_column, labels, delimiter, and header, as for
+            ``read_corpus``; and ``usual``, the text and label columns of the training data, which
+            are used if the file has them and none are named.
+
+    Returns:
+        A dataset with a column ``text`` and possibly ``label``.
+
+    Raises:
+        UserError: If there is a problem with the file; the message names the file and line.
+    """
+    return stored(find_file(source, Layout.parse(**options)), cache_folder(cache_dir))
 
 
 def texts(dataset: Dataset) -> Iterator[str]:

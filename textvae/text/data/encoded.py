@@ -188,7 +188,7 @@ def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | N
     names = getattr(labeled[0].features["label"], "names", None)
     if names:
         return list(names), None
-    found = {str(label) for dataset in labeled for label in dataset.unique("label")}
+    found = {label for dataset in labeled for label in dataset.unique("label")} - {None}
     numeric = all(label.lstrip("-").isdecimal() for label in found)
     ordered = sorted(found, key=lambda label: (int(label) if numeric else 0, label))
     return ordered, {label: i for i, label in enumerate(ordered)}

@@ -1,206 +1,164 @@
-"""Where the splits of a corpus come from: a folder, a single file, or a dataset on the hub."""
+"""Where the splits of a corpus come from: files, a folder, standard input, or the hub."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from textvae.errors import UserError
 from textvae.runs.files import expanded
-from textvae.text.data.columns import Columns, Row
-from textvae.text.data.readers import EXTENSIONS, FORMATS, PLAIN, format_of, read_rows
+from textvae.text.data.columns import Row
+from textvae.text.data.hub import hub_sources, is_saved, saved_sources
+from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
+from textvae.text.data.readers import detect_layout, has_labels, read_rows
+from textvae.text.data.source import Source
+from textvae.text.data.split_files import class_folders, documents, split_files
+from textvae.text.data.streams import STANDARD_INPUT, InputFile, input_file
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "valid", "test")
-_ALIASES = {"val": "valid", "validation": "valid", "dev": "valid"}
-_SPLIT_FILE = re.compile(
-    r"(?:.*[._-])?(train|valid|val|validation|dev|test)(?P<shard>-\d+-of-\d+)?"
-    rf"\.(?:{'|'.join(EXTENSIONS)})(?:\.gz)?",
-    re.IGNORECASE,
-)
 
-
-@dataclass(frozen=True)
-class Source:
-    """A split that has not been read yet.
-
-    Attributes:
-        where: Its name in messages.
-        identity: Serializable as JSON; sources with equal identities have equal rows.
-        rows: Opens a stream of ``(line, text, label)``.
-        label_names: Names of the labels, if labels are indices into them (hub).
-    """
-
-    where: str
-    identity: dict[str, Any]
-    rows: Callable[[], Iterator[Row]]
-    label_names: tuple[str, ...] | None = None
-
-
-def find_sources(
-    place: str, named: dict[str, str | None], columns: Columns, form: str
-) -> dict[str, Source]:
-    """Find the splits of a corpus.
+def find_sources(place: str, named: Mapping[str, str | None], options: Layout) -> dict[str, Source]:
+    """Find the splits of a corpus, and say in the log how each is read.
 
     Args:
-        place: A folder, a single file, or the name of a dataset on the hub.
+        place: A folder, a single file, ``-`` for standard input, or a dataset on the hub.
         named: For each split the file in the folder, or the split on the hub; None to search.
-        columns: The columns to read.
-        form: One of ``FORMATS``, or ``auto``.
+        options: How the files are laid out, as far as it is known.
 
     Returns:
         A source for each split; a single file is ``train``.
 
     Raises:
-        UserError: If nothing is found, a split has two files, or the hub cannot be reached.
+        UserError: If nothing is found, a split has two files, the layout is ambiguous, or the hub
+            cannot be reached.
     """
-    if form != "auto" and form not in FORMATS:
-        raise UserError(f"format {form!r}: must be auto or one of {', '.join(FORMATS)}")
     path = expanded(place)
-    if path.is_file():
-        return {"train": file_source([path], columns, form)}
+    if place == STANDARD_INPUT or (path.exists() and not path.is_dir()):
+        return _single(place, named, options)
     if path.is_dir():
-        found = _split_files(path, named)
-        return {split: file_source(files, columns, form) for split, files in found.items()}
+        return _folder_sources(path, named, options)
     if _looks_like_path(place):
         raise UserError(
             f"{place}: no such file or folder (datasets on the hub are named owner/name)"
         )
-    return _hub_sources(place, named, columns)
+    _check_no_files(place, options)
+    return _logged(hub_sources(place, named, options.columns))
 
 
-def file_source(paths: list[Path], columns: Columns, form: str) -> Source:
-    """Make the source of a split that is one file, or several shards."""
-    forms = [format_of(path) if form == "auto" else form for path in paths]
-    if (columns.text or columns.label) and (plain := [name for name in forms if name in PLAIN]):
+def find_file(place: str | Path, options: Layout) -> Source:
+    """Make the source of a single file, and say in the log how it is read, if not line by line.
+
+    Args:
+        place: The file, or ``-`` for standard input.
+        options: How it is laid out, as far as it is known.
+
+    Raises:
+        UserError: It cannot be read, or the layout is ambiguous.
+    """
+    source = file_source([input_file(place)], options)
+    return source if source.described == "lines" else _logged({"": source})[""]
+
+
+def _single(place: str, named: Mapping[str, str | None], options: Layout) -> dict[str, Source]:
+    if named.get("train"):
+        raise UserError(f"{place} is a file, so it is train: leave out --data.train")
+    found = {"train": find_file(place, options)}
+    return found | {split: find_file(name, options) for split, name in named.items() if name}
+
+
+def _folder_sources(
+    folder: Path, named: Mapping[str, str | None], options: Layout
+) -> dict[str, Source]:
+    if is_saved(folder):
+        _check_no_files(str(folder), options)
+        return _logged(saved_sources(folder, named, options.columns))
+    files = {} if options.format == "documents" else split_files(folder, named)
+    if not files and (files := class_folders(folder)):
+        options = replace(options, format="documents")
+    if not files and options.format == "documents" and (found := documents(folder)):
+        files = {"train": found}
+    if "train" not in files:
         raise UserError(
-            f"{paths[0]}: read as {plain[0]}, which has no columns: --data.text_column and "
-            "--data.label_column apply only to jsonl, csv, tsv and parquet"
+            f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet), set "
+            "--data.train FILE, or use folders train/CLASS/ with one document per file"
         )
-    if form == "auto" and "label-tab-text" in forms:
-        log.info(
-            "%s: lines read as `label<TAB>text` (set --data.format lines to disable)", paths[0]
+    return _logged(
+        {split: file_source([*map(input_file, found)], options) for split, found in files.items()}
+    )
+
+
+def _check_no_files(place: str, options: Layout) -> None:
+    if options != Layout(columns=options.columns):
+        raise UserError(
+            f"{place} is a dataset with columns: --data.format, --data.delimiter and --data.header "
+            "apply only to files"
         )
+
+
+def file_source(files: list[InputFile], options: Layout) -> Source:
+    """Make the source of a split that is one file, or several that follow each other.
+
+    Args:
+        files: The files.
+        options: How they are laid out, as far as it is known.
+
+    Raises:
+        UserError: The layout is ambiguous, or an option does not fit it.
+    """
+    if options.format == "documents":  # thousands of files that all look alike
+        layouts = [detect_layout(files[0], options)] * len(files)
+    else:
+        layouts = [detect_layout(file, options) for file in files]
 
     def rows() -> Iterator[Row]:
-        for path, its_form in zip(paths, forms, strict=True):
-            yield from read_rows(path, its_form, columns)
+        for file, layout in zip(files, layouts, strict=True):
+            yield from read_rows(file, layout)
 
-    files = [_stamp(path) for path in paths]
-    identity = {"files": files, "formats": forms, "text": columns.text, "label": columns.label}
-    return Source(str(paths[0]), identity, rows)
-
-
-def _stamp(path: Path) -> list[Any]:
-    # Size and time identify the content, so that a second run does not have to read gigabytes.
-    status = path.stat()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    identity = {
+        "files": [file.stamp() for file in files],
+        "layouts": [layout.identity() for layout in layouts],
+    }
+    where = files[0].where + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+    labeled = any(map(has_labels, layouts))
+    return Source(where, identity, rows, layouts[0].describe(), labeled)
 
 
-def _split_files(folder: Path, named: dict[str, str | None]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for split, name in named.items():
-        if name is not None:
-            if not (folder / name).is_file():
-                raise UserError(f"{folder / name}: no such file ({split}={name})")
-            found[split] = [folder / name]
-    sharded: dict[Path, bool] = {}
-    for path in sorted(folder.iterdir()):
-        match = _SPLIT_FILE.fullmatch(path.name)
-        if match is None or not path.is_file():
-            continue
-        split = _ALIASES.get(match[1].lower(), match[1].lower())
-        if named.get(split) is None:
-            found.setdefault(split, []).append(path)
-            sharded[path] = match["shard"] is not None
-    for split, files in found.items():
-        if len(files) > 1 and not all(sharded[path] for path in files):
-            names = " and ".join(path.name for path in files)
-            raise UserError(
-                f"{folder}: {names} could both be {split}; choose one with --data.{split} NAME"
-            )
-    if "train" not in found:
-        raise UserError(
-            f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet)"
-        )
-    return {split: found[split] for split in SPLITS if split in found}
+def _logged(found: dict[str, Source]) -> dict[str, Source]:
+    for source in found.values():
+        log.info("%s: read as %s", source.where, source.described)
+    return found
+
+
+def read_documents(place: str | Path, options: Layout) -> tuple[list[str], list[str | None]]:
+    """Read the documents of one file into memory, as training reads them.
+
+    Args:
+        place: A file, or ``-`` for standard input.
+        options: How it is laid out, as far as it is known.
+
+    Returns:
+        The texts, with an empty one for every blank line, so that their numbers are those of the
+        lines; and their labels, None for an unlabeled one.
+
+    Raises:
+        UserError: It cannot be read, the layout is ambiguous, or it has only blank lines.
+    """
+    source = find_file(place, options)
+    rows = list(source.rows())
+    if not any(text and not text.isspace() for _, text, _ in rows):
+        raise UserError(f"{source.where} has no sentences")
+    return [text or "" for _, text, _ in rows], [label for _, _, label in rows]
 
 
 def _looks_like_path(place: str) -> bool:
-    extension = place.lower().removesuffix(".gz").rpartition(".")[2]
     return (
         place.startswith((".", "~", os.sep))
         or place.count("/") != 1
         or place.endswith("/")
-        or extension in EXTENSIONS
+        or extension_of(Path(place)) in EXTENSIONS
         or Path(place).parent.is_dir()  # such a folder exists: do not ask the hub
     )
-
-
-def _hub_sources(name: str, named: dict[str, str | None], columns: Columns) -> dict[str, Source]:
-    log.info("%s: no such file or folder, looking on the Hugging Face hub", name)
-    repo, _, config = name.partition(":")
-    loaded = _load_hub(repo, config or None)
-    chosen: dict[str, str] = {}
-    for split in loaded:
-        standard = _ALIASES.get(split, split)
-        if standard in SPLITS:
-            chosen.setdefault(standard, split)
-    for split, wanted in named.items():
-        if wanted is not None:
-            chosen[split] = wanted
-            if wanted not in loaded:
-                raise UserError(f"{name}: no split {wanted!r}; it has {', '.join(loaded)}")
-    if "train" not in chosen:
-        raise UserError(
-            f"{name}: no split 'train'; it has {', '.join(loaded)}; set --data.train NAME"
-        )
-    return {
-        split: _hub_source(f"{name} ({chosen[split]})", loaded[chosen[split]], columns)
-        for split in SPLITS
-        if split in chosen
-    }
-
-
-@functools.cache
-def import_datasets() -> Any:
-    """Import Hugging Face ``datasets``, silenced; on first use, because that takes a second."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import datasets
-
-    datasets.disable_progress_bars()
-    # It logs every retry when there is no network; the final error is enough.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    return datasets
-
-
-def _load_hub(repo: str, config: str | None) -> Any:
-    try:
-        return import_datasets().load_dataset(repo, config)
-    except Exception as error:  # load_dataset raises a dozen types from four libraries
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{repo}: no such file or folder, and the Hugging Face hub did not provide it: {why}. "
-            "Offline? Download it on a machine with a network connection and pass its folder"
-        ) from error
-
-
-def _hub_source(where: str, dataset: Any, columns: Columns) -> Source:
-    columns = columns.resolve(dataset.column_names, where)
-    wanted = [*columns.text, *([columns.label] if columns.label else [])]
-    names = getattr(dataset.features[columns.label], "names", None) if columns.label else None
-
-    def rows() -> Iterator[Row]:
-        for i, record in enumerate(dataset.select_columns(wanted), start=1):
-            yield columns.pick(record, where, i)
-
-    # The fingerprint of the dataset reflects its content and every transformation.
-    identity = {"hub": dataset._fingerprint, "text": columns.text, "label": columns.label}
-    return Source(where, identity, rows, tuple(names) if names else None)

@@ -20,13 +20,16 @@ from typing import Any
 
 from textvae.errors import UserError
 from textvae.runs.files import write_json
-from textvae.text.data.sources import Source, import_datasets
+from textvae.text.data.hub import import_datasets
+from textvae.text.data.source import Source
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _ROWS_AT_ONCE = 1000
+_NOTHING = b"\xff" * 8  # instead of the length of a label
+_SHOWN = 60  # characters of the first example in the log
 
 
 def stored(source: Source, cache: Path) -> Any:
@@ -53,11 +56,32 @@ def stored(source: Source, cache: Path) -> Any:
             if facts is None:
                 facts = _write(source, cache)
                 write_json(index, facts)
-    blank = f", {facts['blank']} blank skipped" if facts["blank"] else ""
-    log.info("%s: %d documents%s", source.where, facts["rows"], blank)
     datasets = import_datasets()
     table = datasets.table.MemoryMappedTable.from_file(str(_arrow(cache, facts["content"])))
-    return datasets.Dataset(table, fingerprint=facts["content"])
+    if facts["unlabeled"] == facts["rows"]:
+        table = table.select(["text"])
+    dataset = datasets.Dataset(table, fingerprint=facts["content"])
+    log.info("%s: %s; first: %s", source.where, _counts(facts), _first(dataset))
+    return dataset
+
+
+def _counts(facts: dict[str, Any]) -> str:
+    parts = [f"{facts['rows']} documents"]
+    if facts["blank"]:
+        parts.append(f"{facts['blank']} blank skipped")
+    if 0 < facts["unlabeled"] < facts["rows"]:
+        parts.append(f"{facts['unlabeled']} without a label (-1, null, or empty)")
+    return ", ".join(parts)
+
+
+def _first(dataset: Any) -> str:
+    first = dataset[0]
+    text, label = first["text"], first.get("label")
+    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    if label is None:
+        return shown
+    names = getattr(dataset.features["label"], "names", None)
+    return f"{shown}, label {names[label] if names else label}"
 
 
 def _arrow(cache: Path, content: str) -> Path:
@@ -86,60 +110,58 @@ def _write(source: Source, cache: Path) -> dict[str, Any]:
 def _write_rows(source: Source, path: Path) -> dict[str, Any]:
     import pyarrow as pa
 
-    blank, rows, digest = 0, 0, hashlib.sha256()
-    writer: Any = None
-    schema: Any = None
-    try:
+    schema = _schema(source)
+    labeled = "label" in schema.names
+    convert = int if source.label_names else str
+    blank, rows, unlabeled = 0, 0, 0
+    digest = hashlib.sha256(str(schema.names).encode() + repr(source.label_names).encode())
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for chunk in _chunks(source.rows()):
-            blank += sum(1 for _, text, _ in chunk if not text or text.isspace())
             kept = [row for row in chunk if row[1] and not row[1].isspace()]
+            blank += len(chunk) - len(kept)
             if not kept:
                 continue
-            if writer is None:
-                schema = _schema(source, labeled=kept[0][2] is not None)
-                digest.update(str(schema.names).encode() + repr(source.label_names).encode())
-                writer = pa.ipc.new_stream(str(path), schema)
-            _digest(digest, kept, source, labeled="label" in schema.names)
+            _digest(digest, kept, source)
             rows += len(kept)
-            columns = [[text for _, text, _ in kept]]
-            if "label" in schema.names:
-                convert = int if source.label_names else str
-                columns.append([convert(label) for _, _, label in kept])
+            labels = [None if label is None else convert(label) for _, _, label in kept]
+            unlabeled += labels.count(None)
+            columns = [[text for _, text, _ in kept], *([labels] if labeled else [])]
             writer.write_batch(pa.record_batch(columns, schema=schema))
-    finally:
-        if writer is not None:
-            writer.close()
     if rows == 0:
         why = f"only {blank} blank lines" if blank else "empty"
         raise UserError(f"{source.where}: {why}; a corpus needs at least one document")
-    content = digest.hexdigest()
-    return {"content": content, "rows": rows, "blank": blank, "size": path.stat().st_size}
+    return {
+        "content": digest.hexdigest(),
+        "rows": rows,
+        "blank": blank,
+        "unlabeled": unlabeled,
+        "size": path.stat().st_size,
+    }
 
 
-def _schema(source: Source, labeled: bool) -> Any:
+def _schema(source: Source) -> Any:
     datasets = import_datasets()
     features = {"text": datasets.Value("string")}
-    if labeled and source.label_names:
+    if source.labeled and source.label_names:
         features["label"] = datasets.ClassLabel(names=list(source.label_names))
-    elif labeled:
+    elif source.labeled:
         features["label"] = datasets.Value("string")
     return datasets.Features(features).arrow_schema
 
 
-def _digest(digest: Any, rows: list, source: Source, labeled: bool) -> None:
+def _digest(digest: Any, rows: list, source: Source) -> None:
     for line, text, label in rows:
-        if (label is not None) != labeled:
-            have, first = ("no label", "have one") if labeled else ("a label", "have none")
-            raise UserError(f"{source.where}, line {line}: {have}, but the lines before {first}")
         for part in (text, label):
-            if part is not None:
-                try:
-                    encoded = part.encode("utf-8")
-                except UnicodeEncodeError:
-                    raise UserError(
-                        f"{source.where}, line {line}: a lone surrogate, which is not a character"
-                    ) from None
-                digest.update(len(encoded).to_bytes(8, "little") + encoded)
+            if part is None:
+                digest.update(_NOTHING)
+                continue
+            try:
+                encoded = part.encode("utf-8")
+            except UnicodeEncodeError:
+                raise UserError(
+                    f"{source.where}, line {line}: a lone surrogate, which is not a character"
+                ) from None
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 
 def _chunks(rows: Iterator) -> Iterator[list]:

@@ -1,0 +1,139 @@
+"""Which files are which split: shards, hidden files, folders of documents, saved datasets."""
+
+import datasets
+import pytest
+
+from textvae.errors import UserError
+from textvae.text.data.corpus import encode_corpus, read_corpus
+from textvae.text.tokenizers import CharTokenizer
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    return tmp_path / "corpus"
+
+
+def write(folder, **files):
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_txt", ".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def shards(folder, numbers, total, split="train"):
+    for i in numbers:
+        (folder / f"{split}-{i:05d}-of-{total:05d}.txt").write_text(f"shard {i}\n")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_all_shards_are_read_in_order(folder, first):
+    shards(folder, range(first, first + 12), 12)
+    write(folder, valid_txt="v\n")
+    texts = read_corpus(folder)["train"]["text"][:]
+    assert texts == [f"shard {i}" for i in range(first, first + 12)]
+
+
+def test_a_missing_shard_is_named(folder):
+    shards(folder, [0, 2], 3)
+    with pytest.raises(UserError, match=r"train has 2 of 3 shards \(1 missing\)"):
+        read_corpus(folder)
+    shards(folder, [1], 3)
+    shards(folder, [0], 2, split="valid")
+    with pytest.raises(UserError, match=r"valid has 1 of 2 shards \(1 missing\)"):
+        read_corpus(folder)
+    corpus = read_corpus(folder, valid="valid-00000-of-00002.txt")
+    assert [len(part) for part in corpus.values()] == [3, 1]
+
+
+def test_two_sets_of_shards_are_ambiguous(folder):
+    shards(folder, [0, 1], 2)
+    shards(folder, [0], 1)
+    with pytest.raises(UserError, match=r"could both be train; choose one with --data.train NAME"):
+        read_corpus(folder)
+
+
+def test_hidden_files_are_left_alone(folder):
+    write(folder, train_txt="a\nb\n", valid_txt="v\n")
+    (folder / "._train.txt").write_bytes(b"\0\5\26\7")
+    (folder / ".train.txt.swp.txt").write_text("x\n")
+    assert read_corpus(folder)["train"]["text"][:] == ["a", "b"]
+
+
+def test_split_files_may_be_elsewhere(folder, tmp_path, monkeypatch):
+    write(folder, one_txt="a\nb\n")
+    write(tmp_path, two_txt="v\n", three_txt="t\n")
+    monkeypatch.chdir(tmp_path)
+    files = {"train": "one.txt", "valid": "two.txt", "test": str(tmp_path / "three.txt")}
+    corpus = read_corpus(folder, **files)
+    assert [part["text"][:] for part in corpus.values()] == [["a", "b"], ["v"], ["t"]]
+    alone = read_corpus(folder / "one.txt", valid="two.txt", test="three.txt")
+    assert [part["text"][:] for part in alone.values()] == [["a", "b"], ["v"], ["t"]]
+    with pytest.raises(UserError, match="is a file, so it is train"):
+        read_corpus(folder / "one.txt", train="two.txt")
+
+
+def test_a_folder_per_class_has_one_document_per_file(folder):
+    write(
+        folder,
+        train__pos__2_txt="a good\nfilm\n",
+        train__pos__10_txt="great",
+        train__neg__1_txt="a bore",
+        test__neg__1_txt="bad",
+        train__neg___hidden="x",
+    )
+    (folder / "train" / "neg" / "._1.txt").write_bytes(b"\0")
+    corpus = read_corpus(folder)
+    rows = {(row["text"], row["label"]) for part in corpus.values() for row in part}
+    assert rows == {
+        ("a good\nfilm", "pos"),
+        ("great", "pos"),
+        ("a bore", "neg"),
+        ("bad", "neg"),
+    }
+    assert corpus["test"]["text"][:] == ["bad"]
+    unlabeled = read_corpus(folder, labels=False)
+    assert unlabeled["test"].column_names == ["text"]
+
+
+def test_a_folder_of_classes_without_splits_needs_the_format(folder):
+    for i in range(20):
+        write(folder, **{f"pos__{i}_txt": f"good {i}", f"neg__{i}_txt": f"bad {i}"})
+    with pytest.raises(UserError, match=r"no training file.*or use folders train/CLASS/"):
+        read_corpus(folder)
+    corpus = read_corpus(folder, format="documents")
+    assert [len(part) for part in corpus.values()] == [36, 2, 2]
+    assert set(corpus["train"]["label"]) == {"pos", "neg"}
+
+
+def saved():
+    features = datasets.Features(
+        {"body": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    return datasets.Dataset.from_dict(
+        {"body": ["good", "so so", "bad"], "label": [1, -1, 0]}, features=features
+    )
+
+
+def test_a_folder_of_save_to_disk(folder, tmp_path):
+    datasets.DatasetDict({"train": saved(), "validation": saved()}).save_to_disk(folder)
+    corpus = read_corpus(folder, text_column="body")
+    assert list(corpus) == ["train", "valid"]
+    split = encode_corpus(corpus, CharTokenizer.train(["a"]))["train"]
+    assert (split.label_names, split.labels.tolist()) == (["neg", "pos"], [1, -1, 0])
+    with pytest.raises(UserError, match="one of body, label"):
+        read_corpus(folder)
+    with pytest.raises(UserError, match="apply only to files"):
+        read_corpus(folder, text_column="body", format="csv")
+    single = tmp_path / "single"
+    datasets.concatenate_datasets([saved()] * 10).save_to_disk(single)
+    assert [len(d) for d in read_corpus(single, text_column="body").values()] == [26, 2, 2]
+    for file in folder.rglob("*.arrow"):
+        file.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="a damaged save_to_disk folder"):
+        read_corpus(folder, text_column="body")

@@ -1,0 +1,143 @@
+"""Datasets of Hugging Face ``datasets``: on the hub, or in a folder that ``save_to_disk`` wrote."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+from textvae.text.data.arrow_records import dataset_columns, dataset_rows
+from textvae.text.data.columns import Columns, Row
+from textvae.text.data.source import ALIASES, SPLITS, Source
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def import_datasets() -> Any:
+    """Import Hugging Face ``datasets``, silenced; on first use, because that takes a second."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import datasets
+
+    datasets.disable_progress_bars()
+    # It logs every retry when there is no network; the final error is enough.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    return datasets
+
+
+def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) -> dict[str, Source]:
+    """Find the splits of a dataset on the hub.
+
+    Args:
+        name: ``owner/name`` or ``owner/name:config``.
+        named: For each split of the corpus its name there, or None for the usual one.
+        columns: The columns to read.
+
+    Raises:
+        UserError: The hub cannot be reached, or a split or a column is missing.
+    """
+    log.info("%s: no such file or folder, looking on the Hugging Face hub", name)
+    repo, _, config = name.partition(":")
+    return _sources(name, _load_hub(repo, config or None), named, columns)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` wrote a folder."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def saved_sources(
+    folder: Path, named: Mapping[str, str | None], columns: Columns
+) -> dict[str, Source]:
+    """Find the splits of a folder that ``save_to_disk`` wrote; a single dataset is ``train``.
+
+    Args:
+        folder: The folder.
+        named: For each split of the corpus its name there, or None for the usual one.
+        columns: The columns to read.
+
+    Raises:
+        UserError: The folder is damaged, or a split or a column is missing.
+    """
+    datasets = import_datasets()
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # a dozen types, as below
+        raise UserError(f"{folder}: a damaged save_to_disk folder ({_first_line(error)})") from None
+    splits = {"train": loaded} if isinstance(loaded, datasets.Dataset) else loaded
+    return _sources(str(folder), splits, named, columns)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _load_hub(repo: str, config: str | None) -> Any:
+    try:
+        return import_datasets().load_dataset(repo, config)
+    except Exception as error:  # load_dataset raises a dozen types from four libraries
+        raise UserError(
+            f"{repo}: no such file or folder, and the Hugging Face hub did not provide it: "
+            f"{_first_line(error)}. Offline? Download it on a machine with a network connection "
+            "and pass its folder"
+        ) from error
+
+
+def _sources(
+    name: str, loaded: Mapping[str, Any], named: Mapping[str, str | None], columns: Columns
+) -> dict[str, Source]:
+    chosen: dict[str, str] = {}
+    for split in loaded:
+        standard = ALIASES.get(split, split)
+        if standard in SPLITS:
+            chosen.setdefault(standard, split)
+    for split, wanted in named.items():
+        if wanted is not None:
+            chosen[split] = wanted
+            if wanted not in loaded:
+                raise UserError(f"{name}: no split {wanted!r}; it has {', '.join(loaded)}")
+    if "train" not in chosen:
+        raise UserError(
+            f"{name}: no split 'train'; it has {', '.join(loaded)}; set --data.train NAME"
+        )
+    return {
+        split: _source(f"{name} ({chosen[split]})", loaded[chosen[split]], columns)
+        for split in SPLITS
+        if split in chosen
+    }
+
+
+def _source(where: str, dataset: Any, columns: Columns) -> Source:
+    columns = dataset_columns(dataset, columns, where)
+    feature = dataset.features.get(columns.label) if columns.label else None
+    names = getattr(feature, "names", None)
+
+    def rows() -> Iterator[Row]:
+        return dataset_rows(dataset, columns, where)
+
+    # The fingerprint of the dataset reflects its content and every transformation; the files are
+    # those of a saved one, which may have been replaced.
+    files = [_stamp(Path(file["filename"])) for file in dataset.cache_files]
+    identity = {
+        "hub": dataset._fingerprint,
+        "files": files,
+        "text": columns.text,
+        "label": columns.label,
+    }
+    return Source(
+        where,
+        identity,
+        rows,
+        f"a dataset, {columns.describe()}",
+        labeled=columns.label is not None,
+        label_names=tuple(names) if names else None,
+    )
+
+
+def _stamp(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]

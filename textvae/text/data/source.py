@@ -1,0 +1,33 @@
+"""What every kind of corpus is reduced to: a split that has not been read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from textvae.text.data.columns import Row
+
+SPLITS = ("train", "valid", "test")
+ALIASES = {"val": "valid", "validation": "valid", "dev": "valid"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split that has not been read yet.
+
+    Attributes:
+        where: Its name in messages.
+        identity: Serializable as JSON; sources with equal identities have equal rows.
+        rows: Opens a stream of ``(line, text, label)``.
+        described: How it is read, in words.
+        labeled: Whether rows may have labels.
+        label_names: Names of the labels, if labels are indices into them (hub).
+    """
+
+    where: str
+    identity: dict[str, Any]
+    rows: Callable[[], Iterator[Row]]
+    described: str = ""
+    labeled: bool = True
+    label_names: tuple[str, ...] | None = None
