@@ -94,7 +94,7 @@ def test_shares_become_bytes(tmp_path):
         ({"images": GREY[0]}, r"images must be \(N, H, W\), not \(3, 4\)"),
         ({"images": GREY.astype(float)}, "bytes from 0 to 255, or numbers from 0 to 1"),
         ({"images": np.full((1, 2, 2), np.nan)}, "bytes from 0 to 255, or numbers from 0 to 1"),
-        ({"images": GREY, "labels": LABELS - 1}, "labels from -1 to 0 are invalid"),
+        ({"images": GREY, "labels": LABELS - 2}, "labels from -2 to -1 are invalid"),
         ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 are"),
         ({"images": np.array([object()])}, "truncated or not an .npz file"),
     ],

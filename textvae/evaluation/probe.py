@@ -122,6 +122,8 @@ def _labels(opened: OpenRun, name: str) -> Tensor:
 
 def _labeled(opened: OpenRun, name: str, **options: Any) -> Labeled:
     labels = _labels(opened, name)
+    if not labels.ge(0).any():
+        raise UserError(f"no example of the {name} split is labeled, and a probe needs labels")
     means = posteriors(opened.model, opened.split(name), **options).center()
     return Labeled(means[labels >= 0], labels[labels >= 0])
 

@@ -31,7 +31,7 @@ class Drawings(NamedTuple):
     """The images and labels of a split."""
 
     images: np.ndarray  # (N, H, W) uint8
-    labels: np.ndarray | None = None  # (N,) int64
+    labels: np.ndarray | None = None  # (N,) int64; -1: unlabeled
     label_names: list[str] | None = None
 
 
@@ -173,7 +173,9 @@ def read_hub(name: str) -> dict[str, Drawings]:
             raise UserError(f"{name}: the split {split} has no image column")
         label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
         images = np.stack([np.asarray(image.convert("L")) for image in rows[column]])
-        labels = None if label is None else np.asarray(rows[label])
+        labels = None
+        if label is not None:
+            labels = np.array([-1 if value is None else value for value in rows[label]], np.int64)
         names = None if label is None else rows.features[label].names
         found["valid" if split == "validation" else split] = checked(
             images, labels, Path(name), names
@@ -191,7 +193,7 @@ def checked(
 
     Args:
         images: (N, H, W), bytes or values in [0, 1].
-        labels: (N,) integers.
+        labels: (N,) integers, -1 for an unlabeled image.
         path: Where they come from, for error messages.
         label_names: The name of each label.
 
@@ -211,8 +213,10 @@ def checked(
             f"{path}: labels have shape {labels.shape}, but there are {len(images)} images"
         )
     labels = labels.astype(np.int64)
-    if labels.min() < 0 or (label_names is not None and labels.max() >= len(label_names)):
+    if labels.min() < -1 or (label_names is not None and labels.max() >= len(label_names)):
         raise UserError(f"{path}: labels from {labels.min()} to {labels.max()} are invalid")
+    if labels.max() < 0:
+        return Drawings(images)
     names = label_names or [str(label) for label in range(labels.max() + 1)]
     return Drawings(images, labels, names)
 

@@ -94,10 +94,10 @@ def _format_of_lines(file: InputFile) -> str:
     for number, text in islice(lines, _SAMPLE):
         first = first or text
         label, tab, rest = text.partition("\t")
-        if not (tab and "\t" not in rest and rest.strip() and _LABEL.fullmatch(label)):
+        if not (tab and "\t" not in rest and rest.strip() and _LABEL.fullmatch(label.strip())):
             neither += 1
             without = without or number
-        elif label:
+        elif label.strip():
             labeled += 1
     if {"label", "text"}.issubset(first.split("\t")):
         return "tsv"

@@ -1,0 +1,134 @@
+"""Every command reads a file as training does, and labels arrive where they are used."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from textvae.cli.main import main
+
+
+def run_ok(*argv):
+    assert main([str(word) for word in argv]) == 0
+
+
+def message(capfd, *argv):
+    capfd.readouterr()
+    assert main([str(word) for word in argv]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    return line
+
+
+TEXTS = ["the cat sees the tree", "a dog; likes, the house", "my bird eats"]
+FILES = {
+    "plain.txt": "".join(f"{text}\n" for text in TEXTS),
+    "labeled.txt": "".join(f"{i}\t{text}\n" for i, text in enumerate(TEXTS)),
+    "table.csv": "label;text\n" + "".join(f'{i};"{text}"\n' for i, text in enumerate(TEXTS)),
+    "records.jsonl": "".join(
+        json.dumps({"text": text, "label": i or None}) + "\n" for i, text in enumerate(TEXTS)
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    for name, content in FILES.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_encode_reads_the_text_and_carries_the_labels(trained, files, tmp_path, name):
+    run_ok("encode", trained, files / "plain.txt", "--out", tmp_path / "plain.npz")
+    run_ok("encode", trained, files / name, "--out", tmp_path / "z.npz")
+    run_ok("encode", trained, files / name, "--out", tmp_path / "z.parquet")
+    plain, z = np.load(tmp_path / "plain.npz"), np.load(tmp_path / "z.npz")
+    table = parquet.read_table(tmp_path / "z.parquet").to_pydict()
+    np.testing.assert_array_equal(z["mean"], plain["mean"])
+    assert z["text"].tolist() == table["text"] == TEXTS
+    if name == "plain.txt":
+        assert "label" not in z and "label" not in table
+    else:
+        first = None if name == "records.jsonl" else "0"
+        assert table["label"] == [first, "1", "2"]
+        assert z["label"].tolist() == [first or "", "1", "2"]
+
+
+def test_blank_lines_keep_their_place(trained, tmp_path):
+    (tmp_path / "a.txt").write_text("a cat\n\n a dog \n")
+    run_ok("encode", trained, tmp_path / "a.txt", "--out", tmp_path / "z.npz")
+    assert np.load(tmp_path / "z.npz")["text"].tolist() == ["a cat", "", "a dog"]
+
+
+def test_reconstruct_reads_the_same_file(trained, files, capfd):
+    capfd.readouterr()
+    run_ok("reconstruct", trained, "--file", files / "table.csv", "--format", "jsonl")
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [row["source"] for row in rows] == TEXTS
+
+
+def test_options_say_how_a_file_is_laid_out(trained, files, tmp_path, capfd):
+    (tmp_path / "a.csv").write_text("x:a cat\ny:a dog\n")
+    options = ["--data.delimiter", ":", "--data.header", "false", "--data.text_column", "2"]
+    out = ["--out", tmp_path / "z.npz"]
+    run_ok("encode", trained, tmp_path / "a.csv", *out, *options, "--data.label_column", "1")
+    z = np.load(tmp_path / "z.npz")
+    assert (z["text"].tolist(), z["label"].tolist()) == (["a cat", "a dog"], ["x", "y"])
+    run_ok("encode", trained, files / "labeled.txt", *out, "--data.format", "lines")
+    assert np.load(tmp_path / "z.npz")["text"][0] == f"0\t{TEXTS[0]}"
+    (tmp_path / "b.csv").write_text("apple\nbanana\n")
+    wrong = message(capfd, "encode", trained, tmp_path / "b.csv", *out)
+    assert wrong.endswith("set --data.header true or --data.header false")
+    wrong = message(capfd, "encode", trained, tmp_path / "b.csv", *out, "--data.header", "maybe")
+    assert "--data.header maybe: must be true or false" in wrong
+    wrong = message(capfd, "reconstruct", trained, "a cat", "--data.format", "csv")
+    assert "--data.format has no meaning without --file" in wrong
+
+
+@pytest.fixture(scope="module")
+def moved(corpus, tmp_path_factory):
+    """The corpus as tables, with other columns; half of the test split is unlabeled."""
+    folder = tmp_path_factory.mktemp("moved")
+    for split in ("train", "valid", "test"):
+        rows = [line.split("\t") for line in (corpus / f"{split}.txt").read_text().splitlines()]
+        labels = [-1 if split == "test" and i % 2 else label for i, (label, _) in enumerate(rows)]
+        lines = [f"{label};{text}" for label, (_, text) in zip(labels, rows, strict=True)]
+        (folder / f"{split}.csv").write_text("\n".join(["topic;sentence", *lines, ""]))
+    return folder
+
+
+def test_evaluate_reads_a_corpus_that_has_moved_into_tables(trained, moved, tmp_path, capfd):
+    run = shutil.copytree(trained, tmp_path / "run")
+    card = json.loads((run / "metrics" / "test.json").read_text())
+    columns = ["--data.text_column", "sentence", "--data.label_column", "topic"]
+    options = ["--samples", "4", "--generations", "5", "--json"]
+    capfd.readouterr()
+    run_ok("evaluate", run, "--data", moved, *columns, *options)
+    again = json.loads(capfd.readouterr().out)
+    assert (again["rec"], again["kl"], again["iw"]) == (card["rec"], card["kl"], card["iw"])
+    wrong = message(capfd, "evaluate", run, "--data", moved, *options)
+    assert "no column 'text'; set --data.text_column to one of topic, sentence" in wrong
+    wrong = message(capfd, "evaluate", run, "--data", moved, "--data.format", "cvs")
+    assert "--data.format cvs: choose one of auto" in wrong
+    assert "did you mean csv?" in wrong
+
+
+def test_unlabeled_examples_are_not_probed_and_not_named_on_the_map(
+    trained, moved, tmp_path, capfd
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    place = ["--data", moved, "--data.text_column", "sentence", "--data.label_column", "topic"]
+    capfd.readouterr()
+    run_ok("probe", run, *place, "--json")
+    assert json.loads(capfd.readouterr().out)["probed"] == 10
+    run_ok("map", run, *place, "--out", tmp_path / "map.png")
+    unlabeled = shutil.copytree(moved, tmp_path / "unlabeled")
+    texts = [line.split(";")[1] for line in (moved / "test.csv").read_text().splitlines()[1:]]
+    (unlabeled / "test.csv").write_text(
+        "\n".join(["topic;sentence", *(f";{t}" for t in texts), ""])
+    )
+    wrong = message(capfd, "probe", run, "--data", unlabeled, *place[2:])
+    assert "the test split has no labels, and a probe needs them" in wrong
