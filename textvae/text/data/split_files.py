@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from textvae.errors import UserError
+from textvae.runs.files import expanded
 from textvae.text.data.layout import EXTENSIONS, extension_of
 from textvae.text.data.source import ALIASES, SPLITS
 from textvae.text.data.streams import SUFFIXES
@@ -52,7 +53,7 @@ def split_files(folder: Path, named: Mapping[str, str | None]) -> dict[str, list
 
 
 def _named(folder: Path, split: str, name: str) -> Path:
-    path = folder / Path(name).expanduser()
+    path = folder / expanded(name)
     if not path.exists() and Path(name).exists():
         path = Path(name)  # a path from here
     if not path.exists() or path.is_dir():

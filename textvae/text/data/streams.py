@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from textvae.errors import UserError
+from textvae.runs.files import expanded
 
 STANDARD_INPUT = "-"
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}  # of compressed files
@@ -70,7 +71,7 @@ def input_file(place: str | Path) -> InputFile:
         if sys.stdin is None:
             raise UserError("standard input is closed")
         return _copied(sys.stdin.buffer, "standard input")
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a file")
     if not path.exists():
