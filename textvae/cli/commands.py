@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 import textvae
 from textvae.cli import (
+    cache,
     compare,
     decode,
     encode,
@@ -32,6 +33,7 @@ COMMANDS: dict[str, ModuleType] = {
     "decode": decode,
     "probe": probe,
     "map": map,
+    "cache": cache,
 }
 EXAMPLES = """examples:
   textvae train --config recipes/toy/base.yaml --out runs/skip --data.dir my_texts

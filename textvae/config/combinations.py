@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from textvae.config.experiment import Config, options_read
+from textvae.config.experiment import OF_TEXT_FILES, Config, options_read
 from textvae.errors import UserError
 
 
@@ -122,8 +122,9 @@ def check_objective(config: Config) -> None:
             )
 
 
-# Of the data options, those that a resumed run may change; the others decide what an example is.
-CHANGEABLE = ("dir", "cache_dir", "batch_size", "max_tokens", "equal_length")
+# Of the data options, those that a resumed run may change: where its corpus is (the hashes of the
+# splits say whether it is the same) and the batches. The others decide what an example is.
+CHANGEABLE = ("dir", *OF_TEXT_FILES, "cache_dir", "batch_size", "max_tokens", "equal_length")
 
 
 def check_resumed(before: Config, now: Config, run: Path) -> None:

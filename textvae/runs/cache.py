@@ -1,12 +1,32 @@
-"""The cache folder, shared by all runs of a user."""
+"""The cache folder, shared by all runs of a user.
+
+Entries are written completely or not at all, and their checksums are verified when they are opened:
+a file that was damaged later is written again. A complete cache may be read-only.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
 import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from textvae.errors import UserError
 from textvae.runs.files import expanded
+
+log = logging.getLogger(__name__)
+
+PARTS = ("sources", "texts", "tokenizers", "encoded")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_BLOCK = 2**20
+_DAY = 86_400  # seconds
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
@@ -28,10 +48,131 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
             "there is no home folder for the cache: set --data.cache_dir or TEXTVAE_CACHE"
         )
     try:
-        for part in ("sources", "texts", "tokenizers", "encoded"):
+        for part in PARTS:
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"cache folder {folder}: {error.strerror}; set --data.cache_dir or TEXTVAE_CACHE"
         ) from None
     return folder
+
+
+@contextmanager
+def cache_lock(entry: Path) -> Iterator[None]:
+    """Hold a lock while an entry is made, so that other processes wait instead of making it, too.
+
+    On a file system without locks they make it, too, which is slower but has the same result.
+
+    Args:
+        entry: The file or folder that is made.
+
+    Raises:
+        UserError: The cache cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(f"{entry}.lock")
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        log.warning("%s: no locks on this file system; going on without", entry.parent)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise unwritable(entry, error) from None
+        log.warning("%s: no locks on this file system; going on without", entry.parent)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.release()
+
+
+def unwritable(entry: Path, error: OSError) -> UserError:
+    """Return the error for an entry of the cache that cannot be written, such as on a full disk."""
+    why = error.strerror or str(error).partition("\n")[0]  # numpy's has no errno
+    return UserError(
+        f"cache folder {entry.parent.parent}: cannot be written ({why}); free some space, or set "
+        "--data.cache_dir or TEXTVAE_CACHE to another folder"
+    )
+
+
+def checksum(path: Path, flush: bool = False) -> int:
+    """Return the CRC-32 of a file, if asked for after its content has reached the disk."""
+    total = 0
+    with open(path, "rb") as file:
+        if flush:
+            os.fsync(file.fileno())
+        while block := file.read(_BLOCK):
+            total = zlib.crc32(block, total)
+    return total
+
+
+class Entry(NamedTuple):
+    """A text, a tokenizer, or an encoded split in the cache."""
+
+    part: str
+    path: Path
+    name: str  # for texts, the file that they were read from
+    size: int  # bytes
+    days: float  # since it was used
+
+
+def entries(folder: Path) -> list[Entry]:
+    """List the cache, the entries that were used last first.
+
+    Args:
+        folder: The cache folder.
+    """
+    found, names = [], _names(folder)
+    for part in PARTS[1:]:
+        for path in (folder / part).iterdir():
+            if path.suffix == ".lock":
+                continue
+            with suppress(FileNotFoundError):  # another process has removed it
+                files = [path, *path.rglob("*")] if path.is_dir() else [path]
+                states = [file.stat() for file in files]
+                used = max(max(state.st_atime, state.st_mtime) for state in states)
+                size = sum(state.st_size for state in states)
+                days = max(0.0, (time.time() - used) / _DAY)
+                if path.suffix == ".tmp" and days < 1:
+                    continue  # being written
+                found.append(Entry(part, path, names.get(path.stem, path.name[:12]), size, days))
+    return sorted(found, key=lambda entry: entry.days)
+
+
+def _names(folder: Path) -> dict[str, str]:
+    """Return where each text was read from, by its file name."""
+    names = {}
+    for path in (folder / "sources").glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            names[str(facts["content"])] = str(facts["where"])
+    return names
+
+
+def prune(folder: Path, days: float) -> list[Entry]:
+    """Remove the entries that were not used lately; what is needed again is made again.
+
+    A process that has an entry open can go on reading it.
+
+    Args:
+        folder: The cache folder.
+        days: Remove what was not used for this many days.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        UserError: An entry cannot be removed.
+    """
+    removed = [entry for entry in entries(folder) if entry.days >= days]
+    for entry in removed:
+        try:
+            if entry.path.is_dir() and not entry.path.is_symlink():
+                shutil.rmtree(entry.path)
+            else:
+                entry.path.unlink(missing_ok=True)
+            entry.path.with_name(f"{entry.path.name}.lock").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{entry.path}: cannot be removed ({error.strerror})") from None
+    return removed

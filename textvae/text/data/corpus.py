@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textvae.errors import UserError
-from textvae.runs.cache import cache_folder
+from textvae.runs.cache import cache_folder, cache_lock, unwritable
 from textvae.runs.files import replace_file
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.layout import Layout
@@ -148,18 +149,20 @@ def learned_tokenizer(
     Returns:
         The tokenizer.
     """
-    from filelock import FileLock
-
     key = fingerprint_of(_LEARNING_VERSION, dataset._fingerprint, options)
     folder = cache_folder(cache_dir) / "tokenizers" / key
-    with FileLock(f"{folder}.lock"):  # one of several processes learns, the others wait
-        try:
+    with suppress(UserError):  # not there yet, or damaged
+        return load_tokenizer(folder)
+    with cache_lock(folder):  # one of several processes learns, the others wait
+        with suppress(UserError):
             return load_tokenizer(folder)
-        except UserError:  # not there yet, or damaged
-            tokenizer = learn(texts(dataset))
+        tokenizer = learn(texts(dataset))
+        try:
             folder.mkdir(exist_ok=True)
-            tokenizer.save(folder)
-            return tokenizer
+        except OSError as error:
+            raise unwritable(folder, error) from None
+        tokenizer.save(folder)
+        return tokenizer
 
 
 def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:

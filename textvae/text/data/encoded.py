@@ -3,7 +3,7 @@
     cache/encoded/<key>/ids.bin        int32, all documents one after another
                         offsets.npy    (N+1,) int64: document i is ids[offsets[i]:offsets[i+1]]
                         lengths, units, num_bytes, labels, rows .npy
-                        facts.json     counts, content hash, sizes of the files
+                        facts.json     counts, content hash, checksums of the files
 
 The key combines the fingerprints of the dataset and the tokenizer with the policy for long
 documents. A folder is created atomically, by a single rename.
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textvae.errors import UserError
-from textvae.runs.cache import cache_folder
+from textvae.runs.cache import cache_folder, cache_lock, checksum, unwritable
 from textvae.text.data.batches import text_batch
 from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
 from textvae.text.tokenizers import Tokenizer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 
 
@@ -197,8 +197,6 @@ def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | N
 def _encoded(
     dataset: Dataset, encoding: Encoding, names: list | None, cache: Path, num_proc: int | None
 ) -> Path:
-    from filelock import FileLock
-
     key = fingerprint_of(
         _VERSION,
         dataset._fingerprint,
@@ -209,7 +207,7 @@ def _encoded(
     folder = cache / key
     if not _complete(folder):
         # If several processes start at once, one encodes and the others wait.
-        with FileLock(f"{folder}.lock"):
+        with cache_lock(folder):
             if not _complete(folder):
                 _write(dataset, encoding, folder, num_proc)
     return folder
@@ -217,21 +215,24 @@ def _encoded(
 
 def _complete(folder: Path) -> bool:
     try:
-        sizes = json.loads((folder / "facts.json").read_text())["sizes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        sums = json.loads((folder / "facts.json").read_text())["checksums"]
+        return all(checksum(folder / name) == total for name, total in sums.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
 def _write(dataset: Dataset, encoding: Encoding, folder: Path, num_proc: int | None) -> None:
     temporary = folder.with_name(f".{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         facts = _write_arrays(encode_chunks(dataset, encoding, num_proc), len(dataset), temporary)
-        facts["sizes"] = {file.name: file.stat().st_size for file in temporary.iterdir()}
+        facts["checksums"] = {file.name: checksum(file, flush=True) for file in temporary.iterdir()}
         (temporary / "facts.json").write_text(json.dumps(facts, indent=1))
         shutil.rmtree(folder, ignore_errors=True)  # an existing folder is damaged
         os.rename(temporary, folder)
+    except OSError as error:
+        if not _complete(folder):  # another process, without a lock, may have been faster
+            raise unwritable(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

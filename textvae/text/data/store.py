@@ -15,10 +15,12 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.runs.cache import cache_lock, checksum, unwritable
 from textvae.runs.files import write_json
 from textvae.text.data.hub import import_datasets
 from textvae.text.data.source import Source
@@ -45,13 +47,11 @@ def stored(source: Source, cache: Path) -> Any:
     Raises:
         UserError: If there is a problem with the source, or it has no text.
     """
-    from filelock import FileLock
-
     index = cache / "sources" / f"{fingerprint_of(_VERSION, source.identity)}.json"
     facts = _known(index, cache)
     if facts is None:
         # If several processes start at once, one reads and the others wait.
-        with FileLock(f"{index}.lock"):
+        with cache_lock(index):
             facts = _known(index, cache)
             if facts is None:
                 facts = _write(source, cache)
@@ -91,19 +91,22 @@ def _arrow(cache: Path, content: str) -> Path:
 def _known(index: Path, cache: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(index.read_text())
-        size = _arrow(cache, facts["content"]).stat().st_size
-    except (OSError, ValueError, KeyError, TypeError):
+        return facts if checksum(_arrow(cache, facts["content"])) == facts["checksum"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return facts if size == facts["size"] else None
 
 
 def _write(source: Source, cache: Path) -> dict[str, Any]:
     temporary = cache / "texts" / f".{uuid.uuid4().hex}.tmp"
     try:
         facts = _write_rows(source, temporary)
+        facts["checksum"] = checksum(temporary, flush=True)
         os.replace(temporary, _arrow(cache, facts["content"]))
+    except OSError as error:
+        raise unwritable(temporary, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return facts
 
 
@@ -131,11 +134,11 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
         why = f"only {blank} blank lines" if blank else "empty"
         raise UserError(f"{source.where}: {why}; a corpus needs at least one document")
     return {
+        "where": source.where,
         "content": digest.hexdigest(),
         "rows": rows,
         "blank": blank,
         "unlabeled": unlabeled,
-        "size": path.stat().st_size,
     }
 
 

@@ -1,0 +1,110 @@
+"""The cache: damaged, read-only, without locks, on a full disk; listed and pruned."""
+
+import errno
+import logging
+import os
+import re
+
+import filelock
+import numpy as np
+import pytest
+
+from textvae.cli.main import main
+from textvae.errors import UserError
+from textvae.runs.cache import entries, prune
+from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_file
+from textvae.text.tokenizers import WordTokenizer
+
+TOKENIZER = WordTokenizer(["a", "b", "c"])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "a.txt").write_text("x\ta b\ny\tc\n" * 50)
+    return tmp_path / "a.txt"
+
+
+def use(path):
+    dataset = read_file(path)
+    learned_tokenizer(dataset, WordTokenizer.train, {})
+    split = encode_corpus({"train": dataset}, TOKENIZER)["train"]
+    return dataset["text"][:], split.values.tolist(), split.labels.tolist()
+
+
+def test_damage_that_keeps_the_size_is_found_and_mended(path, cache):
+    expected = use(path)
+    files = [*cache.rglob("*.arrow"), *cache.rglob("*.bin"), *cache.rglob("*.npy")]
+    assert len(files) >= 6
+    for file in files:
+        content = bytearray(file.read_bytes())
+        for damaged in (bytes(len(content)), bytes(content[:-1] + bytes([content[-1] ^ 1]))):
+            file.write_bytes(damaged)
+            assert use(path) == expected
+            assert file.read_bytes() == bytes(content)
+
+
+def test_records_that_are_no_records_are_written_again(path, cache):
+    expected = use(path)
+    for content in ("[]", "null", '{"checksums": 3, "content": [1]}', "[" * 100_000):
+        for file in [*cache.glob("sources/*.json"), *cache.glob("encoded/*/facts.json")]:
+            file.write_text(content)
+        assert use(path) == expected
+
+
+def no_lock(number):
+    def acquire(self, *_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return acquire
+
+
+def test_a_complete_cache_needs_no_lock(path, monkeypatch):
+    expected = use(path)
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_lock(errno.EROFS))
+    assert use(path) == expected
+    path.write_text("c\n")
+    with pytest.raises(UserError, match=r"cache folder .*cache: cannot be written \(Read-only"):
+        use(path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_it_goes_on_and_says_so(path, monkeypatch, caplog, number):
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_lock(number))
+    with caplog.at_level(logging.WARNING):
+        assert use(path)[0][:2] == ["a b", "c"]
+    assert "no locks on this file system; going on without" in caplog.text
+
+
+def test_a_full_disk_while_arrays_are_written(path, cache, monkeypatch):
+    def full(*_, **__):
+        raise OSError("800 requested and 0 written")  # numpy's has no errno
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(UserError, match=r"cannot be written \(800 requested and 0 written\); free"):
+        use(path)
+    assert not list(cache.rglob("*.tmp"))
+    monkeypatch.undo()
+
+
+def test_entries_are_listed_and_pruned(path, cache, capfd):
+    expected = use(path)
+    os.utime(next(cache.glob("texts/*.arrow")), (0, 0))
+    found = entries(cache)
+    assert [entry.part for entry in found][-1] == "texts"
+    assert sorted(entry.part for entry in found) == ["encoded", "texts", "tokenizers"]
+    assert main(["cache"]) == 0
+    *lines, total = capfd.readouterr().out.splitlines()
+    assert re.fullmatch(rf"texts +0\.0 MB +\d+\.\d days ago  {path}", lines[-1])
+    assert re.fullmatch(rf"{cache}: 3 entries, \d\.\d MB", total)
+    assert main(["cache", "--prune", "1000"]) == 0
+    assert f"{cache}: removed 1 entries" in capfd.readouterr().out
+    assert [entry.part for entry in entries(cache)] != []
+    assert len(prune(cache, 0)) == 2
+    assert entries(cache) == []
+    assert use(path) == expected

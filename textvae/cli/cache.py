@@ -1,0 +1,45 @@
+"""``textvae cache``: what the cache folder holds, and a way to make room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import new_parser
+from textvae.config.types import NonNegativeFloat
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "list the corpora and tokenizers in the cache, or remove those that are not used",
+        "textvae cache [--prune DAYS]",
+    )
+    parser.add_argument(
+        "--cache-dir", type=str | None, help="the cache folder; default: the user's"
+    )
+    parser.add_argument(
+        "--prune",
+        type=NonNegativeFloat | None,
+        metavar="DAYS",
+        help="remove what was not used for DAYS days; 0 removes everything. What is needed again "
+        "is made again",
+    )
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Print a line for every entry, or for every entry that was removed."""
+    from textvae.runs.cache import cache_folder, entries, prune
+
+    folder = cache_folder(args.cache_dir)
+    found = entries(folder) if args.prune is None else prune(folder, args.prune)
+    for entry in found:
+        size = f"{entry.size / 1e6:,.1f} MB"
+        print(f"{entry.part:<10}  {size:>12}  {entry.days:6.1f} days ago  {entry.name}")
+    total = f"{len(found)} entries, {sum(entry.size for entry in found) / 1e6:,.1f} MB"
+    print(f"{folder}: {total}" if args.prune is None else f"{folder}: removed {total}")
