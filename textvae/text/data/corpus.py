@@ -21,6 +21,7 @@ import numpy as np
 from textvae.errors import UserError
 from textvae.runs.cache import cache_folder, cache_lock, unwritable
 from textvae.runs.files import replace_file
+from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.layout import Layout
 from textvae.text.data.source import SPLITS
@@ -156,7 +157,9 @@ def learned_tokenizer(
     with cache_lock(folder):  # one of several processes learns, the others wait
         with suppress(UserError):
             return load_tokenizer(folder)
-        tokenizer = learn(texts(dataset))
+        log.info("learning a tokenizer from %d documents", len(dataset))
+        step = SlowStep(log, "tokenizer: %d of %d documents read")
+        tokenizer = learn(counted(texts(dataset), step, len(dataset)))
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:

@@ -25,6 +25,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.runs.cache import cache_folder, cache_lock, checksum, unwritable
+from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.batches import text_batch
 from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
 from textvae.text.tokenizers import Tokenizer
@@ -225,7 +226,8 @@ def _write(dataset: Dataset, encoding: Encoding, folder: Path, num_proc: int | N
     temporary = folder.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         temporary.mkdir()
-        facts = _write_arrays(encode_chunks(dataset, encoding, num_proc), len(dataset), temporary)
+        chunks = _shown(encode_chunks(dataset, encoding, num_proc), len(dataset))
+        facts = _write_arrays(chunks, len(dataset), temporary)
         facts["checksums"] = {file.name: checksum(file, flush=True) for file in temporary.iterdir()}
         (temporary / "facts.json").write_text(json.dumps(facts, indent=1))
         shutil.rmtree(folder, ignore_errors=True)  # an existing folder is damaged
@@ -235,6 +237,14 @@ def _write(dataset: Dataset, encoding: Encoding, folder: Path, num_proc: int | N
             raise unwritable(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _shown(chunks: Iterator[Chunk], total: int) -> Iterator[Chunk]:
+    step, done = SlowStep(log, "token ids: %d of %d documents encoded"), 0
+    for chunk in chunks:
+        done += len(chunk.counts)
+        step.show(done, total)
+        yield chunk
 
 
 def _write_arrays(chunks: Iterator[Chunk], total: int, folder: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def find_sources(place: str, named: Mapping[str, str | None], options: Layout) -
 
 
 def find_file(place: str | Path, options: Layout) -> Source:
-    """Make the source of a single file, and say in the log how it is read, if not line by line.
+    """Make the source of a single file, and say in the log how it is read.
 
     Args:
         place: The file, or ``-`` for standard input.
@@ -60,7 +60,8 @@ def find_file(place: str | Path, options: Layout) -> Source:
         UserError: It cannot be read, or the layout is ambiguous.
     """
     source = file_source([input_file(place)], options)
-    return source if source.described == "lines" else _logged({"": source})[""]
+    log.info("%s: read as %s", source.where, source.described)
+    return source
 
 
 def _single(place: str, named: Mapping[str, str | None], options: Layout) -> dict[str, Source]:
@@ -147,7 +148,9 @@ def read_documents(place: str | Path, options: Layout) -> tuple[list[str], list[
     Raises:
         UserError: It cannot be read, the layout is ambiguous, or it has only blank lines.
     """
-    source = find_file(place, options)
+    source = file_source([input_file(place)], options)
+    if source.described != "lines":
+        log.info("%s: read as %s", source.where, source.described)
     rows = list(source.rows())
     if not any(text and not text.isspace() for _, text, _ in rows):
         raise UserError(f"{source.where} has no sentences")

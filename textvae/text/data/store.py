@@ -22,6 +22,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.runs.cache import cache_lock, checksum, unwritable
 from textvae.runs.files import write_json
+from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.hub import import_datasets
 from textvae.text.data.source import Source
 from textvae.text.tokenizers.vocabulary import fingerprint_of
@@ -119,7 +120,9 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
     blank, rows, unlabeled = 0, 0, 0
     digest = hashlib.sha256(str(schema.names).encode() + repr(source.label_names).encode())
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        step = SlowStep(log, "%s: %d documents read")
         for chunk in _chunks(source.rows()):
+            step.show(source.where, rows + blank)
             kept = [row for row in chunk if row[1] and not row[1].isspace()]
             blank += len(chunk) - len(kept)
             if not kept:

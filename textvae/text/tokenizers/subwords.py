@@ -11,11 +11,13 @@ import io
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
 from textvae.runs.files import replace_file
+from textvae.runs.slow_steps import SlowStep, interruptible
 from textvae.text.tokenizers.vocabulary import (
     BOS,
     EOS,
@@ -101,14 +103,17 @@ class SentencePieceTokenizer:
         from sentencepiece import SentencePieceTrainer
 
         model = io.BytesIO()
+        learn = partial(
+            SentencePieceTrainer.train,
+            sentence_iterator=_sentences(texts),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type=model_type,
+            **_exact_settings(),
+        )
+        step = SlowStep(log, f"SentencePiece: learning {model_type} pieces, %.0f s so far")
         try:
-            SentencePieceTrainer.train(
-                sentence_iterator=_sentences(texts),
-                model_writer=model,
-                vocab_size=vocab_size,
-                model_type=model_type,
-                **_exact_settings(),
-            )
+            interruptible(learn, step)
         except RuntimeError as error:
             raise _explained(error, vocab_size) from error
         tokenizer = cls(model.getvalue())
