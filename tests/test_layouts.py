@@ -178,3 +178,12 @@ def test_nested_columns_and_lists_of_tokens(read):
         read(content + '{"data": 3}\n', name="a.jsonl", text_column="data.text")
     with pytest.raises(UserError, match="'ids' is of type list, not a string"):
         read('{"ids": [1, 2]}\n', name="a.jsonl", text_column="ids")
+
+
+def test_a_message_is_one_line_whatever_the_columns_are_called(read):
+    header = ",".join(['"a\nb"', "c" * 1000, *(f"n{i}" for i in range(100))])
+    with pytest.raises(
+        UserError, match=r"one of a\\nb, c{40}…, n0, .*, n17, and 82 more"
+    ) as caught:
+        read(header + "\n" + ",".join(["x"] * 102) + "\n")
+    assert "\n" not in str(caught.value)

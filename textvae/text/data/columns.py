@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from textvae.errors import UserError
 from textvae.text.data.labels import label_of
 
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 40  # in messages
 Row = tuple[int, str | None, str | None]  # line, text, label (None: unlabeled)
 
 
@@ -86,7 +87,7 @@ class Columns:
         if not text:
             raise UserError(
                 f"{where}: no column 'text'; set --data.text_column to one of "
-                f"{_listed(present)}{unnamed}"
+                f"{listed(present)}{unnamed}"
             )
         found = replace(self, text=text)
         for name in (usual_label, "label"):
@@ -100,9 +101,7 @@ class Columns:
                 found = replace(found, label=name)
         for option, name in [("text_column", n) for n in text] + [("label_column", found.label)]:
             if name is not None and not _has(present, name):
-                raise UserError(
-                    f"{where}: no column {name!r} ({option}); it has {_listed(present)}"
-                )
+                raise UserError(f"{where}: no column {name!r} ({option}); it has {listed(present)}")
         return found
 
     def pick(self, record: Mapping[str, Any], where: str, line: int) -> Row:
@@ -163,7 +162,7 @@ def _value(record: Mapping[str, Any], name: str) -> Any:
 
 def _text(record: Mapping[str, Any], name: str, where: str, line: int) -> str:
     if not _has(record, name):
-        raise UserError(f"{where}, line {line}: no {name!r} here; it has {_listed(record)}")
+        raise UserError(f"{where}, line {line}: no {name!r} here; it has {listed(record)}")
     value = _value(record, name)
     if isinstance(value, list) and all(isinstance(token, str) for token in value):
         return " ".join(value)
@@ -173,5 +172,14 @@ def _text(record: Mapping[str, Any], name: str, where: str, line: int) -> str:
     return value or ""
 
 
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(names) if names else "no columns"
+def listed(names: Iterable[str]) -> str:
+    """Return the names of columns for a message: on one line, and not too many."""
+    all_names = list(names)
+    shown = [_shown(name) for name in all_names[:_SHOWN_NAMES]]
+    more = len(all_names) - len(shown)
+    return ", ".join([*shown, f"and {more} more"] if more else shown) or "no columns"
+
+
+def _shown(name: str) -> str:
+    name = name if name.isprintable() else repr(name)[1:-1]
+    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"

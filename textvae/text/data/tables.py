@@ -21,6 +21,7 @@ from dataclasses import replace
 from itertools import islice
 
 from textvae.errors import UserError
+from textvae.text.data.columns import listed
 from textvae.text.data.layout import Layout
 from textvae.text.data.streams import LONGEST_LINE, InputFile, read_lines
 
@@ -97,7 +98,7 @@ def table_records(file: InputFile, layout: Layout) -> Iterator[tuple[int, dict[s
         if len(row) != len(names):
             raise UserError(
                 f"{file.where}, line {line}: {len(row)} columns, expected {len(names)} "
-                f"({', '.join(names)}): quote texts that contain {layout.delimiter!r}, or set "
+                f"({listed(names)}): quote texts that contain {layout.delimiter!r}, or set "
                 "--data.delimiter, or --data.format lines if it has no columns"
             )
         yield line, dict(zip(names, row, strict=True))
@@ -185,9 +186,8 @@ def _has_header(file: InputFile, first: list[str], rest: list[list[str]], layout
         return True  # the error names the column that is missing
     found = _one_column(first[0], rest) if len(first) == 1 else _several_columns(first, rest)
     if found is None:
-        shown = " | ".join(cell[:40] for cell in first)
         raise UserError(
-            f"{file.where}: the first row ({shown}) may be a header or a document: set "
+            f"{file.where}: the first row ({listed(first)}) may be a header or a document: set "
             "--data.header true or --data.header false"
         )
     return found
