@@ -144,10 +144,11 @@ def read_published(place: str) -> dict[str, Drawings]:
                 f"{path} has no training images: train.npz or train-images-idx3-ubyte (or .gz)"
             )
         return found
-    if path.suffix in (".npz", ".mat"):
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".mat"):
         if not path.exists():
             raise UserError(f"{path} does not exist")
-        return read_npz(path) if path.suffix == ".npz" else read_mat(path)
+        return read_npz(path) if suffix == ".npz" else read_mat(path)
     if path.exists():
         raise UserError(f"{path}: images can be read from a folder, an .npz file or a .mat file")
     return read_hub(place)
