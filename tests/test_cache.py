@@ -12,7 +12,7 @@ import pytest
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.runs.cache import entries, prune
-from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_file
+from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, read_file
 from textvae.text.tokenizers import WordTokenizer
 
 TOKENIZER = WordTokenizer(["a", "b", "c"])
@@ -108,3 +108,9 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert len(prune(cache, 0)) == 2
     assert entries(cache) == []
     assert use(path) == expected
+
+
+def test_a_held_out_split_leaves_nothing_else_in_the_cache(path, cache):
+    splits = encode_corpus(read_corpus(path), TOKENIZER)
+    assert splits["valid"].label_names == ["x", "y"]
+    assert len(list(cache.glob("texts/*.arrow"))) == 1
