@@ -10,6 +10,7 @@ import textvae
 from textvae.cli import (
     compare,
     decode,
+    diagnose,
     encode,
     evaluate,
     interpolate,
@@ -25,6 +26,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "diagnose": diagnose,
     "sample": sample,
     "reconstruct": reconstruct,
     "interpolate": interpolate,

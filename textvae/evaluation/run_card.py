@@ -15,7 +15,6 @@ from textvae.build import generation_metrics
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import save_card
-from textvae.evaluation.diagnosis import remedies
 from textvae.evaluation.fit_sampler import fit_opened
 from textvae.evaluation.metrics import clock
 from textvae.evaluation.open_run import open_run
@@ -94,7 +93,7 @@ def evaluate_run(
             samples=samples if model.latent_dim else 1,
             seed=seed,
             inference=model.inference_with(refine_steps),
-            remedies=remedies(opened.config),
+            config=opened.config,
             generation=generation_metrics(
                 opened.config,
                 model,
