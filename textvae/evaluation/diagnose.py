@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from textvae.evaluation.judge import dimension_states, judge
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import collect
-from textvae.evaluation.remedies import MOST, UNKNOWN, Case, remedies_for
+from textvae.evaluation.remedies import remedies_for
+from textvae.evaluation.remedy import UNKNOWN, Case
 from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
 from textvae.runs import run_folder
@@ -118,6 +120,8 @@ def _diagnose(
         found = examine(model, source, seed=seed, max_symbols=max_symbols, **options)
         gaps = dimension_gaps(model, source(), found.stats, seed, max_symbols)
     assert found.symptoms is not None  # there is a latent variable
+    if not math.isfinite(found.card["elbo"]):
+        raise UserError(f"the ELBO of {model_name or 'the model'} is {found.card['elbo']}")
     symptoms = replace(
         found.symptoms,
         figures=found.symptoms.figures | _compared(found, baseline, seed),
@@ -137,7 +141,7 @@ def _diagnose(
         evidence=_evidence(symptoms),
         dimensions=_dimensions(found, symptoms),
         history=history,
-        remedies=tuple(remedies_for(findings[0].verdict, case))[:MOST],
+        remedies=remedies_for(findings[0].verdict, case),
     )
 
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
+from textwrap import wrap
 from typing import Any
 
 from textvae.evaluation.card_files import finite
-from textvae.evaluation.history import History
+from textvae.evaluation.history import ALIVE, Death, History, Moment
 from textvae.evaluation.judge import SEVERITY, UNCLEAR, Finding
 from textvae.evaluation.metrics import BY_KEY, MISSING, decimals
-from textvae.evaluation.remedies import Remedy
+from textvae.evaluation.remedy import Remedy
+
+WIDTH = 100  # of a line of text
+COLUMNS = 8  # evaluations shown, the first and the last among them
+# Name, field of ``Moment``, decimals.
+MOMENT_ROWS = (
+    ("epoch", "epoch", 2),
+    ("KL weight", "beta", 2),
+    ("ELBO", "elbo", 2),
+    ("KL", "kl", 2),
+    ("MI", "mi", 2),
+    ("AU", "au", 0),
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,9 @@ class Dimension:
         number: Its number, from 0.
         state: ``alive``; ``dead``: the posterior mean does not move; ``unread``: it moves, but the
             decoder does not read it; ``unclear``: there are too few examples to tell.
-        kl: Its KL(q(z_d|x) || p(z_d)) in nats; None if there is only one for all dimensions.
-        variance: Variance of its posterior mean over the examples.
+        kl: Its KL(q(z_d|x) || p(z_d)) in nats, before any refinement; None if there is only one
+            for all dimensions.
+        variance: Variance of its posterior mean over the examples, before any refinement.
         shuffle_gap: Nats per example lost if it comes from another example; None if not measured.
         aggregate_kl: KL(p(z_d) || q(z_d)) in nats; None if there is no density of one dimension.
     """
@@ -69,7 +84,7 @@ class Diagnosis:
         count: Number of examples.
         findings: Everything that is wrong, the worst first: the verdict is the first one's.
         evidence: The figures behind it.
-        dimensions: The figures of every dimension, before any refinement.
+        dimensions: The figures of every dimension.
         history: How the training got there; empty for a model without a run.
         remedies: Up to three things to try, the best first.
     """
@@ -94,17 +109,27 @@ class Diagnosis:
         }
         return finite(record)
 
-    def is_at_least(self, verdict: str) -> bool:
-        """Return whether the verdict is at least as bad as another one; False if it is unclear."""
-        if self.verdict == UNCLEAR:
-            return False
-        return SEVERITY.index(self.verdict) >= SEVERITY.index(verdict)
+    def is_at_least(self, verdict: str) -> bool | None:
+        """Return whether something is wrong that is at least as bad as a verdict.
+
+        Args:
+            verdict: Any verdict but ``too few examples to tell``.
+
+        Returns:
+            None if there are too few examples to tell.
+        """
+        bad = [f for f in self.findings if SEVERITY.index(f.about) >= SEVERITY.index(verdict)]
+        return any(f.verdict != UNCLEAR for f in bad) or (None if bad else False)
 
     def __str__(self) -> str:
         """Return the diagnosis as lines of text."""
         blocks = [
-            [f"{self._title()}{self.verdict}", self.summary],
-            [f"also: {finding.summary}" for finding in self.findings[1:]],
+            [f"{self._title()}{self.verdict}", *_wrapped(self.summary)],
+            [
+                line
+                for finding in self.findings[1:]
+                for line in _wrapped(f"also {finding.verdict}: {finding.summary}")
+            ],
             _evidence_lines(self.evidence),
             _dimension_lines(self.dimensions),
             _history_lines(self.history),
@@ -117,14 +142,24 @@ class Diagnosis:
         return f"{named}: " if self.model else ""
 
 
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return wrap(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _evidence_lines(evidence: Iterable[Evidence]) -> list[str]:
     rows = [(row.name, _digits(row), row) for row in evidence]
     width = max((len(name) for name, _, _ in rows), default=0)
     return [
-        f"{name:{width}} {decimals(row.value, digits):>10}  "
-        f"[{decimals(row.low, digits)}, {decimals(row.high, digits)}]  {row.unit}"
+        f"{name:{width}} {decimals(row.value, digits):>10}  {_interval(row, digits)}  {row.unit}"
         for name, digits, row in rows
     ]
+
+
+def _interval(row: Evidence, digits: int) -> str:
+    ends = (decimals(end, digits) if isfinite(end) else MISSING for end in (row.low, row.high))
+    return f"[{', '.join(ends)}]".ljust(18)
 
 
 def _digits(row: Evidence) -> int:
@@ -145,23 +180,38 @@ def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:
 
 
 def _history_lines(history: History) -> list[str]:
+    if not history.deaths:
+        return []
+    return [*_moment_lines(history.moments), *map(_death_line, history.deaths)]
+
+
+def _moment_lines(moments: Sequence[Moment]) -> list[str]:
+    """Return a row for each figure, with a column for some of the evaluations."""
+    last = len(moments) - 1
+    some = sorted({round(i * last / (COLUMNS - 1)) for i in range(COLUMNS)}) if moments else []
     lines = []
-    for death in history.deaths:
-        metric = BY_KEY[death.key]
-        beta = "" if death.beta is None else f", at a KL weight of {decimals(death.beta)}"
-        lines.append(
-            f"{metric.header} died between epoch {death.epoch:g} "
-            f"({decimals(death.value, metric.digits)}) and epoch {death.by_epoch:g}{beta}"
-        )
-    return lines
+    for name, key, digits in MOMENT_ROWS:
+        cells = (getattr(moments[i], key) for i in some)
+        texts = (MISSING if cell is None else decimals(cell, digits) for cell in cells)
+        lines.append(f"{name:<9} " + " ".join(f"{text:>8}" for text in texts))
+    return lines if some else []
+
+
+def _death_line(death: Death) -> str:
+    metric, least = BY_KEY[death.key], ALIVE[death.key]
+    beta = "" if death.beta is None else f", with a KL weight of {decimals(death.beta)}"
+    if death.value is None:
+        return f"{metric.header} below {least:g} from the first look, epoch {death.epoch:.2f}{beta}"
+    return (
+        f"{metric.header} below {least:g} from epoch {death.epoch:.2f} on{beta}; at epoch "
+        f"{death.alive_at:.2f}, it was {decimals(death.value, metric.digits)}"
+    )
 
 
 def _remedy_lines(remedies: Iterable[Remedy]) -> list[str]:
     lines = []
     for number, remedy in enumerate(remedies, 1):
-        names = " + ".join([*remedy.files, " ".join(remedy.options)]).removesuffix(" + ")
-        lines.append(
-            f"{number}. {names}: {remedy.reason}" if names else f"{number}. {remedy.reason}"
-        )
-        lines += [f"   {remedy.command}"] if remedy.command else []
+        text = f"{remedy.title}: {remedy.reason}" if remedy.title else remedy.reason
+        lines += _wrapped(f"{number}. {text}", "   ")
+        lines += [f"   {remedy.command}"] if remedy.command else []  # in one line, to be pasted
     return lines

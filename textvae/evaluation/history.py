@@ -32,17 +32,17 @@ class Death(NamedTuple):
 
     Attributes:
         key: ``kl``, ``mi``, or ``au``.
-        value: The last value before.
-        epoch: The epoch of that value.
-        by_epoch: The epoch at which it was dead.
+        epoch: The first epoch at which it was dead.
         beta: The KL weight at that time, if it was logged.
+        value: The last value that was alive; None if there is none.
+        alive_at: The epoch of that value.
     """
 
     key: str
-    value: float
     epoch: float
-    by_epoch: float
     beta: float | None
+    value: float | None
+    alive_at: float | None
 
 
 class History(NamedTuple):
@@ -55,8 +55,8 @@ class History(NamedTuple):
 def read_history(run: Path) -> History:
     """Read the history of a run; an empty one if it logged nothing.
 
-    The KL is looked for in all lines, MI and active units only in those of the evaluations. Before
-    refinement, if there is any.
+    The KL is in every line, MI and active units only in those of the evaluations; all of them are
+    those before refinement, if these were logged.
     """
     lines = _lines(run / "metrics.jsonl")
     betas = [line for line in lines if line.get("beta") is not None]
@@ -84,7 +84,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
     best = max(counted, key=lambda moment: moment.elbo or 0.0, default=None)
     return Training(
-        finished=bool(record.get("finished")),
+        finished=not record or bool(record.get("finished")),
         epoch=best and best.epoch,
         beta=best and best.beta,
         final_beta=config.objective.beta,
@@ -125,10 +125,17 @@ def _figure(line: Mapping[str, Any], key: str) -> Any:
 def _death(
     key: str, lines: Sequence[Mapping[str, Any]], betas: Sequence[Mapping[str, Any]]
 ) -> Death | None:
-    known = [(line, _figure(line, key)) for line in lines if _figure(line, key) is not None]
+    known = [(line, value) for line in lines if (value := _figure(line, key)) is not None]
     alive = [i for i, (_, value) in enumerate(known) if value >= ALIVE[key]]
-    if not alive or alive[-1] == len(known) - 1:
-        return None  # it never lived, or it lives
-    (last, value), (first, _) = known[alive[-1]], known[alive[-1] + 1]
-    beta = [b["beta"] for b in betas if b["step"] <= first["step"]][-1:]
-    return Death(key, value, last["epoch"], first["epoch"], beta[0] if beta else None)
+    last = alive[-1] if alive else -1
+    if last == len(known) - 1:
+        return None  # it lives, or it was never logged
+    line, at = known[last + 1][0], known[last] if alive else None
+    beta = [b["beta"] for b in betas if b["step"] <= line["step"]][-1:]
+    return Death(
+        key=key,
+        epoch=line["epoch"],
+        beta=beta[0] if beta else None,
+        value=at and at[1],
+        alive_at=at and at[0]["epoch"],
+    )

@@ -83,9 +83,9 @@ def of_variances(
 
 def of_share(share: float, draws: int) -> Interval:
     """Return Wilson's interval of a share of independent draws."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z2 = norm.ppf(0.5 + LEVEL / 2) ** 2
+    z2 = ndtri(0.5 + LEVEL / 2) ** 2
     center = (share + z2 / (2 * draws)) / (1 + z2 / draws)
     half = math.sqrt(z2 * (share * (1 - share) / draws + z2 / (4 * draws**2))) / (1 + z2 / draws)
     return Interval(share, max(0.0, center - half), min(1.0, center + half))
@@ -106,10 +106,10 @@ def _resamples(count: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _interval(value: float, resampled: np.ndarray, count: int) -> Interval:
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
     if count < 2:
         return Interval(float(value), -math.inf, math.inf)
-    tail = norm.cdf(math.sqrt(count / (count - 1)) * t.ppf((1 - LEVEL) / 2, count - 1))
+    tail = ndtr(math.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high))

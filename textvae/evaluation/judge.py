@@ -6,7 +6,8 @@ interval covers the threshold, there are too few examples to tell, and there is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from textvae.evaluation.intervals import Interval
@@ -19,8 +20,8 @@ COLLAPSED, UNCLEAR = "collapsed", "too few examples to tell"
 # From good to bad; a model with several of them has the verdict of the worst one.
 SEVERITY = (HEALTHY, UNDER_TRAINED, HOLES, PARTIAL, UNREAD, OVER_REFINED, COLLAPSED)
 
-# Nats per example. The latent variables of trained text VAEs carry either a few hundredths of a nat
-# or more than half a nat (recipes/toy/REMEDIES.md, recipes/ptb/RESULTS.md).
+# Nats per example: z changes the probability of an example by less than a tenth. The models on the
+# results pages carry either a few hundredths of a nat, or more than that.
 UNUSED = 0.1
 # Nats per example that one dimension is worth to the decoder; one that it reads is worth more.
 UNREAD_DIMENSION = 0.01
@@ -33,15 +34,25 @@ HOLE_SHARE = 0.1
 OVERSHOOT = 0.1
 # Share of the ELBO gained in the last epoch; a converged run gains a thousandth or less.
 RISING = 0.01
-# Resamples of fewer different examples say nothing about others.
+# Resamples of fewer different examples say little about others.
 MIN_EXAMPLES = 10
+
+# Whether something is wrong (None: too few examples to tell), and what to say in both cases.
+Test = Callable[[Symptoms], tuple[bool | None, str]]
 
 
 class Finding(NamedTuple):
-    """Something that is wrong with a model, or that nothing is."""
+    """Something that is wrong with a model, or that nothing is.
+
+    Attributes:
+        verdict: What is wrong.
+        summary: One sentence.
+        about: The same as ``verdict``; if that is unclear, what may be wrong.
+    """
 
     verdict: str
     summary: str
+    about: str
 
 
 class Training(NamedTuple):
@@ -75,29 +86,39 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
     Returns:
         All findings, the worst first: the verdict is the first one's.
     """
+    found = _answers(symptoms, _TESTS)
+    if found and found[0].verdict == COLLAPSED:  # and all else follows from it
+        early = None if training is None else _is_too_early(training)
+        return found[:1] if early is None else [Finding(UNDER_TRAINED, early, UNDER_TRAINED)]
+    rising = None if training is None else _is_under_trained(training)
+    if rising is None:
+        return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
+    summary = rising if found else f"{_fine(symptoms)}; but {rising}"
+    return [*found, Finding(UNDER_TRAINED, summary, UNDER_TRAINED)]
+
+
+def judge_use(symptoms: Symptoms) -> list[Finding]:
+    """Find out whether z is used at all: whether it is encoded, and whether it is read.
+
+    Returns:
+        Why it is not, or that there are too few examples to tell; empty if it is used.
+    """
+    return _answers(symptoms, {name: _TESTS[name] for name in (COLLAPSED, UNREAD)})
+
+
+def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
     if symptoms.distinct < MIN_EXAMPLES:
-        return [Finding(UNCLEAR, _few(symptoms))]
-    tests: dict[str, Callable[[Symptoms], tuple[bool | None, str]]] = {
-        COLLAPSED: _is_collapsed,
-        OVER_REFINED: _is_over_refined,
-        UNREAD: _is_unread,
-        PARTIAL: _is_partly_collapsed,
-        HOLES: _has_holes,
-    }
+        return [Finding(UNCLEAR, _few(symptoms), COLLAPSED)]
+    if not math.isfinite(symptoms.figures["elbo"].value):
+        return []  # training has failed, which is not for this module to say
     found = []
     for verdict, test in tests.items():
         answer, summary = test(symptoms)
-        if verdict == COLLAPSED and answer and training and _is_too_early(training):
-            return [Finding(UNDER_TRAINED, _early(training))]
         if answer is None:
-            found.append(Finding(UNCLEAR, f"{UNCLEAR} {summary}"))
+            found.append(Finding(UNCLEAR, f"{UNCLEAR} {summary}", verdict))
         elif answer:
-            found.append(Finding(verdict, summary))
-        if verdict == COLLAPSED and answer:
-            break  # the rest follows from it
-    if training and (summary := _is_under_trained(training)):
-        found.append(Finding(UNDER_TRAINED, summary))
-    return found or [Finding(HEALTHY, _fine(symptoms))]
+            found.append(Finding(verdict, summary, verdict))
+    return found
 
 
 def too_early(epoch: float, beta: float, final_beta: float) -> bool:
@@ -107,21 +128,21 @@ def too_early(epoch: float, beta: float, final_beta: float) -> bool:
 
 def dimension_states(symptoms: Symptoms) -> list[str]:
     """Say for every dimension whether it is alive, dead, unread, or unclear."""
-    gaps = symptoms.dimension_gaps or [None] * symptoms.latent_dim
+    gaps: Sequence[Interval | None] = symptoms.dimension_gaps or [None] * symptoms.latent_dim
     pairs = zip(symptoms.variances, gaps, strict=True)
     return [_state(variance, gap, symptoms.au_threshold) for variance, gap in pairs]
 
 
 def _state(variance: Interval, gap: Interval | None, au_threshold: float) -> str:
-    still = variance.below(au_threshold)
     unread = None if gap is None else gap.below(UNREAD_DIMENSION)
-    if gap is not None and unread is False:
+    if unread is False:
         return "alive"  # the decoder reads it, however little it moves
-    if still:
-        return "dead" if gap is None or unread else "unclear"
-    if still is None:
-        return "unclear"
-    return "unread" if unread else "alive"
+    match variance.below(au_threshold):
+        case True:
+            return "dead"
+        case False:
+            return "unread" if unread else "alive"
+    return "unclear"
 
 
 def _is_collapsed(symptoms: Symptoms) -> tuple[bool | None, str]:
@@ -145,7 +166,7 @@ def _how(symptoms: Symptoms, no_kl: bool) -> str:
         return f"all of the information in z, {after} nats, comes from the refinement steps"
     if no_kl:
         return "the decoder ignores z"
-    return "q(z|x) left the prior, but for the same place whatever x is"
+    return "q(z|x) moved away from the prior, to the same place for every x"
 
 
 def _is_over_refined(symptoms: Symptoms) -> tuple[bool | None, str]:
@@ -185,9 +206,11 @@ def _is_partly_collapsed(symptoms: Symptoms) -> tuple[bool | None, str]:
     most = DEAD_SHARE * len(states)
     possible = len(dead) + states.count("unclear")
     if len(dead) > most:
+        verb = "is" if len(dead) == 1 else "are"
+        numbers = ", ".join(map(str, dead))
         return True, (
-            f"{len(dead)} of {len(states)} dimensions are dead ({_listed(dead)}); the others carry "
-            f"{decimals(symptoms.before_refinement('mi').value)} nats of MI"
+            f"{len(dead)} of {len(states)} dimensions {verb} dead ({numbers}); the others carry "
+            f"an MI of {decimals(symptoms.before_refinement('mi').value)} nats"
         )
     if possible > most:
         return (
@@ -213,9 +236,24 @@ def _has_holes(symptoms: Symptoms) -> tuple[bool | None, str]:
     )
 
 
-def _is_too_early(training: Training) -> bool:
+# The worst first.
+_TESTS: dict[str, Test] = {
+    COLLAPSED: _is_collapsed,
+    OVER_REFINED: _is_over_refined,
+    UNREAD: _is_unread,
+    PARTIAL: _is_partly_collapsed,
+    HOLES: _has_holes,
+}
+
+
+def _is_too_early(training: Training) -> str | None:
     epoch, beta = training.epoch, training.beta
-    return None not in (epoch, beta) and too_early(epoch or 0.0, beta or 0.0, training.final_beta)
+    if epoch is None or beta is None or not too_early(epoch, beta, training.final_beta):
+        return None
+    return (
+        f"too early to tell whether z is used: the model is from epoch {epoch:g}, with a KL weight "
+        f"of {decimals(beta)}"
+    )
 
 
 def _is_under_trained(training: Training) -> str | None:
@@ -230,13 +268,6 @@ def _is_under_trained(training: Training) -> str | None:
     return (
         f"the training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
         f"({share:.1%}) in the last epoch"
-    )
-
-
-def _early(training: Training) -> str:
-    return (
-        f"too early to tell whether z is used: the model is from epoch {training.epoch:g}, with a "
-        f"KL weight of {decimals(training.beta or 0.0)}"
     )
 
 
@@ -261,7 +292,3 @@ def _few(symptoms: Symptoms) -> str:
 
 def _between(interval: Interval) -> str:
     return f"between {decimals(interval.low)} and {decimals(interval.high)}"
-
-
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers))

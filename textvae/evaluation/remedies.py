@@ -7,13 +7,10 @@ is suggested that the experiment already has, or that does not go together with 
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import islice
 
-from textvae.config.experiment import Config, ModelConfig, OptimConfig, options_read
+from textvae.config.experiment import Config, options_read
 from textvae.evaluation.judge import (
     COLLAPSED,
     HOLES,
@@ -22,45 +19,26 @@ from textvae.evaluation.judge import (
     UNCLEAR,
     UNDER_TRAINED,
     UNREAD,
-    Training,
-    judge,
+    judge_use,
 )
 from textvae.evaluation.metrics import decimals
+from textvae.evaluation.remedy import METHODS, RUN, UNKNOWN, Case, Remedy, another_command, retrain
 from textvae.evaluation.symptoms import Symptoms
 
 MOST = 3
-METHODS, RUN = "recipes/methods", "RUN"
-# A model of which nothing is known is assumed to have no remedy yet.
-UNKNOWN = Config(model=ModelConfig(injection="input"), optim=OptimConfig(name="adam", lr=0.001))
+AUTOENCODE_SHARE = 3  # autoencoding takes at most a third of the other epochs
+AUTOENCODE_EPOCHS = 5  # of the method file
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """Something to try.
+def remedies_for(verdict: str, case: Case) -> tuple[Remedy, ...]:
+    """Return up to three remedies, the best first.
 
-    Attributes:
-        files: Method files to add to the configuration, such as ``recipes/methods/skip_vae.yaml``.
-        options: Options to add on the command line.
-        reason: Why it fits this model.
-        command: The whole command; None for a model without a run folder.
+    Args:
+        verdict: What is wrong.
+        case: The model. If it has a run folder, the remedies have commands.
     """
-
-    files: tuple[str, ...]
-    options: tuple[str, ...]
-    reason: str
-    command: str | None = None
-
-
-class Case(NamedTuple):
-    """What remedies are chosen by."""
-
-    config: Config
-    training: Training | None = None
-    alive: int = 1  # dimensions that are not dead
-    best_steps: int | None = None  # refinement steps with the highest ELBO
-    larger_split: str | None = None  # a split with more examples
-    run: Path | None = None
-    data: str | None = None  # where the data is, if it has moved
+    candidates = _BY_VERDICT.get(verdict)
+    return () if candidates is None else tuple(islice(candidates(case), MOST))
 
 
 def warning(symptoms: Symptoms, config: Config | None = None) -> str | None:
@@ -70,298 +48,221 @@ def warning(symptoms: Symptoms, config: Config | None = None) -> str | None:
         symptoms: The figures of the model.
         config: The experiment, if it is known.
     """
-    worst = judge(symptoms)[0]
-    if worst.verdict not in (COLLAPSED, UNREAD):
+    findings = judge_use(symptoms)
+    if not findings:
         return None
-    first = next(remedies_for(worst.verdict, Case(config or UNKNOWN)), None)
-    if first is None:
-        return worst.summary
-    names = [Path(file).name for file in first.files]
-    tried = " and ".join(part for part in (", ".join(names), " ".join(first.options)) if part)
-    return f"{worst.summary}; try {tried} ({METHODS})" if names else f"{worst.summary}; try {tried}"
+    verdict, summary, _ = findings[0]
+    remedies = remedies_for(verdict, Case(config or UNKNOWN))
+    if not remedies:
+        return summary
+    names = " + ".join(file.removeprefix(f"{METHODS}/") for file in remedies[0].files)
+    where = f" ({METHODS})" if names else ""
+    tried = " and ".join(part for part in (names + where, " ".join(remedies[0].options)) if part)
+    return f"{summary}; try {tried}"
 
 
-def remedies_for(verdict: str, case: Case) -> Iterator[Remedy]:
-    """Yield remedies, the best first; with commands if the case has a run folder."""
-    yield from _CANDIDATES.get(verdict, lambda _: iter(()))(case)
-
-
-def _remedy(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:
-    """Train the same model again, with method files and options added."""
-    files, command = tuple(f"{METHODS}/{name}.yaml" for name in names), None
-    if case.run is not None:
-        words = ["textvae", "train", "--config", str(case.run / "config.yaml")]
-        for file in files:
-            words += ["--config", _path(file)]
-        words += ["--out", f"{case.run}-{'-'.join(names or ['again'])}"]
-        words += ["--data.dir", str(case.data)] if case.data else []
-        command = shlex.join([*words, *options])
-    return Remedy(files, options, reason, command)
-
-
-def _path(file: str) -> str:
-    """Return the path of a method file: from here, or in the checkout of this package."""
-    checkout = Path(__file__).parents[2] / file
-    return str(checkout) if checkout.exists() and not Path(file).exists() else file
-
-
-def _without_training(case: Case, reason: str, *words: str) -> Remedy:
-    """Use another command with the same run."""
-    if case.run is None:
-        return Remedy((), (), reason)
-    named = [str(case.run) if word == RUN else word for word in words]
-    named += ["--data", str(case.data)] if case.data else []
-    return Remedy((), (), reason, shlex.join(["textvae", *named]))
-
-
-def _for_collapse(case: Case) -> Iterator[Remedy]:
-    model, objective, inference = case.config.model, case.config.objective, case.config.inference
-    skip = [] if model.injection == "skip" else ["skip_vae"]
+def _against_collapse(case: Case) -> Iterator[Remedy]:
+    config = case.config
+    model, objective = config.model, config.objective
     if objective.beta > 1:
-        yield _remedy(
-            case,
-            [],
-            f"a KL weight of {objective.beta:g} makes information in z expensive",
-            "--objective.beta",
-            "1",
-        )
-    yield from _everything_at_once(case)
+        reason = f"a KL weight of {objective.beta:g} makes information in z expensive"
+        yield retrain(case, [], reason, "--objective.beta", "1")
+    yield from _first_choice(case)
     if model.posterior == "vmf":
-        yield _remedy(
-            case,
-            [],
-            "the KL of a von Mises-Fisher posterior is constant, and kappa sets it",
-            "--model.kappa",
-            f"{2 * model.kappa:g}",
-        )
-    if skip and objective.bound != "iwae":
-        yield _remedy(
+        reason = "the KL of a von Mises-Fisher posterior is a constant, which kappa sets"
+        yield retrain(case, [], reason, "--model.kappa", f"{2 * model.kappa:g}")
+    if model.injection != "skip" and objective.bound != "iwae":
+        yield retrain(
             case,
             ["skip_vae", "iwae"],
             "if likelihood matters more than information: on the generated corpus, second in "
-            "perplexity, with 1.9 nats of MI, at about five times the cost",
+            "perplexity, with an MI of 1.9 nats, at about five times the cost",
             *(["--objective.free_bits", "0"] if objective.free_bits else []),
         )
-    if not skip and inference.method == "amortised" and not case.config.data.max_tokens:
-        yield _remedy(
+    if model.injection == "skip" and _can_be_refined(config):
+        yield retrain(
             case,
             ["skip_sa_vae"],
-            "skip connections alone were not enough here; on Penn Treebank, where they were not "
-            "either, refinement raised the MI from 0.0 to 4.6 nats, at several times the cost",
+            "skip connections alone were not enough; on Penn Treebank, where they were not either, "
+            "refinement raised the MI from 0.0 to 4.6 nats, at several times the cost",
         )
-    if not objective.min_kl and model.posterior != "vmf" and _trains_encoder_jointly(case.config):
-        yield _remedy(
+    if not objective.min_kl and model.posterior != "vmf" and _encoder_has_the_objective(config):
+        yield retrain(
             case,
-            [*skip, "mdr"],
+            [*_skip(config), "mdr"],
             "if you want to choose the KL yourself (--objective.min_kl): on the generated corpus, "
-            "3.8 nats of MI at a KL of 5 with skip connections",
+            "with skip connections, 5 nats of KL came with an MI of 3.8",
         )
 
 
-def _trains_encoder_jointly(config: Config) -> bool:
-    inference = config.inference
-    return inference.method == "amortised" or (
-        inference.method == "semi_amortised" and inference.encoder == "unrolled"
-    )
+def _skip(config: Config) -> list[str]:
+    return [] if config.model.injection == "skip" else ["skip_vae"]
 
 
-def _everything_at_once(case: Case) -> Iterator[Remedy]:
+def _can_be_refined(config: Config) -> bool:
+    return config.inference.method == "amortised" and not config.data.max_tokens
+
+
+def _encoder_has_the_objective(config: Config) -> bool:
+    """Return whether the encoder learns from the whole objective, with all that is added to it."""
+    method, encoder = config.inference.method, config.inference.encoder
+    return method == "amortised" or (method == "semi_amortised" and encoder == "unrolled")
+
+
+def _first_choice(case: Case) -> Iterator[Remedy]:
     """Yield skip connections, autoencoding first, and free bits, as far as they are missing."""
     config = case.config
-    model, objective, optim = config.model, config.objective, config.optim
-    names, options, why = [], [], []
-    if model.injection != "skip":
-        names.append("skip_vae")
+    objective, names, options, why = config.objective, _skip(config), [], []
+    if names:
         why.append(
-            "z enters the decoder only in one place (model.injection "
-            f"{model.injection}), where most remedies end with an MI of 0.00 nats"
+            f"z only enters the decoder by model.injection {config.model.injection}, with which "
+            "most methods ended at an MI of 0.00 nats on the generated corpus"
         )
     if not config.train.autoencode_epochs and config.inference.method != "svi":
         names.append("autoencode")
-        why.append("the encoder has to pay for its KL before it has learned anything")
-    if not objective.free_bits and model.posterior != "vmf":
+        why.append("the encoder pays for its KL before it has learned anything")
+        if config.train.epochs / AUTOENCODE_SHARE < AUTOENCODE_EPOCHS:
+            epochs = max(1, round(config.train.epochs / AUTOENCODE_SHARE))
+            options += ["--train.autoencode_epochs", str(epochs)]
+    if not objective.free_bits and config.model.posterior != "vmf":
         names.append("free_bits")
         why.append("nothing keeps the KL from falling to 0")
-        if objective.bound == "iwae":
-            options += ["--objective.bound", "elbo"]
-    if model.prior == "vamp":
+        options += ["--objective.bound", "elbo"] if objective.bound == "iwae" else []
+    if len(names) == 3:
+        why.append("together, they ended at 6.1 nats (with 16 free nats)")
+    if config.model.prior == "vamp":
         options += ["--model.prior", "standard"]
-        why.append("a VampPrior was the only method that collapsed even with skip connections")
-    if optim.name == "sgd":
+        why.append("a VampPrior was the only method that collapsed with skip connections")
+    if config.optim.name == "sgd":
         options += ["--optim.name", "adam", "--optim.lr", "0.002"]
         why.append(
-            "with SGD, the encoder learns too slowly: on Penn Treebank, its MI was 0.00 nats after "
+            "SGD teaches the encoder too slowly: on Penn Treebank, its MI was 0.00 nats after "
             "three epochs, and with Adam 5.5 after a quarter of one"
         )
-    if not names and not options and objective.free_bits:
+    if not why and objective.free_bits:
         options += ["--objective.free_bits", f"{2 * objective.free_bits:g}"]
         why.append(f"{objective.free_bits:g} free nats were not enough")
     if why:
-        yield _remedy(case, names, "; ".join(why), *options)
+        yield retrain(case, names, "; ".join(why), *options)
 
 
-def _for_partial_collapse(case: Case) -> Iterator[Remedy]:
-    model, objective = case.config.model, case.config.objective
-    skip = [] if model.injection == "skip" else ["skip_vae"]
+def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
+    model, objective, skip = case.config.model, case.config.objective, _skip(case.config)
     if model.posterior != "vmf" and objective.bound == "elbo":
-        if not objective.free_bits or objective.free_bits_per != "element":
-            yield _remedy(
-                [*skip, "free_bits"],
-                "free bits of every dimension leave none of them without a KL: all 16 dimensions "
-                "were active on the generated corpus",
+        if objective.free_bits and objective.free_bits_per == "element":
+            reason = f"{objective.free_bits:g} free nats did not keep every dimension alive"
+            yield retrain(
+                case, skip, reason, "--objective.free_bits", f"{2 * objective.free_bits:g}"
             )
         else:
-            yield _remedy(
+            yield retrain(
                 case,
-                skip,
-                f"{objective.free_bits:g} free nats do not reach every dimension",
-                "--objective.free_bits",
-                f"{2 * objective.free_bits:g}",
+                [*skip, "free_bits"],
+                "each dimension gets its share of the free nats: on the generated corpus, all 16 "
+                "dimensions were active",
             )
     if model.head == "linear" and model.posterior == "gaussian":
-        yield _remedy(
+        yield retrain(
             case,
             [*skip, "batch_norm"],
-            "normalized means bound the KL of every dimension from below: all 16 dimensions were "
-            "active on the generated corpus, with either decoder",
+            "normalized means bound the KL of every dimension from below: on the generated corpus, "
+            "all 16 dimensions were active, with either decoder",
         )
-    yield _remedy(
-        case,
-        [],
-        f"or z does not need more: {case.alive} dimensions carry all of it",
-        "--model.latent_dim",
-        str(max(1, case.alive)),
-    )
+    reason = f"or keep the model small: {case.alive} dimensions carry all of the information"
+    yield retrain(case, [], reason, "--model.latent_dim", str(max(1, case.alive)))
 
 
-def _for_unread(case: Case) -> Iterator[Remedy]:
+def _against_unread(case: Case) -> Iterator[Remedy]:
     model, objective, train = case.config.model, case.config.objective, case.config.train
-    known = options_read(case.config)["model"]
     if model.injection != "skip":
-        yield _remedy(
+        yield retrain(
             case,
             ["skip_vae"],
-            f"z enters the decoder only in one place (model.injection {model.injection}); with "
-            "skip connections, replacing z cost more than the MI on the generated corpus, under "
-            "every method that kept an MI",
+            f"z only enters the decoder by model.injection {model.injection}; with skip "
+            "connections, the shuffle gap was larger than the MI on the generated corpus, under "
+            "every method with an MI",
         )
     if train.autoencode_epochs and train.autoencode_decoder == "reset":
-        yield _remedy(
-            case,
-            [],
-            "the decoder that had learned to read z was thrown away after autoencoding",
-            "--train.autoencode_decoder",
-            "keep",
-        )
+        reason = "the decoder that had learned to read z was reset after autoencoding"
+        yield retrain(case, [], reason, "--train.autoencode_decoder", "keep")
     for name in ("free_bits", "min_kl"):
         if given := getattr(objective, name):
-            yield _remedy(
-                case,
-                [],
-                f"{given:g} nats of KL are forced on z, more than the decoder reads",
-                f"--objective.{name}",
-                f"{given / 2:g}",
+            reason = (
+                f"objective.{name} puts {given:g} nats of KL into z, more than the decoder reads"
             )
+            yield retrain(case, [], reason, f"--objective.{name}", f"{given / 2:g}")
     if not train.autoencode_epochs and case.config.inference.method != "svi":
-        yield _remedy(
-            case,
-            ["autoencode"],
-            "without the KL, the decoder learns to read z first",
-            "--train.autoencode_decoder",
-            "keep",
-        )
-    if "word_dropout" in known and not model.word_dropout:
-        yield _remedy(
-            case,
-            ["word_dropout"],
-            "a decoder that does not see all previous words has to read z; this costs likelihood",
-        )
+        reason = "without a KL, the decoder learns to read z before it has learned the language"
+        yield retrain(case, ["autoencode"], reason, "--train.autoencode_decoder", "keep")
+    if "word_dropout" in options_read(case.config)["model"] and not model.word_dropout:
+        reason = "a decoder that does not see every previous word needs z; it costs likelihood"
+        yield retrain(case, ["word_dropout"], reason)
 
 
-def _for_holes(case: Case) -> Iterator[Remedy]:
+def _against_holes(case: Case) -> Iterator[Remedy]:
     model, objective = case.config.model, case.config.objective
-    if model.posterior != "vmf":
-        yield _without_training(
-            case,
-            "draw z from where the decoder was trained, without training again",
-            *("sample", RUN, "--from", "aggregate"),
-        )
+    if model.posterior != "vmf":  # whose z lies on a sphere, where no mixture of Gaussians does
+        reason = "draw z from where the decoder was trained, without training again"
+        yield another_command(case, reason, "sample", RUN, "--from", "aggregate")
     if not objective.beta:
-        yield _remedy(
-            case, ["mmd"], "nothing but the MMD pulls q(z|x) to the prior (objective.beta 0)"
+        reason = (
+            "only the MMD pulls q(z|x) to the prior (objective.beta 0); with a KL, it is closer"
         )
+        yield retrain(case, ["mmd"], reason)
     if model.head == "linear":
         options = ["--model.posterior", "gaussian"] if model.posterior == "vmf" else []
         options += ["--objective.free_bits", "0"] if objective.free_bits else []
-        yield _remedy(
+        yield retrain(
             case,
             ["scale"],
-            "as much information without holes: on the generated corpus, 5.4 nats of MI and 0 % of "
-            "the draws in holes, compared with 5.6 nats and 65 % with free bits",
+            "as much information without holes: on the generated corpus, with skip connections, an "
+            "MI of 5.4 nats with 0% of the draws in holes, and 5.6 nats with 65% by free bits",
             *options,
         )
     if objective.free_bits:
-        yield _remedy(
-            case,
-            [],
-            f"{objective.free_bits:g} free nats let q(z|x) go where the prior has no mass",
-            "--objective.free_bits",
-            f"{objective.free_bits / 2:g}",
-        )
+        reason = f"{objective.free_bits:g} free nats let q(z|x) go where the prior has little mass"
+        yield retrain(case, [], reason, "--objective.free_bits", f"{objective.free_bits / 2:g}")
     if model.prior == "standard" and model.posterior != "vmf":
-        yield _remedy(case, ["mixture_prior"], "a learned prior moves to where the posteriors are")
+        yield retrain(case, ["mixture_prior"], "a learned prior moves to where the posteriors are")
 
 
-def _for_over_refinement(case: Case) -> Iterator[Remedy]:
+def _against_over_refinement(case: Case) -> Iterator[Remedy]:
     inference, best = case.config.inference, case.best_steps
-    yield _remedy(case, [], "its steps are too long", "--inference.lr", f"{inference.lr / 3:.1g}")
+    yield retrain(case, [], "shorter steps", "--inference.lr", f"{inference.lr / 3:.1g}")
     if best:
-        yield _remedy(
-            case, [], f"the ELBO is highest after {best} steps", "--inference.steps", str(best)
-        )
+        reason = f"fewer steps: the ELBO is highest after {best}"
+        yield retrain(case, [], reason, "--inference.steps", str(best))
     if inference.encoder == "unrolled" and not inference.max_growth:
-        yield _remedy(
-            case,
-            [],
-            "the gradients through the steps grow without limit",
-            "--inference.max_growth",
-            "3",
-        )
+        reason = "nothing limits the gradients through the steps"
+        yield retrain(case, [], reason, "--inference.max_growth", "3")
 
 
-def _for_under_training(case: Case) -> Iterator[Remedy]:
-    epochs = case.config.train.epochs
-    training = case.training
+def _against_under_training(case: Case) -> Iterator[Remedy]:
+    training, train = case.training, case.config.train
     if training is not None and not training.finished:
-        reason = "the run continues from its last checkpoint"
-        yield _without_training(case, reason, "train", "--resume", RUN)
+        reason = "continue from the last checkpoint"
+        yield another_command(case, reason, "train", "--resume", RUN)
         return
-    gain = (
-        ""
-        if training is None or training.gain is None
-        else (f" by {decimals(training.gain)} nats per epoch")
-    )
-    yield _remedy(
-        case,
-        [],
-        f"the ELBO was still rising{gain}; the schedules stretch with the run",
-        "--train.epochs",
-        str(2 * epochs),
-    )
+    reason = "the schedules of the KL weight and the learning rate stretch with the run"
+    if training is not None and training.gain is not None:
+        reason = f"{decimals(training.gain)} nats in the last epoch are not the end; {reason}"
+    longer = ["--train.epochs", str(2 * train.epochs)]
+    longer += ["--train.max_steps", str(2 * train.max_steps)] if train.max_steps else []
+    yield retrain(case, [], reason, *longer)
 
 
-def _for_few_examples(case: Case) -> Iterator[Remedy]:
-    if case.larger_split:
+def _against_few_examples(case: Case) -> Iterator[Remedy]:
+    if case.larger_split is not None:
         reason = f"the {case.larger_split} split has more examples"
-        yield _without_training(case, reason, "diagnose", RUN, "--split", case.larger_split)
+        yield another_command(case, reason, "diagnose", RUN, "--split", case.larger_split)
 
 
-_CANDIDATES: dict[str, Callable[[Case], Iterator[Remedy]]] = {
-    COLLAPSED: _for_collapse,
-    PARTIAL: _for_partial_collapse,
-    UNREAD: _for_unread,
-    HOLES: _for_holes,
-    OVER_REFINED: _for_over_refinement,
-    UNDER_TRAINED: _for_under_training,
-    UNCLEAR: _for_few_examples,
+_BY_VERDICT: dict[str, Callable[[Case], Iterator[Remedy]]] = {
+    COLLAPSED: _against_collapse,
+    OVER_REFINED: _against_over_refinement,
+    UNREAD: _against_unread,
+    PARTIAL: _against_partial_collapse,
+    HOLES: _against_holes,
+    UNDER_TRAINED: _against_under_training,
+    UNCLEAR: _against_few_examples,
 }
