@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +25,11 @@ from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import collect
 from textvae.evaluation.remedies import remedies_for
 from textvae.evaluation.remedy import UNKNOWN, Case
+from textvae.evaluation.run_card import log_progress
 from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
 from textvae.runs import run_folder
+from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model
@@ -83,11 +86,10 @@ def diagnose(
         UserError: The model has no latent variable, or the baseline has another number of examples.
         ValueError: There are no examples, or a row occurs twice.
     """
-    case = Case(UNKNOWN)
     return _diagnose(
         model,
         batches,
-        case,
+        Case(UNKNOWN),
         samples=samples,
         seed=seed,
         inference=inference,
@@ -104,42 +106,40 @@ def _diagnose(
     *,
     seed: int,
     baseline: Tensor | None = None,
-    history: History = NO_HISTORY,
-    model_name: str = "",
-    split: str = "",
     max_symbols: int | None = None,
+    name: str = "",
+    split: str = "",
+    history: History = NO_HISTORY,
     **options: Any,
 ) -> Diagnosis:
     if not model.prior.latent_dim:
         raise UserError(
-            f"{model_name or 'the model'} has no latent variable (latent_dim 0): there is nothing "
-            "to diagnose"
+            f"{name or 'the model'} has no latent variable (latent_dim 0): there is nothing to "
+            "diagnose"
         )
     source = repeatable(batches)
     with undisturbed(model, seed), torch.no_grad():
         found = examine(model, source, seed=seed, max_symbols=max_symbols, **options)
         gaps = dimension_gaps(model, source(), found.stats, seed, max_symbols)
-    assert found.symptoms is not None  # there is a latent variable
-    if not math.isfinite(found.card["elbo"]):
-        raise UserError(f"the ELBO of {model_name or 'the model'} is {found.card['elbo']}")
+    if found.symptoms is None or not math.isfinite(found.card["elbo"]):
+        raise UserError(f"the ELBO of {name or 'the model'} is {found.card['elbo']}")
     symptoms = replace(
         found.symptoms,
         figures=found.symptoms.figures | _compared(found, baseline, seed),
         dimension_gaps=None if gaps is None else of_means(gaps, seed),
     )
-    findings = judge(symptoms, case.training)
+    findings, states = judge(symptoms, case.training), dimension_states(symptoms)
     path = found.card.get("elbo_by_step") or [0.0]
-    alive = symptoms.latent_dim - dimension_states(symptoms).count("dead")
-    case = case._replace(alive=alive, best_steps=path.index(max(path)))
+    case = case._replace(alive=len(states) - states.count("dead"), best_steps=path.index(max(path)))
     return Diagnosis(
         verdict=findings[0].verdict,
         summary=findings[0].summary,
-        model=model_name,
+        model=name,
         split=split,
         count=symptoms.count,
         findings=tuple(findings),
         evidence=_evidence(symptoms),
-        dimensions=_dimensions(found, symptoms),
+        dimensions=_dimensions(found, symptoms, states, history),
         history=history,
         remedies=remedies_for(findings[0].verdict, case),
     )
@@ -168,20 +168,23 @@ def _evidence(symptoms: Symptoms) -> tuple[Evidence, ...]:
     return tuple(rows)
 
 
-def _dimensions(found: Examination, symptoms: Symptoms) -> tuple[Dimension, ...]:
-    by_dimension = found.stats.own_kl.size(1) == symptoms.latent_dim
-    kls = found.stats.own_kl.double().mean(0).tolist()
-    gaps, aggregate = symptoms.dimension_gaps, found.marginal_kls
+def _dimensions(
+    found: Examination, symptoms: Symptoms, states: Sequence[str], history: History
+) -> tuple[Dimension, ...]:
+    stats, gaps, aggregate = found.stats, symptoms.dimension_gaps, found.marginal_kls
+    kl = stats.own_kl if "encoder_kl" in symptoms.figures else stats.kl  # (N, Z) or (N, 1)
+    kls = kl.double().mean(0).tolist() if kl.size(1) == len(states) else [None] * len(states)
     return tuple(
         Dimension(
             number=d,
             state=state,
-            kl=kls[d] if by_dimension else None,
+            kl=kls[d],
             variance=symptoms.variances[d].value,
             shuffle_gap=None if gaps is None else gaps[d].value,
             aggregate_kl=None if aggregate is None else float(aggregate[d]),
+            died=history.died(d) if state == "dead" else None,
         )
-        for d, state in enumerate(dimension_states(symptoms))
+        for d, state in enumerate(states)
     )
 
 
@@ -220,56 +223,59 @@ def diagnose_run(
 
     Raises:
         UserError: It is not a run folder, its model has no latent variable, its data is missing or
-            has changed, there is no such split, or the baseline is not one.
+            has changed, there is no such split, or the baseline is no language model of the same
+            data.
     """
     opened = open_run(run, data=data, device=device, model=model)
     run_folder.make_folder(opened.folder / "metrics")
-    history = read_history(opened.folder)
-    rows = _rows(opened, split, limit, batch_size)
-    chosen = opened.split(split)
-    case = Case(
-        opened.config,
-        read_training(opened.folder, opened.config, history),
-        larger_split=_larger(opened, split),
-        run=Path(run),
-        data=None if data is None else str(data),
-    )
+    chosen, history = opened.split(split), read_history(opened.folder)
+    rows = _rows(chosen, limit, batch_size)
     found = _diagnose(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
-        case,
+        Case(
+            opened.config,
+            read_training(opened.folder, opened.config, history),
+            larger_split=_larger(opened, split),
+            run=Path(run),
+            data=None if data is None else str(data),
+        ),
         samples=samples,
         seed=seed,
         inference=opened.model.inference_with(None),
-        baseline=None if baseline is None else _log_p(baseline, opened, split, rows, seed),
-        history=history,
-        model_name=opened.name,
+        baseline=None if baseline is None else _log_p(baseline, opened, chosen, rows, seed),
+        progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
+        name=opened.name,
         split=split,
+        history=history,
     )
+    record = {"seed": seed, "corpus_hash": chosen.content_hash, "commit": run_folder.commit()}
     name = f"{split}-diagnosis" + ("" if limit is None else f"-first{limit}")
-    save_record(opened.folder, name, found.to_dict())
+    save_record(opened.folder, name, found.to_dict() | record)
     return found
 
 
-def _rows(opened: OpenRun, split: str, limit: int | None, batch_size: int) -> list[Any]:
-    rows = LengthBuckets(opened.split(split).lengths, batch_size).sequential()
+def _rows(split: Split, limit: int | None, batch_size: int) -> list[np.ndarray]:
+    rows = LengthBuckets(split.lengths, batch_size).sequential()
     return rows if limit is None else [kept for batch in rows if len(kept := batch[batch < limit])]
 
 
-def _log_p(baseline: Path | str, opened: OpenRun, split: str, rows: list[Any], seed: int) -> Tensor:
-    """Compute log p(x) of the examples under a language model, (N,) nats."""
+def _log_p(
+    baseline: Path | str, opened: OpenRun, split: Split, rows: Sequence[np.ndarray], seed: int
+) -> Tensor:
+    """Compute log p(x) of the same examples under a language model, (N,) nats."""
     other = open_run(baseline, data=opened.config.data.dir, device=opened.model.device)
     if other.model.latent_dim:
         raise UserError(
             f"{baseline} has a latent variable: a baseline is a language model (latent_dim 0)"
         )
-    chosen = other.split(split)
-    if chosen.content_hash != opened.split(split).content_hash:
+    same = [s for s in other.splits.values() if s.content_hash == split.content_hash]
+    if not same:
         raise UserError(
-            f"{baseline} was trained on other data than {opened.folder}: use one that was not"
+            f"{baseline} was not trained on the data of {opened.folder}: choose another"
         )
     with undisturbed(other.model, seed), torch.no_grad():
-        return collect(other.model, (chosen.batch(batch) for batch in rows), 1, seed).rec
+        return collect(other.model, (same[0].batch(batch) for batch in rows), 1, seed).rec
 
 
 def _larger(opened: OpenRun, split: str) -> str | None:

@@ -61,6 +61,8 @@ class Dimension:
         variance: Variance of its posterior mean over the examples, before any refinement.
         shuffle_gap: Nats per example lost if it comes from another example; None if not measured.
         aggregate_kl: KL(p(z_d) || q(z_d)) in nats; None if there is no density of one dimension.
+        died: The epoch at which a dead dimension had lost its KL; None if it never had one, or if
+            that was not logged.
     """
 
     number: int
@@ -69,6 +71,7 @@ class Dimension:
     variance: float
     shuffle_gap: float | None
     aggregate_kl: float | None
+    died: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,9 +176,8 @@ def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:
         kl, variance, gap, aggregate = (
             MISSING if number is None else decimals(number, 3) for number in numbers
         )
-        lines.append(
-            f"{row.number:>9} {kl:>8} {variance:>9} {gap:>12} {aggregate:>11}  {row.state}"
-        )
+        state = row.state if row.died is None else f"{row.state} since epoch {row.died:.2f}"
+        lines.append(f"{row.number:>9} {kl:>8} {variance:>9} {gap:>12} {aggregate:>11}  {state}")
     return lines
 
 

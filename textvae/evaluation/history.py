@@ -12,7 +12,10 @@ from textvae.evaluation.judge import UNUSED, Training
 from textvae.runs.files import read_record
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
+ALIVE_DIMENSION = 0.01  # nats of KL of one dimension
 TRACKED = ("elbo", "kl", "mi", "au")
+
+Line = Mapping[str, Any]  # of metrics.jsonl
 
 
 class Moment(NamedTuple):
@@ -25,6 +28,7 @@ class Moment(NamedTuple):
     kl: float | None
     mi: float | None
     au: int | None
+    kl_per_dim: tuple[float, ...] | None
 
 
 class Death(NamedTuple):
@@ -51,23 +55,28 @@ class History(NamedTuple):
     moments: tuple[Moment, ...] = ()
     deaths: tuple[Death, ...] = ()
 
+    def died(self, dimension: int) -> float | None:
+        """Return the epoch from which on a dimension had no KL.
+
+        None if it has one at the end, never had one, or if that was not logged.
+        """
+        known = [(m.epoch, m.kl_per_dim[dimension]) for m in self.moments if m.kl_per_dim]
+        alive = [i for i, (_, kl) in enumerate(known) if kl >= ALIVE_DIMENSION]
+        return known[alive[-1] + 1][0] if alive and alive[-1] + 1 < len(known) else None
+
 
 def read_history(run: Path) -> History:
     """Read the history of a run; an empty one if it logged nothing.
 
-    The KL is in every line, MI and active units only in those of the evaluations; all of them are
-    those before refinement, if these were logged.
+    The KL is in every line, MI and active units only in those of the evaluations. If posteriors are
+    refined, the figures of the evaluations are those before refinement.
     """
     lines = _lines(run / "metrics.jsonl")
-    betas = [line for line in lines if line.get("beta") is not None]
-    moments = []
-    for line in lines:
-        if line["group"] == "valid":
-            beta = [b["beta"] for b in betas if b["step"] <= line["step"]][-1:]
-            figures = [_figure(line, key) for key in TRACKED]
-            moments.append(Moment(line["epoch"], line["step"], *(beta or [None]), *figures))
-    deaths = [_death(key, lines, betas) for key in ALIVE]
-    return History(tuple(moments), tuple(death for death in deaths if death is not None))
+    deaths = [_death(key, lines) for key in ALIVE]
+    return History(
+        tuple(_moment(line, lines) for line in lines if line.get("group") == "valid"),
+        tuple(death for death in deaths if death is not None),
+    )
 
 
 def read_training(run: Path, config: Config, history: History) -> Training:
@@ -79,7 +88,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         history: Its history.
     """
     path = run / "training.json"
-    record: Mapping[str, Any] = read_record(path) if path.exists() else {}
+    record = read_record(path) if path.exists() else {}
     known = [moment for moment in history.moments if moment.elbo is not None]
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
     best = max(counted, key=lambda moment: moment.elbo or 0.0, default=None)
@@ -104,38 +113,62 @@ def _gain(moments: Sequence[Moment], best: Moment | None) -> float | None:
     return ((best.elbo or 0.0) - (last.elbo or 0.0)) / max(best.epoch - last.epoch, 1e-9)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[Line]:
     if not path.exists():
         return []
     found = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except ValueError:  # cut short when the process was killed
+        except (ValueError, RecursionError):  # cut short when the process was killed, or damaged
             continue
-        if isinstance(line, dict) and {"step", "epoch", "group"} <= line.keys():
+        if (
+            isinstance(line, dict)
+            and _is_number(line.get("step"))
+            and _is_number(line.get("epoch"))
+        ):
             found.append(line)
     return found
 
 
-def _figure(line: Mapping[str, Any], key: str) -> Any:
-    return line.get(f"encoder_{key}", line.get(key)) if key != "elbo" else line.get(key)
+def _moment(line: Line, lines: Sequence[Line]) -> Moment:
+    by_dimension = line.get("kl_per_dim")
+    logged = isinstance(by_dimension, list) and all(map(_is_number, by_dimension))
+    return Moment(
+        line["epoch"],
+        line["step"],
+        _beta(line, lines),
+        *(_figure(line, key) for key in TRACKED),
+        kl_per_dim=tuple(by_dimension) if logged and by_dimension else None,
+    )
 
 
-def _death(
-    key: str, lines: Sequence[Mapping[str, Any]], betas: Sequence[Mapping[str, Any]]
-) -> Death | None:
+def _beta(line: Line, lines: Sequence[Line]) -> float | None:
+    """Return the KL weight that was logged last."""
+    known = [x["beta"] for x in lines if x["step"] <= line["step"] and _is_number(x.get("beta"))]
+    return known[-1] if known else None
+
+
+def _figure(line: Line, key: str) -> Any:
+    value = line.get(key) if key == "elbo" else line.get(f"encoder_{key}", line.get(key))
+    return value if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _death(key: str, lines: Sequence[Line]) -> Death | None:
     known = [(line, value) for line in lines if (value := _figure(line, key)) is not None]
     alive = [i for i, (_, value) in enumerate(known) if value >= ALIVE[key]]
     last = alive[-1] if alive else -1
     if last == len(known) - 1:
         return None  # it lives, or it was never logged
-    line, at = known[last + 1][0], known[last] if alive else None
-    beta = [b["beta"] for b in betas if b["step"] <= line["step"]][-1:]
+    line, before = known[last + 1][0], known[last] if alive else None
     return Death(
         key=key,
         epoch=line["epoch"],
-        beta=beta[0] if beta else None,
-        value=at and at[1],
-        alive_at=at and at[0]["epoch"],
+        beta=_beta(line, lines),
+        value=None if before is None else before[1],
+        alive_at=None if before is None else before[0]["epoch"],
     )

@@ -279,6 +279,9 @@ def _fine(symptoms: Symptoms) -> str:
     )
     if gap := symptoms.figures.get("shuffle_gap"):
         text += f", shuffle gap {decimals(gap.value)} nats"
+    if gain := symptoms.figures.get("elbo_gain"):
+        side = "below" if gain.value < 0 else "above"
+        text += f"; its ELBO is {decimals(abs(gain.value))} nats {side} the language model"
     return text
 
 

@@ -103,7 +103,7 @@ def evaluate_run(
                 refine_steps=refine_steps,
                 batch_size=batch_size,
             ),
-            progress=_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
+            progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
         )
     card = Card(
         model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
@@ -120,8 +120,14 @@ def evaluate_run(
     return card
 
 
-def _progress(lengths: np.ndarray) -> Callable[[int], None]:
-    """Log the time left, estimated from tokens because the longest examples come first."""
+def log_progress(lengths: np.ndarray) -> Callable[[int], None]:
+    """Return a function that logs the time left, given the number of examples done.
+
+    It is estimated from tokens, because the longest examples come first.
+
+    Args:
+        lengths: (N,) tokens of the examples, in the order in which they are evaluated.
+    """
     tokens = np.cumsum(lengths)
     started = last = time.perf_counter()
 
