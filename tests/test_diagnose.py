@@ -205,6 +205,21 @@ def test_padding_does_not_make_two_examples_different():
     assert "20 examples, of which 1 differ" in found.summary
 
 
+@pytest.mark.parametrize(
+    ("writes", "reads"),
+    [(GAINS, GAINS), ((0.0,) * 4, (0.0,) * 4), (GAINS, (0.0,) * 4), (GAINS, (0.1,) * 4)],
+    ids=["healthy", "collapsed", "ignored", "half read"],
+)
+def test_the_metrics_card_judges_alike(writes, reads):
+    x = data(writes)
+    found = diagnose(model(writes, reads), x)
+    card = textvae.evaluate(model(writes, reads), x.split(64), samples=5)
+    if found.verdict == "healthy":
+        assert card["collapse"] is None
+    else:
+        assert card["collapse"].startswith(f"{found.summary}; try skip_vae.yaml")
+
+
 def test_a_model_without_a_latent_variable_is_refused():
     with pytest.raises(textvae.UserError, match="latent_dim 0"):
         diagnose(VAE(None, Reads(()), 0), torch.zeros(20, 0))

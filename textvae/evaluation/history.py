@@ -116,7 +116,7 @@ def _gain(moments: Sequence[Moment], best: Moment | None) -> float | None:
 def _lines(path: Path) -> list[Line]:
     if not path.exists():
         return []
-    found = []
+    found: list[Line] = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
@@ -135,10 +135,10 @@ def _moment(line: Line, lines: Sequence[Line]) -> Moment:
     by_dimension = line.get("kl_per_dim")
     logged = isinstance(by_dimension, list) and all(map(_is_number, by_dimension))
     return Moment(
-        line["epoch"],
-        line["step"],
-        _beta(line, lines),
-        *(_figure(line, key) for key in TRACKED),
+        epoch=line["epoch"],
+        step=line["step"],
+        beta=_beta(line, lines),
+        **{key: _figure(line, key) for key in TRACKED},
         kl_per_dim=tuple(by_dimension) if logged and by_dimension else None,
     )
 

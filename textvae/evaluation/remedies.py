@@ -99,6 +99,10 @@ def _skip(config: Config) -> list[str]:
     return [] if config.model.injection == "skip" else ["skip_vae"]
 
 
+def _has_encoder(config: Config) -> bool:
+    return config.inference.method != "svi"
+
+
 def _can_be_refined(config: Config) -> bool:
     return config.inference.method == "amortised" and not config.data.max_tokens
 
@@ -115,18 +119,18 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
     objective, names, options, why = config.objective, _skip(config), [], []
     if names:
         why.append(
-            f"z only enters the decoder by model.injection {config.model.injection}, with which "
-            "most methods ended at an MI of 0.00 nats on the generated corpus"
+            "z enters every layer of the decoder and the softmax; as a mere input, it ended at an "
+            "MI of 0.00 nats under most methods on the generated corpus"
         )
-    if not config.train.autoencode_epochs and config.inference.method != "svi":
+    if not config.train.autoencode_epochs and _has_encoder(config):
         names.append("autoencode")
-        why.append("the encoder pays for its KL before it has learned anything")
+        why.append("the encoder learns something before it pays for its KL")
         if config.train.epochs / AUTOENCODE_SHARE < AUTOENCODE_EPOCHS:
             epochs = max(1, round(config.train.epochs / AUTOENCODE_SHARE))
             options += ["--train.autoencode_epochs", str(epochs)]
     if not objective.free_bits and config.model.posterior != "vmf":
         names.append("free_bits")
-        why.append("nothing keeps the KL from falling to 0")
+        why.append("the first nats of KL are free, so that it does not fall to 0")
         options += ["--objective.bound", "elbo"] if objective.bound == "iwae" else []
     if len(names) == 3:
         why.append("together, they ended at 6.1 nats (with 16 free nats)")
@@ -161,7 +165,7 @@ def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
                 "each dimension gets its share of the free nats: on the generated corpus, all 16 "
                 "dimensions were active",
             )
-    if model.head == "linear" and model.posterior == "gaussian":
+    if _has_encoder(case.config) and model.head == "linear" and model.posterior == "gaussian":
         yield retrain(
             case,
             [*skip, "batch_norm"],
@@ -178,9 +182,8 @@ def _against_unread(case: Case) -> Iterator[Remedy]:
         yield retrain(
             case,
             ["skip_vae"],
-            f"z only enters the decoder by model.injection {model.injection}; with skip "
-            "connections, the shuffle gap was larger than the MI on the generated corpus, under "
-            "every method with an MI",
+            "z enters every layer of the decoder and the softmax; on the generated corpus, the "
+            "shuffle gap was then larger than the MI under every method that kept one",
         )
     if train.autoencode_epochs and train.autoencode_decoder == "reset":
         reason = "the decoder that had learned to read z was reset after autoencoding"
@@ -191,7 +194,7 @@ def _against_unread(case: Case) -> Iterator[Remedy]:
                 f"objective.{name} puts {given:g} nats of KL into z, more than the decoder reads"
             )
             yield retrain(case, [], reason, f"--objective.{name}", f"{given / 2:g}")
-    if not train.autoencode_epochs and case.config.inference.method != "svi":
+    if not train.autoencode_epochs and _has_encoder(case.config):
         reason = "without a KL, the decoder learns to read z before it has learned the language"
         yield retrain(case, ["autoencode"], reason, "--train.autoencode_decoder", "keep")
     if "word_dropout" in options_read(case.config)["model"] and not model.word_dropout:
@@ -209,7 +212,7 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
             "only the MMD pulls q(z|x) to the prior (objective.beta 0); with a KL, it is closer"
         )
         yield retrain(case, ["mmd"], reason)
-    if model.head == "linear":
+    if model.head == "linear" and _has_encoder(case.config):
         options = ["--model.posterior", "gaussian"] if model.posterior == "vmf" else []
         options += ["--objective.free_bits", "0"] if objective.free_bits else []
         yield retrain(
