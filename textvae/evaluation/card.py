@@ -147,12 +147,10 @@ def examine(
     inference: Inference = AMORTIZED,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
-    further: Mapping[str, Tensor] | None = None,
 ) -> Examination:
     """Measure what ``evaluate`` does, and keep what is needed for a diagnosis.
 
-    The arguments are those of ``evaluate``, and ``further`` has other figures of every example,
-    (N,) each, that need an interval. The model must be in evaluation mode.
+    The arguments are those of ``evaluate``. The model must be in evaluation mode.
     """
     source = repeatable(batches)
     draws = samples or elbo_samples
@@ -182,7 +180,6 @@ def examine(
             hole_draws=DRAWS,
             au_threshold=au_threshold,
             seed=seed,
-            further=further,
         )
     return Examination(card, stats, symptoms, kls)
 

@@ -21,7 +21,7 @@ from textvae.evaluation.history import History, read_history, read_training
 from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.judge import dimension_states, judge
 from textvae.evaluation.metrics import BY_KEY
-from textvae.evaluation.open_run import OpenRun, open_run
+from textvae.evaluation.open_run import OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect
 from textvae.evaluation.remedies import remedies_for
 from textvae.evaluation.remedy import UNKNOWN, Case
@@ -30,7 +30,6 @@ from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
 from textvae.runs import run_folder
 from textvae.vae.batch import Split
-from textvae.vae.batching import LengthBuckets
 from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model
 
@@ -106,28 +105,12 @@ def _diagnose(
     *,
     seed: int,
     baseline: Tensor | None = None,
-    max_symbols: int | None = None,
     name: str = "",
     split: str = "",
     history: History = NO_HISTORY,
     **options: Any,
 ) -> Diagnosis:
-    if not model.prior.latent_dim:
-        raise UserError(
-            f"{name or 'the model'} has no latent variable (latent_dim 0): there is nothing to "
-            "diagnose"
-        )
-    source = repeatable(batches)
-    with undisturbed(model, seed), torch.no_grad():
-        found = examine(model, source, seed=seed, max_symbols=max_symbols, **options)
-        gaps = dimension_gaps(model, source(), found.stats, seed, max_symbols)
-    if found.symptoms is None or not math.isfinite(found.card["elbo"]):
-        raise UserError(f"the ELBO of {name or 'the model'} is {found.card['elbo']}")
-    symptoms = replace(
-        found.symptoms,
-        figures=found.symptoms.figures | _compared(found, baseline, seed),
-        dimension_gaps=None if gaps is None else of_means(gaps, seed),
-    )
+    found, symptoms = _examined(model, batches, name or "the model", seed, baseline, **options)
     findings, states = judge(symptoms, case.training), dimension_states(symptoms)
     path = found.card.get("elbo_by_step") or [0.0]
     case = case._replace(alive=len(states) - states.count("dead"), best_steps=path.index(max(path)))
@@ -142,6 +125,32 @@ def _diagnose(
         dimensions=_dimensions(found, symptoms, states, history),
         history=history,
         remedies=remedies_for(findings[0].verdict, case),
+    )
+
+
+def _examined(
+    model: Any,
+    batches: Batches,
+    name: str,
+    seed: int,
+    baseline: Tensor | None,
+    max_symbols: int | None = None,
+    **options: Any,
+) -> tuple[Examination, Symptoms]:
+    if not model.prior.latent_dim:
+        raise UserError(
+            f"{name} has no latent variable (latent_dim 0): there is nothing to diagnose"
+        )
+    source = repeatable(batches)
+    with undisturbed(model, seed), torch.no_grad():
+        found = examine(model, source, seed=seed, max_symbols=max_symbols, **options)
+        gaps = dimension_gaps(model, source(), found.stats, seed, max_symbols)
+    if found.symptoms is None or not math.isfinite(found.card["elbo"]):
+        raise UserError(f"the ELBO of {name} is {found.card['elbo']}: it cannot be diagnosed")
+    return found, replace(
+        found.symptoms,
+        figures=found.symptoms.figures | _compared(found, baseline, seed),
+        dimension_gaps=None if gaps is None else of_means(gaps, seed),
     )
 
 
@@ -226,10 +235,13 @@ def diagnose_run(
             has changed, there is no such split, or the baseline is no language model of the same
             data.
     """
+    for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{option}={value}: must be at least 1")
     opened = open_run(run, data=data, device=device, model=model)
     run_folder.make_folder(opened.folder / "metrics")
     chosen, history = opened.split(split), read_history(opened.folder)
-    rows = _rows(chosen, limit, batch_size)
+    rows = rows_of(chosen, batch_size, limit)
     found = _diagnose(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
@@ -253,11 +265,6 @@ def diagnose_run(
     name = f"{split}-diagnosis" + ("" if limit is None else f"-first{limit}")
     save_record(opened.folder, name, found.to_dict() | record)
     return found
-
-
-def _rows(split: Split, limit: int | None, batch_size: int) -> list[np.ndarray]:
-    rows = LengthBuckets(split.lengths, batch_size).sequential()
-    return rows if limit is None else [kept for batch in rows if len(kept := batch[batch < limit])]
 
 
 def _log_p(

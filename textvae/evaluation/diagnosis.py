@@ -166,7 +166,8 @@ def _interval(row: Evidence, digits: int) -> str:
 
 
 def _digits(row: Evidence) -> int:
-    return BY_KEY[row.key].digits if row.key in BY_KEY else 2
+    key = row.key.removeprefix("encoder_")
+    return BY_KEY[key].digits if key in BY_KEY else 2
 
 
 def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:

@@ -244,7 +244,8 @@ def _against_under_training(case: Case) -> Iterator[Remedy]:
     training, train = case.training, case.config.train
     if training is not None and not training.finished:
         reason = "continue from the last checkpoint"
-        yield another_command(case, reason, "train", "--resume", RUN)
+        moved = ["--data.dir", case.data] if case.data else []
+        yield another_command(case, reason, "train", "--resume", RUN, *moved)
         return
     reason = "the schedules of the KL weight and the learning rate stretch with the run"
     if training is not None and training.gain is not None:
@@ -257,7 +258,8 @@ def _against_under_training(case: Case) -> Iterator[Remedy]:
 def _against_few_examples(case: Case) -> Iterator[Remedy]:
     if case.larger_split is not None:
         reason = f"the {case.larger_split} split has more examples"
-        yield another_command(case, reason, "diagnose", RUN, "--split", case.larger_split)
+        moved = ["--data", case.data] if case.data else []
+        yield another_command(case, reason, "diagnose", RUN, "--split", case.larger_split, *moved)
 
 
 _BY_VERDICT: dict[str, Callable[[Case], Iterator[Remedy]]] = {

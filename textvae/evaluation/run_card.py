@@ -17,10 +17,9 @@ from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import save_card
 from textvae.evaluation.fit_sampler import fit_opened
 from textvae.evaluation.metrics import clock
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
-from textvae.vae.batching import LengthBuckets
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -80,9 +79,7 @@ def evaluate_run(
     chosen, model = opened.split(split), opened.model
     if fit_sampler and model.latent_dim:
         fit_opened(opened, batch_size=batch_size)
-    rows = LengthBuckets(chosen.lengths, batch_size).sequential()
-    if limit is not None:
-        rows = [kept for batch in rows if len(kept := batch[batch < limit])]
+    rows = rows_of(chosen, batch_size, limit)
     count = sum(map(len, rows))
     with (
         torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -10,7 +10,6 @@ which is a share of draws. Two figures exist only here, in nats per example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +58,6 @@ def symptoms_of(
     hole_draws: int,
     au_threshold: float,
     seed: int,
-    further: Mapping[str, Tensor] | None = None,
 ) -> Symptoms:
     """Compute the intervals of all figures.
 
@@ -72,9 +70,8 @@ def symptoms_of(
         hole_draws: Number of these draws.
         au_threshold: Variance of a posterior mean that makes a dimension active.
         seed: Seed of the resamples.
-        further: Other figures of every example by name, (N,) each.
     """
-    columns = _columns(stats, information, own_information, gaps) | dict(further or {})
+    columns = _columns(stats, information, own_information, gaps)
     means = of_means(torch.stack([column.double() for column in columns.values()], 1), seed)
     figures = dict(zip(columns, means, strict=True))
     variances, figures["au"] = of_variances(stats.posterior.center(), au_threshold, seed)
