@@ -1,7 +1,7 @@
-"""Is the latent variable of *your* VAE used? Measure it without changing its code.
+"""Is the latent variable of *your* VAE used? Find out without changing its code.
 
 The model below is a typical tutorial VAE: ``encode`` returns a mean and a log variance, and
-``decode`` returns logits. A few lines adapt it, and the card shows what z carries.
+``decode`` returns logits. A few lines adapt it, and the diagnosis says what z carries.
 
     python examples/diagnose_any_vae.py
 """
@@ -57,10 +57,10 @@ class AsDecoder(nn.Module):
         ).sum(-1)
 
 
-def diagnose(vae: TutorialVAE, x: torch.Tensor) -> textvae.Card:
-    """Compute the metrics card of the model on a data set x (N, inputs)."""
+def diagnose(vae: TutorialVAE, x: torch.Tensor) -> textvae.Diagnosis:
+    """Diagnose the model on a data set x (N, inputs)."""
     model = textvae.VAE(AsEncoder(vae), AsDecoder(vae), prior=5)
-    return textvae.evaluate(model, x.split(64), samples=50)
+    return textvae.diagnose(model, x.split(64))  # textvae.evaluate: the whole metrics card
 
 
 def data(count: int) -> torch.Tensor:
@@ -71,10 +71,10 @@ def data(count: int) -> torch.Tensor:
     return (prototypes[torch.arange(count) % 4] ^ flips).float()
 
 
-def main(steps: int = 400) -> tuple[textvae.Card, textvae.Card]:
-    """Train two models, one with a KL weight that makes z collapse, and return their cards."""
+def main(steps: int = 400) -> tuple[textvae.Diagnosis, textvae.Diagnosis]:
+    """Train two models, one with a KL weight that makes z collapse, and diagnose them."""
     torch.manual_seed(0)
-    x, cards = data(600), []
+    x, found = data(600), []
     for beta in (1.0, 20.0):
         vae = TutorialVAE()
         model = textvae.VAE(AsEncoder(vae), AsDecoder(vae), prior=5)
@@ -84,10 +84,10 @@ def main(steps: int = 400) -> tuple[textvae.Card, textvae.Card]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        cards.append(diagnose(vae, x[500:]))
-    return cards[0], cards[1]
+        found.append(diagnose(vae, x[500:]))
+    return found[0], found[1]
 
 
 if __name__ == "__main__":
-    for title, card in zip(("beta = 1", "beta = 20"), main(), strict=True):
-        print(title, card, sep="\n\n")
+    for title, diagnosis in zip(("beta = 1", "beta = 20"), main(), strict=True):
+        print(title, diagnosis, sep="\n\n")

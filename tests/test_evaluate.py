@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.config.inference import Inference, with_steps
 from textvae.evaluation.card import evaluate, evaluate_quick
-from textvae.evaluation.diagnosis import verdict
 from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
 from textvae.vae.batch import Batch
 from textvae.vae.heads import make_head
@@ -244,7 +243,7 @@ def test_shuffle_gap_of_a_decoder_that_reads_z_and_of_one_that_does_not():
     assert evaluate(model, batches, samples=3)["shuffle_gap"] > 3
     deaf = text_vae(injection="none")
     with torch.no_grad():
-        deaf.encoder.head.weight *= 5  # an encoder that has much to say
+        deaf.encoder.head.weight *= 50  # an encoder that has much to say
     card = evaluate(deaf, text_batches(), samples=3)
     assert card["shuffle_gap"] == pytest.approx(0, abs=1e-5)
     assert card["kl"] > 0.1
@@ -402,16 +401,3 @@ def test_mixed_precision_leaves_the_latent_figures_alone():
         card = evaluate(model, text_batches(), samples=2)
     assert card["iw"] == pytest.approx(expected["iw"], rel=0.01)
     assert card["mi"] == pytest.approx(expected["mi"], rel=0.02)
-
-
-def test_verdict_names_remedies_only_for_a_collapse():
-    well = {"latent_dim": 32, "kl": 5.0, "au": 12, "shuffle_gap": 3.0}
-    assert verdict(well) is None
-    assert verdict({**well, "shuffle_gap": None}) is None
-    collapsed = verdict({**well, "kl": 0.02, "au": 0, "shuffle_gap": 0.0})
-    assert collapsed.startswith(
-        "posterior collapse: the decoder ignores z (KL 0.02, 0 of 32 dimensions active); try skip"
-    )
-    assert "costs only 0.01 nats" in verdict({**well, "shuffle_gap": 0.01})
-    assert "ignores z" in verdict({**well, "au": 32, "encoder_au": 0})
-    assert verdict({**well, "latent_dim": 0, "kl": 0, "au": 0}) is None

@@ -1,26 +1,43 @@
-"""Advice against collapse and diverging training."""
+"""Advice against collapse and its relatives, and against diverging training."""
 
-from dataclasses import replace
+import functools
+import itertools
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+import yaml
 
+from textvae.build import check_model
 from textvae.cli.arguments import parse
 from textvae.cli.train import config_of
 from textvae.config.experiment import (
     Config,
     DataConfig,
+    ImagesConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
     TrainConfig,
+    config_from,
+    read_options,
 )
 from textvae.config.inference import Inference
-from textvae.evaluation.diagnosis import overshoot, remedies, steadier, verdict
+from textvae.errors import UserError
+from textvae.evaluation.advice import overshoot, steadier
+from textvae.evaluation.judge import SEVERITY, UNCLEAR, Training
+from textvae.evaluation.remedies import remedies_for
+from textvae.evaluation.remedy import Case
+
+ROOT = Path(__file__).parent.parent
 
 
 def config(**parts) -> Config:
     sections = {
+        "data": DataConfig,
         "model": ModelConfig,
+        "images": ImagesConfig,
         "objective": ObjectiveConfig,
         "inference": Inference,
         "optim": OptimConfig,
@@ -29,44 +46,177 @@ def config(**parts) -> Config:
     return replace(Config(), **{name: sections[name](**given) for name, given in parts.items()})
 
 
-def test_remedies_are_not_already_in_use():
-    plain = config(model={"injection": "init"}, objective={"kl_schedule": "constant"})
-    assert remedies(plain) == (
-        "--model.injection skip or --objective.kl_schedule linear or --objective.free_bits 4 or "
-        "--model.word_dropout 0.3 or --inference.method semi_amortised (see recipes/methods)"
+ADAM = {"name": "adam", "lr": 0.001}
+PLAIN = config(model={"injection": "input"}, optim=ADAM)
+
+
+def names(remedy) -> list[str]:
+    return [Path(file).stem for file in remedy.files]
+
+
+def first(verdict, **parts):
+    return remedies_for(verdict, Case(config(**{"optim": ADAM, **parts})))[0]
+
+
+def test_the_first_remedy_for_a_collapse_is_what_the_studies_found():
+    assert names(first("collapsed", model={"injection": "input"})) == [
+        *("skip_vae", "autoencode", "free_bits")
+    ]
+    assert names(first("collapsed")) == ["autoencode", "free_bits"]  # skip is the default
+    assert names(first("collapsed", train={"autoencode_epochs": 2.0})) == ["free_bits"]
+    everything = first("collapsed", objective={"free_bits": 4.0}, train={"autoencode_epochs": 2.0})
+    assert everything.options == ("--objective.free_bits", "8")
+
+
+def test_sgd_is_replaced_by_adam():
+    found = first("collapsed", optim={"name": "sgd", "lr": 1.0})
+    assert found.options[-4:] == ("--optim.name", "adam", "--optim.lr", "0.002")
+    assert "SGD teaches the encoder too slowly" in found.reason
+    assert "--optim.name" not in first("collapsed").options
+
+
+def test_a_short_run_autoencodes_for_a_third_of_its_epochs():
+    assert "--train.autoencode_epochs" not in first("collapsed", train={"epochs": 30}).options
+    short = first("collapsed", train={"epochs": 3}).options
+    assert short[:2] == ("--train.autoencode_epochs", "1")
+
+
+def test_a_large_kl_weight_is_the_first_suspect():
+    found = first("collapsed", objective={"beta": 20.0})
+    assert found.options == ("--objective.beta", "1") and "20" in found.reason
+
+
+def test_holes_need_no_training():
+    for_run = Case(PLAIN, run=Path("runs/x"))
+    assert remedies_for("holes", for_run)[0].command == "textvae sample runs/x --from aggregate"
+    sphere = Case(config(model={"posterior": "vmf"}), run=Path("runs/x"))
+    assert not any("aggregate" in remedy.command for remedy in remedies_for("holes", sphere))
+
+
+def test_the_number_of_living_dimensions_is_suggested_for_a_partial_collapse():
+    found = remedies_for("partly collapsed", Case(PLAIN, alive=11))
+    assert ("--model.latent_dim", "11") in [remedy.options for remedy in found]
+
+
+def test_an_interrupted_run_is_resumed_and_a_finished_one_made_longer():
+    run = Path("runs/x")
+    stopped = Training(False, 2, 1.0, 1.0, 0.5, -40.0)
+    (found,) = remedies_for("under-trained", Case(PLAIN, stopped, run=run))
+    assert found.command == "textvae train --resume runs/x"
+    (found,) = remedies_for("under-trained", Case(PLAIN, stopped._replace(finished=True), run=run))
+    assert found.options == ("--train.epochs", "60") and "0.50 nats" in found.reason
+
+
+def test_refinement_gets_shorter_or_fewer_steps():
+    case = Case(config(inference={"method": "semi_amortised", "lr": 3.0}), best_steps=4)
+    options = [remedy.options for remedy in remedies_for("over-refined", case)]
+    assert options == [("--inference.lr", "1"), ("--inference.steps", "4")]
+
+
+def test_a_larger_split_is_suggested_if_there_is_one():
+    case = Case(PLAIN, larger_split="train", run=Path("x"))
+    assert remedies_for(UNCLEAR, case)[0].command == "textvae diagnose x --split train"
+    assert remedies_for(UNCLEAR, Case(PLAIN)) == ()
+
+
+def test_a_healthy_model_needs_nothing():
+    assert remedies_for("healthy", Case(PLAIN)) == ()
+
+
+CHOICES = {
+    "injection": [{"model": {"injection": name}} for name in ("input", "skip")],
+    "posterior": [{}, {"model": {"posterior": "vmf"}}, {"model": {"head": "batch_norm"}}],
+    "prior": [{}, {"model": {"prior": "vamp"}}],
+    "objective": [
+        *({}, {"objective": {"free_bits": 4.0}}, {"objective": {"bound": "iwae", "samples": 5}}),
+        *({"objective": {"min_kl": 5.0}}, {"objective": {"beta": 0.0, "mmd": 10.0}}),
+        {"objective": {"beta": 4.0, "free_bits": 2.0, "free_bits_per": "batch"}},
+    ],
+    "inference": [
+        *({}, {"inference": {"method": "semi_amortised"}}),
+        {"inference": {"method": "semi_amortised", "encoder": "kl"}},
+        {"inference": {"method": "svi"}, "model": {"encoder_layers": 0}},
+    ],
+    "train": [
+        {},
+        {"train": {"autoencode_epochs": 2.0, "max_steps": 500}},
+        {"data": {"max_tokens": 999}},
+    ],
+}
+
+
+def experiments():
+    """Every combination of these choices that is a valid experiment, and one for images."""
+    for chosen in itertools.product(*CHOICES.values()):
+        parts: dict[str, dict] = {}
+        for choice in chosen:
+            for section, given in choice.items():
+                parts.setdefault(section, {}).update(given)
+        experiment = config(**parts)
+        try:
+            check_model(experiment)
+        except UserError:
+            continue
+        yield experiment
+    yield config(data={"kind": "images"}, model={"injection": "input"})
+
+
+@functools.cache
+def settings(file: str, kind: str) -> dict[str, dict]:
+    """The options in a method file, by section."""
+    return read_options([ROOT / file], kind)
+
+
+def retrained(experiment: Config, remedy) -> Config:
+    """The experiment that a remedy trains."""
+    options: dict[str, dict] = asdict(experiment)
+    for file in remedy.files:
+        for section, given in settings(file, experiment.data.kind).items():
+            options[section].update(given)
+    for option, value in zip(remedy.options[::2], remedy.options[1::2], strict=True):
+        section, _, name = option.removeprefix("--").partition(".")
+        options[section][name] = yaml.safe_load(value)
+    return config_from(options)
+
+
+def test_no_remedy_breaks_an_experiment_or_leaves_it_as_it_is():
+    tried = 0
+    for experiment, verdict in itertools.product(experiments(), (*SEVERITY, UNCLEAR)):
+        for remedy in remedies_for(verdict, Case(experiment, best_steps=3, alive=5)):
+            if remedy.title:
+                changed = retrained(experiment, remedy)
+                check_model(changed)
+                assert changed != experiment, (verdict, remedy)
+                tried += 1
+    assert tried > 1000
+
+
+@pytest.mark.parametrize("verdict", SEVERITY[1:])
+@pytest.mark.parametrize("kind", ["text", "images"])
+def test_a_command_can_be_pasted(verdict, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there are no recipes
+    run = tmp_path / "my 'best' run"
+    run.mkdir()
+    experiment = config(data={"kind": kind, "dir": "d"}, model={"injection": "input"})
+    experiment.save(run / "config.yaml")
+    for remedy in remedies_for(verdict, Case(experiment, best_steps=3, run=run, data="new place")):
+        program, *words = shlex.split(remedy.command)
+        command, args = parse(words)
+        assert program == "textvae" and str(run) in remedy.command.replace("'\"'\"'", "'")
+        if command == "train":
+            changed = config_of(args)
+            assert changed.data.dir == "new place" and changed != experiment
+            assert Path(args.out).parent == tmp_path and args.out != str(run)
+
+
+def test_a_command_uses_the_recipes_below_the_current_folder(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (remedy, *_) = remedies_for("collapsed", Case(PLAIN, run=Path("runs/vae")))
+    assert remedy.command == (
+        "textvae train --config runs/vae/config.yaml --config recipes/methods/skip_vae.yaml "
+        "--config recipes/methods/autoencode.yaml --config recipes/methods/free_bits.yaml "
+        "--out runs/vae-skip_vae-autoencode-free_bits"
     )
-    cured = config(
-        model={"injection": "skip", "word_dropout": 0.2},
-        objective={"kl_schedule": "cyclical", "free_bits": 3.0},
-        inference={"method": "semi_amortised"},
-    )
-    assert remedies(cured) == "--objective.free_bits 6 (see recipes/methods)"
-    assert "--objective.kl_schedule cyclical" in remedies(
-        config(objective={"kl_schedule": "linear"})
-    )
-
-
-def test_options_that_do_not_apply_to_the_data_are_not_suggested():
-    images = replace(config(model={"injection": "input"}), data=DataConfig(kind="images"))
-    assert "--model.word_dropout" not in remedies(images)
-    assert remedies(images).startswith("--model.injection skip or ")
-
-
-CARD = {"latent_dim": 4, "kl": 3.0, "au": 2, "shuffle_gap": 5.0}
-
-
-def test_a_latent_that_is_used_needs_no_remedy():
-    assert verdict(CARD) is None
-    assert verdict({**CARD, "latent_dim": 0, "kl": 0.0, "au": 0}) is None
-    assert verdict({**CARD, "shuffle_gap": None}) is None
-
-
-def test_a_collapsed_latent_is_reported_with_what_to_try():
-    for change in ({"kl": 0.01}, {"au": 0}, {"encoder_au": 0}):
-        said = verdict({**CARD, **change}, "this")
-        assert said.startswith("posterior collapse") and said.endswith("; try this")
-    said = verdict({**CARD, "shuffle_gap": 0.01}, "this")
-    assert "costs only 0.01 nats; try this" in said and "2 of 4 dimensions active" in said
 
 
 def test_refinement_that_overshoots_needs_shorter_steps():

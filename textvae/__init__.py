@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from textvae.errors import UserError
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
+    from textvae.evaluation.diagnose import diagnose, diagnose_run
+    from textvae.evaluation.diagnosis import Diagnosis
     from textvae.evaluation.fit_sampler import fit_sampler
     from textvae.evaluation.map import draw_map as map
     from textvae.evaluation.presentation import Card
@@ -66,6 +68,9 @@ _SOURCES = {
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
     "compare": "textvae.evaluation.compare",
+    "diagnose": "textvae.evaluation.diagnose",
+    "diagnose_run": "textvae.evaluation.diagnose",
+    "Diagnosis": "textvae.evaluation.diagnosis",
     "fit_sampler": "textvae.evaluation.fit_sampler",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
@@ -106,6 +111,7 @@ __all__ = [
     "CharTokenizer",
     "Config",
     "DiagGaussian",
+    "Diagnosis",
     "GaussianHead",
     "ImageVAE",
     "Inference",
@@ -127,6 +133,8 @@ __all__ = [
     "__version__",
     "active_units",
     "compare",
+    "diagnose",
+    "diagnose_run",
     "elbo",
     "evaluate",
     "evaluate_run",

@@ -13,18 +13,20 @@ LONGEST_NAME = 200  # characters of a file name in a message
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's messages on GPU and CPU
 
 
-def exit_status(name: str, run: Callable[[], object]) -> int:
+def exit_status(name: str, run: Callable[[], int | None]) -> int:
     """Run a program and turn exceptions into an exit code; bugs keep their traceback.
 
     Args:
         name: The program's name, at the start of error messages.
-        run: The program.
+        run: The program; it may return an exit code of its own.
 
     Returns:
-        0 for success, 2 for an error that the user can fix, 130 for Ctrl-C.
+        0 for success, 1 if a check that the user asked for failed, 2 for an error that the user can
+        fix, 130 for Ctrl-C.
     """
+    status = 0
     try:
-        run()
+        status = run() or 0
         sys.stdout.flush()
     except UserError as error:
         return _fail(name, str(error), 2)
@@ -39,7 +41,7 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
         if not _is_out_of_memory(error):
             raise
         return _fail(name, "not enough memory: use smaller batches or shorter sentences", 2)
-    return 0
+    return status
 
 
 def _of_the_system(error: OSError) -> str:

@@ -30,22 +30,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textvae.config.experiment import Config
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.evaluation.diagnosis import GENERAL_REMEDIES, verdict
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.presentation import Card
-from textvae.vae.aggregate import consistent_units, hole_shares, marginal_kls
+from textvae.evaluation.remedies import warning
+from textvae.evaluation.shuffle import shuffle_gaps
+from textvae.evaluation.symptoms import Symptoms, symptoms_of
+from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls
 from textvae.vae.batch import Batch
-from textvae.vae.estimators import mean_variances, mutual_information
+from textvae.vae.estimators import (
+    mean_variances,
+    pointwise_information,
+    summarize_information,
+)
 from textvae.vae.inference import undisturbed
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.posteriors import closed_kl, move, select
+from textvae.vae.posteriors import closed_kl
 
 Batches = Iterable[Batch | Tensor] | Callable[[], Iterable[Batch | Tensor]]
 
@@ -64,7 +70,7 @@ def evaluate(
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
-    remedies: str = GENERAL_REMEDIES,
+    config: Config | None = None,
 ) -> Card:
     """Compute the metrics card of a model on a whole data set.
 
@@ -88,7 +94,7 @@ def evaluate(
         progress: Called with the number of examples done.
         max_symbols: Maximum number of symbols decoded at once; limits memory. The default depends
             on the device.
-        remedies: What ``collapse`` tells the user to try.
+        config: The experiment, so that ``collapse`` does not suggest what the model already has.
 
     Returns:
         The figures; their keys are described in the module's docstring and in
@@ -99,24 +105,83 @@ def evaluate(
     """
     started = time.perf_counter()
     with undisturbed(model, seed), torch.no_grad():
-        source = _repeatable(batches)
-        draws = samples or elbo_samples
-        stats = collect(model, source(), draws, seed, inference, progress, max_symbols)
-        card = _bounds(stats, samples)
-        options = (mi_samples, au_threshold, seed)
-        card |= _latent(stats.posterior, stats.kl, stats.index, *options)
-        card["kl_estimated"] = closed_kl(stats.posterior, model.prior) is None
-        if stats.path.size(1):
-            own = None
-            if getattr(model, "has_encoder", True):
-                own = _latent(stats.own_posterior, stats.own_kl, stats.index, *options)
-            card |= _refinement(stats, card["elbo"], own)
-        card |= _aggregate(stats, model, seed)
-        card["shuffle_gap"] = _shuffle_gap(model, source(), stats, seed) if shuffle else None
-        card |= generation() if generation is not None else {}
-    card["collapse"] = verdict(card, remedies)
+        found = examine(
+            model,
+            batches,
+            samples=samples,
+            elbo_samples=elbo_samples,
+            mi_samples=mi_samples,
+            au_threshold=au_threshold,
+            shuffle=shuffle,
+            seed=seed,
+            inference=inference,
+            progress=progress,
+            max_symbols=max_symbols,
+        )
+        card = found.card | dict(generation() if generation is not None else {})
+    card["collapse"] = None if found.symptoms is None else warning(found.symptoms, config)
     card["seconds"] = time.perf_counter() - started
     return Card(card)
+
+
+class Examination(NamedTuple):
+    """Everything that was measured on a data set."""
+
+    card: dict[str, Any]
+    stats: ExampleStats
+    symptoms: Symptoms | None  # None without a latent variable
+    marginal_kls: Tensor | None  # (Z,) KL(p(z_d) || q(z_d)), if it can be computed
+
+
+@torch.no_grad()
+def examine(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    samples: int = 200,
+    elbo_samples: int = 1,
+    mi_samples: int = 1,
+    au_threshold: float = 0.01,
+    shuffle: bool = True,
+    seed: int = 0,
+    inference: Inference = AMORTIZED,
+    progress: Callable[[int], None] | None = None,
+    max_symbols: int | None = None,
+) -> Examination:
+    """Measure what ``evaluate`` does, and keep what is needed for a diagnosis.
+
+    The arguments are those of ``evaluate``. The model must be in evaluation mode.
+    """
+    source = repeatable(batches)
+    draws = samples or elbo_samples
+    stats = collect(model, source(), draws, seed, inference, progress, max_symbols)
+    noise = RowNoise(seed, Purpose.MIXTURE, stats.index)
+    information = pointwise_information(stats.posterior, mi_samples, noise=noise)
+    own_information = None
+    if stats.path.size(1) and getattr(model, "has_encoder", True):
+        own_information = pointwise_information(stats.own_posterior, mi_samples, noise=noise)
+    card = _bounds(stats, samples)
+    card |= _latent(stats.posterior, stats.kl, information, au_threshold)
+    card["kl_estimated"] = closed_kl(stats.posterior, model.prior) is None
+    if stats.path.size(1):
+        card |= _refinement(stats, card["elbo"], own_information, au_threshold)
+    kls = marginal_kls(stats.posterior, model.prior, seed=seed)
+    card |= _aggregate(stats, model, kls, seed)
+    gaps = shuffle_gaps(model, source(), stats, seed) if shuffle else None
+    card["shuffle_gap"] = None if gaps is None else float(gaps.mean())
+    symptoms = None
+    if card["latent_dim"]:
+        symptoms = symptoms_of(
+            stats,
+            information,
+            own_information,
+            gaps,
+            card["hole_share"],
+            hole_draws=DRAWS,
+            au_threshold=au_threshold,
+            seed=seed,
+        )
+    return Examination(card, stats, symptoms, kls)
 
 
 def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **options: Any) -> Card:
@@ -124,7 +189,8 @@ def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **optio
     return evaluate(model, batches, samples=0, shuffle=False, seed=seed, **options)
 
 
-def _repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
+def repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
+    """Return a function that returns the same batches whenever it is called."""
     if callable(batches):
         return lambda: _numbered(batches())
     # Listed once: a shuffling loader would number plain tensors differently each time.
@@ -171,12 +237,9 @@ def _perplexity(nats: float | None, count: int) -> float | None:
     return rate if rate is None else math.exp(rate) if rate < 700 else math.inf
 
 
-def _latent(
-    q: Any, kl: Tensor, index: Tensor, mi_samples: int, threshold: float, seed: int
-) -> dict[str, Any]:
+def _latent(q: Any, kl: Tensor, by_example: Tensor, threshold: float) -> dict[str, Any]:
     """Measure how much z knows about x, from the posteriors of all N examples and their KL."""
-    noise = RowNoise(seed, Purpose.MIXTURE, index)
-    information = mutual_information(q, kl, mi_samples, noise=noise)
+    information = summarize_information(by_example, kl)
     variances = mean_variances(q.center())
     return {
         "kl": information.kl,
@@ -193,49 +256,28 @@ def _latent(
     }
 
 
-def _aggregate(stats: ExampleStats, model: Any, seed: int) -> dict[str, Any]:
+def _aggregate(stats: ExampleStats, model: Any, kls: Tensor | None, seed: int) -> dict[str, Any]:
     """Compare the aggregate posterior with the prior, and with the fitted sampler if any."""
-    q, sampler = stats.posterior, getattr(model, "sampler", None)
+    sampler = getattr(model, "sampler", None)
     samplers = [model.prior] if sampler is None else [model.prior, sampler]
-    shares = hole_shares(q, samplers, stats.index, seed=seed)
-    kls = marginal_kls(q, model.prior, seed=seed)
+    shares = hole_shares(stats.posterior, samplers, stats.index, seed=seed)
     card: dict[str, Any] = {"hole_share": shares[0] if shares else None}
     if sampler is not None:
         card["hole_share_aggregate"] = shares[1] if shares else None
     return card | {"cu": None if kls is None else consistent_units(kls)}
 
 
-def _refinement(stats: ExampleStats, elbo: float, own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Measure what refinement changed; ``own`` has the encoder's figures, None without one."""
+def _refinement(
+    stats: ExampleStats, elbo: float, own_information: Tensor | None, threshold: float
+) -> dict[str, Any]:
+    """Measure what refinement changed, if there is an encoder that it started from."""
     start = float((stats.own_rec - stats.own_kl.sum(-1)).double().mean())
     card: dict[str, Any] = {
         "refine_steps": stats.path.size(1),
         "elbo_by_step": [*stats.path.double().mean(0).tolist(), elbo],
     }
-    if own is not None:
+    if own_information is not None:
+        own = _latent(stats.own_posterior, stats.own_kl, own_information, threshold)
         card |= {f"encoder_{key}": own[key] for key in ("kl", "mi", "au")}
         card |= {"encoder_elbo": start, "gap": elbo - start}
     return card
-
-
-def _shuffle_gap(
-    model: Any, batches: Iterable[Batch], stats: ExampleStats, seed: int
-) -> float | None:
-    """Measure how many nats per example log p(x|z) drops when z comes from another example.
-
-    The examples form a random ring, and each passes its z on to the next, so that none keeps its
-    own. None if there is no latent variable, or only one example.
-    """
-    count, latent_dim = stats.posterior.center().shape
-    if count < 2 or latent_dim == 0:
-        return None
-    ring = torch.from_numpy(np.random.default_rng(seed).permutation(count))
-    donors = torch.empty_like(ring)
-    donors[ring] = ring.roll(1)
-    device, total = next(model.parameters()).device, 0.0
-    for batch in batches:
-        places = torch.searchsorted(stats.index, batch.index.cpu())
-        q = move(select(stats.posterior, donors[places]), device)
-        z = q.rsample(1, RowNoise(seed, Purpose.DONOR, batch.index))  # (1, B, Z)
-        total += float(model.log_likelihood(batch.to(device), z).double().sum())
-    return float(stats.rec.double().mean()) - total / count

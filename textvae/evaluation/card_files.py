@@ -43,20 +43,37 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
     Returns:
         The path of the file.
     """
-    path = Path(run) / "metrics" / f"{name}.json"
     rows = summary(card)
-    write_json(path, _finite({**card, **({"summary": rows} if rows else {})}))
+    return save_record(run, name, {**card, **({"summary": rows} if rows else {})})
+
+
+def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
+    """Write ``RUN/metrics/NAME.json`` with any content, completely or not at all.
+
+    Numbers that are not finite become null, because JSON cannot represent them.
+
+    Args:
+        run: A run folder.
+        name: The split, and a suffix that says what the record is.
+        record: Its content.
+
+    Returns:
+        The path of the file.
+    """
+    path = Path(run) / "metrics" / f"{name}.json"
+    write_json(path, finite(record))
     return path
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value with null in place of every number in it that is not finite."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _finite(entry) for key, entry in value.items()}
+            return {key: finite(entry) for key, entry in value.items()}
         case list() | tuple():
-            return [_finite(entry) for entry in value]
+            return [finite(entry) for entry in value]
     return value
 
 

@@ -1,97 +1,220 @@
-"""Advice: against posterior collapse, diverging training, and refinement that overshoots.
-
-Each function takes into account what an experiment already does, and names only options that apply
-to its kind of data.
-"""
+"""The result of ``textvae diagnose``: one verdict on a latent variable, with its evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from textwrap import wrap
 from typing import Any
 
-from textvae.config.experiment import Config, options_read
-from textvae.config.inference import Inference
-from textvae.evaluation.metrics import decimals
+from textvae.evaluation.card_files import finite
+from textvae.evaluation.history import ALIVE, Death, History, Moment
+from textvae.evaluation.judge import SEVERITY, UNCLEAR, Finding
+from textvae.evaluation.metrics import BY_KEY, MISSING, decimals
+from textvae.evaluation.remedy import Remedy
 
-UNUSED = 0.1  # nats: a latent variable with a KL or a shuffle gap below this is not used
-GENERAL_REMEDIES = "skip connections from z into the decoder, KL annealing, free bits"
+WIDTH = 100  # of a line of text
+COLUMNS = 8  # evaluations shown, the first and the last among them
+# Name, field of ``Moment``, decimals.
+MOMENT_ROWS = (
+    ("epoch", "epoch", 2),
+    ("KL weight", "beta", 2),
+    ("ELBO", "elbo", 2),
+    ("KL", "kl", 2),
+    ("MI", "mi", 2),
+    ("AU", "au", 0),
+)
 
 
-def verdict(card: Mapping[str, Any], remedies: str = GENERAL_REMEDIES) -> str | None:
-    """Say whether a model ignores its latent variable, and what to try.
+@dataclass(frozen=True)
+class Evidence:
+    """One figure with its 95 % interval.
 
-    Args:
-        card: Its metrics card.
-        remedies: What to try.
-
-    Returns:
-        One sentence; None if z is used, or if there is no z.
+    Attributes:
+        key: Its name in JSON; that of the metrics card, if the card has it.
+        name: Its name in a table.
+        value: The figure.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        unit: Its unit.
     """
-    if not card["latent_dim"]:
-        return None
-    active = card.get("encoder_au")
-    active = card["au"] if active is None else active
-    facts = f"KL {decimals(card['kl'])}, {active} of {card['latent_dim']} dimensions active"
-    if card["kl"] < UNUSED or active == 0:
-        return f"posterior collapse: the decoder ignores z ({facts}); try {remedies}"
-    gap = card.get("shuffle_gap")
-    if gap is not None and gap < UNUSED:
-        return (
-            f"the decoder ignores z, although z carries information ({facts}): replacing z by that "
-            f"of another example costs only {decimals(gap)} nats; try {remedies}"
-        )
-    return None
+
+    key: str
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
 
 
-def remedies(config: Config) -> str:
-    """Return remedies for posterior collapse that an experiment has not tried yet."""
-    model, objective = config.model, config.objective
-    options = []
-    if model.injection != "skip":
-        options.append("--model.injection skip")
-    if objective.kl_schedule == "constant":
-        options.append("--objective.kl_schedule linear")
-    elif objective.kl_schedule != "cyclical":
-        options.append("--objective.kl_schedule cyclical")
-    options.append(f"--objective.free_bits {2 * objective.free_bits or 4:g}")
-    if model.word_dropout == 0:
-        options.append("--model.word_dropout 0.3")
-    if config.inference.method == "amortised":
-        options.append("--inference.method semi_amortised")
-    return f"{_one_of(options, config)} (see recipes/methods)"
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of z.
 
-
-def steadier(config: Config) -> str:
-    """Return options that make training more stable, for the end of a message."""
-    optim, inference = config.optim, config.inference
-    options = [f"--optim.lr {optim.lr / 3:.1g}"]
-    if optim.name == "sgd":
-        options.append("--optim.name adam --optim.lr 0.001")
-    if inference.method != "amortised":
-        options.append(f"--inference.lr {inference.lr / 3:.1g}")
-        if inference.encoder == "unrolled" and not inference.max_growth:
-            options.append(f"--inference.max_growth {Inference().max_growth:g}")
-    if config.train.precision != "fp32":
-        options.append("--train.precision fp32")
-    return f"try {_one_of(options, config)}"
-
-
-def overshoot(gap: float, config: Config) -> str:
-    """Say that refinement ends below the ELBO it started from, and what to try.
-
-    Args:
-        gap: What refinement adds to the ELBO, in nats per example; negative.
-        config: The experiment.
+    Attributes:
+        number: Its number, from 0.
+        state: ``alive``; ``dead``: the posterior mean does not move; ``unread``: it moves, but the
+            decoder does not read it; ``unclear``: there are too few examples to tell.
+        kl: Its KL(q(z_d|x) || p(z_d)) in nats, before any refinement; None if there is only one
+            for all dimensions.
+        variance: Variance of its posterior mean over the examples, before any refinement.
+        shuffle_gap: Nats per example lost if it comes from another example; None if not measured.
+        aggregate_kl: KL(p(z_d) || q(z_d)) in nats; None if there is no density of one dimension.
+        died: The epoch at which a dead dimension had lost its KL; None if it never had one, or if
+            that was not logged.
     """
-    return (
-        f"refinement lowers the ELBO by {decimals(-gap)} nats: its steps are too long; "
-        f"try --inference.lr {config.inference.lr / 3:.1g}"
+
+    number: int
+    state: str
+    kl: float | None
+    variance: float
+    shuffle_gap: float | None
+    aggregate_kl: float | None
+    died: float | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One verdict on a latent variable, with its evidence and what to do; ``print`` shows it.
+
+    Attributes:
+        verdict: ``healthy``, ``under-trained``, ``holes``, ``partly collapsed``, ``unread``,
+            ``over-refined``, ``collapsed``, or ``too few examples to tell``.
+        summary: The verdict in one sentence.
+        model: The name of the run; empty for a model without one.
+        split: The split that was examined; empty without a run.
+        count: Number of examples.
+        findings: Everything that is wrong, the worst first: the verdict is the first one's.
+        evidence: The figures behind it.
+        dimensions: The figures of every dimension.
+        history: How the training got there; empty for a model without a run.
+        remedies: Up to three things to try, the best first.
+    """
+
+    verdict: str
+    summary: str
+    model: str
+    split: str
+    count: int
+    findings: tuple[Finding, ...]
+    evidence: tuple[Evidence, ...]
+    dimensions: tuple[Dimension, ...]
+    history: History
+    remedies: tuple[Remedy, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as dictionaries, lists, numbers, and strings, for JSON."""
+        record = asdict(self)
+        record["findings"] = [finding._asdict() for finding in self.findings]
+        record["history"] = {
+            name: [row._asdict() for row in rows] for name, rows in self.history._asdict().items()
+        }
+        return finite(record)
+
+    def is_at_least(self, verdict: str) -> bool | None:
+        """Return whether something is wrong that is at least as bad as a verdict.
+
+        Args:
+            verdict: Any verdict but ``too few examples to tell``.
+
+        Returns:
+            None if there are too few examples to tell.
+        """
+        bad = [f for f in self.findings if SEVERITY.index(f.about) >= SEVERITY.index(verdict)]
+        return any(f.verdict != UNCLEAR for f in bad) or (None if bad else False)
+
+    def __str__(self) -> str:
+        """Return the diagnosis as lines of text."""
+        blocks = [
+            [f"{self._title()}{self.verdict}", *_wrapped(self.summary)],
+            [
+                line
+                for finding in self.findings[1:]
+                for line in _wrapped(f"also {finding.verdict}: {finding.summary}")
+            ],
+            _evidence_lines(self.evidence),
+            _dimension_lines(self.dimensions),
+            _history_lines(self.history),
+            _remedy_lines(self.remedies),
+        ]
+        return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+    def _title(self) -> str:
+        named = ", ".join(part for part in (self.model, f"{self.split} split") if part.strip())
+        return f"{named}: " if self.model else ""
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return wrap(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
-def _one_of(options: Iterable[str], config: Config) -> str:
-    """Join the options that apply to the experiment's kind of data with "or"."""
-    known = {
-        f"--{section}.{name}" for section, names in options_read(config).items() for name in names
-    }
-    return " or ".join(option for option in options if option.split()[0] in known)
+def _evidence_lines(evidence: Iterable[Evidence]) -> list[str]:
+    rows = [(row.name, _digits(row), row) for row in evidence]
+    width = max((len(name) for name, _, _ in rows), default=0)
+    return [
+        f"{name:{width}} {decimals(row.value, digits):>10}  {_interval(row, digits)}  {row.unit}"
+        for name, digits, row in rows
+    ]
+
+
+def _interval(row: Evidence, digits: int) -> str:
+    ends = (decimals(end, digits) if isfinite(end) else MISSING for end in (row.low, row.high))
+    return f"[{', '.join(ends)}]".ljust(18)
+
+
+def _digits(row: Evidence) -> int:
+    key = row.key.removeprefix("encoder_")
+    return BY_KEY[key].digits if key in BY_KEY else 2
+
+
+def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:
+    lines = [f"{'dimension':>9} {'KL':>8} {'variance':>9} {'shuffle gap':>12} {'KL(p || q)':>11}"]
+    for row in dimensions:
+        numbers = (row.kl, row.variance, row.shuffle_gap, row.aggregate_kl)
+        kl, variance, gap, aggregate = (
+            MISSING if number is None else decimals(number, 3) for number in numbers
+        )
+        state = row.state if row.died is None else f"{row.state} since epoch {row.died:.2f}"
+        lines.append(f"{row.number:>9} {kl:>8} {variance:>9} {gap:>12} {aggregate:>11}  {state}")
+    return lines
+
+
+def _history_lines(history: History) -> list[str]:
+    if not history.deaths:
+        return []
+    return [*_moment_lines(history.moments), *map(_death_line, history.deaths)]
+
+
+def _moment_lines(moments: Sequence[Moment]) -> list[str]:
+    """Return a row for each figure, with a column for some of the evaluations."""
+    last = len(moments) - 1
+    some = sorted({round(i * last / (COLUMNS - 1)) for i in range(COLUMNS)}) if moments else []
+    lines = []
+    for name, key, digits in MOMENT_ROWS:
+        cells = (getattr(moments[i], key) for i in some)
+        texts = (MISSING if cell is None else decimals(cell, digits) for cell in cells)
+        lines.append(f"{name:<9} " + " ".join(f"{text:>8}" for text in texts))
+    return lines if some else []
+
+
+def _death_line(death: Death) -> str:
+    metric, least = BY_KEY[death.key], ALIVE[death.key]
+    beta = "" if death.beta is None else f", with a KL weight of {decimals(death.beta)}"
+    if death.value is None:
+        return f"{metric.header} below {least:g} from the first look, epoch {death.epoch:.2f}{beta}"
+    return (
+        f"{metric.header} below {least:g} from epoch {death.epoch:.2f} on{beta}; at epoch "
+        f"{death.alive_at:.2f}, it was {decimals(death.value, metric.digits)}"
+    )
+
+
+def _remedy_lines(remedies: Iterable[Remedy]) -> list[str]:
+    lines = []
+    for number, remedy in enumerate(remedies, 1):
+        text = f"{remedy.title}: {remedy.reason}" if remedy.title else remedy.reason
+        lines += _wrapped(f"{number}. {text}", "   ")
+        lines += [f"   {remedy.command}"] if remedy.command else []  # in one line, to be pasted
+    return lines

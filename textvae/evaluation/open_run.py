@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from textvae.build import Splits, build_data, load_model, to_device
@@ -14,6 +15,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.vae.batch import Split
+from textvae.vae.batching import LengthBuckets
 from textvae.vae.model import Model
 
 
@@ -72,6 +74,18 @@ def open_run(
     elif device is not None:
         model = to_device(model, device)
     return OpenRun(folder, config, model.eval(), run_splits(folder, config))
+
+
+def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.ndarray]:
+    """Return the rows of every batch of an evaluation.
+
+    Args:
+        split: The examples.
+        batch_size: Examples per batch.
+        limit: Only the first ``limit`` examples; None: all of them.
+    """
+    rows = LengthBuckets(split.lengths, batch_size).sequential()
+    return rows if limit is None else [kept for batch in rows if len(kept := batch[batch < limit])]
 
 
 def run_config(

@@ -31,6 +31,7 @@ class ExampleStats:
     """All N examples in the order of their index, on the CPU; bounds in nats."""
 
     index: Tensor  # (N,)
+    fingerprint: Tensor  # (N,) equal where x is equal
     lengths: Tensor  # (N,) predicted symbols
     units: Tensor  # (N,) words and ends of sentence
     num_bytes: Tensor  # (N,)
@@ -117,9 +118,17 @@ def _examine(
     else:
         own = model.posterior(here)
         own_rec, _, own_kl = estimate(own, min(draws, OWN_DRAWS))
-    counts = (here.index, here.lengths, here.units, here.num_bytes)
+    counts = (here.index, _fingerprints(batch.x), here.lengths, here.units, here.num_bytes)
     tensors = (*counts, rec, bound, q_kl, path.t(), own_rec, own_kl)
     return [*(part.cpu() for part in tensors), move(q, "cpu"), move(own, "cpu")]
+
+
+def _fingerprints(x: Tensor) -> Tensor:
+    """Hash every row, (B,), without the zeros at its end: padding depends on the batch."""
+    rows = x.detach().cpu().flatten(1)
+    if rows.dtype == torch.bfloat16:  # unknown to NumPy
+        rows = rows.float()
+    return torch.tensor([hash(row.tobytes().rstrip(b"\0")) for row in rows.numpy()])
 
 
 def posteriors(

@@ -16,13 +16,11 @@ from textvae.build import generation_metrics
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import save_card
-from textvae.evaluation.diagnosis import remedies
 from textvae.evaluation.fit_sampler import fit_opened
 from textvae.evaluation.metrics import clock
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
-from textvae.vae.batching import LengthBuckets
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -84,9 +82,7 @@ def evaluate_run(
     chosen, model = opened.split(split), opened.model
     if fit_sampler and model.latent_dim:
         fit_opened(opened, batch_size=batch_size)
-    rows = LengthBuckets(chosen.lengths, batch_size).sequential()
-    if limit is not None:
-        rows = [kept for batch in rows if len(kept := batch[batch < limit])]
+    rows = rows_of(chosen, batch_size, limit)
     count = sum(map(len, rows))
     with (
         torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -97,7 +93,7 @@ def evaluate_run(
             samples=samples if model.latent_dim else 1,
             seed=seed,
             inference=model.inference_with(refine_steps),
-            remedies=remedies(opened.config),
+            config=opened.config,
             generation=generation_metrics(
                 opened.config,
                 model,
@@ -107,7 +103,7 @@ def evaluate_run(
                 refine_steps=refine_steps,
                 batch_size=batch_size,
             ),
-            progress=_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
+            progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
         )
     card = Card(
         model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
@@ -124,8 +120,14 @@ def evaluate_run(
     return card
 
 
-def _progress(lengths: np.ndarray) -> Callable[[int], None]:
-    """Log the time left, estimated from tokens because the longest examples come first."""
+def log_progress(lengths: np.ndarray) -> Callable[[int], None]:
+    """Return a function that logs the time left, given the number of examples done.
+
+    It is estimated from tokens, because the longest examples come first.
+
+    Args:
+        lengths: (N,) tokens of the examples, in the order in which they are evaluated.
+    """
     tokens = np.cumsum(lengths)
     started = last = time.perf_counter()
 

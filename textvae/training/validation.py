@@ -9,8 +9,9 @@ import numpy as np
 
 from textvae.build import build_buckets
 from textvae.config.experiment import Config
+from textvae.evaluation.advice import overshoot
 from textvae.evaluation.card import evaluate_quick
-from textvae.evaluation.diagnosis import overshoot, remedies
+from textvae.evaluation.judge import too_early
 from textvae.evaluation.metrics import decimals
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor
@@ -49,11 +50,11 @@ def validate(
         lambda: (split.batch(r) for r in rows),
         seed=config.train.seed,
         inference=model.inference,
-        remedies=remedies(config),
+        config=config,
     )
     _log(card, epoch)
-    if epoch <= 1 and beta < config.objective.beta:
-        card["collapse"] = None  # too early to tell: the encoder has barely learned anything yet
+    if too_early(epoch, beta, config.objective.beta):
+        card["collapse"] = None
     if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
     if card.get("gap", 0) < 0:

@@ -68,8 +68,7 @@ def importance_estimate(
         raise ValueError(f"samples={samples}: the importance-weighted bound needs at least 1")
     q = model.posterior(batch) if posterior is None else posterior
     z = q.rsample(1 if q.center().size(-1) == 0 else samples, noise)  # (K, B, Z)
-    parts = z.split(_draws_at_once(batch, max_symbols))
-    log_px = torch.cat([model.log_likelihood(batch, part).to(z.dtype) for part in parts])  # (K, B)
+    log_px = decode_in_parts(model, batch, z, max_symbols)  # (K, B)
     log_ratio = q.log_prob(z) - model.prior.log_prob(z)  # (K, B)
     bound = (log_px - log_ratio).logsumexp(0) - math.log(len(z))
     return ImportanceEstimate(log_px.mean(0), bound, log_ratio.mean(0))
@@ -92,6 +91,21 @@ def importance_bound(
     return importance_estimate(
         model, batch, samples, posterior=posterior, noise=noise, max_symbols=max_symbols
     ).bound
+
+
+def decode_in_parts(
+    model: LatentModel, batch: Batch, z: Tensor, max_symbols: int | None = None
+) -> Tensor:
+    """Log p(x|z) in nats, (K, B), for z (K, B, Z), in parts that fit into memory.
+
+    Args:
+        model: Any model with a likelihood.
+        batch: B examples on the model's device.
+        z: (K, B, Z).
+        max_symbols: As in ``importance_estimate``.
+    """
+    parts = z.split(_draws_at_once(batch, max_symbols))
+    return torch.cat([model.log_likelihood(batch, part).to(z.dtype) for part in parts])
 
 
 def _draws_at_once(batch: Batch, max_symbols: int | None) -> int:
@@ -130,19 +144,48 @@ def mutual_information(
         max_pairs: Maximum number of pairs of a draw and a posterior held at once; limits memory and
             does not change the result.
     """
-    count, latent_dim = q.center().shape
+    return summarize_information(
+        pointwise_information(q, samples, noise=noise, max_pairs=max_pairs), kl
+    )
+
+
+def summarize_information(by_example: Tensor, kl: Tensor) -> MutualInformation:
+    """Average what ``pointwise_information`` returns.
+
+    Args:
+        by_example: (N,) nats.
+        kl: As in ``mutual_information``.
+    """
+    count = len(by_example)
     mean_kl = float(kl.double().flatten(1).sum(1).mean() if kl.dim() > 1 else kl.double().mean())
+    mi = float(by_example.mean())
+    error = float(by_example.std()) / math.sqrt(count) if count > 1 else 0.0
+    return MutualInformation(mi, error, math.log(count), mean_kl, mean_kl - mi)
+
+
+def pointwise_information(
+    q: Posterior,
+    samples: int = 1,
+    *,
+    noise: Noise | None = None,
+    max_pairs: int = MAX_PAIRS,
+) -> Tensor:
+    """Estimate E_q(z|x)[log q(z|x) - log q(z)] of every example, whose mean is I(x; z).
+
+    The arguments are those of :func:`mutual_information`.
+
+    Returns:
+        (N,) nats in float64; exactly 0 if all posteriors are equal.
+    """
+    count, latent_dim = q.center().shape
     if latent_dim == 0 or _identical(q):
-        return MutualInformation(0.0, 0.0, math.log(count), mean_kl, mean_kl)
+        return torch.zeros(count, dtype=torch.float64)
     # MPS has no float64, and float32 would lose too many digits when squares cancel.
     q = move(q, "cpu" if q.center().device.type == "mps" else q.center().device, torch.float64)
     draws = q.rsample(samples, noise)  # (S, N, Z)
-    per_example = torch.stack(
+    return torch.stack(
         [q.log_prob(z) - mixture_log_prob(q, z, max_pairs=max_pairs) for z in draws]
     ).mean(0)
-    mi = float(per_example.mean())
-    error = float(per_example.std()) / math.sqrt(count)
-    return MutualInformation(mi, error, math.log(count), mean_kl, mean_kl - mi)
 
 
 def _identical(q: Any) -> bool:

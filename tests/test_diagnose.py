@@ -1,0 +1,394 @@
+"""Models made to have each illness: the diagnosis names it."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import in_child
+from torch import nn
+from torch.distributions import Normal
+
+import textvae
+from textvae.cli.diagnose import FAIL_ON
+from textvae.config.inference import Inference
+from textvae.evaluation.judge import MIN_EXAMPLES, SEVERITY, Training, judge
+from textvae.vae.batch import Batch
+from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.vae import VAE
+
+GAINS = (2.0, 2.0, 2.0, 2.0)
+COUNT = 300
+
+
+class Reads(nn.Module):
+    """p(x_d|z) = N(gain_d z_d, 1)."""
+
+    def __init__(self, gains):
+        super().__init__()
+        self.gains = nn.Parameter(torch.tensor(gains))
+
+    def log_prob(self, batch, z):
+        return Normal(self.gains * z, 1.0).log_prob(batch.x).sum(-1)
+
+
+class Writes(nn.Module):
+    """The posterior of ``Reads`` with these gains, moved by ``shift``."""
+
+    def __init__(self, gains, shift=0.0):
+        super().__init__()
+        self.gains, self.shift = nn.Parameter(torch.tensor(gains)), shift
+
+    def forward(self, batch):
+        precision = 1 + self.gains.square()
+        mean = batch.x * self.gains / precision + self.shift
+        return DiagGaussian(mean, (-precision.log()).expand_as(mean))
+
+
+def data(gains=GAINS, count=COUNT, mean=0.0):
+    """Draws from ``Reads``, with z ~ N(mean, 1)."""
+    generator = torch.Generator().manual_seed(0)
+    z = mean + torch.randn(count, len(gains), generator=generator)
+    return torch.tensor(gains) * z + torch.randn(count, len(gains), generator=generator)
+
+
+def model(writes=GAINS, reads=GAINS, **options):
+    return VAE(Writes(writes, **options), Reads(reads), len(reads))
+
+
+def diagnose(model, x, size=64, **options):
+    return textvae.diagnose(model, x.split(size), samples=5, **options)
+
+
+def states(found):
+    return [row.state for row in found.dimensions]
+
+
+def test_a_model_that_is_well():
+    found = diagnose(model(), data())
+    assert found.verdict == "healthy" and found.remedies == ()
+    assert states(found) == ["alive"] * 4
+    evidence = {row.key: row for row in found.evidence}
+    exact = 4 * 0.5 * math.log(1 + 2.0**2)
+    assert evidence["mi"].low < exact < evidence["mi"].high + 0.3  # 300 posteriors are not all
+    assert evidence["shuffle_gap"].value > evidence["mi"].value
+    assert (evidence["au"].low, evidence["au"].value, evidence["au"].high) == (4, 4, 4)
+
+
+def test_posterior_collapse():
+    nothing = (0.0,) * 4
+    found = diagnose(model(nothing, nothing), data(nothing))
+    assert found.verdict == "collapsed"
+    assert "0 of 4 dimensions active" in found.summary
+    assert states(found) == ["dead"] * 4
+    assert found.remedies[0].files == tuple(
+        f"recipes/methods/{name}.yaml" for name in ("skip_vae", "autoencode", "free_bits")
+    )
+    assert found.remedies[0].command is None  # there is no run to train again
+
+
+def test_a_posterior_that_left_the_prior_for_one_place_is_collapsed():
+    nothing = (0.0,) * 4
+    found = diagnose(model(nothing, GAINS, shift=3.0), data())
+    assert found.verdict == "collapsed"
+    assert "to the same place for every x (KL 18.00 nats, MI 0.00 nats" in found.summary
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_one_dead_dimension(dead):
+    gains = tuple(0.0 if d == dead else 2.0 for d in range(4))
+    found = diagnose(model(gains, gains), data(gains))
+    assert found.verdict == "partly collapsed"
+    assert found.summary.startswith(f"1 of 4 dimensions is dead ({dead})")
+    assert [row.number for row in found.dimensions if row.state == "dead"] == [dead]
+    assert any(remedy.options == ("--model.latent_dim", "3") for remedy in found.remedies)
+
+
+def test_one_dead_dimension_of_many_is_no_illness():
+    gains = (2.0,) * 11 + (0.0,)
+    found = diagnose(model(gains, gains), data(gains))
+    assert found.verdict == "healthy" and states(found)[11] == "dead"
+
+
+def test_a_decoder_that_ignores_z():
+    found = diagnose(model(GAINS, (0.0,) * 4), data())
+    assert found.verdict == "unread"
+    assert "replacing z by that of another example costs only 0.00 nats" in found.summary
+    assert states(found) == ["unread"] * 4
+    assert found.remedies[0].files == ("recipes/methods/skip_vae.yaml",)
+
+
+def test_a_decoder_that_reads_too_little():
+    """The gap is gain * Cov(x, z) = 0.1 * 2 nats per dimension, and the MI is 0.8."""
+    found = diagnose(model(GAINS, (0.1,) * 4), data())
+    gap = next(row for row in found.evidence if row.key == "shuffle_gap")
+    assert gap.low < 4 * 0.1 * 2 < gap.high
+    assert found.verdict == "unread" and "less than 50% of what" in found.summary
+    assert diagnose(model(GAINS, (0.5,) * 4), data()).verdict == "healthy"
+
+
+def test_one_dimension_that_is_not_read():
+    found = diagnose(model(GAINS, (2.0, 0.0, 2.0, 2.0)), data())
+    assert found.verdict == "healthy" and states(found) == ["alive", "unread", "alive", "alive"]
+    gaps = [row.shuffle_gap for row in found.dimensions]
+    assert gaps[1] == pytest.approx(0, abs=1e-6)
+    assert gaps[0] == pytest.approx(4, rel=0.2)  # gain * Cov(x, z) = 2 * 2
+
+
+def test_an_aggregate_posterior_that_misses_the_prior():
+    found = diagnose(model(), data(mean=3.0))
+    assert found.verdict == "holes"
+    assert all(row.aggregate_kl > 1 for row in found.dimensions)
+    assert "sample" not in str(found.remedies[0].command)
+    assert any("scale.yaml" in file for remedy in found.remedies for file in remedy.files)
+
+
+@pytest.mark.parametrize("lr", [0.02, 0.45], ids=["short steps", "long steps"])
+def test_refinement_that_goes_too_far(lr):
+    steps = Inference("semi_amortised", steps=8, lr=lr, loss_per="example", clip=0.0, momentum=0.0)
+    found = diagnose(model(), data(), inference=steps)
+    assert (found.verdict == "over-refined") == (lr > 0.4)
+    if lr > 0.4:
+        assert found.remedies[0].options[0] == "--inference.lr"
+
+
+def test_information_that_only_comes_from_refinement():
+    steps = Inference(
+        "semi_amortised", steps=20, lr=0.1, loss_per="example", clip=0.0, momentum=0.0
+    )
+    found = diagnose(model((0.0,) * 4), data(), inference=steps)
+    assert found.verdict == "collapsed" and "comes from the refinement steps" in found.summary
+    evidence = {row.key: row.value for row in found.evidence}
+    assert evidence["encoder_mi"] < 0.01 and evidence["mi"] > 1
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        data(count=1),
+        data(count=MIN_EXAMPLES - 1),
+        data(count=1).expand(100, -1),
+        data(count=5).repeat(20, 1),
+    ],
+    ids=["one", "nine", "one repeated", "five repeated"],
+)
+@pytest.mark.parametrize("gains", [GAINS, (0.0,) * 4], ids=["used", "collapsed"])
+def test_too_few_examples(x, gains):
+    found = diagnose(model(gains, gains), x)
+    assert found.verdict == "too few examples to tell"
+    assert found.is_at_least("collapsed") is None
+    card = textvae.evaluate(model(gains, gains), x.split(64), samples=2)
+    assert card["collapse"].startswith("too few examples to tell")
+
+
+def test_an_interval_that_covers_the_threshold_gives_no_verdict():
+    weak = (0.3,) * 4  # MI 0.17 nats
+    assert diagnose(model(weak, weak), data(weak, 30)).verdict == "too few examples to tell"
+    found = diagnose(model(weak, weak), data(weak, 3000))
+    assert found.verdict == "healthy"
+
+
+def test_padding_does_not_make_two_examples_different():
+    tokens = [torch.tensor([[1, 5, 2] + [0] * pad]) for pad in range(20)]
+    batches = [Batch(x.float(), index=torch.tensor([i])) for i, x in enumerate(tokens)]
+
+    class Constant(nn.Module):
+        def forward(self, batch):
+            return DiagGaussian(torch.zeros(1, 2), torch.zeros(1, 2))
+
+    class Ignores(Reads):
+        def log_prob(self, batch, z):
+            return z.new_zeros(z.shape[:2])
+
+    found = textvae.diagnose(VAE(Constant(), Ignores((1.0,)), 2), batches, samples=1)
+    assert "20 examples, of which 1 differ" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("writes", "reads"),
+    [(GAINS, GAINS), ((0.0,) * 4, (0.0,) * 4), (GAINS, (0.0,) * 4), (GAINS, (0.1,) * 4)],
+    ids=["healthy", "collapsed", "ignored", "half read"],
+)
+def test_the_metrics_card_judges_alike(writes, reads):
+    x = data(writes)
+    found = diagnose(model(writes, reads), x)
+    card = textvae.evaluate(model(writes, reads), x.split(64), samples=5)
+    if found.verdict == "healthy":
+        assert card["collapse"] is None
+    else:
+        assert card["collapse"].startswith(f"{found.summary}; try skip_vae.yaml")
+
+
+def test_a_model_without_a_latent_variable_is_refused():
+    with pytest.raises(textvae.UserError, match="latent_dim 0"):
+        diagnose(VAE(None, Reads(()), 0), torch.zeros(20, 0))
+
+
+def test_the_worst_finding_is_the_verdict_and_the_others_follow():
+    gains = (2.0, 2.0, 0.0, 2.0)
+    found = diagnose(model(gains, gains), data(gains, mean=3.0))
+    assert [finding.verdict for finding in found.findings] == ["partly collapsed", "holes"]
+    assert found.is_at_least("partly collapsed") and found.is_at_least("under-trained")
+    assert found.is_at_least("unread") is False
+    assert "also holes: " in str(found)
+
+
+def test_the_baseline_is_compared_example_by_example():
+    x = data()
+    baseline = Normal(0.0, 5.0**0.5).log_prob(x).sum(1)  # the exact marginal
+    found = diagnose(model(), x, baseline=baseline)
+    gains = {row.key: row for row in found.evidence}
+    assert gains["elbo_gain"].low < 0 < gains["elbo_gain"].high  # the posterior is exact
+    assert gains["rec_gain"].value == pytest.approx(4 * 0.5 * math.log(5), abs=0.3)
+    with pytest.raises(textvae.UserError, match="10 examples"):
+        diagnose(model(), x, baseline=baseline[:10])
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == (pytest.approx(b, abs=1e-4) if isinstance(b, float) else b)
+
+
+def test_neither_batches_nor_their_order_nor_the_random_state_matter():
+    x = data(count=60)
+    torch.manual_seed(5)
+    first = diagnose(model(), x).to_dict()
+    rows = torch.randperm(60)
+    batches = [Batch(x[some], index=some) for some in rows.split(7)]
+    assert same(textvae.diagnose(model(), batches, samples=5).to_dict(), first)
+    assert not same(diagnose(model(), x, seed=1).to_dict(), first)
+
+
+def test_random_state_and_mode_do_not_change():
+    vae = model().train()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    diagnose(vae, data(count=20))
+    assert torch.rand(1) == expected and vae.training
+
+
+def test_json_has_everything_and_no_numbers_that_json_lacks():
+    found = diagnose(model(), data(count=1))
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert record["verdict"] == found.verdict
+    assert record["evidence"][0].keys() == {"key", "name", "value", "low", "high", "unit"}
+    assert record["evidence"][0]["low"] is None
+    assert [row["number"] for row in record["dimensions"]] == [0, 1, 2, 3]
+    assert record["history"] == {"moments": [], "deaths": []}
+
+
+# -- the training, which only the run knows
+
+
+@pytest.fixture(scope="module")
+def well():
+    return textvae.evaluation.card.examine(
+        model().eval(), data().split(64), samples=2, shuffle=True
+    ).symptoms
+
+
+DONE = Training(True, epoch=10, beta=1.0, final_beta=1.0, gain=0.01, elbo=-40.0)
+
+
+def test_a_run_that_is_finished_and_flat_is_healthy(well):
+    assert judge(well, DONE)[0].verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"gain": 2.0}, "still rising: by 2.00 nats (5.0%)"),
+        ({"finished": False}, "the training is not finished: the model is from epoch 10"),
+    ],
+)
+def test_a_run_that_ended_too_soon_is_under_trained(well, change, text):
+    (finding,) = judge(well, DONE._replace(**change))
+    assert finding.verdict == "under-trained"
+    assert finding.summary.startswith("z is used: ") and text in finding.summary
+
+
+def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
+    nothing = (0.0,) * 4
+    dead = textvae.evaluation.card.examine(
+        model(nothing, nothing).eval(), data(nothing).split(64), samples=2
+    ).symptoms
+    early = DONE._replace(epoch=0.5, beta=0.1)
+    assert judge(dead, early)[0].verdict == "under-trained"
+    assert judge(dead, early._replace(beta=1.0))[0].verdict == "collapsed"
+    assert judge(dead, early._replace(epoch=3))[0].verdict == "collapsed"
+
+
+def test_a_figure_that_was_not_measured_is_not_judged(well):
+    unknown = replace(well, figures={k: v for k, v in well.figures.items() if k != "hole_share"})
+    assert judge(unknown, DONE)[0].verdict == "healthy"
+
+
+# -- runs and the command
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    """A run whose z is not used after its 12 updates; the KL always counts."""
+    folder = tmp_path_factory.mktemp("diagnosed") / "my run"
+    constant = ["--objective.kl_schedule", "constant"]
+    assert in_child(["train", "--out", str(folder), *tiny, *constant]) == 0
+    return folder
+
+
+def test_a_run_is_diagnosed_and_the_result_is_saved(run):
+    found = textvae.diagnose_run(run, split="train")
+    assert (found.model, found.split, found.count) == ("my run", "train", 96)
+    assert found.verdict == "collapsed"
+    assert [row.epoch for row in found.history.moments] == [1.0, 2.0]
+    saved = json.loads((run / "metrics" / "train-diagnosis.json").read_text())
+    assert saved["verdict"] == "collapsed" and saved["seed"] == 0 and saved["corpus_hash"]
+    assert "textvae train --config" in found.remedies[0].command
+    assert "my run, train split: collapsed" in str(found)
+
+
+def test_the_batch_size_of_a_run_does_not_matter(run):
+    a, b = (textvae.diagnose_run(run, split="train", batch_size=size) for size in (3, 64))
+    assert same(a.to_dict(), b.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ([], 0),
+        (["--fail-on", "collapsed"], 1),
+        (["--fail-on", "under-trained"], 1),
+        (["--fail-on", "holes", "--limit", "5"], 2),
+        (["--fail-on", "healthy"], 2),
+    ],
+)
+def test_exit_codes(run, options, status, capfd):
+    assert (
+        in_child(["diagnose", str(run), "--split", "train", "--samples", "2", *options]) == status
+    )
+    if status == 2:
+        (line,) = capfd.readouterr().err.splitlines()[-1:]
+        assert line.startswith("textvae: ")
+
+
+def test_the_command_prints_json(run, capfd):
+    assert in_child(["diagnose", str(run), "--json", "--limit", "12", "--samples", "1"]) == 0
+    assert json.loads(capfd.readouterr().out)["count"] == 12
+    assert (run / "metrics" / "test-diagnosis-first12.json").exists()
+
+
+def test_a_language_model_is_a_baseline_and_has_nothing_to_diagnose(run, language_model, capfd):
+    found = textvae.diagnose_run(run, split="train", samples=2, baseline=language_model)
+    assert {"rec_gain", "elbo_gain"} <= {row.key for row in found.evidence}
+    assert in_child(["diagnose", str(language_model)]) == 2
+    assert "has no latent variable (latent_dim 0)" in capfd.readouterr().err
+    with pytest.raises(textvae.UserError, match="a baseline is a language model"):
+        textvae.diagnose_run(run, baseline=run)
+
+
+def test_the_command_knows_every_verdict_from_bad_to_worse():
+    assert ("healthy", *FAIL_ON.values()) == SEVERITY

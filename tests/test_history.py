@@ -1,0 +1,103 @@
+"""When a latent variable died, from the lines of metrics.jsonl."""
+
+import json
+
+import pytest
+
+from textvae.config.experiment import Config
+from textvae.evaluation.history import Death, History, read_history, read_training
+
+
+def train(step, kl, beta):
+    return {"step": step, "epoch": step / 100, "group": "train", "kl": kl, "beta": beta}
+
+
+def valid(step, elbo, kl, mi, au, **further):
+    figures = {"elbo": elbo, "kl": kl, "mi": mi, "au": au}
+    return {"step": step, "epoch": step / 100, "group": "valid", **figures, **further}
+
+
+COLLAPSE = [
+    train(50, 21.7, 0.2),
+    train(90, 0.35, 0.4),
+    valid(100, -60.0, 0.3, 0.2, 1, kl_per_dim=[0.3, 0.0]),
+    train(150, 0.05, 0.6),
+    valid(200, -50.0, 0.04, 0.01, 0, kl_per_dim=[0.005, 0.0]),
+    valid(300, -47.0, 0.0, 0.0, 0, kl_per_dim=[0.0, 0.0]),
+]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(lines, finished="all steps done"):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+        (tmp_path / "training.json").write_text(json.dumps({"finished": finished}))
+        return tmp_path
+
+    return write
+
+
+def test_the_epoch_and_the_kl_weight_of_every_death(write):
+    assert read_history(write(COLLAPSE)).deaths == (
+        Death("kl", epoch=1.5, beta=0.6, value=0.3, alive_at=1.0),
+        Death("mi", epoch=2.0, beta=0.6, value=0.2, alive_at=1.0),
+        Death("au", epoch=2.0, beta=0.6, value=1, alive_at=1.0),
+    )
+
+
+def test_a_dimension_dies_when_its_kl_does(write):
+    history = read_history(write(COLLAPSE))
+    assert history.died(0) == 2.0
+    assert history.died(1) is None  # it never lived
+    assert read_history(write([valid(100, -6.0, 1.0, 1.0, 1)])).died(0) is None  # not logged
+
+
+def test_what_never_lived_died_at_the_first_look(write):
+    lines = [train(10, 0.02, 0.1), valid(100, -60.0, 0.0, 0.0, 0)]
+    deaths = read_history(write(lines)).deaths
+    assert deaths[0] == Death("kl", epoch=0.1, beta=0.1, value=None, alive_at=None)
+    assert [death.epoch for death in deaths] == [0.1, 1.0, 1.0]
+
+
+def test_what_lives_again_is_not_dead(write):
+    history = read_history(write([*COLLAPSE, valid(400, -46.0, 2.0, 1.0, 3)]))
+    assert history.deaths == ()
+    assert [moment.mi for moment in history.moments] == [0.2, 0.01, 0.0, 1.0]
+    assert history.moments[1].beta == 0.6
+
+
+def test_figures_before_refinement_count(write):
+    line = valid(100, -60.0, 3.0, 2.0, 4, encoder_kl=0.01, encoder_mi=0.0, encoder_au=0)
+    assert [death.key for death in read_history(write([line])).deaths] == ["kl", "mi", "au"]
+
+
+def test_damaged_lines_are_skipped(write):
+    run = write(COLLAPSE)
+    whole = read_history(run)
+    damaged = b'{"step": 7\n[1]\n"text"\n\xff\xfe\n{"step": "x", "epoch": 1}\n'
+    (run / "metrics.jsonl").write_bytes(damaged + (run / "metrics.jsonl").read_bytes() + b'{"st')
+    assert read_history(run) == whole
+    assert read_history(run / "nowhere") == History()
+
+
+def test_the_gain_is_that_of_one_epoch(write):
+    run = write(COLLAPSE)
+    found = read_training(run, Config(), read_history(run))
+    assert (found.finished, found.epoch, found.elbo) == (True, 3.0, -47.0)
+    assert found.gain == pytest.approx(3.0)
+    often = [valid(100 + 10 * i, -50.0 + i, 1.0, 1.0, 1) for i in range(21)]
+    run = write(often)
+    assert read_training(run, Config(), read_history(run)).gain == pytest.approx(10.0)
+
+
+def test_a_best_model_from_before_the_end_gains_nothing(write):
+    run = write([*COLLAPSE, valid(400, -48.0, 0.0, 0.0, 0)], finished=None)
+    found = read_training(run, Config(), read_history(run))
+    assert (found.finished, found.epoch, found.gain) == (False, 3.0, None)
+
+
+def test_a_model_that_autoencodes_is_not_the_one_that_was_saved(write):
+    run = write([valid(100, -10.0, 80.0, 5.0, 4), *COLLAPSE[4:]])
+    config = Config.load(train={"autoencode_epochs": 1.0})
+    assert read_training(run, config, read_history(run)).elbo == -47.0

@@ -1,0 +1,76 @@
+"""Intervals cover the truth as often as they say."""
+
+import math
+
+import pytest
+import torch
+
+from textvae.evaluation.intervals import Interval, of_means, of_share, of_variances
+
+
+def draws(repetitions: int, count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, repetitions, generator=generator, dtype=torch.float64)
+
+
+def covered(intervals: list[Interval], truth: float) -> float:
+    inside = [interval.low <= truth <= interval.high for interval in intervals]
+    return sum(inside) / len(inside)
+
+
+@pytest.mark.parametrize("count", [10, 30, 200])
+def test_the_mean_of_normal_draws_is_covered_95_times_in_100(count):
+    """1500 data sets: the standard error of the coverage is 0.6 %."""
+    assert covered(of_means(3.0 + draws(1500, count)), 3.0) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_mean_of_skewed_draws_is_covered_nearly_as_often():
+    skewed = draws(1500, 100).exp()  # log-normal
+    assert 0.88 < covered(of_means(skewed), math.exp(0.5)) < 0.97
+
+
+def test_variances_are_covered():
+    each, _ = of_variances(draws(1500, 200), threshold=1.0)
+    assert covered(each, 1.0) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_number_of_large_variances_is_covered_and_is_certain_far_from_the_threshold():
+    scales = torch.tensor([0.01, 0.05, 1.0, 2.0], dtype=torch.float64)
+    _, certain = of_variances(scales * draws(4, 100), threshold=0.01)
+    assert certain == Interval(2.0, 2.0, 2.0)
+    near = torch.tensor([0.1, 0.1, 1.0, 2.0], dtype=torch.float64)
+    _, open_ = of_variances(near * draws(4, 100), threshold=0.01)
+    assert open_.low == 2 and open_.high == 4
+
+
+def test_wilsons_interval_of_a_published_example():
+    """81 of 263: Newcombe 1998, table I, method 3."""
+    found = of_share(81 / 263, 263)
+    assert (found.low, found.high) == (
+        pytest.approx(0.2553, abs=1e-4),
+        pytest.approx(0.3662, abs=1e-4),
+    )
+    assert of_share(0.0, 10).low == 0.0 and of_share(1.0, 10).high == 1.0
+
+
+def test_an_interval_narrows_with_the_square_root_of_the_number_of_examples():
+    few, many = (of_means(draws(1, count))[0] for count in (100, 10_000))
+    assert (few.high - few.low) / (many.high - many.low) == pytest.approx(10, rel=0.25)
+
+
+def test_one_example_says_nothing():
+    (found,) = of_means(torch.tensor([[2.0]]))
+    assert found == (2.0, -math.inf, math.inf)
+    assert found.below(100.0) is None
+
+
+def test_a_threshold_inside_the_interval_is_undecided():
+    interval = Interval(1.0, 0.5, 1.5)
+    assert [interval.below(threshold) for threshold in (0.4, 0.5, 1.0, 1.5, 1.6)] == [
+        *(False, False, None, None, True)
+    ]
+
+
+def test_resamples_are_a_function_of_the_seed():
+    values = draws(2, 50)
+    assert of_means(values, seed=1) == of_means(values, seed=1) != of_means(values, seed=2)

@@ -1,0 +1,71 @@
+"""``textvae diagnose``: whether a latent variable is used, and what to do if it is not."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import add_common, add_run, new_parser
+from textvae.config.types import PositiveInt
+from textvae.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+# Verdicts that a check may be for, from bad to worse.
+FAIL_ON = {
+    "under-trained": "under-trained",
+    "holes": "holes",
+    "partial": "partly collapsed",
+    "unread": "unread",
+    "over-refined": "over-refined",
+    "collapsed": "collapsed",
+}
+OPTIONS = ("data", "device", "split", "baseline", "samples", "limit", "batch_size", "seed")
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "say whether the latent variable is used, why not, and what to do",
+        "textvae diagnose RUN [...]",
+    )
+    add_run(parser, "the split to examine")
+    add = parser.add_argument
+    add(
+        "--baseline",
+        type=str | None,
+        help="the run of a language model on the same data, to compare the reconstruction with",
+    )
+    add("--samples", type=PositiveInt, default=20, help="draws of z per example")
+    add("--limit", type=PositiveInt | None, help="examine only the first LIMIT examples")
+    add(
+        "--fail-on",
+        choices=list(FAIL_ON),
+        help="exit with status 1 if the verdict is this or worse; from bad to worse: "
+        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell",
+    )
+    add("--json", action="store_true", help="print the diagnosis as JSON")
+    add_common(parser)
+    return parser
+
+
+def run(args: Namespace) -> int:
+    """Diagnose the best model of a run, save the result in its folder, and print it.
+
+    Returns:
+        1 if the verdict is at least as bad as ``--fail-on``, else 0.
+
+    Raises:
+        UserError: There are too few examples for ``--fail-on``, or as in ``diagnose_run``.
+    """
+    from textvae.evaluation.diagnose import diagnose_run
+
+    found = diagnose_run(args.run, **{name: args[name] for name in OPTIONS})
+    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
+    failed = False if args.fail_on is None else found.is_at_least(FAIL_ON[args.fail_on])
+    if failed is None:
+        raise UserError(f"--fail-on {args.fail_on}: {found.summary}")
+    return int(failed)

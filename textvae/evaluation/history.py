@@ -1,0 +1,174 @@
+"""The history of a collapse, from ``metrics.jsonl``: when KL, MI, and active units died."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from textvae.config.experiment import Config
+from textvae.evaluation.judge import UNUSED, Training
+from textvae.runs.files import read_record
+
+ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
+ALIVE_DIMENSION = 0.01  # nats of KL of one dimension
+TRACKED = ("elbo", "kl", "mi", "au")
+
+Line = Mapping[str, Any]  # of metrics.jsonl
+
+
+class Moment(NamedTuple):
+    """An evaluation on the validation split during training; None: not logged."""
+
+    epoch: float
+    step: int
+    beta: float | None  # the KL weight that was logged last
+    elbo: float | None
+    kl: float | None
+    mi: float | None
+    au: int | None
+    kl_per_dim: tuple[float, ...] | None
+
+
+class Death(NamedTuple):
+    """When a figure fell below the least value that is alive, for good.
+
+    Attributes:
+        key: ``kl``, ``mi``, or ``au``.
+        epoch: The first epoch at which it was dead.
+        beta: The KL weight at that time, if it was logged.
+        value: The last value that was alive; None if there is none.
+        alive_at: The epoch of that value.
+    """
+
+    key: str
+    epoch: float
+    beta: float | None
+    value: float | None
+    alive_at: float | None
+
+
+class History(NamedTuple):
+    """The evaluations during training, and what died."""
+
+    moments: tuple[Moment, ...] = ()
+    deaths: tuple[Death, ...] = ()
+
+    def died(self, dimension: int) -> float | None:
+        """Return the epoch from which on a dimension had no KL.
+
+        None if it has one at the end, never had one, or if that was not logged.
+        """
+        known = [(m.epoch, m.kl_per_dim[dimension]) for m in self.moments if m.kl_per_dim]
+        alive = [i for i, (_, kl) in enumerate(known) if kl >= ALIVE_DIMENSION]
+        return known[alive[-1] + 1][0] if alive and alive[-1] + 1 < len(known) else None
+
+
+def read_history(run: Path) -> History:
+    """Read the history of a run; an empty one if it logged nothing.
+
+    The KL is in every line, MI and active units only in those of the evaluations. If posteriors are
+    refined, the figures of the evaluations are those before refinement.
+    """
+    lines = _lines(run / "metrics.jsonl")
+    deaths = [_death(key, lines) for key in ALIVE]
+    return History(
+        tuple(_moment(line, lines) for line in lines if line.get("group") == "valid"),
+        tuple(death for death in deaths if death is not None),
+    )
+
+
+def read_training(run: Path, config: Config, history: History) -> Training:
+    """Say how far the training of a run's best model got.
+
+    Args:
+        run: The run folder.
+        config: Its experiment.
+        history: Its history.
+    """
+    path = run / "training.json"
+    record = read_record(path) if path.exists() else {}
+    known = [moment for moment in history.moments if moment.elbo is not None]
+    counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
+    best = max(counted, key=lambda moment: moment.elbo or 0.0, default=None)
+    return Training(
+        finished=not record or bool(record.get("finished")),
+        epoch=best and best.epoch,
+        beta=best and best.beta,
+        final_beta=config.objective.beta,
+        gain=_gain(counted, best),
+        elbo=best and best.elbo,
+    )
+
+
+def _gain(moments: Sequence[Moment], best: Moment | None) -> float | None:
+    """Return the nats of ELBO gained per epoch in the last epoch, if the last model is the best."""
+    if best is None or best is not moments[-1]:
+        return None
+    before = [m for m in moments[:-1] if m.epoch <= best.epoch - 1] or moments[:-1]
+    if not before:
+        return None
+    last = before[-1]
+    return ((best.elbo or 0.0) - (last.elbo or 0.0)) / max(best.epoch - last.epoch, 1e-9)
+
+
+def _lines(path: Path) -> list[Line]:
+    if not path.exists():
+        return []
+    found: list[Line] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):  # cut short when the process was killed, or damaged
+            continue
+        if (
+            isinstance(line, dict)
+            and _is_number(line.get("step"))
+            and _is_number(line.get("epoch"))
+        ):
+            found.append(line)
+    return found
+
+
+def _moment(line: Line, lines: Sequence[Line]) -> Moment:
+    by_dimension = line.get("kl_per_dim")
+    logged = isinstance(by_dimension, list) and all(map(_is_number, by_dimension))
+    return Moment(
+        epoch=line["epoch"],
+        step=line["step"],
+        beta=_beta(line, lines),
+        **{key: _figure(line, key) for key in TRACKED},
+        kl_per_dim=tuple(by_dimension) if logged and by_dimension else None,
+    )
+
+
+def _beta(line: Line, lines: Sequence[Line]) -> float | None:
+    """Return the KL weight that was logged last."""
+    known = [x["beta"] for x in lines if x["step"] <= line["step"] and _is_number(x.get("beta"))]
+    return known[-1] if known else None
+
+
+def _figure(line: Line, key: str) -> Any:
+    value = line.get(key) if key == "elbo" else line.get(f"encoder_{key}", line.get(key))
+    return value if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _death(key: str, lines: Sequence[Line]) -> Death | None:
+    known = [(line, value) for line in lines if (value := _figure(line, key)) is not None]
+    alive = [i for i, (_, value) in enumerate(known) if value >= ALIVE[key]]
+    last = alive[-1] if alive else -1
+    if last == len(known) - 1:
+        return None  # it lives, or it was never logged
+    line, before = known[last + 1][0], known[last] if alive else None
+    return Death(
+        key=key,
+        epoch=line["epoch"],
+        beta=_beta(line, lines),
+        value=None if before is None else before[1],
+        alive_at=None if before is None else before[0]["epoch"],
+    )

@@ -1,0 +1,115 @@
+"""How far a figure may be from its value over all possible examples: 95 % intervals.
+
+A figure is computed again for 1000 resamples of the N examples (the bootstrap, Efron 1979), and its
+interval is where 95 % of the results lie. Percentiles of the bootstrap are too narrow for small N.
+They are moved outward as far as those of the t distribution are from those of the normal one (the
+expanded percentile interval, Hesterberg 2015):
+
+    alpha' / 2 = Phi( sqrt(N / (N - 1)) * t_{alpha/2, N-1} )
+
+The resamples are a function of the seed and N. The interval of a share of independent draws is
+Wilson's (1927).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+RESAMPLES = 1000
+LEVEL = 0.95
+AT_ONCE = 2**22  # weights held at once
+
+
+class Interval(NamedTuple):
+    """A figure and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def below(self, threshold: float) -> bool | None:
+        """Return whether the value lies below a threshold; None if the interval does not tell."""
+        if self.high < threshold:
+            return True
+        return False if self.low >= threshold else None
+
+
+def of_means(columns: Tensor, seed: int = 0) -> list[Interval]:
+    """Return the interval of the mean of every column.
+
+    Args:
+        columns: (N, C) figures of N examples.
+        seed: Seed of the resamples.
+    """
+    values = _array(columns)
+    means = np.concatenate([weights @ values for weights in _resamples(len(values), seed)])
+    return [
+        _interval(value, resampled, len(values))
+        for value, resampled in zip(values.mean(0), means.T, strict=True)
+    ]
+
+
+def of_variances(
+    columns: Tensor, threshold: float, seed: int = 0
+) -> tuple[list[Interval], Interval]:
+    """Return the interval of the variance of every column, and of how many reach a threshold.
+
+    Args:
+        columns: (N, C) figures of N examples, such as posterior means.
+        threshold: The variance that counts.
+        seed: Seed of the resamples.
+    """
+    values = _array(columns)
+    values = values - values.mean(0)  # squares of large numbers would cancel
+    variances = np.concatenate(
+        [
+            (weights @ values**2 - (weights @ values) ** 2).clip(min=0)
+            for weights in _resamples(len(values), seed)
+        ]
+    )  # (R, C)
+    found = (values**2).mean(0)
+    each = [
+        _interval(value, resampled, len(values))
+        for value, resampled in zip(found, variances.T, strict=True)
+    ]
+    reach = (variances >= threshold).sum(1)
+    return each, _interval((found >= threshold).sum(), reach, len(values))
+
+
+def of_share(share: float, draws: int) -> Interval:
+    """Return Wilson's interval of a share of independent draws."""
+    from scipy.special import ndtri
+
+    z2 = ndtri(0.5 + LEVEL / 2) ** 2
+    center = (share + z2 / (2 * draws)) / (1 + z2 / draws)
+    half = math.sqrt(z2 * (share * (1 - share) / draws + z2 / (4 * draws**2))) / (1 + z2 / draws)
+    return Interval(share, max(0.0, center - half), min(1.0, center + half))
+
+
+def _array(columns: Tensor) -> np.ndarray:
+    return columns.double().cpu().numpy()
+
+
+def _resamples(count: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the weights of the examples in all resamples, (R, N), a few resamples at a time."""
+    random, left = np.random.default_rng(seed), RESAMPLES
+    while left:
+        some = min(left, max(1, AT_ONCE // count))
+        chosen = random.integers(count, size=(some, count))
+        yield np.stack([np.bincount(row, minlength=count) for row in chosen]) / count
+        left -= some
+
+
+def _interval(value: float, resampled: np.ndarray, count: int) -> Interval:
+    from scipy.special import ndtr, stdtrit
+
+    if count < 2:
+        return Interval(float(value), -math.inf, math.inf)
+    tail = ndtr(math.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(float(value), float(low), float(high))

@@ -1,0 +1,297 @@
+"""What the figures of a latent variable mean: the one place that judges.
+
+A figure counts as below a threshold if its whole interval is, and as above it likewise. If the
+interval covers the threshold, there are too few examples to tell, and there is no verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from textvae.evaluation.intervals import Interval
+from textvae.evaluation.metrics import decimals
+from textvae.evaluation.symptoms import READ_SHARE, Symptoms
+
+HEALTHY, UNDER_TRAINED, HOLES = "healthy", "under-trained", "holes"
+PARTIAL, UNREAD, OVER_REFINED = "partly collapsed", "unread", "over-refined"
+COLLAPSED, UNCLEAR = "collapsed", "too few examples to tell"
+# From good to bad; a model with several of them has the verdict of the worst one.
+SEVERITY = (HEALTHY, UNDER_TRAINED, HOLES, PARTIAL, UNREAD, OVER_REFINED, COLLAPSED)
+
+# Nats per example: z then changes the probability of an example by about a tenth.
+UNUSED = 0.1
+# Nats per example that one dimension is worth to the decoder: a tenth of what z has to be.
+UNREAD_DIMENSION = 0.01
+# Share of dead dimensions. VAEs leave out dimensions that they do not need (Burda et al. 2016), and
+# one in ten is no reason to train again.
+DEAD_SHARE = 0.1
+# Share of the prior's draws in holes, 0.01 without any: one sample in ten starts from a place where
+# the decoder learned nothing.
+HOLE_SHARE = 0.1
+# Nats per example that refinement loses after its best step, or UNUSED compared with the encoder.
+# It adds 0.3 to 1 where it helps (recipes/ptb/RESULTS.md), and the best step owes a part to luck.
+OVERSHOOT = 0.5
+# Share of the ELBO gained in the last epoch; a converged run gains a thousandth or less
+# (recipes/ptb/RESULTS.md: 0.04 of 105 nats).
+RISING = 0.01
+# Resamples of fewer different examples say little about others.
+MIN_EXAMPLES = 10
+
+# Whether something is wrong (None: too few examples to tell), and what to say in both cases.
+Test = Callable[[Symptoms], tuple[bool | None, str]]
+
+
+class Finding(NamedTuple):
+    """Something that is wrong with a model, or that nothing is.
+
+    Attributes:
+        verdict: What is wrong.
+        summary: One sentence.
+        about: The same as ``verdict``; if that is unclear, what may be wrong.
+    """
+
+    verdict: str
+    summary: str
+    about: str
+
+
+class Training(NamedTuple):
+    """How far the training of the model got.
+
+    Attributes:
+        finished: Whether the run is finished.
+        epoch: When the model was saved; None if it is not recorded.
+        beta: KL weight at that time; None if it is not recorded.
+        final_beta: KL weight after warm-up.
+        gain: Nats of validation ELBO gained per epoch in the last epoch before the model was
+            saved; None if there was only one evaluation, or the ELBO fell afterward.
+        elbo: The validation ELBO of the model.
+    """
+
+    finished: bool
+    epoch: float | None
+    beta: float | None
+    final_beta: float
+    gain: float | None
+    elbo: float | None
+
+
+def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]:
+    """Find what is wrong with a model.
+
+    Args:
+        symptoms: Its figures; those that were not measured are not judged.
+        training: How far its training got, if that is known.
+
+    Returns:
+        All findings, the worst first: the verdict is the first one's.
+    """
+    found = _answers(symptoms, _TESTS)
+    if found and found[0].verdict == COLLAPSED:  # and all else follows from it
+        early = None if training is None else _is_too_early(training)
+        return found[:1] if early is None else [Finding(UNDER_TRAINED, early, UNDER_TRAINED)]
+    rising = None if training is None else _is_under_trained(training)
+    if rising is None:
+        return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
+    summary = rising if found else f"{_fine(symptoms)}; but {rising}"
+    return [*found, Finding(UNDER_TRAINED, summary, UNDER_TRAINED)]
+
+
+def judge_use(symptoms: Symptoms) -> list[Finding]:
+    """Find out whether z is used at all: whether it is encoded, and whether it is read.
+
+    Returns:
+        Why it is not, or that there are too few examples to tell; empty if it is used.
+    """
+    return _answers(symptoms, {name: _TESTS[name] for name in (COLLAPSED, UNREAD)})
+
+
+def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
+    if symptoms.distinct < MIN_EXAMPLES:
+        return [Finding(UNCLEAR, _few(symptoms), COLLAPSED)]
+    if not math.isfinite(symptoms.figures["elbo"].value):
+        return []  # training has failed, which is not for this module to say
+    found = []
+    for verdict, test in tests.items():
+        answer, summary = test(symptoms)
+        if answer is None:
+            found.append(Finding(UNCLEAR, f"{UNCLEAR} {summary}", verdict))
+        elif answer:
+            found.append(Finding(verdict, summary, verdict))
+    return found
+
+
+def too_early(epoch: float, beta: float, final_beta: float) -> bool:
+    """Return whether it is too early to call a model collapsed: its encoder has barely learned."""
+    return epoch <= 1 and beta < final_beta
+
+
+def dimension_states(symptoms: Symptoms) -> list[str]:
+    """Say for every dimension whether it is alive, dead, unread, or unclear."""
+    gaps: Sequence[Interval | None] = symptoms.dimension_gaps or [None] * symptoms.latent_dim
+    pairs = zip(symptoms.variances, gaps, strict=True)
+    return [_state(variance, gap, symptoms.au_threshold) for variance, gap in pairs]
+
+
+def _state(variance: Interval, gap: Interval | None, au_threshold: float) -> str:
+    unread = None if gap is None else gap.below(UNREAD_DIMENSION)
+    if unread is False:
+        return "alive"  # the decoder reads it, however little it moves
+    match variance.below(au_threshold):
+        case True:
+            return "dead"
+        case False:
+            return "unread" if unread else "alive"
+    return "unclear"
+
+
+def _is_collapsed(symptoms: Symptoms) -> tuple[bool | None, str]:
+    kl, mi = (symptoms.before_refinement(key) for key in ("kl", "mi"))
+    active = symptoms.before_refinement("au")
+    facts = (
+        f"KL {decimals(kl.value)} nats, MI {decimals(mi.value)} nats, {active.value:.0f} of "
+        f"{symptoms.latent_dim} dimensions active"
+    )
+    no_kl, no_mi = kl.below(UNUSED), mi.below(UNUSED)  # the KL is at least the MI
+    if no_kl or no_mi:
+        return True, f"posterior collapse: {_how(symptoms, bool(no_kl))} ({facts})"
+    if no_kl is None or no_mi is None:
+        return None, f"whether z is used: MI {_between(mi)} nats"
+    return False, ""
+
+
+def _how(symptoms: Symptoms, no_kl: bool) -> str:
+    if "encoder_mi" in symptoms.figures and not symptoms.figures["mi"].below(UNUSED):
+        after = decimals(symptoms.figures["mi"].value)
+        return f"all of the information in z, {after} nats, comes from the refinement steps"
+    if no_kl:
+        return "the decoder ignores z"
+    return "q(z|x) moved away from the prior, to the same place for every x"
+
+
+def _is_over_refined(symptoms: Symptoms) -> tuple[bool | None, str]:
+    change, gap = symptoms.figures.get("overshoot"), symptoms.figures.get("gap")
+    if change is None:
+        return False, ""
+    lost = decimals(-change.value)
+    answer = change.below(-OVERSHOOT)
+    if answer or (gap is not None and gap.below(-UNUSED)):
+        return True, f"refinement goes too far: the ELBO ends {lost} nats below its best step"
+    return answer, f"whether refinement goes too far: it loses {lost} nats after its best step"
+
+
+def _is_unread(symptoms: Symptoms) -> tuple[bool | None, str]:
+    gap, read = symptoms.figures.get("shuffle_gap"), symptoms.figures.get("read")
+    if gap is None or read is None:
+        return False, ""
+    mi, cost = decimals(symptoms.figures["mi"].value), decimals(gap.value)
+    swap = f"replacing z by that of another example costs only {cost} nats"
+    if gap.below(UNUSED):
+        return True, f"the decoder ignores z, although z carries information (MI {mi} nats): {swap}"
+    if read.below(0.0):
+        return True, (
+            f"the decoder reads less than {READ_SHARE:.0%} of what the encoder writes into z: "
+            f"MI is {mi} nats, but {swap}"
+        )
+    if gap.below(UNUSED) is None or read.below(0.0) is None:
+        return None, f"whether the decoder reads z: the shuffle gap is {_between(gap)} nats"
+    return False, ""
+
+
+def _is_partly_collapsed(symptoms: Symptoms) -> tuple[bool | None, str]:
+    states = dimension_states(symptoms)
+    dead = [d for d, state in enumerate(states) if state == "dead"]
+    most = DEAD_SHARE * len(states)
+    possible = len(dead) + states.count("unclear")
+    if len(dead) > most:
+        verb = "is" if len(dead) == 1 else "are"
+        numbers = ", ".join(map(str, dead))
+        return True, (
+            f"{len(dead)} of {len(states)} dimensions {verb} dead ({numbers}); the others carry "
+            f"an MI of {decimals(symptoms.before_refinement('mi').value)} nats"
+        )
+    if possible > most:
+        return (
+            None,
+            f"which dimensions are dead: between {len(dead)} and {possible} of {len(states)}",
+        )
+    return False, ""
+
+
+def _has_holes(symptoms: Symptoms) -> tuple[bool | None, str]:
+    share = symptoms.figures.get("hole_share")
+    if share is None:
+        return False, ""
+    answer = share.below(HOLE_SHARE)
+    if answer is None:
+        return (
+            None,
+            f"whether the prior has holes: {share.low:.0%} to {share.high:.0%} of its draws",
+        )
+    return not answer, (
+        f"{share.value:.0%} of the prior's draws fall into holes, where no example has its "
+        "posterior and the decoder learned nothing"
+    )
+
+
+# The worst first.
+_TESTS: dict[str, Test] = {
+    COLLAPSED: _is_collapsed,
+    OVER_REFINED: _is_over_refined,
+    UNREAD: _is_unread,
+    PARTIAL: _is_partly_collapsed,
+    HOLES: _has_holes,
+}
+
+
+def _is_too_early(training: Training) -> str | None:
+    epoch, beta = training.epoch, training.beta
+    if epoch is None or beta is None or not too_early(epoch, beta, training.final_beta):
+        return None
+    return (
+        f"too early to tell whether z is used: the model is from epoch {epoch:g}, with a KL weight "
+        f"of {decimals(beta)}"
+    )
+
+
+def _is_under_trained(training: Training) -> str | None:
+    if not training.finished:
+        at = "" if training.epoch is None else f": the model is from epoch {training.epoch:g}"
+        return f"the training is not finished{at}"
+    if training.gain is None or not training.elbo:
+        return None
+    share = training.gain / abs(training.elbo)
+    if share <= RISING:
+        return None
+    return (
+        f"the training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
+        f"({share:.1%}) in the last epoch"
+    )
+
+
+def _fine(symptoms: Symptoms) -> str:
+    mi, active = (symptoms.before_refinement(key) for key in ("mi", "au"))
+    text = (
+        f"z is used: MI {decimals(mi.value)} nats, {active.value:.0f} of {symptoms.latent_dim} "
+        "dimensions active"
+    )
+    if gap := symptoms.figures.get("shuffle_gap"):
+        text += f", shuffle gap {decimals(gap.value)} nats"
+    if gain := symptoms.figures.get("elbo_gain"):
+        side = "below" if gain.value < 0 else "above"
+        text += f"; its ELBO is {decimals(abs(gain.value))} nats {side} the language model"
+    return text
+
+
+def _few(symptoms: Symptoms) -> str:
+    if symptoms.distinct == symptoms.count:
+        held = f"{symptoms.count} example{'s' if symptoms.count > 1 else ''}"
+    else:
+        held = f"{symptoms.count} examples, of which {symptoms.distinct} differ"
+    return f"{UNCLEAR}: {held}, and at least {MIN_EXAMPLES} different ones are needed"
+
+
+def _between(interval: Interval) -> str:
+    return f"between {decimals(interval.low)} and {decimals(interval.high)}"

@@ -1,0 +1,103 @@
+"""Something to try against a verdict, and the command that tries it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from textvae.config.experiment import Config, ModelConfig, OptimConfig
+from textvae.evaluation.judge import Training
+
+METHODS = "recipes/methods"
+RUN = "RUN"  # stands for the run folder in the words of a command
+# A model of which nothing is known is assumed to have no remedy yet.
+UNKNOWN = Config(model=ModelConfig(injection="input"), optim=OptimConfig(name="adam", lr=0.001))
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something to try.
+
+    Attributes:
+        files: Method files to add to the configuration, such as ``recipes/methods/skip_vae.yaml``.
+        options: Options to add on the command line.
+        reason: Why it fits this model.
+        command: The whole command; None for a model without a run folder.
+    """
+
+    files: tuple[str, ...]
+    options: tuple[str, ...]
+    reason: str
+    command: str | None
+
+    @property
+    def title(self) -> str:
+        """The files and options in one line; empty if it is another command."""
+        return " + ".join([*self.files, *([" ".join(self.options)] if self.options else [])])
+
+
+class Case(NamedTuple):
+    """What remedies are chosen by.
+
+    Attributes:
+        config: The experiment.
+        training: How far its training got, if that is known.
+        alive: Number of dimensions that are not dead.
+        best_steps: Number of refinement steps with the highest ELBO; None without refinement.
+        larger_split: A split with more examples, if there is one.
+        run: The run folder, if there is one.
+        data: Where the data is, if it has moved.
+    """
+
+    config: Config
+    training: Training | None = None
+    alive: int = 1
+    best_steps: int | None = None
+    larger_split: str | None = None
+    run: Path | None = None
+    data: str | None = None
+
+
+def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:
+    """Train the same model from the start, with methods and options added.
+
+    Args:
+        case: The model.
+        names: Methods: names of files in ``recipes/methods`` without their extension.
+        reason: Why.
+        options: Options and their values, in turn.
+    """
+    files = tuple(f"{METHODS}/{name}.yaml" for name in names)
+    if case.run is None:
+        return Remedy(files, options, reason, None)
+    words = ["textvae", "train", "--config", str(case.run / "config.yaml")]
+    for file in files:
+        words += ["--config", _path(file)]
+    changes = zip(options[::2], options[1::2], strict=True)
+    label = names or [f"{option.rpartition('.')[2]}_{value}" for option, value in changes]
+    words += ["--out", f"{case.run}-{'-'.join(label)}"]
+    words += ["--data.dir", case.data] if case.data else []
+    return Remedy(files, options, reason, shlex.join([*words, *options]))
+
+
+def _path(file: str) -> str:
+    """Return where a method file is: below the current folder, or in the checkout of textvae."""
+    checkout = Path(__file__).parents[2] / file
+    return str(checkout) if checkout.exists() and not Path(file).exists() else file
+
+
+def another_command(case: Case, reason: str, *words: str) -> Remedy:
+    """Do something else with the run.
+
+    Args:
+        case: The model.
+        reason: Why.
+        words: The command and its options, with ``RUN`` for the run folder.
+    """
+    if case.run is None:
+        return Remedy((), (), reason, None)
+    named = (str(case.run) if word == RUN else word for word in words)
+    return Remedy((), (), reason, shlex.join(["textvae", *named]))

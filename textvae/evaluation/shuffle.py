@@ -1,0 +1,113 @@
+"""The shuffle gap: how many nats log p(x|z) drops when z comes from another example.
+
+    gap   = E_q(z|x)[log p(x|z)] - E_q(z|x')[log p(x|z)]
+    gap_d = E[log p(x|z)] - E[log p(x|z with z'_d in place of z_d)],  z ~ q(z|x), z' ~ q(z|x')
+
+The examples form a random ring, and each passes its z on to the next, so that none keeps its own.
+``gap`` is near 0 if the decoder ignores z, and ``gap_d`` if it ignores dimension d. If q is the
+exact posterior, the gap is at least I(x; z): it is I(x; z) plus the KL from the product of the two
+distributions to the joint one (the lautum information, Palomar and Verdu 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textvae.evaluation.per_example import ExampleStats
+from textvae.vae.batch import Batch
+from textvae.vae.estimators import decode_in_parts
+from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.posteriors import move, select
+
+OWN = 2  # the turn of the draws of an example's own z; a posterior may use two turns
+
+
+def shuffle_gaps(
+    model: Any, batches: Iterable[Batch], stats: ExampleStats, seed: int
+) -> Tensor | None:
+    """Measure the gap of every example with one draw of another one's z.
+
+    Args:
+        model: Any model with a posterior, a likelihood and a prior.
+        batches: The examples of ``stats``, in any order.
+        stats: The posteriors and reconstruction terms of all N examples.
+        seed: Seed of the ring and of the draws.
+
+    Returns:
+        (N,) nats in the order of ``stats``; None if there is no latent variable, or one example.
+    """
+    if not _can_be_shuffled(stats):
+        return None
+    return stats.rec.double() - _over_batches(model, batches, stats, seed, _from_another)[:, 0]
+
+
+def dimension_gaps(
+    model: Any,
+    batches: Iterable[Batch],
+    stats: ExampleStats,
+    seed: int,
+    max_symbols: int | None = None,
+) -> Tensor | None:
+    """Measure the gap of every example and dimension, with one draw of z and of z'.
+
+    Args:
+        model: Any model with a posterior, a likelihood and a prior.
+        batches: The examples of ``stats``, in any order.
+        stats: The posteriors of all N examples.
+        seed: Seed of the ring and of the draws.
+        max_symbols: See ``textvae.vae.estimators.importance_estimate``.
+
+    Returns:
+        (N, Z) nats in the order of ``stats``; None as for ``shuffle_gaps``.
+    """
+    if not _can_be_shuffled(stats):
+        return None
+    found = _over_batches(model, batches, stats, seed, _one_dimension_at_a_time, max_symbols)
+    return found[:, :1] - found[:, 1:]
+
+
+def _can_be_shuffled(stats: ExampleStats) -> bool:
+    count, latent_dim = stats.posterior.center().shape
+    return count > 1 and latent_dim > 0
+
+
+def _from_another(own: Tensor, other: Tensor) -> Tensor:
+    """Replace all of z (B, Z): (1, B, Z)."""
+    return other[None]
+
+
+def _one_dimension_at_a_time(own: Tensor, other: Tensor) -> Tensor:
+    """Return z (B, Z) itself, and with each of its dimensions replaced: (1 + Z, B, Z)."""
+    chosen = torch.eye(own.size(1), dtype=torch.bool, device=own.device)[:, None]  # (Z, 1, Z)
+    return torch.cat([own[None], torch.where(chosen, other, own)])
+
+
+def _over_batches(
+    model: Any,
+    batches: Iterable[Batch],
+    stats: ExampleStats,
+    seed: int,
+    mix: Any,
+    max_symbols: int | None = None,
+) -> Tensor:
+    """Decode every example from mixtures of its own z and another one's: (N, K) nats."""
+    count, device = len(stats.index), next(model.parameters()).device
+    ring = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    donors = torch.empty_like(ring)
+    donors[ring] = ring.roll(1)
+    found: Any = None
+    for batch in batches:
+        places = torch.searchsorted(stats.index, batch.index.cpu())
+        noise = RowNoise(seed, Purpose.DONOR, batch.index)
+        other = move(select(stats.posterior, donors[places]), device).rsample(1, noise)[0]
+        own = move(select(stats.posterior, places), device).rsample(1, noise._replace(turn=OWN))[0]
+        log_px = decode_in_parts(model, batch.to(device), mix(own, other), max_symbols)  # (K, B)
+        if found is None:
+            found = torch.empty(count, len(log_px), dtype=torch.float64)
+        found[places] = log_px.t().double().cpu()
+    return found
