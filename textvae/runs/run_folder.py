@@ -4,6 +4,7 @@
     config.json, model.safetensors, inference.json, tokenizer.*, README.md
                           the best model so far: what ``TextVAE.from_pretrained`` reads
     checkpoint/state.pt   the state of the training at the last checkpoint (tensors and numbers)
+    .lock                 locked by the process that trains: no other one may write there
     metrics.jsonl         every scalar logged; ``metrics/<split>.json``: the metrics cards
     training.json         how far the training got and what it cost
     versions.json         versions, machine, commit, command, hash of the data
@@ -17,9 +18,12 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from textvae.runs.model_folder import VERSIONS
 
 CONFIG = "config.yaml"
 STATE = Path("checkpoint") / "state.pt"
+LOCK = ".lock"
 
 
 def create(run: Path) -> None:
@@ -60,6 +65,30 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot create the folder {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"cannot write to the folder {folder}")
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from writing to a folder; the system unlocks it if this one is killed.
+
+    Args:
+        folder: An existing folder.
+        wait: Whether to wait for another process that has the lock.
+
+    Raises:
+        UserError: Another process has the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(folder / LOCK)
+    try:
+        held.acquire(blocking=wait)
+    except Timeout:
+        raise UserError(f"{folder} is in use: another process is writing to it") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def describe(run: Path, precision: str, corpus_hash: str) -> None:
@@ -169,7 +198,7 @@ def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
         "threads": str(torch.get_num_threads()),
         "precision": precision,
         "system": platform.platform(),
-        "command": " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv)),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **{name: installed(name) for name in packages},
     }
 

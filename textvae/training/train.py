@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,21 +45,48 @@ def train(
         The best model so far, in evaluation mode.
 
     Raises:
-        UserError: There is a problem with the input, or the loss is not finite.
+        UserError: There is a problem with the input, another process is training in this folder,
+            or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     run = Path(out)
     config.check()
     check_model(config)
-    if not resume:
+    if resume:
+        run_folder.config_path(run)  # before a lock is created in a folder that is not a run
+    else:
         run_folder.create(run)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
     config = devices.with_precision(config)
     accelerator = devices.accelerator(config.train.precision)
-    if not accelerator.is_main_process:
+    main = accelerator.is_main_process
+    if not main:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
+    with run_folder.locked(run) if main else nullcontext():
+        trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
+        if main and trainer.why_done() is None:
+            # After all checks, so that a failed start leaves the run unchanged.
+            config.save(run / run_folder.CONFIG)
+            corpus_hash = trainer.splits["train"].content_hash
+            run_folder.describe(run, config.train.precision, corpus_hash)
+        with stop_signals() as stop:
+            trainer.fit(stop)
+    accelerator.end_training()  # a process group left open may abort the interpreter's exit
+    return type(trainer.model).from_pretrained(run)
+
+
+def _trainer(
+    config: Config,
+    run: Path,
+    accelerator: Any,
+    resume: bool,
+    model_class: type[Model] | None,
+    objective: Objective | None,
+    procedure: Procedure | None,
+) -> Trainer:
+    """Build the data, the model, and the loop, in the state in which the run was saved."""
     state = run_folder.load_state(run) if resume else None
     start = config.train.init if state is None else None
     start_folder = model_folder.fetch(start) if start else None  # before the data takes its time
@@ -85,11 +114,4 @@ def train(
     )
     if state is not None:
         trainer.load_state_dict(state)
-    if accelerator.is_main_process and trainer.why_done() is None:
-        # After all checks, so that a failed start leaves the run unchanged.
-        config.save(run / run_folder.CONFIG)
-        run_folder.describe(run, config.train.precision, splits["train"].content_hash)
-    with stop_signals() as stop:
-        trainer.fit(stop)
-    accelerator.end_training()  # a process group left open may abort the interpreter's exit
-    return type(model).from_pretrained(run)
+    return trainer
