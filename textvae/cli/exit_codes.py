@@ -15,18 +15,19 @@ SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's messages on GPU and CPU
 
 
-def exit_status(name: str, run: Callable[[], object]) -> int:
+def exit_status(name: str, run: Callable[[], int | None]) -> int:
     """Run a program and turn exceptions into an exit code; bugs keep their traceback.
 
     Args:
         name: The program's name, at the start of error messages.
-        run: The program.
+        run: The program; it may return an exit code itself.
 
     Returns:
-        0 for success, 2 for an error that the user can fix, 130 for Ctrl-C.
+        0 for success, 2 for an error that the user can fix, 130 for Ctrl-C, or what it returned.
     """
+    status = 0
     try:
-        run()
+        status = run() or 0
         sys.stdout.flush()
     except UserError as error:
         return _fail(name, str(error), 2)
@@ -43,7 +44,7 @@ def exit_status(name: str, run: Callable[[], object]) -> int:
         if not _is_out_of_memory(error):
             raise
         return _fail(name, "not enough memory: use smaller batches or shorter sentences", 2)
-    return 0
+    return status
 
 
 def _drop_output() -> None:

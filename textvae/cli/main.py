@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after ``textvae``; by default those of the process.
 
     Returns:
-        The exit code: 0 for success, 2 for an error that the user can fix, 130 for Ctrl-C.
+        The exit code: 0 for success, 1 if a part of the work failed, 2 for an error that the user
+        can fix, 130 for Ctrl-C.
     """
     # Must be set before torch loads: limits how long idle OpenMP threads spin. With the default, a
     # busy machine becomes many times slower; without any spinning, an idle one loses up to half of
@@ -32,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 
-def _run(argv: Sequence[str]) -> None:
+def _run(argv: Sequence[str]) -> int:
     command, args = parse(argv)
-    COMMANDS[command].run(args)
+    return COMMANDS[command].run(args) or 0
 
 
 if __name__ == "__main__":

@@ -198,9 +198,15 @@ def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
         "threads": str(torch.get_num_threads()),
         "precision": precision,
         "system": platform.platform(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": own_command(),
         **{name: installed(name) for name in packages},
     }
+
+
+def own_command() -> str:
+    """Return the command of this process, quoted for a shell."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["textvae" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def processor() -> str:
