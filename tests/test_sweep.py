@@ -92,7 +92,10 @@ def table_of(out: Path) -> list[str]:
 
 
 def stats(out: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in out.glob("run-*/**/*") if path.is_file()}
+    """When each file of the runs was written."""
+    runs = [path.parent for path in out.glob("*/config.yaml")]
+    files = [path for run in runs for path in run.rglob("*") if path.is_file()]
+    return {str(path): path.stat().st_mtime_ns for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -362,11 +365,12 @@ def test_all_runs_failing_is_status_1_without_a_table(small, tmp_path, capfd):
 
 
 def when_training(out: Path, act) -> object:
-    """A function for ``meanwhile``: acts as soon as some run has made a step."""
+    """A function for ``meanwhile``: acts as soon as some run makes a step."""
+    started = time.time_ns()
 
     def meanwhile(pid: int) -> None:
         ends = time.monotonic() + 60
-        while not any(path.stat().st_size for path in out.glob("run*/metrics.jsonl")):
+        while not any(path.stat().st_mtime_ns > started for path in out.glob("run*/metrics.jsonl")):
             assert time.monotonic() < ends
             time.sleep(0.005)
         act(pid)
@@ -374,10 +378,11 @@ def when_training(out: Path, act) -> object:
     return meanwhile
 
 
-def until_unlocked(out: Path) -> None:
-    """Wait for forked jobs, which have inherited the lock of the sweep that was killed."""
-    with locked(out, wait=True):
-        pass
+def until_saved(out: Path) -> None:
+    """Wait for the jobs of a sweep that was killed."""
+    for run in out.glob("run*"):
+        with locked(run, wait=True):
+            pass
 
 
 def test_killed_and_interrupted_it_goes_on_to_the_same_table(undisturbed, small, tmp_path, capfd):
@@ -385,9 +390,7 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_table(undisturbed, small,
     killed = when_training(out, lambda pid: os.kill(pid, signal.SIGKILL))
     assert run_sweep(out, *options, meanwhile=killed) == -signal.SIGKILL
     assert not all((out / name / "metrics" / "test.json").exists() for name in NAMES)
-    until_unlocked(out)
-    for metrics in out.glob("run-*/metrics.jsonl"):  # so that the next kill waits for a step
-        metrics.write_text("")
+    until_saved(out)
     interrupted = when_training(out, lambda pid: os.kill(pid, signal.SIGINT))
     status = run_sweep(out, *options, meanwhile=interrupted)
     said = capfd.readouterr().err.splitlines()
@@ -410,8 +413,11 @@ def test_jobs_are_processes_with_one_thread_and_save_if_the_sweep_is_killed(smal
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     with subprocess.Popen(command, env=environment, text=True) as process:
         when_training(out, lambda pid: process.kill())(process.pid)
-    with locked(out, wait=True), locked(out / "run", wait=True):  # the job has ended
-        assert "textvae: saved at step " in last_line(out / "logs" / "run.log")
+    until_saved(out)
+    ends = time.monotonic() + 20
+    while "textvae: saved at step " not in last_line(out / "logs" / "run.log"):
+        assert time.monotonic() < ends
+        time.sleep(0.01)
     versions = json.loads((out / "run" / "versions.json").read_text())
     assert versions["threads"] == "1"
     assert shlex.split(versions["command"])[-1] == str(out / "run")

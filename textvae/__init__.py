@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from textvae.text.nn.lstm import LSTMDecoder as SkipLSTMDecoder
     from textvae.text.nn.lstm import LSTMEncoder
     from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+    from textvae.training.reproduce import reproduce
     from textvae.training.sweeps.sweep import sweep
     from textvae.training.train import train
     from textvae.vae.batch import Batch
@@ -65,6 +66,7 @@ _SOURCES = {
     "load": "textvae.build:load_model",
     "train": "textvae.training.train",
     "sweep": "textvae.training.sweeps.sweep",
+    "reproduce": "textvae.training.reproduce",
     "evaluate": "textvae.evaluation.card",
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
@@ -143,6 +145,7 @@ __all__ = [
     "map",
     "mutual_information",
     "probe",
+    "reproduce",
     "sweep",
     "train",
 ]
