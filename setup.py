@@ -37,6 +37,7 @@ setup(
         "tensorboard>=2.15",
     ],
     extras_require={
+        "cluster": ["submitit>=1.5"],
         "docs": [
             "latex2mathml>=3.77",
             "mkdocs>=1.6",

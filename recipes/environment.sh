@@ -1,10 +1,12 @@
 # Sourced by recipes/*/run.sh and tests/run.sh: provides a Python environment with textvae.
 # Uses the active environment, or creates .venv at the top of the repository. Installs textvae once,
-# and again only if setup.py or constraints.txt has changed, so that later runs need no network.
+# and again only if setup.py or constraints.txt has changed, so that later runs need no network. With
+# TEXTVAE_INSTALLED set, as by `textvae reproduce`, the environment is left as it is.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 ensure_environment() { # [extra of setup.py]
+  [ -n "${TEXTVAE_INSTALLED:-}" ] && return
   if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     make_venv
     . "$root/.venv/bin/activate"

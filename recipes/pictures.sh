@@ -1,5 +1,5 @@
 # Sourced by the image recipes after stages.sh: images instead of sentences, probes of the latent
-# variable, and sweeps. A sweep runs only if its number is given (--stage 9) and writes one table,
+# variable, and sweeps. A sweep runs only if its number is given (--stage 9) and leaves one table,
 # RUNS/sweep-9.md, which the results page includes.
 
 first="${first:-0}"  # numbers of two test images: the ends of the interpolation
@@ -24,11 +24,12 @@ draw_pictures() {
   fi
 }
 
-sweep() { # number, title, models, options of sweep.py
+sweep() { # number, title, models, options of textvae sweep
   [ "$stage" -eq "$1" ] || return 0
   printf '\n== stage %s: %s\n' "$1" "$2"
   models="$3"
-  run_models --table "$out/sweep-$1.md" --title "$2" "${@:4}"
+  run_models "${@:4}" > /dev/null
+  { printf '## %s\n\n' "$2"; cat "$out/table.md"; } | tee "$out/sweep-$1.md"
 }
 
 results() { # needs stage 5; images of the corpus itself are not included in the page

@@ -4,7 +4,8 @@
 #   --stage N, --stop-stage M   the first and the last stage to run
 #   --data PLACE                the corpus: a folder, or a dataset name on the hub
 #   --out DIR                   where the prepared corpus and the runs go (runs/<recipe>)
-#   --models "lm small-vae"     which models to train: stacks of YAML files, see recipes/sweep.py
+#   --models "lm small-vae"     which models to train: stacks of YAML files, the --methods of textvae sweep
+#   --seeds N                   runs of each model that differ in their seed
 #   --samples K                 draws of z for the importance-weighted bound
 #   --jobs N                    models trained and evaluated at the same time, one thread each
 #   anything else               is passed to `textvae train`, such as --train.epochs 3
@@ -17,6 +18,7 @@ stop_stage=99
 place=""
 out=""
 probe=""  # if set, also train probes on the latent variable
+seeds=1
 samples="${samples:-200}"
 jobs="${jobs:-1}"
 train_options=()
@@ -29,8 +31,8 @@ main() { # "$@" of the recipe
   ensure_environment
   mkdir -p "$out"
   if runs_stage 1 "prepare the corpus"; then prepare; fi
-  if runs_stage 2 "train: $models"; then run_models --only train; fi
-  if runs_stage 3 "evaluate on the test split"; then run_models --only evaluate; fi
+  if runs_stage 2 "train: $models"; then run_models --train-only; fi
+  if runs_stage 3 "evaluate on the test split"; then run_models > /dev/null; fi  # stage 4 has the table
   if runs_stage 4 "compare"; then compare_all; further_tables | tee "$out/tables.md"; fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
   if runs_stage 6 "results page"; then results; fi
@@ -41,8 +43,8 @@ main() { # "$@" of the recipe
 parse_options() {
   while [ $# -gt 0 ]; do
     case "$1" in
-      -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; sed -n '4,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-      --stage | --stop-stage | --data | --out | --models | --samples | --jobs)
+      -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; sed -n '4,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+      --stage | --stop-stage | --data | --out | --models | --seeds | --samples | --jobs)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case "$1" in
           --stage) stage="$2" ;;
@@ -50,6 +52,7 @@ parse_options() {
           --data) place="$2" ;;
           --out) out="$2" ;;
           --models) models="$2" ;;
+          --seeds) seeds="$2" ;;
           --samples) samples="$2" ;;
           --jobs) jobs="$2" ;;
         esac
@@ -57,8 +60,8 @@ parse_options() {
       *) train_options+=("$1"); shift ;;
     esac
   done
-  case "$stage$stop_stage$samples$jobs" in
-    *[!0-9]*) fail "--stage, --stop-stage, --samples, and --jobs take numbers" ;;
+  case "$stage$stop_stage$seeds$samples$jobs" in
+    *[!0-9]*) fail "--stage, --stop-stage, --seeds, --samples, and --jobs take numbers" ;;
   esac
   [ "$jobs" -ge 1 ] || fail "--jobs must be at least 1"
   for part in ${models//-/ }; do
@@ -82,13 +85,20 @@ each() { # command: runs it with the name of each model
   for model in $models; do "$1" "$model"; done
 }
 
-run_models() { # starts or resumes each run; skips finished ones
-  python "$root/recipes/sweep.py" "$name" --models "$models" --data "$prepared" --out "$out" \
-    --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" ${train_options[@]+"${train_options[@]}"}
+run_models() { # options of textvae sweep; starts or resumes each run, skips what is done
+  if [ "$jobs" -eq 1 ]; then  # a run that has the machine to itself may use all of it
+    local -x OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
+  fi
+  textvae sweep --config "$recipe/base.yaml" --methods $models --data.dir "$prepared" --out "$out" \
+    --seeds "$seeds" --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" \
+    ${train_options[@]+"${train_options[@]}"}
 }
 
-run_folder() {
-  printf '%s\n' "$out/$1"
+run_folder() { # of all seeds
+  local run
+  for run in "$out/$1" "$out/$1"-seed-*; do
+    if [ -d "$run" ]; then printf '%s\n' "$run"; fi
+  done
 }
 
 run_folders() {
@@ -97,7 +107,8 @@ run_folders() {
 }
 
 compare_all() {
-  run_folders | xargs textvae compare "$@"
+  if [ "$seeds" -gt 1 ]; then set -- --average-seeds "$@"; fi
+  run_folders | tr '\n' '\0' | xargs -0 textvae compare "$@"
 }
 
 further_tables() { :; } # some recipes have them

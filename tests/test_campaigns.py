@@ -42,5 +42,5 @@ def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path):
     assert training.differences() == []
     log = tmp_path / "killed" / "metrics.jsonl"
     log.write_text(log.read_text().replace('"beta": ', '"beta": 1'))
-    (tmp_path / "killed" / ".training").touch()
-    assert training.differences() == ["metrics.jsonl", "left over: .training"]
+    (tmp_path / "killed" / ".lock").touch()
+    assert training.differences() == ["metrics.jsonl", "left over: .lock"]

@@ -20,15 +20,15 @@ from safetensors.torch import load_file, save_file
 from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.runs.files import quoted, remove_leftovers, replace_file, write_json
-from textvae.runs.lock import training_lock
+from textvae.runs.lock import locked
 from textvae.training.checkpoint import check_state
 
 LONGER = ["--train.epochs", "3"]
 HOLD = """
 import sys, time
 from pathlib import Path
-from textvae.runs.lock import training_lock
-with training_lock(Path(sys.argv[1])):
+from textvae.runs.lock import locked
+with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -61,7 +61,7 @@ def test_a_run_folder_holds_what_the_docstring_says(trained):
     files = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
     named = {"config.yaml", "config.json", "model.safetensors", "tokenizer.json", "README.md"}
     named |= {"inference.json"}
-    named |= {"checkpoint/state.pt", "metrics.jsonl", "metrics/test.json", "versions.json"}
+    named |= {"checkpoint/state.pt", "metrics.jsonl", "metrics/test.json", "versions.json", ".lock"}
     board = ("events.out.tfevents", "projector")
     assert named | {"training.json"} == {f for f in files if not f.startswith(board)}
     versions = json.loads((trained / "versions.json").read_text())
@@ -173,13 +173,13 @@ def test_the_same_command_starts_and_resumes(tiny, run, tmp_path, capfd):
 
 def test_two_trainings_cannot_share_a_folder(run, capfd):
     before = fingerprint(run)
-    with training_lock(run):
+    with locked(run):
         assert resume(run, *LONGER) == 2
-        assert f"{run} is in use by another training (process {os.getpid()} on " in one_line(capfd)
-    assert not (run / ".training").exists()
+        assert f"{run} is in use by another process ({os.getpid()} on " in one_line(capfd)
+    assert not (run / ".lock").exists()
     assert fingerprint(run) == before
     assert resume(run, *LONGER) == 0
-    assert not (run / ".training").exists()
+    assert not (run / ".lock").exists()
 
 
 def test_the_lock_of_a_killed_training_is_free(run):
@@ -187,14 +187,14 @@ def test_the_lock_of_a_killed_training_is_free(run):
         [sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "locked\n"
-    with pytest.raises(UserError, match="another training"), training_lock(run):
+    with pytest.raises(UserError, match="in use by another process"), locked(run):
         pass
     holder.kill()
     holder.wait()
-    assert (run / ".training").exists()
-    with training_lock(run):
+    assert (run / ".lock").exists()
+    with locked(run):
         pass
-    assert not (run / ".training").exists()
+    assert not (run / ".lock").exists()
 
 
 def test_without_locks_training_goes_on(run, monkeypatch, caplog):
@@ -202,8 +202,8 @@ def test_without_locks_training_goes_on(run, monkeypatch, caplog):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with training_lock(run):
-        assert not (run / ".training").exists()
+    with locked(run):
+        assert not (run / ".lock").exists()
     assert "cannot be locked (No locks available)" in caplog.text
 
 

@@ -19,6 +19,7 @@ from textvae.vae.estimators import (
     importance_bound,
     importance_estimate,
     mean_variances,
+    minibatch_information,
     mixture_log_prob,
     mutual_information,
 )
@@ -298,3 +299,45 @@ def test_memory_of_pairs_is_bounded():
     with LargestTensor() as largest:
         information(q, normal(1, 400, 2), max_pairs=4000)
     assert largest.bytes <= 8 * 4000
+
+
+def test_minibatch_information_by_hand():
+    """Four posteriors N(m, 1) in batches of 2, 1 and 1, one draw each."""
+    means = torch.tensor([[0.0], [2.0], [5.0], [9.0]], dtype=torch.float64)
+    draws = torch.tensor([0.5, -1.0, 0.3, 2.0], dtype=torch.float64).reshape(1, 4, 1)
+    batches = [torch.tensor([0, 1]), torch.tensor([3]), torch.tensor([2])]
+    found = minibatch_information(
+        DiagGaussian(means, torch.zeros(4, 1)), batches, noise=FixedNoise(draws)
+    )
+    # z = 0.5 and 1: log N(z; own) - log (N(z; 0) + N(z; 2)) / 2; a batch of one has no information
+    first = -(0.5**2) / 2 - math.log((math.exp(-(0.5**2) / 2) + math.exp(-(1.5**2) / 2)) / 2)
+    second = -(1.0**2) / 2 - math.log((math.exp(-(1.0**2) / 2) + math.exp(-(1.0**2) / 2)) / 2)
+    assert found == pytest.approx((first + second) / 4, abs=1e-12)
+
+
+def test_minibatch_information_cannot_exceed_the_batch():
+    means = 100.0 * torch.arange(64.0)[:, None]
+    q = DiagGaussian(means, torch.zeros(64, 1))
+    batches = list(torch.arange(64).split(8))
+    assert minibatch_information(q, batches) == pytest.approx(math.log(8))
+    assert minibatch_information(q, [torch.arange(64)]) == pytest.approx(information(q).mi)
+
+
+def test_minibatch_information_is_that_of_the_closed_form_in_expectation():
+    """The code of vae-lagging-encoder: E[log q(z|x)] in closed form, log q(z) at one draw."""
+    q = DiagGaussian(normal(6, 3), 0.5 * normal(6, 3, seed=2))
+    batches = [torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5])]
+    expected = 0.0
+    for rows in batches:
+        mean, logvar = q.mean[rows], q.logvar[rows]
+        neg_entropy = (-1.5 * math.log(2 * math.pi) - 0.5 * (1 + logvar).sum(-1)).mean()
+        z = mean + torch.exp(0.5 * logvar) * normal(20_000, 3, 3, seed=5)
+        components = Normal(mean, torch.exp(0.5 * logvar)).log_prob(z[:, :, None]).sum(-1)
+        expected += 3 * float(neg_entropy - (components.logsumexp(-1) - math.log(3)).mean())
+    found = minibatch_information(q, batches, 20_000, noise=FixedNoise(normal(20_000, 6, 3)))
+    assert found == pytest.approx(expected / 6, abs=0.02)
+
+
+def test_minibatch_information_without_a_latent_is_zero():
+    q = ConstantEncoder(0)(batch_of(torch.zeros(50, 1)))
+    assert minibatch_information(q, [torch.arange(50)]) == 0.0

@@ -1,9 +1,8 @@
 """Every data set with every method: the stack parses, is complete when saved, and trains."""
 
-import importlib.util
 import itertools
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,10 @@ import yaml
 from textvae.cli.arguments import parse
 from textvae.cli.train import config_of
 from textvae.config.experiment import Config, options_read
+from textvae.config.recipes import method_files
 from textvae.errors import UserError
 from textvae.images.readers import Drawings, write_drawings
+from textvae.training.sweeps.grid import make_grid
 from textvae.training.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -38,15 +39,9 @@ TINY_TEXT = [
 TINY_IMAGES = ["--images.encoder_hidden", "4", "--images.decoder_hidden", "4"]
 
 
-def _sweep():
-    spec = importlib.util.spec_from_file_location("sweep", ROOT / "recipes" / "sweep.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sweep"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-sweep = _sweep()
+def stack(recipe: str, model: str) -> list[Path]:
+    base = ROOT / "recipes" / recipe / "base.yaml"
+    return [base, *method_files(base, model)]
 
 
 def makes_sense(recipe: str, size: str, method: str) -> bool:
@@ -84,7 +79,7 @@ def corpus(tmp_path_factory):
 
 @pytest.mark.parametrize(("recipe", "model"), STACKS, ids=[f"{r}-{m}" for r, m in STACKS])
 def test_a_stack_is_complete_and_trains_two_steps(recipe, model, corpus, tmp_path):
-    files = sweep.stack(recipe, model)
+    files = stack(recipe, model)
     config = Config.load(*files)
     config.save(tmp_path / "config.yaml")
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
@@ -109,7 +104,7 @@ def test_a_method_that_does_not_apply_to_the_data_is_one_line():
     with pytest.raises(
         UserError, match=r"word_dropout\.yaml, line 3: model\.word_dropout does not"
     ):
-        Config.load(*sweep.stack("digits", "word_dropout"))
+        Config.load(*stack("digits", "word_dropout"))
 
 
 def test_the_models_of_a_recipe_are_stacks():
@@ -118,52 +113,21 @@ def test_the_models_of_a_recipe_are_stacks():
         models = text.partition('\nmodels="')[2].partition('"')[0].split()
         assert models
         for model in models:
-            assert sweep.stack(script.parent.name, model)
+            assert stack(script.parent.name, model)
 
 
-def test_a_sweep_is_models_times_values():
-    vary = ["model.latent_dim=2,20", "images.decoder_layers=9,3"]
-    found = sweep.experiments("mnist", ["vae", "skip_vae"], vary)
-    assert [each.name for each in found] == [
-        *("vae-latent_dim-2", "vae-latent_dim-2-decoder_layers-3", "vae", "vae-decoder_layers-3"),
-        *("skip_vae-latent_dim-2", "skip_vae-latent_dim-2-decoder_layers-3"),
-        *("skip_vae", "skip_vae-decoder_layers-3"),
-    ]
-    assert found[1].options == ["--model.latent_dim", "2", "--images.decoder_layers", "3"]
-    assert [file.stem for file in found[0].files] == ["base", "vae"]
-
-
-def test_a_sweep_resumes_and_skips_what_is_done(tmp_path):
-    argv = ["ptb", "--data", "corpus", "--out", str(tmp_path), "--models", "lm", "--samples", "5"]
-    args = sweep.parse([*argv, "--train.epochs", "3"])
-    experiment = sweep.experiments("ptb", ["lm"], [])[0]
-
-    def commands() -> list[list[str]]:
-        return [command[1:3] for command in sweep.commands(experiment, args)]
-
-    assert commands() == [["train", "--config"], ["evaluate", str(tmp_path / "lm")]]
-    run = tmp_path / "lm"
-    (run / "metrics").mkdir(parents=True)
-    for name, content in (
-        ("config.yaml", ""),
-        ("model.safetensors", ""),
-        ("metrics/test.json", '{"samples": 5}'),
-    ):
-        (run / name).write_text(content)
-    assert commands() == [["train", "--resume"]]
-    args.samples = 6
-    assert commands() == [["train", "--resume"], ["evaluate", str(run)]]
-    args.only, args.probe = "evaluate", True
-    assert commands() == [["evaluate", str(run)], ["probe", str(run)]]
-
-
-def test_runs_in_parallel_and_the_first_failure_is_returned(tmp_path, capfd, monkeypatch):
-    made = {"a": [["sh", "-c", "echo hello; exit 3"], ["false"]], "b": [["echo", "there"]]}
-    monkeypatch.setattr(sweep, "commands", lambda experiment, args: iter(made[experiment.name]))
-    found = [sweep.Experiment(name, [], []) for name in made]
-    assert sweep.Runner(2).run_all(found, None) == 3
-    lines = capfd.readouterr().out.splitlines()
-    assert {"[a] hello", "[b] there"} <= set(lines)
+def test_the_sweeps_of_the_image_recipes_are_grids():
+    """What a recipe passes to ``textvae sweep``, which is here only a name."""
+    for recipe in ("mnist", "omniglot"):
+        base = ROOT / "recipes" / recipe / "base.yaml"
+        text = (base.parent / "run.sh").read_text(encoding="utf-8").replace("\\\n", " ")
+        sweeps = re.findall(r'^  sweep \d "[^"]*" "([^"]*)" +--vary (\S+)$', text, re.MULTILINE)
+        assert len(sweeps) == text.count("\n  sweep ")
+        for models, vary in sweeps:
+            option, _, values = vary.partition("=")
+            grid = {option: [int(value) for value in values.split(",")]}
+            cells = make_grid([base], methods=models.split(), vary=grid)
+            assert len(cells) == len(models.split()) * len(values.split(","))
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)

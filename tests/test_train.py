@@ -444,3 +444,27 @@ def test_two_processes_are_one_process_on_the_joined_batch(tiny, tmp_path):
         assert numbers(theirs) == pytest.approx(numbers(ours), rel=1e-4, abs=1e-6)
     for name, weight in state(tmp_path / "one")["model"].items():
         torch.testing.assert_close(weight, state(tmp_path / "two")["model"][name], msg=name)
+
+
+def test_two_processes_cannot_train_in_one_folder(tiny, tmp_path):
+    run = tmp_path / "run"
+
+    def try_to_join() -> None:
+        """In the first child, inside its first update: a second process resumes the same run."""
+        from textvae.training.update import Updater
+
+        original = Updater.update
+
+        def update(*args):
+            Updater.update = original
+            command = [sys.executable, "-m", "textvae", "train", "--resume", str(run)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            (tmp_path / "said").write_text(f"{done.returncode} {done.stderr}")
+            return original(*args)
+
+        Updater.update = update
+
+    assert train(run, [*tiny, "--train.epochs", "1"], before=try_to_join) == 0
+    said = (tmp_path / "said").read_text()
+    assert said == f"2 textvae: {run} is in use: another process is writing to it\n"
+    assert resume(run, "--train.epochs", "2") == 0  # and the lock is free again

@@ -10,6 +10,7 @@ Models and runs, as on the command line:
     model.sample(5), model.reconstruct(texts), model.encode(texts)
     textvae.evaluate_run("runs/skip"), textvae.compare(["runs/vae", "runs/skip"])
     textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")
+    textvae.sweep("base.yaml", out="runs/sizes", vary={"model.latent_dim": [2, 10]})
 
 Building blocks for your own models, which work with any ``torch.nn.Module``:
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from textvae.text.nn.lstm import LSTMDecoder as SkipLSTMDecoder
     from textvae.text.nn.lstm import LSTMEncoder
     from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+    from textvae.training.reproduce import reproduce
+    from textvae.training.sweeps.sweep import sweep
     from textvae.training.train import train
     from textvae.vae.batch import Batch
     from textvae.vae.contracts import Posterior, Prior, Terms
@@ -64,6 +67,8 @@ _SOURCES = {
     "Config": "textvae.config.experiment",
     "load": "textvae.build:load_model",
     "train": "textvae.training.train",
+    "sweep": "textvae.training.sweeps.sweep",
+    "reproduce": "textvae.training.reproduce",
     "evaluate": "textvae.evaluation.card",
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
@@ -148,6 +153,8 @@ __all__ = [
     "map",
     "mutual_information",
     "probe",
+    "reproduce",
+    "sweep",
     "train",
 ]
 

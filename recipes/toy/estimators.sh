@@ -13,14 +13,12 @@ here="$(cd "$(dirname "$0")" && pwd)"
 ensure_environment
 out="runs/estimators"
 
-vary() { # seed, options of sweep.py
-  python "$here/../sweep.py" toy --models small-skip_sa_vae --data "$out/seed$1/corpus" \
-    --out "$out/seed$1" --samples 50 --jobs 2 --train.seed "$@"
+vary() { # options of textvae sweep
+  textvae sweep --config "$here/base.yaml" --methods small-skip_sa_vae --data.dir "$out/corpus" \
+    --out "$out" --seeds 2 --samples 50 --jobs 2 "$@"
 }
 
-for seed in 0 1; do
-  python "$here/../../data/toy/prepare.py" --out "$out/seed$seed/corpus"  # the whole grammar
-  vary "$seed" --vary inference.decoder_terms=none,sample,all "$@"
-  vary "$seed" --vary inference.decoder_terms=none --vary inference.token_share=1.0 "$@"
-  textvae compare "$out/seed$seed"/small-skip_sa_vae* "$out/seed$seed/corpus/grammar.json"
-done
+python "$here/../../data/toy/prepare.py" --out "$out/corpus"  # the whole grammar
+vary --vary inference.decoder_terms=none,sample,all "$@"
+vary --vary inference.decoder_terms=none --vary inference.token_share=1.0 "$@"
+textvae compare "$out"/small-skip_sa_vae* "$out/corpus/grammar.json" --average-seeds

@@ -12,18 +12,21 @@ here="$(dirname "$0")"
 ensure_environment
 out="runs/refinement"
 
-for seed in 0 1; do
-  python "$here/../../data/toy/prepare.py" --out "$out/seed$seed/corpus"  # the whole grammar
-  bash "$here/run.sh" --stage 2 --stop-stage 3 --samples 50 --out "$out/seed$seed" --train.epochs 3 \
-    --models "small-vae small-skip_vae small-sa_vae small-skip_sa_vae" --train.seed "$seed" "$@"
-  for control in small-vae small-skip_vae; do
-    textvae evaluate "$out/seed$seed/$control" --samples 50 --refine-steps 5
-  done
-done
+python "$here/../../data/toy/prepare.py" --out "$out/corpus"  # the whole grammar
+textvae sweep --config "$here/base.yaml" --data.dir "$out/corpus" --out "$out" --seeds 2 --jobs 2 \
+  --methods small-vae small-skip_vae small-sa_vae small-skip_sa_vae --samples 50 --train.epochs 3 "$@"
 
 for seed in 0 1; do
-  runs="$out/seed$seed/small"
+  runs=()
+  for model in vae skip_vae sa_vae skip_sa_vae; do
+    run="$out/small-$model"
+    if [ "$seed" -gt 0 ]; then run+="-seed-$seed"; fi
+    runs+=("$run")
+    case "$model" in vae | skip_vae)
+      textvae evaluate "$run" --samples 50 --refine-steps 5
+      runs+=("$run/metrics/test-refine5.json") ;;
+    esac
+  done
   printf '\n## Seed %s\n\n' "$seed"
-  textvae compare "$runs-vae" "$runs-vae/metrics/test-refine5.json" "$runs-skip_vae" \
-    "$runs-skip_vae/metrics/test-refine5.json" "$runs-sa_vae" "$runs-skip_sa_vae"
+  textvae compare "${runs[@]}"
 done

@@ -21,7 +21,7 @@ prepare() {
 
 further_tables() {
   printf '\nWhat the grammar says about 200 texts of each kind:\n\n'
-  each run_folder | xargs python "$root/data/toy/measure.py" --count 200
+  each run_folder | tr '\n' '\0' | xargs -0 python "$root/data/toy/measure.py" --count 200
 }
 
 main "$@"

@@ -84,7 +84,7 @@ class Training:
         if self._card(self.run) != self._card(self.whole):
             found.append("metrics/test.json")
         for path in [*self.run.rglob("*"), *self.folder.glob(".*")]:
-            if path.name.endswith((".tmp", ".lock")) or path.name == ".training":
+            if path.name.endswith((".tmp", ".lock")):
                 found.append(f"left over: {path.name}")
         return found
 

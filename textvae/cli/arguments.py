@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from textvae.cli.commands import build_parser
 from textvae.cli.messages import explain
@@ -28,19 +30,80 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         parser.print_help()
         raise SystemExit(0)
     words = list(argv)
+    of_train: list[str] = []
     if words[0] == "train":
         words, files = _split_files(_resumed(words))
         # Options on the command line override those in files, regardless of their order.
         commands["train"].set_defaults(_flat(files, kinds=_values(words, "--data.kind")))
-    try:
+    if words[0] == "sweep":
+        words, of_train = _split_sections(words)
+    with _explained(argv[0], commands):
         args = parser.parse_args(words)
-    except ArgumentError as error:
-        command = argv[0] if argv[0] in commands else None
-        options = [a.option_strings for a in commands[command]._actions] if command else []
-        names = [max(each, key=len) for each in options if each] or list(commands)
-        raise UserError(explain(str(error), names, command)) from None
     command, options = args.subcommand, args[args.subcommand]
-    return command, Namespace({name: plain(value) for name, value in vars(options).items()})
+    found = {name: plain(value) for name, value in vars(options).items()}
+    if command == "sweep":
+        with _explained("train", commands):
+            found |= _grid(of_train, found["vary"], commands["train"])
+    return command, Namespace(found)
+
+
+@contextmanager
+def _explained(command: str, commands: Mapping[str, ArgumentParser]) -> Iterator[None]:
+    """Turn the errors of a parser into one line."""
+    try:
+        yield
+    except ArgumentError as error:
+        known = command if command in commands else None
+        options = [a.option_strings for a in commands[command]._actions] if known else []
+        names = [max(each, key=len) for each in options if each] or list(commands)
+        raise UserError(explain(str(error), names, known)) from None
+
+
+def _split_sections(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the options of ``train``, which have a section, from those of ``sweep``."""
+    own, of_train, given = [], [], iter(words)
+    for word in given:
+        option, equals, _ = word.partition("=")
+        if option == "--config" or (option.startswith("--") and "." in option):
+            of_train += [word] if equals else [word, *itertools.islice(given, 1)]
+        else:
+            own.append(word)
+    return own, of_train
+
+
+def _grid(words: Sequence[str], vary: Sequence[str], train: ArgumentParser) -> dict[str, Any]:
+    """Read the options of ``train`` that a sweep was given, and the values to try.
+
+    Args:
+        words: The options of ``train``.
+        vary: Words such as ``model.latent_dim=2,10``.
+        train: The parser of ``train``, which checks every value.
+
+    Returns:
+        ``files``, ``sections``: options by section, and ``vary``: values by option.
+
+    Raises:
+        UserError: ``--vary`` is given twice for an option, or is not an option and its values.
+    """
+    rest, files = _split_files(list(words))
+    sections: dict[str, dict[str, Any]] = {}
+    parsed = train.parse_args(rest)
+    for name in (word.partition("=")[0][2:] for word in rest if word.startswith("--")):
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = plain(parsed[name])
+    grid: dict[str, list[Any]] = {}
+    for word in vary:
+        option, _, values = word.partition("=")
+        if "." not in option or not values:
+            raise UserError(
+                f"--vary {word}: give an option and its values, such as model.latent_dim=2,10; "
+                "to compare methods, use --methods"
+            )
+        if option in grid:
+            raise UserError(f"--vary {option} is given twice: give all of its values at once")
+        parses = [train.parse_args([f"--{option}={value}"]) for value in values.split(",")]
+        grid[option] = [plain(each[option]) for each in parses]
+    return {"files": files, "sections": sections, "vary": grid}
 
 
 def _resumed(words: list[str]) -> list[str]:
@@ -108,7 +171,7 @@ def _flat(files: Sequence[Path], kinds: Sequence[str]) -> dict[str, object]:
 
 def _values(words: Sequence[str], option: str) -> list[str]:
     """Return the values given for an option, as ``--option value`` or ``--option=value``."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip(words, [*words, ""][1:], strict=True)
     return [
         word.partition("=")[2] if "=" in word else following
         for word, following in pairs

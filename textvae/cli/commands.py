@@ -1,4 +1,8 @@
-"""The commands: each is a module with a ``parser()`` and a ``run(args)``."""
+"""The commands: each is a module with a ``parser()`` and a ``run(args)``.
+
+``run`` may return an exit code: 1 if the command did its work, and the answer is that something
+failed.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,20 @@ from textvae.cli import (
     map,
     probe,
     reconstruct,
+    reproduce,
     sample,
+    sweep,
     train,
 )
 from textvae.cli.options import HelpFormatter
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
+    "sweep": sweep,
     "evaluate": evaluate,
     "compare": compare,
     "diagnose": diagnose,
+    "reproduce": reproduce,
     "sample": sample,
     "reconstruct": reconstruct,
     "interpolate": interpolate,

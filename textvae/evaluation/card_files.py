@@ -23,8 +23,8 @@ from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import write_json
 from textvae.runs.run_folder import config_path
 
-# What a published row says besides figures: `stack` is the recipe's model that reproduces it.
-OF_A_ROW = frozenset({"model", "stack", "source"})
+# What a published row says besides figures (textvae.evaluation.published).
+OF_A_ROW = frozenset({"model", "stack", "source", "tolerance", "differs"})
 LARGEST = 1e100  # of a figure; a larger one is a mistake
 _REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
@@ -122,9 +122,28 @@ def load_cards(path: Path | str) -> list[Card]:
         if not mistake and (unknown := sorted(row.keys() - NUMBERS - OF_A_ROW)):
             hint = did_you_mean(unknown[0], NUMBERS | OF_A_ROW)
             mistake = f"has no figure {unknown[0]!r}{hint}"
+        mistake = mistake or _mistake_by_figure(row)
         if mistake or not row.get("model"):
             raise UserError(f"{path}: row {number} {mistake or 'has no model'}")
     return [Card(row) for row in rows]
+
+
+def _mistake_by_figure(row: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the tolerances and notes of a published row, if anything."""
+    for part in ("tolerance", "differs"):
+        values = row.get(part, {})
+        if not isinstance(values, dict):
+            return f"has a {part} that is not a mapping of figures"
+        for key, value in values.items():
+            if row.get(key) is None or key not in NUMBERS:
+                return f"has a {part} for {key!r}, which is not one of its figures"
+            if part == "differs" and not isinstance(value, str):
+                return f"must say as text how {key!r} differs"
+            if part == "tolerance" and not (value is not None and _is_number_or_none(value)):
+                return f"has a tolerance for {key!r} that is not a number"
+            if part == "tolerance" and value < 0:
+                return f"has a negative tolerance for {key!r}"
+    return None
 
 
 def _mistake(card: Mapping[str, Any]) -> str | None:

@@ -357,7 +357,7 @@ NUMBERS: frozenset[str] = COMPANIONS | BY_KEY.keys()  # a number or null on ever
 # What a card records besides figures: names, settings, a warning, and one value per dimension.
 NOT_METRICS: frozenset[str] = frozenset(
     {
-        *("model", "split", "precision", "seed", "corpus_hash", "commit"),
+        *("model", "split", "precision", "generations", "seed", "corpus_hash", "commit"),
         *("collapse", "kl_estimated"),
         *("kl_per_dim", "mean_variances", "elbo_by_step"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from textvae.errors import UserError
+from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import read_record
 
 COLUMNS = (
@@ -75,5 +77,10 @@ def _training_seed(run: Path) -> int:
 
 
 def _evaluation(run: Path, split: str, card: Any) -> str:
-    command = f"textvae evaluate {run} --split {split} --samples {card['samples']}"
-    return command + (f" --precision {card['precision']}" if card["precision"] != "fp32" else "")
+    command = ["textvae", "evaluate", str(run), "--split", split]
+    command += ["--samples", str(card["samples"])]
+    if (generations := card.get("generations", GENERATIONS)) != GENERATIONS:
+        command += ["--generations", str(generations)]
+    if card["precision"] != "fp32":
+        command += ["--precision", card["precision"]]
+    return shlex.join(command)

@@ -25,6 +25,7 @@ from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
 LOG_EVERY = 10  # seconds
+GENERATIONS = 500
 
 
 def evaluate_run(
@@ -38,7 +39,7 @@ def evaluate_run(
     samples: int = 200,
     limit: int | None = None,
     refine_steps: int | None = None,
-    generations: int = 500,
+    generations: int = GENERATIONS,
     fit_sampler: bool = False,
     precision: str = "fp32",
     batch_size: int = 64,
@@ -110,6 +111,7 @@ def evaluate_run(
         split=split,
         **figures,
         precision=precision,
+        generations=generations,
         seed=seed,
         corpus_hash=chosen.content_hash,
         commit=run_folder.commit(),

@@ -1,4 +1,4 @@
-"""A lock on a run folder, so that two trainings cannot write into it."""
+"""A lock on a folder, so that two processes cannot write into it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from textvae.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-LOCK = ".training"  # removed at the end
+LOCK = ".lock"  # removed at the end
 
 
 @contextmanager
-def training_lock(run: Path) -> Iterator[None]:
-    """Keep other trainings out of a run folder.
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from writing to a folder; the system unlocks it if this one is killed.
 
-    The operating system releases the lock of a process that was killed.
+    Args:
+        folder: An existing folder.
+        wait: Whether to wait for another process that has the lock.
 
     Raises:
-        UserError: Another process is training in this folder.
+        UserError: Another process has the lock.
     """
-    if int(os.environ.get("RANK", "0")):  # of several processes, the main one holds the lock
-        yield
-        return
-    lock = _acquire(run / LOCK)
+    lock = _acquire(folder / LOCK, wait)
     try:
         yield
     finally:
         if lock is not None:
-            (run / LOCK).unlink(missing_ok=True)
+            (folder / LOCK).unlink(missing_ok=True)
             os.close(lock)
 
 
-def _acquire(path: Path) -> int | None:
+def _acquire(path: Path, wait: bool) -> int | None:
     """Return a locked file descriptor; None if the file system has no locks."""
     try:
         import fcntl
@@ -46,13 +45,13 @@ def _acquire(path: Path) -> int | None:
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
             os.close(lock)
             raise UserError(
-                f"{path.parent} is in use by another training ({holder or 'just started'}): wait "
-                "for it, stop it, or choose another --out"
+                f"{path.parent} is in use by another {holder or 'process'}: wait for it, stop it, "
+                "or choose another folder"
             ) from None
         except OSError as error:  # such as ENOLCK
             logger.warning("%s cannot be locked (%s)", path.parent, error.strerror)
@@ -61,6 +60,6 @@ def _acquire(path: Path) -> int | None:
             return None
         with suppress(OSError):
             if os.path.samestat(os.fstat(lock), os.stat(path)):  # not removed in between
-                os.pwrite(lock, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+                os.pwrite(lock, f"process ({os.getpid()} on {platform.node()})".encode(), 0)
                 return lock
         os.close(lock)

@@ -4,6 +4,7 @@
     config.json, model.safetensors, inference.json, tokenizer.*, README.md
                           the best model so far: what ``TextVAE.from_pretrained`` reads
     checkpoint/state.pt   the state of the training at the last checkpoint (tensors and numbers)
+    .lock                 locked, and removed at the end, by the process that trains
     metrics.jsonl         every scalar logged; ``metrics/<split>.json``: the metrics cards
     training.json         how far the training got and what it cost
     versions.json         versions, machine, commit, command, hash of the data
@@ -170,9 +171,15 @@ def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
         "threads": str(torch.get_num_threads()),
         "precision": precision,
         "system": platform.platform(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": own_command(),
         **{name: installed(name) for name in packages},
     }
+
+
+def own_command() -> str:
+    """Return the command of this process, quoted for a shell."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["textvae" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def processor() -> str:

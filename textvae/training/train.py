@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import model_folder, run_folder
 from textvae.runs.files import expanded
-from textvae.runs.lock import training_lock
+from textvae.runs.lock import locked
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
@@ -48,7 +49,8 @@ def train(
         The best model so far, in evaluation mode.
 
     Raises:
-        UserError: There is a problem with the input, or the loss is not finite.
+        UserError: There is a problem with the input, another process is training in this folder,
+            or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     if not str(out):
@@ -61,27 +63,39 @@ def train(
     else:
         run_folder.check_new(run)
         run_folder.make_folder(run)
-    with training_lock(run):
-        if not resume:
-            run_folder.check_new(run)  # another training may have ended just now
-        return _train(config, run, resume, model_class, objective, procedure)
-
-
-def _train(
-    config: Config,
-    run: Path,
-    resume: bool,
-    model_class: type[Model] | None,
-    objective: Objective | None,
-    procedure: Procedure | None,
-) -> Model:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
     config = devices.with_precision(config)
     accelerator = devices.accelerator(config.train.precision)
-    if not accelerator.is_main_process:
+    main = accelerator.is_main_process
+    if not main:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
+    with locked(run) if main else nullcontext():
+        if main and not resume:
+            run_folder.check_new(run)  # another training may have ended just now
+        trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
+        if main and trainer.why_done() is None:
+            # After all checks, so that a failed start leaves the run unchanged.
+            config.save(run / run_folder.CONFIG)
+            corpus_hash = trainer.splits["train"].content_hash
+            run_folder.describe(run, config.train.precision, corpus_hash)
+        with stop_signals() as stop:
+            trainer.fit(stop)
+    accelerator.end_training()  # a process group left open may abort the interpreter's exit
+    return type(trainer.model).from_pretrained(run)
+
+
+def _trainer(
+    config: Config,
+    run: Path,
+    accelerator: Any,
+    resume: bool,
+    model_class: type[Model] | None,
+    objective: Objective | None,
+    procedure: Procedure | None,
+) -> Trainer:
+    """Build the data, the model, and the loop, in the state in which the run was saved."""
     state = run_folder.load_state(run) if resume else None
     start = config.train.init if state is None else None
     start_folder = model_folder.fetch(start) if start else None  # before the data takes its time
@@ -108,14 +122,7 @@ def _train(
     )
     if state is not None:
         trainer.load_state_dict(state)
-    if accelerator.is_main_process and trainer.why_done() is None:
-        # After all checks, so that a failed start leaves the run unchanged.
-        config.save(run / run_folder.CONFIG)
-        run_folder.describe(run, config.train.precision, splits["train"].content_hash)
-    with stop_signals() as stop:
-        trainer.fit(stop)
-    accelerator.end_training()  # a process group left open may abort the interpreter's exit
-    return type(model).from_pretrained(run)
+    return trainer
 
 
 def _check_corpus(state: Mapping[str, Any], splits: Splits, place: str, run: Path) -> None:

@@ -13,12 +13,17 @@ The right-hand side is estimated with both logarithms at the same z, so their er
 the posteriors coincide (every draw is 0) and where they are far apart (every draw is ln N, which
 no draw can exceed). Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
 
+With the mixture of a mini-batch of B examples in place of q(z), the same difference is at most
+ln B: too low if z tells more examples apart than that. Figures computed with the code of
+vae-lagging-encoder (He et al. 2019) are of this kind (``minibatch_information``).
+
 These functions rely only on ``textvae.vae.contracts``, so they work with your own models, too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +32,7 @@ from torch import Tensor
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import LatentModel, Noise, Posterior
 from textvae.vae.mixtures import MAX_PAIRS, mixture_log_prob
-from textvae.vae.posteriors import move
+from textvae.vae.posteriors import move, select
 
 # Symbols decoded at once, K * B * T: more is no faster on a CPU, but a GPU needs large steps.
 MAX_SYMBOLS, MAX_SYMBOLS_CUDA = 2**14, 2**16
@@ -180,12 +185,49 @@ def pointwise_information(
     count, latent_dim = q.center().shape
     if latent_dim == 0 or _identical(q):
         return torch.zeros(count, dtype=torch.float64)
-    # MPS has no float64, and float32 would lose too many digits when squares cancel.
-    q = move(q, "cpu" if q.center().device.type == "mps" else q.center().device, torch.float64)
-    draws = q.rsample(samples, noise)  # (S, N, Z)
-    return torch.stack(
-        [q.log_prob(z) - mixture_log_prob(q, z, max_pairs=max_pairs) for z in draws]
-    ).mean(0)
+    q = _in_float64(q)
+    return _log_ratio(q, q.rsample(samples, noise), max_pairs)
+
+
+def minibatch_information(
+    q: Posterior,
+    batches: Iterable[Tensor],
+    samples: int = 1,
+    *,
+    noise: Noise | None = None,
+) -> float:
+    """Estimate I(x; z) as vae-lagging-encoder does: within mini-batches, in nats.
+
+    It is the mean over examples of log q(z|x) - log 1/B sum_b q(z|x_b), z ~ q(z|x), with the sum
+    over the mini-batch of x: at most the logarithm of the largest batch size. Both terms use the
+    same z; the original has E[log q(z|x)] in closed form, which is the same in expectation.
+
+    Args:
+        q: Posteriors of all N examples.
+        batches: The rows of q in each mini-batch; every row is in one of them.
+        samples: Draws of z per example.
+        noise: Source of the draws; torch's global generator if None.
+    """
+    count, latent_dim = q.center().shape
+    if latent_dim == 0:
+        return 0.0
+    q = _in_float64(q)
+    draws, total = q.rsample(samples, noise), 0.0  # (S, N, Z)
+    for rows in batches:
+        rows = rows.to(q.center().device)
+        total += float(_log_ratio(select(q, rows), draws[:, rows]).sum())
+    return total / count
+
+
+def _in_float64(q: Any) -> Any:
+    """MPS has no float64, and float32 would lose too many digits when squares cancel."""
+    return move(q, "cpu" if q.center().device.type == "mps" else q.center().device, torch.float64)
+
+
+def _log_ratio(q: Any, draws: Tensor, max_pairs: int = MAX_PAIRS) -> Tensor:
+    """Mean over draws (S, N, Z) of log q(z|x_n) - log 1/N sum_m q(z|x_m): (N,)."""
+    ratios = [q.log_prob(z) - mixture_log_prob(q, z, max_pairs=max_pairs) for z in draws]
+    return torch.stack(ratios).mean(0)
 
 
 def _identical(q: Any) -> bool:

@@ -1,0 +1,58 @@
+"""``textvae reproduce``: the figures of a recipe beside the published ones."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import new_parser
+from textvae.config.types import PositiveInt
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "run a recipe and compare its figures with the published ones",
+        "textvae reproduce NAME [--methods NAME ...] [--seeds N] [--data PLACE] [--out DIR] [...]",
+    )
+    add = parser.add_argument
+    add("name", help="a folder in recipes with a file published.yaml, such as toy or ptb")
+    add(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the methods to reproduce; default: all with published figures",
+    )
+    add("--seeds", type=PositiveInt, default=1, help="runs of each; their mean is compared")
+    add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
+    add("--data", type=str | None, help="the corpus, for recipes that need one")
+    add(
+        "--out",
+        type=str | None,
+        help="the folder of the corpus and the runs; default: runs/NAME, as for the recipe",
+    )
+    add("--recipes", type=str | None, help="the folder of the recipes, outside of a checkout")
+    add(
+        "--lagging-compat",
+        action="store_true",
+        help="also print the mutual information as vae-lagging-encoder estimates it",
+    )
+    return parser
+
+
+def run(args: Namespace) -> int:
+    """Print the comparison; return 1 if a figure is worse than its tolerance, or a run failed."""
+    from textvae.training.reproduce import reproduce
+
+    names = ("methods", "seeds", "jobs", "data", "out", "recipes", "lagging_compat")
+    done = reproduce(args.name, **{name: args[name] for name in names})
+    print(done)
+    for name, why in done.failed.items():
+        print(f"failed: {name}: {why}", file=sys.stderr)
+    return 0 if done.succeeded else 1

@@ -1,0 +1,126 @@
+"""``textvae sweep``: a grid of runs, trained, evaluated, and compared."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import new_parser
+from textvae.config.types import NonNegativeInt, PositiveInt
+from textvae.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command, without the options of ``train`` that it takes, too."""
+    parser = new_parser(
+        "train, evaluate and compare a grid of runs",
+        "textvae sweep --config FILE ... --out DIR [--methods NAME ...] "
+        "[--vary SECTION.NAME=A,B ...]\n"
+        "                     [--seeds N] [--jobs N] [--SECTION.NAME VALUE ...]",
+    )
+    add = parser.add_argument
+    add("--out", required=True, help="the folder of the sweep, with a folder for every run")
+    add(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SECTION.NAME=A,B",
+        help="values of an option to try; if given more than once, all combinations",
+    )
+    add(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="methods to try: stacks of files in recipes/methods and next to the base, such as "
+        "skip_vae or skip_vae-free_bits",
+    )
+    add("--seeds", type=PositiveInt, default=1, help="runs of each that differ in their seed")
+    add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
+    add(
+        "--samples",
+        type=NonNegativeInt,
+        default=200,
+        help="samples K of the importance-weighted bound; 0 skips it",
+    )
+    add(
+        "--generations",
+        type=NonNegativeInt,
+        default=500,
+        help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
+    )
+    add("--probe", action="store_true", help="also predict labels from z")
+    add("--train-only", action="store_true", help="do not evaluate the runs")
+    add(
+        "--launcher",
+        choices=["local", "submitit"],
+        default="local",
+        help="processes on this machine with one thread each (--train.threads for more), or jobs "
+        "of a cluster",
+    )
+    add(
+        "--launcher-options",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters of submitit's executor, such as timeout_min=60 slurm_partition=gpu",
+    )
+    add(
+        "--run",
+        type=str | None,
+        metavar="NAME",
+        help="instead: train and evaluate one run of the manifest in DIR, in this process",
+    )
+    return parser
+
+
+def run(args: Namespace) -> int:
+    """Run a sweep, or one of its runs; return 1 if a run failed."""
+    if args.run is not None:
+        from textvae.training.sweeps.job import run_job
+
+        run_job(args.out, args.run)
+        return 0
+    from textvae.training.sweeps.sweep import sweep
+
+    done = sweep(
+        *args.files,
+        out=args.out,
+        methods=args.methods,
+        vary=args.vary,
+        seeds=args.seeds,
+        jobs=args.jobs,
+        evaluate=not args.train_only,
+        samples=args.samples,
+        generations=args.generations,
+        probe=args.probe,
+        launcher=args.launcher,
+        launcher_options=_parameters(args.launcher_options),
+        **args.sections,
+    )
+    if done.table:
+        print(done.table)
+    if done.failed:
+        print(
+            f"{len(done.failed)} of {len(done.runs) + len(done.failed)} runs failed: "
+            f"{', '.join(done.failed)}; the same command tries them again",
+            file=sys.stderr,
+        )
+    return 1 if done.failed else 0
+
+
+def _parameters(words: list[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` words."""
+    parameters = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UserError(f"--launcher-options {word}: must be NAME=VALUE")
+        parameters[name] = yaml.safe_load(value)
+    return parameters

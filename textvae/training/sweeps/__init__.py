@@ -1,0 +1,1 @@
+"""Grids of runs: expanded, checked, started in parallel, resumed, evaluated, and compared."""

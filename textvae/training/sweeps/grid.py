@@ -1,0 +1,147 @@
+"""The grid of a sweep: methods, values of options, and seeds, each combination checked and named.
+
+A value that the files of a stack set anyway is not part of the name. The same experiment therefore
+has the same name in every grid, and a grid can be extended by values, options, and seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from textvae.build import check_model
+from textvae.config.experiment import OPTIONS, Config
+from textvae.config.recipes import method_files
+from textvae.config.types import did_you_mean
+from textvae.errors import UserError
+
+SEED = "train.seed"
+LARGEST_EXACT = 2**53  # floats up to this are exact integers
+Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
+
+
+class Cell(NamedTuple):
+    """One run of a grid."""
+
+    name: str  # of its folder
+    config: Config
+    words: list[str]  # the options of ``textvae train`` that give this config
+    method: str  # or the name of the last file, without methods
+    varied: dict[str, Any]  # the values of the varied options, such as ``model.latent_dim``
+    seed: int
+
+
+def make_grid(
+    files: Sequence[Path | str],
+    *,
+    methods: Sequence[str] = (),
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    seeds: int = 1,
+    options: Sections | None = None,
+) -> list[Cell]:
+    """Return every method with every combination of values and every seed.
+
+    Args:
+        files: The YAML files that all runs have in common, the base first.
+        methods: Stacks of files on top of them, as for ``method_files``.
+        vary: Values by option, such as ``{"model.latent_dim": [2, 10]}``.
+        seeds: Number of seeds, counted from ``train.seed``.
+        options: Options of all runs, by section and name; they override all files.
+
+    Raises:
+        UserError: There is no such file or option, a value is out of range or does not fit the
+            others, something is given twice, or two runs would have the same name.
+    """
+    vary, options = dict(vary or {}), options or {}
+    _check(files, methods, vary, seeds, options)
+    cells = []
+    for method in methods or [Path(files[-1]).stem if files else "run"]:
+        stack = [*map(Path, files), *(method_files(files[0], method) if methods else ())]
+        base = Config.load(*stack, **options)
+        if seeds > 1:
+            vary[SEED] = range(base.train.seed, base.train.seed + seeds)
+        for values in itertools.product(*vary.values()):
+            varied = dict(zip(vary, values, strict=True))
+            cells.append(_cell(method, stack, options, base, varied))
+    names = [cell.name for cell in cells]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two runs of the sweep would be named {twice[0]}: use other values")
+    return cells
+
+
+def _check(
+    files: Sequence[Path | str],
+    methods: Sequence[str],
+    vary: Mapping[str, Sequence[Any]],
+    seeds: int,
+    options: Sections,
+) -> None:
+    """Check everything that does not depend on a combination of values."""
+    if methods and not files:
+        raise UserError("methods are stacked on a file: give one with --config")
+    if seeds < 1:
+        raise UserError(f"seeds={seeds}: must be at least 1")
+    if SEED in vary and seeds > 1:
+        raise UserError(f"give either several seeds or values of {SEED}, not both")
+    known = [f"{section}.{name}" for section, names in OPTIONS.items() for name in names]
+    for option, values in vary.items():
+        section, _, name = option.partition(".")
+        if option not in known:
+            raise UserError(f"there is no option {option}{did_you_mean(option, known)}")
+        if name in options.get(section, {}):
+            raise UserError(f"{option} is varied: do not set it, too")
+        if not values:
+            raise UserError(f"{option}: give at least one value")
+    lists: list[tuple[str, Sequence[Any]]] = [("methods", methods), *vary.items()]
+    for what, values in lists:
+        if twice := [value for value in values if list(values).count(value) > 1]:
+            raise UserError(f"{what}: {twice[0]} is given twice")
+
+
+def _cell(
+    method: str, stack: Sequence[Path], options: Sections, base: Config, varied: Mapping[str, Any]
+) -> Cell:
+    sections = {section: dict(given) for section, given in options.items()}
+    parts = [method]
+    for option, value in varied.items():
+        section, _, key = option.partition(".")
+        if value != getattr(getattr(base, section), key):
+            sections.setdefault(section, {})[key] = value
+            parts.append(f"{_short(option)}-{re.sub(r'[^A-Za-z0-9_.+-]', '_', as_word(value))}")
+    name, config = "-".join(parts), Config.load(*stack, **sections)
+    try:
+        check_model(config)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    words = [word for file in stack for word in ("--config", _relative(file))]
+    for section, given in sections.items():
+        for key, value in given.items():
+            words += [f"--{section}.{key}", as_word(value)]
+    varied = {option: value for option, value in varied.items() if option != SEED}
+    return Cell(name, config, words, method, varied, config.train.seed)
+
+
+def _short(option: str) -> str:
+    """Return the name of an option without its section, unless several sections have one."""
+    name = option.rpartition(".")[2]
+    return name if sum(name in names for names in OPTIONS.values()) == 1 else option
+
+
+def as_word(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float() if value.is_integer() and abs(value) < LARGEST_EXACT:
+            return str(int(value))
+    return str(value)
+
+
+def _relative(file: Path) -> str:
+    here = Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)

@@ -1,0 +1,115 @@
+"""One run of a sweep, in a process of its own: train or resume it, evaluate it, probe it.
+
+Every step is skipped if it is done already, so a job that was killed is simply started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+from textvae.evaluation.probe import probe
+from textvae.evaluation.run_card import GENERATIONS, evaluate_run
+from textvae.runs.files import read_record
+from textvae.runs.lock import locked
+from textvae.runs.model_folder import WEIGHTS
+from textvae.runs.run_folder import CONFIG
+from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
+from textvae.training.train import train
+
+PARENT = "TEXTVAE_SWEEP"  # environment variable with the process id of the sweep
+LOOK_EVERY = 0.5  # seconds
+
+
+def run_job(folder: Path | str, name: str) -> None:
+    """Do what is left to do of one run.
+
+    Args:
+        folder: The folder of the sweep.
+        name: The name of the run.
+
+    Raises:
+        UserError: There is no such run in the manifest, or it cannot be trained or evaluated.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved.
+    """
+    manifest = read_manifest(folder)
+    if name not in manifest.runs:
+        raise UserError(f"{folder} has no run {name}: choose one of {', '.join(manifest.runs)}")
+    if parent := os.environ.get(PARENT):
+        _stop_without(int(parent))
+    run, config = manifest.run(name), manifest.config(name)
+    if run.exists():
+        with locked(run, wait=True):
+            pass  # a job of an earlier sweep that was killed may still be saving
+    if not is_trained(run):
+        _train(run, config, manifest.runs[name]["command"])
+    if manifest.evaluate and not is_evaluated(manifest, name):
+        samples, generations = manifest.samples, manifest.generations
+        place = config.data.dir
+        print(evaluate_run(run, data=place, samples=samples, generations=generations))
+    if _is_left_to_probe(manifest, name):
+        print(probe(run, data=config.data.dir))
+
+
+def is_done(manifest: Manifest, name: str) -> bool:
+    """Return whether there is nothing left to do for a run."""
+    if not is_trained(manifest.run(name)):
+        return False
+    evaluated = not manifest.evaluate or is_evaluated(manifest, name)
+    return evaluated and not _is_left_to_probe(manifest, name)
+
+
+def is_trained(run: Path) -> bool:
+    """Return whether the training of a run is finished."""
+    path = run / "training.json"
+    return path.exists() and read_record(path).get("finished") is not None
+
+
+def is_evaluated(manifest: Manifest, name: str) -> bool:
+    """Return whether a run has a card of its last weights, computed as wanted."""
+    run = manifest.run(name)
+    card, weights = run / "metrics" / "test.json", run / WEIGHTS
+    if not card.exists() or card.stat().st_mtime < weights.stat().st_mtime:
+        return False
+    exact = not manifest.config(name).model.latent_dim  # one sample then is as good as many
+    record, samples = read_record(card), 1 if exact else manifest.samples
+    found = (record.get("samples"), record.get("generations", GENERATIONS))
+    return found == (samples, manifest.generations)
+
+
+def _is_left_to_probe(manifest: Manifest, name: str) -> bool:
+    if not manifest.probe or not manifest.config(name).model.latent_dim:
+        return False
+    probed, weights = (manifest.run(name) / part for part in ("metrics/test-probe.json", WEIGHTS))
+    return not probed.exists() or probed.stat().st_mtime < weights.stat().st_mtime
+
+
+def _train(run: Path, config: Config, command: str) -> None:
+    """Start or resume a training, recorded as the command that would do the same."""
+    resume = (run / CONFIG).exists()
+    if resume:
+        check_run(run, config)
+        precision = Config.load(run / CONFIG).train.precision  # not the one of this machine
+        config = replace(config, train=replace(config.train, precision=precision))
+        command = shlex.join(["textvae", "train", "--resume", str(run)])
+    sys.argv = shlex.split(command)  # what versions.json records
+    train(config, run, resume=resume)
+
+
+def _stop_without(parent: int) -> None:
+    """Save and stop if the process of the sweep ends, even if it was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,140 @@
+"""DIR/manifest.json: what a sweep consists of, for its jobs and for those who read its results.
+
+    commit, command            of the sweep that wrote it last
+    evaluate, samples, generations, probe
+                               what is done with every run
+    grid                       the names of the runs of that sweep, in order
+    runs                       by name: method, values of the varied options, seed, command of
+                               ``textvae train``, config, state, and why it failed
+
+Runs of earlier sweeps in the same folder stay in ``runs``.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from textvae.config.experiment import OPTIONS, Config, config_from
+from textvae.errors import UserError
+from textvae.runs.files import read_record, write_json
+from textvae.runs.run_folder import CONFIG, commit, own_command
+from textvae.training.sweeps.grid import Cell
+
+MANIFEST = "manifest.json"
+State = Literal["waiting", "running", "done", "failed", "stopped"]
+# A run may continue with other values of these: the data is known by its hash, not by its place.
+MAY_DIFFER = ("data.dir", "data.cache_dir", "train.threads")
+
+
+@dataclass
+class Manifest:
+    """What a sweep consists of; ``save`` writes it completely or not at all."""
+
+    folder: Path
+    evaluate: bool
+    samples: int  # K of the importance-weighted bound
+    generations: int  # sentences generated for BLEU and the like
+    probe: bool  # whether to predict labels from z
+    grid: list[str]
+    runs: dict[str, dict[str, Any]]
+    command: str
+    commit: str | None
+
+    def save(self) -> None:
+        """Write the file."""
+        record = asdict(self)
+        del record["folder"]
+        write_json(self.folder / MANIFEST, record)
+
+    def set_state(self, name: str, state: State, message: str = "") -> None:
+        """Record the state of a run."""
+        self.runs[name] |= {"state": state, "message": message}
+        self.save()
+
+    def run(self, name: str) -> Path:
+        """Return the folder of a run."""
+        return self.folder / name
+
+    def config(self, name: str) -> Config:
+        """Return the experiment of a run."""
+        return config_from(self.runs[name]["config"])
+
+
+def new_manifest(folder: Path, cells: Sequence[Cell], **evaluation: Any) -> Manifest:
+    """Return the manifest of a sweep, with the runs of earlier sweeps in its folder.
+
+    Args:
+        folder: The folder of the sweep.
+        cells: Its runs.
+        evaluation: ``evaluate``, ``samples``, ``generations``, ``probe``.
+
+    Raises:
+        UserError: A run folder of the same name belongs to another experiment, or the manifest of
+            the earlier sweep is broken.
+    """
+    earlier = read_manifest(folder).runs if (folder / MANIFEST).exists() else {}
+    runs = {cell.name: _record(folder, cell) for cell in cells}
+    for cell in cells:
+        check_run(folder / cell.name, cell.config)
+    return Manifest(
+        folder,
+        **evaluation,
+        grid=[cell.name for cell in cells],
+        runs=earlier | runs,
+        command=own_command(),
+        commit=commit(),
+    )
+
+
+def read_manifest(folder: Path | str) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+        UserError: There is none, or it is broken.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.exists():
+        raise UserError(f"{folder} holds no sweep: it has no {MANIFEST}")
+    try:
+        return Manifest(folder, **read_record(path))
+    except TypeError as error:
+        raise UserError(f"{path} was written by another release of textvae ({error})") from error
+
+
+def _record(folder: Path, cell: Cell) -> dict[str, Any]:
+    command = ["textvae", "train", *cell.words, "--out", str(folder / cell.name)]
+    return {
+        "method": cell.method,
+        "varied": cell.varied,
+        "seed": cell.seed,
+        "command": shlex.join(command),
+        "config": asdict(cell.config),
+        "state": "waiting",
+        "message": "",
+    }
+
+
+def check_run(run: Path, config: Config) -> None:
+    """Check that a run folder, if there is one, was made by this experiment.
+
+    Raises:
+        UserError: It was not; the message names an option that differs.
+    """
+    if not (run / CONFIG).exists():
+        return
+    found = Config.load(run / CONFIG)
+    for section, names in OPTIONS.items():
+        for name in names:
+            option = f"{section}.{name}"
+            values = [getattr(getattr(each, section), name) for each in (found, config)]
+            resolved = option == "train.precision" and values[1] == "auto"
+            if values[0] != values[1] and option not in MAY_DIFFER and not resolved:
+                raise UserError(
+                    f"{run} holds a run with {option} {values[0]}, and this sweep has {values[1]}: "
+                    "choose another --out, or delete that run"
+                )

@@ -1,0 +1,204 @@
+"""A sweep: the runs of a grid, several at a time, then their evaluation side by side.
+
+It writes to its folder:
+
+    manifest.json          what the sweep consists of, and the state of every run
+    NAME/                  the run folders; logs/NAME.log: what each job said
+    table.md               the metrics, the cost and the origin of the runs
+    rate-distortion.svg    KL against reconstruction, if there is a latent variable
+
+After a crash, or after Ctrl-C, the same sweep goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from textvae.errors import UserError
+from textvae.evaluation.card_files import find_card
+from textvae.evaluation.compare import compare
+from textvae.evaluation.provenance import provenance
+from textvae.evaluation.rate_distortion import draw_rate_distortion
+from textvae.evaluation.run_card import GENERATIONS
+from textvae.runs.files import write_text
+from textvae.runs.lock import locked
+from textvae.runs.run_folder import make_folder
+from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.training.sweeps.grid import make_grid
+from textvae.training.sweeps.job import is_done
+from textvae.training.sweeps.launchers import Job, Launch, LauncherName, find_launcher
+from textvae.training.sweeps.manifest import Manifest, new_manifest
+from textvae.training.sweeps.states import States, last_line
+
+logger = logging.getLogger(__name__)
+LOOK_EVERY = 0.2  # seconds between two looks at the jobs
+LOGS = "logs"
+TABLE, PICTURE = "table.md", "rate-distortion.svg"
+
+
+class Sweep(NamedTuple):
+    """What became of a sweep."""
+
+    runs: list[Path]  # the folders of the runs that are done, in the order of the grid
+    failed: dict[str, str]  # why a run failed, by its name
+    table: str  # the metrics of the runs that are done, as Markdown; empty without evaluation
+
+
+def sweep(
+    *files: Path | str,
+    out: Path | str,
+    methods: Sequence[str] = (),
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    seeds: int = 1,
+    jobs: int = 1,
+    evaluate: bool = True,
+    samples: int = 200,
+    generations: int = GENERATIONS,
+    probe: bool = False,
+    launcher: LauncherName = "local",
+    launcher_options: Mapping[str, Any] | None = None,
+    **sections: Mapping[str, Any],
+) -> Sweep:
+    """Train and evaluate every method with every combination of values and every seed.
+
+    A run that fails does not end the sweep. Runs that are done already are not repeated, and others
+    continue where they were. Another grid in the same folder adds its runs to those that are there.
+
+    Example:
+        >>> textvae.sweep(
+        ...     "base.yaml", "skip_vae.yaml", out="runs/sizes", data={"dir": "my_texts"},
+        ...     vary={"model.latent_dim": [2, 10, 50]}, seeds=3, jobs=2,
+        ... )
+
+    Args:
+        files: The YAML files that all runs have in common, the base first.
+        out: The folder of the sweep.
+        methods: Stacks of files of the recipes on top of them, such as ``skip_vae-free_bits``.
+        vary: Values by option.
+        seeds: Number of seeds, counted from ``train.seed``; the table has one row for all of them.
+        jobs: Number of runs at the same time.
+        evaluate: Whether to evaluate the runs and to compare them.
+        samples: Samples K of the importance-weighted bound.
+        generations: Sentences to reconstruct and to sample for BLEU and the like.
+        probe: Whether to predict labels from z, too.
+        launcher: ``local``: processes with one thread each (``train.threads`` changes that);
+            ``submitit``: jobs on SLURM and other clusters.
+        launcher_options: Parameters of submitit's executor.
+        sections: Options of all runs, by section, as for ``Config.load``.
+
+    Raises:
+        UserError: Before anything starts: an option is unknown, a value is out of range, a run of
+            another experiment is in the way, or another sweep is running in this folder.
+        Interrupted: Ctrl-C or SIGTERM; all runs were saved.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs={jobs}: must be at least 1")
+    folder = Path(out)
+    cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
+    launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
+    make_folder(folder)
+    with locked(folder):
+        manifest = new_manifest(
+            folder,
+            cells,
+            evaluate=evaluate,
+            samples=samples,
+            generations=generations,
+            probe=probe,
+        )
+        make_folder(folder / LOGS)
+        with stop_signals() as stop, States(manifest, lambda name: _log(folder, name)) as states:
+            _run_all(manifest, states, launch, jobs, stop)
+        return _conclude(manifest, states, average_seeds=seeds > 1)
+
+
+def _log(folder: Path, name: str) -> Path:
+    return folder / LOGS / f"{name}.log"
+
+
+def _run_all(
+    manifest: Manifest, states: States, launch: Launch, jobs: int, stop: StopRequest
+) -> None:
+    """Run the jobs of a sweep until all have ended.
+
+    Raises:
+        Interrupted: The user asked to stop; all jobs have saved.
+    """
+    done = [name for name in manifest.grid if is_done(manifest, name)]
+    for name in done:
+        manifest.runs[name]["state"] = "done"
+    manifest.save()
+    logger.info("%d runs in %s: %s", len(manifest.grid), manifest.folder, states.counts())
+    waiting = deque(name for name in manifest.grid if name not in done)
+    running: dict[str, Job] = {}
+    try:
+        while running or (waiting and not stop.requested):
+            if stop.requested:
+                _stop(running, states)
+                break
+            while waiting and len(running) < jobs:
+                name = waiting.popleft()
+                command = [sys.executable, "-m", "textvae", "sweep", "--out", str(manifest.folder)]
+                running[name] = launch([*command, "--run", name], _log(manifest.folder, name))
+                states.set(name, "running")
+            _collect(running, states)
+            time.sleep(LOOK_EVERY)
+    except KeyboardInterrupt:  # a second Ctrl-C
+        for job in running.values():
+            job.stop()
+        raise
+    if stop.requested:
+        raise Interrupted(f"stopped, {states.counts()}: the same command goes on")
+
+
+def _stop(running: dict[str, Job], states: States) -> None:
+    """Ask all jobs to save and to stop, and wait for them."""
+    for job in running.values():
+        job.stop()
+    while running:
+        _collect(running, states, stopping=True)
+        time.sleep(LOOK_EVERY)
+
+
+def _collect(running: dict[str, Job], states: States, stopping: bool = False) -> None:
+    """Record the jobs that have ended."""
+    for name, job in list(running.items()):
+        status = job.poll()
+        if status is None:
+            continue
+        del running[name]
+        if status == 0:
+            states.set(name, "done")
+        elif stopping:
+            states.set(name, "stopped")
+        else:
+            states.set(name, "failed", _reason(status, states.log(name)))
+
+
+def _reason(status: int, log: Path) -> str:
+    """Return why a job failed, from its exit status and the last line that it said."""
+    said = last_line(log).removeprefix("textvae: ")
+    if status < 0:
+        return f"killed by signal {-status}" + (" (out of memory?)" if status == -9 else "")
+    return f"{said or f'exit status {status}'} ({log})"
+
+
+def _conclude(manifest: Manifest, states: States, average_seeds: bool) -> Sweep:
+    """Write the table and the picture of the runs that are done."""
+    runs = [manifest.run(name) for name in states.of("done")]
+    failed = {name: manifest.runs[name]["message"] for name in states.of("failed")}
+    if not runs or not manifest.evaluate:
+        return Sweep(runs, failed, "")
+    table = compare(runs, average_seeds=average_seeds)
+    origin = f"```bash\n{manifest.command}\n```\n\n{provenance(runs)}"
+    write_text(manifest.folder / TABLE, f"{table}\n{origin}\n")
+    if any(find_card(run).get("latent_dim") for run in runs):
+        picture = manifest.folder / PICTURE
+        draw_rate_distortion(runs, picture, average_seeds=average_seeds)
+    return Sweep(runs, failed, table)
