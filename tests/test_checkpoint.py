@@ -61,7 +61,7 @@ def test_a_run_folder_holds_what_the_docstring_says(trained):
     files = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
     named = {"config.yaml", "config.json", "model.safetensors", "tokenizer.json", "README.md"}
     named |= {"inference.json"}
-    named |= {"checkpoint/state.pt", "metrics.jsonl", "metrics/test.json", "versions.json", ".lock"}
+    named |= {"checkpoint/state.pt", "metrics.jsonl", "metrics/test.json", "versions.json"}
     board = ("events.out.tfevents", "projector")
     assert named | {"training.json"} == {f for f in files if not f.startswith(board)}
     versions = json.loads((trained / "versions.json").read_text())
