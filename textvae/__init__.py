@@ -10,6 +10,7 @@ Models and runs, as on the command line:
     model.sample(5), model.reconstruct(texts), model.encode(texts)
     textvae.evaluate_run("runs/skip"), textvae.compare(["runs/vae", "runs/skip"])
     textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")
+    textvae.report(["runs/vae", "runs/skip"], "report.html")
 
 Building blocks for your own models, which work with any ``torch.nn.Module``:
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.map import draw_map as map
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
+    from textvae.evaluation.report import report
     from textvae.evaluation.run_card import evaluate_run
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
@@ -74,6 +76,7 @@ _SOURCES = {
     "fit_sampler": "textvae.evaluation.fit_sampler",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
+    "report": "textvae.evaluation.report",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
@@ -148,6 +151,7 @@ __all__ = [
     "map",
     "mutual_information",
     "probe",
+    "report",
     "train",
 ]
 

@@ -18,6 +18,7 @@ from textvae.cli import (
     map,
     probe,
     reconstruct,
+    report,
     sample,
     train,
 )
@@ -36,6 +37,7 @@ COMMANDS: dict[str, ModuleType] = {
     "probe": probe,
     "map": map,
     "cache": cache,
+    "report": report,
 }
 EXAMPLES = """examples:
   textvae train --config recipes/toy/base.yaml --out runs/skip --data.dir my_texts
