@@ -15,7 +15,11 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["textvae", "textvae.*"]),
-    package_data={"textvae": ["py.typed"], "textvae.text.nn": ["kernels.c"]},
+    package_data={
+        "textvae": ["py.typed"],
+        "textvae.evaluation.report": ["templates/*"],
+        "textvae.text.nn": ["kernels.c"],
+    },
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
@@ -23,6 +27,7 @@ setup(
         "datasets>=3.0",
         "huggingface_hub>=0.26",
         "filelock>=3.12",
+        "jinja2>=3.1",
         "jsonargparse[signatures]>=4.49",
         "matplotlib>=3.8",
         "nltk>=3.9",

@@ -35,7 +35,7 @@ main() { # "$@" of the recipe
   if runs_stage 3 "evaluate on the test split"; then run_models > /dev/null; fi  # stage 4 has the table
   if runs_stage 4 "compare"; then compare_all; further_tables | tee "$out/tables.md"; fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
-  if runs_stage 6 "results page"; then results; fi
+  if runs_stage 6 "results page and report"; then results; report; fi
   if declare -F further_stages > /dev/null; then further_stages; fi  # some recipes have them
   printf '\nTo see the curves, samples, and latent space: tensorboard --logdir %s\n' "$out"
 }
@@ -133,6 +133,10 @@ show_sentences() {
   textvae reconstruct "$out/$1" "$first" "$last" --show-source
   printf '\n-- %s: interpolation\n' "$1"
   textvae interpolate "$out/$1" "$first" "$last" --steps 7
+}
+
+report() { # of the first examples: enough for a verdict, and quick
+  run_folders | xargs textvae report --out "$out/report.html" --limit 300
 }
 
 results() { # needs stages 4 and 5; the table with commands, seeds, commits, and cost, and all sentences, not selected

@@ -108,7 +108,7 @@ def test_the_heat_map_has_a_column_for_every_evaluation(trained, tmp_path):
     images = board(trained).Images("valid/kl_by_dimension")
     assert [image.step for image in images] == [entry["step"] for entry in logged]
     figure = kl_heat_map([e["epoch"] for e in logged], [e["kl_per_dim"] for e in logged])
-    assert figure.axes[0].images[0].get_array().shape == (4, len(logged))
+    assert figure.axes[0].collections[0].get_array().shape == (4, len(logged))
     shutil.copy(trained / "metrics.jsonl", tmp_path)
     monitor = Monitor(tmp_path, step=6)
     monitor.board.close()

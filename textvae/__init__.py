@@ -11,6 +11,7 @@ Models and runs, as on the command line:
     textvae.evaluate_run("runs/skip"), textvae.compare(["runs/vae", "runs/skip"])
     textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")
     textvae.sweep("base.yaml", out="runs/sizes", vary={"model.latent_dim": [2, 10]})
+    textvae.report(["runs/vae", "runs/skip"], "report.html")
 
 Building blocks for your own models, which work with any ``torch.nn.Module``:
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.map import draw_map as map
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
+    from textvae.evaluation.report import report
     from textvae.evaluation.run_card import evaluate_run
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
@@ -79,6 +81,7 @@ _SOURCES = {
     "fit_sampler": "textvae.evaluation.fit_sampler",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
+    "report": "textvae.evaluation.report",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
@@ -153,6 +156,7 @@ __all__ = [
     "map",
     "mutual_information",
     "probe",
+    "report",
     "reproduce",
     "sweep",
     "train",

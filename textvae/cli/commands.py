@@ -22,6 +22,7 @@ from textvae.cli import (
     map,
     probe,
     reconstruct,
+    report,
     reproduce,
     sample,
     sweep,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, ModuleType] = {
     "probe": probe,
     "map": map,
     "cache": cache,
+    "report": report,
 }
 EXAMPLES = """examples:
   textvae train --config recipes/toy/base.yaml --out runs/skip --data.dir my_texts

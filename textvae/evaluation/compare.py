@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from textvae.errors import UserError
 from textvae.evaluation.card_files import read_cards
 from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.seeds import SPREAD, average_cards, experiments_of
+
+
+class Table(NamedTuple):
+    """Cards side by side: a row of texts for each, starting with its name."""
+
+    metrics: list[Metric]  # one per column after the names
+    rows: list[list[str]]
+    notes: list[str]  # units, and what the cards do not have in common
 
 
 def compare(
@@ -33,19 +41,26 @@ def compare(
     Raises:
         UserError: There is nothing to compare, or a card is missing or broken.
     """
-    cards = gather(runs_or_cards, split, average_seeds=average_seeds)
-    columns = [["model", *(_name(card) for card in cards)]]
-    shown = []
+    table = tabulate(gather(runs_or_cards, split, average_seeds=average_seeds))
+    header = ["model", *(metric.header for metric in table.metrics)]
+    rows = [header, *([_escaped(name), *cells] for name, *cells in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
+    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return "\n".join([lines[0], rule + "|", *lines[1:], "", *table.notes]) + "\n"
+
+
+def tabulate(cards: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table that ``compare`` prints, for some cards."""
+    shown, columns = [], [[_name(card) for card in cards]]
     for metric in METRICS:
         cells = [_cell(metric, card) for card in cards]
         present = any(cell != MISSING for cell in cells)
         if metric.column == "always" or (metric.column == "if present" and present):
-            columns.append([metric.header, *cells])
+            columns.append(cells)
             shown.append(metric)
-    widths = [max(map(len, column)) for column in columns]
-    lines = [_line(row, widths) for row in zip(*columns, strict=True)]
-    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join([lines[0], rule + "|", *lines[1:], "", *_notes(cards, shown)]) + "\n"
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table(shown, rows, _notes(cards, shown))
 
 
 def gather(
@@ -73,7 +88,11 @@ def gather(
 
 
 def _name(card: Mapping[str, Any]) -> str:
-    return str(card.get("model") or MISSING).replace("|", r"\|")
+    return str(card.get("model") or MISSING)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("|", r"\|")
 
 
 def _cell(metric: Metric, card: Mapping[str, Any]) -> str:

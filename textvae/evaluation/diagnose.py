@@ -191,7 +191,7 @@ def _dimensions(
             variance=symptoms.variances[d].value,
             shuffle_gap=None if gaps is None else gaps[d].value,
             aggregate_kl=None if aggregate is None else float(aggregate[d]),
-            died=history.died(d) if state == "dead" else None,
+            died=history.died(d) if state == "dead" and kls[d] is not None else None,
         )
         for d, state in enumerate(states)
     )

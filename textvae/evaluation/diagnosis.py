@@ -185,7 +185,7 @@ def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:
 def _history_lines(history: History) -> list[str]:
     if not history.deaths:
         return []
-    return [*_moment_lines(history.moments), *map(_death_line, history.deaths)]
+    return [*_moment_lines(history.moments), *map(death_line, history.deaths)]
 
 
 def _moment_lines(moments: Sequence[Moment]) -> list[str]:
@@ -200,7 +200,8 @@ def _moment_lines(moments: Sequence[Moment]) -> list[str]:
     return lines if some else []
 
 
-def _death_line(death: Death) -> str:
+def death_line(death: Death) -> str:
+    """Say in a sentence when a figure died."""
     metric, least = BY_KEY[death.key], ALIVE[death.key]
     beta = "" if death.beta is None else f", with a KL weight of {decimals(death.beta)}"
     if death.value is None:

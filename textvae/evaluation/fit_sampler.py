@@ -24,7 +24,6 @@ from textvae.runs.model_folder import SAMPLER
 from textvae.vae.model import Model
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.samplers import MixtureSampler
-from textvae.vae.von_mises_fisher import UniformSphere
 
 logger = logging.getLogger(__name__)
 EXAMPLES = 10_000  # of the training split, evenly spaced
@@ -71,7 +70,7 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
     """Do what ``fit_sampler`` does for a run that is already open."""
     if not opened.model.latent_dim:
         raise UserError(f"{opened.folder} has no latent variable (latent_dim 0) to sample from")
-    if isinstance(opened.model.prior, UniformSphere):
+    if opened.model.on_sphere:
         raise UserError(
             f"the z of {opened.folder} lies on a sphere, where a mixture of Gaussians has no draw: "
             "sample from the prior, which is uniform there"

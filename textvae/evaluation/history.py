@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from textvae.config.experiment import Config
 from textvae.evaluation.judge import UNUSED, Training
 from textvae.runs.files import read_record
+from textvae.runs.run_folder import read_log
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
 ALIVE_DIMENSION = 0.01  # nats of KL of one dimension
@@ -71,7 +71,7 @@ def read_history(run: Path) -> History:
     The KL is in every line, MI and active units only in those of the evaluations. If posteriors are
     refined, the figures of the evaluations are those before refinement.
     """
-    lines = _lines(run / "metrics.jsonl")
+    lines = read_log(run)
     deaths = [_death(key, lines) for key in ALIVE]
     return History(
         tuple(_moment(line, lines) for line in lines if line.get("group") == "valid"),
@@ -111,24 +111,6 @@ def _gain(moments: Sequence[Moment], best: Moment | None) -> float | None:
         return None
     last = before[-1]
     return ((best.elbo or 0.0) - (last.elbo or 0.0)) / max(best.epoch - last.epoch, 1e-9)
-
-
-def _lines(path: Path) -> list[Line]:
-    if not path.exists():
-        return []
-    found: list[Line] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):  # cut short when the process was killed, or damaged
-            continue
-        if (
-            isinstance(line, dict)
-            and _is_number(line.get("step"))
-            and _is_number(line.get("epoch"))
-        ):
-            found.append(line)
-    return found
 
 
 def _moment(line: Line, lines: Sequence[Line]) -> Moment:

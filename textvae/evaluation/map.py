@@ -6,20 +6,21 @@ dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.files import replace_file
-from textvae.vae.batch import Split
 from textvae.vae.model import Model
 
 PERPLEXITY = 30
@@ -83,11 +84,16 @@ def draw_map(
             f"all posterior means of {run} are the same point: it ignores its input, and there is "
             "nothing to draw; see textvae evaluate"
         )
-    figure = _figure(_in_two_dimensions(q.center().numpy(), seed), chosen, opened.name)
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(opened.name, parse_math=False)
+    labels = None if chosen.labels is None else chosen.labels[:count]
+    points = in_two_dimensions(q.center().numpy(), seed)
+    _add_legend(axes, draw_points(axes, points, labels, chosen.label_names))
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 
-def _in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
+def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
     """Map means (N, Z) to points (N, 2)."""
     if means.shape[1] <= 2:
         return np.pad(means, ((0, 0), (0, 2 - means.shape[1])))
@@ -97,25 +103,42 @@ def _in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(means)
 
 
-def _figure(points: np.ndarray, split: Split, title: str) -> Figure:
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot(xticks=[], yticks=[], aspect="equal")
-    axes.set_title(title, parse_math=False)
-    labels = np.zeros(len(points), int) if split.labels is None else split.labels[: len(points)]
+def draw_points(
+    axes: Axes,
+    points: np.ndarray,
+    labels: np.ndarray | None = None,
+    label_names: Sequence[str] | None = None,
+) -> list[tuple[str, str]]:
+    """Draw examples into existing axes, colored by label.
+
+    Args:
+        axes: The axes.
+        points: (N, 2).
+        labels: (N,) indices into ``label_names``; -1: unlabeled.
+        label_names: Names of the labels.
+
+    Returns:
+        The name and the color of every label; empty if there are too few or too many for a legend.
+    """
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    labels = np.zeros(len(points), int) if labels is None else labels
     present = np.unique(labels)
     colors = colormaps["tab10" if len(present) <= 10 else "tab20" if len(present) <= 20 else "hsv"]
-    names = []
+    shown = []
     for i, label in enumerate(present):
-        color = colors(i if len(present) <= MAX_COLORS else i / len(present))
-        names.append(split.label_names[label] if split.label_names and label >= 0 else "no label")
+        color = to_hex(colors(i if len(present) <= MAX_COLORS else i / len(present)))
+        name = label_names[label] if label_names and label >= 0 else "no label"
         x, y = points[labels == label].T
         axes.scatter(x, y, s=6, color=color, label=str(i), linewidths=0)
-    if 1 < len(present) <= MAX_COLORS:
-        legend = axes.legend(
-            loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False
-        )
-        for text, name in zip(legend.get_texts(), names, strict=True):
-            # Matplotlib would leave out a label such as _x, and read $x$ as mathematics.
-            text.set_text(name)
-            text.set_parse_math(False)
-    return figure
+        shown.append((name, color))
+    return shown if 1 < len(present) <= MAX_COLORS else []
+
+
+def _add_legend(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
+    if not labels:
+        return
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
+    for text, (name, _) in zip(legend.get_texts(), labels, strict=True):
+        # Matplotlib would leave out a label such as _x, and read $x$ as mathematics.
+        text.set_text(name)
+        text.set_parse_math(False)

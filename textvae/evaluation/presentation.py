@@ -24,7 +24,7 @@ class Card(dict[str, Any]):
 
 def render_card(card: Mapping[str, Any]) -> str:
     """Return a card as plain text: its figures with their units, then what they are based on."""
-    blocks = [_title(card), *_figures(card), _notes(card), _steps(card)]
+    blocks = [_title(card), *_figures(card), card_notes(card), _steps(card)]
     if card.get("collapse"):
         blocks.append([f"warning: {card['collapse']}"])
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -77,7 +77,7 @@ def _line(width: int, metric: Metric, text: str, encoder: str, refined: bool) ->
     return f"{line}  {metric.unit}".rstrip()
 
 
-def _notes(card: Mapping[str, Any]) -> list[str]:
+def card_notes(card: Mapping[str, Any]) -> list[str]:
     """Return what the figures are counted in and how they were estimated."""
 
     def show(key: str) -> str:

@@ -11,9 +11,9 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,6 +32,14 @@ DASHES = ("--", ":", "-.", (0, (1, 4)), (0, (8, 3)))  # of language models
 MARGIN = 0.08  # of the range of the points, around them
 SMALLEST_MARGIN = 0.05  # nats
 LINES = 14  # iso-ELBO lines, about
+
+
+class Style(NamedTuple):
+    """How a model looks in pictures."""
+
+    color: str
+    shape: str | None = None  # of its marker; None for a language model, which is a line
+    dashes: Any = "-"  # of its line in the plane
 
 
 def draw_rate_distortion(
@@ -75,27 +83,46 @@ def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         UserError: No card of a model with a latent variable has them.
     """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    draw_plane(axes, cards)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
+    return figure
+
+
+def styles(cards: Sequence[Mapping[str, Any]]) -> list[Style]:
+    """Return how each model looks: a color and a shape, or a dashed line for a language model."""
+    looks = (Style(COLORS[i % len(COLORS)], SHAPES[i % len(SHAPES)]) for i in count())
+    lines = (Style("0.3", dashes=dashes) for dashes in cycle(DASHES))
+    return [next(lines if card.get("latent_dim") == 0 else looks) for card in cards]
+
+
+def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the plane with all cards into existing axes, without a legend.
+
+    Raises:
+        UserError: As for ``rate_distortion``.
+    """
     points = [(card, point) for card in cards if (point := _point(card)) is not None]
     if left_out := [_label(card) for card in cards if _point(card) is None]:
         logger.warning("not drawn, because rec or KL is missing: %s", ", ".join(left_out))
-    latent = [(card, point) for card, point in points if card.get("latent_dim") != 0]
-    if not latent:
+    if all(card.get("latent_dim") == 0 for card, _ in points):
         raise UserError(
             "nothing to draw: a rate-distortion plot needs a model with a latent variable, and its "
             "KL and rec"
         )
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="rate: KL (nats)", ylabel="distortion: −rec (nats)")
+    axes.set(xlabel="rate: KL (nats)", ylabel="distortion: −rec (nats)")
+    axes.spines[["top", "right"]].set_visible(False)
     _set_limits(axes, points)
     _draw_equal_elbo(axes)
-    models = [(card, nll) for card, (_, nll) in points if card.get("latent_dim") == 0]
-    for (card, nll), style in zip(models, cycle(DASHES), strict=False):
-        axes.axline((0, nll), slope=-1, color="0.3", ls=style, lw=1.2, label=_label(card))
-    for i, (card, point) in enumerate(latent):
-        _draw_point(axes, card, point, COLORS[i % len(COLORS)], SHAPES[i % len(SHAPES)])
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
-    return figure
+    for card, style in zip(cards, styles(cards), strict=True):
+        if (point := _point(card)) is None:
+            continue
+        if style.shape is not None:
+            _draw_point(axes, card, point, style)
+        else:
+            line = {"color": style.color, "ls": style.dashes, "lw": 1.2, "label": _label(card)}
+            axes.axline((0, point[1]), slope=-1, **line)
 
 
 def _point(card: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -143,10 +170,13 @@ def _draw_equal_elbo(axes: Axes) -> None:
         if not i:
             line.set_label("lines of equal ELBO")
         x = min(right, nll - bottom)  # where the line leaves the plot
-        room = 0.05 * (right - left) < x - left and nll - x < top - 0.05 * (top - bottom)
-        if room:
-            text = f"{-nll:g}".replace("-", "−")
-            axes.annotate(text, (x, nll - x), color="0.55", fontsize="x-small", ha="right")
+        in_corner = x > right - 0.1 * (right - left) and nll - x < bottom + 0.1 * (top - bottom)
+        if in_corner or x < left or nll - x > top - 0.05 * (top - bottom):
+            continue  # no room
+        text = f"{-nll:g}".replace("-", "−")
+        label = axes.annotate(text, (x, nll - x), color="0.55", fontsize="x-small", va="bottom")
+        if x == right:  # the label is below the line, which falls to the right
+            label.set(ha="right", va="top")
 
 
 def _round_step(size: float) -> float:
@@ -156,16 +186,16 @@ def _round_step(size: float) -> float:
 
 
 def _draw_point(
-    axes: Axes, card: Mapping[str, Any], point: tuple[float, float], color: str, shape: str
+    axes: Axes, card: Mapping[str, Any], point: tuple[float, float], style: Style
 ) -> None:
     errors = [card.get(key + SPREAD) for key in ("kl", "rec")]
     axes.errorbar(
         *point,
         xerr=errors[0],
         yerr=errors[1],
-        fmt=shape,
-        color=color,
-        markerfacecolor="none" if "source" in card else color,
+        fmt=style.shape or "o",
+        color=style.color,
+        markerfacecolor="none" if "source" in card else style.color,
         markersize=6,
         elinewidth=1,
         label=_label(card),

@@ -25,15 +25,14 @@ from textvae.errors import UserError
 from textvae.images.datasets import as_batch, pick_images, read_image_file
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
-from textvae.images.pictures import PngWriter
+from textvae.images.pictures import PngWriter, as_png
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Examples, Model, Source, check_batch_size
+from textvae.vae.model import Examples, Model, Shown, Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
-from textvae.vae.von_mises_fisher import UniformSphere
 
 
 class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
@@ -67,6 +66,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
     """
 
     KIND = "image"
+    ON_A_PAGE = 20
     ESSENTIAL = "height"
 
     def __init__(
@@ -230,7 +230,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
             raise UserError(
                 f"a walk needs 2 latent dimensions, but this model has {self.latent_dim}"
             )
-        if isinstance(self.prior, UniformSphere):
+        if self.on_sphere:
             raise UserError("a walk needs a plane, but the latent space of this model is a circle")
         if self.config["prior"] != "standard":
             raise UserError(
@@ -242,6 +242,22 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
         points = torch.stack([right, down], dim=-1).view(-1, 2)
         return self.decode(points, same_draws=True, **options)
+
+    def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
+        """Return the images of these rows as PNG files."""
+        return [as_png(image) for image in split.batch(np.asarray(rows, dtype=np.int64)).x[:, 0]]
+
+    def show_decoded(
+        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
+    ) -> list[Shown]:
+        """Return an image for every z as a PNG file: sampled (PixelCNN), or its means (MLP)."""
+        options = {"do_sample": self._samples_pixels, "same_draws": same_draws}
+        return [as_png(image) for image in self.decode(z, seed=seed, **options)]
+
+    @property
+    def _samples_pixels(self) -> bool:
+        """Whether pixels have to be sampled: the most likely image of a PixelCNN is often black."""
+        return self.config["decoder"] == "pixelcnn"
 
     def read_examples(self, source: str, usual: Any = None, **options: Any) -> Examples:
         """Read the images in an .npz file, which has no other layouts to choose from."""
@@ -263,7 +279,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         shown = {"samples": self.sample(count)[:, None]}
         if self.latent_dim:
             originals = split.batch(np.arange(min(count, len(split)))).x[:, 0]
-            outputs = self.reconstruct(originals, do_sample=self.config["decoder"] == "pixelcnn")
+            outputs = self.reconstruct(originals, do_sample=self._samples_pixels)
             pairs = torch.cat([originals, outputs], dim=1)
             shown["reconstructions"] = pairs[:, None]
         return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -59,12 +60,23 @@ def write_png(path: Path, sheet: np.ndarray) -> None:
     Raises:
         UserError: The name does not end in .png, or the file cannot be written.
     """
-    from PIL import Image
-
     check_png(path)
     factor = max(1, math.ceil(SIDE / max(sheet.shape)))
     enlarged = np.kron(sheet, np.ones((factor, factor), np.uint8))
-    replace_file(path, lambda temporary: Image.fromarray(enlarged).save(temporary, format="PNG"))
+    replace_file(path, lambda temporary: temporary.write_bytes(_encoded(enlarged)))
+
+
+def as_png(image: Tensor) -> bytes:
+    """Return an image (H, W) with values in [0, 1] as a PNG file of the same size."""
+    return _encoded(np.rint(255 * image.numpy()).astype(np.uint8))
+
+
+def _encoded(picture: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def check_png(path: Path) -> None:

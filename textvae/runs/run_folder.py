@@ -16,6 +16,7 @@ Files are replaced atomically: after a crash or on a full disk, each is either t
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -29,9 +30,10 @@ import torch
 
 from textvae.errors import UserError
 from textvae.runs.files import quoted, read_record, remove_leftovers, replace_file, write_json
-from textvae.runs.model_folder import VERSIONS
+from textvae.runs.model_folder import VERSIONS, is_number
 
 CONFIG = "config.yaml"
+LOG = "metrics.jsonl"
 STATE = Path("checkpoint") / "state.pt"
 
 
@@ -86,6 +88,31 @@ def corpus_hash(run: Path) -> str | None:
     """
     path = run / VERSIONS
     return read_record(path).get("corpus_hash") if path.exists() else None
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return what a run logged over its training, oldest first; empty if there is no log.
+
+    Each record has a ``step`` and an ``epoch``. Its ``group`` is ``train`` for means since the
+    last one, ``valid`` for validation cards.
+
+    Raises:
+        UserError: The log cannot be read.
+    """
+    path = run / LOG
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    records = []
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):  # cut short when the process was killed, or damaged
+            continue
+        if isinstance(record, dict) and all(is_number(record.get(k)) for k in ("step", "epoch")):
+            records.append(record)
+    return records
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

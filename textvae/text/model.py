@@ -35,7 +35,7 @@ from textvae.text.presentation import SentencePrinter
 from textvae.text.tokenizers import MADE_FOR, PAD, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Examples, Model, Source, check_batch_size
+from textvae.vae.model import Examples, Model, Shown, Source, check_batch_size
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         *("temperature", "top_k", "top_p", "num_beams"),
         *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
     )
+    ON_A_PAGE = 6
     ESSENTIAL = "vocab_size"
     tokenizer: Tokenizer | None
 
@@ -309,6 +310,16 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             no_repeat_ngram_size=no_repeat_ngram_size,
             first_row=first_row,
         )
+
+    def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
+        """Return the texts of these rows."""
+        return [split.caption(row) for row in rows]
+
+    def show_decoded(
+        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
+    ) -> list[Shown]:
+        """Return a sentence for every z: sampled word by word, or greedy without any draws."""
+        return list(self.decode(z, do_sample=sampled, seed=seed))
 
     def read_examples(self, source: str, **options: Any) -> Examples:
         """Read the documents in a file of any format; each is its own caption.

@@ -18,6 +18,7 @@ from torch import Tensor
 from textvae.config.experiment import Config, options_read
 from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import write_text
+from textvae.runs.run_folder import LOG
 from textvae.training.board import Board
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Monitor:
     """
 
     def __init__(self, run: Path, step: int = 0) -> None:
-        self.path = run / "metrics.jsonl"
+        self.path = run / LOG
         self._kl_history: list[tuple[float, list[float]]] = []  # epoch, KL by dimension
         self._forget_after(step)
         old = run / "tensorboard"  # where release 0.1.0 wrote; TensorBoard names runs by folder

@@ -24,6 +24,7 @@ from textvae.vae.saved_model import SavedModel
 from textvae.vae.von_mises_fisher import UniformSphere
 
 Source = Literal["prior", "aggregate"]  # what z is drawn from
+Shown = str | bytes  # an example on a page: a text, or a picture as a PNG file
 
 
 class Examples(NamedTuple):
@@ -57,6 +58,7 @@ class Model(SavedModel):
     KIND: ClassVar[str]  # what messages call its examples: "text", "image"
     DEFAULT_FILE: ClassVar[str | None] = None  # where examples are read from if none are named
     DECODE_OPTIONS: ClassVar[tuple[str, ...]] = ()  # of ``decode``, besides seed and batch_size
+    ON_A_PAGE: ClassVar[int]  # examples that are not too many next to each other
 
     def make_prior(self, config: dict[str, Any]) -> nn.Module:
         """Create the prior p(z) from the model's arguments; override it for a different prior."""
@@ -151,6 +153,25 @@ class Model(SavedModel):
 
     def previews(self, split: Split, count: int) -> dict[str, Any]:
         """Generate samples and reconstructions, by title: rows, or images (N, 1, H, W)."""
+        raise NotImplementedError
+
+    def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
+        """Return examples of a split for a page."""
+        raise NotImplementedError
+
+    def show_decoded(
+        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
+    ) -> list[Shown]:
+        """Generate an example for every z (N, Z), for a page.
+
+        Args:
+            z: Latent vectors (N, Z).
+            sampled: Whether the examples are drawn from p(x|z); otherwise, each is the most likely
+                one, as far as the model can find it.
+            same_draws: Whether what is drawn nevertheless uses the same random numbers for all, so
+                that the examples differ only because their z do.
+            seed: Seed of what is drawn.
+        """
         raise NotImplementedError
 
     def read_examples(self, source: str, **options: Any) -> Examples:
@@ -284,10 +305,24 @@ class Model(SavedModel):
         """
         if steps < 2:
             raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
-        if kind is None:
-            kind = "spherical" if isinstance(self.prior, UniformSphere) else "linear"
         start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
-        return self.decode(between(start, end, steps, kind), seed=seed, **options)
+        return self.decode(self.path(start, end, steps, kind), seed=seed, **options)
+
+    @property
+    def on_sphere(self) -> bool:
+        """Whether z lies on the unit sphere."""
+        return isinstance(self.prior, UniformSphere)
+
+    def path(
+        self,
+        start: Tensor,
+        end: Tensor,
+        steps: int,
+        kind: Literal["linear", "spherical"] | None = None,
+    ) -> Tensor:
+        """Points from ``start`` to ``end``, both (Z,): (S, Z). ``kind`` as in ``interpolate``."""
+        kind = kind or ("spherical" if self.on_sphere else "linear")
+        return between(start, end, steps, kind)
 
 
 def check_batch_size(batch_size: int) -> None:

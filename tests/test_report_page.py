@@ -1,0 +1,424 @@
+"""``textvae report``: one file that needs nothing else, is complete, and executes nothing."""
+
+import base64
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, in_child
+from matplotlib.figure import Figure
+from PIL import Image
+
+from textvae.cli.main import main
+from textvae.errors import UserError
+from textvae.evaluation.card_files import find_card
+from textvae.evaluation.diagnose import diagnose_run
+from textvae.evaluation.metrics import decimals
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.report import report
+from textvae.evaluation.report.exhibits import QUANTILES, exhibit
+from textvae.evaluation.report.page import show
+from textvae.evaluation.report.svg import css, inline
+from textvae.evaluation.saved_diagnosis import load_diagnosis
+from textvae.images.readers import Drawings, write_drawings
+
+ROOT = Path(__file__).parent.parent
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+VOID = {"meta", "img", "br", "link", "input", "hr"}  # elements without an end
+NASTY = '<script>document.title="x"</script>'
+SECTIONS = {"verdict", "figures", "training", "samples", "costs", "origin"}
+OF_LATENT = {"space", "reconstructions", "dimensions"}
+# Where the rightmost element ends in 400 pixels, without those in a box that scrolls by itself.
+MEASURE = """
+document.documentElement.style.width = "400px"
+document.querySelectorAll("details").forEach(each => each.open = true)
+const free = [...document.querySelectorAll("body *")].filter(each => !each.closest(".scroll *"))
+const ends = free.map(each => Math.round(each.getBoundingClientRect().right))
+document.body.dataset.right = Math.max(...ends)
+"""
+
+
+class Page(HTMLParser):
+    """The elements and texts of a page, which must be well-formed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(self.source)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag, f"line {self.getpos()[0]}: </{tag}>"
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, *names: str) -> list[str]:
+        return [attrs[name] or "" for _, attrs in self.elements for name in names if name in attrs]
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory) -> Path:
+    """A finished and evaluated run whose latent variable is alive."""
+    run = tmp_path_factory.mktemp("reported") / "vae"
+    options = [*tiny, "--objective.beta", "0.001", "--train.epochs", "15", "--optim.lr", "0.02"]
+    options += ["--optim.name", "adam", "--train.evaluate_every", "3"]
+    assert in_child(["train", "--out", str(run), *options]) == 0
+    assert in_child(["evaluate", str(run), "--samples", "4", "--generations", "5"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def lm(language_model, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(language_model, tmp_path_factory.mktemp("reported") / "lm"))
+
+
+@pytest.fixture(scope="module")
+def single(run, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "vae.html"
+    assert main(["report", str(run), "--out", str(path), "--fit-sampler"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def comparison(run, lm, single, tmp_path_factory) -> Path:
+    """Two runs, one of them not evaluated yet, and the card of another model."""
+    folder = tmp_path_factory.mktemp("page")
+    card = {"model": "the <truth>", "latent_dim": 2, "rec": -9.0, "kl": 2.0, "elbo": -11.0}
+    (folder / "truth.json").write_text(json.dumps(card))
+    report([run, lm, folder / "truth.json"], folder / "both.html", samples=3)
+    return folder / "both.html"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> tuple[Path, Path]:
+    """A finished run of images, and the page about it."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 60), ("valid", 20), ("test", 20)):
+        gray = (rng.random((count, 6, 6)) < 0.4).astype(np.uint8) * 255
+        write_drawings(folder / f"{split}.npz", Drawings(gray, np.arange(count) % 2, ["a", "b"]))
+    tiny = [*("--data.kind", "images", "--data.batch_size", "20", "--model.latent_dim", "3")]
+    tiny += ["--images.encoder", "mlp", "--images.encoder_hidden", "8", "--images.decoder", "mlp"]
+    tiny += ["--images.decoder_hidden", "8", "--train.epochs", "1", "--train.precision", "fp32"]
+    run = folder / "run"
+    assert in_child(["train", "--out", str(run), "--data.dir", str(folder), *tiny]) == 0
+    report(run, folder / "page.html", samples=2)
+    return run, folder / "page.html"
+
+
+@pytest.fixture(params=["single", "comparison", "pictures"])
+def page(request) -> Page:
+    made = request.getfixturevalue(request.param)
+    return Page(made[1] if isinstance(made, tuple) else made)
+
+
+def test_the_page_refers_to_nothing_outside_and_has_no_script(page):
+    for value in page.values("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+        assert value.startswith(("#", "data:image/png;base64,"))
+    tags = Counter(tag for tag, _ in page.elements)
+    assert not tags.keys() & {"script", "iframe", "link", "object", "embed", "form", "base"}
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert not re.search(r"@import|@font-face|url\((?!#)", page.source)
+    assert not re.search(r"https?://", re.sub(r'xmlns(:\w+)?="[^"]*"', "", page.source))
+    (policy,) = (a["content"] for t, a in page.elements if t == "meta" and "http-equiv" in a)
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_ids_are_unique_and_every_link_leads_somewhere(page):
+    ids = Counter(page.values("id"))
+    assert max(ids.values()) == 1
+    links = [value[1:] for value in page.values("href") if value.startswith("#")]
+    links += re.findall(r"url\(#([^)]+)\)", page.source)
+    assert links and set(links) <= ids.keys()
+    assert ids.keys() >= SECTIONS | OF_LATENT
+
+
+def test_the_figures_are_those_of_the_card_with_the_intervals_of_the_diagnosis(single, run):
+    page, card = Page(single), find_card(run)
+    evidence = {row.key: row for row in diagnose_run(run).evidence}
+    for key in ("elbo", "kl", "mi", "shuffle_gap"):
+        numbers = (card[key], evidence[key].low, evidence[key].high)
+        value, low, high = (decimals(number).replace("-", "−") for number in numbers)
+        assert f"{value} [{low}, {high}]" in page.text
+    assert load_diagnosis(run, "test", card).summary in page.text
+
+
+def test_every_evaluation_of_the_training_is_in_the_curves(single, run):
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    source = single.read_text(encoding="utf-8")
+    curve = source.split('aria-label="ELBO over')[1].split("</svg>")[0]
+    markers = re.findall(r'<use href="#curve-elbo-m\w+"[^>]*#0072b2', curve)
+    assert len(markers) == sum(record["group"] == "valid" for record in log) == 5
+    for title in ("ELBO", "rec", "KL", "MI", "Active units", "KL weight β", "Learning rate"):
+        assert f'aria-label="{title} over the epochs of training"' in source
+    assert "KL of every dimension of z over the epochs of training" in source
+
+
+def test_where_the_run_comes_from(single, run):
+    page, versions = Page(single), json.loads((run / "versions.json").read_text())
+    for fact in (versions["command"], versions["corpus_hash"], versions["device"], str(run)):
+        assert " ".join(fact.split()) in page.text
+    training = json.loads((run / "training.json").read_text())
+    assert f"{training['peak_memory_mb']:,} MiB" in page.text
+    assert "latent_dim: 4" in page.text  # of the complete configuration
+
+
+def test_the_same_run_gives_the_same_file(single, run, tmp_path):
+    assert main(["report", str(run), "--out", str(tmp_path / "vae.html")]) == 0
+    assert (tmp_path / "vae.html").read_bytes() == single.read_bytes()
+    report(run, tmp_path / "other.html", seed=1)
+    assert (tmp_path / "other.html").read_bytes() != single.read_bytes()
+
+
+def test_a_comparison_shows_every_model(comparison, run, lm):
+    page = Page(comparison)
+    assert "Comparison of 2 runs" in page.text
+    for model in ("vae", "lm", "the <truth>"):
+        assert page.text.count(model) >= 2  # in the table and in the legend of the plane
+    assert "language model" in page.text
+    assert find_card(lm)["samples"] == 1  # it was evaluated first, and has no z to draw
+    plane = comparison.read_text().split('id="plane"')[1].split("</svg>")[0]
+    assert len(re.findall(r"plane-LineCollection|plane-line2d", plane)) > 2
+
+
+def test_a_language_model_has_no_latent_space(lm, tmp_path):
+    report(lm, tmp_path / "lm.html", samples=1)
+    page = Page(tmp_path / "lm.html")
+    ids = set(page.values("id"))
+    assert ids >= SECTIONS and not ids & (OF_LATENT | {"plane"})
+    assert "there is nothing to diagnose" in page.text and "nan" not in page.text.split()
+
+
+def test_runs_with_the_same_name_are_told_apart(run, tmp_path):
+    other = Path(shutil.copytree(run, tmp_path / "other" / "vae"))
+    report([run, other], tmp_path / "both.html", limit=12)
+    text = Page(tmp_path / "both.html").text
+    assert str(run) in text and str(other) in text
+
+
+def test_texts_of_a_corpus_are_never_markup(tmp_path):
+    lines = [f"{NASTY[:8]}{i}\t{NASTY} a{i % 5} & <b> b\n" for i in range(40)]
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("".join(lines[: 40 if split == "train" else 12]))
+    run = tmp_path / "<img src=x onerror=alert(1)>"
+    options = [*TINY, "--data.dir", str(tmp_path), "--train.epochs", "1"]
+    assert in_child(["train", "--out", str(run), *options]) == 0
+    report(run, tmp_path / "page.html", samples=2)
+    page = Page(tmp_path / "page.html")
+    assert not [tag for tag, _ in page.elements if tag == "script"]
+    assert not [a for tag, a in page.elements if tag == "img" and not a["src"].startswith("data:")]
+    for text in (NASTY, NASTY[:8], run.name):
+        assert text in page.text
+    assert "<script" not in page.source
+
+
+def test_pictures_are_those_of_the_data(pictures):
+    run, path = pictures
+    shown = re.findall(r'<img alt="image" src="data:image/png;base64,([^"]+)">', path.read_text())
+    found = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in shown]
+    assert {image.shape for image in found} == {(6, 6)}
+    truth = 255 * open_run(run).split("test").thumbnails(20)[:, 0].numpy().astype(np.uint8)
+    for image in truth:
+        assert any((image == each).all() for each in found)
+    assert any(((each > 0) & (each < 255)).any() for each in found)  # means of an MLP decoder
+
+
+def test_costs_of_a_language_model_are_its_log_probabilities(lm):
+    opened = open_run(lm)
+    split = opened.split("test")
+    costs = exhibit(opened.model, split, limit=1000, seed=0, batch_size=7).costs
+    batch = split.batch(np.arange(len(split)))
+    with torch.no_grad():
+        log_p = opened.model.log_likelihood(batch, torch.zeros(1, len(split), 0))[0]
+    bits = (-log_p / math.log(2)).numpy()
+    rates = np.sort(bits / split.num_bytes)
+    assert costs.unit == "bits per UTF-8 byte" and costs.measured == len(split) == 20
+    assert [cost.rate for cost in costs.least] == pytest.approx(rates[:5], rel=1e-4)
+    assert [cost.rate for cost in costs.most] == pytest.approx(rates[::-1][:5], rel=1e-4)
+    texts = [split.caption(i) for i in range(20)]
+    for cost in (*costs.least, *costs.most):
+        row = texts.index(cost.example.shown)
+        assert cost.bits == pytest.approx(bits[row], rel=1e-4)
+        assert cost.example.label == split.label_names[split.labels[row]]
+
+
+def test_a_traversal_moves_one_dimension_between_quantiles(run):
+    opened = open_run(run)
+    found = exhibit(opened.model, opened.split("test"), limit=1000, seed=0, batch_size=7).latent
+    variances = found.centers.var(axis=0)
+    assert found.active == [d for d in np.argsort(-variances).tolist() if variances[d] >= 0.01]
+    assert found.active and len(found.traversals) == len(found.active)
+    assert found.reconstructions[0] == opened.model.decode(torch.from_numpy(found.centers[:1]))[0]
+    for each in found.traversals:
+        assert each.values == pytest.approx(
+            np.quantile(found.centers[:, each.dimension], QUANTILES)
+        )
+        z = torch.from_numpy(found.centers[:1]).repeat(len(each.values), 1)
+        z[:, each.dimension] = torch.tensor(each.values)
+        assert each.outputs == opened.model.decode(z)
+
+
+def test_interpolations_lead_from_one_label_to_another(run):
+    opened = open_run(run)
+    found = exhibit(opened.model, opened.split("test"), limit=1000, seed=0, batch_size=7).latent
+    ends = [(path[0], path[-1]) for path in found.interpolations]
+    outputs = opened.model.decode(torch.from_numpy(found.centers))
+    for first, last in ends:
+        labels = [{label for text, label in zip(outputs, found.labels, strict=True) if text == end}
+                  for end in (first, last)]  # fmt: skip
+        assert labels[0] and labels[1] and len(labels[0] | labels[1]) > 1
+
+
+def test_a_diagnosis_is_read_again_only_if_it_is_of_the_model_on_the_card(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "vae"))
+    found, card = diagnose_run(copy), find_card(copy)
+    assert str(load_diagnosis(copy, "test", card)) == str(found)
+    assert load_diagnosis(copy, "test", {**card, "mi": card["mi"] + 0.1}) is None
+    assert load_diagnosis(copy, "test", {**card, "count": 19}) is None
+    assert load_diagnosis(copy, "valid", card) is None
+    path = copy / "metrics" / "test-diagnosis.json"
+    record = json.loads(path.read_text())
+    for broken in ({}, {**record, "summary": 3}, {**record, "evidence": [{"key": "mi"}]}):
+        path.write_text(json.dumps(broken))
+        assert load_diagnosis(copy, "test", card) is None
+
+
+def test_a_damaged_log_and_missing_records_leave_out_what_they_had(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "vae"))
+    with (copy / "metrics.jsonl").open("a") as log:
+        log.write('[1]\n{"group": "valid"}\n{"step": 13, "epoch": 2.2, "gro')
+    (copy / "training.json").unlink()
+    (copy / "versions.json").unlink()
+    report(copy, tmp_path / "page.html", limit=12)
+    assert "curve-elbo" in (tmp_path / "page.html").read_text()
+    (copy / "metrics.jsonl").unlink()
+    report(copy, tmp_path / "page.html", limit=12)
+    source = (tmp_path / "page.html").read_text()
+    assert "curve-elbo" not in source and "did not log it during training" in source
+
+
+def test_differences_are_marked_and_long_texts_folded():
+    assert show("a <b> c", "a b c") == '<p dir="auto">a <mark>&lt;b&gt;</mark> c</p>'
+    assert show("a\nb\x00", "a b") == '<p dir="auto">a <mark>b\ufffd</mark></p>'
+    assert "(empty)" in show(" ")
+    long = " ".join(f"w{i}" for i in range(200))
+    folded = show(long, long)
+    assert "<mark>" not in folded and "<details" in folded
+    left = int(re.search(r"(\d+) more words", folded)[1])
+    assert f"w{200 - left - 1} <span>" in folded and f'<p dir="auto">w{200 - left} ' in folded
+
+
+def test_grays_follow_the_color_scheme_and_ids_do_not_clash():
+    figure = Figure()
+    axes = figure.add_subplot(title="a <b> & c", xlabel="x")
+    axes.plot([0, 1], color="0.5")
+    axes.plot([1, 0], color="#D55E00")
+    svg = inline(figure, "one", 'say "hi" <now>')
+    assert svg == inline(figure, "one", 'say "hi" <now>')
+    assert "color-mix(in srgb, var(--ink) 50%, var(--paper))" in svg
+    assert "color-mix(in srgb, #d55e00 var(--vivid), white)" in svg
+    assert "#000000" not in svg and "#808080" not in svg
+    assert "a &lt;b&gt; &amp; c" in svg and 'aria-label="say &#34;hi&#34; &lt;now&gt;"' in svg
+    ids = re.findall(r' id="([^"]+)"', svg)
+    assert ids and all(each.startswith("one-") for each in ids)
+    assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg)) and "xlink" not in svg
+    assert css("white") == "color-mix(in srgb, var(--ink) 0%, var(--paper))"
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["{run}", "--out", "{folder}/page.txt"], "a report is written as .html"),
+        (["{run}", "--out", "{folder}.html"], "is a folder: choose a file"),
+        (["{run}", "--out", "/dev/null/page.html"], "cannot create the folder /dev/null"),
+        (["{folder}", "--out", "{out}"], "is not a run folder"),
+        (["{run}/none", "--out", "{out}"], "there is no such run folder or metrics card"),
+        (["{run}/metrics/test.json", "--out", "{out}"], "give one or more run folders"),
+        (["{run}", "--split", "dev", "--out", "{out}"], "has no split 'dev'"),
+        (["{run}", "--data", "{folder}/none", "--out", "{out}"], "no such file or folder"),
+        (["{run}", "--limit", "0", "--out", "{out}"], "--limit 0: must be above 0"),
+        (["{run}"], "required: --out"),
+    ],
+)
+def test_a_mistake_is_one_line(argv, why, run, tmp_path, capfd):
+    places = {"run": run, "folder": tmp_path / "folder", "out": tmp_path / "page.html"}
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "folder").mkdir()
+    assert main(["report", *(word.format(**places) for word in argv)]) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("textvae: ") and why in line
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_no_runs_at_all(tmp_path):
+    with pytest.raises(UserError, match="give one or more run folders"):
+        report([], tmp_path / "page.html")
+
+
+def test_the_templates_are_installed_with_the_package(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    templates = {path.name for path in (ROOT / "textvae/evaluation/report/templates").iterdir()}
+    built = {path.name for path in (tmp_path / "textvae/evaluation/report/templates").iterdir()}
+    assert built == templates and "report.html" in built
+
+
+def browse(path: Path, width: int) -> tuple[str, str]:
+    """Open a page in a browser; return its elements after loading, and what the console said."""
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--window-size={width},900", "--dump-dom", f"file://{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, "\n".join(x for x in done.stderr.splitlines() if "CONSOLE" in x)
+
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (apt install chromium)")
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["single", "comparison", "pictures"])
+def test_nothing_is_wider_than_the_screen_of_a_phone(name, request, tmp_path):
+    made = request.getfixturevalue(name)
+    path = made[1] if isinstance(made, tuple) else made
+    # Measured by a script in a copy without the policy, which would forbid it.
+    source = re.sub(r"<meta http-equiv[^>]*>", "", path.read_text(encoding="utf-8"))
+    copy = tmp_path / "copy.html"
+    copy.write_text(source.replace("</body>", f"<script>{MEASURE}</script></body>"))
+    shown, console = browse(copy, 500)  # the smallest window that it has
+    assert console == "" and int(re.search(r'data-right="(\d+)"', shown)[1]) <= 400
+
+
+@needs_browser
+def test_a_browser_finds_no_error_and_would_run_no_script(single, tmp_path):
+    shown, console = browse(single, 1400)
+    assert console == "" and 'id="origin"' in shown
+    copy = tmp_path / "copy.html"
+    source = single.read_text(encoding="utf-8")
+    copy.write_text(source.replace("</body>", "<script>document.title = 'owned'</script></body>"))
+    shown, console = browse(copy, 1400)
+    assert "<title>owned" not in shown and "Content Security Policy" in console

@@ -1,0 +1,65 @@
+"""``textvae report``: one run, or a comparison of several, as a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import add_common, new_parser
+from textvae.config.types import NonNegativeInt, PositiveInt
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+OPTIONS = (
+    *("split", "data", "device", "limit", "samples", "fit_sampler"),
+    *("batch_size", "seed"),
+)
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "write one HTML file about a run, or about several next to each other",
+        "textvae report RUN [RUN ...] --out FILE.html [...]",
+    )
+    add = parser.add_argument
+    add(
+        "runs",
+        nargs="+",
+        help="run folders; JSON files with metrics and YAML files with published rows join the "
+        "table and the rate-distortion plane",
+    )
+    add("--out", required=True, help="the .html file to write")
+    add("--split", default="test", help="the split that was evaluated")
+    add("--data", type=str | None, help="where the data set is now, if it has moved since training")
+    add(
+        "--limit",
+        type=PositiveInt,
+        default=1000,
+        help="number of examples for what is not on the metrics card: the diagnosis, the map, and "
+        "the most and least compressible ones",
+    )
+    add(
+        "--samples",
+        type=NonNegativeInt,
+        default=200,
+        help="samples K of the importance-weighted bound, for runs that have no metrics card yet",
+    )
+    add(
+        "--fit-sampler",
+        action="store_true",
+        help="first fit the sampler of textvae sample --from aggregate, so that the report also "
+        "shows its samples",
+    )
+    add_common(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Write the report and print where it is."""
+    from textvae.evaluation.report import report
+
+    report(args.runs, args.out, **{name: args[name] for name in OPTIONS})
+    print(f"wrote {args.out}")

@@ -1,0 +1,170 @@
+"""A report: one run, or several next to each other, as a single HTML file.
+
+The file needs no network and no scripts. It is a function of the runs, the options, and the seed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from textvae.errors import UserError
+from textvae.evaluation.card_files import read_cards
+from textvae.evaluation.compare import tabulate
+from textvae.evaluation.rate_distortion import Style, styles
+from textvae.evaluation.report.contents import Contents, read_contents
+from textvae.evaluation.report.exhibits import STEPS
+from textvae.evaluation.report.figures import Line, draw_curves, draw_models
+from textvae.evaluation.report.page import render
+from textvae.evaluation.report.view import MAPPED, View, kl_records, make_view
+from textvae.runs.files import write_text
+from textvae.runs.run_folder import config_path, make_folder
+
+logger = logging.getLogger(__name__)
+
+
+def report(
+    runs: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    split: str = "test",
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    limit: int = 1000,
+    samples: int = 200,
+    fit_sampler: bool = False,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> None:
+    """Write a report about one run, or a comparison of several, as an HTML file.
+
+    A run without a metrics card for the split is evaluated first, as by ``evaluate_run``. A saved
+    diagnosis is used if it is of the same model and examples as the card.
+
+    Args:
+        runs: Run folders. Metrics cards (.json) and published rows (.yaml) among them appear in the
+            table and in the rate-distortion plane only.
+        out: The .html file to write.
+        split: The split that was evaluated, and that examples are taken from.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute; None: a GPU if there is one.
+        limit: Number of examples for what is not on the card: the diagnosis, the map, and the most
+            and least compressible examples.
+        samples: Samples K of the importance-weighted bound, for runs that are evaluated first.
+        fit_sampler: Whether to fit a sampler to the aggregate posterior of each run first, as
+            ``textvae.fit_sampler`` does. Without it, samples are shown from the one that was fitted
+            before, if any.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of all noise.
+
+    Raises:
+        UserError: There is no run, one of them cannot be opened, a record is broken, or the file
+            cannot be written.
+    """
+    path = Path(out)
+    given = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    _check(path, given)
+    options: dict[str, Any] = {"data": data, "device": device, "split": split, "limit": limit}
+    options |= {"samples": samples, "fit_sampler": fit_sampler}
+    options |= {"batch_size": batch_size, "seed": seed}
+    found: list[Contents | Mapping[str, Any]] = []
+    for each in given:
+        if not Path(each).is_dir():
+            found += read_cards(each, split)
+            continue
+        logger.info("reading %s", each)
+        found.append(read_contents(Path(each), **options))
+    write_text(path, render(_values(found, split, seed)))
+
+
+def _check(path: Path, given: Sequence[Path | str]) -> None:
+    """Check what can be checked before the work.
+
+    Raises:
+        UserError: There is no run, or the file cannot be written.
+    """
+    if path.suffix.lower() != ".html":
+        raise UserError(f"{str(path)!r}: a report is written as .html")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: choose a file for the report")
+    make_folder(path.parent)
+    folders = [Path(each) for each in given if Path(each).is_dir()]
+    for folder in folders:
+        config_path(folder)
+    for each in given:
+        if not Path(each).is_dir():
+            read_cards(each)
+    if not folders:
+        raise UserError("nothing to report: give one or more run folders")
+
+
+class Model(NamedTuple):
+    """A model in a legend."""
+
+    name: str
+    style: Style
+
+
+def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int) -> dict[str, Any]:
+    """Return what the template needs."""
+    contents = [each for each in found if isinstance(each, Contents)]
+    names = iter(_names(contents))
+    cards = [
+        {**each.card, "model": next(names)} if isinstance(each, Contents) else each
+        for each in found
+    ]
+    models = [Model(str(c["model"]), look) for c, look in zip(cards, styles(cards), strict=True)]
+    of_runs = [m for m, each in zip(models, found, strict=True) if isinstance(each, Contents)]
+    kls = [kl for each in contents for record in kl_records(each) for kl in record["kl_per_dim"]]
+    highest = max((kl for kl in kls if kl is not None), default=0.0)
+    views = [
+        make_view(each, place, *model, highest, seed)
+        for place, (each, model) in enumerate(zip(contents, of_runs, strict=True))
+    ]
+    latent = [view for view in views if view.has_latent]
+    return {
+        "runs": views,
+        "models": models,
+        "title": views[0].name if len(views) == 1 else f"Comparison of {len(views)} runs",
+        "split": split,
+        "seed": seed,
+        "steps": STEPS,
+        "table": tabulate(cards),
+        "curves": draw_curves(
+            [
+                Line(each.train, each.valid, view.style, view.has_latent)
+                for each, view in zip(contents, views, strict=True)
+            ]
+        ),
+        "dimensions": [view for view in views if view.by_dimension],
+        "plane": draw_models(cards) if latent and len(cards) > 1 else None,
+        "groups": _groups(latent),
+        "mapped": max(
+            (min(MAPPED, view.contents.exhibits.costs.measured) for view in latent if view.map),
+            default=0,
+        ),
+        "labeled": any(view.labels for view in latent),
+        "same_labels": len(latent) > 1 and all(view.labels == latent[0].labels for view in latent),
+        "flattened": any(view.contents.card["latent_dim"] > 2 for view in latent),
+        "fitted": any("aggregate" in view.contents.exhibits.samples for view in latent),
+        "unfitted": [view.name for view in latent if view.contents.can_fit],
+    }
+
+
+def _names(contents: Sequence[Contents]) -> list[str]:
+    """Return a name for every run: that of its folder, or the whole path if two are the same."""
+    counts = Counter(each.name for each in contents)
+    return [each.name if counts[each.name] == 1 else each.folder for each in contents]
+
+
+def _groups(views: Sequence[View]) -> list[list[View]]:
+    """Group runs that reconstruct the same examples."""
+    groups: dict[str, list[View]] = {}
+    for view in views:
+        groups.setdefault(view.contents.content_hash, []).append(view)
+    return list(groups.values())

@@ -1,0 +1,179 @@
+"""Everything that a report says about one run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from textvae.config.experiment import Config
+from textvae.evaluation.card_files import find_card
+from textvae.evaluation.diagnose import diagnose_run
+from textvae.evaluation.diagnosis import Diagnosis
+from textvae.evaluation.fit_sampler import fit_opened
+from textvae.evaluation.metrics import clock
+from textvae.evaluation.open_run import OpenRun, open_run
+from textvae.evaluation.presentation import Card
+from textvae.evaluation.report.exhibits import Exhibits, exhibit
+from textvae.evaluation.run_card import evaluate_run
+from textvae.evaluation.saved_diagnosis import load_diagnosis
+from textvae.runs.files import quoted, read_record
+from textvae.runs.run_folder import read_log
+
+logger = logging.getLogger(__name__)
+SOFTWARE = ("textvae", "torch", "python")
+
+
+class Origin(NamedTuple):
+    """Where a run comes from and what it cost."""
+
+    commands: str
+    facts: dict[str, str]
+    config: str  # YAML
+
+
+class Contents(NamedTuple):
+    """Everything about one run."""
+
+    name: str
+    folder: str
+    about: str  # a sentence
+    card: Card
+    diagnosis: Diagnosis | None  # None without a latent variable
+    train: list[dict[str, Any]]
+    valid: list[dict[str, Any]]
+    exhibits: Exhibits
+    label_names: list[str] | None
+    content_hash: str  # of the split
+    can_fit: bool  # whether a sampler could be fitted, and none was
+    origin: Origin
+
+
+def read_contents(
+    folder: Path,
+    *,
+    split: str,
+    data: Path | str | None,
+    device: str | torch.device | None,
+    limit: int,
+    samples: int,
+    fit_sampler: bool,
+    batch_size: int,
+    seed: int,
+) -> Contents:
+    """Read what a run recorded, and compute what it did not.
+
+    Args:
+        folder: The run folder.
+        split: The split that was evaluated, and that examples are taken from.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute; None: a GPU if there is one.
+        limit: Number of examples to diagnose, to encode, and to score.
+        samples: Samples K of the importance-weighted bound, if there is no card yet.
+        fit_sampler: Whether to fit a sampler to the aggregate posterior first.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of all noise.
+
+    Raises:
+        UserError: The run cannot be opened, a record is broken, or there is no such split.
+    """
+    opened = open_run(folder, data=data, device=device)
+    chosen = opened.split(split)
+    model = opened.model
+    can_fit = bool(model.latent_dim) and not model.on_sphere
+    if fit_sampler and can_fit:
+        fit_opened(opened, batch_size=batch_size)
+    card = _card(opened, split, data=data, samples=samples, batch_size=batch_size, seed=seed)
+    log = read_log(folder)
+    return Contents(
+        name=opened.name,
+        folder=str(folder),
+        about=model.describe().kind,
+        card=card,
+        diagnosis=_diagnosis(
+            opened, card, limit=limit, data=data, batch_size=batch_size, seed=seed
+        ),
+        train=[record for record in log if record.get("group") == "train"],
+        valid=[record for record in log if record.get("group") == "valid"],
+        exhibits=exhibit(model, chosen, limit=limit, seed=seed, batch_size=batch_size),
+        label_names=chosen.label_names,
+        content_hash=chosen.content_hash,
+        can_fit=can_fit and model.sampler is None,
+        origin=_origin(folder, opened.config, card),
+    )
+
+
+def _card(opened: OpenRun, split: str, **options: Any) -> Card:
+    """Return the card of a run; compute and save it if there is none."""
+    if not (opened.folder / "metrics" / f"{split}.json").exists():
+        logger.info(
+            "%s has no metrics card for %r: computing it, as textvae evaluate %s --split %s does",
+            *(opened.name, split, quoted(opened.folder), split),
+        )
+        evaluate_run(opened.folder, model=opened.model, split=split, **options)
+    return find_card(opened.folder, split)
+
+
+def _diagnosis(
+    opened: OpenRun, card: Mapping[str, Any], *, limit: int, **options: Any
+) -> Diagnosis | None:
+    """Return the diagnosis of a run; compute and save it if there is none of this model."""
+    if not opened.model.latent_dim:
+        return None
+    split = str(card["split"])
+    if saved := load_diagnosis(opened.folder, split, card):
+        return saved
+    logger.info("diagnosing %s, as textvae diagnose does", opened.name)
+    some = limit if limit < len(opened.split(split)) else None
+    return diagnose_run(opened.folder, model=opened.model, split=split, limit=some, **options)
+
+
+def _origin(folder: Path, config: Config, card: Mapping[str, Any]) -> Origin:
+    versions, training = (_record(folder / name) for name in ("versions.json", "training.json"))
+    memory = training.get("peak_memory_mb")
+    found = {
+        "Training": _joined(
+            training.get("hours") is not None and clock(3600 * training["hours"]),
+            _number(training.get("epochs"), "{:g} epochs"),
+            _number(training.get("steps"), "{:,} steps"),
+        ),
+        "Peak memory": _number(memory, "{:,} MiB"),
+        "Stopped because": training.get("finished") or ("not finished" if training else None),
+        "Seed": str(config.train.seed),
+        "Machine": _joined(
+            versions.get("device"),
+            _number(versions.get("threads"), "threads: {}"),
+            versions.get("precision"),
+        ),
+        "Software": _joined(
+            *(f"{name} {versions[name]}" for name in SOFTWARE if versions.get(name))
+        ),
+        "Commit": versions.get("commit"),
+        "Data": str(config.data.dir),
+        "Hash of the training split": versions.get("corpus_hash"),
+        "Evaluation": _joined(
+            _number(card.get("samples"), "K = {}"),
+            _number(card.get("seed"), "seed {}"),
+            card.get("precision"),
+            _number(card.get("seconds"), "{:.0f} seconds"),
+            card.get("commit") and f"commit {card['commit']}",
+        ),
+        f"Hash of the {card.get('split', 'evaluated')} split": card.get("corpus_hash"),
+    }
+    facts = {name: str(value) for name, value in found.items() if value}
+    return Origin(str(versions.get("command") or ""), facts, config.to_yaml())
+
+
+def _record(path: Path) -> dict[str, Any]:
+    return read_record(path) if path.exists() else {}
+
+
+def _number(value: Any, form: str) -> str | None:
+    return None if value is None else form.format(value)
+
+
+def _joined(*parts: str | Literal[False] | None) -> str:
+    return ", ".join(part for part in parts if part)

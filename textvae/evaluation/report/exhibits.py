@@ -1,0 +1,199 @@
+"""What a model makes of examples: the part of a report that shows texts or pictures.
+
+A traversal starts at the posterior center of one example and moves along one dimension, between
+quantiles of the posterior centers of all examples: where the decoder was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.per_example import ExampleStats, collect
+from textvae.vae.batch import Batch, Split
+from textvae.vae.estimators import mean_variances
+from textvae.vae.inference import undisturbed
+from textvae.vae.model import Model, Shown, Source
+
+INTERPOLATIONS, STEPS = 2, 7
+EXTREMES = 5  # most, and least, compressible examples
+TRAVERSED = 8  # dimensions
+QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)  # of the posterior centers: the stops of a traversal
+ACTIVE = 0.01  # variance of the posterior center of an active dimension (Burda et al. 2016)
+
+
+class Example(NamedTuple):
+    """An example of the data."""
+
+    shown: Shown
+    label: str | None
+
+
+class Cost(NamedTuple):
+    """What an example costs at most: -ELBO in bits."""
+
+    example: Example
+    bits: float
+    rate: float  # bits per byte, or per symbol if there are no bytes
+
+
+class Costs(NamedTuple):
+    """The extremes among the examples whose costs were measured."""
+
+    least: list[Cost]
+    most: list[Cost]
+    unit: str  # of the rates
+    measured: int  # examples
+
+
+class Traversal(NamedTuple):
+    """What is decoded while one dimension changes and all others stay."""
+
+    dimension: int
+    variance: float  # of the posterior center over the examples
+    values: list[float]
+    outputs: list[Shown]
+
+
+class Latent(NamedTuple):
+    """What needs a latent variable."""
+
+    centers: np.ndarray  # (N, Z) of the posteriors
+    labels: np.ndarray | None  # (N,)
+    sources: list[Example]
+    reconstructions: list[Shown]  # of the sources; traversals start at the first one
+    interpolations: list[list[Shown]]
+    traversals: list[Traversal]
+    active: list[int]  # dimensions, the largest variance first; the first ones are traversed
+
+
+class Exhibits(NamedTuple):
+    """Everything that a model is shown with."""
+
+    samples: dict[Source, list[Shown]]
+    costs: Costs
+    latent: Latent | None
+
+
+def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: int) -> Exhibits:
+    """Show what a model does with examples of a split.
+
+    Args:
+        model: A trained model.
+        split: The split.
+        limit: Number of examples to encode and to score, evenly spaced.
+        seed: Seed of all noise.
+        batch_size: Examples per batch; does not change the results.
+    """
+    rows = spaced(len(split), limit)
+    ordered = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
+    with undisturbed(model, seed), torch.no_grad():
+        batches: Iterable[Batch] = (
+            split.batch(ordered[i : i + batch_size]) for i in range(0, len(rows), batch_size)
+        )
+        stats = collect(model, batches, 1, seed, model.inference)
+        sources: list[Source] = ["prior", "aggregate"]
+        samples = {
+            source: model.show_decoded(
+                model.draw_z(model.ON_A_PAGE, seed, source), sampled=True, seed=seed
+            )
+            for source in sources
+            if source == "prior" or model.sampler is not None
+        }
+        latent = _latent(model, split, stats, seed) if model.latent_dim else None
+    return Exhibits(samples, _costs(model, split, stats), latent)
+
+
+def spaced(count: int, most: int) -> np.ndarray:
+    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def _examples(model: Model, split: Split, rows: np.ndarray) -> list[Example]:
+    shown = model.show_rows(split, rows.tolist())
+    return [Example(item, _label(split, row)) for item, row in zip(shown, rows, strict=True)]
+
+
+def _label(split: Split, row: int) -> str | None:
+    if split.labels is None or split.label_names is None or split.labels[row] < 0:
+        return None
+    return split.label_names[split.labels[row]]
+
+
+def _costs(model: Model, split: Split, stats: ExampleStats) -> Costs:
+    nats = stats.kl.double().sum(-1) - stats.rec.double()  # (N,) -ELBO
+    bits = (nats / math.log(2)).numpy()
+    has_bytes = bool(stats.num_bytes.any())
+    sizes = (stats.num_bytes if has_bytes else stats.lengths).clamp(min=1).numpy()
+    rates, rows = bits / sizes, stats.index.numpy()
+    order = np.argsort(rates, kind="stable")
+    shown = min(EXTREMES, len(order) // 2)
+
+    def chosen(places: np.ndarray) -> list[Cost]:
+        examples = _examples(model, split, rows[places])
+        figures = zip(examples, bits[places].tolist(), rates[places].tolist(), strict=True)
+        return [Cost(*figure) for figure in figures]
+
+    unit = BY_KEY["bits_per_byte_elbo" if has_bytes else "bits_per_dim_elbo"].unit
+    return Costs(chosen(order[:shown]), chosen(order[::-1][:shown]), unit, len(order))
+
+
+def _latent(model: Model, split: Split, stats: ExampleStats, seed: int) -> Latent:
+    centers, rows = stats.posterior.center(), stats.index.numpy()
+    places = spaced(len(rows), model.ON_A_PAGE)
+    labels = None if split.labels is None else split.labels[rows]
+    variances = mean_variances(centers)
+    active = [d for d in variances.argsort(descending=True).tolist() if variances[d] >= ACTIVE]
+    ends = [(centers[a], centers[b]) for a, b in _pairs(len(rows), labels)]
+    return Latent(
+        centers=centers.numpy(),
+        labels=labels,
+        sources=_examples(model, split, rows[places]),
+        reconstructions=model.show_decoded(centers[places], seed=seed),
+        interpolations=_along(model, [model.path(a, b, STEPS) for a, b in ends], seed),
+        traversals=_traversals(model, centers, centers[places[0]], active[:TRAVERSED], seed),
+        active=active,
+    )
+
+
+def _along(model: Model, paths: list[Tensor], seed: int) -> list[list[Shown]]:
+    """Decode the points of some paths (S, Z), all at once."""
+    if not paths:
+        return []
+    outputs = iter(model.show_decoded(torch.cat(paths), same_draws=True, seed=seed))
+    return [list(islice(outputs, len(path))) for path in paths]
+
+
+def _traversals(
+    model: Model, centers: Tensor, start: Tensor, dimensions: list[int], seed: int
+) -> list[Traversal]:
+    """Decode a point while one dimension changes, for several dimensions."""
+    if model.on_sphere:  # where a dimension cannot change without the others
+        return []
+    stops = np.quantile(centers.double().numpy(), QUANTILES, axis=0)  # (S, Z)
+    paths = [start.repeat(len(stops), 1) for _ in dimensions]
+    for path, dimension in zip(paths, dimensions, strict=True):
+        path[:, dimension] = torch.from_numpy(stops[:, dimension])
+    variances = mean_variances(centers).tolist()
+    return [
+        Traversal(dimension, variances[dimension], stops[:, dimension].tolist(), outputs)
+        for dimension, outputs in zip(dimensions, _along(model, paths, seed), strict=True)
+    ]
+
+
+def _pairs(count: int, labels: np.ndarray | None) -> list[tuple[int, int]]:
+    """Return the ends of the interpolations: examples with different labels, if there are any."""
+    pairs = []
+    for first in spaced(count, 2 * INTERPOLATIONS)[::2].tolist():
+        others = [*range(first + 1, count), *range(first)]
+        if labels is not None:
+            others = [other for other in others if labels[other] != labels[first]] or others
+        pairs += [(first, other) for other in others[:1]]
+    return pairs
