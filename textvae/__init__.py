@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
     from textvae.evaluation.run_card import evaluate_run
+    from textvae.evaluation.traversal import traverse
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
     from textvae.text.nn.lstm import LSTMDecoder as SkipLSTMDecoder
@@ -69,6 +70,7 @@ _SOURCES = {
     "fit_sampler": "textvae.evaluation.fit_sampler",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
+    "traverse": "textvae.evaluation.traversal",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
@@ -141,6 +143,7 @@ __all__ = [
     "mutual_information",
     "probe",
     "train",
+    "traverse",
 ]
 
 

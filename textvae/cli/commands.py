@@ -18,6 +18,7 @@ from textvae.cli import (
     reconstruct,
     sample,
     train,
+    traverse,
 )
 from textvae.cli.options import HelpFormatter
 
@@ -28,6 +29,7 @@ COMMANDS: dict[str, ModuleType] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "interpolate": interpolate,
+    "traverse": traverse,
     "encode": encode,
     "decode": decode,
     "probe": probe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +93,23 @@ class PngWriter:
         self.path = path
 
     def show(
-        self, outputs: Tensor, *, sources: Tensor | None = None, columns: int | None = None
+        self,
+        outputs: Tensor,
+        *,
+        sources: Tensor | None = None,
+        columns: int | None = None,
+        details: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
-        """Write the images (N, H, W), each row below the row of its sources if there are any."""
+        """Write the images (N, H, W), each row below the row of its sources if there are any.
+
+        If there are ``details``, those of the first image of every row are printed.
+        """
         images = outputs
         if sources is not None:
             columns = columns or COLUMNS
             images = pairs(sources, outputs, columns)
         write_png(self.path, grid(images, columns))
         print(f"wrote {len(outputs)} images to {self.path}")
+        for row, numbers in enumerate((details or [])[:: columns or 1], start=1):
+            shown = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
+            print(f"row {row}: from {shown}")
