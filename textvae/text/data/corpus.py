@@ -22,7 +22,8 @@ from textvae.runs.cache import cache_folder
 from textvae.runs.files import replace_file
 from textvae.text.data.columns import Columns
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
-from textvae.text.data.sources import SPLITS, find_sources
+from textvae.text.data.readers import PLAIN, format_of
+from textvae.text.data.sources import SPLITS, file_source, find_sources, standard_input
 from textvae.text.data.store import stored
 from textvae.text.tokenizers import Tokenizer, load_tokenizer
 from textvae.text.tokenizers.vocabulary import fingerprint_of
@@ -35,6 +36,7 @@ __all__ = [
     "encode_corpus",
     "learned_tokenizer",
     "read_corpus",
+    "read_file",
     "texts",
     "write_split",
 ]
@@ -89,6 +91,44 @@ def read_corpus(
         missing = [split for split in SPLITS[1:] if split not in corpus]
         corpus |= _held_out(corpus["train"], missing, seed, str(dir))
     return {split: corpus[split] for split in SPLITS if split in corpus}
+
+
+def read_file(
+    source: str,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    format: str = "auto",
+    usual_text_column: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Dataset:
+    """Read all documents of one file, like a split of ``read_corpus``.
+
+    Args:
+        source: The file, or ``-`` for standard input, which has one document per line.
+        text_column: As for ``read_corpus``.
+        label_column: As for ``read_corpus``.
+        format: As for ``read_corpus``.
+        usual_text_column: The text column if none is given and the file has named columns.
+        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
+
+    Returns:
+        A dataset with a column ``text`` and possibly ``label``.
+
+    Raises:
+        UserError: If there is a problem with the file; the message names the file and line.
+    """
+    cache = cache_folder(cache_dir)
+    if source == "-":
+        return stored(standard_input(), cache)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"{source}: no such file")
+    form = format_of(path) if format == "auto" else format
+    columns = Columns.parse(
+        text_column or (None if form in PLAIN else usual_text_column), label_column
+    )
+    return stored(file_source([path], columns, format), cache)
 
 
 def texts(dataset: Dataset) -> Iterator[str]:

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,14 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.text.data.columns import Columns, Row
-from textvae.text.data.readers import EXTENSIONS, FORMATS, PLAIN, format_of, read_rows
+from textvae.text.data.readers import (
+    EXTENSIONS,
+    FORMATS,
+    PLAIN,
+    decoded_lines,
+    format_of,
+    read_rows,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +41,14 @@ class Source:
 
     Attributes:
         where: Its name in messages.
-        identity: Serializable as JSON; sources with equal identities have equal rows.
+        identity: Serializable as JSON; sources with equal identities have equal rows. None if
+            the source can be read only once.
         rows: Opens a stream of ``(line, text, label)``.
         label_names: Names of the labels, if labels are indices into them (hub).
     """
 
     where: str
-    identity: dict[str, Any]
+    identity: dict[str, Any] | None
     rows: Callable[[], Iterator[Row]]
     label_names: tuple[str, ...] | None = None
 
@@ -96,6 +105,17 @@ def file_source(paths: list[Path], columns: Columns, form: str) -> Source:
     files = [_stamp(path) for path in paths]
     identity = {"files": files, "formats": forms, "text": columns.text, "label": columns.label}
     return Source(str(paths[0]), identity, rows)
+
+
+def standard_input() -> Source:
+    """Make the source of the lines on standard input."""
+    where = "standard input"
+
+    def rows() -> Iterator[Row]:
+        for number, line in decoded_lines(sys.stdin.buffer, where):
+            yield number, line.strip(), None
+
+    return Source(where, None, rows)
 
 
 def _stamp(path: Path) -> list[Any]:

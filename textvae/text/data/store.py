@@ -42,6 +42,16 @@ def stored(source: Source, cache: Path) -> Any:
     Raises:
         UserError: If there is a problem with the source, or it has no text.
     """
+    facts = _write(source, cache) if source.identity is None else _facts(source, cache)
+    blank = f", {facts['blank']} blank skipped" if facts["blank"] else ""
+    log.info("%s: %d documents%s", source.where, facts["rows"], blank)
+    datasets = import_datasets()
+    table = datasets.table.MemoryMappedTable.from_file(str(_arrow(cache, facts["content"])))
+    return datasets.Dataset(table, fingerprint=facts["content"])
+
+
+def _facts(source: Source, cache: Path) -> dict[str, Any]:
+    """Read a source unless the cache has it."""
     from filelock import FileLock
 
     index = cache / "sources" / f"{fingerprint_of(_VERSION, source.identity)}.json"
@@ -53,11 +63,7 @@ def stored(source: Source, cache: Path) -> Any:
             if facts is None:
                 facts = _write(source, cache)
                 write_json(index, facts)
-    blank = f", {facts['blank']} blank skipped" if facts["blank"] else ""
-    log.info("%s: %d documents%s", source.where, facts["rows"], blank)
-    datasets = import_datasets()
-    table = datasets.table.MemoryMappedTable.from_file(str(_arrow(cache, facts["content"])))
-    return datasets.Dataset(table, fingerprint=facts["content"])
+    return facts
 
 
 def _arrow(cache: Path, content: str) -> Path:
