@@ -10,6 +10,7 @@ Models and runs, as on the command line:
     model.sample(5), model.reconstruct(texts), model.encode(texts)
     textvae.evaluate_run("runs/skip"), textvae.compare(["runs/vae", "runs/skip"])
     textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")
+    textvae.score_file("runs/skip", "texts.txt"), textvae.neighbors("runs/skip", "a sentence")
 
 Building blocks for your own models, which work with any ``torch.nn.Module``:
 
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
     from textvae.config.experiment import Config
     from textvae.config.inference import Inference
     from textvae.errors import UserError
+    from textvae.evaluation.arithmetic import attribute_vector
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
+    from textvae.evaluation.detection import detect
     from textvae.evaluation.fit_sampler import fit_sampler
     from textvae.evaluation.map import draw_map as map
+    from textvae.evaluation.neighbors import neighbors
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
     from textvae.evaluation.run_card import evaluate_run
+    from textvae.evaluation.score import score, score_file
     from textvae.evaluation.traversal import traverse
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
@@ -70,7 +75,12 @@ _SOURCES = {
     "fit_sampler": "textvae.evaluation.fit_sampler",
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
+    "score": "textvae.evaluation.score",
+    "score_file": "textvae.evaluation.score",
+    "detect": "textvae.evaluation.detection",
     "traverse": "textvae.evaluation.traversal",
+    "attribute_vector": "textvae.evaluation.arithmetic",
+    "neighbors": "textvae.evaluation.neighbors",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
@@ -128,7 +138,9 @@ __all__ = [
     "WordTokenizer",
     "__version__",
     "active_units",
+    "attribute_vector",
     "compare",
+    "detect",
     "elbo",
     "evaluate",
     "evaluate_run",
@@ -141,7 +153,10 @@ __all__ = [
     "load",
     "map",
     "mutual_information",
+    "neighbors",
     "probe",
+    "score",
+    "score_file",
     "train",
     "traverse",
 ]

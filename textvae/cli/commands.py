@@ -8,15 +8,18 @@ from jsonargparse import ArgumentParser
 
 import textvae
 from textvae.cli import (
+    arithmetic,
     compare,
     decode,
     encode,
     evaluate,
     interpolate,
     map,
+    neighbors,
     probe,
     reconstruct,
     sample,
+    score,
     train,
     traverse,
 )
@@ -25,11 +28,14 @@ from textvae.cli.options import HelpFormatter
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "evaluate": evaluate,
+    "score": score,
     "compare": compare,
     "sample": sample,
     "reconstruct": reconstruct,
     "interpolate": interpolate,
     "traverse": traverse,
+    "arithmetic": arithmetic,
+    "neighbors": neighbors,
     "encode": encode,
     "decode": decode,
     "probe": probe,

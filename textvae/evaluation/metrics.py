@@ -223,6 +223,13 @@ METRICS: tuple[Metric, ...] = (
         column="if present",
     ),
     _latent(
+        "regret",
+        "regret",
+        _NATS,
+        "Likelihood regret of an example (Xiao et al. 2020): how much its ELBO rises when its "
+        "posterior is refined by gradient steps from the output of the encoder.",
+    ),
+    _latent(
         "shuffle_gap",
         "shuffle gap",
         _NATS,
