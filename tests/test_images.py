@@ -153,7 +153,7 @@ def test_the_latent_space_of_images(run, folder, tmp_path, capfd):
     out = str(tmp_path / "a.png")
     assert in_child(["traverse", str(run), "3", "--dim", "1", "0", "--out", out]) == 0
     printed = capfd.readouterr().out
-    assert "wrote 14 images" in printed and "row 2: from dimension 0, value -3" in printed
+    assert "wrote 14 images" in printed and "row 2: dimension 0, value -3 to 3" in printed
     assert read(out).shape[0] < read(out).shape[1]  # two rows of seven
     argv = ["arithmetic", str(run), "0", "1", "--from", "upright", "--to", "1", "--out", out]
     assert in_child(argv) == 0

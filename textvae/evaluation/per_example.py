@@ -166,7 +166,7 @@ def log_progress(lengths: np.ndarray, done_what: str = "evaluated") -> Callable[
     def show(done: int) -> None:
         nonlocal last
         now = time.perf_counter()
-        if now - last > LOG_EVERY:
+        if now - last > LOG_EVERY and done < len(tokens):
             last = now
             left = (now - started) * (tokens[-1] / tokens[done - 1] - 1)
             logger.info("%s %d of %d, about %s left", done_what, done, len(tokens), clock(left))

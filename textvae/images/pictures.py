@@ -102,7 +102,7 @@ class PngWriter:
     ) -> None:
         """Write the images (N, H, W), each row below the row of its sources if there are any.
 
-        If there are ``details``, those of the first image of every row are printed.
+        If there are ``details``, those of the first and the last image of every row are printed.
         """
         images = outputs
         if sources is not None:
@@ -110,6 +110,15 @@ class PngWriter:
             images = pairs(sources, outputs, columns)
         write_png(self.path, grid(images, columns))
         print(f"wrote {len(outputs)} images to {self.path}")
-        for row, numbers in enumerate((details or [])[:: columns or 1], start=1):
-            shown = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
-            print(f"row {row}: from {shown}")
+        details, width = details or [], columns or 1
+        for number, start in enumerate(range(0, len(details), width), start=1):
+            row = details[start : start + width]
+            print(f"row {number}: {_ranges(row[0], row[-1])}")
+
+
+def _ranges(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """Return the numbers of the first and the last image of a row as text."""
+    return ", ".join(
+        f"{name} {low:g}" + (f" to {last[name]:g}" if last[name] != low else "")
+        for name, low in first.items()
+    )
