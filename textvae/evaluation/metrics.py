@@ -1,4 +1,4 @@
-"""The table of metrics: what every figure on a metrics card means and how it is shown.
+"""The table of metrics: what every figure on a card or of an example means and how it is shown.
 
 Everything that shows a figure reads this table: the card as text, the table of ``textvae compare``,
 the model card, TensorBoard and the documentation. A card holds only the figures that are meaningful

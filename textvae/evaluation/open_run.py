@@ -13,6 +13,7 @@ from textvae.build import Splits, build_data, load_model, read_new, to_device
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import run_folder
+from textvae.runs.files import expanded
 from textvae.vae.batch import Split
 from textvae.vae.model import Model
 
@@ -85,7 +86,7 @@ def open_run(
         model = to_device(model, device)
     model.eval()
     opened = OpenRun(folder, config, model, {})
-    if data is None or not Path(data).is_file():
+    if data is None or not expanded(data).is_file():
         return opened._replace(splits=run_splits(folder, config))
     if Path(run_config(folder).data.dir).suffix:  # trained on a single file, perhaps this one
         with suppress(UserError):

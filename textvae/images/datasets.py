@@ -163,6 +163,7 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
     Raises:
         UserError: There is no such file, it holds several splits, or its images have another size.
     """
+    path = expanded(path)
     if not path.exists():
         raise UserError(f"{path} does not exist: images are read from an .npz file")
     split = ImageSplit(_only(read_npz(path), path))

@@ -19,7 +19,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.runs.cache import cache_folder
-from textvae.runs.files import replace_file
+from textvae.runs.files import expanded, replace_file
 from textvae.text.data.columns import Columns
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.readers import PLAIN, format_of
@@ -121,7 +121,7 @@ def read_file(
     cache = cache_folder(cache_dir)
     if source == "-":
         return stored(standard_input(), cache)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.is_file():
         raise UserError(f"{source}: no such file")
     form = format_of(path) if format == "auto" else format
