@@ -134,6 +134,47 @@ def test_encode_and_decode_are_files(run, folder, tmp_path):
     assert out.exists()
 
 
+def test_scores_of_images(run, folder, capfd):
+    argv = ["score", str(run), str(folder / "test.npz"), "--samples", "5", "--regret-steps", "2"]
+    assert in_child([*argv, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    card = find_card(run)
+    for key in ("elbo", "iw", "kl", "bits_per_dim_iw"):
+        assert np.mean([row[key] for row in rows]) == pytest.approx(card[key], rel=1e-4)
+    assert [row["label"] for row in rows[:2]] == ["upright", "level"]
+    assert rows[3]["text"] == "image 3" and "ppl_iw" not in rows[3]
+    assert in_child([*argv, "--labels", "--format", "jsonl"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["positive"], found["positives"], found["negatives"]) == ("level", 20, 20)
+    assert found["scores"]["tokens"]["auroc"] == 0.5  # all images have the same size
+
+
+def test_the_latent_space_of_images(run, folder, tmp_path, capfd):
+    out = str(tmp_path / "a.png")
+    assert in_child(["traverse", str(run), "3", "--dim", "1", "0", "--out", out]) == 0
+    printed = capfd.readouterr().out
+    assert "wrote 14 images" in printed and "row 2: dimension 0, value -3 to 3" in printed
+    assert read(out).shape[0] < read(out).shape[1]  # two rows of seven
+    argv = ["arithmetic", str(run), "0", "1", "--from", "upright", "--to", "1", "--out", out]
+    assert in_child(argv) == 0
+    assert "wrote 2 images" in capfd.readouterr().out
+    assert in_child(["neighbors", str(run), "3", "-n", "2"]) == 0
+    _, first, _ = capfd.readouterr().out.splitlines()
+    assert first.split() == ["0.000", "3", "image", "3"]
+
+
+def test_new_images_are_evaluated(run, folder, tmp_path, capfd):
+    shutil.copytree(run, tmp_path / "run")
+    with np.load(folder / "valid.npz") as arrays:
+        np.savez(tmp_path / "new.npz", images=arrays["images"][:10])
+    assert in_child(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "new.npz")]) == 0
+    assert find_card(tmp_path / "run", "new.npz")["count"] == 10
+    np.savez(tmp_path / "small.npz", images=np.zeros((3, 4, 4), np.uint8))
+    words = ["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "small.npz")]
+    assert in_child(words) == 2
+    assert "images must be (N, 8, 8), not (3, 4, 4)" in capfd.readouterr().err
+
+
 REFUSED = {
     "no place for the picture": (["sample", "RUN"], "--out FILE.png"),
     "another kind of picture": (["sample", "RUN", "--out", "a.gif"], "written as .png"),
@@ -151,6 +192,12 @@ REFUSED = {
         "x does not exist",
     ),
     "no images": (["encode", "RUN", "nowhere.npz", "--out", "a.npz"], "does not exist"),
+    "no texts": (["score", "RUN", "-"], "images are read from an .npz file"),
+    "no columns": (["score", "RUN", "a.npz", "--data.text_column", "a"], "chosen for text"),
+    "no label": (
+        ["arithmetic", "RUN", "0", "--from", "upright", "--to", "slanted", "--out", "a.png"],
+        "choose from upright, level",
+    ),
     "no map": (["map", "RUN", "--out", "a.jpg"], "written as .png"),
     "no split": (["probe", "RUN", "--split", "dev"], "no split 'dev'"),
 }

@@ -12,6 +12,7 @@ Models and runs, as on the command line:
     textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")
     textvae.sweep("base.yaml", out="runs/sizes", vary={"model.latent_dim": [2, 10]})
     textvae.report(["runs/vae", "runs/skip"], "report.html")
+    textvae.score_file("runs/skip", "texts.txt"), textvae.neighbors("runs/skip", "a sentence")
 
 Building blocks for your own models, which work with any ``torch.nn.Module``:
 
@@ -30,16 +31,21 @@ if TYPE_CHECKING:
     from textvae.config.experiment import Config
     from textvae.config.inference import Inference
     from textvae.errors import UserError
+    from textvae.evaluation.arithmetic import attribute_vector
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
+    from textvae.evaluation.detection import detect
     from textvae.evaluation.diagnose import diagnose, diagnose_run
     from textvae.evaluation.diagnosis import Diagnosis
     from textvae.evaluation.fit_sampler import fit_sampler
     from textvae.evaluation.map import draw_map as map
+    from textvae.evaluation.neighbors import neighbors
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
     from textvae.evaluation.report import report
     from textvae.evaluation.run_card import evaluate_run
+    from textvae.evaluation.score import score, score_file
+    from textvae.evaluation.traversal import traverse
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
     from textvae.text.nn.lstm import LSTMDecoder as SkipLSTMDecoder
@@ -82,6 +88,12 @@ _SOURCES = {
     "probe": "textvae.evaluation.probe",
     "map": "textvae.evaluation.map:draw_map",
     "report": "textvae.evaluation.report",
+    "score": "textvae.evaluation.score",
+    "score_file": "textvae.evaluation.score",
+    "detect": "textvae.evaluation.detection",
+    "traverse": "textvae.evaluation.traversal",
+    "attribute_vector": "textvae.evaluation.arithmetic",
+    "neighbors": "textvae.evaluation.neighbors",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
@@ -140,7 +152,9 @@ __all__ = [
     "WordTokenizer",
     "__version__",
     "active_units",
+    "attribute_vector",
     "compare",
+    "detect",
     "diagnose",
     "diagnose_run",
     "elbo",
@@ -155,11 +169,15 @@ __all__ = [
     "load",
     "map",
     "mutual_information",
+    "neighbors",
     "probe",
     "report",
     "reproduce",
+    "score",
+    "score_file",
     "sweep",
     "train",
+    "traverse",
 ]
 
 

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 
 from textvae.config.combinations import check_combinations
-from textvae.config.experiment import OF_ANY_MODEL, OF_TEXT_FILES, Config
+from textvae.config.experiment import OF_ANY_MODEL, OF_TEXT_FILES, Config, DataConfig
 from textvae.config.inference import for_evaluation
 from textvae.errors import UserError
-from textvae.images.datasets import ImageSplit, read_images
+from textvae.images.datasets import ImageSplit, read_image_split, read_images
 from textvae.images.model import ImageVAE
 from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
+from textvae.runs.run_folder import CONFIG
 from textvae.runs.weights import load_some_weights
-from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus
+from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, read_file
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
@@ -72,6 +73,38 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
         learn = partial(train_tokenizer, config)
         tokenizer = learned_tokenizer(corpus["train"], learn, key, data.cache_dir)
         tokenizer.save(run)
+    return _encoded(corpus, tokenizer, data)
+
+
+def read_new(model: Model, folder: Path, source: str, **reading: Any) -> Split:
+    """Read all examples of a file that is not part of a run's data, in the way the run reads it.
+
+    Args:
+        model: The model that will read them.
+        folder: Its run folder, or a folder with only the model.
+        source: The file, or ``-`` for standard input.
+        reading: For text, options of ``textvae.text.data.corpus.read_file``. By default, the
+            columns are those of the run, if the file has them.
+
+    Raises:
+        UserError: The file cannot be read, or it does not fit the model.
+    """
+    given = {name: value for name, value in reading.items() if value is not None}
+    if isinstance(model, ImageVAE):
+        if given:
+            raise UserError(f"{source}: {', '.join(given)} can only be chosen for text")
+        return read_image_split(Path(source), (model.config["height"], model.config["width"]))
+    if (folder / CONFIG).exists():
+        data = Config.load(folder / CONFIG).data
+    else:
+        tokenized = getattr(model.tokenizer, "tokenized", False)
+        data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
+    usual = (data.text_column, data.label_column)
+    texts = read_file(source, cache_dir=data.cache_dir, usual=usual, **given)
+    return _encoded({"new": texts}, model.tokenizer, data)["new"]
+
+
+def _encoded(corpus: dict[str, Any], tokenizer: Any, data: DataConfig) -> Splits:
     return encode_corpus(
         corpus,
         tokenizer,

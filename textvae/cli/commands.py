@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 import textvae
 from textvae.cli import (
+    arithmetic,
     cache,
     compare,
     decode,
@@ -20,13 +21,16 @@ from textvae.cli import (
     evaluate,
     interpolate,
     map,
+    neighbors,
     probe,
     reconstruct,
     report,
     reproduce,
     sample,
+    score,
     sweep,
     train,
+    traverse,
 )
 from textvae.cli.options import HelpFormatter
 
@@ -34,12 +38,16 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,
+    "score": score,
     "compare": compare,
     "diagnose": diagnose,
     "reproduce": reproduce,
     "sample": sample,
     "reconstruct": reconstruct,
     "interpolate": interpolate,
+    "traverse": traverse,
+    "arithmetic": arithmetic,
+    "neighbors": neighbors,
     "encode": encode,
     "decode": decode,
     "probe": probe,

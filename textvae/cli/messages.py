@@ -36,7 +36,7 @@ def _missing(keys: str, names: Sequence[str]) -> str:
 
 def _number(line: str) -> str | None:
     """Return the message for an option with a range (``textvae.config.types``)."""
-    wrong = re.search(r'"([\w.]+)": .*?Not of type \w+: (.*)', line)
+    wrong = re.search(r'"([\w.]+)"(?: element \d+)?: .*?Not of type \w+: (.*)', line)
     if wrong is None:
         return None
     option, reason = wrong.groups()

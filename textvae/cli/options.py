@@ -70,7 +70,10 @@ def add_run(parser: ArgumentParser, split: str) -> None:
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--split", default="test", help=split)
     parser.add_argument(
-        "--data", type=str | None, help="where the data set is now, if it has moved since training"
+        "--data",
+        type=str | None,
+        help="where the data set is now, if it has moved since training; or a file of new "
+        "examples to use instead of the split",
     )
     add_layout(parser)
 

@@ -22,10 +22,9 @@ from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.judge import dimension_states, judge
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import OpenRun, open_run, rows_of
-from textvae.evaluation.per_example import collect
+from textvae.evaluation.per_example import collect, log_progress
 from textvae.evaluation.remedies import remedies_for
 from textvae.evaluation.remedy import UNKNOWN, Case
-from textvae.evaluation.run_card import log_progress
 from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
 from textvae.runs import run_folder

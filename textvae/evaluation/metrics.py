@@ -1,4 +1,4 @@
-"""The table of metrics: what every figure on a metrics card means and how it is shown.
+"""The table of metrics: what every figure on a card or of an example means and how it is shown.
 
 Everything that shows a figure reads this table: the card as text, the table of ``textvae compare``,
 the model card, TensorBoard and the documentation. A card holds only the figures that are meaningful
@@ -221,6 +221,13 @@ METRICS: tuple[Metric, ...] = (
         "What refinement adds to the ELBO: the amortization gap that it closes "
         "(Cremer et al. 2018).",
         column="if present",
+    ),
+    _latent(
+        "regret",
+        "regret",
+        _NATS,
+        "Likelihood regret of an example (Xiao et al. 2020): how much its ELBO rises when its "
+        "posterior is refined by gradient steps from the output of the encoder.",
     ),
     _latent(
         "shuffle_gap",

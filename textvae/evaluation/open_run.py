@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,22 +11,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from textvae.build import Splits, build_data, load_model, to_device
+from textvae.build import Splits, build_data, load_model, read_new, to_device
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import run_folder
+from textvae.runs.files import expanded
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.model import Model
 
 
 class OpenRun(NamedTuple):
-    """A run, finished or not, that is ready to be evaluated."""
+    """A run, finished or not, that is ready to be evaluated.
+
+    If it was opened with a file of new examples, ``splits`` has only these, as ``test``, and
+    ``new`` is the name of the file.
+    """
 
     folder: Path
     config: Config
     model: Model
     splits: Splits
+    new: str | None = None
 
     @property
     def name(self) -> str:
@@ -39,10 +46,19 @@ class OpenRun(NamedTuple):
             UserError: There is no such split.
         """
         if name not in self.splits:
+            if self.new is not None:
+                raise UserError(
+                    f"{self.config.data.dir} has no splits, but this needs the {name} split of "
+                    f"the data that {self.folder} was trained on"
+                )
             raise UserError(
                 f"{self.config.data.dir} has no split {name!r}: choose {', '.join(self.splits)}"
             )
         return self.splits[name]
+
+    def title(self, split: str) -> str:
+        """Return what the results for a split are saved and shown as."""
+        return split if self.new is None else self.new
 
 
 def open_run(
@@ -57,7 +73,7 @@ def open_run(
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training.
+        data: Where the data is, if it has moved since the training; or a file of new examples.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to put the model; None: a GPU if there is one.
         model: A model to use instead of the one in the folder; it stays on its device unless
@@ -73,7 +89,15 @@ def open_run(
         model = to_device(load_model(str(folder)), device)
     elif device is not None:
         model = to_device(model, device)
-    return OpenRun(folder, config, model.eval(), run_splits(folder, config))
+    model.eval()
+    opened = OpenRun(folder, config, model, {})
+    if data is None or not expanded(data).is_file():
+        return opened._replace(splits=run_splits(folder, config))
+    if Path(run_config(folder).data.dir).suffix:  # trained on a single file, perhaps this one
+        with suppress(UserError):
+            return opened._replace(splits=run_splits(folder, config))
+    new = read_new(model, folder, str(data), **(reading or {}))
+    return opened._replace(splits={"test": new}, new=Path(data).name)
 
 
 def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.ndarray]:

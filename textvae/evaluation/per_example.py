@@ -6,6 +6,8 @@ here changes with the batch size or the order of the batches.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
+from textvae.evaluation.metrics import clock
 from textvae.vae.batch import Batch, Split
 from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate
@@ -23,6 +26,8 @@ from textvae.vae.model import Model
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
+logger = logging.getLogger(__name__)
+LOG_EVERY = 10  # seconds
 OWN_DRAWS = 10  # from the encoder's q(z|x) before refinement, which is only shown for comparison
 
 
@@ -154,3 +159,25 @@ def posteriors(
     rows = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
     batches = (split.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
     return infer_all(model, batches, model.inference_with(refine_steps), seed)
+
+
+def log_progress(lengths: np.ndarray, done_what: str = "evaluated") -> Callable[[int], None]:
+    """Return a function that logs how far an evaluation is, given the number of examples done.
+
+    Args:
+        lengths: (N,) the length of each example, in the order in which they are evaluated; the time
+            left is estimated from them, because the longest examples may come first.
+        done_what: What has been done to the examples.
+    """
+    tokens = np.cumsum(lengths)
+    started = last = time.perf_counter()
+
+    def show(done: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > LOG_EVERY and done < len(tokens):
+            last = now
+            left = (now - started) * (tokens[-1] / tokens[done - 1] - 1)
+            logger.info("%s %d of %d, about %s left", done_what, done, len(tokens), clock(left))
+
+    return show

@@ -7,6 +7,7 @@ from typing import Any
 
 from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric
 
+SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
 SECTIONS = ("likelihood", "latent", "text", "probe")
 PER_LINE = 7  # values of the ELBO by refinement step
 
@@ -42,7 +43,8 @@ def _is_main(metric: Metric) -> bool:
 
 def _title(card: Mapping[str, Any]) -> list[str]:
     named = [str(card["model"])] if card.get("model") else []
-    named += [f"{card['split']} split"] if card.get("split") else []
+    if split := card.get("split"):
+        named.append(f"{split} split" if split in SPLITS else str(split))
     return [", ".join(named)] if named else []
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,12 @@ from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import save_card
 from textvae.evaluation.fit_sampler import fit_opened
-from textvae.evaluation.metrics import clock
 from textvae.evaluation.open_run import open_run, rows_of
+from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
 from textvae.vae.model import Model
 
-logger = logging.getLogger(__name__)
-LOG_EVERY = 10  # seconds
 GENERATIONS = 500
 
 
@@ -48,11 +44,12 @@ def evaluate_run(
     """Evaluate the best model of a run on a split of its data, and save the card.
 
     The card is saved as ``RUN/metrics/SPLIT.json``, or as ``SPLIT-refineN.json`` if
-    ``refine_steps`` is given.
+    ``refine_steps`` is given. For a file of new examples, SPLIT is the name of the file.
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training.
+        data: Where the data is, if it has moved since the training; or a file of new examples, all
+            of which are evaluated.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to compute; None: a GPU if there is one.
         model: A model to evaluate instead of the one in the folder.
@@ -108,7 +105,7 @@ def evaluate_run(
         )
     card = Card(
         model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
-        split=split,
+        split=opened.title(split),
         **figures,
         precision=precision,
         generations=generations,
@@ -116,32 +113,11 @@ def evaluate_run(
         corpus_hash=chosen.content_hash,
         commit=run_folder.commit(),
     )
-    name = split if refine_steps is None else f"{split}-refine{refine_steps}"
+    name = opened.title(split)
+    name += "" if refine_steps is None else f"-refine{refine_steps}"
     name += "" if limit is None else f"-first{limit}"  # never in place of the whole card
     save_card(opened.folder, name, card)
     return card
-
-
-def log_progress(lengths: np.ndarray) -> Callable[[int], None]:
-    """Return a function that logs the time left, given the number of examples done.
-
-    It is estimated from tokens, because the longest examples come first.
-
-    Args:
-        lengths: (N,) tokens of the examples, in the order in which they are evaluated.
-    """
-    tokens = np.cumsum(lengths)
-    started = last = time.perf_counter()
-
-    def show(done: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if now - last > LOG_EVERY:
-            last = now
-            left = (now - started) * (tokens[-1] / tokens[done - 1] - 1)
-            logger.info("evaluated %d of %d, about %s left", done, len(tokens), clock(left))
-
-    return show
 
 
 def _check_options(

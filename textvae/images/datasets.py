@@ -154,6 +154,25 @@ def read_published(place: str) -> dict[str, Drawings]:
     return read_hub(place)
 
 
+def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSplit:
+    """Read all images in an .npz file, binarized as in evaluation, with their labels if any.
+
+    Args:
+        path: The file.
+        size: The height and width that the images must have.
+
+    Raises:
+        UserError: There is no such file, it holds several splits, or its images have another size.
+    """
+    path = expanded(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: images are read from an .npz file")
+    split = ImageSplit(_only(read_npz(path), path))
+    if size is not None and split.size != size:
+        raise UserError(f"{path}: images must be (N, {size[0]}, {size[1]}), not {split.gray.shape}")
+    return split
+
+
 def read_image_file(path: Path) -> tuple[Tensor, list[str], list[str | None]]:
     """Read the images in an .npz file, binarized as in evaluation.
 
@@ -163,9 +182,7 @@ def read_image_file(path: Path) -> tuple[Tensor, list[str], list[str | None]]:
     Raises:
         UserError: There is no such file, or it holds several splits.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
-    split = ImageSplit(_only(read_npz(path), path))
+    split = read_image_split(path)
     names = split.label_names or []
     labels: list[str | None] = [None] * len(split)
     if split.labels is not None:

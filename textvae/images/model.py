@@ -200,18 +200,9 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         z = self.draw_z(n, seed, source) if z is None else z
         return self.decode(z, batch_size=batch_size, seed=seed, do_sample=do_sample)
 
-    def interpolate(
-        self,
-        a: Any,
-        b: Any,
-        steps: int = 7,
-        kind: Literal["linear", "spherical"] | None = None,
-        *,
-        same_draws: bool = True,
-        **options: Any,
-    ) -> Tensor:
-        """See ``Model.interpolate``; by default, sampled pixels differ only because z does."""
-        return super().interpolate(a, b, steps, kind, same_draws=same_draws, **options)
+    def decode_path(self, z: Tensor, *, same_draws: bool = True, **options: Any) -> Tensor:
+        """See ``Model.decode_path``: by default, sampled pixels differ only because z does."""
+        return self.decode(z, same_draws=same_draws, **options)
 
     def walk(self, side: int = 15, **options: Any) -> Tensor:
         """Decode a grid over a two-dimensional latent space, at evenly spaced prior quantiles.
@@ -241,7 +232,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         # Upward is positive, as in a plot.
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
         points = torch.stack([right, down], dim=-1).view(-1, 2)
-        return self.decode(points, same_draws=True, **options)
+        return self.decode_path(points, **options)
 
     def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
         """Return the images of these rows as PNG files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +105,32 @@ class PngWriter:
         self.path = path
 
     def show(
-        self, outputs: Tensor, *, sources: Tensor | None = None, columns: int | None = None
+        self,
+        outputs: Tensor,
+        *,
+        sources: Tensor | None = None,
+        columns: int | None = None,
+        details: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
-        """Write the images (N, H, W), each row below the row of its sources if there are any."""
+        """Write the images (N, H, W), each row below the row of its sources if there are any.
+
+        If there are ``details``, those of the first and the last image of every row are printed.
+        """
         images = outputs
         if sources is not None:
             columns = columns or COLUMNS
             images = pairs(sources, outputs, columns)
         write_png(self.path, grid(images, columns))
         print(f"wrote {len(outputs)} images to {self.path}")
+        details, width = details or [], columns or 1
+        for number, start in enumerate(range(0, len(details), width), start=1):
+            row = details[start : start + width]
+            print(f"row {number}: {_ranges(row[0], row[-1])}")
+
+
+def _ranges(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """Return the numbers of the first and the last image of a row as text."""
+    return ", ".join(
+        f"{name} {low:g}" + (f" to {last[name]:g}" if last[name] != low else "")
+        for name, low in first.items()
+    )

@@ -6,8 +6,8 @@ import json
 import os
 import shlex
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,35 @@ def quoted(path: str | Path) -> str:
     return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file, completely or not at all, with what the block writes to a temporary file.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The path of the temporary file next to it.
+
+    Raises:
+        UserError: It cannot be written (a full disk, no permission); the old file is intact.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:  # a rename may reach the disk before the content does
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0]
+        raise UserError(f"cannot write {path}: {reason}; the previous file is intact") from error
+    finally:
+        with suppress(OSError):  # if there is no such folder, the error above says so
+            temporary.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Replace a file, completely or not at all.
 
@@ -35,21 +64,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: It cannot be written (a full disk, no permission); the old file is intact.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as file:  # a rename may reach the disk before the content does
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        reason = getattr(cause, "strerror", None) or str(error).partition("\n")[0]
-        raise UserError(f"cannot write {path}: {reason}; the previous file is intact") from error
-    finally:
-        with suppress(OSError):  # if there is no such folder, the error above says so
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        try:
+            write(temporary)
+        except RuntimeError as error:  # torch.save reports a full disk as a RuntimeError
+            cause = error.__context__
+            raise cause if isinstance(cause, OSError) else OSError(str(error)) from error
 
 
 def write_text(path: Path, text: str) -> None:

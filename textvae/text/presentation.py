@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+WIDTH = 9  # of a column of numbers
 
 
 class SentencePrinter:
@@ -26,14 +28,23 @@ class SentencePrinter:
         *,
         sources: Sequence[str] | None = None,
         columns: int | None = None,
+        details: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
-        """Print the sentences in order; ``columns`` applies only to images."""
+        """Print the sentences in order, with their numbers if any; ``columns`` has no effect."""
+        details = details or [{}] * len(outputs)
+        if self.format == "text" and outputs and details[0]:
+            print(" ".join(f"{name:>{WIDTH}}" for name in details[0]))
         for i, output in enumerate(outputs):
             if self.format == "jsonl":
-                row = {"text": output}
+                row = {**details[i], "text": output}
                 row = row if sources is None else {"source": sources[i], **row}
                 print(json.dumps(row, ensure_ascii=False))
                 continue
             if sources is not None and self.show_sources:
                 print(f"> {sources[i]}")
-            print(output.replace("\n", " "))
+            words = [*map(_aligned, details[i].values()), output.replace("\n", " ")]
+            print(" ".join(words))
+
+
+def _aligned(value: float) -> str:
+    return f"{value:{WIDTH}}" if isinstance(value, int) else f"{value:{WIDTH}.2f}"

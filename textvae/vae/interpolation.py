@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -41,3 +42,15 @@ def between(
         return line  # same direction, or opposite directions, which define no plane of rotation
     arc = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
     return torch.lerp(lengths[0], lengths[1], share) * arc
+
+
+def along(z: Tensor, dimensions: Sequence[int], values: Sequence[float] | Tensor) -> Tensor:
+    """``z`` (Z,) with one dimension set to each of S values, for D dimensions in turn: (D * S, Z).
+
+    Row ``d * S + s`` has ``values[s]`` in ``dimensions[d]``. All other dimensions are those of z.
+    """
+    values = torch.as_tensor(values, dtype=z.dtype, device=z.device)  # (S,)
+    points = z.repeat(len(dimensions), len(values), 1)  # (D, S, Z)
+    for row, dimension in zip(points, dimensions, strict=True):
+        row[:, dimension] = values
+    return points.flatten(0, 1)

@@ -6,7 +6,7 @@ everything else is built from these two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -42,13 +42,21 @@ class Presenter(Protocol):
     def at_once(self) -> int | None:
         """How many examples to generate and show at a time; None if all are one picture."""
 
-    def show(self, outputs: Any, *, sources: Any = None, columns: int | None = None) -> None:
+    def show(
+        self,
+        outputs: Any,
+        *,
+        sources: Any = None,
+        columns: int | None = None,
+        details: Sequence[Mapping[str, float]] | None = None,
+    ) -> None:
         """Show examples in order.
 
         Args:
             outputs: As ``decode`` returns them.
             sources: The examples they were made from, as ``encode`` takes them.
             columns: Number of examples per row, if they are laid out in a grid.
+            details: Numbers that belong to each example, by name.
         """
 
 
@@ -150,6 +158,14 @@ class Model(SavedModel):
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
         """Generate an example for every z (N, Z)."""
         raise NotImplementedError
+
+    def decode_path(self, z: Tensor, **options: Any) -> Any:
+        """Decode the points of a path through the latent space; options as in ``decode``.
+
+        Override it if examples drawn at random can share their random numbers, so that they differ
+        only because z does.
+        """
+        return self.decode(z, **options)
 
     def previews(self, split: Split, count: int) -> dict[str, Any]:
         """Generate samples and reconstructions, by title: rows, or images (N, 1, H, W)."""
@@ -306,7 +322,7 @@ class Model(SavedModel):
         if steps < 2:
             raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
         start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
-        return self.decode(self.path(start, end, steps, kind), seed=seed, **options)
+        return self.decode_path(self.path(start, end, steps, kind), seed=seed, **options)
 
     @property
     def on_sphere(self) -> bool:

@@ -1,0 +1,106 @@
+"""Files of new examples: read as the run reads its own data, in every format, and evaluated."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from conftest import in_child
+
+from textvae.cli.main import main
+from textvae.errors import UserError
+from textvae.evaluation.compare import compare
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.run_card import evaluate_run
+from textvae.evaluation.score import score_file
+
+FIGURES = ("count", "elbo", "iw", "kl", "units", "tokens", "bytes")
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def examples(corpus):
+    """Label and text of the test sentences of the shared run."""
+    lines = (corpus / "test.txt").read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines]
+
+
+def write(path, examples, column="text"):
+    """Write the examples in the format of the file's extension; .txt without the labels."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".txt":
+            file.writelines(f"{text}\n" for _, text in examples)
+        elif path.suffix == ".jsonl":
+            file.writelines(json.dumps({column: t, "label": y}) + "\n" for y, t in examples)
+        else:
+            table = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            table.writerows([["label", column], *examples])
+    return path
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl"])
+def test_a_file_of_any_format_has_the_card_of_the_same_split(run, examples, ending, tmp_path):
+    path = write(tmp_path / f"new.{ending}", examples)
+    saved = json.loads((run / "metrics" / "test.json").read_text())
+    card = evaluate_run(run, data=path, samples=4, generations=0)
+    assert {k: card[k] for k in FIGURES} == pytest.approx({k: saved[k] for k in FIGURES}, rel=1e-5)
+    assert card["split"] == path.name
+    assert json.loads((run / "metrics" / f"{path.name}.json").read_text())["count"] == 20
+    assert json.loads((run / "metrics" / "test.json").read_text()) == saved
+
+
+def test_the_command_names_the_file(run, examples, tmp_path, capfd):
+    path = write(tmp_path / "new.txt", examples[:7])
+    argv = ["evaluate", str(run), "--data", str(path), "--samples", "2", "--generations", "3"]
+    assert in_child([*argv, "--limit", "5"]) == 0
+    assert capfd.readouterr().out.splitlines()[0] == "run, new.txt"
+    assert (run / "metrics" / "new.txt-first5.json").exists()
+    assert in_child(argv) == 0
+    assert "| run " in compare([run], "new.txt")
+
+
+def test_what_needs_the_splits_of_the_run_says_so(run, examples, tmp_path, capsys):
+    path = str(write(tmp_path / "new.txt", examples))
+    for command in (["probe", str(run)], ["evaluate", str(run), "--split", "valid"]):
+        assert main([*command, "--data", path]) == 2
+        assert "new.txt has no splits, but this needs the" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--data", "nowhere.txt"]) == 2
+    assert "nowhere.txt: no such file or folder" in capsys.readouterr().err
+
+
+def test_a_run_of_a_single_file_finds_it_elsewhere(tiny, examples, tmp_path):
+    texts, run = write(tmp_path / "texts.txt", examples * 3), tmp_path / "single"
+    options = [*tiny, "--data.dir", str(texts), "--train.epochs", "1"]
+    assert in_child(["train", "--out", str(run), *options]) == 0
+    moved = shutil.move(texts, tmp_path / "moved.txt")
+    opened = open_run(run, data=moved)
+    assert opened.new is None and opened.title("test") == "test"
+    assert [len(opened.split(name)) for name in ("train", "valid", "test")] == [54, 3, 3]
+    longer = write(tmp_path / "longer.txt", examples * 4)
+    opened = open_run(run, data=longer)
+    assert opened.new == "longer.txt" and len(opened.split("test")) == 80
+
+
+def test_the_columns_of_the_run_are_those_of_a_new_file(run, examples, tmp_path):
+    config = (run / "config.yaml").read_text()
+    assert "text_column: null" in config
+    (run / "config.yaml").write_text(config.replace("text_column: null", "text_column: title"))
+    titled = write(tmp_path / "new.csv", examples, "title")
+    assert [row["text"] for row in _first_two(run, titled)] == [text for _, text in examples[:2]]
+    plain = write(tmp_path / "new.txt", examples)  # has no columns
+    assert [row["text"] for row in _first_two(run, plain)] == [text for _, text in examples[:2]]
+    other = write(tmp_path / "other.csv", examples, "body")
+    with pytest.raises(UserError, match="no column 'title'"):
+        score_file(run, other)
+    found = _first_two(run, other, text_column="label", label_column="body")
+    assert [(row["label"], row["text"]) for row in found] == [(t, y) for y, t in examples[:2]]
+
+
+def _first_two(run, path, **reading):
+    scored = score_file(run, path, samples=1, regret_steps=0, **reading)
+    return [row for _, row in zip(range(2), scored, strict=False)]

@@ -1,0 +1,72 @@
+"""``textvae arithmetic``: examples moved from one label to another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import (
+    add_do_sample,
+    add_generation,
+    add_model,
+    add_refinement,
+    examples,
+    generation,
+    load,
+    new_parser,
+    presenter,
+)
+from textvae.config.types import PositiveInt
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "move sentences or images from one label toward another and decode them",
+        "textvae arithmetic RUN --from LABEL --to LABEL EXAMPLE [...] [--strength S]",
+    )
+    add_model(parser)
+    add = parser.add_argument
+    add(
+        "examples",
+        nargs="+",
+        help="text models: sentences; image models: indices into the test split",
+    )
+    add("--from", type=str, required=True, help="the label to move away from, by name or number")
+    add("--to", type=str, required=True, help="the label to move to, by name or number")
+    add(
+        "--strength",
+        type=float,
+        default=1.0,
+        help="multiple of the difference between the mean latent vectors of the two labels",
+    )
+    add(
+        "--limit",
+        type=PositiveInt | None,
+        help="compute the means from the first LIMIT training examples of each label; default: all",
+    )
+    add("--data", type=str | None, help="where the data set is now, if it has moved since training")
+    add_refinement(parser)
+    add_do_sample(parser)
+    add_generation(parser, show_source=True)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Show each example after the move, with its source if the output format includes it."""
+    from textvae.evaluation.arithmetic import attribute_vector, moved
+
+    model = load(args)
+    output = presenter(model, args)
+    sources = examples(model, args, args.examples)
+    shared = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
+    vector = attribute_vector(
+        args.run, args["from"], args.to, data=args.data, model=model, limit=args.limit, **shared
+    )
+    z = moved(model, model.encode(sources, **shared).center(), vector, args.strength)
+    options = generation(model, args) | {"do_sample": args.do_sample}
+    output.show(model.decode(z, **options), sources=sources)

@@ -1,0 +1,60 @@
+"""``textvae neighbors``: the nearest neighbors of an example in the latent space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import add_common, add_refinement, add_run, examples, load, new_parser
+from textvae.config.types import PositiveInt
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+OPTIONS = ("n", "distance", "data", "split", "refine_steps", "batch_size", "seed")
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "find the sentences or images whose posterior means are nearest to that of an example",
+        "textvae neighbors RUN EXAMPLE [-n N] [--data FILE] [...]",
+    )
+    add_run(parser, "the split to search")
+    add = parser.add_argument
+    add("example", help="a sentence, or the index of an image in the test split")
+    add("-n", type=PositiveInt, default=10, help="number of neighbors")
+    add(
+        "--distance",
+        choices=["euclidean", "cosine"],
+        default="euclidean",
+        help="how the distance between two means is measured",
+    )
+    add(
+        "--format",
+        choices=["text", "jsonl"],
+        default="text",
+        help="one neighbor per line as text, or one JSON object per line",
+    )
+    add_refinement(parser)
+    add_common(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Print the neighbors, the nearest first."""
+    from textvae.evaluation.neighbors import neighbors
+    from textvae.runs.tables import json_line
+
+    model = load(args)
+    (example,) = examples(model, args, [args.example])
+    found = neighbors(args.run, example, model=model, **{name: args[name] for name in OPTIONS})
+    if args.format == "text":
+        print("distance    row text")
+    for row in found:
+        if args.format == "jsonl":
+            print(json_line(row))
+        else:
+            text = row["text"].replace("\n", " ")
+            print(f"{row['distance']:8.3f} {row['row']:6d} {text}")

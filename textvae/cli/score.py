@@ -1,0 +1,136 @@
+"""``textvae score``: how likely a model finds the texts or images in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import (
+    add_common,
+    add_layout,
+    add_model,
+    add_refinement,
+    layout,
+    load,
+    new_parser,
+)
+from textvae.config.types import NonNegativeInt, PositiveInt
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+OPTIONS = ("samples", "regret_steps", "refine_steps", "batch_size", "seed")
+WIDTH = 9  # of a column of numbers, at least
+COUNTS = ("row", "units", "bytes", "tokens")  # in files and JSON, not in the table
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "print bounds on the log-likelihood of each text or image, and its likelihood regret",
+        "textvae score RUN FILE [--labels] [--out SCORES] [...]",
+    )
+    add_model(parser)
+    add = parser.add_argument
+    add(
+        "file",
+        help="a file in any format that train reads (- for lines on standard input), or an .npz "
+        "file of images",
+    )
+    add(
+        "--samples",
+        type=PositiveInt,
+        default=200,
+        help="samples K of the importance-weighted bound and of the reconstruction term",
+    )
+    add(
+        "--regret-steps",
+        type=NonNegativeInt,
+        default=50,
+        help="gradient steps on the ELBO of the likelihood regret; 0 skips it",
+    )
+    add(
+        "--labels",
+        action="store_true",
+        help="instead of the scores, print how well each of them tells one label from the rest",
+    )
+    add(
+        "--positive",
+        type=str | None,
+        help="with --labels: the label to detect, by name or number; default: the second of two",
+    )
+    add("--out", type=str | None, help="write the scores to this .jsonl or .parquet file")
+    add(
+        "--format",
+        choices=["text", "jsonl"],
+        default="text",
+        help="what is printed: a table, or one JSON object per line",
+    )
+    add_layout(parser)
+    add_refinement(parser)
+    add_common(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Score a file; print the scores or write them, and print what they tell about the labels."""
+    from textvae.errors import UserError
+    from textvae.evaluation.detection import detect, positive_label
+    from textvae.evaluation.score import score_file
+    from textvae.runs.tables import check_table_format, json_line, write_table
+
+    if args.out is not None:
+        check_table_format(Path(args.out))
+    if args.positive is not None and not args.labels:
+        raise UserError("--positive chooses a label for --labels: add --labels")
+    scored = score_file(
+        args.run,
+        args.file,
+        model=load(args),
+        **{name: args[name] for name in OPTIONS},
+        **layout(args),
+    )
+    positive = positive_label(scored.split, args.positive) if args.labels else None
+    numbers: list[Mapping[str, Any]] = []
+    rows = _remembered(scored, numbers) if args.labels else iter(scored)
+    if args.out is not None:
+        count = write_table(Path(args.out), rows)
+        if args.format == "text":
+            print(f"wrote {count} rows to {args.out}")
+    elif args.labels:
+        for _ in rows:
+            pass
+    else:
+        for line in map(json_line, rows) if args.format == "jsonl" else _table(rows):
+            print(line)
+    if positive is not None:
+        found = detect(numbers, positive)
+        print(json.dumps(found) if args.format == "jsonl" else found)
+
+
+def _remembered(
+    rows: Iterable[Mapping[str, Any]], numbers: list[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Pass rows on and keep all but their texts, which may not fit in memory."""
+    for row in rows:
+        numbers.append({name: value for name, value in row.items() if name != "text"})
+        yield row
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Return the lines of a table."""
+    from textvae.evaluation.metrics import BY_KEY
+
+    for place, row in enumerate(rows):
+        shown = [BY_KEY[key] for key in row if key in BY_KEY and key not in COUNTS]
+        widths = [max(WIDTH, len(metric.header)) for metric in shown]
+        others = [str(row[name]).replace("\n", " ") for name in ("label", "text") if name in row]
+        if place == 0:
+            headers = [f"{metric.header:>{w}}" for metric, w in zip(shown, widths, strict=True)]
+            yield " ".join([*headers, "", *(name for name in ("label", "text") if name in row)])
+        cells = [f"{metric.show(row):>{w}}" for metric, w in zip(shown, widths, strict=True)]
+        yield " ".join([*cells, "", *others])

@@ -1,0 +1,80 @@
+"""``textvae traverse``: what a latent dimension does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import (
+    add_do_sample,
+    add_generation,
+    add_model,
+    add_refinement,
+    examples,
+    generation,
+    load,
+    new_parser,
+    presenter,
+)
+from textvae.config.types import NonNegativeInt, PositiveFloat, PositiveInt
+from textvae.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from textvae.vae.model import Model
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "change one latent dimension of a sentence or image after the other and decode it",
+        "textvae traverse RUN EXAMPLE [--dim DIM ...] [--steps STEPS] [...]",
+    )
+    add_model(parser)
+    add = parser.add_argument
+    add("example", help="a sentence, or the index of an image in the test split")
+    add(
+        "--dim",
+        type=NonNegativeInt,
+        nargs="+",
+        help="the dimensions to change, from 0; default: the active dimensions with the largest "
+        "KL on the validation split",
+    )
+    add("-n", type=PositiveInt, default=5, help="number of dimensions if --dim is not given")
+    add("--steps", type=PositiveInt, default=7, help="number of values of each dimension")
+    add("--span", type=PositiveFloat, default=3.0, help="the values go from -SPAN to SPAN")
+    add_refinement(parser)
+    add_do_sample(parser)
+    add_generation(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Show the decoded points, one dimension after the other."""
+    import torch
+
+    from textvae.evaluation.traversal import traverse
+
+    if args.steps < 2:
+        raise UserError(f"--steps {args.steps}: a traversal needs at least 2 values, its two ends")
+    model = load(args)
+    output = presenter(model, args)
+    options = generation(model, args) | {"do_sample": args.do_sample}
+    sources = examples(model, args, [args.example])
+    z = model.encode(sources, refine_steps=args.refine_steps, seed=args.seed).center()[0]
+    dimensions = args.dim or _leading(model, args)
+    values = torch.linspace(-args.span, args.span, args.steps)
+    outputs = traverse(model, z, dimensions, values, **options)
+    details = [{"dimension": d, "value": v} for d in dimensions for v in values.tolist()]
+    output.show(outputs, columns=args.steps, details=details)
+
+
+def _leading(model: Model, args: Namespace) -> list[int]:
+    from textvae.evaluation.open_run import open_run
+    from textvae.evaluation.traversal import leading_dimensions
+
+    split = open_run(args.run, model=model).split("valid")
+    options = {name: args[name] for name in ("seed", "refine_steps", "batch_size")}
+    return list(leading_dimensions(model, split, args.n, **options))

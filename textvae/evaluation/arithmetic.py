@@ -1,0 +1,91 @@
+"""Latent arithmetic: move examples along the difference between two labels.
+
+    v = mean of E_q[z|x] over the training examples with one label
+        - the same over those with the other,        z' = E_q[z|x] + strength * v
+
+(Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric", section 4.1.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from textvae.errors import UserError
+from textvae.evaluation.labels import find_label
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.per_example import posteriors
+from textvae.vae.model import Model
+from textvae.vae.von_mises_fisher import UniformSphere
+
+
+def attribute_vector(
+    run: Path | str,
+    start: str | int,
+    end: str | int,
+    *,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    limit: int | None = None,
+    refine_steps: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Tensor:
+    """Return the way from one label to another in the latent space.
+
+    Args:
+        run: A run folder whose training split has labels.
+        start: The label to start from, by name or number.
+        end: The label to move to.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute the posteriors; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        limit: Use only the first ``limit`` examples of each label.
+        refine_steps: Gradient steps that refine q(z|x); None: as in training.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of the refinement steps.
+
+    Returns:
+        (Z,) the difference of the mean centers of the posteriors, ``end`` - ``start``.
+
+    Raises:
+        UserError: There is no latent variable, the training split has no labels or no such label,
+            both labels are the same, or the run cannot be opened.
+    """
+    opened = open_run(run, data=data, device=device, model=model)
+    if not opened.model.latent_dim:
+        raise UserError(f"{run} has no latent variable (latent_dim 0) to move in")
+    split = opened.split("train")
+    first, last = find_label(split, start), find_label(split, end)
+    if first == last:
+        raise UserError(f"{start} and {end} are the same label: choose two")
+    labels = np.asarray(split.labels)
+    rows = np.concatenate([np.flatnonzero(labels == n)[:limit] for n in (first, last)])
+    rows.sort()
+    q = posteriors(
+        opened.model, split, rows, seed=seed, refine_steps=refine_steps, batch_size=batch_size
+    )
+    centers = q.center().double()  # (N, Z)
+    means = [centers[torch.from_numpy(labels[rows] == n)].mean(0) for n in (first, last)]
+    return (means[1] - means[0]).float()
+
+
+def moved(model: Model, z: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:
+    """Move latent vectors along an attribute vector.
+
+    Args:
+        model: The model they belong to.
+        z: (N, Z).
+        vector: (Z,).
+        strength: Multiple of the vector to add; negative for the opposite direction.
+
+    Returns:
+        (N, Z); on the unit sphere if the posterior is von Mises-Fisher.
+    """
+    z = z + strength * vector.to(z)
+    return F.normalize(z, dim=-1) if isinstance(model.prior, UniformSphere) else z

@@ -1,0 +1,94 @@
+"""The nearest neighbors of an example: those whose posterior means are closest to its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from textvae.errors import UserError
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.per_example import posteriors
+from textvae.vae.model import Model
+
+Distance = Literal["euclidean", "cosine"]
+
+
+def neighbors(
+    run: Path | str,
+    example: Any,
+    n: int = 10,
+    *,
+    distance: Distance = "euclidean",
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    split: str = "test",
+    refine_steps: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Find the examples whose posterior centers are nearest to that of a given example.
+
+    Args:
+        run: A run folder.
+        example: A sentence or an image, which need not be one of the examples searched.
+        n: Maximum number of neighbors.
+        distance: ``euclidean``, or ``cosine`` for 1 - cosine of the angle between the centers.
+        data: Where the data is, if it has moved since the training; or a file of new examples to
+            search.
+        device: Where to compute the posteriors; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        split: The split to search.
+        refine_steps: Gradient steps that refine q(z|x); None: as in training.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of the refinement steps.
+
+    Returns:
+        The neighbors, the nearest first: for each its ``distance``, its ``row`` in the split, and
+        its ``text``.
+
+    Raises:
+        UserError: There is no latent variable, n is below 1, or the run cannot be opened.
+    """
+    if n < 1:
+        raise UserError(f"n={n}: must be at least 1")
+    opened = open_run(run, data=data, device=device, model=model)
+    options: dict[str, Any] = {
+        "refine_steps": refine_steps,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    query = opened.model.encode([example], **options).center().numpy()  # (1, Z)
+    chosen = opened.split(split)
+    centers = posteriors(opened.model, chosen, **options).center().numpy()  # (N, Z)
+    distances, rows = nearest(centers, query, n, distance)
+    return [
+        {"distance": float(far), "row": int(row), "text": chosen.caption(int(row))}
+        for far, row in zip(distances[0], rows[0], strict=True)
+    ]
+
+
+def nearest(
+    points: np.ndarray, queries: np.ndarray, n: int, distance: Distance = "euclidean"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances and the rows of the nearest points, (Q, min(n, N)) each.
+
+    Args:
+        points: (N, Z).
+        queries: (Q, Z).
+        n: Maximum number of neighbors of each query.
+        distance: ``euclidean`` or ``cosine``.
+
+    Raises:
+        UserError: Unknown distance.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if distance not in ("euclidean", "cosine"):
+        raise UserError(f"distance={distance!r}: choose euclidean or cosine")
+    # Brute force: trees only help in a few dimensions, and do not know the cosine distance.
+    search = NearestNeighbors(metric=distance, algorithm="brute").fit(points)
+    return search.kneighbors(queries, min(n, len(points)))

@@ -1,0 +1,208 @@
+"""Scores of single examples: how likely a model finds each of them, old or new.
+
+    elbo, iw, rec, kl      nats, as on the metrics card, which has their means
+    regret                 ELBO(q_S) - ELBO(q_0), nats
+    ppl_iw                 exp(-iw / units), units = words + end of sentence
+    bits_per_byte_iw       -iw / (ln 2 * bytes)
+    bits_per_dim_iw        the same per predicted symbol, for data without words
+
+Likelihood regret (Xiao, Yan & Amit 2020, "Likelihood Regret: An Out-of-Distribution Detection Score
+For Variational Auto-encoder") is what the ELBO of an example gains when q(z|x) is fitted to this
+example alone. Here, q_0 is the output of the encoder, and q_S is the result of S gradient steps
+that maximize the ELBO of the example with respect to the tensors of its posterior: for a Gaussian,
+the mean and the log variance. The weights of the encoder and of the decoder stay as they are. (The
+paper fits the weights of the encoder to the example, which cannot reach a higher ELBO than the best
+posterior of the family.) Every step uses a new draw of z (``textvae.vae.refinement``). Both ELBOs
+use the same K draws of noise, so that most of the sampling error cancels. The regret is at most
+log p(x) - ELBO(q_0), and 0 if q_0 is the exact posterior, up to the errors of steps and draws.
+
+The scores of an example depend on the seed and its row, not on the batch size or on other examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from textvae.build import load_model, read_new, to_device
+from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
+from textvae.errors import UserError
+from textvae.evaluation.labels import label_names
+from textvae.evaluation.per_example import collect, log_progress
+from textvae.runs import model_folder
+from textvae.vae.batch import Batch, Split
+from textvae.vae.inference import undisturbed
+from textvae.vae.model import Model, check_batch_size
+
+CHUNK = 512  # examples scored before any of them is returned; limits memory
+REGRET_STEPS = 50
+
+
+def score(
+    model: Any,
+    batches: Iterable[Batch],
+    *,
+    samples: int = 200,
+    regret_steps: int = REGRET_STEPS,
+    seed: int = 0,
+    inference: Inference = DEFAULT_INFERENCE,
+    max_symbols: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Score every example of some batches.
+
+    It works with any ``VAE``, or any module with the attributes of
+    ``textvae.vae.contracts.LatentModel``.
+
+    Args:
+        model: The model.
+        batches: Every example once, as ``Batch`` objects, in any order.
+        samples: K, draws of z for the reconstruction term and the importance-weighted bound.
+        regret_steps: Gradient steps of the likelihood regret; 0 skips it.
+        seed: Seed of all noise.
+        inference: How q(z|x) is found, and the step size of the regret.
+        max_symbols: See ``textvae.importance_bound``.
+
+    Returns:
+        Arrays (N,) in the order of ``Batch.index``, by key: ``row``, which is that index, and the
+        scores in the module's docstring. Those that are meaningless for the model or its data are
+        missing: ``kl`` and ``regret`` without a latent variable, ``regret`` without an encoder,
+        ``ppl_iw`` and ``bits_per_byte_iw`` if no words or bytes are counted.
+
+    Raises:
+        ValueError: There are no examples, a row occurs twice, or K is below 1.
+    """
+    kept = list(batches)
+
+    def examine(options: Inference) -> Any:
+        return collect(model, kept, samples, seed, options, max_symbols=max_symbols)
+
+    with undisturbed(model, seed), torch.no_grad():
+        stats = examine(inference)
+        scores = {"row": stats.index, "elbo": _elbo(stats), "iw": stats.bound, "rec": stats.rec}
+        if stats.posterior.center().size(1):
+            scores["kl"] = stats.kl.sum(-1)
+            if regret_steps and getattr(model, "has_encoder", True):
+                own = stats if inference.method == "amortised" else examine(AMORTIZED)
+                refined = examine(with_steps(inference, regret_steps, has_encoder=True))
+                scores["regret"] = _elbo(refined) - _elbo(own)
+    arrays = {key: column.numpy() for key, column in scores.items()}
+    counts = (stats.units, stats.num_bytes, stats.lengths)
+    return arrays | _rates(arrays["iw"].astype(float), *(count.numpy() for count in counts))
+
+
+def _elbo(stats: Any) -> torch.Tensor:
+    return stats.rec.double() - stats.kl.double().sum(-1)
+
+
+def _rates(
+    iw: np.ndarray, units: np.ndarray, num_bytes: np.ndarray, symbols: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Divide the bound by each way to count, for a whole data set in one of them."""
+    if not units.any():
+        return {"bits_per_dim_iw": -iw / (math.log(2) * symbols), "tokens": symbols}
+    with np.errstate(divide="ignore", over="ignore"):  # infinite without bytes, or very unlikely
+        rates = {"ppl_iw": np.exp(-iw / units), "units": units}
+        if num_bytes.any():
+            rates |= {"bits_per_byte_iw": -iw / (math.log(2) * num_bytes), "bytes": num_bytes}
+    return rates
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """The examples of a file, which are scored while they are iterated over, in bounded memory.
+
+    Each is a dictionary with its scores as in ``score``, its ``label`` if the file has labels, and
+    its ``text``.
+
+    Attributes:
+        model: The model.
+        split: The examples.
+        batch_size: Examples per batch; does not change the results.
+        options: Options of ``score``.
+    """
+
+    model: Model
+    split: Split
+    batch_size: int
+    options: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        lengths = self.split.lengths
+        show = log_progress(lengths, "scored")
+        for start in range(0, len(self), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(self)))
+            rows = rows[np.argsort(lengths[rows], kind="stable")]  # little padding
+            parts = (rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size))
+            scores = score(self.model, map(self.split.batch, parts), **self.options)
+            yield from self._described(scores)
+            show(start + len(rows))
+
+    def _described(self, scores: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+        labels = self.split.labels
+        names = None if labels is None else label_names(self.split)
+        for values in zip(*(column.tolist() for column in scores.values()), strict=True):
+            described = dict(zip(scores, values, strict=True))
+            row = described["row"]
+            if labels is not None and names is not None:
+                described["label"] = names[labels[row]] if labels[row] >= 0 else None
+            yield described | {"text": self.split.caption(row)}
+
+
+def score_file(
+    run: Path | str,
+    source: Path | str,
+    *,
+    samples: int = 200,
+    regret_steps: int = REGRET_STEPS,
+    refine_steps: int | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    **reading: Any,
+) -> ScoredFile:
+    """Open a file whose texts or images are to be scored.
+
+    Args:
+        run: A run folder, a folder with a saved model, or a model name on the hub.
+        source: A file in any format that training reads, or ``-`` for the lines on standard input.
+        samples: As in ``score``.
+        regret_steps: As in ``score``.
+        refine_steps: Gradient steps that refine q(z|x) for all scores but the regret; None: as in
+            training.
+        device: Where to compute; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of all noise.
+        reading: For text: format, text_column, label_column, delimiter, and header, as in the
+            section ``data`` of ``Config``. By default, the columns are those of the run, if the
+            file has them.
+
+    Returns:
+        The scored examples in the order of the file: an iterable of dictionaries.
+
+    Raises:
+        UserError: The model or the file cannot be read, or an option is out of range.
+    """
+    check_batch_size(batch_size)
+    for name, value, least in (("samples", samples, 1), ("regret_steps", regret_steps, 0)):
+        if value < least:
+            raise UserError(f"{name}={value}: must be at least {least}")
+    folder = model_folder.fetch(str(run))
+    model = to_device(load_model(str(folder)), device) if model is None else model
+    options = {
+        "samples": samples,
+        "regret_steps": regret_steps,
+        "seed": seed,
+        "inference": model.inference_with(refine_steps),
+    }
+    return ScoredFile(model, read_new(model, folder, str(source), **reading), batch_size, options)

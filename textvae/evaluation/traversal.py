@@ -1,0 +1,109 @@
+"""What a latent dimension does: decode a point while one of its coordinates changes.
+
+The dimensions worth looking at are the active ones, those whose posterior mean varies over the data
+(Burda et al. 2016), and among them those with the largest mean KL(q(z_d|x) || p(z_d)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from textvae.errors import UserError
+from textvae.evaluation.per_example import posteriors
+from textvae.vae.batch import Split
+from textvae.vae.estimators import mean_variances
+from textvae.vae.interpolation import along
+from textvae.vae.model import Model
+from textvae.vae.posteriors import closed_kl
+from textvae.vae.von_mises_fisher import UniformSphere
+
+ACTIVE = 0.01  # variance of the posterior mean of an active dimension, as on the metrics card
+
+
+def traverse(
+    model: Model,
+    z: Tensor,
+    dimension: int | Sequence[int],
+    values: Sequence[float] | Tensor,
+    **options: Any,
+) -> Any:
+    """Decode a latent vector while one of its dimensions takes other values.
+
+    Args:
+        model: A trained model.
+        z: The latent vector (Z,), such as ``model.encode(["a sentence"]).center()[0]``.
+        dimension: The dimension to change, from 0; or several, which are changed in turn.
+        values: The S values that it takes.
+        options: As in ``model.decode``.
+
+    Returns:
+        S examples, or S for each of several dimensions, one dimension after the other, in the form
+        that ``model.decode`` returns.
+
+    Raises:
+        UserError: There is no such dimension, no value, or a value is not finite; z has the wrong
+            shape; or z lies on a sphere, where a dimension cannot change alone.
+    """
+    dimensions = np.atleast_1d(dimension).tolist()
+    _check_space(model)
+    if wrong := [d for d in dimensions if not 0 <= d < model.latent_dim]:
+        raise UserError(
+            f"dimension {wrong[0]}: this model has {model.latent_dim} latent dimensions"
+            + (f", 0 to {model.latent_dim - 1}" if model.latent_dim else "")
+        )
+    if not len(dimensions) or not len(values) or not all(map(math.isfinite, values)):
+        raise UserError("a traversal needs at least one dimension and finite values for it")
+    point = model.check_z(z[None])[0]
+    return model.decode_path(along(point, dimensions, values), **options)
+
+
+def leading_dimensions(
+    model: Model, split: Split, count: int = 5, *, examples: int = 1000, **options: Any
+) -> dict[int, float]:
+    """Return the active dimensions with the largest KL, and their mean KL in nats.
+
+    Args:
+        model: A trained model.
+        split: The examples that decide.
+        count: Maximum number of dimensions.
+        examples: Use only this many examples, the first ones.
+        options: Options of ``textvae.evaluation.per_example.posteriors``: seed, refine_steps,
+            batch_size.
+
+    Returns:
+        The KL of each dimension, the largest first.
+
+    Raises:
+        UserError: No dimension is active, the KL cannot be divided among the dimensions, or z lies
+            on a sphere.
+    """
+    _check_space(model)
+    q = posteriors(model, split, np.arange(min(examples, len(split))), **options)
+    active = [d for d, v in enumerate(mean_variances(q.center()).tolist()) if v >= ACTIVE]
+    if not active:
+        raise UserError(
+            "no latent dimension is active (the posterior means do not vary): choose dimensions "
+            "with --dim"
+        )
+    kl = closed_kl(q, model.prior)
+    if kl is None or kl.size(1) < model.latent_dim:
+        raise UserError(
+            "the KL of this model cannot be divided among the dimensions: choose some with --dim; "
+            f"active: {', '.join(map(str, active))}"
+        )
+    mean = kl.double().mean(0).tolist()
+    active.sort(key=lambda d: -mean[d])
+    return {d: mean[d] for d in active[:count]}
+
+
+def _check_space(model: Model) -> None:
+    if isinstance(model.prior, UniformSphere):
+        raise UserError(
+            "z lies on a sphere, where one dimension cannot change without the others: use "
+            "interpolate instead"
+        )

@@ -1,0 +1,82 @@
+"""Tables in files (.jsonl or .parquet), written row by row in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+from textvae.runs.files import replacing
+
+FORMATS = (".jsonl", ".parquet")
+ROWS_AT_ONCE = 1000  # in a row group of a .parquet file
+
+Row = Mapping[str, Any]  # numbers, strings and None by column
+
+
+def check_table_format(path: Path) -> None:
+    """Check the name of a file for a table, before its rows are computed.
+
+    Raises:
+        UserError: Its extension is neither .jsonl nor .parquet.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"{path}: tables are written as {' or '.join(FORMATS)}")
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> int:
+    """Write a table, completely or not at all.
+
+    Args:
+        path: A .jsonl or .parquet file.
+        rows: At least one row; all of them have the same columns.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: The file has another extension, or cannot be written.
+    """
+    check_table_format(path)
+    with replacing(path) as temporary:
+        write = _write_jsonl if path.suffix == ".jsonl" else _write_parquet
+        return write(temporary, iter(rows))
+
+
+def json_line(row: Row) -> str:
+    """Return a row as JSON; numbers that are not finite become null, which JSON can represent."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+    return json.dumps(finite, ensure_ascii=False)
+
+
+def _write_jsonl(path: Path, rows: Iterator[Row]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json_line(row) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(path: Path, rows: Iterator[Row]) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    first = next(rows)
+    types = {int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema(
+        [(name, types.get(type(value), pyarrow.string())) for name, value in first.items()]
+    )
+    rows, count = chain([first], rows), 0
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
+            count += len(chunk)
+    return count
