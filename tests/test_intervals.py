@@ -71,6 +71,14 @@ def test_a_threshold_inside_the_interval_is_undecided():
     ]
 
 
+def test_the_value_decides_if_the_interval_is_narrow_and_close_to_the_threshold():
+    assert [Interval(value, 0.8, 1.3).below(1.0) for value in (0.9, 1.1)] == [True, False]
+    assert Interval(0.9, 0.4, 1.3).below(1.0) is None
+    assert Interval(0.9, 0.8, 1.6).below(1.0) is None
+    assert Interval(-0.1, -0.2, 0.2).below(0.0) is None
+    assert Interval(-0.1, -0.2, 0.2).below(0.0, margin=0.3) is True
+
+
 def test_resamples_are_a_function_of_the_seed():
     values = draws(2, 50)
     assert of_means(values, seed=1) == of_means(values, seed=1) != of_means(values, seed=2)

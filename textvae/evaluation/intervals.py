@@ -32,11 +32,21 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def below(self, threshold: float) -> bool | None:
-        """Return whether the value lies below a threshold; None if the interval does not tell."""
+    def below(self, threshold: float, margin: float | None = None) -> bool | None:
+        """Return whether the value lies below a threshold; None if the interval does not tell.
+
+        Args:
+            threshold: The threshold.
+            margin: An interval that ends within this distance of the threshold, on both sides, is
+                narrow enough for the value to decide; half of the threshold by default.
+        """
         if self.high < threshold:
             return True
-        return False if self.low >= threshold else None
+        if self.low >= threshold:
+            return False
+        margin = abs(threshold) / 2 if margin is None else margin
+        narrow = threshold - margin < self.low and self.high < threshold + margin
+        return self.value < threshold if narrow else None
 
 
 def of_means(columns: Tensor, seed: int = 0) -> list[Interval]:

@@ -1,7 +1,8 @@
 """What the figures of a latent variable mean: the one place that judges.
 
 A figure counts as below a threshold if its whole interval is, and as above it likewise. If the
-interval covers the threshold, there are too few examples to tell, and there is no verdict.
+interval covers the threshold, there are too few examples to tell, and there is no verdict, unless
+the interval is narrow: then the figure is close to the threshold, however many examples there are.
 """
 
 from __future__ import annotations
@@ -190,12 +191,13 @@ def _is_unread(symptoms: Symptoms) -> tuple[bool | None, str]:
     swap = f"replacing z by that of another example costs only {cost} nats"
     if gap.below(UNUSED):
         return True, f"the decoder ignores z, although z carries information (MI {mi} nats): {swap}"
-    if read.below(0.0):
+    little = read.below(0.0, margin=READ_SHARE / 2 * symptoms.figures["mi"].value)
+    if little:
         return True, (
             f"the decoder reads less than {READ_SHARE:.0%} of what the encoder writes into z: "
             f"MI is {mi} nats, but {swap}"
         )
-    if gap.below(UNUSED) is None or read.below(0.0) is None:
+    if gap.below(UNUSED) is None or little is None:
         return None, f"whether the decoder reads z: the shuffle gap is {_between(gap)} nats"
     return False, ""
 
