@@ -23,11 +23,17 @@ class StopRequest:
     when = 0.0
 
 
+AFTER_THIS_UPDATE = "stopping after this update; press Ctrl-C again to stop immediately"
+
+
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
+def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a request; a second one interrupts immediately.
 
     Files saved before the second one are intact.
+
+    Args:
+        message: What the user sees when the request has arrived; empty for nothing.
     """
     stop = StopRequest()
 
@@ -35,7 +41,7 @@ def stop_signals() -> Iterator[StopRequest]:
         if not stop.requested:
             stop.requested, stop.when = True, time.monotonic()
             # Not through logging: the signal may have arrived in the middle of a log line.
-            os.write(2, b"stopping after this update; press Ctrl-C again to stop immediately\n")
+            os.write(2, f"{message}\n".encode() if message else b"")
         elif time.monotonic() - stop.when > SAME_SIGNAL:
             raise KeyboardInterrupt(
                 "stopped immediately: --resume continues from the last checkpoint"
