@@ -128,6 +128,9 @@ def test_the_sweeps_of_the_image_recipes_are_grids():
             grid = {option: [int(value) for value in values.split(",")]}
             cells = make_grid([base], methods=models.split(), vary=grid)
             assert len(cells) == len(models.split()) * len(values.split(","))
+            key = option.partition(".")[2]  # images have no other decoder_layers
+            for cell in cells:
+                assert cell.name in (cell.method, f"{cell.method}-{key}-{cell.varied[option]}")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)

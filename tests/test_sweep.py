@@ -233,7 +233,7 @@ MISTAKES = [
     (["--jobs", "0"], "--jobs 0: must be above 0"),
     (["--launcher-options", "x=1"], "x applies only to the launcher submitit"),
     (["--launcher-options", "x"], "--launcher-options x: must be NAME=VALUE"),
-    (["--run", "x"], "holds no sweep: it has no manifest.json"),
+    (["--run", "x"], "--run takes its options from the manifest: give only --out with it"),
 ]
 
 
@@ -244,6 +244,15 @@ def test_a_mistake_is_one_line_and_starts_nothing(options, message, tmp_path, ca
     assert said.out == "" and len(said.err.splitlines()) == 1
     assert message in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_job_needs_a_manifest_with_its_name(undisturbed, tmp_path, capfd):
+    for out, message in (
+        (tmp_path, "holds no sweep: it has no manifest.json"),
+        (undisturbed, "has no run x: choose one of run-latent_dim-2, run-latent_dim-2-seed-1"),
+    ):
+        assert main(["sweep", "--out", str(out), "--run", "x"]) == 2
+        assert message in capfd.readouterr().err
 
 
 def test_no_out_is_one_line(capfd):

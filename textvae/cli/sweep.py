@@ -85,6 +85,8 @@ def run(args: Namespace) -> int:
     if args.run is not None:
         from textvae.training.sweeps.job import run_job
 
+        if args.files or args.sections or args.vary or args.methods:
+            raise UserError("--run takes its options from the manifest: give only --out with it")
         run_job(args.out, args.run)
         return 0
     from textvae.training.sweeps.sweep import sweep

@@ -28,12 +28,18 @@ class StopRequest:
     when = 0.0
 
 
+AFTER_THIS_UPDATE = "stopping after this update; press Ctrl-C again to stop immediately"
+
+
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
+def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second one interrupts immediately.
 
     Files saved before the second one are intact. A signal that is ignored (SIGHUP under nohup)
     remains so.
+
+    Args:
+        message: What the user sees when the request has arrived; empty for nothing.
     """
     stop = StopRequest()
 
@@ -42,7 +48,7 @@ def stop_signals() -> Iterator[StopRequest]:
             stop.requested, stop.when = True, time.monotonic()
             # Not through logging: the signal may have arrived in the middle of a log line.
             with suppress(OSError):  # a terminal that has closed
-                os.write(2, b"stopping after this update; press Ctrl-C again to stop immediately\n")
+                os.write(2, f"{message}\n".encode() if message else b"")
         elif time.monotonic() - stop.when > SAME_SIGNAL:
             raise KeyboardInterrupt(
                 "stopped immediately: --resume continues from the last checkpoint"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.build import check_model
-from textvae.config.experiment import OPTIONS, Config
+from textvae.config.experiment import OPTIONS, Config, options_read
 from textvae.config.recipes import method_files
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
@@ -110,7 +110,8 @@ def _cell(
         section, _, key = option.partition(".")
         if value != getattr(getattr(base, section), key):
             sections.setdefault(section, {})[key] = value
-            parts.append(f"{_short(option)}-{re.sub(r'[^A-Za-z0-9_.+-]', '_', as_word(value))}")
+            text = re.sub(r"[^A-Za-z0-9_.+-]", "_", as_word(value))
+            parts.append(f"{_short(option, base)}-{text}")
     name, config = "-".join(parts), Config.load(*stack, **sections)
     try:
         check_model(config)
@@ -124,10 +125,11 @@ def _cell(
     return Cell(name, config, words, method, varied, config.train.seed)
 
 
-def _short(option: str) -> str:
+def _short(option: str, base: Config) -> str:
     """Return the name of an option without its section, unless several sections have one."""
     name = option.rpartition(".")[2]
-    return name if sum(name in names for names in OPTIONS.values()) == 1 else option
+    sections = [section for section, names in options_read(base).items() if name in names]
+    return name if len(sections) == 1 else option
 
 
 def as_word(value: Any) -> str:

@@ -37,6 +37,7 @@ class States:
     """
 
     live: Live | None = None
+    stopping = False  # the user has asked to stop
 
     def __init__(self, manifest: Manifest, log: Callable[[str], Path]) -> None:
         self.manifest, self.log = manifest, log
@@ -78,10 +79,12 @@ class States:
         room = max(1, console().height - ROOM)
         ordered = [name for state in SHOWN_FIRST for name in self.of(state)]
         kept = set(ordered[:room])
-        table = Table(box=None, pad_edge=False, caption_justify="left")
+        table = Table(box=None, pad_edge=False, expand=True, caption_justify="left")
         table.caption = f"{self.counts()}, in {self.manifest.folder}"
-        for header in ("run", "state", ""):
-            table.add_column(header, no_wrap=True, overflow="ellipsis")
+        table.caption += ": stopping, press Ctrl-C again to stop immediately" * self.stopping
+        table.add_column("run", no_wrap=True, overflow="ellipsis")
+        table.add_column("state", no_wrap=True, min_width=max(map(len, COLORS)))
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)  # what room is left
         for name in (name for name in self.manifest.grid if name in kept):
             run = self.manifest.runs[name]
             state: State = run["state"]

@@ -30,6 +30,7 @@ from textvae.runs.files import write_text
 from textvae.runs.lock import locked
 from textvae.runs.run_folder import make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.training.progress import console
 from textvae.training.sweeps.grid import make_grid
 from textvae.training.sweeps.job import is_done
 from textvae.training.sweeps.launchers import Job, Launch, LauncherName, find_launcher
@@ -38,6 +39,7 @@ from textvae.training.sweeps.states import States, last_line
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY = 0.2  # seconds between two looks at the jobs
+STOPPING = "stopping all runs; press Ctrl-C again to stop immediately"
 LOGS = "logs"
 TABLE, PICTURE = "table.md", "rate-distortion.svg"
 
@@ -113,7 +115,9 @@ def sweep(
             probe=probe,
         )
         make_folder(folder / LOGS)
-        with stop_signals() as stop, States(manifest, lambda name: _log(folder, name)) as states:
+        states = States(manifest, lambda name: _log(folder, name))
+        message = "" if console().is_terminal else STOPPING  # it would garble the live table
+        with stop_signals(message) as stop, states:
             _run_all(manifest, states, launch, jobs, stop)
         return _conclude(manifest, states, average_seeds=seeds > 1)
 
@@ -159,11 +163,13 @@ def _run_all(
 
 def _stop(running: dict[str, Job], states: States) -> None:
     """Ask all jobs to save and to stop, and wait for them."""
+    states.stopping = True
     for job in running.values():
         job.stop()
     while running:
         _collect(running, states, stopping=True)
         time.sleep(LOOK_EVERY)
+    states.stopping = False
 
 
 def _collect(running: dict[str, Job], states: States, stopping: bool = False) -> None:
