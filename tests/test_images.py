@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -326,8 +325,7 @@ def test_probe_and_map_work_on_labeled_text(trained, tmp_path, capfd):
 
 def test_labels_of_a_map_are_plain_text():
     points, labels = np.arange(8.0).reshape(4, 2), np.array([0, 1, 0, -1])
-    split = SimpleNamespace(labels=labels, label_names=["_x", "$\\alpha$"])
-    figure = map_module._figure(points, split, "run $1")
+    figure = map_module._figure(points, labels, ["_x", "$\\alpha$"], "run $1")
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         *("no label", "_x", "$\\alpha$"),

@@ -84,12 +84,9 @@ def draw_map(
             f"all posterior means of {run} are the same point: it ignores its input, and there is "
             "nothing to draw; see textvae evaluate"
         )
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(opened.name, parse_math=False)
     labels = None if chosen.labels is None else chosen.labels[:count]
     points = in_two_dimensions(q.center().numpy(), seed)
-    _add_legend(axes, draw_points(axes, points, labels, chosen.label_names))
+    figure = _figure(points, labels, chosen.label_names, opened.name)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 
@@ -101,6 +98,23 @@ def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
 
     perplexity = min(PERPLEXITY, (len(means) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(means)
+
+
+def _figure(
+    points: np.ndarray, labels: np.ndarray | None, label_names: Sequence[str] | None, title: str
+) -> Figure:
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, parse_math=False)
+    if shown := draw_points(axes, points, labels, label_names):
+        legend = axes.legend(
+            loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False
+        )
+        for text, (name, _) in zip(legend.get_texts(), shown, strict=True):
+            # Matplotlib would leave out a label such as _x, and read $x$ as mathematics.
+            text.set_text(name)
+            text.set_parse_math(False)
+    return figure
 
 
 def draw_points(
@@ -132,13 +146,3 @@ def draw_points(
         axes.scatter(x, y, s=6, color=color, label=str(i), linewidths=0)
         shown.append((name, color))
     return shown if 1 < len(present) <= MAX_COLORS else []
-
-
-def _add_legend(axes: Axes, labels: Sequence[tuple[str, str]]) -> None:
-    if not labels:
-        return
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
-    for text, (name, _) in zip(legend.get_texts(), labels, strict=True):
-        # Matplotlib would leave out a label such as _x, and read $x$ as mathematics.
-        text.set_text(name)
-        text.set_parse_math(False)
