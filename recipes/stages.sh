@@ -90,7 +90,7 @@ run_models() { # options of textvae sweep; starts or resumes each run, skips wha
     local -x OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
   fi
   textvae sweep --config "$recipe/base.yaml" --methods $models --data.dir "$prepared" --out "$out" \
-    --seeds "$seeds" --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" \
+    --seeds "$seeds" --samples "$samples" --jobs "$jobs" --no-report ${probe:+--probe} "$@" \
     ${train_options[@]+"${train_options[@]}"}
 }
 

@@ -78,7 +78,8 @@ def fork_jobs() -> None:
     launchers.LocalJob = ForkedJob
 
 
-def run_sweep(out: Path, *options: str, **how) -> int:
+def run_sweep(out: Path, *options: str, report: bool = False, **how) -> int:
+    options = options if report or "--run" in options else (*options, "--no-report")
     return in_child(["sweep", "--out", str(out), *options], before=fork_jobs, **how)
 
 
@@ -109,7 +110,7 @@ def small(tiny) -> list[str]:
 def undisturbed(small, tmp_path_factory) -> Path:
     """A finished sweep over two latent sizes and two seeds; tests must not change it."""
     out = tmp_path_factory.mktemp("sweeps") / "undisturbed"
-    assert run_sweep(out, *small, *GRID) == 0
+    assert run_sweep(out, *small, *GRID, report=True) == 0
     return out
 
 
@@ -269,6 +270,8 @@ def test_a_sweep_ends_with_its_table_and_picture(undisturbed, small, tmp_path, c
     assert table_of(undisturbed) == rows(expected)
     assert len(rows(expected)) == 4 and "latent_dim-2 (2 seeds)" in expected and "±" in expected
     assert (undisturbed / "rate-distortion.svg").read_text().count("seeds)") >= 2
+    report = (undisturbed / "report.html").read_text()
+    assert all(name in report for name in NAMES)
     text = (undisturbed / "table.md").read_text()
     for run in runs:
         assert f"--out {run}" in text and f"textvae evaluate {run}" in text

@@ -15,7 +15,7 @@ out="runs/estimators"
 
 vary() { # options of textvae sweep
   textvae sweep --config "$here/base.yaml" --methods small-skip_sa_vae --data.dir "$out/corpus" \
-    --out "$out" --seeds 2 --samples 50 --jobs 2 "$@"
+    --out "$out" --seeds 2 --samples 50 --jobs 2 --no-report "$@"
 }
 
 python "$here/../../data/toy/prepare.py" --out "$out/corpus"  # the whole grammar

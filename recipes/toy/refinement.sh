@@ -14,7 +14,7 @@ out="runs/refinement"
 
 python "$here/../../data/toy/prepare.py" --out "$out/corpus"  # the whole grammar
 textvae sweep --config "$here/base.yaml" --data.dir "$out/corpus" --out "$out" --seeds 2 --jobs 2 \
-  --methods small-vae small-skip_vae small-sa_vae small-skip_sa_vae --samples 50 --train.epochs 3 "$@"
+  --methods small-vae small-skip_vae small-sa_vae small-skip_sa_vae --samples 50 --no-report --train.epochs 3 "$@"
 
 for seed in 0 1; do
   runs=()

@@ -25,6 +25,7 @@ from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
 from textvae.evaluation.provenance import provenance
 from textvae.evaluation.rate_distortion import draw_rate_distortion
+from textvae.evaluation.report import report as write_report
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
@@ -42,6 +43,7 @@ LOOK_EVERY = 0.2  # seconds between two looks at the jobs
 STOPPING = "stopping all runs; press Ctrl-C again to stop immediately"
 LOGS = "logs"
 TABLE, PICTURE = "table.md", "rate-distortion.svg"
+REPORT, REPORTED, REPORT_SAMPLES = "report.html", 300, 20  # examples, draws: enough for a verdict
 
 
 class Sweep(NamedTuple):
@@ -63,6 +65,7 @@ def sweep(
     samples: int = 200,
     generations: int = GENERATIONS,
     probe: bool = False,
+    report: bool = True,
     launcher: LauncherName = "local",
     launcher_options: Mapping[str, Any] | None = None,
     **sections: Mapping[str, Any],
@@ -89,6 +92,7 @@ def sweep(
         samples: Samples K of the importance-weighted bound.
         generations: Sentences to reconstruct and to sample for BLEU and the like.
         probe: Whether to predict labels from z, too.
+        report: Whether to write a report about all runs (``textvae.report``).
         launcher: ``local``: processes with one thread each (``train.threads`` changes that);
             ``submitit``: jobs on SLURM and other clusters.
         launcher_options: Parameters of submitit's executor.
@@ -119,7 +123,7 @@ def sweep(
         message = "" if console().is_terminal else STOPPING  # it would garble the live table
         with stop_signals(message) as stop, states:
             _run_all(manifest, states, launch, jobs, stop)
-        return _conclude(manifest, states, average_seeds=seeds > 1)
+        return _conclude(manifest, states, average_seeds=seeds > 1, with_report=report)
 
 
 def _log(folder: Path, name: str) -> Path:
@@ -195,8 +199,8 @@ def _reason(status: int, log: Path) -> str:
     return f"{said or f'exit status {status}'} ({log})"
 
 
-def _conclude(manifest: Manifest, states: States, average_seeds: bool) -> Sweep:
-    """Write the table and the picture of the runs that are done."""
+def _conclude(manifest: Manifest, states: States, average_seeds: bool, with_report: bool) -> Sweep:
+    """Write the table, the picture, and the report of the runs that are done."""
     runs = [manifest.run(name) for name in states.of("done")]
     failed = {name: manifest.runs[name]["message"] for name in states.of("failed")}
     if not runs or not manifest.evaluate:
@@ -207,4 +211,6 @@ def _conclude(manifest: Manifest, states: States, average_seeds: bool) -> Sweep:
     if any(find_card(run).get("latent_dim") for run in runs):
         picture = manifest.folder / PICTURE
         draw_rate_distortion(runs, picture, average_seeds=average_seeds)
+    if with_report:
+        write_report(runs, manifest.folder / REPORT, limit=REPORTED, samples=REPORT_SAMPLES)
     return Sweep(runs, failed, table)
