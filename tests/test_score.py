@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet
@@ -18,7 +19,7 @@ from textvae.cli.main import main
 from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation import score as scoring
-from textvae.evaluation.score import score, score_file
+from textvae.evaluation.score import SIZES, score, score_file
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE
@@ -27,7 +28,7 @@ LOADINGS = torch.tensor([[1.0, 0.5], [1.0, -0.5], [0.0, 2.0]], dtype=torch.float
 NOISE_SD = 1.5
 PRECISION = 1 + LOADINGS.square().sum(0) / NOISE_SD**2  # (Z,)
 # Small steps, because each uses a new draw of z.
-STEPS = Inference(lr=0.003, momentum=0.9, clip=0.0, clip_per="example", loss_per="example")
+STEPS = Inference(lr=0.012, momentum=0.9, clip=0.0, clip_per="example", loss_per="example")
 
 
 class LinearDecoder(nn.Module):
@@ -38,7 +39,8 @@ class LinearDecoder(nn.Module):
         self.loadings = nn.Parameter(LOADINGS)
 
     def log_prob(self, batch, z):
-        return Normal(z @ self.loadings.t(), NOISE_SD).log_prob(batch.x).sum(-1)
+        p = Normal(z @ self.loadings.t(), NOISE_SD, validate_args=False)  # steps may diverge
+        return p.log_prob(batch.x).sum(-1)
 
 
 class WrongEncoder(nn.Module):
@@ -71,19 +73,42 @@ def test_regret_is_the_kl_from_the_encoder_to_the_exact_posterior():
     found = score(model, [batch], samples=100, regret_steps=300, inference=STEPS)
     regret = found["regret"].reshape(4, rows).mean(1)
     assert regret == pytest.approx(gap.numpy(), abs=0.06)
-    assert regret[0] < 0.005  # nothing beats the exact posterior
+    assert 0 <= regret[0] < 0.005  # nothing beats the exact posterior
 
 
 def test_regret_is_what_refinement_adds_to_the_elbo():
     model, batch = linear_model([1.0, -2.0], [0.0, 0.5])
     found = score(model, [batch], samples=5, regret_steps=7, inference=STEPS)
     plain = score(model, [batch], samples=5, regret_steps=0, inference=STEPS)
-    refine = Inference(**{**vars(STEPS), "method": "semi_amortised", "steps": 7})
-    refined = score(model, [batch], samples=5, regret_steps=7, inference=refine)
+    refine = replace(STEPS, method="semi_amortised", steps=7, lr=STEPS.lr * SIZES[0])
+    refined = score(model, [batch], samples=5, regret_steps=0, inference=refine)
     assert "regret" not in plain
     assert found["regret"] == pytest.approx(refined["elbo"] - plain["elbo"])
-    assert refined["regret"] == pytest.approx(found["regret"])  # the ELBOs are refined, it is not
     assert (found["regret"] > 0).all()
+
+
+def test_regret_starts_from_the_encoder_even_if_the_elbo_is_refined():
+    model, batch = linear_model([1.0, -2.0], [0.0, 0.5])
+    refine = replace(STEPS, method="semi_amortised", steps=20)
+    options = {"samples": 5, "regret_steps": 7}
+    refined = score(model, [batch], **options, inference=refine)
+    plain = score(model, [batch], **options, inference=STEPS)
+    assert (refined["elbo"] > plain["elbo"]).all()
+    assert refined["regret"] == pytest.approx(plain["regret"])
+
+
+def test_steps_that_diverge_are_repeated_at_a_smaller_size():
+    model, batch = linear_model([1.0, -2.0, 0.0], [0.0, 0.5, 0.0])
+    options = {"samples": 50, "regret_steps": 100}
+    expected = score(model, [batch], **options, inference=STEPS)["regret"]
+    too_large = replace(STEPS, lr=1000 * STEPS.lr)
+    found = score(model, [batch], **options, inference=too_large)["regret"]
+    assert (found[:2] > expected[:2] / 2).all() and found[2] >= 0
+    single = Batch(batch.x[1:2], index=batch.index[1:2])
+    alone = score(model, [single], **options, inference=too_large)["regret"]
+    assert alone == pytest.approx(found[1:2])
+    hopeless = replace(STEPS, lr=1e30 * STEPS.lr)
+    assert score(model, [batch], **options, inference=hopeless)["regret"].tolist() == [0, 0, 0]
 
 
 def test_one_row_does_not_depend_on_the_others():

@@ -50,7 +50,7 @@ def parser() -> ArgumentParser:
     add(
         "--regret-steps",
         type=NonNegativeInt,
-        default=50,
+        default=100,
         help="gradient steps on the ELBO of the likelihood regret; 0 skips it",
     )
     add(
