@@ -33,7 +33,7 @@ from textvae.training.sweeps.states import States, last_line
 
 ROOT = Path(__file__).parent.parent
 TOY = ROOT / "recipes" / "toy" / "base.yaml"
-QUICK = ["--samples", "2", "--generations", "0"]
+QUICK = ["--samples", "2", "--generations", "0", "--no-report"]
 GRID = ["--vary", "model.latent_dim=2,3", "--seeds", "2", "--jobs", "2", *QUICK]
 NAMES = ["run-latent_dim-2", "run-latent_dim-2-seed-1", "run-latent_dim-3"]
 NAMES += ["run-latent_dim-3-seed-1"]
@@ -75,6 +75,8 @@ class ForkedJob:
 
 
 def fork_jobs() -> None:
+    # A test run in the background is started with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     launchers.LocalJob = ForkedJob
 
 
@@ -498,3 +500,5 @@ def test_everything_can_be_done_in_python(corpus, tmp_path, monkeypatch):
     )
     assert [run.name for run in done.runs] == ["base-latent_dim-0", "base-latent_dim-2"]
     assert not done.failed and len(rows(done.table)) == 4
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "base-latent_dim-0" in page and "base-latent_dim-2" in page
