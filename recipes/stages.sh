@@ -90,7 +90,7 @@ run_models() { # options of textvae sweep; starts or resumes each run, skips wha
     local -x OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
   fi
   textvae sweep --config "$recipe/base.yaml" --methods $models --data.dir "$prepared" --out "$out" \
-    --seeds "$seeds" --samples "$samples" --jobs "$jobs" --no-report ${probe:+--probe} "$@" \
+    --no-report --seeds "$seeds" --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" \
     ${train_options[@]+"${train_options[@]}"}
 }
 
@@ -136,7 +136,7 @@ show_sentences() {
 }
 
 report() { # of the first examples: enough for a verdict, and quick
-  run_folders | xargs textvae report --out "$out/report.html" --limit 300
+  run_folders | tr '\n' '\0' | xargs -0 textvae report --out "$out/report.html" --limit 300
 }
 
 results() { # needs stages 4 and 5; the table with commands, seeds, commits, and cost, and all sentences, not selected

@@ -56,7 +56,7 @@ def parser() -> ArgumentParser:
         help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
     )
     add("--probe", action="store_true", help="also predict labels from z")
-    add("--no-report", action="store_true", help="do not write report.html")
+    add("--no-report", action="store_true", help="do not write report.html at the end")
     add("--train-only", action="store_true", help="do not evaluate the runs")
     add(
         "--launcher",
@@ -103,7 +103,7 @@ def run(args: Namespace) -> int:
         samples=args.samples,
         generations=args.generations,
         probe=args.probe,
-        report=not args.no_report,
+        with_report=not args.no_report,
         launcher=args.launcher,
         launcher_options=_parameters(args.launcher_options),
         **args.sections,

@@ -93,6 +93,7 @@ def reproduce(
         seeds=seeds,
         jobs=jobs,
         samples=max((row["samples"] for row in rows if row.get("samples")), default=SAMPLES),
+        with_report=False,
         data={"dir": str(corpus)},
     )
     cards = _cards(folder, done.runs)

@@ -6,6 +6,7 @@ It writes to its folder:
     NAME/                  the run folders; logs/NAME.log: what each job said
     table.md               the metrics, the cost and the origin of the runs
     rate-distortion.svg    KL against reconstruction, if there is a latent variable
+    report.html            the report about all runs
 
 After a crash, or after Ctrl-C, the same sweep goes on where it was.
 """
@@ -25,7 +26,7 @@ from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
 from textvae.evaluation.provenance import provenance
 from textvae.evaluation.rate_distortion import draw_rate_distortion
-from textvae.evaluation.report import report as write_report
+from textvae.evaluation.report import report
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
@@ -42,8 +43,8 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 0.2  # seconds between two looks at the jobs
 STOPPING = "stopping all runs; press Ctrl-C again to stop immediately"
 LOGS = "logs"
-TABLE, PICTURE = "table.md", "rate-distortion.svg"
-REPORT, REPORTED, REPORT_SAMPLES = "report.html", 300, 20  # examples, draws: enough for a verdict
+TABLE, PICTURE, REPORT = "table.md", "rate-distortion.svg", "report.html"
+REPORTED = 300  # examples for the report: enough for a verdict, and quick
 
 
 class Sweep(NamedTuple):
@@ -65,7 +66,7 @@ def sweep(
     samples: int = 200,
     generations: int = GENERATIONS,
     probe: bool = False,
-    report: bool = True,
+    with_report: bool = True,
     launcher: LauncherName = "local",
     launcher_options: Mapping[str, Any] | None = None,
     **sections: Mapping[str, Any],
@@ -92,7 +93,7 @@ def sweep(
         samples: Samples K of the importance-weighted bound.
         generations: Sentences to reconstruct and to sample for BLEU and the like.
         probe: Whether to predict labels from z, too.
-        report: Whether to write a report about all runs (``textvae.report``).
+        with_report: Whether to end with a report, which takes some seconds for every run.
         launcher: ``local``: processes with one thread each (``train.threads`` changes that);
             ``submitit``: jobs on SLURM and other clusters.
         launcher_options: Parameters of submitit's executor.
@@ -123,7 +124,7 @@ def sweep(
         message = "" if console().is_terminal else STOPPING  # it would garble the live table
         with stop_signals(message) as stop, states:
             _run_all(manifest, states, launch, jobs, stop)
-        return _conclude(manifest, states, average_seeds=seeds > 1, with_report=report)
+        return _conclude(manifest, states, average_seeds=seeds > 1, with_report=with_report)
 
 
 def _log(folder: Path, name: str) -> Path:
@@ -199,7 +200,9 @@ def _reason(status: int, log: Path) -> str:
     return f"{said or f'exit status {status}'} ({log})"
 
 
-def _conclude(manifest: Manifest, states: States, average_seeds: bool, with_report: bool) -> Sweep:
+def _conclude(
+    manifest: Manifest, states: States, *, average_seeds: bool, with_report: bool
+) -> Sweep:
     """Write the table, the picture, and the report of the runs that are done."""
     runs = [manifest.run(name) for name in states.of("done")]
     failed = {name: manifest.runs[name]["message"] for name in states.of("failed")}
@@ -212,5 +215,7 @@ def _conclude(manifest: Manifest, states: States, average_seeds: bool, with_repo
         picture = manifest.folder / PICTURE
         draw_rate_distortion(runs, picture, average_seeds=average_seeds)
     if with_report:
-        write_report(runs, manifest.folder / REPORT, limit=REPORTED, samples=REPORT_SAMPLES)
+        places = {manifest.config(run.name).data.dir for run in runs}
+        data = places.pop() if len(places) == 1 else None  # which may have moved since training
+        report(runs, manifest.folder / REPORT, data=data, limit=REPORTED)
     return Sweep(runs, failed, table)
