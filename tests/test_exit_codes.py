@@ -76,7 +76,12 @@ def test_odd_names_of_runs_are_one_line(name):
 def test_a_training_saves_when_a_cluster_or_a_terminal_ends_it(tiny, tmp_path, number):
     run = tmp_path / "run"
     arguments = [*COMMAND, "train", *tiny, "--train.epochs", "500", "--out", str(run)]
-    training = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    training = subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests may run under nohup
+    )
     while not (run / "metrics.jsonl").exists():
         assert training.poll() is None
         time.sleep(0.05)
