@@ -68,9 +68,9 @@ def test_what_cannot_be_compared_says_why():
     assert reasons(differs, CARD)["elbo"] == "estimated in another way"
     assert reasons(ROW, CARD) == {"mi": "not measured here"}
     assert set(reasons(ROW, {}).values()) == {"there is no finished run"}
-    assert set(reasons(ROW, {**CARD, "latent_dim": 16}).values()) == {"z is 32 there and 16 here"}
+    assert set(reasons(ROW, {**CARD, "latent_dim": 16}).values()) == {"z: 32 there, 16 here"}
     rows = {**ROW, "count": 5}, {**CARD, "count": 6}
-    assert set(reasons(*rows).values()) == {"examples is 5 there and 6 here"}
+    assert set(reasons(*rows).values()) == {"examples: 5 there, 6 here"}
 
 
 def test_the_mean_over_seeds_is_judged():
@@ -175,6 +175,13 @@ def test_seeds_are_averaged_and_methods_chosen(recipes, tmp_path, capfd):
     said = capfd.readouterr().out
     assert "1 reproduced." in said and " ± " in said
     assert "Without published figures: skip_vae." in said
+
+
+def test_nothing_comparable_is_not_a_success(recipes, tmp_path, capfd):
+    publish(recipes, {"elbo": -1.0, "count": 3761, "tolerance": {"elbo": 100.0}})
+    assert run_reproduce(recipes, tmp_path / "out") == 1
+    said = capfd.readouterr().out
+    assert "examples: 3761 there, 20 here" in said and "1 not comparable." in said
 
 
 MISTAKES = [

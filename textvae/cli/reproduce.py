@@ -47,7 +47,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> int:
-    """Print the comparison; return 1 if a figure is worse than its tolerance, or a run failed."""
+    """Print the comparison; return 1 if figures were not reproduced, or a run failed."""
     from textvae.training.reproduce import reproduce
 
     names = ("methods", "seeds", "jobs", "data", "out", "recipes", "lagging_compat")

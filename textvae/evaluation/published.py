@@ -68,7 +68,7 @@ def _judge(
         values = [each.get(setting) for each in (published, card)]
         if None not in values and values[0] != values[1]:
             name = BY_KEY[setting].header
-            return "not comparable", f"{name} is {values[0]} there and {values[1]} here"
+            return "not comparable", f"{name}: {values[0]} there, {values[1]} here"
     if card.get(key) is None:
         return "not comparable", "not measured here"
     if key not in tolerances:

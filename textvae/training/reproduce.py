@@ -40,8 +40,9 @@ class Reproduction(NamedTuple):
 
     @property
     def succeeded(self) -> bool:
-        """Whether no run failed, and no figure is worse than published or different from it."""
-        return not self.failed and all(v.outcome not in FAILURES for v in self.verdicts)
+        """Whether figures were reproduced, none is worse or different, and no run failed."""
+        outcomes = {verdict.outcome for verdict in self.verdicts} - {"not comparable"}
+        return bool(outcomes) and not self.failed and not outcomes.intersection(FAILURES)
 
     def __str__(self) -> str:
         """Return the table."""
