@@ -20,7 +20,6 @@ from textvae.evaluation.labels import find_label
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
-from textvae.vae.von_mises_fisher import UniformSphere
 
 
 def attribute_vector(
@@ -88,4 +87,4 @@ def moved(model: Model, z: Tensor, vector: Tensor, strength: float = 1.0) -> Ten
         (N, Z); on the unit sphere if the posterior is von Mises-Fisher.
     """
     z = z + strength * vector.to(z)
-    return F.normalize(z, dim=-1) if isinstance(model.prior, UniformSphere) else z
+    return F.normalize(z, dim=-1) if model.on_sphere else z

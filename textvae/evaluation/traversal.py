@@ -20,7 +20,6 @@ from textvae.vae.estimators import mean_variances
 from textvae.vae.interpolation import along
 from textvae.vae.model import Model
 from textvae.vae.posteriors import closed_kl
-from textvae.vae.von_mises_fisher import UniformSphere
 
 ACTIVE = 0.01  # variance of the posterior mean of an active dimension, as on the metrics card
 
@@ -102,7 +101,7 @@ def leading_dimensions(
 
 
 def _check_space(model: Model) -> None:
-    if isinstance(model.prior, UniformSphere):
+    if model.on_sphere:
         raise UserError(
             "z lies on a sphere, where one dimension cannot change without the others: use "
             "interpolate instead"

@@ -17,16 +17,17 @@ from torch import Tensor
 
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.per_example import ExampleStats, collect
+from textvae.evaluation.traversal import ACTIVE
 from textvae.vae.batch import Batch, Split
 from textvae.vae.estimators import mean_variances
 from textvae.vae.inference import undisturbed
+from textvae.vae.interpolation import along
 from textvae.vae.model import Model, Shown, Source
 
 INTERPOLATIONS, STEPS = 2, 7
 EXTREMES = 5  # most, and least, compressible examples
 TRAVERSED = 8  # dimensions
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)  # of the posterior centers: the stops of a traversal
-ACTIVE = 0.01  # variance of the posterior center of an active dimension (Burda et al. 2016)
 
 
 class Example(NamedTuple):
@@ -157,13 +158,13 @@ def _latent(model: Model, split: Split, stats: ExampleStats, seed: int) -> Laten
         labels=labels,
         sources=_examples(model, split, rows[places]),
         reconstructions=model.show_decoded(centers[places], seed=seed),
-        interpolations=_along(model, [model.path(a, b, STEPS) for a, b in ends], seed),
+        interpolations=_decode_paths(model, [model.path(a, b, STEPS) for a, b in ends], seed),
         traversals=_traversals(model, centers, centers[places[0]], active[:TRAVERSED], seed),
         active=active,
     )
 
 
-def _along(model: Model, paths: list[Tensor], seed: int) -> list[list[Shown]]:
+def _decode_paths(model: Model, paths: list[Tensor], seed: int) -> list[list[Shown]]:
     """Decode the points of some paths (S, Z), all at once."""
     if not paths:
         return []
@@ -178,13 +179,11 @@ def _traversals(
     if model.on_sphere:  # where a dimension cannot change without the others
         return []
     stops = np.quantile(centers.double().numpy(), QUANTILES, axis=0)  # (S, Z)
-    paths = [start.repeat(len(stops), 1) for _ in dimensions]
-    for path, dimension in zip(paths, dimensions, strict=True):
-        path[:, dimension] = torch.from_numpy(stops[:, dimension])
+    paths = [along(start, [dimension], stops[:, dimension]) for dimension in dimensions]
     variances = mean_variances(centers).tolist()
     return [
         Traversal(dimension, variances[dimension], stops[:, dimension].tolist(), outputs)
-        for dimension, outputs in zip(dimensions, _along(model, paths, seed), strict=True)
+        for dimension, outputs in zip(dimensions, _decode_paths(model, paths, seed), strict=True)
     ]
 
 
