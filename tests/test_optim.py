@@ -164,3 +164,54 @@ def test_options_reach_the_optimizer():
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match="lion"):
         build_optimizer(OptimConfig(name="lion"), torch.nn.Linear(2, 2))
+
+
+def _pair(seed=0):
+    torch.manual_seed(seed)
+    model = TextVAE(20, 3, embedding_dim=4, encoder_hidden=5, decoder_hidden=5)
+    config = OptimConfig(name="sgd", lr=0.5, encoder_name="adam", encoder_lr=0.01)
+    return model, build_optimizer(config, model)
+
+
+def _step(model, optimizer, size):
+    for p in model.parameters():
+        p.grad = torch.full_like(p, size)
+    optimizer.step()
+
+
+def test_the_encoder_can_have_an_optimizer_of_its_own():
+    model, optimizer = _pair()
+    assert [group.get("lr_ratio", 1.0) for group in optimizer.param_groups] == [1.0, 0.02]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    _step(model, optimizer, 0.3)
+    for name, p in model.named_parameters():
+        # The first step of Adam has the size of its learning rate, whatever the gradient.
+        step = 0.01 if name.startswith("encoder.") else 0.5 * 0.3
+        torch.testing.assert_close(before[name] - p, torch.full_like(p, step))
+
+
+def test_a_pair_of_optimizers_continues_from_its_state():
+    (model, optimizer), (other, resumed) = _pair(), _pair(1)
+    for size in (0.3, -0.2):
+        _step(model, optimizer, size)
+    other.load_state_dict(model.state_dict())
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))
+    for group in [*optimizer.param_groups, *resumed.param_groups]:
+        group["lr"] *= 0.5  # the schedule reaches both
+    for size in (0.1, 0.4):
+        _step(model, optimizer, size)
+        _step(other, resumed, size)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_clearing_the_state_clears_that_of_both():
+    (model, optimizer), (fresh, _) = _pair(), _pair()
+    _step(model, optimizer, 0.3)
+    assert optimizer.state
+    optimizer.state.clear()
+    model.load_state_dict(fresh.state_dict())
+    _step(model, optimizer, 0.3)
+    moved = fresh.encoder.state_dict()
+    for name, p in model.encoder.state_dict().items():
+        torch.testing.assert_close(moved[name] - p, torch.full_like(p, 0.01))

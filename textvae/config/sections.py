@@ -203,6 +203,10 @@ class OptimConfig:
     """the optimizer"""
     lr: PositiveFloat = 1.0
     """peak learning rate"""
+    encoder_name: Literal["sgd", "adam", "adamw"] | None = None
+    """an optimizer for the encoder alone; by default, the same one trains all parts"""
+    encoder_lr: PositiveFloat = 0.001
+    """its peak learning rate, which follows the same schedule"""
     momentum: ClosedUnitInterval = 0.0
     """momentum of SGD"""
     weight_decay: NonNegativeFloat = 0.0

@@ -25,6 +25,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer for all trainable parameters of a model.
 
+    If the encoder has an optimizer of its own, its groups have a key ``lr_ratio``: its learning
+    rate relative to that of the rest.
+
     Args:
         config: The options.
         model: The model.
@@ -32,16 +35,65 @@ def build_optimizer(
             times as fast on a CPU; None leaves it to torch. SGD does not gain from it, and on CUDA
             it would hide that fp16 skipped a step.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    match config.name:
+    encoder = getattr(model, "encoder", None)
+    separate = config.encoder_name is not None and encoder is not None
+    aside = {id(p) for p in encoder.parameters()} if separate else set()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    rest = [p for p in trained if id(p) not in aside]
+    first = _optimizer(config.name, rest, config.lr, config, fused)
+    if not separate:
+        return first
+    own = [p for p in trained if id(p) in aside]
+    second = _optimizer(config.encoder_name, own, config.encoder_lr, config, fused)
+    for group in second.param_groups:
+        group["lr_ratio"] = config.encoder_lr / config.lr
+    return OptimizerPair(first, second)
+
+
+def _optimizer(
+    name: str | None, parameters: list[nn.Parameter], lr: float, config: OptimConfig, fused: Any
+) -> torch.optim.Optimizer:
+    options: dict[str, Any] = {"lr": lr, "weight_decay": config.weight_decay}
+    match name:
         case "sgd":
             return torch.optim.SGD(parameters, momentum=config.momentum, **options)
         case "adam":
             return torch.optim.Adam(parameters, fused=fused, **options)
         case "adamw":
             return torch.optim.AdamW(parameters, fused=fused, **options)
-    raise ValueError(f"unknown optimizer {config.name!r}")
+    raise ValueError(f"unknown optimizer {name!r}")
+
+
+class OptimizerPair(torch.optim.Optimizer):
+    """Two optimizers for different parameters, with one step, one state, and one checkpoint.
+
+    Args:
+        first: An optimizer.
+        second: Another one.
+    """
+
+    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
+        self.pair = (first, second)
+        super().__init__([*first.param_groups, *second.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let both use the state and the groups of this optimizer, which others read and set."""
+        groups = iter(self.param_groups)
+        for optimizer in self.pair:
+            optimizer.state = self.state
+            optimizer.param_groups = [next(groups) for _ in optimizer.param_groups]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a ``state_dict``."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Let both make their step."""
+        for optimizer in self.pair:
+            optimizer.step()
 
 
 @dataclass

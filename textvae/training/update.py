@@ -75,7 +75,7 @@ class Updater:
         self.model.train()
         torch.manual_seed(self._noise_seed(step, turn))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(step)
+            group["lr"] = self.lr(step) * group.get("lr_ratio", 1.0)
         beta = self.beta(step)
         others = self._others(only, skip)
         with _frozen(others if self._parts_are_separable() else ()):
