@@ -35,15 +35,14 @@ def build_optimizer(
             times as fast on a CPU; None leaves it to torch. SGD does not gain from it, and on CUDA
             it would hide that fp16 skipped a step.
     """
-    encoder = getattr(model, "encoder", None)
-    separate = config.encoder_name is not None and encoder is not None
-    aside = {id(p) for p in encoder.parameters()} if separate else set()
     trained = [p for p in model.parameters() if p.requires_grad]
+    encoder: nn.Module | None = getattr(model, "encoder", None)
+    if config.encoder_name is None or encoder is None:
+        return _optimizer(config.name, trained, config.lr, config, fused)
+    aside = {id(p) for p in encoder.parameters()}
     rest = [p for p in trained if id(p) not in aside]
-    first = _optimizer(config.name, rest, config.lr, config, fused)
-    if not separate:
-        return first
     own = [p for p in trained if id(p) in aside]
+    first = _optimizer(config.name, rest, config.lr, config, fused)
     second = _optimizer(config.encoder_name, own, config.encoder_lr, config, fused)
     for group in second.param_groups:
         group["lr_ratio"] = config.encoder_lr / config.lr
