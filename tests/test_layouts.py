@@ -5,6 +5,8 @@ import logging
 
 import pytest
 
+from textvae.build import build_data
+from textvae.config.experiment import Config, DataConfig
 from textvae.errors import UserError
 from textvae.text.data.corpus import read_file
 
@@ -187,3 +189,19 @@ def test_a_message_is_one_line_whatever_the_columns_are_called(read):
     ) as caught:
         read(header + "\n" + ",".join(["x"] * 102) + "\n")
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_start_of_a_run_logs_how_its_corpus_is_read(tmp_path, caplog):
+    corpus, run = tmp_path / "texts.txt", tmp_path / "run"
+    corpus.write_text("".join(f"line {i}\n" for i in range(40)))
+    run.mkdir()
+    config = Config(data=DataConfig(dir=str(corpus)))
+    with caplog.at_level(logging.INFO):
+        build_data(config, run, fresh=True)
+        assert "read as lines" in caplog.text and "drawn from train" in caplog.text
+        assert "40 documents; first: 'line 0'" in caplog.text
+        caplog.clear()
+        build_data(config, run)
+        assert "texts.txt" not in caplog.text
+        read_file(corpus)  # new data for that run
+        assert "read as lines" in caplog.text

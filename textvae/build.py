@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from textvae.runs import model_folder as pretrained
 from textvae.runs.run_folder import CONFIG
 from textvae.runs.weights import load_some_weights
 from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, read_file
+from textvae.text.data.source import without_guesses
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
@@ -65,7 +67,8 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     data = config.data
     options = {name: getattr(data, name) for name in OF_TEXT_FILES}
-    corpus = read_corpus(data.dir, cache_dir=data.cache_dir, **options)
+    with nullcontext() if fresh else without_guesses():
+        corpus = read_corpus(data.dir, cache_dir=data.cache_dir, **options)
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:

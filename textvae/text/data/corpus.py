@@ -24,7 +24,7 @@ from textvae.runs.files import replace_file
 from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.layout import Layout
-from textvae.text.data.source import SPLITS
+from textvae.text.data.source import SPLITS, guesses
 from textvae.text.data.sources import find_file, find_sources
 from textvae.text.data.store import stored
 from textvae.text.tokenizers import Tokenizer, load_tokenizer
@@ -210,7 +210,7 @@ def _held_out(train: Dataset, missing: list[str], seed: int, where: str) -> dict
     order = np.random.default_rng(seed).permutation(len(train))
     drawn = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}
     drawn["train"] = order[count * len(missing) :]
-    log.info(
+    guesses.info(
         "%s: no %s split; drawn from train with seed %d: %s",
         where,
         " or ".join(missing),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from textvae.text.data.columns import Row
 
 SPLITS = ("train", "valid", "test")
+guesses = logging.getLogger("textvae.text.data.guesses")  # how files are read, and their content
 ALIASES = {"val": "valid", "validation": "valid", "dev": "valid"}
 
 
@@ -31,3 +34,13 @@ class Source:
     described: str = ""
     labeled: bool = True
     label_names: tuple[str, ...] | None = None
+
+
+@contextmanager
+def without_guesses() -> Iterator[None]:
+    """Do not log how files are read: for those whose first reader has logged it."""
+    guesses.disabled, before = True, guesses.disabled
+    try:
+        yield
+    finally:
+        guesses.disabled = before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,11 +13,9 @@ from textvae.text.data.columns import Row
 from textvae.text.data.hub import hub_sources, is_saved, saved_sources
 from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.readers import detect_layout, has_labels, read_rows
-from textvae.text.data.source import Source
+from textvae.text.data.source import Source, guesses
 from textvae.text.data.split_files import class_folders, documents, split_files
 from textvae.text.data.streams import STANDARD_INPUT, InputFile, input_file
-
-log = logging.getLogger(__name__)
 
 
 def find_sources(place: str, named: Mapping[str, str | None], options: Layout) -> dict[str, Source]:
@@ -60,7 +57,7 @@ def find_file(place: str | Path, options: Layout) -> Source:
         UserError: It cannot be read, or the layout is ambiguous.
     """
     source = file_source([input_file(place)], options)
-    log.info("%s: read as %s", source.where, source.described)
+    guesses.info("%s: read as %s", source.where, source.described)
     return source
 
 
@@ -130,7 +127,7 @@ def file_source(files: list[InputFile], options: Layout) -> Source:
 
 def _logged(found: dict[str, Source]) -> dict[str, Source]:
     for source in found.values():
-        log.info("%s: read as %s", source.where, source.described)
+        guesses.info("%s: read as %s", source.where, source.described)
     return found
 
 
@@ -150,7 +147,7 @@ def read_documents(place: str | Path, options: Layout) -> tuple[list[str], list[
     """
     source = file_source([input_file(place)], options)
     if source.described != "lines":
-        log.info("%s: read as %s", source.where, source.described)
+        guesses.info("%s: read as %s", source.where, source.described)
     rows = list(source.rows())
     if not any(text and not text.isspace() for _, text, _ in rows):
         raise UserError(f"{source.where} has no sentences")

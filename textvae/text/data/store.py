@@ -24,7 +24,7 @@ from textvae.runs.cache import cache_lock, checksum, unwritable
 from textvae.runs.files import write_json
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.hub import import_datasets
-from textvae.text.data.source import Source
+from textvae.text.data.source import Source, guesses
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def stored(source: Source, cache: Path) -> Any:
     if facts["unlabeled"] == facts["rows"]:
         table = table.select(["text"])
     dataset = datasets.Dataset(table, fingerprint=facts["content"])
-    log.info("%s: %s; first: %s", source.where, _counts(facts), _first(dataset))
+    guesses.info("%s: %s; first: %s", source.where, _counts(facts), _first(dataset))
     return dataset
 
 
