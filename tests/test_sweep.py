@@ -26,7 +26,7 @@ from textvae.evaluation.compare import compare
 from textvae.runs.lock import locked
 from textvae.training.sweeps import launchers, states
 from textvae.training.sweeps.grid import make_grid
-from textvae.training.sweeps.job import PARENT
+from textvae.training.sweeps.job import PARENT, effort
 from textvae.training.sweeps.launchers import LocalJob, find_launcher
 from textvae.training.sweeps.manifest import read_manifest
 from textvae.training.sweeps.states import States, last_line
@@ -246,6 +246,19 @@ def test_a_mistake_is_one_line_and_starts_nothing(options, message, tmp_path, ca
     assert said.out == "" and len(said.err.splitlines()) == 1
     assert message in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_longest_run_comes_first():
+    methods = ["lm", "vae", "skip_vae-autoencode", "sa_vae", "skip_vae-iwae"]
+    cells = make_grid((TOY,), methods=methods)
+    by_effort = sorted(cells, key=lambda cell: effort(cell.config), reverse=True)
+    assert [cell.name for cell in by_effort] == [
+        "skip_vae-iwae",  # five samples
+        "sa_vae",  # five steps
+        "skip_vae-autoencode",  # two epochs more
+        "vae",
+        "lm",  # no encoder
+    ]
 
 
 def test_a_job_needs_a_manifest_with_its_name(undisturbed, tmp_path, capfd):

@@ -67,6 +67,15 @@ def is_done(manifest: Manifest, name: str) -> bool:
     return evaluated and not _is_left_to_probe(manifest, name)
 
 
+def effort(config: Config) -> float:
+    """Return roughly how long a run takes, compared with others: decoder passes per example."""
+    options, inference = config.train, config.inference
+    passes = 1.5 if config.model.latent_dim else 1.0  # with and without an encoder
+    if inference.method != "amortised":
+        passes += inference.steps
+    return passes * config.objective.samples * (options.autoencode_epochs + options.epochs)
+
+
 def is_trained(run: Path) -> bool:
     """Return whether the training of a run is finished."""
     path = run / "training.json"

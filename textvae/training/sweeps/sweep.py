@@ -34,7 +34,7 @@ from textvae.runs.run_folder import make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
 from textvae.training.progress import console
 from textvae.training.sweeps.grid import make_grid
-from textvae.training.sweeps.job import is_done
+from textvae.training.sweeps.job import effort, is_done
 from textvae.training.sweeps.launchers import Job, Launch, LauncherName, find_launcher
 from textvae.training.sweeps.manifest import Manifest, new_manifest
 from textvae.training.sweeps.states import States, last_line
@@ -144,7 +144,9 @@ def _run_all(
         manifest.runs[name]["state"] = "done"
     manifest.save()
     logger.info("%d runs in %s: %s", len(manifest.grid), manifest.folder, states.counts())
-    waiting = deque(name for name in manifest.grid if name not in done)
+    left = [name for name in manifest.grid if name not in done]
+    # The longest first, so that the last of them does not run alone.
+    waiting = deque(sorted(left, key=lambda name: effort(manifest.config(name)), reverse=True))
     running: dict[str, Job] = {}
     try:
         while running or (waiting and not stop.requested):
