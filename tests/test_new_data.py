@@ -104,3 +104,24 @@ def test_the_columns_of_the_run_are_those_of_a_new_file(run, examples, tmp_path)
 def _first_two(run, path, **reading):
     scored = score_file(run, path, samples=1, regret_steps=0, **reading)
     return [row for _, row in zip(range(2), scored, strict=False)]
+
+
+def test_relative_paths_of_the_data_work_from_another_directory(
+    corpus, tiny, tmp_path, monkeypatch, capfd
+):
+    start, other = tmp_path / "start", tmp_path / "other"
+    other.mkdir()
+    shutil.copytree(corpus, start / "texts")
+    monkeypatch.chdir(start)
+    relative = ["--data.dir", "texts", "--data.valid", "texts/test.txt", "--out", "run"]
+    assert main(["train", *tiny, *relative, "--train.max_steps", "4"]) == 0
+    monkeypatch.chdir(other)
+    run = str(start / "run")
+    assert main(["evaluate", run, "--samples", "2", "--generations", "0"]) == 0
+    assert main(["train", "--resume", run, "--train.max_steps", "6"]) == 0
+    assert "all 6 steps done" in (start / "run" / "training.json").read_text()
+    assert main(["evaluate", run, "--samples", "2", "--generations", "0"]) == 0
+    shutil.rmtree(start / "texts")
+    capfd.readouterr()
+    assert main(["evaluate", run]) == 2
+    assert "no such file or folder" in capfd.readouterr().err

@@ -130,7 +130,28 @@ def run_config(
     moved: dict[str, Any] = {} if data is None else {"dir": str(data)}
     config = replace(config, data=replace(config.data, **moved, **(reading or {})))
     config.check("--")
-    return config
+    return config if moved else with_found_data(folder, config)
+
+
+def with_found_data(folder: Path, config: Config) -> Config:
+    """Return a run's config with paths of its data that are valid in the current directory.
+
+    A relative path refers to the directory that the training was started in, unless there is such a
+    file or folder in the current directory.
+
+    Args:
+        folder: The run folder.
+        config: The experiment of the run.
+    """
+    start = run_folder.started_in(folder)
+    if start is None or not config.data.dir:
+        return config
+    found: dict[str, Any] = {}
+    for name in ("dir", "train", "valid", "test"):
+        place = getattr(config.data, name)
+        if place and not expanded(place).exists() and (start / expanded(place)).exists():
+            found[name] = str(start / expanded(place))
+    return replace(config, data=replace(config.data, **found)) if found else config
 
 
 def run_splits(folder: Path, config: Config) -> Splits:

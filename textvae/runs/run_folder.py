@@ -199,8 +199,27 @@ def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
         "precision": precision,
         "system": platform.platform(),
         "command": own_command(),
+        "directory": _working_directory(),
         **{name: installed(name) for name in packages},
     }
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return None
+
+
+def started_in(run: Path) -> Path | None:
+    """Return the directory that the training was started in, which relative paths refer to.
+
+    Raises:
+        UserError: The record is broken.
+    """
+    path = run / VERSIONS
+    directory = read_record(path).get("directory") if path.exists() else None
+    return Path(directory) if isinstance(directory, str) else None
 
 
 def own_command() -> str:

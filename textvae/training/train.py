@@ -14,6 +14,7 @@ from textvae.build import Splits, build_data, build_model, build_objective, chec
 from textvae.config.combinations import check_resumed
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+from textvae.evaluation.open_run import with_found_data
 from textvae.runs import model_folder, run_folder
 from textvae.runs.files import expanded
 from textvae.runs.lock import locked
@@ -59,6 +60,7 @@ def train(
     config.check()
     check_model(config)
     if resume:
+        config = with_found_data(run, config)
         check_resumed(Config.load(run_folder.config_path(run)), config, run)
     else:
         run_folder.check_new(run)
