@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import in_child
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from textvae.errors import UserError
@@ -372,7 +372,14 @@ def test_a_full_disk_leaves_the_old_files(name, run, capfd):
     assert resume(run, *LONGER) == 0
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("disk")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("No space left on device"),
+        SafetensorError('Error while serializing: I/O error: full (os error 28) at path "/x/.tmp"'),
+    ],
+)
 def test_a_failed_write_leaves_only_the_old_file(error, tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"a": "ä"})
@@ -381,7 +388,9 @@ def test_a_failed_write_leaves_only_the_old_file(error, tmp_path):
         temporary.write_text("half")
         raise error
 
-    with pytest.raises(UserError, match=r"cannot write .*file.json: .*intact"):
+    with pytest.raises(
+        UserError, match=r"cannot write .*file.json: No space left on device; .*intact"
+    ):
         replace_file(path, fail)
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ä"}
     assert os.listdir(tmp_path) == ["file.json"]

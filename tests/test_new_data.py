@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import in_child
@@ -125,3 +127,25 @@ def test_relative_paths_of_the_data_work_from_another_directory(
     capfd.readouterr()
     assert main(["evaluate", run]) == 2
     assert "no such file or folder" in capfd.readouterr().err
+
+
+def test_a_read_only_run_is_evaluated_and_nothing_is_saved(run, monkeypatch, capfd, caplog):
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    real = os.access
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: real(path, mode) and not (mode & os.W_OK and run in here(path)),
+    )
+    for command in (["evaluate", "--samples", "2"], ["diagnose", "--samples", "2"], ["probe"]):
+        caplog.clear()
+        assert main([command[0], str(run), *command[1:]]) == 0
+        assert "read-only: the results are printed, but not saved" in caplog.text
+        assert "run, test split" in capfd.readouterr().out
+    assert main(["evaluate", str(run), "--fit-sampler"]) == 2
+    assert f"cannot write to the folder {run}" in capfd.readouterr().err
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def here(path):
+    return (Path(path), *Path(path).parents)

@@ -9,7 +9,9 @@ list in a YAML file.
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from textvae.errors import UserError
 from textvae.evaluation.metrics import NUMBERS
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import write_json
-from textvae.runs.run_folder import config_path
+from textvae.runs.run_folder import config_path, make_folder
+
+logger = logging.getLogger(__name__)
 
 # What a published row says besides figures (textvae.evaluation.published).
 OF_A_ROW = frozenset({"model", "stack", "source", "tolerance", "differs"})
@@ -29,7 +33,24 @@ LARGEST = 1e100  # of a figure; a larger one is a mistake
 _REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
 
-def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
+def prepare_to_save(run: Path) -> None:
+    """Check before the work whether ``RUN/metrics`` can be written to, and say so if it cannot.
+
+    Raises:
+        UserError: It could be written to, but cannot be created.
+    """
+    if _is_read_only(run):
+        logger.warning("%s is read-only: the results are printed, but not saved", run)
+    else:
+        make_folder(run / "metrics")
+
+
+def _is_read_only(run: Path) -> bool:
+    folder = run / "metrics"
+    return not os.access(folder if folder.exists() else run, os.W_OK)
+
+
+def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path | None:
     """Write ``RUN/metrics/NAME.json``, completely or not at all.
 
     Figures that are not finite become null, because JSON cannot represent them. ``summary`` is what
@@ -41,13 +62,13 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
         card: The figures.
 
     Returns:
-        The path of the file.
+        The path of the file; None if the run folder is read-only.
     """
     rows = summary(card)
     return save_record(run, name, {**card, **({"summary": rows} if rows else {})})
 
 
-def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
+def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path | None:
     """Write ``RUN/metrics/NAME.json`` with any content, completely or not at all.
 
     Numbers that are not finite become null, because JSON cannot represent them.
@@ -58,8 +79,10 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
         record: Its content.
 
     Returns:
-        The path of the file.
+        The path of the file; None if the run folder is read-only.
     """
+    if _is_read_only(Path(run)):
+        return None
     path = Path(run) / "metrics" / f"{name}.json"
     write_json(path, finite(record))
     return path

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
 from textvae.evaluation.card import Batches, Examination, examine, repeatable
-from textvae.evaluation.card_files import save_record
+from textvae.evaluation.card_files import prepare_to_save, save_record
 from textvae.evaluation.diagnosis import Diagnosis, Dimension, Evidence
 from textvae.evaluation.history import History, read_history, read_training
 from textvae.evaluation.intervals import Interval, of_means
@@ -238,7 +238,7 @@ def diagnose_run(
         if value is not None and value < 1:
             raise UserError(f"{option}={value}: must be at least 1")
     opened = open_run(run, data=data, device=device, model=model)
-    run_folder.make_folder(opened.folder / "metrics")
+    prepare_to_save(opened.folder)
     chosen, history = opened.split(split), read_history(opened.folder)
     rows = rows_of(chosen, batch_size, limit)
     found = _diagnose(

@@ -21,6 +21,7 @@ from textvae.errors import UserError
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER
+from textvae.runs.run_folder import make_folder
 from textvae.vae.model import Model
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.samplers import MixtureSampler
@@ -75,6 +76,7 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
             f"the z of {opened.folder} lies on a sphere, where a mixture of Gaussians has no draw: "
             "sample from the prior, which is uniform there"
         )
+    make_folder(opened.folder)  # writable?
     train = opened.split("train")
     rows = np.linspace(0, len(train) - 1, min(len(train), EXAMPLES)).round().astype(np.int64)
     q = posteriors(opened.model, train, rows, seed=seed, batch_size=batch_size)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.errors import UserError
-from textvae.evaluation.card_files import save_card
+from textvae.evaluation.card_files import prepare_to_save, save_card
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card
@@ -77,7 +77,7 @@ def probe(
             cannot be opened.
     """
     opened = open_run(run, data=data, reading=reading, device=device, model=model)
-    run_folder.make_folder(opened.folder / "metrics")
+    prepare_to_save(opened.folder)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
     if labels is not None and labels > (count := _labels(opened, "train").ge(0).sum().item()):

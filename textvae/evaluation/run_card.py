@@ -13,7 +13,7 @@ import torch
 from textvae.build import generation_metrics
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
-from textvae.evaluation.card_files import save_card
+from textvae.evaluation.card_files import prepare_to_save, save_card
 from textvae.evaluation.fit_sampler import fit_opened
 from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.per_example import log_progress
@@ -76,7 +76,7 @@ def evaluate_run(
     """
     _check_options(samples, limit, generations, precision, batch_size)
     opened = open_run(run, data=data, reading=reading, device=device, model=model)
-    run_folder.make_folder(opened.folder / "metrics")
+    prepare_to_save(opened.folder)
     chosen, model = opened.split(split), opened.model
     if fit_sampler and model.latent_dim:
         fit_opened(opened, batch_size=batch_size)

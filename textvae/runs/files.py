@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from textvae.errors import UserError
 
@@ -70,6 +73,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         except RuntimeError as error:  # torch.save reports a full disk as a RuntimeError
             cause = error.__context__
             raise cause if isinstance(cause, OSError) else OSError(str(error)) from error
+        except SafetensorError as error:
+            found = re.search(r"\(os error (\d+)\)", str(error))
+            raise OSError(os.strerror(int(found[1])) if found else str(error)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -108,13 +108,13 @@ def read_contents(
 
 def _card(opened: OpenRun, split: str, **options: Any) -> Card:
     """Return the card of a run; compute and save it if there is none."""
-    if not (opened.folder / "metrics" / f"{split}.json").exists():
-        logger.info(
-            "%s has no metrics card for %r: computing it, as textvae evaluate %s --split %s does",
-            *(opened.name, split, quoted(opened.folder), split),
-        )
-        evaluate_run(opened.folder, model=opened.model, split=split, **options)
-    return find_card(opened.folder, split)
+    if (opened.folder / "metrics" / f"{split}.json").exists():
+        return find_card(opened.folder, split)
+    logger.info(
+        "%s has no metrics card for %r: computing it, as textvae evaluate %s --split %s does",
+        *(opened.name, split, quoted(opened.folder), split),
+    )
+    return evaluate_run(opened.folder, model=opened.model, split=split, **options)
 
 
 def _diagnosis(
