@@ -96,7 +96,10 @@ def test_shares_become_bytes(tmp_path):
         ({"images": np.full((1, 2, 2), np.nan)}, "bytes from 0 to 255, or numbers from 0 to 1"),
         ({"images": GREY, "labels": LABELS - 2}, "labels from -2 to -1 are invalid"),
         ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 are"),
-        ({"images": np.array([object()])}, "truncated or not an .npz file"),
+        (
+            {"images": np.array([object()])},
+            r"not an \.npz file of numbers: it holds Python objects$",
+        ),
     ],
     ids=["names", "shape", "range", "nan", "negative", "few names", "objects"],
 )

@@ -2,10 +2,11 @@
 
     python -m tests.campaigns.fuzz --cases 10000 --seed 0
 
-Every case changes bytes in a corpus, in a file of a run folder, in a configuration, or in a file of
-latent vectors, or draws odd options, and runs a command on it in a child process with limits on
-time and memory. A case fails if the command ends in another way, shows a traceback, or changes a
-file that it should only read. The number of a case and the seed reproduce it: ``--only N``.
+Every case changes bytes in a corpus, in a file of a run folder, in a configuration, in a file of
+latent vectors, or in files of images, or draws odd options, and runs a command on it in a child
+process with limits on time and memory. A case fails if the command ends in another way, shows a
+traceback, or changes a file that it should only read. The number of a case and the seed reproduce
+it: ``--only N``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import logging
 import os
 import random
 import shutil
+import struct
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from tests.campaigns.commands import TINY, Outcome, forked, write_corpus
 
@@ -43,6 +47,10 @@ OPTIONS = {
     "interpolate": ["--steps", "--kind", "--repetition-penalty"],
     "encode": ["--out", "--batch-size"],
     "probe": ["--labels", "--split"],
+    "score": ["--samples", "--regret-steps", "--format", "--positive", "--out"],
+    "diagnose": ["--samples", "--limit", "--baseline", "--fail-on"],
+    "traverse": ["--dim", "--steps", "--span", "-n"],
+    "neighbors": ["-n", "--distance", "--split"],
 }
 FORMATS = ("txt", "tsv", "csv", "jsonl", "parquet", "txt.gz")
 
@@ -100,7 +108,8 @@ class Fuzzer:
         place = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             kinds: list[Callable] = [self._corpus, self._run_file, self._options, self._latents]
-            argv, watched = rng.choice([*kinds, self._run_file, self._config])(place, rng)
+            kinds += [self._run_file, self._config, self._images]
+            argv, watched = rng.choice(kinds)(place, rng)
             before = fingerprint(watched)
             outcome = forked(argv, place)
             why = fault(outcome)
@@ -163,6 +172,25 @@ class Fuzzer:
         path.write_bytes(damaged((self.folder / f"l.{ending}").read_bytes(), rng))
         return ["decode", str(self.run), str(path)], [path, self.run]
 
+    def _images(self, place: Path, rng: random.Random):
+        folder = place / "images"
+        pixels = np.random.default_rng(0).integers(0, 256, (24, 7, 7), dtype=np.uint8)
+        labels = np.arange(24, dtype=np.uint8) % 3
+        if rng.random() < 0.5:
+            _write_idx(folder, pixels, labels)
+        else:
+            folder.mkdir()
+            names = ("x_train", "y_train", "x_test", "y_test")
+            parts = (pixels, labels, pixels[:6], labels[:6])
+            np.savez_compressed(folder / "x.npz", **dict(zip(names, parts, strict=True)))
+        path = rng.choice(sorted(folder.iterdir()))
+        path.write_bytes(damaged(path.read_bytes(), rng))
+        where = path if path.suffix == ".npz" else folder
+        options = ["--data.kind", "images", "--data.dir", str(where), "--model.latent_dim", "2"]
+        options += ["--images.encoder", "mlp", "--images.decoder", "mlp", "--train.max_steps", "1"]
+        options += ["--images.encoder_hidden", "8", "--images.decoder_hidden", "8"]
+        return ["train", *options, "--out", str(place / "new"), "--train.samples", "1"], [folder]
+
     def _options(self, place: Path, rng: random.Random):
         command = rng.choice(list(OPTIONS))
         values = [value for value in ODD if "\x00" not in value]  # no system accepts it
@@ -177,8 +205,21 @@ class Fuzzer:
         run = place / "run"
         shutil.copytree(self.run, run)
         more = {"interpolate": ["a", "b"], "encode": [str(self.corpus / "test.txt")]}
-        more["reconstruct"] = ["the cat"]
+        more["reconstruct"] = more["neighbors"] = ["the cat"]
+        more["score"] = [str(self.corpus / "test.txt")]
         return [command, str(run), *more.get(command, []), *given], [self.corpus]
+
+
+def _write_idx(folder: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
+    """Write images as MNIST is published."""
+    folder.mkdir()
+    for name, count in (("train", len(pixels)), ("t10k", 6)):
+        for kind, part in (("images-idx3", pixels[:count]), ("labels-idx1", labels[:count])):
+            head = struct.pack(f">HBB{part.ndim}I", 0, 8, part.ndim, *part.shape)
+            content = head + part.tobytes()
+            packed = gzip.compress(content, mtime=0) if kind == "labels-idx1" else content
+            ending = ".gz" if kind == "labels-idx1" else ""
+            (folder / f"{name}-{kind}-ubyte{ending}").write_bytes(packed)
 
 
 def fault(outcome: Outcome) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from textvae.config.types import NonNegativeInt, PositiveInt, Seed
+from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps
 from textvae.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def add_refinement(parser: ArgumentParser) -> None:
     """Add the number of refinement steps."""
     parser.add_argument(
         "--refine-steps",
-        type=NonNegativeInt | None,
+        type=Steps | None,
         help="gradient steps on the ELBO that refine q(z|x); 0 uses only the encoder; default: as "
         "in training",
     )

@@ -18,7 +18,7 @@ from textvae.cli.options import (
     load,
     new_parser,
 )
-from textvae.config.types import NonNegativeInt, PositiveInt
+from textvae.config.types import PositiveInt, Steps
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
     )
     add(
         "--regret-steps",
-        type=NonNegativeInt,
+        type=Steps,
         default=100,
         help="gradient steps on the ELBO of the likelihood regret; 0 skips it",
     )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Length: TypeAlias = int
     VocabSize: TypeAlias = int
     Seed: TypeAlias = int
+    Steps: TypeAlias = int
     PositiveFloat: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     PositiveShare: TypeAlias = float
@@ -52,6 +53,7 @@ else:
     EncoderLayers = _number("EncoderLayers", int, (">=", 0), ("<=", 1000))
     Length = _number("Length", int, (">=", 2))  # a token and the end of the sentence
     VocabSize = _number("VocabSize", int, (">=", 5))  # the four special tokens and one more
+    Steps = _number("Steps", int, (">=", 0), ("<=", 10_000))  # of gradient descent per example
     Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))
     PositiveFloat = _number("PositiveFloat", float, (">", 0))
     NonNegativeFloat = _number("NonNegativeFloat", float, (">=", 0))

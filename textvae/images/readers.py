@@ -24,6 +24,10 @@ from textvae.runs.files import replace_file
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
 IDX_NAMES = {"train": "train", "valid": "valid", "test": "t10k"}
+_BROKEN_NPZ: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError),
+    *(MemoryError, NotImplementedError, KeyError),  # lying headers, unknown compression
+)
 NPZ_NAMES = {"train": "train", "valid": "valid", "test": "test"}
 
 
@@ -100,8 +104,9 @@ def read_npz(path: Path) -> dict[str, Drawings]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        raise UserError(f"{path} is truncated or not an .npz file of numbers: {error}") from error
+    except _BROKEN_NPZ as error:
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error)
+        raise UserError(f"{path} is truncated or not an .npz file of numbers: {reason}") from error
     if "images" in content:
         names = content.get("label_names")
         names = None if names is None else [str(name) for name in names]
