@@ -100,6 +100,8 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
             f"{show('au')} of {show('latent_dim')} dimensions active (variance of the mean at "
             f"least {show('au_threshold')}); MI is at most {show('mi_max')}"
         )
+    if kind := card.get("condition"):
+        notes.append(f"p(x) and q(z|x) are given the {kind} of each example: p(x|y) and q(z|x, y)")
     if card.get("kl_estimated"):
         notes.append("KL estimated from samples of z: it has no closed form here")
     if card.get("probed") is not None:
