@@ -26,6 +26,7 @@ from textvae.text.data.corpus import (
     read_corpus,
     read_file,
 )
+from textvae.text.data.targets import read_targets
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
@@ -125,6 +126,19 @@ def read_new(
     splits = _encoded({"new": texts}, model.tokenizer, data)
     add_conditions(splits, model.condition, condition)
     return splits["new"]
+
+
+def read_column(config: Config, splits: Splits, column: str) -> dict[str, list[str | None]]:
+    """Read another column of a run's data: for every split, the value of each example.
+
+    Raises:
+        UserError: There is no such column, or the data is not text.
+    """
+    if config.data.kind != "text":
+        raise UserError(f"column {column}: only text files have columns")
+    options = {name: getattr(config.data, name) for name in ("dir", "cache_dir", *OF_TEXT_FILES)}
+    texts: dict[str, Any] = dict(splits)
+    return read_targets(texts, column, **options)
 
 
 def _encoded(corpus: dict[str, Any], tokenizer: Any, data: DataConfig) -> dict[str, EncodedSplit]:

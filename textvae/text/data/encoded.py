@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,10 @@ class EncodedSplit:
         """The complete text of document i, as it was read."""
         row = i if self._rows is None else self._rows[i]
         return self._dataset[int(row)]["text"]
+
+    def kept(self, values: Sequence[Any]) -> list[Any]:
+        """Return the values of the documents that were kept, given one for every document read."""
+        return list(values) if self._rows is None else [values[int(row)] for row in self._rows]
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
         """Collate the documents ``rows``; the batch is the same in every epoch."""
