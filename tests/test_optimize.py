@@ -204,7 +204,7 @@ def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, c
         (trained, "length", "give module:function"),
         (trained, "mine.py:size", "has no function 'size'"),
         (trained, "mine.py:fails", "ValueError: no"),
-        (trained, "mine.py:nothing", "has a value: check the objective"),
+        (trained, "mine.py:nothing", "not even a training text: check the objective"),
         (trained, "broken.py:f", "No module named 'nonesuch_module'"),
         (trained, "absent.py:f", "absent.py"),
         (trained, "nonesuch_module:f", "No module named 'nonesuch_module'"),

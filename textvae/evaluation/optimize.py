@@ -142,8 +142,8 @@ def optimize(
     drawn = try_texts(_samples(model, options), signed, budget, REPEATS * budget)
     known = try_texts(_training(train, seed), signed, budget, len(train))
     result = Optimization({"search": found, "samples": drawn, "training": known}, sign)
-    if not result.best():
-        raise UserError(f"none of {len(found)} texts has a value: check the objective")
+    if all(call.value is None for calls in result.calls.values() for call in calls):
+        raise UserError("no text has a value, not even a training text: check the objective")
     if len(found) < budget:
         logger.warning(
             "the search ended after %d of %d evaluations: the decoder makes no more new texts "
