@@ -1,8 +1,8 @@
 """Objectives for molecules: textvae optimize RUN --objective examples/qed.py:qed.
 
-``qed`` is the drug-likeness of Bickerton et al. 2012, from 0 to 1, and ``logp`` the logarithm of the
-partition coefficient of Wildman and Crippen 1999. Both need RDKit (pip install rdkit), and give a
-text that is not a molecule no value.
+``qed`` is the drug-likeness of Bickerton et al. 2012, from 0 to 1, and ``logp`` the logarithm of
+the partition coefficient of Wildman and Crippen 1999. Both need RDKit (pip install rdkit), and give
+a text that is not a molecule no value.
 """
 
 from __future__ import annotations

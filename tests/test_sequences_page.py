@@ -35,7 +35,7 @@ def files(tmp_path, monkeypatch):
     rows = [f"{chain},{len(chain) / 2 - 2}" for chain in chains]
     Path("molecules.csv").write_text("smiles,logp\n" + "\n".join(rows) + "\n")
     peptides = [
-        "".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=rng.randint(5, 20))) for _ in range(80)
+        "".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=rng.randint(5, 20))) for _ in range(240)
     ]
     Path("peptides.txt").write_text("\n".join(peptides) + "\n")
     messages = [
