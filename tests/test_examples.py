@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -24,3 +26,16 @@ def test_diagnose_any_vae():
     evidence = {row.key: row for row in alive.evidence}
     assert evidence["mi"].low > 0.8 and evidence["au"].low >= 1
     assert collapsed.verdict == "collapsed" and "ignores z" in collapsed.summary
+
+
+def test_objectives_for_molecules(trained, tmp_path):
+    pytest.importorskip("rdkit")
+    from textvae.evaluation.text_objectives import load_objective
+
+    place = str(EXAMPLES / "qed.py")
+    qed, logp = (load_objective(f"{place}:{name}", trained, None) for name in ("qed", "logp"))
+    aspirin = "CC(=O)Oc1ccccc1C(=O)O"
+    assert qed(aspirin) == pytest.approx(0.55, abs=0.01)  # Bickerton et al. 2012
+    assert logp(aspirin) == pytest.approx(1.31, abs=0.01)
+    for text in ("", "C1CC", "not a molecule"):
+        assert qed(text) is None and logp(text) is None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.fit_sampler import fit_sampler
     from textvae.evaluation.map import draw_map as map
     from textvae.evaluation.neighbors import neighbors
+    from textvae.evaluation.optimize import optimize
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.probe import probe
     from textvae.evaluation.report import report
@@ -94,6 +95,7 @@ _SOURCES = {
     "traverse": "textvae.evaluation.traversal",
     "attribute_vector": "textvae.evaluation.arithmetic",
     "neighbors": "textvae.evaluation.neighbors",
+    "optimize": "textvae.evaluation.optimize",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
@@ -170,6 +172,7 @@ __all__ = [
     "map",
     "mutual_information",
     "neighbors",
+    "optimize",
     "probe",
     "report",
     "reproduce",

@@ -20,8 +20,15 @@ from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
 from textvae.runs.run_folder import CONFIG
 from textvae.runs.weights import load_some_weights
-from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, read_file
+from textvae.text.data.corpus import (
+    EncodedSplit,
+    encode_corpus,
+    learned_tokenizer,
+    read_corpus,
+    read_file,
+)
 from textvae.text.data.source import without_guesses
+from textvae.text.data.targets import read_targets
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
@@ -35,6 +42,13 @@ from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
+from textvae.vae.conditions import (
+    Classes,
+    Given,
+    add_conditions,
+    fit_condition,
+    load_condition,
+)
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
@@ -67,6 +81,7 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     data = config.data
     options = {name: getattr(data, name) for name in OF_TEXT_FILES}
+    options["numeric"] = config.model.condition == "number"
     with nullcontext() if fresh else without_guesses():
         corpus = read_corpus(data.dir, cache_dir=data.cache_dir, **options)
     if not fresh and (run / TOKENIZER_FILE).exists():
@@ -76,16 +91,21 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
         learn = partial(train_tokenizer, config)
         tokenizer = learned_tokenizer(corpus["train"], learn, key, data.cache_dir)
         tokenizer.save(run)
-    return _encoded(corpus, tokenizer, data)
+    splits = _encoded(corpus, tokenizer, data)
+    add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
+    return splits
 
 
-def read_new(model: Model, folder: Path, source: str, **reading: Any) -> Split:
+def read_new(
+    model: Model, folder: Path, source: str, condition: Given | None = None, **reading: Any
+) -> Split:
     """Read all examples of a file that is not part of a run's data, in the way the run reads it.
 
     Args:
         model: The model that will read them.
         folder: Its run folder, or a folder with only the model.
         source: The file, or ``-`` for standard input.
+        condition: What the model is conditioned on, if it is; None: the labels in the file.
         reading: For text, options of ``textvae.text.data.corpus.read_file``. By default, the
             columns are those of the run, if the file has them.
 
@@ -94,6 +114,7 @@ def read_new(model: Model, folder: Path, source: str, **reading: Any) -> Split:
     """
     given = {name: value for name, value in reading.items() if value is not None}
     if isinstance(model, ImageVAE):
+        given |= {} if condition is None else {"condition": condition}
         if given:
             raise UserError(f"{source}: {', '.join(given)} can only be chosen for text")
         return read_image_split(Path(source), (model.config["height"], model.config["width"]))
@@ -102,12 +123,28 @@ def read_new(model: Model, folder: Path, source: str, **reading: Any) -> Split:
     else:
         tokenized = getattr(model.tokenizer, "tokenized", False)
         data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
-    usual = (data.text_column, data.label_column)
-    texts = read_file(source, cache_dir=data.cache_dir, usual=usual, **given)
-    return _encoded({"new": texts}, model.tokenizer, data)["new"]
+    given["usual"] = (data.text_column, data.label_column)
+    given["numeric"] = model.config["condition"] == "number"
+    texts = read_file(source, cache_dir=data.cache_dir, **given)
+    splits = _encoded({"new": texts}, model.tokenizer, data)
+    add_conditions(splits, model.condition, condition)
+    return splits["new"]
 
 
-def _encoded(corpus: dict[str, Any], tokenizer: Any, data: DataConfig) -> Splits:
+def read_column(config: Config, splits: Splits, column: str) -> dict[str, list[str | None]]:
+    """Read another column of a run's data: for every split, the value of each example.
+
+    Raises:
+        UserError: There is no such column, or the data is not text.
+    """
+    if config.data.kind != "text":
+        raise UserError(f"column {column}: only text files have columns")
+    options = {name: getattr(config.data, name) for name in ("dir", "cache_dir", *OF_TEXT_FILES)}
+    texts: dict[str, Any] = dict(splits)
+    return read_targets(texts, column, **options)
+
+
+def _encoded(corpus: dict[str, Any], tokenizer: Any, data: DataConfig) -> dict[str, EncodedSplit]:
     return encode_corpus(
         corpus,
         tokenizer,
@@ -182,18 +219,21 @@ def build_model(
         match splits["train"]:
             case ImageSplit(size=size):
                 model = (model_class or ImageVAE)(*size, **_image_options(config))
-            case _:
-                model = _text_model(config, read_tokenizer(run), model_class or TextVAE)
+            case train:
+                model = _text_model(config, read_tokenizer(run), train, model_class or TextVAE)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
     model.inference = for_evaluation(config.inference, config.data.batch_size)
     return model
 
 
-def _text_model(config: Config, tokenizer: Tokenizer, model_class: type[Any]) -> Any:
+def _text_model(config: Config, tokenizer: Tokenizer, train: Split, model_class: type[Any]) -> Any:
+    condition = fit_condition(config.model.condition, train)
+    options = {"num_labels": len(condition.names)} if isinstance(condition, Classes) else {}
     length = config.data.max_length - 1  # the end of the sentence is not counted there
-    model = model_class(vocab_size=len(tokenizer), max_length=length, **vars(config.model))
-    model.tokenizer = tokenizer
+    options |= {"vocab_size": len(tokenizer), "max_length": length}
+    model = model_class(**options, **vars(config.model))
+    model.tokenizer, model.condition = tokenizer, condition
     return model
 
 
@@ -239,6 +279,13 @@ def load_parts(model: Model, folder: Path, parts: str) -> None:
             f"--train.init {folder}: its tokenizer differs from the one of this run: use the same "
             "data and the same --tokenizer options"
         )
+    kind = pretrained.read_config(folder).get("condition", "none")
+    theirs_given = load_condition(kind, folder / pretrained.CONDITION)
+    if getattr(theirs_given, "names", None) != getattr(model.condition, "names", None):
+        raise UserError(
+            f"--train.init {folder}: its condition has other labels than that of this run: use "
+            "the same labels and the same --model.condition"
+        )
     names = ("encoder", "decoder", "prior") if parts == "all" else (parts,)
     if why := load_some_weights(model, folder, names):
         raise UserError(
@@ -279,9 +326,10 @@ def generation_metrics(
     if not count or config.data.kind != "text":
         return None
     sources = [split.caption(i) for i in range(count)] if model.latent_dim else []
+    given = model.conditions_in(split, range(len(sources)))
     return lambda: text_quality(
         sources,
-        reconstruct=lambda texts: model.reconstruct(texts, seed=seed, **options),
+        reconstruct=lambda texts: model.reconstruct(texts, seed=seed, **given, **options),
         sample=lambda n: model.sample(n, seed=seed, batch_size=options["batch_size"]),
         split=lambda text: split_words(text, config.data.tokenized),
         max_texts=count,

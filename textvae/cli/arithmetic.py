@@ -67,6 +67,7 @@ def run(args: Namespace) -> None:
     vector = attribute_vector(
         args.run, args["from"], args.to, data=args.data, model=model, limit=args.limit, **shared
     )
-    z = moved(model, model.encode(sources, **shared).center(), vector, args.strength)
+    q = model.encode(sources, condition=args.condition, **shared)
+    z = moved(model, q.center(), vector, args.strength)
     options = generation(model, args) | {"do_sample": args.do_sample}
     output.show(model.decode(z, **options), sources=sources)

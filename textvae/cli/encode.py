@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.options import (
     add_common,
+    add_condition,
     add_layout,
     add_model,
     add_refinement,
@@ -37,6 +38,7 @@ def parser() -> ArgumentParser:
     add_refinement(parser)
     add_layout(parser)
     add_common(parser)
+    add_condition(parser)
     return parser
 
 
@@ -48,9 +50,11 @@ def run(args: Namespace) -> None:
     model = load(args)
     examples = read_file(model, args, args.file)
     check_texts(Path(args.out), examples.captions)
-    q = model.encode(
-        examples.inputs, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
-    )
+    condition = args.condition
+    if model.condition is not None and condition is None:
+        condition = examples.labels
+    options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
+    q = model.encode(examples.inputs, condition=condition, **options)
     tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, which not every q has
     columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     write_latents(Path(args.out), columns, examples.captions, examples.labels)

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, examples, load, new_parser
+from textvae.cli.options import (
+    add_common,
+    add_condition,
+    add_refinement,
+    add_run,
+    examples,
+    load,
+    new_parser,
+)
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("n", "distance", "data", "split", "refine_steps", "batch_size", "seed")
+OPTIONS = ("n", "distance", "data", "split", "condition", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
@@ -39,6 +47,7 @@ def parser() -> ArgumentParser:
     )
     add_refinement(parser)
     add_common(parser)
+    add_condition(parser)
     return parser
 
 

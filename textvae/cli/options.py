@@ -33,6 +33,7 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
         "allow_unk": False,
         "repetition_penalty": 1.0,
         "no_repeat_ngram_size": 0,
+        "condition": None,
         "format": "text",
         "show_source": False,
     },
@@ -138,7 +139,8 @@ def add_generation(
         walk: Include ``--walk``.
     """
     add_common(parser)
-    add = parser.add_argument_group("options for text models").add_argument
+    group = parser.add_argument_group("options for text models")
+    add = group.add_argument
     add(
         "--temperature",
         type=float,
@@ -171,6 +173,7 @@ def add_generation(
         help="no sequence of this many tokens may occur twice in a sentence; 0: no limit",
     )
     add("--allow-unk", action="store_true", help="allow <unk> in the output")
+    add_condition(group)
     add(
         "--format",
         choices=["text", "jsonl"],
@@ -188,6 +191,16 @@ def add_generation(
             help="instead of samples, a WALK x WALK grid over the prior's quantiles (only for 2 "
             "latent dimensions)",
         )
+
+
+def add_condition(parser: Any) -> None:
+    """Add what the model is conditioned on, to a parser or a group of options."""
+    parser.add_argument(
+        "--condition",
+        type=str | None,
+        help="for a model trained with --model.condition: the label (by name or number) or the "
+        "number of all texts; default: the labels in the file, or drawn as in training",
+    )
 
 
 def load(args: Namespace) -> Model:

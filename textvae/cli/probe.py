@@ -13,15 +13,22 @@ from textvae.config.types import PositiveInt
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("data", "device", "split", "labels", "refine_steps", "batch_size", "seed")
+OPTIONS = ("data", "device", "split", "target", "labels", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "train classifiers that predict labels from posterior means", "textvae probe RUN [...]"
+        "train probes that predict labels or numbers from posterior means",
+        "textvae probe RUN [--target COLUMN] [...]",
     )
     add_run(parser, "the split to score")
+    parser.add_argument(
+        "--target",
+        type=str | None,
+        help="the column to predict: numbers by ridge regression, anything else by classifiers; "
+        "default: the labels",
+    )
     parser.add_argument(
         "--labels",
         type=PositiveInt | None,
@@ -34,7 +41,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Score the classifiers, save the scores in the run folder, and print them."""
+    """Score the probes, save the scores in the run folder, and print them."""
     from textvae.evaluation.probe import probe
 
     found = probe(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})

@@ -68,7 +68,11 @@ def run(args: Namespace) -> None:
             raise UserError(f"--data.{next(iter(given))} has no meaning without --file")
         sources = examples(model, args, args.examples)
     else:
-        sources = read_file(model, args, file).inputs
+        found = read_file(model, args, file)
+        sources = found.inputs
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
-    outputs = model.reconstruct(sources, **options, **generation(model, args))
+    options |= generation(model, args)
+    if file is not None and model.condition is not None and args.condition is None:
+        options["condition"] = found.labels
+    outputs = model.reconstruct(sources, **options)
     output.show(outputs, sources=sources)

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.options import (
     add_common,
+    add_condition,
     add_layout,
     add_model,
     add_refinement,
@@ -23,7 +24,7 @@ from textvae.config.types import PositiveInt, Steps
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("samples", "regret_steps", "refine_steps", "batch_size", "seed")
+OPTIONS = ("samples", "regret_steps", "refine_steps", "condition", "batch_size", "seed")
 WIDTH = 9  # of a column of numbers, at least
 COUNTS = ("row", "units", "bytes", "tokens")  # in files and JSON, not in the table
 
@@ -73,6 +74,7 @@ def parser() -> ArgumentParser:
     add_layout(parser)
     add_refinement(parser)
     add_common(parser)
+    add_condition(parser)
     return parser
 
 

@@ -63,7 +63,8 @@ def run(args: Namespace) -> None:
     output = presenter(model, args)
     options = generation(model, args) | {"do_sample": args.do_sample}
     sources = examples(model, args, [args.example])
-    z = model.encode(sources, refine_steps=args.refine_steps, seed=args.seed).center()[0]
+    encoding = {"condition": args.condition, "refine_steps": args.refine_steps, "seed": args.seed}
+    z = model.encode(sources, **encoding).center()[0]
     dimensions = args.dim or _leading(model, args)
     values = torch.linspace(-args.span, args.span, args.steps)
     outputs = traverse(model, z, dimensions, values, **options)

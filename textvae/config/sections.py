@@ -56,7 +56,7 @@ class DataConfig:
     label_column: str | None = None
     """the label column; "label" by default, if there is one"""
     labels: bool = True
-    """read labels, if there are any; they are not used in training"""
+    """read labels, if there are any; training uses them only with model.condition"""
     delimiter: str | None = None
     """what separates the columns of a table: a character, or tab, comma, semicolon, pipe"""
     header: bool | None = None
@@ -119,6 +119,10 @@ class ModelConfig:
     """p(z): N(0, I), a learned mixture of Gaussians, or posteriors of learned inputs (VampPrior)"""
     prior_components: PositiveInt = 50
     """components of the mixture, or inputs of the VampPrior"""
+    condition: Literal["none", "label", "number"] = "none"
+    """what encoder and decoder also read: the label of a text, or a number in its place"""
+    condition_dim: PositiveInt = 16
+    """size of the learned vector of a label"""
     decoder_hidden: PositiveInt = 1024
     """hidden size of the decoder"""
     decoder_layers: DecoderLayers = 1

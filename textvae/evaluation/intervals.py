@@ -14,7 +14,7 @@ Wilson's (1927).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +62,21 @@ def of_means(columns: Tensor, seed: int = 0) -> list[Interval]:
         _interval(value, resampled, len(values))
         for value, resampled in zip(values.mean(0), means.T, strict=True)
     ]
+
+
+def of_statistic(
+    columns: Tensor, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+) -> Interval:
+    """Return the interval of a function of the means of several columns, such as a ratio.
+
+    Args:
+        columns: (N, C) figures of N examples.
+        statistic: Maps means (R, C) to figures (R,).
+        seed: Seed of the resamples.
+    """
+    values = _array(columns)
+    means = np.concatenate([weights @ values for weights in _resamples(len(values), seed)])
+    return _interval(statistic(values.mean(0)[None])[0], statistic(means), len(values))
 
 
 def of_variances(

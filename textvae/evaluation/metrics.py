@@ -303,6 +303,35 @@ METRICS: tuple[Metric, ...] = (
         "Accuracy of always predicting the most frequent training label: the baseline for "
         "the two classifiers.",
     ),
+    Metric(
+        "r2",
+        "R²",
+        "at most 1",
+        "Share of the variance of a number that ridge regression on posterior means explains.",
+        "probe",
+        digits=3,
+        better="higher",
+        needs_latent=True,
+    ),
+    Metric(
+        "mae",
+        "MAE",
+        "in units of the number",
+        "Mean absolute error of that regression.",
+        "probe",
+        digits=4,
+        better="lower",
+        needs_latent=True,
+    ),
+    Metric(
+        "median_mae",
+        "MAE of the median",
+        "in units of the number",
+        "Mean absolute error of always predicting the median of the training split: the baseline.",
+        "probe",
+        digits=4,
+        needs_latent=True,
+    ),
     _text(
         "bleu",
         "BLEU",
@@ -351,8 +380,8 @@ METRICS: tuple[Metric, ...] = (
     _setup("bleu_texts", "reconstructed", "Sentences reconstructed for BLEU."),
     _setup("sampled", "sampled", "Sentences sampled for self-BLEU and distinct-n."),
     _setup("classes", "classes", "Labels that the classifiers tell apart."),
-    _setup("probed", "probed", "Labeled examples that the classifiers are scored on."),
-    _setup("trained_on", "trained on", "Labeled examples that the classifiers are trained on."),
+    _setup("probed", "probed", "Labeled examples that the probes are scored on."),
+    _setup("trained_on", "trained on", "Labeled examples that the probes are trained on."),
     _setup("seconds", "seconds", "Wall-clock time of the evaluation.", digits=1),
 )
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
@@ -365,8 +394,9 @@ NUMBERS: frozenset[str] = COMPANIONS | BY_KEY.keys()  # a number or null on ever
 NOT_METRICS: frozenset[str] = frozenset(
     {
         *("model", "split", "precision", "generations", "seed", "corpus_hash", "commit"),
-        *("collapse", "kl_estimated"),
+        *("collapse", "kl_estimated", "condition", "target"),
         *("kl_per_dim", "mean_variances", "elbo_by_step"),
+        *("r2_interval", "mae_interval", "coefficients", "intercept"),
     }
 )
 

@@ -26,6 +26,7 @@ def neighbors(
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
+    condition: str | float | None = None,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
@@ -42,6 +43,7 @@ def neighbors(
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: The split to search.
+        condition: The label of the example, for a model that is conditioned on labels.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the refinement steps.
@@ -61,7 +63,9 @@ def neighbors(
         "batch_size": batch_size,
         "seed": seed,
     }
-    query = opened.model.encode([example], **options).center().numpy()  # (1, Z)
+    query = (
+        opened.model.encode([example], condition=condition, **options).center().numpy()
+    )  # (1, Z)
     chosen = opened.split(split)
     centers = posteriors(opened.model, chosen, **options).center().numpy()  # (N, Z)
     distances, rows = nearest(centers, query, n, distance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric
+from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric, decimals
 
 SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
 SECTIONS = ("likelihood", "latent", "text", "probe")
@@ -100,9 +100,18 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
             f"{show('au')} of {show('latent_dim')} dimensions active (variance of the mean at "
             f"least {show('au_threshold')}); MI is at most {show('mi_max')}"
         )
+    if kind := card.get("condition"):
+        notes.append(f"p(x) and q(z|x) are given the {kind} of each example: p(x|y) and q(z|x, y)")
     if card.get("kl_estimated"):
         notes.append("KL estimated from samples of z: it has no closed form here")
-    if card.get("probed") is not None:
+    if card.get("r2_interval"):
+        ends = [[decimals(end, 3) for end in card[f"{key}_interval"]] for key in ("r2", "mae")]
+        notes.append(
+            f"{card['target']} of {show('probed')} examples; ridge regression on "
+            f"{show('trained_on')} posterior means; 95 % intervals: R² {ends[0][0]} to "
+            f"{ends[0][1]}, MAE {ends[1][0]} to {ends[1][1]}"
+        )
+    elif card.get("probed") is not None:
         notes.append(
             f"{show('probed')} labeled examples, {show('classes')} classes; classifiers trained "
             f"on {show('trained_on')} posterior means"

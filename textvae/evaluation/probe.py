@@ -1,8 +1,9 @@
-"""What the latent variable knows about labels: classifiers on posterior means.
+"""What the latent variable knows about labels or numbers: probes on posterior means.
 
 Two classifiers are trained on the standardized means of the training split (Dieng et al. 2019): a
 linear one (logistic regression), and the paper's two-layer network with 1024 ReLU units and dropout
-0.5, stopped early on the validation split.
+0.5, stopped early on the validation split. A number is predicted by ridge regression
+(``textvae.evaluation.regression``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textvae.build import read_column
 from textvae.errors import UserError
 from textvae.evaluation.card_files import prepare_to_save, save_card
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card
+from textvae.evaluation.regression import fit_regression, score_regression
 from textvae.runs import run_folder
+from textvae.text.data.targets import are_numbers
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -32,10 +36,18 @@ PATIENCE, EPOCHS = 5, 100
 
 
 class Labeled(NamedTuple):
-    """Posterior means and the labels to predict from them."""
+    """Posterior means and the labels, or numbers, to predict from them."""
 
     means: Tensor  # (N, Z)
     labels: Tensor  # (N,)
+
+
+class Target(NamedTuple):
+    """What is predicted: for every split, the label or the number of each example."""
+
+    values: Mapping[str, Tensor]  # (N,) integers, or numbers
+    present: Mapping[str, Tensor]  # (N,) whether an example has one
+    numeric: bool
 
 
 def probe(
@@ -46,15 +58,17 @@ def probe(
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
+    target: str | None = None,
     labels: int | None = None,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> Card:
-    """Score the two classifiers on a split, and save their accuracies in the run folder.
+    """Score probes on a split, and save their scores in the run folder.
 
-    They are saved as ``RUN/metrics/SPLIT-probe.json``, where ``compare`` finds them, or as
-    ``SPLIT-probe-LABELS.json`` if the number of labels is limited.
+    Labels are predicted by the two classifiers, and numbers by ridge regression. The scores are
+    saved as ``RUN/metrics/SPLIT-probe.json``, where ``compare`` finds them, or as
+    ``SPLIT-probe-TARGET-LABELS.json`` for another target or a limited number of labels.
 
     Args:
         run: A run folder.
@@ -63,6 +77,8 @@ def probe(
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to score.
+        target: The column to predict: numbers, or classes if a value is not a number. None: the
+            labels of the data.
         labels: Use only this many labeled examples for training, and at most as many to stop
             early, chosen at random: more of them include fewer. None: all.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
@@ -70,7 +86,8 @@ def probe(
         seed: Seed of the classifiers and of the refinement steps.
 
     Returns:
-        The accuracies with their standard errors; ``print`` shows them.
+        The accuracies with their standard errors, or R^2 and the mean absolute error with their
+        intervals; ``print`` shows them.
 
     Raises:
         UserError: There is no latent variable, there are too few labels or only one, or the run
@@ -80,36 +97,53 @@ def probe(
     prepare_to_save(opened.folder)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
-    if labels is not None and labels > (count := _labels(opened, "train").ge(0).sum().item()):
+    chosen = _target(opened, {"train", "valid", split}, target)
+    if labels is not None and labels > (count := int(chosen.present["train"].sum())):
         raise UserError(f"labels={labels}: only {count} training examples have one: use fewer")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
-    train, valid, test = _standardized(
-        *(_labeled(opened, name, **options) for name in ("train", "valid", split))
-    )
+    names = ("train", split) if chosen.numeric else ("train", "valid", split)
+    parts = [_labeled(opened, name, chosen, **options) for name in names]
     if labels is not None:
-        train, valid = _some(train, labels, seed), _some(valid, labels, seed)
-    if len(train.labels.unique()) < 2:
-        raise UserError(
-            f"all {len(train.labels)} training examples have the same label: there is nothing to "
-            "predict"
-        )
-    count = len(test.labels)
-    most_frequent = train.labels.mode().values
+        parts = [*(_some(part, labels, seed) for part in parts[:-1]), parts[-1]]
+    score = _regression if chosen.numeric else _classification
     card = Card(
         model=opened.name,
         split=split,
-        **_score("accuracy", _mlp_correct(train, valid, test, seed), count),
-        **_score("linear_accuracy", _linear_correct(train, test, seed), count),
-        majority_accuracy=float((test.labels == most_frequent).double().mean()),
-        classes=len(train.labels.unique()),
-        probed=count,
-        trained_on=len(train.labels),
+        **({} if target is None else {"target": target}),
+        **score(parts, seed),
+        probed=len(parts[-1].labels),
+        trained_on=len(parts[0].labels),
         seed=seed,
         commit=run_folder.commit(),
     )
-    name = f"{split}-probe" if labels is None else f"{split}-probe-{labels}"
-    save_card(opened.folder, name, card)
+    save_card(opened.folder, card_name(split, target, labels), card)
     return card
+
+
+def card_name(split: str, target: str | None = None, labels: int | None = None) -> str:
+    """Return what the scores are saved as."""
+    suffixes = [str(part).replace("/", "_") for part in (target, labels) if part is not None]
+    return "-".join([split, "probe", *suffixes])
+
+
+def _target(opened: OpenRun, names: Iterable[str], column: str | None) -> Target:
+    """Return what is to be predicted."""
+    if column is None:
+        labels = {name: _labels(opened, name) for name in names}
+        return Target(labels, {name: own.ge(0) for name, own in labels.items()}, False)
+    opened.split("train")  # a file of new examples has none
+    every = read_column(opened.config, opened.splits, column)
+    found = {name: every[name] for name in names if opened.split(name)}
+    known = sorted({value for own in found.values() for value in own if value is not None})
+    numeric = are_numbers(known)
+    codes: dict[str | None, float] = {None: -1}
+    codes |= {value: float(value) if numeric else i for i, value in enumerate(known)}
+    dtype = torch.float64 if numeric else torch.long
+    return Target(
+        {n: torch.tensor([codes[v] for v in own], dtype=dtype) for n, own in found.items()},
+        {n: torch.tensor([v is not None for v in own]) for n, own in found.items()},
+        numeric,
+    )
 
 
 def _labels(opened: OpenRun, name: str) -> Tensor:
@@ -120,12 +154,47 @@ def _labels(opened: OpenRun, name: str) -> Tensor:
     return torch.from_numpy(split.labels.copy())
 
 
-def _labeled(opened: OpenRun, name: str, **options: Any) -> Labeled:
-    labels = _labels(opened, name)
-    if not labels.ge(0).any():
+def _labeled(opened: OpenRun, name: str, target: Target, **options: Any) -> Labeled:
+    present = target.present[name]
+    if not present.any():
         raise UserError(f"no example of the {name} split is labeled, and a probe needs labels")
     means = posteriors(opened.model, opened.split(name), **options).center()
-    return Labeled(means[labels >= 0], labels[labels >= 0])
+    return Labeled(means[present], target.values[name][present])
+
+
+def _classification(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
+    """Score the two classifiers, given the training, the validation, and the scored split."""
+    train, valid, test = _standardized(*parts)
+    if len(train.labels.unique()) < 2:
+        raise UserError(
+            f"all {len(train.labels)} training examples have the same label: there is nothing to "
+            "predict"
+        )
+    count, most_frequent = len(test.labels), train.labels.mode().values
+    return {
+        **_score("accuracy", _mlp_correct(train, valid, test, seed), count),
+        **_score("linear_accuracy", _linear_correct(train, test, seed), count),
+        "majority_accuracy": float((test.labels == most_frequent).double().mean()),
+        "classes": len(train.labels.unique()),
+    }
+
+
+def _regression(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
+    """Score the regression, given the training and the scored split."""
+    (means, numbers), (test_means, test_numbers) = (
+        (part.means.double().numpy(), part.labels.double().numpy()) for part in parts
+    )
+    if len(numbers) < 2 or not np.ptp(numbers):
+        raise UserError(
+            f"all {len(numbers)} training examples have the same number: there is nothing to "
+            "predict"
+        )
+    fitted = fit_regression(means, numbers)
+    return {
+        **score_regression(fitted.predict(test_means), test_numbers, seed),
+        "median_mae": float(abs(test_numbers - np.median(numbers)).mean()),
+        **fitted.as_record(),
+    }
 
 
 def _some(data: Labeled, count: int, seed: int) -> Labeled:

@@ -107,6 +107,7 @@ def evaluate_run(
         model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
         split=opened.title(split),
         **figures,
+        **({} if model.condition is None else {"condition": opened.config.model.condition}),
         precision=precision,
         generations=generations,
         seed=seed,

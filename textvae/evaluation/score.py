@@ -201,6 +201,7 @@ def score_file(
     samples: int = 200,
     regret_steps: int = REGRET_STEPS,
     refine_steps: int | None = None,
+    condition: str | float | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     batch_size: int = 64,
@@ -216,6 +217,8 @@ def score_file(
         regret_steps: As in ``score``.
         refine_steps: Gradient steps that refine q(z|x) for all scores but the regret; None: as in
             training.
+        condition: For a model that is conditioned on labels: the label of all texts; None: those in
+            the file.
         device: Where to compute; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         batch_size: Examples per batch; does not change the results.
@@ -242,4 +245,5 @@ def score_file(
         "seed": seed,
         "inference": model.inference_with(refine_steps),
     }
-    return ScoredFile(model, read_new(model, folder, str(source), **reading), batch_size, options)
+    split = read_new(model, folder, str(source), condition, **reading)
+    return ScoredFile(model, split, batch_size, options)

@@ -238,7 +238,7 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         """Return the images of these rows as PNG files."""
         return [as_png(image) for image in split.batch(np.asarray(rows, dtype=np.int64)).x[:, 0]]
 
-    def show_decoded(
+    def show_decoded(  # type: ignore[override]  # images have no condition
         self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
     ) -> list[Shown]:
         """Return an image for every z as a PNG file: sampled (PixelCNN), or its means (MLP)."""

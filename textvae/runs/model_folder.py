@@ -4,6 +4,7 @@
     model.safetensors   the weights; a tensor with two names (tied embeddings) is stored once
     tokenizer.json      the tokenizer of a text model, with tokenizer.model for subwords
     inference.json      how q(z|x) is found
+    condition.json      the labels that the model is conditioned on, if it is
     sampler.safetensors the sampler fitted to the aggregate posterior, if there is one
     README.md           the model card
     metrics/test.json   the scores, if the model was evaluated
@@ -23,9 +24,10 @@ from textvae.runs.files import expanded, read_record, write_json, write_text
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE, VERSIONS = "inference.json", "versions.json"
-SAMPLER = "sampler.safetensors"
+SAMPLER, CONDITION = "sampler.safetensors", "condition.json"
 METRICS = Path("metrics") / "test.json"
-HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, SAMPLER, "tokenizer.*", METRICS.as_posix()]
+HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, SAMPLER, CONDITION]
+HUB_PATTERNS += ["tokenizer.*", METRICS.as_posix()]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.config.experiment import ModelConfig
-from textvae.config.types import PositiveInt, VocabSize, check_values
+from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
 from textvae.errors import UserError
 from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
@@ -34,8 +34,17 @@ from textvae.text.nn.pretrained import read_word_vectors
 from textvae.text.presentation import SentencePrinter
 from textvae.text.tokenizers import MADE_FOR, PAD, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch, Split
+from textvae.vae.conditions import (
+    ConditionKind,
+    Given,
+    LabelEmbedding,
+    check_condition,
+    codes_of,
+    make_embedding,
+)
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Examples, Model, Shown, Source, check_batch_size
+from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
 logger = logging.getLogger(__name__)
@@ -70,6 +79,10 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         prior: p(z): ``standard``, or learned with the model: a ``mixture`` of Gaussians, or the
             posteriors of learned inputs (``vamp``); see ``textvae.vae.priors``.
         prior_components: Components of the mixture, or learned inputs.
+        condition: What the encoder and the decoder read besides x and z: ``none``, the ``label`` of
+            a text, or a ``number`` that takes its place; see ``textvae.vae.conditions``.
+        condition_dim: Size of the learned vector of a label.
+        num_labels: Number of labels.
         decoder_hidden: Hidden units of a decoder layer.
         decoder_layers: Layers of the decoder.
         dropout_in: Dropout on the decoder's word embeddings.
@@ -97,6 +110,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
     DECODE_OPTIONS = (
         *("temperature", "top_k", "top_p", "num_beams"),
         *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
+        "condition",
     )
     ON_A_PAGE = 6
     ESSENTIAL = "vocab_size"
@@ -118,6 +132,9 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         kappa: float = 13.0,
         prior: PriorKind = "standard",
         prior_components: int = 50,
+        condition: ConditionKind = "none",
+        condition_dim: int = 16,
+        num_labels: int = 0,
         decoder_hidden: int = 1024,
         decoder_layers: int = 1,
         dropout_in: float = 0.5,
@@ -151,6 +168,9 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             for module in self.modules():
                 if isinstance(module, nn.Embedding):
                     module.weight.uniform_(-embedding_scale, embedding_scale)
+        for module in self.modules():
+            if isinstance(module, LabelEmbedding):  # it enters beside z, and has its scale
+                module.reset_parameters()
 
     def make_encoder(self, config: dict[str, Any]) -> nn.Module | None:
         """Create the encoder from the model's arguments; override it to use a different one."""
@@ -167,6 +187,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             pooling=config["pooling"],
             noise=config["encoder_noise"],
             noise_rate=config["encoder_noise_rate"],
+            condition=make_embedding(config),
         )
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
@@ -184,6 +205,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             initial_state=config["initial_state"],
             tie_embeddings=config["tie_embeddings"],
             output_bias=config["output_bias"],
+            condition=make_embedding(config),
         )
 
     def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
@@ -223,12 +245,20 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         logger.info("%s: vectors of %d of %d tokens", path, len(rows), len(words))
 
     def decode(
-        self, z: Tensor, *, batch_size: int = 64, seed: int = 0, first_row: int = 0, **options: Any
+        self,
+        z: Tensor,
+        *,
+        condition: Given | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        first_row: int = 0,
+        **options: Any,
     ) -> list[str]:
         """Generate a sentence for every z (N, Z); greedy by default.
 
         Args:
             z: Latent vectors (N, Z).
+            condition: As in ``encode``; None: drawn as often as it occurs in training.
             batch_size: Sentences per batch; does not change the results.
             seed: Seed of sampled words; sentence i depends only on the seed, z, and i.
             first_row: Number of the first sentence.
@@ -242,6 +272,10 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         tokenizer = self._needs_tokenizer()
         check_batch_size(batch_size)
         z = self.check_z(z)
+        noise = RowNoise(seed, Purpose.CONDITION, range(first_row, first_row + len(z)))
+        codes = codes_of(self.condition, condition, len(z), noise)
+        if codes is not None:
+            z = self.decoder.with_condition(z, codes)
         if options.get("max_new_tokens") is None:
             options["max_new_tokens"] = self.config["max_length"] + 1  # and the end of sentence
         texts: list[str] = []
@@ -256,6 +290,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         *,
         source: Source = "prior",
         z: Tensor | None = None,
+        condition: Given | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -276,6 +311,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
                 posterior (``textvae.fit_sampler``).
             z: Latent vectors (N, Z) to decode instead of draws from the source.
+            condition: As in ``decode``.
             temperature: Divides the logits; below 1 for more likely words.
             top_k: Sample from the k most likely words; 0 for all.
             top_p: Sample from the most likely words whose probabilities add up to p; 1 for all.
@@ -297,6 +333,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         z = self.draw_z(n, seed, source, first_row) if z is None else z
         return self.decode(
             z,
+            condition=condition,
             batch_size=batch_size,
             seed=seed,
             temperature=temperature,
@@ -316,10 +353,16 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         return [split.caption(row) for row in rows]
 
     def show_decoded(
-        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
+        self,
+        z: Tensor,
+        *,
+        sampled: bool = False,
+        same_draws: bool = False,
+        seed: int = 0,
+        **given: Any,
     ) -> list[Shown]:
         """Return a sentence for every z: sampled word by word, or greedy without any draws."""
-        return list(self.decode(z, do_sample=sampled, seed=seed))
+        return list(self.decode(z, do_sample=sampled, seed=seed, **given))
 
     def read_examples(self, source: str, **options: Any) -> Examples:
         """Read the documents in a file of any format; each is its own caption.
@@ -332,6 +375,7 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         Raises:
             UserError: It cannot be read, is ambiguous, or has no sentences.
         """
+        options["numeric"] = self.config["condition"] == "number"
         texts, labels = read_documents(source, Layout.parse(**options))
         return Examples(texts, texts, labels)
 
@@ -347,8 +391,11 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         """Generate samples, and reconstructions of sentences from the split."""
         shown = {"samples": [{"sample": text} for text in self.sample(count)]}
         if self.latent_dim:
-            texts = [split.caption(i) for i in range(min(count, len(split)))]
-            pairs = zip(texts, self.reconstruct(texts), strict=True)
+            rows = range(min(count, len(split)))
+            texts = [split.caption(i) for i in rows]
+            pairs = zip(
+                texts, self.reconstruct(texts, **self.conditions_in(split, rows)), strict=True
+            )
             shown["reconstructions"] = [{"sentence": a, "reconstruction": b} for a, b in pairs]
         return shown
 
@@ -383,7 +430,8 @@ def _embedded(inputs: Tensor) -> Batch:
     return Batch(inputs, lengths=torch.full(inputs.shape[:1], inputs.size(1), device=inputs.device))
 
 
-ARGUMENTS = get_type_hints(ModelConfig) | {"vocab_size": VocabSize, "max_length": PositiveInt}
+ARGUMENTS = get_type_hints(ModelConfig)
+ARGUMENTS |= {"vocab_size": VocabSize, "max_length": PositiveInt, "num_labels": NonNegativeInt}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -395,6 +443,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     check_values(ARGUMENTS, arguments, "model: ")
     check_head(arguments)
     check_prior(arguments)
+    check_condition(arguments)
     embedding, hidden = arguments["embedding_dim"], arguments["decoder_hidden"]
     if arguments["tie_embeddings"] and embedding != hidden:
         raise UserError(

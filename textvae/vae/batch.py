@@ -24,6 +24,7 @@ class Batch:
     num_bytes: Tensor = None  # type: ignore[assignment]  # (B,) UTF-8 bytes of the text
     index: Tensor = None  # type: ignore[assignment]  # (B,) row of each example in its data set
     labels: Tensor | None = None  # (B,)
+    condition: Tensor | None = None  # (B,) what the model is conditioned on: see vae/conditions.py
 
     def __post_init__(self) -> None:
         zeros = torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)

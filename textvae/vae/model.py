@@ -7,6 +7,7 @@ everything else is built from these two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from textvae.config.inference import Inference, with_steps
 from textvae.errors import UserError
 from textvae.vae.batch import Batch, Split
+from textvae.vae.conditions import Given, codes_of
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
@@ -87,6 +89,7 @@ class Model(SavedModel):
         self,
         examples: Any,
         *,
+        condition: Given | None = None,
         refine_steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
@@ -95,6 +98,8 @@ class Model(SavedModel):
 
         Args:
             examples: N examples of the model's kind of data.
+            condition: For a model that is conditioned on labels: a label for all examples, by name
+                or number, or one for each.
             refine_steps: Gradient steps on the ELBO that refine q(z|x); as in training by default,
                 0 for the encoder only.
             seed: Seed of the noise in the steps; example i gets the noise of (seed, i).
@@ -113,7 +118,11 @@ class Model(SavedModel):
                 "reconstruct or interpolate"
             )
         check_batch_size(batch_size)
+        count = 1 if isinstance(examples, str) else len(examples)
+        codes = codes_of(self.condition, condition, count)
         batches = self.batches(examples, batch_size)
+        if codes is not None and count:
+            batches = (replace(batch, condition=codes[batch.index]) for batch in batches)
         return infer_all(self, batches, self.inference_with(refine_steps), seed)
 
     def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
@@ -131,6 +140,12 @@ class Model(SavedModel):
             UserError: The file does not fit, or the model has no words.
         """
         raise UserError(f"{path}: a model of {self.KIND} data has no word embeddings to start from")
+
+    def conditions_in(self, split: Split, rows: Iterable[int]) -> dict[str, Any]:
+        """Return ``condition`` for the examples of a split; empty for a model without one."""
+        if self.condition is None or split.labels is None or split.label_names is None:
+            return {}
+        return {"condition": [split.label_names[split.labels[row]] for row in rows]}
 
     def draw_z(self, count: int, seed: int, source: Source = "prior", first_row: int = 0) -> Tensor:
         """Draw z to decode, (N, Z); row i depends only on the seed and on i.
@@ -176,7 +191,13 @@ class Model(SavedModel):
         raise NotImplementedError
 
     def show_decoded(
-        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
+        self,
+        z: Tensor,
+        *,
+        sampled: bool = False,
+        same_draws: bool = False,
+        seed: int = 0,
+        **given: Any,
     ) -> list[Shown]:
         """Generate an example for every z (N, Z), for a page.
 
@@ -187,6 +208,7 @@ class Model(SavedModel):
             same_draws: Whether what is drawn nevertheless uses the same random numbers for all, so
                 that the examples differ only because their z do.
             seed: Seed of what is drawn.
+            given: ``condition``, as in ``encode``, for a model that has one.
         """
         raise NotImplementedError
 
@@ -267,6 +289,7 @@ class Model(SavedModel):
         examples: Any,
         *,
         use: Literal["mean", "sample"] = "mean",
+        condition: Given | None = None,
         refine_steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
@@ -277,6 +300,7 @@ class Model(SavedModel):
         Args:
             examples: N examples of the model's kind of data.
             use: Decode the center of q(z|x) (its ``mean``), or a ``sample`` from it.
+            condition: As in ``encode``; used to encode and to decode.
             refine_steps: As in ``encode``.
             seed: Seed of all noise.
             batch_size: Examples per batch; does not change the results.
@@ -287,7 +311,15 @@ class Model(SavedModel):
         """
         if use not in ("mean", "sample"):
             raise UserError(f"use={use!r}: choose mean or sample")
-        q = self.encode(examples, refine_steps=refine_steps, seed=seed, batch_size=batch_size)
+        q = self.encode(
+            examples,
+            condition=condition,
+            refine_steps=refine_steps,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        if condition is not None:
+            options["condition"] = condition
         z = q.center()
         if use == "sample":
             z = q.rsample(1, RowNoise(seed, Purpose.LATENT, range(len(z))))[0]
@@ -300,6 +332,7 @@ class Model(SavedModel):
         steps: int = 7,
         kind: Literal["linear", "spherical"] | None = None,
         *,
+        condition: str | float | None = None,
         refine_steps: int | None = None,
         seed: int = 0,
         **options: Any,
@@ -312,6 +345,7 @@ class Model(SavedModel):
             steps: Number of examples, including both ends.
             kind: ``linear`` or ``spherical``; by default spherical if z lies on a sphere (a von
                 Mises-Fisher posterior), else linear.
+            condition: As in ``encode``: one for the whole path.
             refine_steps: As in ``encode``.
             seed: Seed of all noise.
             options: As in ``decode``.
@@ -321,7 +355,10 @@ class Model(SavedModel):
         """
         if steps < 2:
             raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
-        start, end = self.encode([a, b], refine_steps=refine_steps, seed=seed).center()
+        q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)
+        start, end = q.center()
+        if condition is not None:
+            options["condition"] = condition
         return self.decode_path(self.path(start, end, steps, kind), seed=seed, **options)
 
     @property

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     MIXTURE = 5  # mutual information
     DONOR = 6  # z taken from another example
     HOLES = 7  # draws of a prior or a sampler that may fall into holes
+    CONDITION = 8  # labels or numbers that a model is conditioned on
 
 
 class RowNoise(NamedTuple):

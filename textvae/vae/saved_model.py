@@ -17,6 +17,7 @@ from textvae.config.inference import DEFAULT_INFERENCE, Inference
 from textvae.errors import UserError
 from textvae.runs import model_folder as pretrained
 from textvae.runs.weights import load_weights, read_metadata, save_weights
+from textvae.vae.conditions import Condition, load_condition, save_condition
 from textvae.vae.samplers import MixtureSampler
 from textvae.vae.vae import VAE
 
@@ -43,6 +44,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         self.inference = DEFAULT_INFERENCE
         self.metrics: dict[str, Any] = {}  # for the model card
         self.sampler: MixtureSampler | None = None  # fitted to the aggregate posterior
+        self.condition: Condition | None = None  # what encoder and decoder read besides x and z
 
     def describe(self) -> pretrained.Description:
         """Return the description of this model for its model card."""
@@ -77,6 +79,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
             self.sampler.save(sampler)
         else:
             sampler.unlink(missing_ok=True)  # fitted to other weights
+        if self.condition is not None:
+            save_condition(self.condition, save_directory / pretrained.CONDITION)
         header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
         card = (header, self.describe(), self.config, self.metrics)
         pretrained.write_card(save_directory, *card)
@@ -141,6 +145,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
             model = cls(**config)
         load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model._load_more(folder)
+        kind = config.get("condition", "none")
+        model.condition = load_condition(kind, folder / pretrained.CONDITION)
         model.inference = Inference.load(folder / pretrained.INFERENCE)
         model.metrics = pretrained.read_metrics(folder)
         model.sampler = MixtureSampler.load(folder / pretrained.SAMPLER, model.latent_dim)

@@ -152,38 +152,56 @@ def _latent(model: Model, split: Split, stats: ExampleStats, seed: int) -> Laten
     labels = None if split.labels is None else split.labels[rows]
     variances = mean_variances(centers)
     active = [d for d in variances.argsort(descending=True).tolist() if variances[d] >= ACTIVE]
-    ends = [(centers[a], centers[b]) for a, b in _pairs(len(rows), labels)]
+    ends = _pairs(len(rows), labels)
+    paths = [(rows[a], model.path(centers[a], centers[b], STEPS)) for a, b in ends]
     return Latent(
         centers=centers.numpy(),
         labels=labels,
         sources=_examples(model, split, rows[places]),
-        reconstructions=model.show_decoded(centers[places], seed=seed),
-        interpolations=_decode_paths(model, [model.path(a, b, STEPS) for a, b in ends], seed),
-        traversals=_traversals(model, centers, centers[places[0]], active[:TRAVERSED], seed),
+        reconstructions=model.show_decoded(
+            centers[places], seed=seed, **model.conditions_in(split, rows[places])
+        ),
+        interpolations=_decode_paths(model, split, paths, seed),
+        traversals=_traversals(model, split, centers, rows, places[0], active[:TRAVERSED], seed),
         active=active,
     )
 
 
-def _decode_paths(model: Model, paths: list[Tensor], seed: int) -> list[list[Shown]]:
-    """Decode the points of some paths (S, Z), all at once."""
+def _decode_paths(
+    model: Model, split: Split, paths: list[tuple[int, Tensor]], seed: int
+) -> list[list[Shown]]:
+    """Decode the points of some paths (S, Z), all at once; each belongs to a row of the split."""
     if not paths:
         return []
-    outputs = iter(model.show_decoded(torch.cat(paths), same_draws=True, seed=seed))
-    return [list(islice(outputs, len(path))) for path in paths]
+    given = model.conditions_in(split, [row for row, path in paths for _ in path])
+    points = torch.cat([path for _, path in paths])
+    outputs = iter(model.show_decoded(points, same_draws=True, seed=seed, **given))
+    return [list(islice(outputs, len(path))) for _, path in paths]
 
 
 def _traversals(
-    model: Model, centers: Tensor, start: Tensor, dimensions: list[int], seed: int
+    model: Model,
+    split: Split,
+    centers: Tensor,
+    rows: np.ndarray,
+    start: int,
+    dimensions: list[int],
+    seed: int,
 ) -> list[Traversal]:
-    """Decode a point while one dimension changes, for several dimensions."""
+    """Decode the center ``start`` while one dimension changes, for several dimensions."""
     if model.on_sphere:  # where a dimension cannot change without the others
         return []
     stops = np.quantile(centers.double().numpy(), QUANTILES, axis=0)  # (S, Z)
-    paths = [along(start, [dimension], stops[:, dimension]) for dimension in dimensions]
+    paths = [
+        (rows[start], along(centers[start], [dimension], stops[:, dimension]))
+        for dimension in dimensions
+    ]
     variances = mean_variances(centers).tolist()
     return [
         Traversal(dimension, variances[dimension], stops[:, dimension].tolist(), outputs)
-        for dimension, outputs in zip(dimensions, _decode_paths(model, paths, seed), strict=True)
+        for dimension, outputs in zip(
+            dimensions, _decode_paths(model, split, paths, seed), strict=True
+        )
     ]
 
 

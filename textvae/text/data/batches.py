@@ -24,6 +24,7 @@ def text_batch(
     units: Array | None = None,
     num_bytes: Array | None = None,
     labels: Array | None = None,
+    condition: np.ndarray | None = None,
 ) -> Batch:
     """Collate B sentences into a batch.
 
@@ -34,6 +35,7 @@ def text_batch(
             need ``units`` and ``num_bytes``; both are 0 by default.
         num_bytes: Number of UTF-8 bytes of each text.
         labels: Label index of each sentence.
+        condition: What the model is conditioned on, for each sentence.
 
     Returns:
         A batch with x (B, T+1), where T is the length of the longest sentence including ``</s>``.
@@ -48,6 +50,7 @@ def text_batch(
         num_bytes=_long(zeros if num_bytes is None else num_bytes),
         index=_long(rows),
         labels=None if labels is None else _long(labels),
+        condition=None if condition is None else torch.from_numpy(condition),
     )
 
 

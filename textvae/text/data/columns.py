@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.text.data.labels import label_of
+from textvae.text.data.labels import label_of, number_of
 
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 40  # in messages
 Row = tuple[int, str | None, str | None]  # line, text, label (None: unlabeled)
@@ -25,6 +25,7 @@ class Columns:
             anything, and what is not a label leaves its example unlabeled.
         usual: The text and label columns of the training data, used if a file has them and none
             were named.
+        numeric: Whether the labels are numbers, which are read as they are: -1 is one of them.
     """
 
     text: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class Columns:
     labels: bool = True
     label_named: bool = False
     usual: tuple[tuple[str, ...], str | None] = ((), None)
+    numeric: bool = False
 
     @classmethod
     def parse(
@@ -40,6 +42,7 @@ class Columns:
         label: str | None,
         labels: bool = True,
         usual: tuple[str | None, str | None] = (None, None),
+        numeric: bool = False,
     ) -> Columns:
         """Parse the options; a text may be several columns, separated by commas.
 
@@ -48,6 +51,7 @@ class Columns:
             label: The label column.
             labels: Whether to read labels at all.
             usual: The text and the label column to use if neither is named and a file has them.
+            numeric: Whether the labels are numbers.
 
         Raises:
             UserError: There is a label column, but no labels are to be read.
@@ -55,7 +59,7 @@ class Columns:
         if label and not labels:
             raise UserError(f"label_column {label} has no meaning without labels: leave one out")
         usual_columns = (_split(usual[0]), usual[1] or None)
-        return cls(_split(text), label or None, labels, bool(label), usual_columns)
+        return cls(_split(text), label or None, labels, bool(label), usual_columns, numeric)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -116,18 +120,35 @@ class Columns:
             Line, text and label.
 
         Raises:
-            UserError: If the text is missing in this record or is not a string, or the label that
-                the user named is not a single value.
+            UserError: If the text is missing in this record or is not a string, or the label is not
+                what ``read_label`` accepts.
         """
         texts = [_text(record, name, where, line) for name in self.text]
         joined = " ".join(text for text in texts if text)
         if self.label is None or not _has(record, self.label):
             return line, joined, None
+        return line, joined, self.read_label(_value(record, self.label), where, line)
+
+    def read_label(self, value: Any, where: str, line: int) -> str | None:
+        """Return the name of a label, None for a missing one.
+
+        Args:
+            value: The value of the label column.
+            where: The file, for messages.
+            line: The line, for messages.
+
+        Raises:
+            UserError: The labels are numbers, and this is none; or the user named the label column,
+                and this is not a single value.
+        """
         try:
-            return line, joined, label_of(_value(record, self.label))
+            return number_of(value) if self.numeric else label_of(value)
         except ValueError as kind:
+            if self.numeric:
+                named = f" in column {self.label!r}" if self.label else ""
+                raise UserError(f"{where}, line {line}: {kind}{named} is not a number") from None
             if not self.label_named:
-                return line, joined, None
+                return None
             raise UserError(
                 f"{where}, line {line}: label {self.label!r} is of type {kind}, not a string or a "
                 "number; name another --data.label_column, or set --data.labels false"

@@ -61,6 +61,7 @@ def read_corpus(
     format: str = "auto",
     delimiter: str | None = None,
     header: bool | None = None,
+    numeric: bool = False,
     cache_dir: str | Path | None = None,
     seed: int = 0,
 ) -> dict[str, Dataset]:
@@ -85,6 +86,7 @@ def read_corpus(
         delimiter: What separates the columns of a table: a character, ``tab``, ``comma``,
             ``semicolon`` or ``pipe``; None to detect it.
         header: Whether the first row of a table names its columns; None to detect it.
+        numeric: Whether the labels are numbers; -1 is then one, and what is not a number an error.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
         seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5 % of
             train each for valid and test, or only for valid if there is a test split.
@@ -96,7 +98,9 @@ def read_corpus(
         UserError: If there is a problem with the files; the message names the file and line.
     """
     named = {"train": train, "valid": valid, "test": test}
-    layout = Layout.parse(format, text_column, label_column, labels, delimiter, header)
+    layout = Layout.parse(
+        format, text_column, label_column, labels, delimiter, header, numeric=numeric
+    )
     sources = find_sources(str(dir), named, layout)
     cache = cache_folder(cache_dir)
     corpus = {split: stored(source, cache) for split, source in sources.items()}
@@ -114,7 +118,7 @@ def read_file(
     Args:
         source: The file, or ``-`` for standard input.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
-        options: format, text_column, label_column, labels, delimiter, and header, as for
+        options: format, text_column, label_column, labels, delimiter, header, and numeric, as for
             ``read_corpus``; and ``usual``, the text and label columns of the training data, which
             are used if the file has them and none are named.
 

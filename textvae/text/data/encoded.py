@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ class EncodedSplit:
         num_bytes: (N,) int32, number of UTF-8 bytes of the text.
         labels: (N,) int64, indices into ``label_names`` (-1: unlabeled), or None.
         label_names: Names of the labels, or None.
+        conditions: (N,) what the model is conditioned on, or None; the batches include it.
         content_hash: sha256 of texts and labels, independent of where they were read from.
         truncated: Number of documents that were cut to the maximum length.
         dropped: Number of documents that were left out because they were longer.
@@ -88,6 +89,7 @@ class EncodedSplit:
         self.content_hash: str = facts["content_hash"]
         self.truncated: int = facts["truncated"]
         self.dropped: int = facts["dropped"]
+        self.conditions: np.ndarray | None = None
         self._rows: np.ndarray | None = arrays.get("rows")
         self._dataset = dataset
 
@@ -103,6 +105,10 @@ class EncodedSplit:
         row = i if self._rows is None else self._rows[i]
         return self._dataset[int(row)]["text"]
 
+    def kept(self, values: Sequence[Any]) -> list[Any]:
+        """Return the values of the documents that were kept, given one for every document read."""
+        return list(values) if self._rows is None else [values[int(row)] for row in self._rows]
+
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
         """Collate the documents ``rows``; the batch is the same in every epoch."""
         rows = np.asarray(rows)
@@ -113,6 +119,7 @@ class EncodedSplit:
             units=self.units[rows],
             num_bytes=self.num_bytes[rows],
             labels=None if self.labels is None else self.labels[rows],
+            condition=None if self.conditions is None else self.conditions[rows],
         )
 
     def caption(self, i: int) -> str:

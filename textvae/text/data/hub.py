@@ -114,7 +114,7 @@ def _sources(
 def _source(where: str, dataset: Any, columns: Columns) -> Source:
     columns = dataset_columns(dataset, columns, where)
     feature = dataset.features.get(columns.label) if columns.label else None
-    names = getattr(feature, "names", None)
+    names = None if columns.numeric else getattr(feature, "names", None)
 
     def rows() -> Iterator[Row]:
         return dataset_rows(dataset, columns, where)
@@ -127,6 +127,7 @@ def _source(where: str, dataset: Any, columns: Columns) -> Source:
         "files": files,
         "text": columns.text,
         "label": columns.label,
+        **({"numeric": True} if columns.numeric else {}),
     }
     return Source(
         where,

@@ -1,4 +1,7 @@
-"""Labels as files give them: one class has one name, and a missing label is None."""
+"""Labels as files give them: one class has one name, and a missing label is None.
+
+A label can also be a number that is measured, such as a rating or a weight: -1 is then a number.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +35,25 @@ def label_of(value: Any) -> str | None:
     if whole := _WHOLE.fullmatch(name):
         name = whole[1]
     return None if name in MISSING else name
+
+
+def number_of(value: Any) -> str | None:
+    """Return a number as a string that ``float`` reads back exactly, or None if it is missing.
+
+    Args:
+        value: A value of a column of numbers.
+
+    Raises:
+        ValueError: It is not a finite number; the message is what it is.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(repr(value)) from None
+    if math.isnan(number) and not isinstance(value, str):
+        return None
+    if not math.isfinite(number):
+        raise ValueError(repr(value))
+    return repr(number).removesuffix(".0")

@@ -53,6 +53,7 @@ class Layout:
         delimiter: str | None = None,
         header: bool | None = None,
         usual: tuple[str | None, str | None] = (None, None),
+        numeric: bool = False,
     ) -> Layout:
         """Parse the options of the commands that read text.
 
@@ -65,6 +66,7 @@ class Layout:
             header: Whether the first row names the columns.
             usual: The text and label columns of the training data, used if a file has them and
                 none were named.
+            numeric: Whether the labels are numbers.
 
         Raises:
             UserError: A value is out of range.
@@ -78,13 +80,15 @@ class Layout:
                     f"delimiter {delimiter!r}: must be one character, or one of "
                     f"{', '.join(name for name in _DELIMITERS if name.isalpha())}"
                 )
-        columns = Columns.parse(text_column, label_column, labels, usual)
+        columns = Columns.parse(text_column, label_column, labels, usual, numeric)
         return cls(format, columns, delimiter, header)
 
     def identity(self) -> list[Any]:
         """Return what the rows depend on besides the files, as JSON."""
         columns = asdict(self.columns)
         del columns["usual"]  # only a way to find the others
+        if not self.columns.numeric:  # as before there were such labels
+            del columns["numeric"]
         return [self.format, self.delimiter, self.header, columns]
 
     def describe(self) -> str:

@@ -23,9 +23,8 @@ from pathlib import Path
 
 from textvae.errors import UserError
 from textvae.text.data.arrow_records import parquet_layout, parquet_records
-from textvae.text.data.columns import Row
+from textvae.text.data.columns import Columns, Row
 from textvae.text.data.json_records import json_layout, json_records
-from textvae.text.data.labels import label_of
 from textvae.text.data.layout import EXTENSIONS, PLAIN, TABLES, Layout, extension_of
 from textvae.text.data.streams import InputFile, read_lines
 from textvae.text.data.tables import table_layout, table_records
@@ -126,7 +125,7 @@ def read_rows(file: InputFile, layout: Layout) -> Iterator[Row]:
         case "lines":
             return ((line, text.strip(), None) for line, text in read_lines(file))
         case "label-tab-text":
-            return _labeled_lines(file, layout.columns.labels)
+            return _labeled_lines(file, layout.columns)
         case "documents":
             return _document(file, layout.columns.labels)
         case "jsonl" | "json":
@@ -145,7 +144,7 @@ def has_labels(layout: Layout) -> bool:
     return layout.columns.label is not None
 
 
-def _labeled_lines(file: InputFile, labels: bool) -> Iterator[Row]:
+def _labeled_lines(file: InputFile, columns: Columns) -> Iterator[Row]:
     for number, line in read_lines(file):
         label, tab, text = line.partition("\t")
         if not line.strip():
@@ -153,7 +152,8 @@ def _labeled_lines(file: InputFile, labels: bool) -> Iterator[Row]:
         elif not tab:
             raise UserError(f"{file.where}, line {number}: no label; expected `label<TAB>text`")
         else:
-            yield number, text.strip(), label_of(label) if labels else None
+            read = columns.read_label(label, file.where, number) if columns.labels else None
+            yield number, text.strip(), read
 
 
 def _document(file: InputFile, labels: bool) -> Iterator[Row]:

@@ -7,13 +7,16 @@ One option sets how z enters the decoder (Dieng et al. 2019, section 3 and the t
 * ``input``  as ``init``, and z joins the word embedding at every time step: the paper's plain VAE;
 * ``skip``   as ``input``, and z enters every other layer and the softmax layer at every time step.
 
+If the model is conditioned on y (``textvae.vae.conditions``), the vector of y joins z wherever z
+enters the decoder, and the word embeddings at every time step of the encoder.
+
 Time is the first dimension inside both modules, so that a time step is one contiguous block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +61,7 @@ class LSTMEncoder(nn.Module):
         noise_rate: Probability that it affects a word.
         pooling: What the head gets: the state after the whole sentence (``last``), or the ``mean``
             or the ``max`` of every unit over the sentence (Long et al. 2019).
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C), which joins every word embedding.
     """
 
     def __init__(
@@ -71,16 +75,20 @@ class LSTMEncoder(nn.Module):
         noise: InputNoise = "none",
         noise_rate: float = 0.0,
         pooling: Pooling = "last",
+        condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
         _check_choice("LSTMEncoder", "pooling", pooling, get_args(Pooling))
         self.noise, self.noise_rate, self.pooling = noise, noise_rate, pooling
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
+        self.condition = condition
         directions = 2 if bidirectional else 1
         sizes = [embedding_dim] + [directions * hidden_dim] * (num_layers - 1)
-        self.forward_layers = nn.ModuleList(LSTMLayer(size, hidden_dim) for size in sizes)
+        extra = [_width(condition)] + [0] * (num_layers - 1)
+        shapes = list(zip(sizes, extra, strict=True))
+        self.forward_layers = nn.ModuleList(LSTMLayer(size, hidden_dim, y) for size, y in shapes)
         self.backward_layers = nn.ModuleList(
-            LSTMLayer(size, hidden_dim) for size in (sizes if bidirectional else [])
+            LSTMLayer(size, hidden_dim, y) for size, y in (shapes if bidirectional else [])
         )
         self.head = make_head(directions * hidden_dim)
 
@@ -93,13 +101,14 @@ class LSTMEncoder(nn.Module):
             if self.training:
                 tokens, lengths = add_noise(tokens, lengths, self.noise, self.noise_rate)
             x = self.embedding(tokens.t())  # (T, B, E)
+        y = _vectors(self.condition, batch)  # (B, C)
         for i, layer in enumerate(self.forward_layers):
-            x = self._both(i, x, lengths) if self.backward_layers else layer(x)[0]
+            x = self._both(i, x, lengths, y) if self.backward_layers else layer(x, z=y)[0]
         return self.head(self._pool(x, lengths))
 
-    def _both(self, layer: int, x: Tensor, lengths: Tensor) -> Tensor:
-        ahead, _ = self.forward_layers[layer](x)
-        behind, _ = self.backward_layers[layer](reverse_each(x, lengths))
+    def _both(self, layer: int, x: Tensor, lengths: Tensor, y: Tensor | None) -> Tensor:
+        ahead, _ = self.forward_layers[layer](x, z=y)
+        behind, _ = self.backward_layers[layer](reverse_each(x, lengths), z=y)
         return torch.cat([ahead, reverse_each(behind, lengths)], dim=-1)  # (T, B, 2H)
 
     def _pool(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -151,6 +160,7 @@ class LSTMDecoder(nn.Module):
         tie_embeddings: Whether the softmax layer shares the embedding matrix; this requires
             ``embedding_dim`` to equal ``hidden_dim``.
         output_bias: Whether the softmax layer has a bias.
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C), which joins z.
 
     Raises:
         UserError: If an argument is out of range.
@@ -170,6 +180,7 @@ class LSTMDecoder(nn.Module):
         initial_state: InitialState = "hidden",
         tie_embeddings: bool = False,
         output_bias: bool = True,
+        condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(
@@ -190,18 +201,20 @@ class LSTMDecoder(nn.Module):
         self.latent_dim, self.injection = latent_dim, injection
         self.initial_state_kind = initial_state
         self.dropout_in, self.dropout_out, self.word_dropout = dropout_in, dropout_out, word_dropout
-        first = latent_dim if injection in ("input", "skip") else 0
-        every = latent_dim if injection == "skip" else 0
-        fills_state = latent_dim > 0 and injection != "none"
+        self.condition = condition
+        width = latent_dim + _width(condition)
+        first = width if injection in ("input", "skip") else 0
+        every = width if injection == "skip" else 0
+        fills_state = width > 0 and injection != "none"
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         self.layers = nn.ModuleList(
             LSTMLayer(hidden_dim if layer else embedding_dim, hidden_dim, every if layer else first)
             for layer in range(num_layers)
         )
-        self.to_state = nn.Linear(latent_dim, hidden_dim) if fills_state else None
+        self.to_state = nn.Linear(width, hidden_dim) if fills_state else None
         self.output = nn.Linear(hidden_dim, vocab_size, bias=output_bias)
         self.output_latent = (
-            nn.Parameter(torch.empty(vocab_size, latent_dim).uniform_(-0.1, 0.1)) if every else None
+            nn.Parameter(torch.empty(vocab_size, width).uniform_(-0.1, 0.1)) if every else None
         )
         if tie_embeddings:
             self.output.weight = self.embedding.weight
@@ -220,6 +233,8 @@ class LSTMDecoder(nn.Module):
             (K, B).
         """
         samples, size, _ = z.shape
+        if (y := _vectors(self.condition, batch)) is not None:
+            z = torch.cat([z, y.to(z.dtype).expand(samples, -1, -1)], dim=-1)  # (K, B, Z + C)
         nll = self.token_nll(batch.x.t(), z.reshape(samples * size, -1), share)  # (T, K*B)
         return -nll.sum(0).view(samples, size)
 
@@ -228,8 +243,9 @@ class LSTMDecoder(nn.Module):
 
         Args:
             tokens: (T+1, B).
-            z: (N, Z). N is B or a multiple of B: rows b, b + B, ... belong to sentence b. Anything
-                that does not depend on z is then computed only once, unless dropout changes it.
+            z: (N, Z), with the vectors of y if there is a condition. N is B or a multiple of B:
+                rows b, b + B, ... belong to sentence b. Anything that does not depend on z is then
+                computed only once, unless dropout changes it.
             share: If below 1, only this fraction of the entries is computed, chosen at random and
                 divided by ``share``; all others are 0.
 
@@ -287,8 +303,14 @@ class LSTMDecoder(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             return z @ weight.t() if bias is None else torch.addmm(bias, z, weight.t())
 
+    def with_condition(self, z: Tensor, codes: Tensor | None) -> Tensor:
+        """Join y (N,) to z (N, Z) for the ``stepper``: (N, Z + C); z itself without y."""
+        if self.condition is None or codes is None:
+            return z
+        return torch.cat([z, self.condition(codes.to(z.device)).to(z.dtype)], dim=-1)
+
     def stepper(self, z: Tensor) -> LSTMStepper:
-        """Start decoding one token at a time from z (N, Z)."""
+        """Start decoding one token at a time from z (N, Z), or z ``with_condition`` (N, Z + C)."""
         return LSTMStepper(
             z,
             embedding=self.embedding.weight,
@@ -297,6 +319,21 @@ class LSTMDecoder(nn.Module):
             output=self.output.weight,
             output_bias=self.output_bias,
         )
+
+
+def _width(condition: Any) -> int:
+    return 0 if condition is None else int(condition.embedding_dim)
+
+
+def _vectors(condition: nn.Module | None, batch: Batch) -> Tensor | None:
+    """The vectors of y (B, C), if there is a condition."""
+    if condition is None:
+        return None
+    if batch.condition is None:
+        raise UserError(
+            "this model is conditioned on labels, and a batch has none: set Batch.condition"
+        )
+    return condition(batch.condition)
 
 
 def _check_sizes(**sizes: tuple[int, int]) -> None:

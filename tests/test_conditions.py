@@ -1,0 +1,397 @@
+"""Models conditioned on a label or a number: gradients, invariances, samples, files, errors."""
+
+import json
+import math
+import random
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import in_child
+
+from textvae.cli.main import main
+from textvae.config.experiment import Config
+from textvae.config.inference import Inference
+from textvae.errors import UserError
+from textvae.evaluation.run_card import evaluate_run
+from textvae.evaluation.score import score_file
+from textvae.text.data.labels import number_of
+from textvae.text.model import TextVAE
+from textvae.text.tokenizers import BOS, EOS, PAD, WordTokenizer
+from textvae.training.train import train
+from textvae.vae.batch import Batch
+from textvae.vae.conditions import Classes, Numbers, codes_of
+from textvae.vae.estimators import importance_bound
+from textvae.vae.objectives import elbo
+
+WORDS = {
+    "food": ["bread", "soup", "rice"],
+    "car": ["wheel", "road", "seat"],
+    "sky": ["sun", "moon", "star"],
+}
+LABELS = Classes(("car", "food", "sky"), (2, 1, 1))
+OPTIONS = [
+    *("--data.tokenized", "true", "--data.batch_size", "32", "--train.threads", "1"),
+    *("--train.precision", "fp32", "--train.samples", "2", "--model.dropout_in", "0"),
+    *("--model.latent_dim", "4", "--model.embedding_dim", "16", "--model.encoder_hidden", "16"),
+    *("--model.decoder_hidden", "16", "--model.dropout_out", "0"),
+    *("--optim.name", "adam", "--optim.lr", "0.02", "--train.epochs", "6"),
+]
+
+
+def line(rng: random.Random, label: str) -> str:
+    return f"{label}\tthe {rng.choice(WORDS[label])} and the {rng.choice(WORDS[label])}\n"
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory) -> Path:
+    """A corpus whose label decides which words occur: log p(x|y) = -2 ln 3 for every text."""
+    folder, rng = tmp_path_factory.mktemp("labeled"), random.Random(0)
+    for split, count in (("train", 600), ("valid", 60), ("test", 60)):
+        lines = [line(rng, rng.choice([*WORDS, "car"])) for _ in range(count)]
+        (folder / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["vae", "lm"])
+def conditional(request, labeled, tmp_path_factory) -> Path:
+    """A trained conditional VAE, and a class-conditional language model."""
+    run = tmp_path_factory.mktemp("runs") / request.param
+    options = ["--model.condition", "label", "--data.dir", str(labeled)]
+    options += ["--model.latent_dim", "0"] if request.param == "lm" else []
+    assert in_child(["train", "--out", str(run), *OPTIONS, *options]) == 0
+    return run
+
+
+def build(condition="label", **options) -> TextVAE:
+    torch.manual_seed(0)
+    tokenizer = WordTokenizer([f"w{i}" for i in range(20)])
+    sizes = {"embedding_dim": 8, "encoder_hidden": 8, "decoder_hidden": 8, "condition_dim": 5}
+    options = {"latent_dim": 3, "dropout_in": 0.0, "dropout_out": 0.0, "init_scale": 0.5, **options}
+    count = {"num_labels": 3} if condition == "label" else {}
+    model = TextVAE(len(tokenizer), condition=condition, max_length=10, **sizes, **count, **options)
+    model.tokenizer = tokenizer
+    if condition == "label":
+        model.condition = LABELS
+    if condition == "number":
+        model.condition = Numbers(5.0, 2.0, (1.0, 5.0, 9.0))
+    return model
+
+
+def batch(lengths=(4, 6, 3), condition=(0, 1, 2), columns=None) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.full((len(lengths), (columns or max(lengths)) + 1), PAD)
+    for row, length in enumerate(lengths):
+        x[row, 0], x[row, length] = BOS, EOS
+        x[row, 1:length] = torch.randint(4, 24, (length - 1,), generator=generator)
+    counts = torch.tensor(lengths)
+    return Batch(x, counts, counts, counts, condition=torch.as_tensor(condition))
+
+
+@pytest.mark.parametrize("injection", ["init", "input", "skip"])
+@pytest.mark.parametrize("method", ["amortised", "semi_amortised"])
+def test_the_gradient_reaches_the_vectors_of_the_labels_that_occur(injection, method):
+    model = build(injection=injection, decoder_layers=2, bidirectional=True)
+    inference = Inference(method, steps=2, lr=0.1)
+    terms = model(batch(condition=(0, 2, 2)), inference=inference)
+    elbo(terms, beta=1.0).backward()
+    for part in (model.encoder, model.decoder):
+        norms = part.condition.weight.grad.norm(dim=1)
+        assert norms[0] > 0 and norms[2] > 0 and norms[1] == 0
+
+
+def test_the_gradient_of_a_vector_equals_finite_differences():
+    model, z = build().double(), torch.randn(2, 3, 3, dtype=torch.float64)
+    weight, given = model.decoder.condition.weight, batch()
+    (gradient,) = torch.autograd.grad(model.log_likelihood(given, z).sum(), weight)
+    for place in ((0, 0), (1, 3), (2, 4)):
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                weight[place] += step
+                values.append(float(model.log_likelihood(given, z).sum()))
+                weight[place] -= step
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(gradient[place]), rel=1e-5)
+
+
+@pytest.mark.parametrize("condition", ["label", "number"])
+def test_encoder_and_decoder_read_it_and_ignore_padding(condition):
+    model, z = build(condition, bidirectional=True).eval(), torch.randn(1, 3, 3)
+    given = batch()
+    other = replace(given, condition=torch.tensor([1, 1, 2]))
+    wide = replace(given, x=torch.nn.functional.pad(given.x, (0, 4)))
+    for compute in (lambda b: model.log_likelihood(b, z)[0], lambda b: model.posterior(b).mean):
+        own, changed = compute(given), compute(other)
+        assert (own[0] - changed[0]).abs().max() > 1e-3
+        torch.testing.assert_close(own[1:], changed[1:])
+        torch.testing.assert_close(own, compute(wide), atol=1e-5, rtol=1e-5)
+
+
+def test_the_decoder_stays_causal():
+    model, given = build(decoder_layers=2).eval(), batch((6, 6, 6))
+    z = model.decoder.with_condition(torch.randn(3, 3), given.condition)
+    before = model.decoder.token_nll(given.x.t(), z)
+    given.x[:, 4] = 9
+    after = model.decoder.token_nll(given.x.t(), z)
+    assert torch.equal(before[:3], after[:3])
+    assert (before[3:] != after[3:]).all()
+
+
+def test_word_by_word_decoding_gives_the_likelihood_of_training():
+    model, given = build(decoder_layers=2).eval(), batch((6, 6, 6))
+    z = torch.randn(3, 3)
+    stepper = model.decoder.stepper(model.decoder.with_condition(z, given.condition))
+    total = torch.zeros(3)
+    for t in range(6):
+        logits = stepper.step(given.x[:, t]).log_softmax(1)
+        total += logits.gather(1, given.x[:, t + 1 : t + 2])[:, 0]
+    torch.testing.assert_close(total, model.log_likelihood(given, z[None])[0])
+
+
+def test_samples_follow_the_label(conditional):
+    model = TextVAE.from_pretrained(conditional)
+    for label, number in (("car", 0), ("food", 1), ("sky", 2)):
+        texts = model.sample(100, condition=label, seed=1)
+        assert texts == model.sample(100, condition=number, seed=1)
+        assert texts == model.sample(100, condition=[label] * 100, seed=1, batch_size=7)
+        words = " ".join(texts).split()
+        own = sum(word in WORDS[label] for word in words)
+        foreign = sum(word in WORDS[o] for o in WORDS if o != label for word in words)
+        assert own > 150 and foreign <= own / 50
+    drawn = model.sample(400, seed=2)
+    shares = [sum(any(w in text for w in WORDS[label]) for text in drawn) / 400 for label in WORDS]
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.1)
+    assert drawn[100:200] == model.sample(100, first_row=100, seed=2)
+
+
+def test_the_bounds_are_of_log_p_given_the_label(conditional):
+    exact = -2 * math.log(3)
+    card = evaluate_run(conditional, samples=20, generations=5)
+    assert card["iw"] == pytest.approx(exact, abs=0.35)  # without y, it is ln 3 lower
+    assert card["elbo"] <= card["iw"] + 1e-6
+    assert card["condition"] == "label" and "given the label" in str(card)
+    again = evaluate_run(conditional, samples=20, generations=5, batch_size=3)
+    assert again["iw"] == pytest.approx(card["iw"], abs=1e-5)
+
+
+def test_scores_need_the_label_and_depend_on_it(conditional, tmp_path):
+    texts = tmp_path / "new.txt"
+    texts.write_text("the sun and the moon\n", encoding="utf-8")
+    with pytest.raises(UserError, match="have no labels, but the model is conditioned"):
+        score_file(conditional, texts)
+    (right,) = score_file(conditional, texts, samples=5, condition="sky")
+    (wrong,) = score_file(conditional, texts, samples=5, condition="food")
+    assert right["iw"] > wrong["iw"] + 3
+    texts.write_text("sky\tthe sun and the moon\n", encoding="utf-8")
+    (read,) = score_file(conditional, texts, samples=5)
+    assert read["iw"] == right["iw"]
+    texts.write_text("sea\tthe sun and the moon\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not trained with the label 'sea': choose from car, food"):
+        score_file(conditional, texts)
+
+
+COMMANDS = [
+    ["sample", "-n", "2"],
+    ["reconstruct", "the sun and the moon"],
+    ["interpolate", "the sun and the moon", "the star and the star", "--steps", "3"],
+    ["traverse", "the sun and the moon", "--dim", "0", "--steps", "2"],
+    ["arithmetic", "--from", "sky", "--to", "car", "the sun and the moon"],
+    ["neighbors", "the sun and the moon", "-n", "2"],
+]
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_commands_take_a_condition(conditional, command, capsys):
+    name, *rest = command
+    assert main([name, str(conditional), *rest, "--condition", "sky"]) == 0
+    shown = capsys.readouterr().out
+    assert any(word in shown for word in WORDS["sky"]) and "bread" not in shown
+    if name != "sample":
+        assert main([name, str(conditional), *rest]) == 2
+        assert "say which (--condition)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_files_bring_their_labels(conditional, labeled, tmp_path, capsys):
+    test, out = str(labeled / "test.txt"), tmp_path / "means.npz"
+    assert main(["encode", str(conditional), test, "--out", str(out)]) == 0
+    found = np.load(out)
+    model = TextVAE.from_pretrained(conditional)
+    rows = [row.split("\t") for row in (labeled / "test.txt").read_text().splitlines()]
+    q = model.encode([text for _, text in rows], condition=[label for label, _ in rows])
+    assert np.allclose(found["mean"], q.mean.numpy(), atol=1e-6)
+    capsys.readouterr()
+    assert main(["reconstruct", str(conditional), "--file", test]) == 0
+    for (label, _), text in zip(rows, capsys.readouterr().out.splitlines(), strict=True):
+        assert any(word in text for word in WORDS[label])
+    for command in (["report", "--limit", "20"], ["probe"], ["diagnose", "--limit", "20"]):
+        extra = ["--out", str(tmp_path / "r.html")] if command[0] == "report" else []
+        assert main([command[0], str(conditional), *command[1:], *extra]) == 0
+
+
+def test_a_resumed_run_is_bit_for_bit_the_same(labeled, tmp_path):
+    options = ["train", *OPTIONS, "--data.dir", str(labeled), "--model.condition", "label"]
+    options += ["--train.epochs", "2"]
+    assert in_child([*options, "--out", str(tmp_path / "whole")]) == 0
+    cut = ["--out", str(tmp_path / "cut"), "--train.max_steps", "7"]
+    assert in_child([*options, *cut]) == 0
+    shutil.copy(tmp_path / "whole" / "config.yaml", tmp_path / "cut" / "config.yaml")
+    assert in_child(["train", "--resume", str(tmp_path / "cut")]) == 0
+    for name in ("model.safetensors", "condition.json"):
+        whole, resumed = (tmp_path / run / name for run in ("whole", "cut"))
+        assert whole.read_bytes() == resumed.read_bytes()
+
+
+@pytest.mark.parametrize("condition", ["label", "number"])
+def test_a_saved_model_is_the_same_model(condition, tmp_path):
+    model = build(condition)
+    model.save_pretrained(tmp_path)
+    loaded = TextVAE.from_pretrained(tmp_path)
+    assert loaded.condition == model.condition
+    given = {"condition": [1, 2]}
+    before = model.eval().encode(["w1 w2", "w3"], **given).mean
+    assert torch.equal(loaded.encode(["w1 w2", "w3"], **given).mean, before)
+    assert loaded.sample(5, seed=3) == model.sample(5, seed=3)
+    for content in ("{", "[]", "{}", '{"names": [1], "counts": [1]}', '{"mean": "x"}'):
+        (tmp_path / "condition.json").write_text(content)
+        with pytest.raises(UserError, match=r"condition\.json"):
+            TextVAE.from_pretrained(tmp_path)
+    (tmp_path / "condition.json").unlink()
+    with pytest.raises(UserError, match=r"condition\.json"):
+        TextVAE.from_pretrained(tmp_path)
+
+
+def test_a_model_from_before_there_were_conditions_loads(tmp_path):
+    model = build("none")
+    model.save_pretrained(tmp_path)
+    assert not (tmp_path / "condition.json").exists()
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("condition", "condition_dim", "num_labels"):
+        del config[name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = TextVAE.from_pretrained(tmp_path)
+    assert loaded.sample(3, seed=1) == model.eval().sample(3, seed=1)
+    with pytest.raises(UserError, match="not conditioned on labels"):
+        loaded.sample(3, condition="car")
+
+
+def test_conditions_are_drawn_as_often_as_in_training():
+    uniforms = (torch.arange(400) + 0.5) / 400
+    assert LABELS.draw(uniforms.double()).bincount().tolist() == [200, 100, 100]
+    numbers = Numbers(5.0, 2.0, (1.0, 5.0, 9.0)).draw(torch.tensor([0.0, 0.25, 0.5, 0.999999]))
+    assert numbers.tolist() == pytest.approx([-2.0, -1.0, 0.0, 2.0], abs=1e-4)
+
+
+def test_what_is_given_must_fit():
+    for given, message in (
+        (None, "say which"),
+        (["car"], "1 conditions for 2 examples"),
+        ("boat", "was not trained with the label 'boat'"),
+        (["car", None], "an example has no label"),
+        (3, "was not trained with the label '3'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            codes_of(LABELS, given, 2)
+    with pytest.raises(UserError, match="'x' is not a number"):
+        codes_of(Numbers(0.0, 1.0, (0.0,)), "x", 1)
+    with pytest.raises(UserError, match=r"set Batch\.condition"):
+        build()(replace(batch(), condition=None))
+
+
+def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_label():
+    model = build(latent_dim=0).eval()
+    given = batch()
+    with torch.no_grad():
+        exact = model.log_likelihood(given, torch.zeros(1, 3, 0))[0]
+        torch.testing.assert_close(importance_bound(model, given, 10), exact)
+        other = importance_bound(model, replace(given, condition=torch.tensor([1, 2, 0])))
+    assert (exact - other).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "message"),
+    [
+        ([], "a b\nc d\n" * 40, "the train examples have no labels"),
+        ([], "1\ta b\n\tc d\n" * 40, r"of \d+ train examples have no label \(-1, null, or empty\)"),
+        (["--data.labels", "false"], "1\ta b\n2\tc d\n" * 40, "examples have no labels"),
+        (["--model.injection", "none"], "1\ta\n" * 40, "choose init, input or skip"),
+        (["--model.prior", "vamp"], "1\ta\n" * 40, "choose standard or mixture"),
+        (["--model.condition", "number"], "1\ta b\nx\tc d\n" * 40, "line 2: 'x' is not a number"),
+        (["--model.condition", "number"], "1\ta b\n" * 40, "have the same number"),
+        (["--model.condition", "lable"], "1\ta b\n" * 40, "did you mean label"),
+    ],
+)
+def test_training_says_what_is_missing(options, lines, message, tmp_path, capsys):
+    (tmp_path / "train.txt").write_text(lines, encoding="utf-8")
+    words = ["train", "--out", str(tmp_path / "run"), "--data.dir", str(tmp_path), *OPTIONS]
+    assert main([*words, "--model.condition", "label", *options]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("textvae:")]
+    assert re.search(message, said), said
+
+
+def test_images_have_no_condition(tmp_path, capsys):
+    words = ["train", "--out", str(tmp_path / "run"), "--data.dir", "x", "--data.kind", "images"]
+    assert main([*words, "--model.condition", "label"]) == 2
+    assert "--model.condition does not apply if --data.kind is images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (-1, "-1"),
+        ("-1", "-1"),
+        ("1.50", "1.5"),
+        (2.0, "2"),
+        (1e-7, "1e-07"),
+        (True, "1"),
+        ("", None),
+        (None, None),
+        (float("nan"), None),
+        (" 3 ", "3"),
+        (np.float32(0.5), "0.5"),
+    ],
+)
+def test_a_number_in_a_column_of_numbers(value, name):
+    assert number_of(value) == name
+
+
+@pytest.mark.parametrize("value", ["x", "nan", float("inf"), [1], {"a": 1}, b"x"])
+def test_what_is_not_a_number(value):
+    with pytest.raises(ValueError, match=r"."):
+        number_of(value)
+
+
+def test_a_number_decides_how_long_texts_are(tmp_path):
+    """The number of words is two more than the number, which can be -1."""
+    rng = random.Random(0)
+    counts = [rng.randint(-1, 8) for _ in range(600)]
+    rows = [{"text": " ".join(["na"] * (count + 2)), "size": count} for count in counts]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "train.jsonl").write_text(text, encoding="utf-8")
+    config = Config.load(
+        data={"dir": str(tmp_path), "label_column": "size", "tokenized": True, "batch_size": 32},
+        model={
+            "latent_dim": 0,
+            "condition": "number",
+            "injection": "input",
+            "embedding_dim": 16,
+            "decoder_hidden": 24,
+            "dropout_in": 0.0,
+            "dropout_out": 0.0,
+        },
+        optim={"name": "adam", "lr": 0.02},
+        train={"epochs": 12, "threads": 1, "precision": "fp32", "samples": 0},
+    )
+    model = train(config, tmp_path / "run")
+    assert isinstance(model.condition, Numbers)
+    for number in (-1, 2, 5.5):
+        lengths = [len(text.split()) for text in model.sample(50, condition=number, seed=1)]
+        assert np.mean(lengths) == pytest.approx(number + 2, abs=1.0)
+    assert model.sample(5, condition="2", seed=1) == model.sample(5, condition=2.0, seed=1)
+    drawn = [len(text.split()) for text in model.sample(300, seed=3)]
+    assert np.mean(drawn) == pytest.approx(np.mean(counts) + 2, abs=0.8)

@@ -1,0 +1,218 @@
+"""Search in the latent space: known optima, budgets, objectives, and the command."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import textvae
+from textvae.cli.main import main
+from textvae.errors import UserError
+from textvae.evaluation.latent_search import Call, best_so_far, search, try_texts
+from textvae.evaluation.optimize import Optimization, optimize
+
+OPTIMUM = np.array([1.5, -1.0, 0.5, 0.0, 2.0])
+METHODS = ("evolution", "bayes")
+
+
+def decode(points: np.ndarray) -> list[str]:
+    """A decoder whose texts are z itself, rounded."""
+    return [" ".join(f"{number:.2f}" for number in point) for point in points]
+
+
+def near(text: str) -> float:
+    """The objective: minus the squared distance from the optimum."""
+    return -float(np.square(np.array(text.split(), float) - OPTIMUM).sum())
+
+
+def start(count: int = 200, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, len(OPTIMUM)))
+
+
+def values(calls: list[Call]) -> list[float]:
+    return [call.value for call in calls if call.value is not None]
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "close"), [("evolution", 300, 0.3), ("bayes", 80, 0.1)]
+)
+def test_a_search_finds_the_optimum_and_random_points_do_not(method, budget, close):
+    for seed in range(3):
+        calls = search(decode, near, start(), budget=budget, method=method, seed=seed)
+        assert len(calls) == budget == len({call.text for call in calls})
+        random = try_texts(iter(decode(start(budget, seed + 10))), near, budget, budget)
+        assert max(values(calls)) > -close > max(values(random))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_seed_gives_the_same_search(method):
+    runs = [search(decode, near, start(), budget=40, method=method, seed=s) for s in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_bayes_needs_fewer_evaluations_of_a_smooth_objective():
+    best = {
+        m: [
+            max(values(search(decode, near, start(), budget=70, method=m, seed=s)))
+            for s in range(4)
+        ]
+        for m in METHODS
+    }
+    assert np.mean(best["bayes"]) > np.mean(best["evolution"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_text_is_evaluated_once_and_the_budget_is_kept(method):
+    asked: list[str] = []
+
+    def coarse(points):
+        return [" ".join(str(round(number)) for number in point) for point in points]
+
+    def count(text):
+        asked.append(text)
+        return near(text)
+
+    calls = search(coarse, count, start(), budget=57, method=method)
+    assert len(asked) == len(set(asked)) == len(calls) == 57
+    assert [call.text for call in calls] == asked
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_texts_without_a_value_are_counted_but_never_best(method):
+    def sometimes(text):
+        first = float(text.split()[0])
+        return None if first < 0 else math.nan if first < 0.2 else near(text)
+
+    calls = search(decode, sometimes, start(), budget=80, method=method)
+    assert len(calls) == 80 and None in [call.value for call in calls]
+    assert all(math.isfinite(value) for value in values(calls))
+    assert max(values(calls)) > -1
+    assert best_so_far([Call("a", None), Call("b", 1.0), Call("c", None), Call("d", 0.5)]) == [
+        None,
+        1.0,
+        1.0,
+        1.0,
+    ]
+    nothing = search(decode, lambda text: None, start(), budget=30, method=method)
+    assert len(nothing) == 30 and not values(nothing)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_decoder_that_ignores_z_ends_the_search(method):
+    calls = search(
+        lambda points: ["the same"] * len(points), len, start(), budget=30, method=method
+    )
+    assert calls == [Call("the same", 8.0)]
+
+
+def test_points_on_a_sphere_stay_there():
+    def on_sphere(points):
+        assert np.allclose(np.linalg.norm(points, axis=1), 1)
+        return decode(points)
+
+    points = start()
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    assert len(search(on_sphere, near, points, budget=40, on_sphere=True)) == 40
+
+
+def test_the_curve_says_what_was_reached_after_so_many_evaluations():
+    calls = [Call(str(i), float(i)) for i in range(12)]
+    shown = Optimization({"search": calls, "samples": calls[:3], "training": calls[::-1]}, 1.0)
+    assert str(shown).splitlines() == [
+        "calls         search     samples    training",
+        "1                  0           0          11",
+        "2                  1           1          11",
+        "5                  4           2          11",
+        "10                 9           2          11",
+        "12                11           2          11",
+    ]
+    assert [call.text for call in shown.best(2)] == ["11", "10"]
+    lower = Optimization({"search": [Call("a", -2.0), Call("b", None)]}, -1.0)
+    assert lower.best() == [Call("a", 2.0)]
+    assert [row["value"] for row in lower.rows()] == [2.0, None]
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    """The trained model with other weights, with which texts and z depend on each other."""
+    model = textvae.load(str(trained))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
+            parameter.uniform_(-1.0, 1.0)
+    model.config["max_length"] = 8
+    return model
+
+
+def cats(text: str) -> int:
+    return text.split().count("cat")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_word_count_of_a_model(method, trained, model):
+    found = optimize(trained, cats, budget=40, method=method, model=model)
+    best = found.best(3)
+    assert best[0].value == cats(best[0].text) >= best[1].value
+    assert len(found.calls["search"]) <= 40 and len(found.calls["samples"]) == 40
+    assert max(values(found.calls["training"])) == 2  # "the cat ... a cat"
+    again = optimize(trained, cats, budget=40, method=method, model=model, batch_size=5)
+    assert again.best(3) == best
+    fewest = optimize(trained, cats, budget=40, method=method, model=model, minimize=True)
+    assert fewest.best(1)[0].value == 0.0
+
+
+def test_the_command_writes_every_evaluation(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def length(text):\n    return len(text.split())\n")
+    options = ["--budget", "12", "--out", "found.jsonl", "--top", "1"]
+    assert main(["optimize", str(trained), "--objective", "mine.py:length", *options]) == 0
+    shown = capsys.readouterr().out
+    rows = [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()]
+    assert f"wrote {len(rows)} rows" in shown and "best texts of the search" in shown
+    assert {row["from"] for row in rows} == {"search", "samples", "training"}
+    for row in rows:
+        assert row["value"] == len(row["text"].split()) <= row["best"]
+    assert main(["optimize", str(trained), "--objective", "mine:length", *options]) == 0
+    assert [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()] == rows
+
+
+def test_a_probe_is_an_objective(trained, model, capsys, tmp_path):
+    with pytest.raises(UserError, match="create it with textvae probe"):
+        optimize(trained, "probe:size", budget=4)
+    metrics = trained / "metrics"
+    card = metrics / "test-probe-size.json"
+    card.write_text(json.dumps({"coefficients": [1.0, 0.0, -2.0, 0.0], "intercept": 3.0}))
+    try:
+        found = optimize(trained, "probe:size", budget=10, model=model)
+        text, value = found.best(1)[0]
+        mean = model.encode([text]).mean[0]
+        assert value == pytest.approx(float(mean[0] - 2 * mean[2] + 3), abs=1e-5)
+    finally:
+        card.unlink()
+
+
+def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "def fails(text):\n    raise ValueError('no')\n\ndef nothing(text):\n    return None\n"
+    )
+    Path("broken.py").write_text("import nonesuch_module\n")
+    for run, objective, message in (
+        (trained, "length", "give module:function"),
+        (trained, "mine.py:size", "has no function 'size'"),
+        (trained, "mine.py:fails", "ValueError: no"),
+        (trained, "mine.py:nothing", "not even a training text: check the objective"),
+        (trained, "broken.py:f", "No module named 'nonesuch_module'"),
+        (trained, "absent.py:f", "absent.py"),
+        (trained, "nonesuch_module:f", "No module named 'nonesuch_module'"),
+        (language_model, "mine.py:nothing", "a model of text with a latent variable"),
+    ):
+        assert main(["optimize", str(run), "--objective", objective, "--budget", "4"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        said = [line for line in lines if line.startswith("textvae:")]
+        assert len(said) == 1 and message in said[0], (objective, said)
+    with pytest.raises(UserError, match="at least 2"):
+        optimize(trained, cats, budget=1)

@@ -1,0 +1,73 @@
+"""``textvae optimize``: search the latent space for texts with a property."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from textvae.cli.options import add_common, add_condition, add_model, load, new_parser
+from textvae.config.types import PositiveInt
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+OPTIONS = ("budget", "method", "minimize", "condition", "data", "batch_size", "seed")
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command."""
+    parser = new_parser(
+        "search the latent space for texts that an objective likes, and compare the search with "
+        "samples of the model and with training texts",
+        "textvae optimize RUN --objective MODULE:FUNCTION [--budget N] [--out FILE] [...]",
+    )
+    add_model(parser)
+    add = parser.add_argument
+    add(
+        "--objective",
+        required=True,
+        help="your own function, which is imported and called: module:function or file.py:function "
+        "maps a text to a number (or to None); or probe:COLUMN for what textvae probe --target "
+        "COLUMN has learned to predict",
+    )
+    add(
+        "--budget",
+        type=PositiveInt,
+        default=200,
+        help="evaluations of the objective for the search, and as many for each comparison",
+    )
+    add(
+        "--method",
+        choices=["bayes", "evolution"],
+        default="bayes",
+        help="how points are chosen: by their expected improvement under a Gaussian process, or by "
+        "selection, recombination, and mutation alone, for a budget of thousands",
+    )
+    add("--minimize", action="store_true", help="search for a small value instead of a large one")
+    add("--top", type=PositiveInt, default=10, help="number of the best texts to print")
+    add("--out", type=str | None, help="write every evaluation to this .jsonl or .parquet file")
+    add("--data", type=str | None, help="where the data set is now, if it has moved since training")
+    add_condition(parser)
+    add_common(parser)
+    return parser
+
+
+def run(args: Namespace) -> None:
+    """Print the best value after so many evaluations, and the best texts."""
+    from textvae.evaluation.optimize import optimize
+    from textvae.runs.tables import check_table_format, write_table
+
+    if args.out is not None:
+        check_table_format(Path(args.out))
+    model = load(args)
+    found = optimize(
+        args.run, args.objective, model=model, **{name: args[name] for name in OPTIONS}
+    )
+    print(found)
+    print("\nbest texts of the search:")
+    for call in found.best(args.top):
+        print(f"{call.value:12.4g}  " + call.text.replace("\n", " "))
+    if args.out is not None:
+        print(f"\nwrote {write_table(Path(args.out), found.rows())} rows to {args.out}")

@@ -1,0 +1,175 @@
+"""Search a model's latent space for texts with a property, and compare it with not searching.
+
+The search, samples of the same model, and texts of the training split each get the same number of
+evaluations of the objective.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from textvae.build import load_model, to_device
+from textvae.errors import UserError
+from textvae.evaluation.latent_search import Call, Method, best_so_far, search, try_texts
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.per_example import posteriors
+from textvae.evaluation.report.exhibits import spaced
+from textvae.evaluation.text_objectives import load_objective
+from textvae.vae.batch import Split
+from textvae.vae.conditions import Given
+from textvae.vae.model import Model
+
+logger = logging.getLogger(__name__)
+START = 1000  # training examples whose posterior means are known to the search
+DRAWN = 64  # samples at a time
+REPEATS = 20  # texts that are drawn, at most, for every evaluation
+
+Objective = Callable[[str], float | None]
+
+
+class Optimization(NamedTuple):
+    """The evaluations of the search and of what it is compared with; ``print`` shows the curve."""
+
+    calls: dict[str, list[Call]]  # by where the texts come from, in their order; larger is better
+    sign: float  # -1 if the objective was minimized
+
+    def best(self, n: int = 10) -> list[Call]:
+        """Return the best texts that the search found, with the values of the objective."""
+        found = [call for call in self.calls["search"] if call.value is not None]
+        ranked = sorted(found, key=lambda call: -(call.value or 0.0))[:n]
+        return [Call(call.text, self.sign * (call.value or 0.0)) for call in ranked]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield every evaluation as a row of a table: where, number, value, best so far, text."""
+        for name, calls in self.calls.items():
+            for place, best in enumerate(best_so_far(calls)):
+                yield {
+                    "from": name,
+                    "call": place + 1,
+                    "value": _signed(self.sign, calls[place].value),
+                    "best": _signed(self.sign, best),
+                    "text": calls[place].text,
+                }
+
+    def __str__(self) -> str:
+        """Return the best value after so many evaluations as a table."""
+        curves = {name: best_so_far(calls) for name, calls in self.calls.items() if calls}
+        longest = max(map(len, curves.values()))
+        lines = ["calls   " + "".join(f"{name:>12}" for name in curves)]
+        for mark in [*takewhile(longest.__gt__, _marks()), longest]:
+            # A search that finds no new texts ends early, and there may be few training texts.
+            reached = [curve[min(mark, len(curve)) - 1] for curve in curves.values()]
+            shown = (_signed(self.sign, best) for best in reached)
+            cells = ["–" if best is None else f"{best:.4g}" for best in shown]
+            lines.append(f"{mark:<8}" + "".join(f"{cell:>12}" for cell in cells))
+        return "\n".join(lines)
+
+
+def optimize(
+    run: Path | str,
+    objective: str | Objective,
+    *,
+    budget: int = 200,
+    method: Method = "bayes",
+    minimize: bool = False,
+    condition: Given | None = None,
+    data: Path | str | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Optimization:
+    """Search for texts with a large value of an objective.
+
+    Args:
+        run: A run folder.
+        objective: A function that maps a text to a number, or to None if the text has no value; or
+            the name of one: ``module:function``, ``file.py:function``, or ``probe:COLUMN``.
+        budget: Evaluations of the objective for the search, and as many for samples of the model
+            and for training texts, which it is compared with.
+        method: ``bayes`` for expected improvement under a Gaussian process, or ``evolution``, which
+            needs no time of its own.
+        minimize: Whether to search for a small value instead.
+        condition: What the model is conditioned on, if it is: one label for all texts.
+        data: Where the data is, if it has moved since the training.
+        device: Where to compute; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        batch_size: Texts per batch; does not change the results.
+        seed: Seed of everything that is drawn.
+
+    Returns:
+        All evaluations; ``print`` shows the best value after so many of them.
+
+    Raises:
+        UserError: The model has no latent variable, the objective cannot be imported or fails, no
+            text has a value, or the run cannot be opened.
+    """
+    if budget < 2:
+        raise UserError(f"budget={budget}: a search needs at least 2 evaluations")
+    model = to_device(load_model(str(run)), device) if model is None else model
+    if not model.latent_dim or model.KIND != "text":
+        raise UserError(f"{run}: a search needs a model of text with a latent variable")
+    named = objective if callable(objective) else None
+    evaluate = named or load_objective(str(objective), Path(run), model, condition)
+    opened = open_run(run, data=data, device=device, model=model)
+    train, sign = opened.split("train"), -1.0 if minimize else 1.0
+    rows = spaced(len(train), START)
+    q = posteriors(model, train, rows, seed=seed, batch_size=batch_size)
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "condition": condition}
+
+    def decode(points: np.ndarray) -> Sequence[str]:
+        return model.decode(torch.from_numpy(points).float(), **options)
+
+    def signed(text: str) -> float | None:
+        return _signed(sign, evaluate(text))
+
+    found = search(
+        decode,
+        signed,
+        q.center().double().numpy(),
+        budget=budget,
+        method=method,
+        seed=seed,
+        on_sphere=model.on_sphere,
+    )
+    drawn = try_texts(_samples(model, options), signed, budget, REPEATS * budget)
+    known = try_texts(_training(train, seed), signed, budget, len(train))
+    result = Optimization({"search": found, "samples": drawn, "training": known}, sign)
+    if all(call.value is None for calls in result.calls.values() for call in calls):
+        raise UserError("no text has a value, not even a training text: check the objective")
+    if len(found) < budget:
+        logger.warning(
+            "the search ended after %d of %d evaluations: the decoder makes no more new texts "
+            "(textvae diagnose says whether z is used)",
+            len(found),
+            budget,
+        )
+    return result
+
+
+def _samples(model: Model, options: dict[str, Any]) -> Iterator[str]:
+    source = "prior" if model.sampler is None else "aggregate"
+    for part in count():
+        yield from model.sample(DRAWN, source=source, first_row=part * DRAWN, **options)
+
+
+def _training(split: Split, seed: int) -> Iterator[str]:
+    for row in np.random.default_rng(seed).permutation(len(split)):
+        yield split.caption(int(row))
+
+
+def _signed(sign: float, value: float | None) -> float | None:
+    return None if value is None else sign * value + 0.0  # never -0
+
+
+def _marks() -> Iterator[int]:
+    """Yield 1, 2, 5, 10, 20, 50, and so on."""
+    for power in count():
+        yield from (step * 10**power for step in (1, 2, 5))

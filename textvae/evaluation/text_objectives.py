@@ -1,0 +1,102 @@
+"""Objectives for ``textvae optimize``: your own Python function, or a regression probe.
+
+    my_module:function    in a module that Python can import, or in the working folder
+    my_file.py:function   in a file
+    probe:COLUMN          the number that a regression probe predicts for the text
+
+The function maps a text to a number, or to None if the text has no value. Only what is named on the
+command line is imported, never anything that comes with a model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+from textvae.evaluation.probe import card_name
+from textvae.evaluation.regression import Regression
+from textvae.vae.conditions import Given
+from textvae.vae.model import Model
+
+PROBE = "probe"
+
+
+def load_objective(
+    name: str, run: Path, model: Model, condition: Given | None = None
+) -> Callable[[str], float | None]:
+    """Return the objective with this name.
+
+    Args:
+        name: ``module:function``, ``file.py:function``, or ``probe:COLUMN``.
+        run: The run folder, which holds the scores of its probes.
+        model: The model, which encodes the texts for a probe.
+        condition: What the model is conditioned on, if it is.
+
+    Raises:
+        UserError: There is no such function or probe.
+    """
+    place, _, function = name.rpartition(":")
+    if not place or not function:
+        raise UserError(
+            f"--objective {name}: give module:function, file.py:function, or probe:COLUMN"
+        )
+    if place == PROBE:
+        return _probe(function, run, model, condition)
+    found = getattr(_module(place, name), function, None)
+    if not callable(found):
+        raise UserError(f"--objective {name}: {place} has no function {function!r}")
+    return _checked(found, name)
+
+
+def _module(place: str, name: str) -> Any:
+    """Import the user's own code."""
+    try:
+        if not place.endswith(".py"):
+            if str(Path.cwd()) not in sys.path:  # as with python -m
+                sys.path.insert(0, str(Path.cwd()))
+            return importlib.import_module(place)
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        assert spec is not None and spec.loader is not None  # the name ends with .py
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except Exception as error:  # anything can go wrong in the user's code
+        raise UserError(f"--objective {name}: {place}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _checked(function: Callable[[str], Any], name: str) -> Callable[[str], float | None]:
+    def evaluate(text: str) -> float | None:
+        try:
+            value = function(text)
+            return None if value is None else float(value)
+        except Exception as error:  # anything can go wrong in the user's code
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UserError(f"--objective {name} failed for {text!r}: {why}") from error
+
+    return evaluate
+
+
+def _probe(
+    column: str, run: Path, model: Model, condition: Given | None
+) -> Callable[[str], float | None]:
+    path = run / "metrics" / f"{card_name('test', column)}.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise UserError(
+            f"--objective {PROBE}:{column}: no {path}: create it with textvae probe {run} --target "
+            f"{column}"
+        ) from None
+    regression = Regression.of_record(record, str(path), model.latent_dim)
+
+    def evaluate(text: str) -> float:
+        mean = model.encode([text], condition=condition).center()
+        return float(regression.predict(mean.double().numpy())[0])
+
+    return evaluate

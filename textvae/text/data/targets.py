@@ -1,0 +1,46 @@
+"""Other columns of a corpus that was read already: what a probe predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from textvae.errors import UserError
+from textvae.text.data.corpus import EncodedSplit, read_corpus
+from textvae.text.data.labels import number_of
+
+
+def read_targets(
+    splits: Mapping[str, EncodedSplit], column: str, **options: Any
+) -> dict[str, list[str | None]]:
+    """Read a column: numbers if all its values are numbers, else the names of classes.
+
+    Args:
+        splits: The splits of the corpus.
+        column: The name of the column.
+        options: The options of ``read_corpus`` that the corpus was read with.
+
+    Returns:
+        For every split, the value of each document; None if it is missing.
+
+    Raises:
+        UserError: There is no such column.
+    """
+    options |= {"label_column": column, "labels": True}
+    corpus = read_corpus(**options)
+    for name, dataset in corpus.items():
+        if "label" not in dataset.column_names:
+            raise UserError(f"column {column!r} is empty in the {name} split")
+    if all(are_numbers(dataset["label"]) for dataset in corpus.values()):
+        corpus = read_corpus(**options, numeric=True)  # where -1 is one, too
+    return {name: splits[name].kept(dataset["label"][:]) for name, dataset in corpus.items()}
+
+
+def are_numbers(names: Iterable[Any]) -> bool:
+    """Return whether all values are numbers, as far as they are not missing."""
+    try:
+        for name in names:
+            number_of(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,294 @@
+"""Conditions: what x depends on besides z, the label y of each example or a number y.
+
+The encoder and the decoder read y, and the prior does not (Sohn et al. 2015, "Learning structured
+output representation using deep conditional generative models"):
+
+    log p(x|y) >= E_q(z|x,y)[log p(x|z,y)] - KL(q(z|x,y) || p(z))
+
+So every bound is one on log p(x|y), and z is left with what y does not say. A label enters as a
+learned vector, a number as itself, standardized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from textvae.errors import UserError
+from textvae.runs.files import read_record, write_json
+from textvae.vae.batch import Split
+from textvae.vae.noise import RowNoise
+
+ConditionKind = Literal["none", "label", "number"]
+Given: TypeAlias = "str | float | Sequence[str | float | None]"  # for all examples, or one for each
+QUANTILES = 1001  # of the numbers in training, kept to draw from
+SHOWN = 20  # labels in a message
+
+
+class Classes(NamedTuple):
+    """y is one of the labels in the training data."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]  # how often each occurs in training
+
+    def codes(self, values: Sequence[Any]) -> Tensor:
+        """Return the numbers of some labels, (N,).
+
+        Args:
+            values: Their names, or else their numbers from 0.
+
+        Raises:
+            UserError: There is no such label.
+        """
+        places = {name: place for place, name in enumerate(self.names)}
+        return torch.tensor([self._place(value, places) for value in values], dtype=torch.long)
+
+    def _place(self, value: Any, places: Mapping[str, int]) -> int:
+        name = str(value)
+        if name in places:
+            return places[name]
+        if name.isdecimal() and int(name) < len(self.names):
+            return int(name)
+        more = f", … ({len(self.names)} in all)" if len(self.names) > SHOWN else ""
+        known = f"choose from {', '.join(self.names[:SHOWN])}{more}"
+        if value is None:
+            raise UserError(f"an example has no label, and this model depends on it: {known}")
+        raise UserError(f"the model was not trained with the label {name!r}: {known}")
+
+    def draw(self, uniforms: Tensor) -> Tensor:
+        """Return labels drawn as often as they occur in training, (N,), from uniform numbers."""
+        shares = torch.tensor(self.counts, dtype=torch.float64).cumsum(0)
+        return torch.searchsorted(shares, uniforms.double() * shares[-1], right=True)
+
+
+class Numbers(NamedTuple):
+    """y is a number, with the mean 0 and the deviation 1 in training."""
+
+    mean: float
+    deviation: float
+    quantiles: tuple[float, ...]  # evenly spaced, from the smallest number to the largest
+
+    def codes(self, values: Sequence[Any]) -> Tensor:
+        """Return some numbers in standard units, (N,).
+
+        Args:
+            values: Numbers, or strings that are numbers.
+
+        Raises:
+            UserError: One is not a number.
+        """
+        numbers = torch.tensor([_number(value) for value in values], dtype=torch.float64)
+        return self._standard(numbers)
+
+    def _standard(self, numbers: Tensor) -> Tensor:
+        return ((numbers - self.mean) / self.deviation).float()
+
+    def draw(self, uniforms: Tensor) -> Tensor:
+        """Return numbers distributed as in training, (N,), from uniform numbers."""
+        levels = np.linspace(0, 1, len(self.quantiles))
+        return self._standard(torch.from_numpy(np.interp(uniforms, levels, self.quantiles)))
+
+
+Condition: TypeAlias = "Classes | Numbers"
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    what = "an example has no number" if value is None else f"{value!r} is not a number"
+    raise UserError(f"{what}, and this model depends on one")
+
+
+def fit_condition(kind: ConditionKind, split: Split) -> Condition | None:
+    """Learn from the training split what a model is conditioned on.
+
+    Args:
+        kind: ``none``, ``label``, or ``number``.
+        split: The training split; numbers are the names of its labels.
+
+    Raises:
+        UserError: An example has no label, or all numbers are the same.
+    """
+    if kind == "none":
+        return None
+    labels, names = _complete(split, "train")
+    if kind == "label":
+        counts = np.bincount(labels, minlength=len(names))
+        return Classes(tuple(names), tuple(counts.tolist()))
+    numbers = np.array([_number(name) for name in names])[labels]
+    deviation = float(numbers.std())
+    if deviation == 0:
+        raise UserError("--model.condition number: all training examples have the same number")
+    quantiles = np.quantile(numbers, np.linspace(0, 1, QUANTILES))
+    return Numbers(float(numbers.mean()), deviation, tuple(quantiles.tolist()))
+
+
+def add_conditions(
+    splits: Mapping[str, Any], condition: Condition | None, given: Given | None = None
+) -> None:
+    """Let the batches of some splits contain y, if the model is conditioned on it.
+
+    Args:
+        splits: Splits with an attribute ``conditions``, by name.
+        condition: What the model is conditioned on.
+        given: y of all examples; None: their labels.
+
+    Raises:
+        UserError: An example has no label, or one that the model was not trained with; or y is
+            given, but the model is not conditioned on it.
+    """
+    for name, split in splits.items():
+        if given is not None:
+            codes = codes_of(condition, given, len(split))
+            split.conditions = None if codes is None else codes.numpy()
+        elif condition is not None:
+            split.conditions = _codes_in(condition, split, name)
+
+
+def _codes_in(condition: Condition, split: Split, name: str) -> np.ndarray:
+    """Return y of every example of a split, (N,)."""
+    labels, names = _complete(split, name)
+    codes = np.zeros(len(names), np.float32 if isinstance(condition, Numbers) else np.int64)
+    present = np.unique(labels)
+    codes[present] = condition.codes([names[place] for place in present]).numpy()
+    return codes[labels]
+
+
+def _complete(split: Split, name: str) -> tuple[np.ndarray, list[str]]:
+    """Return the label of every example and the names of the labels."""
+    labels, names = split.labels, split.label_names
+    if labels is None or names is None:
+        raise UserError(
+            f"the {name} examples have no labels, but the model is conditioned on them: write "
+            "`label<TAB>text` on each line, or use a file with a label column (--data.label_column)"
+        )
+    if missing := int((labels < 0).sum()):
+        raise UserError(
+            f"{missing} of {len(labels)} {name} examples have no label (-1, null, or empty), but "
+            "the model is conditioned on it: leave them out, or give them a label of their own, "
+            "such as unknown"
+        )
+    return np.asarray(labels), names
+
+
+def codes_of(
+    condition: Condition | None,
+    given: Given | None,
+    count: int,
+    noise: RowNoise | None = None,
+) -> Tensor | None:
+    """Return y of some examples, (N,); None if the model is not conditioned on anything.
+
+    Args:
+        condition: What the model is conditioned on.
+        given: Labels or numbers: one for all examples, or one for each; None: draw them.
+        count: N.
+        noise: Source of the draws; None if y has to be given.
+
+    Raises:
+        UserError: y is missing, does not fit the model, or there are more or fewer than examples.
+    """
+    if condition is None:
+        if given is not None:
+            raise UserError("this model is not conditioned on labels: leave out the condition")
+        return None
+    if given is None and noise is not None:
+        return condition.draw(noise.uniform(1, 1)[0, :, 0])
+    if given is None:
+        what = "number" if isinstance(condition, Numbers) else "label"
+        raise UserError(
+            f"this model is conditioned on the {what} of an example: say which (--condition)"
+        )
+    if isinstance(given, str | int | float):
+        return condition.codes([given]).expand(count)
+    if len(given) != count:
+        raise UserError(f"{len(given)} conditions for {count} examples: give one for each")
+    return condition.codes(given)
+
+
+def save_condition(condition: Condition, path: Path) -> None:
+    """Write the condition as JSON."""
+    write_json(path, condition._asdict())
+
+
+def load_condition(kind: ConditionKind, path: Path) -> Condition | None:
+    """Read what ``save_condition`` wrote; None if the model has no condition.
+
+    Args:
+        kind: What the model is conditioned on.
+        path: The file.
+
+    Raises:
+        UserError: The file is missing or broken.
+    """
+    if kind == "none":
+        return None
+    record = read_record(path)
+    try:
+        if kind == "label":
+            names, counts = (tuple(record[name]) for name in Classes._fields)
+            if len(names) == len(counts) and all(isinstance(name, str) for name in names):
+                return Classes(names, tuple(int(count) for count in counts))
+        else:
+            mean, deviation = float(record["mean"]), float(record["deviation"])
+            quantiles = tuple(float(number) for number in record["quantiles"])
+            if deviation > 0 and quantiles:
+                return Numbers(mean, deviation, quantiles)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{path} does not describe a condition of the kind {kind}")
+
+
+class LabelEmbedding(nn.Embedding):
+    """A learned vector for every label, at first of the same scale as z: (B,) -> (B, C)."""
+
+
+class NumberEmbedding(nn.Module):
+    """A number in standard units as a vector with one entry: (B,) -> (B, 1)."""
+
+    embedding_dim = 1
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Return the numbers (B, 1)."""
+        return condition[:, None]
+
+
+def make_embedding(arguments: Mapping[str, Any]) -> LabelEmbedding | NumberEmbedding | None:
+    """Return the module that makes y a vector, or None, as a model's arguments ask for."""
+    match arguments.get("condition", "none"):
+        case "label":
+            return LabelEmbedding(arguments["num_labels"], arguments["condition_dim"])
+        case "number":
+            return NumberEmbedding()
+    return None
+
+
+def check_condition(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of a model that determine its condition.
+
+    Raises:
+        UserError: They do not fit the other arguments.
+    """
+    kind = arguments["condition"]
+    if kind == "none":
+        return
+    if arguments["injection"] == "none":
+        raise UserError(
+            f"model: condition {kind} enters the decoder where z does, and injection none leaves "
+            "no way in: choose init, input or skip"
+        )
+    if arguments["prior"] == "vamp":
+        raise UserError(
+            f"model: condition {kind} does not fit prior vamp, whose learned inputs have no label: "
+            "choose standard or mixture"
+        )
