@@ -14,11 +14,13 @@ from textvae.cli.options import (
     add_refinement,
     load,
     new_parser,
-    read_file,
+    read_parts,
 )
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+
+AT_ONCE = 16384  # examples in memory: enough of any length for batches with little padding
 
 
 def parser() -> ArgumentParser:
@@ -41,16 +43,24 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Encode a file and write the latent vectors, with the caption and the label of each."""
-    from textvae.runs.latents import check_format, check_texts, write_latents
+    """Encode a file and write the latent vectors, with the caption and the label of each.
 
-    check_format(Path(args.out))
+    The file is read twice, so that its examples need not be kept in memory.
+    """
+    from textvae.runs.latents import Extent, check_format, check_size, latents_file
+
+    path = Path(args.out)
+    check_format(path)
     model = load(args)
-    examples = read_file(model, args, args.file)
-    check_texts(Path(args.out), examples.captions)
-    q = model.encode(
-        examples.inputs, refine_steps=args.refine_steps, seed=args.seed, batch_size=args.batch_size
-    )
-    tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, which not every q has
-    columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    write_latents(Path(args.out), columns, examples.captions, examples.labels)
+    parts, extent, first = read_parts(model, args, args.file, AT_ONCE), Extent(), 0
+    for part in parts():
+        extent = extent.with_part(part.captions, part.labels)
+    check_size(path, extent)
+    options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
+    with latents_file(path, extent) as file:
+        for part in parts():
+            q = model.encode(part.inputs, first_row=first, **options)
+            tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``: not every q has
+            columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+            file.add(columns, part.captions, part.labels)
+            first += len(part.captions)
