@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
@@ -116,8 +116,8 @@ def mutual_information_row(count: int, args: argparse.Namespace) -> Row:
     return row(name, count, timed(seconds[name]))
 
 
-def main() -> None:
-    """Measure, print, and save."""
+def main(words: Sequence[str] | None = None) -> list[Row]:
+    """Measure, print, and save; return the rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="ptb")
     parser.add_argument("--sentences", type=int, default=1000)
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     keep_freed_memory()
@@ -138,6 +138,7 @@ def main() -> None:
     title = f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time"
     show(title, rows, columns | {"peak_share": "{:.0%}", "peak_rss_mb": "{:,.0f}"})
     save(rows, args.json)
+    return rows
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,8 +131,8 @@ def table(args: argparse.Namespace) -> list[Row]:
     ]
 
 
-def main() -> None:
-    """Measure, print, and save."""
+def main(words: Sequence[str] | None = None) -> list[Row]:
+    """Measure, print, and save; return the rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="ptb")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 256])
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     rows = table(args)
@@ -151,6 +151,7 @@ def main() -> None:
     title = f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time"
     show(title, rows, columns | {"peak_rss_mb": "{:,.0f}"})
     save(rows, args.json)
+    return rows
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def measure(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
     warm_up: bool = True,
+    memory: dict[str, int] | None = None,
 ) -> dict[str, list[float]]:
     """Time all rows in turn, so that other load on the machine affects all of them alike.
 
@@ -54,6 +55,7 @@ def measure(
         repeats: Measurements of each row.
         clock: Returns seconds.
         warm_up: Whether to run one more round first, which is not counted.
+        memory: Gets what each row allocates at most in MiB, if there is a GPU.
 
     Returns:
         The seconds of each measurement, by name.
@@ -62,11 +64,16 @@ def measure(
     for repeat in range(repeats + warm_up):
         for name, run in rows.items():
             synchronize()
+            if on_gpu := torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
             started = clock()
             run()
             synchronize()
             if repeat >= warm_up:
                 times[name].append(clock() - started)
+            if on_gpu and memory is not None:
+                memory[name] = (torch.cuda.max_memory_allocated() - before) // 2**20
     return times
 
 
@@ -102,12 +109,13 @@ def row(name: str, tokens: float, seconds: Timed, **further: Any) -> Row:
 
     Args:
         name: Name of the row.
-        tokens: Tokens in one measurement.
+        tokens: Tokens in one measurement; 0 if the row has no speed.
         seconds: The time of one measurement.
         further: Values of the other keys that apply, and of any additional keys.
     """
     known: Row = dict.fromkeys(KEYS)
-    known |= {"name": name, "tok_s": tokens / seconds.median, "ms": 1e3 * seconds.median}
+    speed = tokens / seconds.median if tokens else None
+    known |= {"name": name, "tok_s": speed, "ms": 1e3 * seconds.median}
     known |= {"ms_min": 1e3 * seconds.least, "ms_max": 1e3 * seconds.most}
     return known | {"peak_rss_mb": peak_memory_mb()} | further
 

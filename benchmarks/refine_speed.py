@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class ReferenceSAVAE(PlainVAE):
 
 def reference_step(size: Size, batch: Batch, steps: int) -> Callable[[], None]:
     """Return a function that makes one training step of the reference."""
-    model = ReferenceSAVAE(size, LATENT)
+    model = ReferenceSAVAE(size, LATENT).to(batch.x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def step() -> None:
@@ -132,7 +132,7 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
             *(size.vocab, LATENT, args.injection, size.embedding, size.hidden, size.layers),
             decoder_hidden=size.hidden,
             decoder_layers=size.layers,
-        )
+        ).to(args.device)
         refined = Inference("semi_amortised", steps=args.steps)
         inferences = {f"vae {precision}": AMORTIZED}
         for name in args.variants:
@@ -151,7 +151,7 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
 def table(args: argparse.Namespace) -> list[Row]:
     """Measure all rows."""
     size = SIZES[args.size]
-    batch = batch_of(size)
+    batch = batch_of(size).to(args.device)
     runs = our_steps(size, batch, args)
     if args.reference:
         runs[REFERENCE] = reference_step(size, batch, args.steps)
@@ -182,8 +182,8 @@ COLUMNS = {"name": "{}", "tok_s": "{:,.1f}", "ms": "{:,.0f}", "ms_min": "{:,.0f}
 COLUMNS |= {"ms_max": "{:,.0f}", "vae_steps": "{:.1f}", "ratio_to_reference": "{:.1f}"}
 
 
-def main() -> None:
-    """Measure, print, and save."""
+def main(words: Sequence[str] | None = None) -> list[Row]:
+    """Measure, print, and save; return the rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="ptb")
     parser.add_argument("--steps", type=int, default=20, help="refinement steps")
@@ -193,18 +193,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each row")
     parser.add_argument("--no-reference", dest="reference", action="store_false")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     rows = table(args)
     title = (
         f"{args.size}: K {args.steps}, batch {BATCH}, length {SIZES[args.size].length}, "
-        f"{args.injection}, {args.threads} threads, {args.clock}"
+        f"{args.injection}, {args.device}, {args.threads} threads, {args.clock}"
     )
     show(title, rows, COLUMNS)
     save(rows, args.json)
+    return rows
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import cycle
 from pathlib import Path
@@ -220,7 +220,8 @@ def table(args: argparse.Namespace) -> list[Row]:
     """Measure all rows."""
     made = steps(args, args.models)
     runs = {name: step.run for name, step in made.items()} | peak_rows(args.device)
-    seconds = measure(runs, args.repeats, CLOCKS[args.clock])
+    on_gpu: dict[str, int] = {}
+    seconds = measure(runs, args.repeats, CLOCKS[args.clock], memory=on_gpu)
     speed = {name: made[name].tokens / timed(seconds[name]).median for name in made}
     rows = []
     for name, step in made.items():
@@ -236,7 +237,7 @@ def table(args: argparse.Namespace) -> list[Row]:
                 ratio_to_autocast=speed[name] / speed[f"{model} plain bf16"],
                 ratio_to_random=speed[name] / padded if padded else None,
                 peak_share=work / peak_of(seconds, precision),
-                peak_rss_mb=peak_memory(name, args) if args.memory else None,
+                peak_rss_mb=peak_memory(name, args) if args.memory else on_gpu.get(name),
             )
         )
     return rows
@@ -274,18 +275,20 @@ COLUMNS |= {"ms_max": "{:,.0f}", "ratio_to_plain": "{:.2f}", "ratio_to_autocast"
 COLUMNS |= {"ratio_to_random": "{:.2f}", "peak_share": "{:.0%}", "peak_rss_mb": "{:,.0f}"}
 
 
-def main() -> None:
-    """Measure, print, and save."""
-    args = parser().parse_args()
+def main(words: Sequence[str] | None = None) -> list[Row]:
+    """Measure, print, and save; return the rows."""
+    args = parser().parse_args(words)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     if args.only:
-        return measure_memory(args.only, args)
+        measure_memory(args.only, args)
+        return []
     keep_freed_memory()  # for all rows alike
     rows = table(args)
     title = f"{args.size}: batch {args.batch}, {args.device}, {args.threads} threads, {args.clock}"
     show(title, rows, COLUMNS)
     save(rows, args.json)
+    return rows
 
 
 if __name__ == "__main__":

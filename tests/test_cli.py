@@ -15,6 +15,7 @@ from contextlib import suppress
 from fcntl import ioctl
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from conftest import TINY, in_child
 
@@ -345,6 +346,33 @@ def test_encode_then_decode_is_reconstruct(ending, place, tmp_path, capfd):
     assert out(capfd, ["encode", place["run"], place["lines.txt"], "--out", latents]) == []
     decoded = out(capfd, ["decode", place["run"], latents])
     assert decoded == out(capfd, ["reconstruct", place["run"], "--file", place["lines.txt"]])
+
+
+@pytest.mark.parametrize("source", ["file", "standard input"])
+def test_encode_reads_a_few_examples_at_a_time(source, place, tmp_path, capfd, monkeypatch):
+    """With refinement, whose noise depends on the number of the example."""
+    import io
+
+    from textvae.cli import encode
+
+    lines = [f"the cat sees {animal}" for animal in ("a dog", "the fish", "a bird and a cat")] * 3
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = []
+    for at_once in (2, 100):
+        monkeypatch.setattr(encode, "AT_ONCE", at_once)
+        file = str(tmp_path / "lines.txt")
+        if source == "standard input":
+            file, text = "-", (tmp_path / "lines.txt").read_bytes()
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        latents = str(tmp_path / f"{at_once}.parquet")
+        argv = ["encode", place["run"], file, "--out", latents, "--refine-steps", "2"]
+        assert out(capfd, argv) == []
+        found.append(pyarrow.parquet.read_table(latents).to_pydict())
+    assert found[0]["text"] == found[1]["text"] == lines
+    for name in ("mean", "logvar"):
+        for row, expected in zip(found[0][name], found[1][name], strict=True):
+            assert row == pytest.approx(expected, abs=1e-5)
+    assert found[0]["mean"][0] != pytest.approx(found[0]["mean"][3], abs=1e-5)  # other noise
 
 
 def test_decode_refuses_vectors_of_another_size(place, tmp_path, capfd):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
-from textvae.runs.latents import check_texts, read_latents, write_latents
+from textvae.runs.latents import Extent, check_size, latents_file, read_latents, write_latents
 
 TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
 
@@ -48,6 +48,43 @@ def test_a_parquet_file_from_another_program(tmp_path):
     path = tmp_path / "l.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"mean": [[1, 2], [3, 4]]}), path)
     assert read_latents(path).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize("labels", [(), ("a", None, "bcd"), (None, None, None)])
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_parts_make_the_same_file(ending, labels, q, tmp_path):
+    whole, parts = tmp_path / f"whole{ending}", tmp_path / f"parts{ending}"
+    write_latents(whole, q, TEXTS, labels)
+    extent = Extent()
+    for row in range(3):
+        extent = extent.with_part(TEXTS[row : row + 1], labels[row : row + 1])
+    with latents_file(parts, extent) as file:
+        for row in range(3):
+            some = slice(row, row + 1)
+            file.add({name: a[some] for name, a in q.items()}, TEXTS[some], labels[some])
+    assert read(parts) == read(whole)
+    assert ("label" in read(parts)) == ("a" in labels)
+    assert {file.name for file in tmp_path.iterdir()} == {whole.name, parts.name}
+
+
+def read(path):
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: array.tolist() for name, array in arrays.items()}
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pydict()
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_a_file_that_is_not_finished_never_appears(ending, q, tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="out of memory"),
+        latents_file(tmp_path / f"l{ending}", Extent().with_part(TEXTS)) as file,
+    ):
+        file.add(q, TEXTS)
+        raise RuntimeError("out of memory")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_extension_is_refused_before_anything_is_written(q, tmp_path):
@@ -119,9 +156,9 @@ def test_damaged_files_are_one_line(ending, q, tmp_path):
 def test_texts_too_long_for_npz_are_refused():
     texts = ["a"] * 4000 + ["x" * 300_000]
     with pytest.raises(UserError, match=r"300,000 characters among 4,001.* a \.parquet file"):
-        check_texts(Path("l.npz"), texts)
-    check_texts(Path("l.parquet"), texts)
-    check_texts(Path("l.npz"), texts[:4000])
+        check_size(Path("l.npz"), Extent().with_part(texts))
+    check_size(Path("l.parquet"), Extent().with_part(texts))
+    check_size(Path("l.npz"), Extent().with_part(texts[:4000]))
 
 
 def test_a_missing_folder_is_created_or_refused(q, tmp_path):

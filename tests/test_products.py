@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from textvae.text.nn.products import product, recurrence, weight_gradient
+from textvae.text.nn.products import prepared, product, recurrence, weight_gradient
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
@@ -64,3 +64,13 @@ def test_a_recurrence_is_a_product_and_a_sum(layout, steps, dtype):
     x, weight, added = matrix(3, 6, "rows", dtype), matrix(9, 6, layout, dtype), torch.ones(3, 9)
     found = recurrence(weight, 3, steps)(x, added.to(dtype))
     assert_close(found, x.double() @ weight.double().t() + 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_prepared_weight_multiplies_any_number_of_rows(layout, dtype):
+    weight = matrix(12, 7, layout, dtype)
+    multiply = prepared(weight, 5)
+    for rows in (1, 5, 40):
+        x = matrix(rows, 7, "rows", dtype)
+        assert_close(multiply(x), x.double() @ weight.double().t())

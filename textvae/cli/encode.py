@@ -15,11 +15,13 @@ from textvae.cli.options import (
     add_refinement,
     load,
     new_parser,
-    read_file,
+    read_parts,
 )
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+
+AT_ONCE = 16384  # examples in memory: enough of any length for batches with little padding
 
 
 def parser() -> ArgumentParser:
@@ -43,18 +45,26 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Encode a file and write the latent vectors, with the caption and the label of each."""
-    from textvae.runs.latents import check_format, check_texts, write_latents
+    """Encode a file and write the latent vectors, with the caption and the label of each.
 
-    check_format(Path(args.out))
+    The file is read twice, so that its examples need not be kept in memory.
+    """
+    from textvae.runs.latents import Extent, check_format, check_size, latents_file
+
+    path = Path(args.out)
+    check_format(path)
     model = load(args)
-    examples = read_file(model, args, args.file)
-    check_texts(Path(args.out), examples.captions)
-    condition = args.condition
-    if model.condition is not None and condition is None:
-        condition = examples.labels
+    parts, extent, first = read_parts(model, args, args.file, AT_ONCE), Extent(), 0
+    for part in parts():
+        extent = extent.with_part(part.captions, part.labels)
+    check_size(path, extent)
+    by_label = model.condition is not None and args.condition is None
     options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
-    q = model.encode(examples.inputs, condition=condition, **options)
-    tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``, which not every q has
-    columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    write_latents(Path(args.out), columns, examples.captions, examples.labels)
+    with latents_file(path, extent) as file:
+        for part in parts():
+            given = part.labels if by_label else args.condition
+            q = model.encode(part.inputs, condition=given, first_row=first, **options)
+            tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``: not every q has
+            columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+            file.add(columns, part.captions, part.labels)
+            first += len(part.captions)

@@ -6,7 +6,7 @@ Nothing at the top of this file may import torch, so that ``--help`` is fast.
 from __future__ import annotations
 
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,13 +237,27 @@ def read_file(model: Model, args: Namespace, file: str) -> Examples:
     Raises:
         UserError: It cannot be read, or an option does not apply to this kind of model.
     """
+    return model.read_examples(file, **_reading(args))
+
+
+def read_parts(
+    model: Model, args: Namespace, file: str, size: int
+) -> Callable[[], Iterator[Examples]]:
+    """Return a function that reads the examples in a file as ``read_file`` does, some at a time.
+
+    Raises:
+        UserError: As ``read_file`` does.
+    """
+    return model.example_parts(file, size, **_reading(args))
+
+
+def _reading(args: Namespace) -> dict[str, Any]:
     from textvae.config.experiment import Config
     from textvae.runs.run_folder import CONFIG
 
     config = Path(args.run) / CONFIG
     data = Config.load(config).data if config.exists() else Config().data
-    usual = (data.text_column, data.label_column)
-    return model.read_examples(file, usual=usual, **layout(args))
+    return {"usual": (data.text_column, data.label_column), **layout(args)}
 
 
 def layout(args: Namespace) -> dict[str, Any]:

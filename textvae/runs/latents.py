@@ -2,59 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from textvae.errors import UserError
-from textvae.runs.files import replace_file
+from textvae.runs.files import replacing
 
 FORMATS = (".npz", ".parquet")
 LARGEST_TEXTS = 2**30  # bytes, in an .npz file
+
+
+class Extent(NamedTuple):
+    """What has to be known about a table before its first row is written."""
+
+    rows: int = 0
+    text: int = 0  # characters of the longest text
+    label: int | None = None  # of the longest label; None if there is no label
+
+    def with_part(self, texts: Sequence[str], labels: Sequence[str | None] = ()) -> Extent:
+        """Return the extent of a table that also has these rows."""
+        widths = [len(label) for label in labels if label is not None]
+        before = [] if self.label is None else [self.label]
+        return Extent(
+            self.rows + len(texts),
+            max(self.text, *map(len, texts)) if texts else self.text,
+            max([*before, *widths], default=None),
+        )
+
+
+class LatentsFile(Protocol):
+    """A file that is being written."""
+
+    def add(
+        self,
+        columns: Mapping[str, np.ndarray],
+        texts: Sequence[str],
+        labels: Sequence[str | None] = (),
+    ) -> None:
+        """Write some rows.
+
+        Args:
+            columns: Arrays (n, Z) by name, such as ``mean`` and ``logvar``.
+            texts: n texts.
+            labels: n labels, None for an unlabeled example.
+        """
+
+
+@contextmanager
+def latents_file(path: Path, extent: Extent) -> Iterator[LatentsFile]:
+    """Write a table with columns ``text`` and ``label``, and columns of vectors, part by part.
+
+    There is no column ``label`` if no example has one. In .npz, the label of an unlabeled example
+    is empty, because it has no such value as None.
+
+    Args:
+        path: A .npz or .parquet file, which appears once it is complete.
+        extent: What all parts together hold.
+
+    Raises:
+        UserError: The file has another extension, or cannot be written.
+    """
+    check_format(path)
+    with replacing(path) as temporary:
+        file = (_Npz if path.suffix == ".npz" else _Parquet)(temporary, extent)
+        try:
+            yield file
+            file.finish()
+        finally:
+            file.close()
+
+
+class _Npz:
+    """Arrays in files of their own until all rows are there, because a zip file takes no others."""
+
+    def __init__(self, path: Path, extent: Extent) -> None:
+        self.path, self.extent, self.done = path, extent, 0
+        self.folder = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)
+        self.arrays: dict[str, np.memmap] = {}
+
+    def add(
+        self,
+        columns: Mapping[str, np.ndarray],
+        texts: Sequence[str],
+        labels: Sequence[str | None] = (),
+    ) -> None:
+        """See ``LatentsFile``."""
+        new: dict[str, np.ndarray] = {"text": np.array(texts, dtype=f"<U{self.extent.text or 1}")}
+        if self.extent.label is not None:
+            named = [label or "" for label in labels]
+            new["label"] = np.array(named, dtype=f"<U{self.extent.label or 1}")
+        for name, values in (new | dict(columns)).items():
+            if name not in self.arrays:
+                shape = (self.extent.rows, *values.shape[1:])
+                place = Path(self.folder.name) / f"{name}.npy"
+                self.arrays[name] = np.lib.format.open_memmap(
+                    place, mode="w+", dtype=values.dtype, shape=shape
+                )
+            self.arrays[name][self.done : self.done + len(texts)] = values
+        self.done += len(texts)
+
+    def finish(self) -> None:
+        """Pack the arrays."""
+        with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, array in self.arrays.items():
+                array.flush()
+                packed.write(Path(self.folder.name) / f"{name}.npy", f"{name}.npy")
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self.arrays.clear()
+        self.folder.cleanup()
+
+
+class _Parquet:
+    """One group of rows for every part."""
+
+    def __init__(self, path: Path, extent: Extent) -> None:
+        self.path, self.labeled = path, extent.label is not None
+        self.writer: Any = None
+
+    def add(
+        self,
+        columns: Mapping[str, np.ndarray],
+        texts: Sequence[str],
+        labels: Sequence[str | None] = (),
+    ) -> None:
+        """See ``LatentsFile``."""
+        import pyarrow
+        import pyarrow.parquet
+
+        table: dict[str, Any] = {"text": pyarrow.array(texts, pyarrow.string())}
+        if self.labeled:
+            table["label"] = pyarrow.array(labels, pyarrow.string())
+        for name, values in columns.items():
+            ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+            table[name] = pyarrow.ListArray.from_arrays(ends, values.ravel())
+        rows = pyarrow.table(table)
+        if self.writer is None:
+            self.writer = pyarrow.parquet.ParquetWriter(self.path, rows.schema)
+        self.writer.write_table(rows)
+
+    def finish(self) -> None:
+        """Write the end of the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
 
 
 def write_latents(
     path: Path,
     columns: Mapping[str, np.ndarray],
     texts: Sequence[str],
-    labels: Sequence[str | None] | None = None,
+    labels: Sequence[str | None] = (),
 ) -> None:
-    """Write a table with columns ``text`` and ``label``, and columns of vectors.
-
-    Args:
-        path: A .npz or .parquet file.
-        columns: Arrays (N, Z) by name, such as ``mean`` and ``logvar``.
-        texts: N texts.
-        labels: N labels, None for an unlabeled example (in .npz, which has no such value, it is
-            empty). There is no column if all are None.
+    """Write a table that fits into memory; the arguments are those of ``LatentsFile.add``.
 
     Raises:
         UserError: The file has another extension, or cannot be written.
     """
-    check_format(path)
-    arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
-    strings = {"text": list(texts)}
-    if labels is not None and any(label is not None for label in labels):
-        strings["label"] = list(labels)  # type: ignore[arg-type]
-
-    def write_npz(file: Path) -> None:
-        written: dict[str, Any] = {
-            name: np.array([value or "" for value in values], dtype=np.str_)
-            for name, values in strings.items()
-        }
-        with file.open("wb") as stream:
-            np.savez_compressed(stream, **written, **arrays)
-
-    def write_parquet(file: Path) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        table = strings | {name: list(values) for name, values in arrays.items()}
-        pyarrow.parquet.write_table(pyarrow.table(table), file)
-
-    replace_file(path, write_npz if path.suffix == ".npz" else write_parquet)
+    with latents_file(path, Extent().with_part(texts, labels)) as file:
+        file.add({name: np.asarray(values) for name, values in columns.items()}, texts, labels)
 
 
 def check_format(path: Path) -> None:
@@ -67,18 +184,17 @@ def check_format(path: Path) -> None:
         raise UserError(f"{path}: latent vectors are written as {' or '.join(FORMATS)}")
 
 
-def check_texts(path: Path, texts: Sequence[str]) -> None:
+def check_size(path: Path, extent: Extent) -> None:
     """Check that texts fit into the format of a file, before the vectors are computed.
 
     Raises:
         UserError: NumPy stores all texts at the width of the longest, which would take too much.
     """
-    width = max(map(len, texts), default=0)
-    size = 4 * width * len(texts)  # bytes
+    size = 4 * extent.text * extent.rows  # bytes
     if path.suffix == ".npz" and size > LARGEST_TEXTS:
         raise UserError(
-            f"{path}: with a text of {width:,} characters among {len(texts):,}, an .npz file would "
-            f"need {size / 2**30:.1f} GiB for the texts: write a .parquet file"
+            f"{path}: with a text of {extent.text:,} characters among {extent.rows:,}, an .npz "
+            f"file would need {size / 2**30:.1f} GiB for the texts: write a .parquet file"
         )
 
 

@@ -26,7 +26,7 @@ from textvae.errors import UserError
 from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.layout import Layout
-from textvae.text.data.sources import read_documents
+from textvae.text.data.sources import document_parts, read_documents
 from textvae.text.decode.generate import generate
 from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder, Pooling
@@ -375,9 +375,18 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         Raises:
             UserError: It cannot be read, is ambiguous, or has no sentences.
         """
-        options["numeric"] = self.config["condition"] == "number"
-        texts, labels = read_documents(source, Layout.parse(**options))
+        texts, labels = read_documents(source, self._layout(options))
         return Examples(texts, texts, labels)
+
+    def example_parts(
+        self, source: str, size: int, **options: Any
+    ) -> Callable[[], Iterator[Examples]]:
+        """Read the documents in a file as ``read_examples`` does, but never all at once."""
+        parts = document_parts(source, self._layout(options), size)
+        return lambda: (Examples(texts, texts, labels) for texts, labels in parts())
+
+    def _layout(self, options: dict[str, Any]) -> Layout:
+        return Layout.parse(**options, numeric=self.config["condition"] == "number")
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
         """Return the sentences given."""

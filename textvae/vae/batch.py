@@ -44,9 +44,10 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        later = torch.device(device).type == "cuda"  # the CPU would read what has not arrived
         return replace(
             self,
-            **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None},
+            **{k: v.to(device, non_blocking=later) for k, v in tensors.items() if v is not None},
         )
 
 

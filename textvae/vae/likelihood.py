@@ -7,7 +7,7 @@ either exact (double backward) or finite differences of gradients.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class Likelihood:
         self, step: int, z: Tensor, w: Tensor, with_weights: bool
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
         """H w (B, Z), and the gradients of w . d log p/dz in the weights, by double backward."""
-        with self._replayed(step, self._cast):
+        with self._replayed(step, self._cast), _without_cudnn():
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
             asked = [z, *self.weights] if with_weights else [z]
@@ -107,10 +107,38 @@ class Likelihood:
         with (
             torch.random.fork_rng(devices),
             torch.autocast(kind, cast, enabled=cast is not None),
+            _without_tf32() if kind == "cuda" else nullcontext(),
             torch.enable_grad(),
         ):
             torch.manual_seed(self._seeds[step])
             yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Keep cuDNN, which rounds fp32 to TF32 by default, from drowning the finite differences."""
+    cudnn = torch.backends.cudnn
+    try:
+        allowed = cudnn.allow_tf32
+    except RuntimeError:  # the program has made a choice of its own, for each kind of operation
+        yield
+        return
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Use kernels that can be differentiated twice: recurrent ones of cuDNN cannot."""
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 @contextmanager

@@ -6,7 +6,7 @@ everything else is built from these two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -93,6 +93,7 @@ class Model(SavedModel):
         refine_steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
+        first_row: int = 0,
     ) -> Any:
         """Infer q(z|x) of every example, in the order given, on the CPU.
 
@@ -104,6 +105,7 @@ class Model(SavedModel):
                 0 for the encoder only.
             seed: Seed of the noise in the steps; example i gets the noise of (seed, i).
             batch_size: Examples per batch; does not change the results.
+            first_row: Number of the first example, to encode a large data set in parts.
 
         Returns:
             The posterior of all examples: for a Gaussian, ``mean`` and ``logvar`` (N, Z).
@@ -120,9 +122,11 @@ class Model(SavedModel):
         check_batch_size(batch_size)
         count = 1 if isinstance(examples, str) else len(examples)
         codes = codes_of(self.condition, condition, count)
-        batches = self.batches(examples, batch_size)
+        batches: Iterable[Batch] = self.batches(examples, batch_size)
         if codes is not None and count:
             batches = (replace(batch, condition=codes[batch.index]) for batch in batches)
+        if first_row:
+            batches = (replace(b, index=b.index + first_row * (b.index >= 0)) for b in batches)
         return infer_all(self, batches, self.inference_with(refine_steps), seed)
 
     def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
@@ -223,6 +227,30 @@ class Model(SavedModel):
             UserError: They cannot be read.
         """
         raise NotImplementedError
+
+    def example_parts(
+        self, source: str, size: int, **options: Any
+    ) -> Callable[[], Iterator[Examples]]:
+        """Read the examples in a file, some at a time.
+
+        Args:
+            source: As in ``read_examples``.
+            size: Number of examples in a part.
+            options: As in ``read_examples``.
+
+        Returns:
+            A function that reads them from the start; it can be called again.
+
+        Raises:
+            UserError: They cannot be read.
+        """
+        found = self.read_examples(source, **options)
+
+        def part(start: int) -> Examples:
+            some = slice(start, start + size)
+            return Examples(found.inputs[some], found.captions[some], found.labels[some])
+
+        return lambda: map(part, range(0, len(found.captions), size))
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Any:
         """Return the examples named on the command line, or default ones if there are no names.

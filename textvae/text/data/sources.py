@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from textvae.errors import UserError
@@ -131,7 +132,10 @@ def _logged(found: dict[str, Source]) -> dict[str, Source]:
     return found
 
 
-def read_documents(place: str | Path, options: Layout) -> tuple[list[str], list[str | None]]:
+Documents = tuple[list[str], list[str | None]]  # texts and labels
+
+
+def read_documents(place: str | Path, options: Layout) -> Documents:
     """Read the documents of one file into memory, as training reads them.
 
     Args:
@@ -145,13 +149,39 @@ def read_documents(place: str | Path, options: Layout) -> tuple[list[str], list[
     Raises:
         UserError: It cannot be read, the layout is ambiguous, or it has only blank lines.
     """
+    ((texts, labels),) = document_parts(place, options, None)()
+    return texts, labels
+
+
+def document_parts(
+    place: str | Path, options: Layout, size: int | None
+) -> Callable[[], Iterator[Documents]]:
+    """Read the documents of one file as ``read_documents`` does, a part at a time.
+
+    Args:
+        place: A file, or ``-`` for standard input.
+        options: How it is laid out, as far as it is known.
+        size: Documents in a part; None: all of them.
+
+    Returns:
+        A function that reads the file from its start; it can be called again.
+
+    Raises:
+        UserError: As ``read_documents`` does, some of it only when the parts are read.
+    """
     source = file_source([input_file(place)], options)
     if source.described != "lines":
         guesses.info("%s: read as %s", source.where, source.described)
-    rows = list(source.rows())
-    if not any(text and not text.isspace() for _, text, _ in rows):
-        raise UserError(f"{source.where} has no sentences")
-    return [text or "" for _, text, _ in rows], [label for _, _, label in rows]
+
+    def parts() -> Iterator[Documents]:
+        rows, only_blank = iter(source.rows()), True
+        while part := list(islice(rows, size)):
+            only_blank &= not any(text and not text.isspace() for _, text, _ in part)
+            yield [text or "" for _, text, _ in part], [label for _, _, label in part]
+        if only_blank:
+            raise UserError(f"{source.where} has no sentences")
+
+    return parts
 
 
 def _looks_like_path(place: str) -> bool:

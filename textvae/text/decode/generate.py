@@ -29,7 +29,7 @@ from textvae.vae.contracts import Stepper
 from textvae.vae.noise import Purpose, RowNoise
 
 TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
-_DRAWN = 32  # rows drawn at once: few enough to stay in the cache
+_DRAWN = 32  # rows drawn at once on a CPU: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
 _GROUP = 8  # rows: finished sentences are removed when this leaves fewer groups of this size
 
@@ -183,7 +183,8 @@ def draw(logits: Tensor, uniforms: Tensor, top_k: int = 0, top_p: float = 1.0) -
     Returns:
         Word ids (N,).
     """
-    parts = zip(logits.split(_DRAWN), uniforms.split(_DRAWN), strict=True)
+    size = _DRAWN if logits.device.type == "cpu" else max(1, len(logits))
+    parts = zip(logits.split(size), uniforms.split(size), strict=True)
     return torch.cat([_draw(*part, top_k, top_p) for part in parts])
 
 

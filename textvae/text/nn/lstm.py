@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from textvae.errors import UserError
 from textvae.text.nn.dropout import drop_words, dropout, systematic_mask
 from textvae.text.nn.input_noise import InputNoise, add_noise
+from textvae.text.nn.products import product
 from textvae.text.nn.recurrence import LSTMLayer
 from textvae.text.nn.softmax import token_nll
 from textvae.text.nn.stepper import LSTMStepper, State
@@ -301,6 +302,8 @@ class LSTMDecoder(nn.Module):
         if weight is None:
             return bias
         with torch.autocast(z.device.type, enabled=False):
+            if not torch.is_grad_enabled():  # faster, and not differentiable
+                return product(z, weight, bias)
             return z @ weight.t() if bias is None else torch.addmm(bias, z, weight.t())
 
     def with_condition(self, z: Tensor, codes: Tensor | None) -> Tensor:

@@ -36,6 +36,19 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)  # on the CPU, torch uses oneDNN for bf16
 
 
+def prepared(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """Prepare ``product`` for a weight that several x of about as many rows are multiplied with.
+
+    Args:
+        weight: (N, K); it is reordered once instead of for every product.
+        rows: Usual number of rows of x.
+    """
+    if not _has_onednn(weight) or not rows:
+        return lambda x: product(x, weight)
+    packed = torch.ops.mkldnn._reorder_linear_weight(_dense(weight), rows)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+
 def weight_gradient(d_outputs: Tensor, x: Tensor) -> Tensor:
     """Compute d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K)."""
     if x.dtype != torch.float32 or not _has_onednn(x):

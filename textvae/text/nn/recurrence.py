@@ -22,6 +22,7 @@ backward pass is cheaper than storing four fp32 numbers per entry.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -40,6 +41,9 @@ from textvae.text.nn.products import (
 
 Implementation = Literal["auto", "plain", "fused", "library"]
 Result = tuple[Tensor, Tensor, Tensor]
+
+# The weights are cast for every call, so flatten_parameters() would not help.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
 
 SMALL = 2**14  # entries of h: below this, the Python loop costs more than a step's arithmetic
 
@@ -140,8 +144,8 @@ def lstm(
 
 
 def _fastest(inputs: Tensor, h0: Tensor) -> Implementation:
-    if inputs.device.type == "cuda":
-        return "library"
+    if inputs.device.type == "cuda":  # without cuDNN: for second derivatives
+        return "library" if torch.backends.cudnn.enabled else "fused"
     short = h0.numel() < SMALL and inputs.dtype != torch.float64
     return "library" if short and inputs.size(1) == len(h0) else "fused"
 
@@ -188,10 +192,14 @@ def _library(
         weight_ih = torch.cat([weight_ih, weight_latent], dim=1)  # (4H, I + Z)
     weights = [weight_ih, weight_hh, bias, torch.zeros_like(bias)]
     weights = [weight.to(dtype) for weight in weights]
-    state = (h0.to(dtype)[None], c0.to(dtype)[None])
-    outputs, h, c = torch._VF.lstm(
-        inputs.to(dtype), state, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False
-    )
+    state = (h0.to(dtype).contiguous()[None], c0.to(dtype).contiguous()[None])
+    # Everything has its dtype already; under autocast, torch may cast to fp16 for cuDNN.
+    with torch.autocast(inputs.device.type, enabled=False):
+        # cuDNN can be differentiated only in training mode, whatever the mode of the model.
+        training = torch.is_grad_enabled()
+        outputs, h, c = torch._VF.lstm(
+            inputs.to(dtype), state, weights, True, 1, 0.0, training, False, False
+        )
     return outputs, h[0], c[0]
 
 

@@ -32,7 +32,13 @@ from torch.nn import functional as F
 
 from textvae.text.nn import kernels
 from textvae.text.nn.double_backward import graph_is_needed, plain_gradients
-from textvae.text.nn.products import product, product_dtype, state_dtype, weight_gradient
+from textvae.text.nn.products import (
+    prepared,
+    product,
+    product_dtype,
+    state_dtype,
+    weight_gradient,
+)
 
 LOGITS = 10 * 2**20  # in memory at once; more was not faster
 MORE_LOGITS = 50 * 2**20  # for large bf16 weights, which oneDNN reorders for every chunk
@@ -185,9 +191,11 @@ def _sweep(
     d_x = torch.empty_like(x) if need[0] else None
     d_w = torch.empty_like(w, dtype=wide) if need[1] else None
     d_b = torch.zeros_like(b) if need[2] and b is not None else None
+    # With gradients, the weight is also needed transposed: preparing both gains nothing.
+    multiply = partial(product, weight=w) if any(need) else prepared(w, min(chunk, len(x)))
     for start in range(0, len(x), chunk):
         some = slice(start, start + chunk)
-        logits = product(x[some], w)  # (chunk, V)
+        logits = multiply(x[some])  # (chunk, V)
         _normalize(logits, b, rows.part(some), nll[some], d_b, any(need))
         if d_x is not None:
             d_x[some] = product(logits, w.t())
