@@ -21,6 +21,7 @@ from textvae.cli import (
     evaluate,
     interpolate,
     map,
+    molecules,
     neighbors,
     probe,
     reconstruct,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, ModuleType] = {
     "decode": decode,
     "probe": probe,
     "map": map,
+    "molecules": molecules,
     "cache": cache,
     "report": report,
 }
