@@ -2,10 +2,14 @@
 
 import gzip
 import hashlib
+import io
+import pickle
 import sys
+import warnings
 import zipfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +26,17 @@ SHA256 = {
 FILTERS = {
     "mcf.csv": "f4a2bfacb4cb8877295eb2a4b4e61ec9770a26388f1331e5dc9c193d22dd5f89",
     "wehi_pains.csv": "d762e5420ec70f06d7e41d336cae6f67e2feb0eddf05c6171192a332726d296f",
+}
+STATISTICS = {
+    "test": "ded25073225a895d4ed17bf1d4223d27560e87ff4cb85786346ca1cc8efa03d3",
+    "test_scaffolds": "7b7aba6c1474634a019bebf16f389d554cb9dd1021dfc8c1d1e54430a9f0e7f8",
+}
+PLAIN = {  # what the published statistics consist of: arrays and tables of counts
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("_codecs", "encode"),
+    ("collections", "Counter"),
 }
 WHERE = """No --source given. MOSES is published under the MIT license, in the package molsets.
 Download its wheel, which need not be installed, and run
@@ -76,11 +91,41 @@ def filters(source: Path) -> dict[str, bytes]:
     return {name: content for name, content in tables.items() if content is not None}
 
 
+class PlainUnpickler(pickle.Unpickler):
+    """Reads arrays and tables of counts, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names, if it is plain data."""
+        if (module, name) not in PLAIN:
+            raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
+        with warnings.catch_warnings():  # numpy has moved the function since
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return super().find_class(module, name)
+
+
+def moments(source: Path, split: str) -> bytes | None:
+    """Return the published mean and covariance for FCD as an .npz file; None without them."""
+    content = published(source, f"{split}_stats.npz")
+    if content is None:
+        return None
+    if hashlib.sha256(content).hexdigest() != STATISTICS[split]:
+        raise UserError(f"{source}: {split}_stats.npz is not the published file")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        array = io.BytesIO(archive.read("stats.npy"))
+    np.lib.format.read_magic(array)
+    np.lib.format.read_array_header_1_0(array)
+    found = PlainUnpickler(array).load().item()["FCD"]
+    plain = io.BytesIO()
+    np.savez(plain, mean=found["mu"], covariance=found["sigma"])
+    return plain.getvalue()
+
+
 def prepare(source: str, out: Path, train: int, valid: int, test: int) -> None:
     """Check all files before writing the first one, so that ``out`` is never half right."""
     place = Path(source).expanduser()
     splits = {name: molecules(place, name) for name in SHA256}
     tables = filters(place)
+    fcd = {name: content for name in STATISTICS if (content := moments(place, name)) is not None}
     shuffled = {name: _shuffled(splits[name]) for name in ("train", "test")}
     drawn = {
         "valid": shuffled["train"][:valid],
@@ -93,6 +138,9 @@ def prepare(source: str, out: Path, train: int, valid: int, test: int) -> None:
         _write(out / "reference" / f"{name}.txt", smiles)
     for name, content in tables.items():
         replace_file(out / "reference" / name, partial(Path.write_bytes, data=content))
+    for name, content in fcd.items():
+        path = out / "reference" / f"{name}.fcd.npz"
+        replace_file(path, partial(Path.write_bytes, data=content))
     for name, smiles in drawn.items():
         _write(out / f"{name}.txt", smiles)
 
