@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import pickle
 import sys
 import warnings
@@ -73,7 +74,7 @@ def molecules(source: Path, split: str) -> list[str]:
     header, *lines = content.decode("utf-8", errors="replace").splitlines()
     column = header.split(",").index("SMILES") if "SMILES" in header.split(",") else 0
     smiles = [line.split(",")[column] for line in lines]
-    found = hashlib.sha256("".join(f"{text}\n" for text in smiles).encode()).hexdigest()
+    found = hashlib.sha256(_lines(smiles)).hexdigest()
     if found != SHA256[split]:
         raise UserError(
             f"{source}: {split} is not the published file (sha256 {found}, not {SHA256[split]}); "
@@ -103,8 +104,11 @@ class PlainUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
 
 
-def moments(source: Path, split: str) -> bytes | None:
-    """Return the published mean and covariance for FCD as an .npz file; None without them."""
+def statistics(source: Path, split: str, smiles: list[str]) -> bytes | None:
+    """Return the published statistics of a test set as an .npz file; None without them.
+
+    It has what ``textvae.evaluation.molecules.reference`` would compute.
+    """
     content = published(source, f"{split}_stats.npz")
     if content is None:
         return None
@@ -114,10 +118,26 @@ def moments(source: Path, split: str) -> bytes | None:
         array = io.BytesIO(archive.read("stats.npy"))
     np.lib.format.read_magic(array)
     np.lib.format.read_array_header_1_0(array)
-    found = PlainUnpickler(array).load().item()["FCD"]
+    found = PlainUnpickler(array).load().item()
     plain = io.BytesIO()
-    np.savez(plain, mean=found["mu"], covariance=found["sigma"])
+    np.savez_compressed(
+        plain,
+        content=np.array(hashlib.sha256(_lines(smiles)).hexdigest()),
+        fingerprints=np.packbits(found["SNN"]["fps"], axis=1, bitorder="little"),
+        fragments=_table(found["Frag"]["frag"]),
+        scaffolds=_table(found["Scaf"]["scaf"]),
+        mean=found["FCD"]["mu"],
+        covariance=found["FCD"]["sigma"],
+    )
     return plain.getvalue()
+
+
+def _table(counts: dict[str, int]) -> np.ndarray:
+    return np.frombuffer(json.dumps(counts).encode(), np.uint8)
+
+
+def _lines(smiles: list[str]) -> bytes:
+    return "".join(f"{text}\n" for text in smiles).encode()
 
 
 def prepare(source: str, out: Path, train: int, valid: int, test: int) -> None:
@@ -125,7 +145,7 @@ def prepare(source: str, out: Path, train: int, valid: int, test: int) -> None:
     place = Path(source).expanduser()
     splits = {name: molecules(place, name) for name in SHA256}
     tables = filters(place)
-    fcd = {name: content for name in STATISTICS if (content := moments(place, name)) is not None}
+    found = {name: statistics(place, name, splits[name]) for name in STATISTICS}
     shuffled = {name: _shuffled(splits[name]) for name in ("train", "test")}
     drawn = {
         "valid": shuffled["train"][:valid],
@@ -138,9 +158,10 @@ def prepare(source: str, out: Path, train: int, valid: int, test: int) -> None:
         _write(out / "reference" / f"{name}.txt", smiles)
     for name, content in tables.items():
         replace_file(out / "reference" / name, partial(Path.write_bytes, data=content))
-    for name, content in fcd.items():
-        path = out / "reference" / f"{name}.fcd.npz"
-        replace_file(path, partial(Path.write_bytes, data=content))
+    for name, content in found.items():
+        if content is not None:
+            path = out / "reference" / f"{name}.stats.npz"
+            replace_file(path, partial(Path.write_bytes, data=content))
     for name, smiles in drawn.items():
         _write(out / f"{name}.txt", smiles)
 
@@ -151,8 +172,7 @@ def _shuffled(smiles: list[str]) -> list[str]:
 
 
 def _write(path: Path, smiles: list[str]) -> None:
-    content = "".join(f"{text}\n" for text in smiles).encode()
-    replace_file(path, partial(Path.write_bytes, data=content))
+    replace_file(path, partial(Path.write_bytes, data=_lines(smiles)))
     print(f"{path}: {len(smiles)} molecules")
 
 

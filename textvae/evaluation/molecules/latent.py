@@ -98,9 +98,13 @@ def _mean(values: Sequence[float]) -> float:
 
 def draw(molecules: Sequence[str], columns: int) -> str:
     """Draw molecules in rows as SVG; the cell of an invalid string is empty."""
-    from rdkit.Chem import Draw, MolFromSmiles
+    from rdkit.Chem import MolFromSmiles
+    from rdkit.Chem.Draw import rdMolDraw2D
 
     with quiet():
         found = [MolFromSmiles(text) or MolFromSmiles("") for text in molecules]
-    options = {"molsPerRow": columns, "subImgSize": (SIZE, SIZE), "maxMols": len(found)}
-    return str(Draw.MolsToGridImage(found, useSVG=True, **options))
+    rows = -(-len(found) // columns)
+    canvas = rdMolDraw2D.MolDraw2DSVG(columns * SIZE, rows * SIZE, SIZE, SIZE)
+    canvas.DrawMolecules(found)
+    canvas.FinishDrawing()
+    return str(canvas.GetDrawingText())

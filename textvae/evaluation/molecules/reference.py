@@ -1,7 +1,7 @@
 """Sets of molecules, summarized for comparison; reference sets are summarized once and cached.
 
-The moments of the ChemNet activations of ``test.txt`` may be next to it, in ``test.fcd.npz``, as
-``data/moses/prepare.py`` writes them; otherwise they are computed.
+The summary of ``test.txt`` may be next to it, in ``test.stats.npz``, as ``data/moses/prepare.py``
+writes it from published statistics; otherwise it is computed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from textvae.runs.files import replace_file
 log = logging.getLogger(__name__)
 
 _VERSION = 1  # changes if the same molecules give another summary
-MOMENTS = ".fcd.npz"
+PUBLISHED = ".stats.npz"
 PART = "molecules"  # of the cache
 
 
@@ -92,7 +92,7 @@ def reference_summary(path: Path, jobs: int) -> Summary:
             for name, table in tables.items()
         }
 
-    arrays = _cached(path, "summary", compute)
+    arrays = _known(path, Summary._fields, compute)
     tables = [Counter(json.loads(arrays[name].tobytes())) for name in ("fragments", "scaffolds")]
     return Summary(arrays["fingerprints"], *tables)
 
@@ -103,12 +103,6 @@ def reference_moments(path: Path, network: ChemNet, jobs: int) -> Moments:
     Raises:
         UserError: The file cannot be read, or has fewer than two molecules.
     """
-    published = path.with_name(path.stem + MOMENTS)
-    if published.exists():
-        arrays = _read(published)
-        if arrays is None or not set(Moments._fields) <= set(arrays):
-            raise UserError(f"{published}: not the moments of activations; remove it or restore it")
-        return Moments(*(arrays[name] for name in Moments._fields))
 
     def compute() -> dict[str, np.ndarray]:
         molecules = [molecule.smiles for molecule in _valid(path, jobs)]
@@ -117,8 +111,8 @@ def reference_moments(path: Path, network: ChemNet, jobs: int) -> Moments:
             raise UserError(f"{path}: FCD needs at least two molecules")
         return found._asdict()
 
-    cached = _cached(path, "moments", compute)
-    return Moments(*(cached[name] for name in Moments._fields))
+    arrays = _known(path, Moments._fields, compute)
+    return Moments(*(arrays[name] for name in Moments._fields))
 
 
 def _valid(path: Path, jobs: int) -> list[Molecule]:
@@ -131,16 +125,26 @@ def _valid(path: Path, jobs: int) -> list[Molecule]:
     return [molecule for molecule in described if molecule is not None]
 
 
-def _cached(
-    path: Path, kind: str, compute: Callable[[], Mapping[str, np.ndarray]]
+def _known(
+    path: Path, names: Sequence[str], compute: Callable[[], Mapping[str, np.ndarray]]
 ) -> Mapping[str, np.ndarray]:
+    """Return published, cached, or computed arrays of these names for the molecules in a file."""
     from rdkit import __version__ as rdkit_version
 
     try:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    key = hashlib.sha256(f"{_VERSION} {rdkit_version} {kind} {content}".encode()).hexdigest()
+    published = path.with_name(path.stem + PUBLISHED)
+    if published.exists():
+        arrays = _read(published)
+        if arrays is None or not {"content", *names} <= set(arrays):
+            raise UserError(f"{published}: damaged; restore it or remove it")
+        if str(arrays["content"]) == content:
+            return arrays
+        log.warning("%s: of other molecules than those in %s; not used", published, path)
+    parts = f"{_VERSION} {rdkit_version} {' '.join(names)} {content}"
+    key = hashlib.sha256(parts.encode()).hexdigest()
     entry = cache_folder(None) / PART / f"{key}.npz"
     with cache_lock(entry):  # one of several processes computes, the others wait
         found = _read(entry)
