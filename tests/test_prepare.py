@@ -309,4 +309,4 @@ def test_the_tables_of_molecules(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| VAE (MOSES) | – | – | 0.977 |" in said
     assert "| skip | N(0, I) | 10 | 0.500 | – | – | 0.250 |" in said
-    assert "| skip | 12.35 | -3 | – | – | – | 7 | 0.700 | – | – | 0.500 | – | – |" in said
+    assert "| skip | 12.35 | -3 | – | – | – | 7 | 0.700 | – | – | 0.500 | – | – | – |" in said

@@ -3,8 +3,8 @@
     python data/moses/table.py runs/moses/lm runs/moses/skip_vae-exact
 
 Reads what stages 3 and 4 of ``recipes/moses/run.sh`` leave in ``RUN/metrics``: the card
-(``test.json``), the metrics of samples (``moses-prior.json``, ``moses-aggregate.json``, and
-``moses-aggregate-greedy.json``), and what ``textvae molecules latent`` found (``latent.json``). A
+(``test.json``), the metrics of samples (``moses-prior.json``, ``moses-aggregate.json``, and the
+same with ``-greedy``), and what ``textvae molecules latent`` found (``latent.json``). A
 figure that is not there is a dash.
 """
 
@@ -22,7 +22,12 @@ from textvae.errors import UserError
 from textvae.runs.files import read_record
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-SOURCES = {"prior": "N(0, I)", "aggregate": "aggregate", "aggregate-greedy": "aggregate, greedy"}
+SOURCES = {
+    "prior": "N(0, I)",
+    "aggregate": "aggregate",
+    "prior-greedy": "N(0, I), greedy",
+    "aggregate-greedy": "aggregate, greedy",
+}
 # Names in the files, and as MOSES writes them.
 MOSES = {
     "count": "samples",

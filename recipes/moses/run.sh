@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Molecules: MOSES with a language model, the settings of its own VAE, and models from the best
-# likelihood to exact reconstruction. Takes RDKit (pip install textvae[molecules]); pass the wheel of
-# molsets, or its csv files, with --data. TRAIN=N trains on N molecules instead of 1,574,663.
+# likelihood to exact reconstruction. Needs RDKit (pip install "textvae[molecules]"); pass the wheel
+# of molsets, or its csv files, with --data. TRAIN=N trains on N molecules instead of 1,574,663,
+# MOLECULES=N draws N samples instead of 30,000.
 #
 #   bash recipes/moses/run.sh --data molsets-0.3.1-py3-none-any.whl
 
@@ -19,27 +20,27 @@ prepare() {
 
 . "$(dirname "$0")/../stages.sh"
 
-ensure_extra() { ensure_environment molecules; }
-
-measure() { # model: what MOSES measures in samples from the prior and the aggregate posterior
-  local run="$out/$1" source file sources="prior aggregate"
+measure() { # model: samples from the prior and the aggregate posterior, as MOSES measures them
+  local run="$out/$1" source
+  local reference="$prepared/reference" sources="prior prior-greedy aggregate aggregate-greedy"
   if grep -q '"latent_dim": 0' "$run/config.json"; then sources="prior"; fi
   for source in $sources; do
-    file="$run/metrics/moses-$source"
-    [ -e "$file.json" ] && continue
-    textvae sample "$run" -n "${MOLECULES:-10000}" --from "$source" --batch-size 500 > "$file.txt"
-    textvae molecules metrics "$file.txt" --train "$prepared/reference/train.txt" --jobs "$jobs" \
-      --test "$prepared/reference/test.txt" \
-      --test-scaffolds "$prepared/reference/test_scaffolds.txt" --json > "$file.json.tmp"
-    mv "$file.json.tmp" "$file.json"
+    local file="$run/metrics/moses-$source"
+    [ -s "$file.json" ] && continue
+    textvae sample "$run" -n "${MOLECULES:-30000}" --batch-size 500 --from "${source%-greedy}" \
+      $([ "$source" = "${source%-greedy}" ] || echo --greedy) > "$file.txt"
+    textvae molecules metrics "$file.txt" --jobs "$jobs" --train "$reference/train.txt" \
+      --test "$reference/test.txt" --test-scaffolds "$reference/test_scaffolds.txt" \
+      --json > "$file.json"
   done
   [ "$sources" = prior ] && return
-  textvae molecules latent "$prepared/test.txt" --run "$run" --json \
-    --draw "$run/lines.svg" > "$run/metrics/latent.json"
+  textvae molecules latent "$prepared/test.txt" --run "$run" --draw "$run/lines.svg" \
+    --json > "$run/metrics/latent.json"
 }
 
 further_tables() {
-  each measure
+  each measure >&2
+  printf '\n'
   each run_folder | tr '\n' '\0' | xargs -0 python "$root/data/moses/table.py"
 }
 
