@@ -1,12 +1,18 @@
-"""data/{ptb,yahoo,yelp}/prepare.py: canonical files, checksums, and their messages."""
+"""data/{ptb,yahoo,yelp,moses}/prepare.py: canonical files, checksums, and their messages."""
 
 import csv
+import gzip
 import hashlib
 import importlib.util
+import io
+import json
 import os
+import pickle
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from textvae.text.data.corpus import read_corpus
@@ -36,7 +42,8 @@ def real(name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "license"), [("ptb", "LDC"), ("yahoo", "non-commercial"), ("yelp", "academic")]
+    ("name", "license"),
+    [("ptb", "LDC"), ("yahoo", "non-commercial"), ("yelp", "academic"), ("moses", "MIT")],
 )
 def test_without_a_source_it_says_where_the_data_comes_from(name, license, tmp_path, capsys):
     assert script(name).main(["--out", str(tmp_path / "out")]) == 2
@@ -46,7 +53,7 @@ def test_without_a_source_it_says_where_the_data_comes_from(name, license, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp"])
+@pytest.mark.parametrize("name", ["ptb", "yahoo", "yelp", "moses"])
 def test_a_missing_source(name, tmp_path, capsys):
     missing = str(tmp_path / "nowhere")
     assert script(name).main(["--source", missing, "--out", str(tmp_path / "out")]) == 2
@@ -183,3 +190,123 @@ def test_yahoo_counts_and_seeds_are_whole_numbers(tmp_path, capsys):
             script("yahoo").main(["--out", str(tmp_path), option, "-1"])
         assert stopped.value.code == 2
         assert "-1: must be an integer of at least 0" in capsys.readouterr().err
+
+
+@pytest.fixture
+def molsets(tmp_path, monkeypatch):
+    """A small MOSES: the script, and a folder with its files."""
+    moses, folder = script("moses"), tmp_path / "moses" / "data"
+    folder.mkdir(parents=True)
+    smiles = {split: [f"{'C' * n}O" for n in range(1, 9)] for split in moses.SHA256}
+    smiles["test"] = ["CN", "CCN", "CCCN"]
+    for split, molecules in smiles.items():
+        content = "".join(f"{m}\n" for m in ["SMILES", *molecules]).encode()
+        (folder / f"{split}.csv.gz").write_bytes(gzip.compress(content))
+    (folder / "mcf.csv").write_text("names,smarts\n")
+    sums = {split: sha256(moses._lines(molecules)) for split, molecules in smiles.items()}
+    monkeypatch.setattr(moses, "SHA256", sums)
+    monkeypatch.setattr(moses, "FILTERS", {"mcf.csv": sha256(b"names,smarts\n")})
+    return moses, tmp_path / "moses"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_moses_from_a_folder_and_from_a_wheel(molsets, tmp_path):
+    moses, folder = molsets
+    options = ["--train", "4", "--valid", "2", "--test", "2"]
+    assert moses.main(["--source", str(folder), "--out", str(tmp_path / "a"), *options]) == 0
+    sizes = {p.name: len(p.read_text().splitlines()) for p in (tmp_path / "a").glob("*.txt")}
+    assert sizes == {"train.txt": 4, "valid.txt": 2, "test.txt": 2}
+    train, valid = (
+        set((tmp_path / "a" / f"{s}.txt").read_text().split()) for s in ("train", "valid")
+    )
+    assert not train & valid
+    reference = tmp_path / "a" / "reference"
+    assert (reference / "train.txt").read_text().split() == [f"{'C' * n}O" for n in range(1, 9)]
+    assert (reference / "mcf.csv").read_text() == "names,smarts\n"
+    assert list(read_corpus(tmp_path / "a")) == ["train", "valid", "test"]
+    with zipfile.ZipFile(tmp_path / "molsets.whl", "w") as wheel:
+        for path in (folder / "data").iterdir():
+            wheel.write(path, f"moses/dataset/data/{path.name}")
+    wheel = str(tmp_path / "molsets.whl")
+    assert moses.main(["--source", wheel, "--out", str(tmp_path / "b"), *options]) == 0
+    for path in (tmp_path / "a").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_published_statistics_become_plain_arrays(molsets, tmp_path, monkeypatch):
+    moses, folder = molsets
+    bits = np.eye(3, 1024, dtype=np.uint8)
+    found = {
+        "SNN": {"fps": bits},
+        "Frag": {"frag": Counter(CN=3)},
+        "Scaf": {"scaf": Counter()},
+        "FCD": {"mu": np.ones(2, np.float32), "sigma": np.eye(2)},
+    }
+    path = folder / "data" / "test_stats.npz"
+    np.savez(path, stats=np.array(found, dtype=object))
+    monkeypatch.setattr(moses, "STATISTICS", {"test": sha256(path.read_bytes())})
+    renamed = {("numpy._core.multiarray", name) for _, name in moses.PLAIN}
+    monkeypatch.setattr(moses, "PLAIN", moses.PLAIN | renamed)
+    assert moses.main(["--source", str(folder), "--out", str(tmp_path / "a"), "--valid", "2"]) == 0
+    reference = tmp_path / "a" / "reference"
+    with np.load(reference / "test.stats.npz", allow_pickle=False) as arrays:
+        assert str(arrays["content"]) == sha256((reference / "test.txt").read_bytes())
+        unpacked = np.unpackbits(arrays["fingerprints"], axis=1, bitorder="little")
+        assert (unpacked == bits).all()
+        assert json.loads(arrays["fragments"].tobytes()) == {"CN": 3}
+        assert arrays["mean"].tolist() == [1, 1]
+
+
+def test_statistics_with_anything_but_data_are_refused():
+    moses = script("moses")
+    for harmful in (print, os.system):
+        with pytest.raises(pickle.UnpicklingError, match="is not plain data"):
+            moses.PlainUnpickler(io.BytesIO(pickle.dumps(harmful))).load()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "train.csv.gz").unlink(), "neither train.csv nor train.csv.gz exists"),
+        (lambda f: (f / "test.csv.gz").write_bytes(b"no"), "test.csv.gz is damaged"),
+        (lambda f: (f / "train.csv").write_text("SMILES\nC\n"), "train is not the published file"),
+        (lambda f: (f / "mcf.csv").write_text("x"), "mcf.csv is not the published file"),
+    ],
+)
+def test_moses_is_refused_unless_it_is_the_published_one(molsets, damage, said, tmp_path, capsys):
+    moses, folder = molsets
+    damage(folder / "data")
+    assert moses.main(["--source", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_many_validation_molecules(molsets, tmp_path, capsys):
+    moses, folder = molsets
+    assert moses.main(["--source", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "--valid 10000: leaves no molecule for training" in capsys.readouterr().err
+
+
+def test_the_tables_of_molecules(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("table", ROOT / "data" / "moses" / "table.py")
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert table.main([str(tmp_path)]) == 2
+    assert "no folder metrics" in capsys.readouterr().err
+    metrics = tmp_path / "skip" / "metrics"
+    metrics.mkdir(parents=True)
+    files = {
+        "test": {"latent_dim": 8, "kl": 12.345, "rec": -3, "au": 7},
+        "latent": {"exact": 0.7, "valid_between": None},
+        "moses-prior": {"count": 10, "valid": 0.5, "FCD/Test": 0.25},
+    }
+    for name, content in files.items():
+        (metrics / f"{name}.json").write_text(json.dumps(content))
+    assert table.main([str(tmp_path / "skip")]) == 0
+    said = capsys.readouterr().out
+    assert "| VAE (MOSES) | – | – | 0.977 |" in said
+    assert "| skip | N(0, I) | 10 | 0.500 | – | – | 0.250 |" in said
+    assert "| skip | 12.35 | -3 | – | – | – | 7 | 0.700 | – | – | 0.500 | – | – | – |" in said

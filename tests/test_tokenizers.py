@@ -15,9 +15,12 @@ from textvae.text.tokenizers import (
     UNK,
     CharTokenizer,
     SentencePieceTokenizer,
+    SmilesTokenizer,
     WordTokenizer,
     load_tokenizer,
 )
+from textvae.text.tokenizers.smiles import split_smiles
+from textvae.text.tokenizers.vocabulary import fingerprint_of
 from textvae.text.tokenizers.words import count_words, split_words
 
 SENTENCES = ["the cat sat on the mat", "the dog  sat\nby the door", "naïve café, tab\there"] * 5
@@ -37,6 +40,8 @@ def every_kind():
         WordTokenizer.train(SENTENCES),
         SentencePieceTokenizer.train(SENTENCES, vocab_size=290),
         CharTokenizer.train(SENTENCES),
+        CharTokenizer.train(SENTENCES, byte_fallback=False),
+        SmilesTokenizer.train(SENTENCES),
     ]
 
 
@@ -135,6 +140,73 @@ def test_characters_by_frequency_unseen_ones_by_bytes():
     assert len(CharTokenizer.train(["abc"], max_size=262)) == 262
 
 
+def test_a_closed_alphabet_has_no_bytes():
+    tokenizer = CharTokenizer.train(["abba", "b"], byte_fallback=False)
+    assert len(tokenizer) == 6
+    assert tokenizer.encode("aé") == [5, UNK]
+    assert tokenizer.decode([BOS, 5, 4, UNK, EOS]) == "ab<unk>"
+    assert tokenizer.tokens([3, 4, 5]) == ["</s>", "b", "a"]
+    assert tokenizer.fingerprint() != CharTokenizer.train(["abba", "b"]).fingerprint()
+    assert len(CharTokenizer.train(["abc"], max_size=6, byte_fallback=False)) == 6
+    with pytest.raises(UserError, match="max_size 4: must exceed 4, the number of special tokens"):
+        CharTokenizer.train(["abc"], max_size=4, byte_fallback=False)
+
+
+def test_the_fingerprint_of_characters_with_bytes_is_that_of_earlier_releases():
+    expected = fingerprint_of("character", ["a", "b"])
+    assert CharTokenizer(["a", "b"]).fingerprint() == expected
+
+
+@pytest.mark.parametrize(
+    ("smiles", "symbols"),
+    [
+        ("CC(=O)Cl", ["C", "C", "(", "=", "O", ")", "Cl"]),
+        ("BrCBr", ["Br", "C", "Br"]),
+        ("c1cc[nH]c1", ["c", "1", "c", "c", "[nH]", "c", "1"]),
+        ("N[C@@H](C)[O-]", ["N", "[C@@H]", "(", "C", ")", "[O-]"]),
+        ("C%12CC%12", ["C", "%12", "C", "C", "%12"]),
+        ("[13CH4].[Na+]", ["[13CH4]", ".", "[Na+]"]),
+        ("C[C", ["C", "[", "C"]),  # an atom without its end is spelled
+        ("C%1", ["C", "%", "1"]),
+        ("", []),
+    ],
+)
+def test_the_symbols_of_smiles(smiles, symbols):
+    assert split_smiles(smiles) == symbols
+
+
+@given(st.text() | st.text(st.sampled_from("[]CBrl%12cn()=@\n")))
+def test_smiles_round_trip_exactly(text):
+    assert "".join(split_smiles(text)) == text
+    if text:
+        tokenizer = SmilesTokenizer.train([text])
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode([BOS, *ids, EOS, PAD]) == text
+        assert all(EOS < i < len(tokenizer) for i in ids)
+
+
+def test_smiles_by_frequency_and_unseen_symbols():
+    tokenizer = SmilesTokenizer.train(["CCBr", "C[nH]Br", "[nH]O"], max_size=7)
+    assert tokenizer.tokens(range(4, 7)) == ["C", "Br", "[nH]"]
+    assert tokenizer.encode("CO[nH]") == [4, UNK, 6]
+    assert tokenizer.decode(tokenizer.encode("CO")) == "C<unk>"
+    assert len(SmilesTokenizer.train(["CCO"], min_count=2)) == 5
+    with pytest.raises(UserError, match="max_size 4: must be above 4"):
+        SmilesTokenizer.train(["C"], max_size=4)
+    with pytest.raises(UserError, match="is the corpus empty"):
+        SmilesTokenizer.train([])
+
+
+@pytest.mark.parametrize("symbols", [["CC"], ["C", "C"], [""]])
+def test_no_tokens_of_smiles(symbols, tmp_path):
+    with pytest.raises(ValueError, match=r"not a token|twice"):
+        SmilesTokenizer(symbols)
+    description = {"version": 1, "kind": "smiles", "symbols": symbols}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"not a token|twice"):
+        SmilesTokenizer.load(tmp_path)
+
+
 def test_a_vocabulary_that_the_corpus_cannot_fill_is_reduced_with_a_log_line(caplog):
     with caplog.at_level(logging.WARNING):
         tokenizer = SentencePieceTokenizer.train(SENTENCES, vocab_size=30_000)
@@ -176,7 +248,7 @@ def test_save_and_load_keep_ids_and_fingerprint(every_kind, tmp_path):
         assert len(loaded) == len(tokenizer)
         assert loaded.encode(SENTENCES[0]) == tokenizer.encode(SENTENCES[0])
         assert json.loads((folder / "tokenizer.json").read_text())["kind"] == tokenizer.kind
-    assert len({tokenizer.fingerprint() for tokenizer in every_kind}) == 3
+    assert len({tokenizer.fingerprint() for tokenizer in every_kind}) == 5
 
 
 def test_options_that_change_ids_change_the_fingerprint():

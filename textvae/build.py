@@ -34,6 +34,7 @@ from textvae.text.quality import text_quality
 from textvae.text.tokenizers import (
     CharTokenizer,
     SentencePieceTokenizer,
+    SmilesTokenizer,
     Tokenizer,
     WordTokenizer,
     read_tokenizer,
@@ -171,6 +172,13 @@ def train_tokenizer(config: Config, lines: Iterable[str]) -> Tokenizer:
             )
         case "char":
             return CharTokenizer.train(
+                lines,
+                max_size=options.vocab_size,
+                min_count=options.min_count,
+                byte_fallback=options.byte_fallback,
+            )
+        case "smiles":
+            return SmilesTokenizer.train(
                 lines, max_size=options.vocab_size, min_count=options.min_count
             )
         case "unigram" | "bpe":

@@ -21,6 +21,7 @@ from textvae.cli import (
     evaluate,
     interpolate,
     map,
+    molecules,
     neighbors,
     optimize,
     probe,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, ModuleType] = {
     "probe": probe,
     "optimize": optimize,
     "map": map,
+    "molecules": molecules,
     "cache": cache,
     "report": report,
 }

@@ -81,12 +81,14 @@ class DataConfig:
 class TokenizerConfig:
     """How text becomes token ids; trained on the training split and saved with the model."""
 
-    kind: Literal["auto", "word", "unigram", "bpe", "char"] = "auto"
-    """words, SentencePiece (unigram, bpe) or characters; auto: words if tokenized, else unigram"""
+    kind: Literal["auto", "word", "unigram", "bpe", "char", "smiles"] = "auto"
+    """words, SentencePiece (unigram, bpe), char, SMILES; auto: words if tokenized, or unigram"""
     vocab_size: VocabSize = 20000
     """maximum vocabulary size"""
     min_count: PositiveInt = 1
     """words with fewer occurrences become <unk>"""
+    byte_fallback: bool = True
+    """for char: spell characters that are not in the training split in bytes; false: as <unk>"""
 
 
 @dataclass(frozen=True)

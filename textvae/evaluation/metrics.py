@@ -340,6 +340,12 @@ METRICS: tuple[Metric, ...] = (
         column="if present",
     ),
     _text(
+        "exact",
+        "exact",
+        "Share of greedy reconstructions that equal their source.",
+        better="higher",
+    ),
+    _text(
         "self_bleu",
         "self-BLEU",
         "Mean BLEU-4 of each sample against all others: lower means more varied samples.",
@@ -377,7 +383,7 @@ METRICS: tuple[Metric, ...] = (
         "A dimension is active if the variance of its posterior mean is at least this.",
         digits=2,
     ),
-    _setup("bleu_texts", "reconstructed", "Sentences reconstructed for BLEU."),
+    _setup("bleu_texts", "reconstructed", "Sentences reconstructed for BLEU and exact."),
     _setup("sampled", "sampled", "Sentences sampled for self-BLEU and distinct-n."),
     _setup("classes", "classes", "Labels that the classifiers tell apart."),
     _setup("probed", "probed", "Labeled examples that the probes are scored on."),

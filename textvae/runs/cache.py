@@ -23,7 +23,7 @@ from textvae.runs.files import expanded
 
 log = logging.getLogger(__name__)
 
-PARTS = ("sources", "texts", "tokenizers", "encoded")
+PARTS = ("sources", "texts", "tokenizers", "encoded", "molecules")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BLOCK = 2**20
 _DAY = 86_400  # seconds

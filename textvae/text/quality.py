@@ -1,6 +1,7 @@
 """Quality and diversity of generated text: pure functions over lists of words.
 
 * corpus BLEU-4 of reconstructions against their sources (Papineni et al. 2002), from 0 to 1;
+* exact: the share of reconstructions that equal their source;
 * distinct-n: distinct n-grams / all n-grams of a set of samples (Li et al. 2016);
 * self-BLEU: mean BLEU-4 of each sample against all others (Zhu et al. 2018, Texygen): 1 if all
   samples are the same, so lower is more diverse.
@@ -81,6 +82,11 @@ def self_bleu(samples: Sequence[Words], max_samples: int = 200) -> float | None:
     return sum(scores) / len(scores)
 
 
+def _equal(hypotheses: Sequence[Words], sources: Sequence[Words]) -> float | None:
+    pairs = list(zip(hypotheses, sources, strict=True))
+    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+
+
 def text_quality(
     texts: Sequence[str],
     *,
@@ -101,14 +107,16 @@ def text_quality(
         samples: Number of samples.
 
     Returns:
-        ``bleu``, ``distinct_1``, ``distinct_2``, ``self_bleu``, and the numbers of texts they were
-        computed from, ``bleu_texts`` and ``sampled``.
+        ``bleu``, ``exact``, ``distinct_1``, ``distinct_2``, ``self_bleu``, and the numbers of texts
+        they were computed from, ``bleu_texts`` and ``sampled``.
     """
     sources = list(texts[:max_texts])
     hypotheses = [split(text) for text in reconstruct(sources)] if sources else []
+    originals = [split(text) for text in sources]
     drawn = [split(text) for text in sample(samples)] if samples else []
     return {
-        "bleu": reconstruction_bleu(hypotheses, [split(text) for text in sources]),
+        "bleu": reconstruction_bleu(hypotheses, originals),
+        "exact": _equal(hypotheses, originals),
         "distinct_1": distinct(drawn, 1),
         "distinct_2": distinct(drawn, 2),
         "self_bleu": self_bleu(drawn),

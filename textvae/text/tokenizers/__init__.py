@@ -4,7 +4,8 @@
 |---|---|---|
 | ``WordTokenizer`` | whole words | ``<unk>`` |
 | ``SentencePieceTokenizer`` | subwords | UTF-8 bytes: every text round-trips exactly |
-| ``CharTokenizer`` | characters | UTF-8 bytes: every text round-trips exactly |
+| ``CharTokenizer`` | characters | UTF-8 bytes: every text round-trips exactly; or ``<unk>`` |
+| ``SmilesTokenizer`` | atoms, bonds, and rings of molecules | ``<unk>`` |
 
 To add a tokenizer, write a class with the methods of ``Tokenizer`` and add it to
 ``load_tokenizer``.
@@ -20,6 +21,7 @@ from textvae.errors import UserError
 from textvae.runs.model_folder import WEIGHTS
 from textvae.runs.weights import read_metadata
 from textvae.text.tokenizers.characters import CharTokenizer
+from textvae.text.tokenizers.smiles import SmilesTokenizer
 from textvae.text.tokenizers.subwords import SentencePieceTokenizer
 from textvae.text.tokenizers.vocabulary import (
     BOS,
@@ -42,6 +44,7 @@ __all__ = [
     "UNK",
     "CharTokenizer",
     "SentencePieceTokenizer",
+    "SmilesTokenizer",
     "Tokenizer",
     "WordTokenizer",
     "count_words",
@@ -98,7 +101,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises:
         UserError: If there is no tokenizer in the folder, or it is damaged.
     """
-    kinds = {cls.kind: cls for cls in (WordTokenizer, SentencePieceTokenizer, CharTokenizer)}
+    classes = (WordTokenizer, SentencePieceTokenizer, CharTokenizer, SmilesTokenizer)
+    kinds = {cls.kind: cls for cls in classes}
     kind = read_description(Path(folder)).get("kind")
     if kind not in kinds:
         known = ", ".join(kinds)

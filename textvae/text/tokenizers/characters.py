@@ -1,4 +1,8 @@
-"""A character tokenizer, with UTF-8 bytes for characters that are not in the training corpus."""
+"""A character tokenizer, with UTF-8 bytes for characters that are not in the training corpus.
+
+Without the bytes, the alphabet is closed: a character that is not in the training corpus becomes
+``<unk>``, and the vocabulary of a corpus with 30 characters has 34 entries instead of 290.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +22,7 @@ from textvae.text.tokenizers.vocabulary import (
 )
 
 _FIRST_BYTE = len(SPECIALS)
-_FIRST_CHARACTER = _FIRST_BYTE + 256
+_BYTES = 256
 
 
 class CharTokenizer:
@@ -26,27 +30,39 @@ class CharTokenizer:
 
     Args:
         characters: Distinct strings of one character each, most frequent first.
+        byte_fallback: Whether unseen characters are spelled in bytes; if not, they are ``<unk>``,
+            and there are no bytes in the vocabulary.
     """
 
     kind = "character"
 
-    def __init__(self, characters: Sequence[str]):
+    def __init__(self, characters: Sequence[str], *, byte_fallback: bool = True):
         if any(len(c) != 1 for c in characters) or len(set(characters)) != len(characters):
             raise ValueError("characters must be distinct strings of one character each")
         self._characters = list(characters)
-        self._ids = {c: _FIRST_CHARACTER + i for i, c in enumerate(self._characters)}
-        self._fingerprint = fingerprint_of(self.kind, self._characters)
+        self.byte_fallback = byte_fallback
+        self._first = _first_character(byte_fallback)
+        self._ids = {c: self._first + i for i, c in enumerate(self._characters)}
+        # The fingerprint of a vocabulary with bytes is that of earlier releases.
+        closed = () if byte_fallback else ("closed",)
+        self._fingerprint = fingerprint_of(self.kind, self._characters, *closed)
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], *, max_size: int | None = None, min_count: int = 1
+        cls,
+        texts: Iterable[str],
+        *,
+        max_size: int | None = None,
+        min_count: int = 1,
+        byte_fallback: bool = True,
     ) -> "CharTokenizer":
         """Count the characters of a corpus and keep the most frequent ones.
 
         Args:
             texts: The corpus.
             max_size: Maximum size of the vocabulary, including special tokens and bytes.
-            min_count: Minimum number of occurrences; rarer characters are spelled in bytes.
+            min_count: Minimum number of occurrences; rarer characters count as unseen.
+            byte_fallback: See the class.
 
         Returns:
             The tokenizer.
@@ -54,10 +70,11 @@ class CharTokenizer:
         Raises:
             UserError: If ``max_size`` leaves no room for characters, or there is no text.
         """
-        if max_size is not None and max_size <= _FIRST_CHARACTER:
+        first = _first_character(byte_fallback)
+        if max_size is not None and max_size <= first:
+            and_bytes = " and bytes" if byte_fallback else ""
             raise UserError(
-                f"max_size {max_size}: must exceed {_FIRST_CHARACTER}, the number of special "
-                "tokens and bytes"
+                f"max_size {max_size}: must exceed {first}, the number of special tokens{and_bytes}"
             )
         counts: Counter[str] = Counter()
         for text in texts:
@@ -66,18 +83,21 @@ class CharTokenizer:
         if not kept:
             raise UserError(f"no character occurs at least {min_count} times: is the corpus empty?")
         kept.sort(key=lambda c: (-counts[c], c))
-        return cls(kept[: None if max_size is None else max_size - _FIRST_CHARACTER])
+        size = None if max_size is None else max_size - first
+        return cls(kept[:size], byte_fallback=byte_fallback)
 
     def __len__(self) -> int:
-        return _FIRST_CHARACTER + len(self._characters)
+        return self._first + len(self._characters)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of the characters of a text; unseen characters become bytes."""
+        """Return the ids of the characters; unseen ones become bytes, or ``<unk>`` without them."""
         ids: list[int] = []
         for character in text:
             known = self._ids.get(character)
             if known is not None:
                 ids.append(known)
+            elif not self.byte_fallback:
+                ids.append(UNK)
             else:
                 ids += [_FIRST_BYTE + byte for byte in character.encode("utf-8")]
         return ids
@@ -88,10 +108,10 @@ class CharTokenizer:
         for i in without_specials(ids):
             if i == UNK:
                 spelled += SPECIALS[UNK].encode()
-            elif i < _FIRST_CHARACTER:
+            elif i < self._first:
                 spelled.append(i - _FIRST_BYTE)
             else:
-                spelled += self._characters[i - _FIRST_CHARACTER].encode("utf-8")
+                spelled += self._characters[i - self._first].encode("utf-8")
         return spelled.decode("utf-8", errors="replace")
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
@@ -104,7 +124,8 @@ class CharTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json``."""
-        write_description(folder, {"kind": self.kind, "characters": self._characters})
+        closed = {} if self.byte_fallback else {"byte_fallback": False}
+        write_description(folder, {"kind": self.kind, **closed, "characters": self._characters})
 
     @classmethod
     def load(cls, folder: Path) -> "CharTokenizer":
@@ -113,18 +134,26 @@ class CharTokenizer:
         Raises:
             UserError: If the file is missing or damaged.
         """
-        characters = read_strings(folder, read_description(folder, cls.kind), "characters")
+        description = read_description(folder, cls.kind)
+        characters = read_strings(folder, description, "characters")
+        byte_fallback = description.get("byte_fallback", True)
+        path = Path(folder) / TOKENIZER_FILE
         if wrong := [c for c in characters if len(c) != 1 or _is_surrogate(c)]:
-            path = Path(folder) / TOKENIZER_FILE
             raise broken(path, f"{wrong[0]!r} in 'characters' is not one character")
-        return cls(characters)
+        if not isinstance(byte_fallback, bool):
+            raise broken(path, "'byte_fallback' must be true or false")
+        return cls(characters, byte_fallback=byte_fallback)
 
     def _piece(self, i: int) -> str:
         if i < _FIRST_BYTE:
             return SPECIALS[i]
-        if i < _FIRST_CHARACTER:
+        if i < self._first:
             return f"<0x{i - _FIRST_BYTE:02X}>"
-        return self._characters[i - _FIRST_CHARACTER]
+        return self._characters[i - self._first]
+
+
+def _first_character(byte_fallback: bool) -> int:
+    return _FIRST_BYTE + _BYTES if byte_fallback else _FIRST_BYTE
 
 
 def _is_surrogate(character: str) -> bool:

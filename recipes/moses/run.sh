@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Molecules: MOSES with a language model, the settings of its own VAE, and models from the best
+# likelihood to exact reconstruction. Needs RDKit (pip install "textvae[molecules]"); pass the wheel
+# of molsets, or its csv files, with --data. TRAIN=N trains on N molecules instead of 1,574,663,
+# MOLECULES=N draws N samples instead of 30,000.
+#
+#   bash recipes/moses/run.sh --data molsets-0.3.1-py3-none-any.whl
+
+set -euo pipefail
+name=moses
+models="lm benchmark skip_vae skip_vae-exact"
+samples=20
+first="CC1C2CCC(C2)C1CN(CCO)C(=O)c1ccc(Cl)cc1"
+last="COc1ccc(-c2cc(=O)c3c(O)c(OC)c(OC)cc3o2)cc1O"
+
+prepare() {
+  python "$root/data/moses/prepare.py" ${place:+--source "$place"} --out "$prepared" \
+    --train "${TRAIN:-0}"
+}
+
+. "$(dirname "$0")/../stages.sh"
+
+measure() { # model: samples from the prior and the aggregate posterior, as MOSES measures them
+  local run="$out/$1" source
+  local reference="$prepared/reference" sources="prior prior-greedy aggregate aggregate-greedy"
+  if grep -q '"latent_dim": 0' "$run/config.json"; then sources="prior"; fi
+  for source in $sources; do
+    local file="$run/metrics/moses-$source"
+    [ -s "$file.json" ] && continue
+    textvae sample "$run" -n "${MOLECULES:-30000}" --batch-size 500 --from "${source%-greedy}" \
+      $([ "$source" = "${source%-greedy}" ] || echo --greedy) > "$file.txt"
+    textvae molecules metrics "$file.txt" --jobs "$jobs" --train "$reference/train.txt" \
+      --test "$reference/test.txt" --test-scaffolds "$reference/test_scaffolds.txt" \
+      --json > "$file.json"
+  done
+  [ "$sources" = prior ] && return
+  textvae molecules latent "$prepared/test.txt" --run "$run" --draw "$run/lines.svg" \
+    --json > "$run/metrics/latent.json"
+}
+
+further_tables() {
+  each measure >&2
+  printf '\n'
+  each run_folder | tr '\n' '\0' | xargs -0 python "$root/data/moses/table.py"
+}
+
+main "$@"

@@ -1,0 +1,194 @@
+"""The metrics of MOSES for a file of generated molecules, under the names of its tables.
+
+| name | meaning |
+|---|---|
+| ``valid`` | share of the strings that RDKit parses; all others are left out below |
+| ``unique@1000``, ``unique@10000`` | share of distinct molecules among the first valid ones |
+| ``FCD/…`` | Fréchet ChemNet distance to a reference set |
+| ``SNN/…`` | mean similarity to the nearest molecule of a reference set |
+| ``Frag/…``, ``Scaf/…`` | cosine between the counts of fragments, and of scaffolds |
+| ``IntDiv``, ``IntDiv2`` | internal diversity, p = 1 and 2 |
+| ``Filters`` | share that passes the filters by which the data set was made |
+| ``Novelty`` | share of the distinct molecules that are not in the training set |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError
+from textvae.evaluation.molecules.chemistry import (
+    Molecule,
+    canonical,
+    check_rdkit,
+    describe,
+    each,
+    passes_filters,
+    unwanted,
+)
+from textvae.evaluation.molecules.chemnet import ChemNet, activations, load_chemnet
+from textvae.evaluation.molecules.measures import (
+    Moments,
+    cosine,
+    frechet,
+    internal_diversity,
+    moments,
+    nearest_similarity,
+    novelty,
+    unique,
+)
+from textvae.evaluation.molecules.reference import (
+    Summary,
+    read_molecules,
+    reference_moments,
+    reference_summary,
+    summarize,
+)
+
+UNIQUE_AT = (1000, 10_000)
+PROBED = 1000  # training molecules that show whether the file is in canonical form
+MISSING = "–"
+
+
+class MoleculeMetrics(dict[str, Any]):
+    """The metrics by name, None where there is nothing to measure; ``print`` shows a table."""
+
+    def __str__(self) -> str:
+        """Return the table."""
+        shown = {
+            name: MISSING
+            if value is None
+            else f"{value:.4f}"
+            if isinstance(value, float)
+            else value
+            for name, value in self.items()
+        }
+        width = max(map(len, shown))
+        return "\n".join(f"{name:<{width}}  {value:>8}" for name, value in shown.items())
+
+
+def molecule_metrics(
+    file: str | Path,
+    *,
+    train: str | Path | None = None,
+    test: str | Path | None = None,
+    test_scaffolds: str | Path | None = None,
+    filters: str | Path | None = None,
+    fcd: bool = True,
+    jobs: int = 1,
+) -> MoleculeMetrics:
+    """Compute the metrics of MOSES for the molecules in a file.
+
+    Args:
+        file: SMILES as generated, one per line; a blank line is an invalid molecule.
+        train: The training set, for ``Novelty``.
+        test: The test set.
+        test_scaffolds: The test set with scaffolds that are not in the training set.
+        filters: The folder with ``mcf.csv`` and ``wehi_pains.csv``; None: that of ``test``, if it
+            has them.
+        fcd: Whether to compute FCD, if the package fcd-torch is installed.
+        jobs: Number of processes.
+
+    Returns:
+        The metrics. Those that need a file that was not given are left out.
+
+    Raises:
+        UserError: RDKit is missing, or a file cannot be read.
+    """
+    check_rdkit()
+    sets = {"Test": test, "TestSF": test_scaffolds}
+    references = {name: Path(path) for name, path in sets.items() if path is not None}
+    folder = _filters(filters, references.values())
+    network = load_chemnet() if fcd and references else None
+    texts = read_molecules(Path(file))
+    molecules = [m for m in each(describe, texts, jobs) if m is not None]
+    found = MoleculeMetrics({"count": len(texts), "valid": len(molecules) / len(texts)})
+    smiles = [molecule.smiles for molecule in molecules]
+    found |= {f"unique@{k}": unique(smiles, k) for k in UNIQUE_AT}
+    found |= _compare(molecules, references, network, jobs)
+    found |= _diversity(molecules)
+    if folder is not None:
+        found["Filters"] = _passing(smiles, folder, jobs)
+    if train is not None:
+        found["Novelty"] = novelty(smiles, _canonical_set(Path(train), jobs))
+    return found
+
+
+def _compare(
+    molecules: Sequence[Molecule],
+    references: Mapping[str, Path],
+    network: ChemNet | None,
+    jobs: int,
+) -> dict[str, float | None]:
+    """Compare generated molecules with each reference set."""
+    generated = summarize(molecules)
+    drawn = None
+    if network is not None:
+        drawn = moments(activations(network, [molecule.smiles for molecule in molecules]))
+    found: dict[str, float | None] = {}
+    for name, path in references.items():
+        reference = reference_summary(path, jobs)
+        if network is not None:
+            found[f"FCD/{name}"] = _distance(drawn, reference_moments(path, network, jobs))
+        found |= {
+            f"SNN/{name}": _snn(generated, reference),
+            f"Frag/{name}": cosine(generated.fragments, reference.fragments),
+            f"Scaf/{name}": cosine(generated.scaffolds, reference.scaffolds),
+        }
+    return found
+
+
+def _distance(drawn: Moments | None, reference: Moments) -> float | None:
+    return None if drawn is None else frechet(drawn, reference)
+
+
+def _snn(generated: Summary, reference: Summary) -> float | None:
+    if not len(generated.fingerprints):
+        return None
+    return nearest_similarity(generated.bits, reference.bits)
+
+
+def _diversity(molecules: Sequence[Molecule]) -> dict[str, float | None]:
+    if not molecules:
+        return {"IntDiv": None, "IntDiv2": None}
+    bits = summarize(molecules).bits
+    return {"IntDiv": internal_diversity(bits), "IntDiv2": internal_diversity(bits, p=2)}
+
+
+def _passing(smiles: Sequence[str], folder: Path, jobs: int) -> float | None:
+    """Compute the share of valid molecules that pass the filters; equal ones are checked once."""
+    distinct = sorted(set(smiles))
+    checked = each(partial(passes_filters, patterns=folder), distinct, jobs)
+    passing = dict(zip(distinct, checked, strict=True))
+    return sum(passing[text] for text in smiles) / len(smiles) if smiles else None
+
+
+def _filters(given: str | Path | None, references: Iterable[Path]) -> Path | None:
+    """Return the folder with the filters, and check it; None if there is none."""
+    if given is not None:
+        unwanted(Path(given))
+        return Path(given)
+    for folder in {path.parent: None for path in references}:
+        if (folder / "mcf.csv").exists():
+            unwanted(folder)
+            return folder
+    return None
+
+
+def _canonical_set(path: Path, jobs: int) -> set[str]:
+    """Read a training set; unless it is in canonical form already, as that of MOSES is, convert it.
+
+    Raises:
+        UserError: The file cannot be read, or has no molecules.
+    """
+    texts = read_molecules(path)
+    probed = texts[:PROBED]
+    if each(canonical, probed) == probed:
+        return set(texts)
+    found = set(each(canonical, texts, jobs)) - {None}
+    if not found:
+        raise UserError(f"{path}: no valid molecule")
+    return {text for text in found if text is not None}

@@ -1,0 +1,168 @@
+"""Sets of molecules, summarized for comparison; reference sets are summarized once and cached.
+
+The summary of ``test.txt`` may be next to it, in ``test.stats.npz``, as ``data/moses/prepare.py``
+writes it from published statistics; otherwise it is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from textvae.errors import UserError
+from textvae.evaluation.molecules.chemistry import Molecule, describe, each
+from textvae.evaluation.molecules.chemnet import ChemNet, activations
+from textvae.evaluation.molecules.measures import Moments, bits, moments
+from textvae.runs.cache import cache_folder, cache_lock
+from textvae.runs.files import replace_file
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1  # changes if the same molecules give another summary
+PUBLISHED = ".stats.npz"
+PART = "molecules"  # of the cache
+
+
+class Summary(NamedTuple):
+    """What sets of molecules are compared by; equal molecules count as often as they occur.
+
+    Attributes:
+        fingerprints: Packed Morgan fingerprints (N, BITS / 8).
+        fragments: How often each BRICS fragment occurs.
+        scaffolds: How often each scaffold occurs.
+    """
+
+    fingerprints: np.ndarray
+    fragments: Counter[str]
+    scaffolds: Counter[str]
+
+    @property
+    def bits(self) -> Tensor:
+        """The fingerprints (N, BITS), 0 or 1."""
+        return bits(self.fingerprints)
+
+
+def summarize(molecules: Sequence[Molecule]) -> Summary:
+    """Summarize a set of valid molecules."""
+    packed = np.frombuffer(b"".join(m.fingerprint for m in molecules), np.uint8)
+    return Summary(
+        packed.reshape(len(molecules), -1) if molecules else packed.reshape(0, 1),
+        Counter(fragment for m in molecules for fragment in m.fragments),
+        Counter(m.scaffold for m in molecules if m.scaffold is not None),
+    )
+
+
+def read_molecules(path: Path) -> list[str]:
+    """Read the SMILES of a file, one per line, as generated or published; blank lines count.
+
+    Raises:
+        UserError: The file cannot be read or is empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    if not lines:
+        raise UserError(f"{path}: no molecules")
+    return [line.strip() for line in lines]
+
+
+def reference_summary(path: Path, jobs: int) -> Summary:
+    """Summarize the molecules in a file, or read the summary from the cache.
+
+    Raises:
+        UserError: The file cannot be read, or a molecule is invalid.
+    """
+
+    def compute() -> dict[str, np.ndarray]:
+        found = summarize(_valid(path, jobs))
+        tables = {"fragments": found.fragments, "scaffolds": found.scaffolds}
+        return {"fingerprints": found.fingerprints} | {
+            name: np.frombuffer(json.dumps(table).encode(), np.uint8)
+            for name, table in tables.items()
+        }
+
+    arrays = _known(path, Summary._fields, compute)
+    tables = [Counter(json.loads(arrays[name].tobytes())) for name in ("fragments", "scaffolds")]
+    return Summary(arrays["fingerprints"], *tables)
+
+
+def reference_moments(path: Path, network: ChemNet, jobs: int) -> Moments:
+    """Return the moments of the activations of a file's molecules: published, cached, or computed.
+
+    Raises:
+        UserError: The file cannot be read, or has fewer than two molecules.
+    """
+
+    def compute() -> dict[str, np.ndarray]:
+        molecules = [molecule.smiles for molecule in _valid(path, jobs)]
+        found = moments(activations(network, molecules))
+        if found is None:
+            raise UserError(f"{path}: FCD needs at least two molecules")
+        return found._asdict()
+
+    arrays = _known(path, Moments._fields, compute)
+    return Moments(*(arrays[name] for name in Moments._fields))
+
+
+def _valid(path: Path, jobs: int) -> list[Molecule]:
+    texts = read_molecules(path)
+    log.info("%s: summarizing %d molecules, only once", path, len(texts))
+    described = each(describe, texts, jobs)
+    if None in described:
+        line = described.index(None)
+        raise UserError(f"{path}, line {line + 1}: {texts[line]!r} is not a valid molecule")
+    return [molecule for molecule in described if molecule is not None]
+
+
+def _known(
+    path: Path, names: Sequence[str], compute: Callable[[], Mapping[str, np.ndarray]]
+) -> Mapping[str, np.ndarray]:
+    """Return published, cached, or computed arrays of these names for the molecules in a file."""
+    from rdkit import __version__ as rdkit_version
+
+    try:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    published = path.with_name(path.stem + PUBLISHED)
+    if published.exists():
+        arrays = _read(published)
+        if arrays is None or not {"content", *names} <= set(arrays):
+            raise UserError(f"{published}: damaged; restore it or remove it")
+        if str(arrays["content"]) == content:
+            return arrays
+        log.warning("%s: of other molecules than those in %s; not used", published, path)
+    parts = f"{_VERSION} {rdkit_version} {' '.join(names)} {content}"
+    key = hashlib.sha256(parts.encode()).hexdigest()
+    entry = cache_folder(None) / PART / f"{key}.npz"
+    with cache_lock(entry):  # one of several processes computes, the others wait
+        found = _read(entry)
+        if found is None:
+            found = dict(compute())
+            replace_file(entry, lambda temporary: _write(temporary, found))
+    return found
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """Read arrays; None if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return None

@@ -1,0 +1,123 @@
+"""A tokenizer for SMILES, the line notation of molecules (Weininger 1988).
+
+A token is an atom in brackets (``[nH]``, ``[C@@H]``), a chlorine or a bromine, a ring closure of
+two digits (``%12``), or any other single character, so that no symbol of the notation is split. The
+alphabet is that of the training corpus: a token that does not occur there is ``<unk>``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from textvae.errors import UserError
+from textvae.text.tokenizers.vocabulary import (
+    SPECIALS,
+    TOKENIZER_FILE,
+    UNK,
+    broken,
+    fingerprint_of,
+    read_description,
+    read_strings,
+    without_specials,
+    write_description,
+)
+
+# Outside brackets, only chlorine and bromine have two letters. Brackets do not nest.
+_TOKEN = re.compile(r"\[[^\[\]]*\]|Br|Cl|%\d\d|.", re.DOTALL)
+
+
+def split_smiles(text: str) -> list[str]:
+    """Split a SMILES string into tokens, which spell the string again when they are joined."""
+    return _TOKEN.findall(text)
+
+
+class SmilesTokenizer:
+    """A vocabulary of the special tokens and the SMILES tokens of a corpus.
+
+    Args:
+        symbols: Distinct tokens, most frequent first.
+    """
+
+    kind = "smiles"
+
+    def __init__(self, symbols: Sequence[str]):
+        if wrong := [symbol for symbol in symbols if not _is_token(symbol)]:
+            raise ValueError(f"{wrong[0]!r} is not a token of SMILES")
+        self._pieces = [*SPECIALS, *symbols]
+        self._ids = {symbol: i for i, symbol in enumerate(self._pieces) if i >= len(SPECIALS)}
+        if len(self._ids) != len(symbols):
+            raise ValueError("the vocabulary contains the same token twice")
+        self._fingerprint = fingerprint_of(self.kind, self._pieces)
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, max_size: int | None = None, min_count: int = 1
+    ) -> SmilesTokenizer:
+        """Count the tokens of a corpus and keep the most frequent ones.
+
+        Args:
+            texts: The corpus.
+            max_size: Maximum size of the vocabulary, including the four special tokens.
+            min_count: Minimum number of occurrences; rarer tokens become ``<unk>``.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            UserError: If ``max_size`` leaves no room for tokens, or there is no text.
+        """
+        if max_size is not None and max_size <= len(SPECIALS):
+            raise UserError(
+                f"max_size {max_size}: must be above {len(SPECIALS)}, the number of special tokens"
+            )
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(split_smiles(text))
+        kept = [symbol for symbol, n in counts.items() if n >= min_count]
+        if not kept:
+            raise UserError(f"no token occurs at least {min_count} times: is the corpus empty?")
+        kept.sort(key=lambda symbol: (-counts[symbol], symbol))
+        return cls(kept[: None if max_size is None else max_size - len(SPECIALS)])
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the tokens of a SMILES string, without special tokens."""
+        return [self._ids.get(symbol, UNK) for symbol in split_smiles(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Join the tokens; ``<unk>`` is kept, and makes the string invalid."""
+        return "".join(self.tokens(without_specials(ids)))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Return the token of each id, including special tokens."""
+        return [self._pieces[int(i)] for i in ids]
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of everything that determines the ids."""
+        return self._fingerprint
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json``."""
+        write_description(folder, {"kind": self.kind, "symbols": self._pieces[len(SPECIALS) :]})
+
+    @classmethod
+    def load(cls, folder: Path) -> SmilesTokenizer:
+        """Read what ``save`` wrote.
+
+        Raises:
+            UserError: If the file is missing or damaged.
+        """
+        symbols = read_strings(folder, read_description(folder, cls.kind), "symbols")
+        if wrong := [symbol for symbol in symbols if not _is_token(symbol)]:
+            path = Path(folder) / TOKENIZER_FILE
+            raise broken(path, f"{wrong[0]!r} in 'symbols' is not a token of SMILES")
+        return cls(symbols)
+
+
+def _is_token(symbol: str) -> bool:
+    return _TOKEN.fullmatch(symbol) is not None
