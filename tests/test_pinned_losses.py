@@ -24,6 +24,7 @@ PINNED = {
     "autoencode": 18.1933,
     "batch_norm": 17.1955,
     "beta": 17.5238,
+    "condition": 15.8565,
     "cyclical": 17.4771,
     "denoising": 17.4878,
     "du": 17.6771,
@@ -53,7 +54,8 @@ PINNED = {
 
 
 def loss_of(method: str, folder: Path) -> float:
-    lines = [f"the {a} {b} the {c} ." for a in SUBJECTS for b in VERBS for c in OBJECTS] * 5
+    words = [(a, b, c) for a in SUBJECTS for b in VERBS for c in OBJECTS] * 5
+    lines = [f"{a}\tthe {a} {b} the {c} ." for a, b, c in words]
     (folder / "train.txt").write_text("\n".join(lines), encoding="utf-8")
     (folder / "valid.txt").write_text("\n".join(lines[:18]), encoding="utf-8")
     file = ROOT / "recipes" / "methods" / f"{method}.yaml"
