@@ -195,7 +195,7 @@ def _draw(logits: Tensor, uniforms: Tensor, top_k: int, top_p: float) -> Tensor:
         return words.gather(1, drawn[:, None]).squeeze(1)
     weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()  # (n, V)
     if top_p < 1:
-        weights *= weights >= _quantile(weights, torch.full_like(weights[:, 0], 1 - top_p))[:, None]
+        _drop_tail(weights, torch.full_like(weights[:, 0], 1 - top_p))
     return invert(weights, uniforms)
 
 
@@ -208,13 +208,14 @@ def _most_likely(logits: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.argpartition(logits.numpy(), -count, axis=1)[:, -count:])
 
 
-def _quantile(weights: Tensor, shares: Tensor) -> Tensor:
-    """The weight at which the sum in ascending order first exceeds a share of the total: (n,)."""
+def _drop_tail(weights: Tensor, shares: Tensor) -> None:
+    """Replace by 0 the weights below the one at which the ascending sum first exceeds a share."""
     if weights.dtype == torch.float32 and kernels.available_for(weights):
-        return kernels.quantile(weights, shares)
+        kernels.nucleus(weights, shares)
+        return
     on_cpu = weights.device.type == "cpu"
     ascending = torch.from_numpy(np.sort(weights.numpy())) if on_cpu else weights.sort(1).values
-    return ascending.gather(1, invert(ascending, shares)[:, None]).squeeze(1)
+    weights *= weights >= ascending.gather(1, invert(ascending, shares)[:, None])
 
 
 def invert(weights: Tensor, uniforms: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ static int omp_get_num_threads(void) { return 1; }
 
 enum { SHARED_FROM = 8192 }; /* entries: below this, waking other threads costs more than it saves */
 enum { BLOCK = 512 };        /* words: their scores stay in the fastest cache */
+enum { COPIES = 8 };         /* of sums that neighbors add to: an addition takes a few cycles */
 
 INLINE float widened(uint16_t number) {
   uint32_t bits = (uint32_t)number << 16;
@@ -155,29 +156,54 @@ INLINE float nll_alone(int64_t words, const void *scores, const float *bias, int
   return most - (get(scores, target, narrow) + (bias ? bias[target] : 0)) + logf(sum);
 }
 
-/* The weight of the first word, in ascending order of weight, at which the sum exceeds this share of
-   the total. Floats >= 0 are ordered like their bits: the mass of each value of the highest eleven
-   bits gives these bits of the answer, then likewise the next ten and the last ten. */
-static float quantile_row(int64_t words, const float *weights, double share) {
-  double mass[2048], target = 0, below = 0;
+/* Replace by 0 the weights below the first one, in ascending order, at which the sum exceeds this
+   share of the total. It is at least 1 / words of that share, which leaves a few words of a trained
+   model. Floats >= 0 are ordered like their bits: the mass of each exponent gives the exponent of
+   that weight, then likewise eight, eight and seven bits of its fraction, among the words that agree
+   so far. Neighbors add to different copies of the masses: no addition waits for the one before. */
+static void nucleus_row(int64_t words, float *weights, double share, float *room) {
+  static const int shifts[] = {23, 15, 7, 0}, widths[] = {8, 8, 8, 7};
+  double mass[256 * COPIES], total = 0, inside = 0;
   uint32_t found = 0, bits;
-  for (int shift = 20; shift >= 0; shift -= 10) {
-    uint32_t values = shift == 20 ? 2048 : 1024, last = 0, value = 0;
-    memset(mass, 0, sizeof mass);
-    for (int64_t v = 0; v < words; v++) {
-      memcpy(&bits, weights + v, sizeof bits);
-      if (shift == 20 || bits >> (shift + 10) == found) mass[(bits >> shift) % values] += weights[v];
+#pragma omp simd reduction(+ : total)
+  for (int64_t v = 0; v < words; v++) total += weights[v];
+  float low = (1 - 1e-6) * share * total / words;
+  int64_t left = 0;
+  for (int64_t v = 0; v < words; v++) { /* without a branch */
+    room[left] = weights[v];
+    left += weights[v] >= low;
+  }
+#pragma omp simd reduction(+ : inside)
+  for (int64_t v = 0; v < left; v++) inside += room[v];
+  double below = total - inside;
+  for (int digit = 0; digit < 4; digit++) {
+    uint32_t values = 1u << widths[digit], last = 0, value = 0;
+    memset(mass, 0, values * COPIES * sizeof *mass);
+    for (int64_t v = 0; v < left; v++) {
+      memcpy(&bits, room + v, sizeof bits);
+      mass[(bits >> shifts[digit] & (values - 1)) * COPIES + (v & (COPIES - 1))] += room[v];
     }
     for (uint32_t k = 0; k < values; k++) {
-      if (mass[k] > 0) last = k;
-      if (shift == 20) target += share * mass[k];
+      double sum = 0;
+      for (int copy = 0; copy < COPIES; copy++) sum += mass[k * COPIES + copy];
+      mass[k] = sum; /* what it replaces has been read: k <= k * COPIES */
+      if (sum > 0) last = k;
     }
-    while (value < last && below + mass[value] <= target) below += mass[value++];
-    found = found << 10 | value;
+    while (value < last && below + mass[value] <= share * total) below += mass[value++];
+    found = found << widths[digit] | value;
+    int64_t kept = 0;
+    for (int64_t v = 0; v < left && digit < 3; v++) {
+      float weight = room[v];
+      memcpy(&bits, &weight, sizeof bits);
+      room[kept] = weight;
+      kept += bits >> shifts[digit] == found;
+    }
+    left = kept;
   }
-  float weight;
-  memcpy(&weight, &found, sizeof weight);
-  return weight;
+  float least;
+  memcpy(&least, &found, sizeof least);
+#pragma omp simd
+  for (int64_t v = 0; v < words; v++) weights[v] = weights[v] < least ? 0 : weights[v];
 }
 
 static const void *row_of(const void *table, int64_t row, int64_t width, int narrow) {
@@ -240,9 +266,9 @@ void softmax_nll(int64_t rows, int64_t words, void *logits, const float *bias,
   }
 }
 
-void quantile(int64_t rows, int64_t words, const float *weights, const float *shares, float *found,
-              int threads) {
+void nucleus(int64_t rows, int64_t words, float *weights, const float *shares, float *room,
+             int threads) {
 #pragma omp parallel for num_threads(threads)
   for (int64_t r = 0; r < rows; r++)
-    found[r] = quantile_row(words, weights + r * words, shares[r]);
+    nucleus_row(words, weights + r * words, shares[r], room + omp_get_thread_num() * words);
 }

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC"]
-POINTERS = {"lstm_forward": 4, "lstm_backward": 7, "softmax_nll": 8, "quantile": 3}
-FLAGS = {"lstm_forward": 2, "lstm_backward": 2, "softmax_nll": 3, "quantile": 1}
+POINTERS = {"lstm_forward": 4, "lstm_backward": 7, "softmax_nll": 8, "nucleus": 3}
+FLAGS = {"lstm_forward": 2, "lstm_backward": 2, "softmax_nll": 3, "nucleus": 1}
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -126,21 +126,17 @@ def softmax_nll(
         d_bias += sums.sum(0)
 
 
-def quantile(weights: Tensor, shares: Tensor) -> Tensor:
-    """Find the weight at which the sum in ascending order first exceeds a share of the total.
+def nucleus(weights: Tensor, shares: Tensor) -> None:
+    """Replace by 0 the weights below the one at which the ascending sum first exceeds a share.
 
     Args:
         weights: (N, V) fp32, not negative.
-        shares: (N,) fp32, from 0 to 1.
-
-    Returns:
-        (N,).
+        shares: Of the total, (N,) fp32, from 0 to 1.
     """
     rows, words = weights.shape
-    found = torch.empty_like(shares)
-    pointers = _pointers(weights, shares, found)
-    _loaded().quantile(rows, words, *pointers, torch.get_num_threads())
-    return found
+    threads = torch.get_num_threads()
+    room = weights.new_empty(threads, words)
+    _loaded().nucleus(rows, words, *_pointers(weights, shares, room), threads)
 
 
 def _as(dtype: torch.dtype, x: Tensor | None) -> Tensor | None:
