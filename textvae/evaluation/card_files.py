@@ -47,7 +47,8 @@ def prepare_to_save(run: Path) -> None:
 
 def _is_read_only(run: Path) -> bool:
     folder = run / "metrics"
-    return not os.access(folder if folder.exists() else run, os.W_OK)
+    there = folder if folder.exists() else run
+    return there.exists() and not os.access(there, os.W_OK)
 
 
 def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path | None:
