@@ -97,7 +97,7 @@ def probe(
     prepare_to_save(opened.folder)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
-    chosen = _target(opened, {"train", "valid", split}, target)
+    chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
     if labels is not None and labels > (count := int(chosen.present["train"].sum())):
         raise UserError(f"labels={labels}: only {count} training examples have one: use fewer")
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
