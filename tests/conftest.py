@@ -27,7 +27,7 @@ TINY = [
 
 
 def pytest_configure() -> None:
-    # In the background of a script, it is ignored, and the processes of the tests would inherit that.
+    # In the background of a script, it is ignored, and child processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Not the user's cache; shared by all tests, so that a corpus is read and encoded only once.
     os.environ["TEXTVAE_CACHE"] = tempfile.mkdtemp(prefix="textvae-tests-")
