@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from textvae.vae.batching import Split
-    from textvae.vae.model import Examples, Model, Presenter
+    from textvae.vae.examples import Examples, Presenter
+    from textvae.vae.model import Model
 
 LAYOUT = ("format", "text_column", "label_column", "delimiter", "header")  # of text files
 # Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".

@@ -11,8 +11,7 @@ Images are (N, H, W) with values in [0, 1], as input and as output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_type_hints
 
 import numpy as np
@@ -22,20 +21,20 @@ from torch import Tensor, nn
 from textvae.config.experiment import OF_ANY_MODEL, ImagesConfig, ModelConfig
 from textvae.config.types import PositiveInt, check_values
 from textvae.errors import UserError
-from textvae.images.datasets import as_batch, pick_images, read_image_file
+from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
-from textvae.images.pictures import PngWriter, as_png
+from textvae.images.examples import ImageExamples
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
-from textvae.vae.batch import Batch, Split
+from textvae.vae.batch import Batch
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Examples, Model, Shown, Source, check_batch_size
+from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
 
-class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
+class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
     """p(z) = N(0, I), a PixelCNN or MLP decoder p(x|z), a ResNet or MLP encoder q(z|x).
 
     Args:
@@ -65,8 +64,6 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         UserError: An argument is out of range, or two are incompatible.
     """
 
-    KIND = "image"
-    ON_A_PAGE = 20
     ESSENTIAL = "height"
 
     def __init__(
@@ -233,47 +230,6 @@ class ImageVAE(Model, tags=["variational-autoencoder", "image-generation", "pixe
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
         points = torch.stack([right, down], dim=-1).view(-1, 2)
         return self.decode_path(points, **options)
-
-    def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
-        """Return the images of these rows as PNG files."""
-        return [as_png(image) for image in split.batch(np.asarray(rows, dtype=np.int64)).x[:, 0]]
-
-    def show_decoded(  # type: ignore[override]  # images have no condition
-        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
-    ) -> list[Shown]:
-        """Return an image for every z as a PNG file: sampled (PixelCNN), or its means (MLP)."""
-        options = {"do_sample": self._samples_pixels, "same_draws": same_draws}
-        return [as_png(image) for image in self.decode(z, seed=seed, **options)]
-
-    @property
-    def _samples_pixels(self) -> bool:
-        """Whether pixels have to be sampled: the most likely image of a PixelCNN is often black."""
-        return self.config["decoder"] == "pixelcnn"
-
-    def read_examples(self, source: str, usual: Any = None, **options: Any) -> Examples:
-        """Read the images in an .npz file, which has no other layouts to choose from."""
-        if options:
-            given = " and ".join(f"--data.{name}" for name in options)
-            raise UserError(f"{given}: only for text files, but this is an image model")
-        return Examples(*read_image_file(Path(source)))
-
-    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Tensor:
-        """Return the images of the test split with these indices, or its first ones."""
-        return pick_images(names, read_split())
-
-    def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> PngWriter:
-        """Return a writer of a PNG file."""
-        return PngWriter(out)
-
-    def previews(self, split: Split, count: int) -> dict[str, Tensor]:
-        """Generate samples, and images of the split (above) with reconstructions (below)."""
-        shown = {"samples": self.sample(count)[:, None]}
-        if self.latent_dim:
-            originals = split.batch(np.arange(min(count, len(split)))).x[:, 0]
-            outputs = self.reconstruct(originals, do_sample=self._samples_pixels)
-            pairs = torch.cat([originals, outputs], dim=1)
-            shown["reconstructions"] = pairs[:, None]
-        return shown
 
     def describe(self) -> Description:
         """Return the description of this model for its model card."""

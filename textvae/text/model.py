@@ -12,7 +12,7 @@ With ``latent_dim`` 0, it is a language model without a latent variable, and can
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -25,15 +25,13 @@ from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_v
 from textvae.errors import UserError
 from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
-from textvae.text.data.layout import Layout
-from textvae.text.data.sources import document_parts, read_documents
 from textvae.text.decode.generate import generate
+from textvae.text.examples import TextExamples
 from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder, Pooling
 from textvae.text.nn.pretrained import read_word_vectors
-from textvae.text.presentation import SentencePrinter
 from textvae.text.tokenizers import MADE_FOR, PAD, Tokenizer, read_tokenizer
-from textvae.vae.batch import Batch, Split
+from textvae.vae.batch import Batch
 from textvae.vae.conditions import (
     ConditionKind,
     Given,
@@ -43,7 +41,7 @@ from textvae.vae.conditions import (
     make_embedding,
 )
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Examples, Model, Shown, Source, check_batch_size
+from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
@@ -53,7 +51,7 @@ logger = logging.getLogger(__name__)
 PSEUDO_TOKENS, PSEUDO_SCALE = 16, 0.1
 
 
-class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]):
+class TextVAE(TextExamples, tags=["variational-autoencoder", "text-generation", "lstm"]):
     """A VAE of text with an LSTM encoder q(z|x), an LSTM decoder p(x|z) and a tokenizer.
 
     Override ``make_encoder``, ``make_decoder`` or ``make_prior`` in a subclass to use parts of
@@ -105,14 +103,11 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
         UserError: An argument is out of range.
     """
 
-    KIND = "text"
-    DEFAULT_FILE = "-"
     DECODE_OPTIONS = (
         *("temperature", "top_k", "top_p", "num_beams"),
         *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
         "condition",
     )
-    ON_A_PAGE = 6
     ESSENTIAL = "vocab_size"
     tokenizer: Tokenizer | None
 
@@ -347,66 +342,6 @@ class TextVAE(Model, tags=["variational-autoencoder", "text-generation", "lstm"]
             no_repeat_ngram_size=no_repeat_ngram_size,
             first_row=first_row,
         )
-
-    def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
-        """Return the texts of these rows."""
-        return [split.caption(row) for row in rows]
-
-    def show_decoded(
-        self,
-        z: Tensor,
-        *,
-        sampled: bool = False,
-        same_draws: bool = False,
-        seed: int = 0,
-        **given: Any,
-    ) -> list[Shown]:
-        """Return a sentence for every z: sampled word by word, or greedy without any draws."""
-        return list(self.decode(z, do_sample=sampled, seed=seed, **given))
-
-    def read_examples(self, source: str, **options: Any) -> Examples:
-        """Read the documents in a file of any format; each is its own caption.
-
-        Args:
-            source: A file, or ``-`` for standard input.
-            options: Options of ``read_corpus``: format, text_column, label_column, labels,
-                delimiter, header; and ``usual``, as for ``read_file``.
-
-        Raises:
-            UserError: It cannot be read, is ambiguous, or has no sentences.
-        """
-        texts, labels = read_documents(source, self._layout(options))
-        return Examples(texts, texts, labels)
-
-    def example_parts(
-        self, source: str, size: int, **options: Any
-    ) -> Callable[[], Iterator[Examples]]:
-        """Read the documents in a file as ``read_examples`` does, but never all at once."""
-        parts = document_parts(source, self._layout(options), size)
-        return lambda: (Examples(texts, texts, labels) for texts, labels in parts())
-
-    def _layout(self, options: dict[str, Any]) -> Layout:
-        return Layout.parse(**options, numeric=self.config["condition"] == "number")
-
-    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
-        """Return the sentences given."""
-        return list(names)
-
-    def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
-        """Return a printer of sentences; there is no file to write."""
-        return SentencePrinter(format, show_sources)
-
-    def previews(self, split: Split, count: int) -> dict[str, list[dict[str, str]]]:
-        """Generate samples, and reconstructions of sentences from the split."""
-        shown = {"samples": [{"sample": text} for text in self.sample(count)]}
-        if self.latent_dim:
-            rows = range(min(count, len(split)))
-            texts = [split.caption(i) for i in rows]
-            pairs = zip(
-                texts, self.reconstruct(texts, **self.conditions_in(split, rows)), strict=True
-            )
-            shown["reconstructions"] = [{"sentence": a, "reconstruction": b} for a, b in pairs]
-        return shown
 
     def describe(self) -> Description:
         """Return the description of this model for its model card."""

@@ -20,9 +20,10 @@ from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.traversal import ACTIVE
 from textvae.vae.batch import Batch, Split
 from textvae.vae.estimators import mean_variances
+from textvae.vae.examples import Shown
 from textvae.vae.inference import undisturbed
 from textvae.vae.interpolation import along
-from textvae.vae.model import Model, Shown, Source
+from textvae.vae.model import Model, Source
 
 INTERPOLATIONS, STEPS = 2, 7
 EXTREMES = 5  # most, and least, compressible examples

@@ -19,7 +19,7 @@ from textvae.evaluation.report.svg import css
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from textvae.vae.model import Shown
+    from textvae.vae.examples import Shown
 
 LONG = 300  # characters of a text that are shown at once
 _FOLDED = Markup(

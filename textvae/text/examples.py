@@ -1,0 +1,84 @@
+"""Sentences in files, on pages, and in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from textvae.text.data.layout import Layout
+from textvae.text.data.sources import document_parts, read_documents
+from textvae.text.presentation import SentencePrinter
+from textvae.vae.batch import Split
+from textvae.vae.examples import Examples, Shown
+from textvae.vae.model import Model
+
+
+class TextExamples(Model):
+    """A model whose examples are sentences or documents."""
+
+    KIND = "text"
+    DEFAULT_FILE = "-"
+    ON_A_PAGE = 6
+
+    def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
+        """Return the texts of these rows."""
+        return [split.caption(row) for row in rows]
+
+    def show_decoded(
+        self,
+        z: Tensor,
+        *,
+        sampled: bool = False,
+        same_draws: bool = False,
+        seed: int = 0,
+        **given: Any,
+    ) -> list[Shown]:
+        """Return a sentence for every z: sampled word by word, or greedy without any draws."""
+        return list(self.decode(z, do_sample=sampled, seed=seed, **given))
+
+    def read_examples(self, source: str, **options: Any) -> Examples:
+        """Read the documents in a file of any format; each is its own caption.
+
+        Args:
+            source: A file, or ``-`` for standard input.
+            options: Options of ``read_corpus``: format, text_column, label_column, labels,
+                delimiter, header; and ``usual``, as for ``read_file``.
+
+        Raises:
+            UserError: It cannot be read, is ambiguous, or has no sentences.
+        """
+        texts, labels = read_documents(source, self._layout(options))
+        return Examples(texts, texts, labels)
+
+    def example_parts(
+        self, source: str, size: int, **options: Any
+    ) -> Callable[[], Iterator[Examples]]:
+        """Read the documents in a file as ``read_examples`` does, but never all at once."""
+        parts = document_parts(source, self._layout(options), size)
+        return lambda: (Examples(texts, texts, labels) for texts, labels in parts())
+
+    def _layout(self, options: dict[str, Any]) -> Layout:
+        return Layout.parse(**options, numeric=self.config["condition"] == "number")
+
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
+        """Return the sentences given."""
+        return list(names)
+
+    def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
+        """Return a printer of sentences; there is no file to write."""
+        return SentencePrinter(format, show_sources)
+
+    def previews(self, split: Split, count: int) -> dict[str, list[dict[str, str]]]:
+        """Generate samples, and reconstructions of sentences from the split."""
+        shown = {"samples": [{"sample": text} for text in self.sample(count)]}
+        if self.latent_dim:
+            rows = range(min(count, len(split)))
+            texts = [split.caption(i) for i in rows]
+            pairs = zip(
+                texts, self.reconstruct(texts, **self.conditions_in(split, rows)), strict=True
+            )
+            shown["reconstructions"] = [{"sentence": a, "reconstruction": b} for a, b in pairs]
+        return shown
