@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
-from textvae.runs.latents import Extent, check_size, latents_file, read_latents, write_latents
+from textvae.runs.latents import Extent, check_size, latents_file, read_latents
 
 TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
+
+
+def write_latents(path, columns, texts, labels=()):
+    with latents_file(path, Extent().with_part(texts, labels)) as file:
+        file.add(columns, texts, labels)
 
 
 @pytest.fixture

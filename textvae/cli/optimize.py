@@ -55,7 +55,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> None:
-    """Print the best value after so many evaluations, and the best texts."""
+    """Print the best value so far, by number of evaluations, and the best texts."""
     from textvae.evaluation.optimize import optimize
     from textvae.runs.tables import check_table_format, write_table
 

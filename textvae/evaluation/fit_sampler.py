@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from textvae.errors import UserError
-from textvae.evaluation.open_run import OpenRun, open_run
+from textvae.evaluation.open_run import OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER
 from textvae.runs.run_folder import make_folder
@@ -78,7 +78,7 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
         )
     make_folder(opened.folder)  # writable?
     train = opened.split("train")
-    rows = np.linspace(0, len(train) - 1, min(len(train), EXAMPLES)).round().astype(np.int64)
+    rows = spaced(len(train), EXAMPLES)
     q = posteriors(opened.model, train, rows, seed=seed, batch_size=batch_size)
     z = q.rsample(1, RowNoise(seed, Purpose.MIXTURE, rows.tolist()))[0]
     sampler = fit_mixture(z, seed)

@@ -112,6 +112,11 @@ def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.
     return rows if limit is None else [kept for batch in rows if len(kept := batch[batch < limit])]
 
 
+def spaced(count: int, most: int) -> np.ndarray:
+    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
 def run_config(
     folder: Path, data: Path | str | None = None, reading: Mapping[str, Any] | None = None
 ) -> Config:

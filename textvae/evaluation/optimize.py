@@ -18,9 +18,8 @@ import torch
 from textvae.build import load_model, to_device
 from textvae.errors import UserError
 from textvae.evaluation.latent_search import Call, Method, best_so_far, search, try_texts
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
-from textvae.evaluation.report.exhibits import spaced
 from textvae.evaluation.text_objectives import load_objective
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Given
@@ -59,7 +58,7 @@ class Optimization(NamedTuple):
                 }
 
     def __str__(self) -> str:
-        """Return the best value after so many evaluations as a table."""
+        """Return the best value so far, by number of evaluations, as a table."""
         curves = {name: best_so_far(calls) for name, calls in self.calls.items() if calls}
         longest = max(map(len, curves.values()))
         lines = ["calls   " + "".join(f"{name:>12}" for name in curves)]
@@ -95,7 +94,7 @@ def optimize(
         budget: Evaluations of the objective for the search, and as many for samples of the model
             and for training texts, which it is compared with.
         method: ``bayes`` for expected improvement under a Gaussian process, or ``evolution``, which
-            needs no time of its own.
+            adds almost no time to the evaluations.
         minimize: Whether to search for a small value instead.
         condition: What the model is conditioned on, if it is: one label for all texts.
         data: Where the data is, if it has moved since the training.
@@ -105,7 +104,7 @@ def optimize(
         seed: Seed of everything that is drawn.
 
     Returns:
-        All evaluations; ``print`` shows the best value after so many of them.
+        All evaluations; ``print`` shows the best value so far, by their number.
 
     Raises:
         UserError: The model has no latent variable, the objective cannot be imported or fails, no

@@ -159,21 +159,6 @@ class _Parquet:
             self.writer = None
 
 
-def write_latents(
-    path: Path,
-    columns: Mapping[str, np.ndarray],
-    texts: Sequence[str],
-    labels: Sequence[str | None] = (),
-) -> None:
-    """Write a table that fits into memory; the arguments are those of ``LatentsFile.add``.
-
-    Raises:
-        UserError: The file has another extension, or cannot be written.
-    """
-    with latents_file(path, Extent().with_part(texts, labels)) as file:
-        file.add({name: np.asarray(values) for name, values in columns.items()}, texts, labels)
-
-
 def check_format(path: Path) -> None:
     """Check the name of a file for latent vectors, before they are computed.
 
@@ -199,7 +184,7 @@ def check_size(path: Path, extent: Extent) -> None:
 
 
 def read_latents(path: Path) -> np.ndarray:
-    """Read the column ``mean`` of a file that ``write_latents`` wrote, or of any other with one.
+    """Read the column ``mean`` of a file that ``latents_file`` wrote, or of any other with one.
 
     Args:
         path: A .npz or .parquet file.

@@ -237,12 +237,13 @@ def load_condition(kind: ConditionKind, path: Path) -> Condition | None:
     try:
         if kind == "label":
             names, counts = (tuple(record[name]) for name in Classes._fields)
-            if len(names) == len(counts) and all(isinstance(name, str) for name in names):
-                return Classes(names, tuple(int(count) for count in counts))
+            known = all(isinstance(name, str) for name in names) and len(names) == len(counts)
+            if known and all(isinstance(n, int) and n >= 0 for n in counts) and sum(counts) > 0:
+                return Classes(names, counts)
         else:
             mean, deviation = float(record["mean"]), float(record["deviation"])
             quantiles = tuple(float(number) for number in record["quantiles"])
-            if deviation > 0 and quantiles:
+            if deviation > 0 and quantiles and np.isfinite([mean, deviation, *quantiles]).all():
                 return Numbers(mean, deviation, quantiles)
     except (KeyError, TypeError, ValueError):
         pass

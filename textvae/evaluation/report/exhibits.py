@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.traversal import ACTIVE
 from textvae.vae.batch import Batch, Split
@@ -111,11 +112,6 @@ def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: in
         }
         latent = _latent(model, split, stats, seed) if model.latent_dim else None
     return Exhibits(samples, _costs(model, split, stats), latent)
-
-
-def spaced(count: int, most: int) -> np.ndarray:
-    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _examples(model: Model, split: Split, rows: np.ndarray) -> list[Example]:

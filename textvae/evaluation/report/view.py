@@ -19,11 +19,11 @@ from textvae.evaluation.judge import (
 )
 from textvae.evaluation.map import MIN_POINTS
 from textvae.evaluation.metrics import BY_KEY, COMPANIONS, METRICS, MISSING, Metric, decimals
+from textvae.evaluation.open_run import spaced
 from textvae.evaluation.presentation import SECTIONS, card_notes
 from textvae.evaluation.rate_distortion import Style
 from textvae.evaluation.remedy import Remedy
 from textvae.evaluation.report.contents import Contents
-from textvae.evaluation.report.exhibits import spaced
 from textvae.evaluation.report.figures import draw_bars, draw_dimensions, draw_map
 
 MAPPED = 500  # points on a map
