@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from train_speed import LATENT, SIZES, Size, flops_per_token
 
 from textvae.text.decode.generate import generate
-from textvae.text.nn.lstm import LSTMDecoder
+from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.training.devices import keep_freed_memory
 from textvae.vae.noise import Purpose, RowNoise

@@ -27,7 +27,7 @@ from textvae.config.experiment import (
     TrainConfig,
 )
 from textvae.config.inference import Inference
-from textvae.text.nn.lstm import LSTMEncoder
+from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import Noise, Posterior, Terms
 from textvae.vae.inference import infer

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.config.inference import Inference, with_steps
 from textvae.evaluation.card import evaluate, evaluate_quick
-from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
+from textvae.text.nn.decoder import LSTMDecoder
+from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
 from textvae.vae.heads import make_head
 from textvae.vae.posteriors import ConstantEncoder, DiagGaussian

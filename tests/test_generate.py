@@ -9,7 +9,7 @@ from torch import nn
 
 from textvae.errors import UserError
 from textvae.text.decode.generate import draw, generate, invert
-from textvae.text.nn.lstm import LSTMDecoder
+from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise

@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from textvae.errors import UserError
 from textvae.text.model import TextVAE
+from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.dropout import drop_words
-from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder, reverse_each
+from textvae.text.nn.encoder import LSTMEncoder, reverse_each
 from textvae.text.nn.recurrence import lstm
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.batch import Batch

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from textvae.config.inference import Inference, for_evaluation
-from textvae.text.nn.lstm import LSTMDecoder, LSTMEncoder
+from textvae.text.nn.decoder import LSTMDecoder
+from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
 from textvae.vae.heads import make_head
 from textvae.vae.inference import infer

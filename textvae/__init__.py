@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from textvae.evaluation.traversal import traverse
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
-    from textvae.text.nn.lstm import LSTMDecoder as SkipLSTMDecoder
-    from textvae.text.nn.lstm import LSTMEncoder
+    from textvae.text.nn.decoder import LSTMDecoder as SkipLSTMDecoder
+    from textvae.text.nn.encoder import LSTMEncoder
     from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
     from textvae.training.reproduce import reproduce
     from textvae.training.sweeps.sweep import sweep
@@ -118,8 +118,8 @@ _SOURCES = {
     "active_units": "textvae.vae.estimators",
     "infer": "textvae.vae.inference",
     "Inference": "textvae.config.inference",
-    "SkipLSTMDecoder": "textvae.text.nn.lstm:LSTMDecoder",
-    "LSTMEncoder": "textvae.text.nn.lstm",
+    "SkipLSTMDecoder": "textvae.text.nn.decoder:LSTMDecoder",
+    "LSTMEncoder": "textvae.text.nn.encoder",
     "WordTokenizer": "textvae.text.tokenizers",
     "SentencePieceTokenizer": "textvae.text.tokenizers",
     "CharTokenizer": "textvae.text.tokenizers",

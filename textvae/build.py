@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -31,14 +31,7 @@ from textvae.text.data.source import without_guesses
 from textvae.text.data.targets import read_targets
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
-from textvae.text.tokenizers import (
-    CharTokenizer,
-    SentencePieceTokenizer,
-    SmilesTokenizer,
-    Tokenizer,
-    WordTokenizer,
-    read_tokenizer,
-)
+from textvae.text.tokenizers import Tokenizer, read_tokenizer, train_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
@@ -88,9 +81,9 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:
-        key = vars(config.tokenizer) | {"tokenized": data.tokenized}
-        learn = partial(train_tokenizer, config)
-        tokenizer = learned_tokenizer(corpus["train"], learn, key, data.cache_dir)
+        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized}
+        learn = partial(train_tokenizer, **chosen)
+        tokenizer = learned_tokenizer(corpus["train"], learn, chosen, data.cache_dir)
         tokenizer.save(run)
     splits = _encoded(corpus, tokenizer, data)
     add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
@@ -154,38 +147,6 @@ def _encoded(corpus: dict[str, Any], tokenizer: Any, data: DataConfig) -> dict[s
         long=data.long,
         cache_dir=data.cache_dir,
     )
-
-
-def train_tokenizer(config: Config, lines: Iterable[str]) -> Tokenizer:
-    """Train the tokenizer that the config asks for."""
-    options = config.tokenizer
-    kind = options.kind
-    if kind == "auto":
-        kind = "word" if config.data.tokenized else "unigram"
-    match kind:
-        case "word":
-            return WordTokenizer.train(
-                lines,
-                max_size=options.vocab_size,
-                min_count=options.min_count,
-                tokenized=config.data.tokenized,
-            )
-        case "char":
-            return CharTokenizer.train(
-                lines,
-                max_size=options.vocab_size,
-                min_count=options.min_count,
-                byte_fallback=options.byte_fallback,
-            )
-        case "smiles":
-            return SmilesTokenizer.train(
-                lines, max_size=options.vocab_size, min_count=options.min_count
-            )
-        case "unigram" | "bpe":
-            return SentencePieceTokenizer.train(
-                lines, vocab_size=options.vocab_size, model_type=kind
-            )
-    raise ValueError(f"unknown tokenizer {kind!r}")
 
 
 def check_model(config: Config) -> None:

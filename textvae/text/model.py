@@ -27,19 +27,14 @@ from textvae.runs.model_folder import Description
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
+from textvae.text.nn.decoder import InitialState, Injection, LSTMDecoder
+from textvae.text.nn.encoder import LSTMEncoder, Pooling
 from textvae.text.nn.input_noise import InputNoise
-from textvae.text.nn.lstm import InitialState, Injection, LSTMDecoder, LSTMEncoder, Pooling
 from textvae.text.nn.pretrained import read_word_vectors
 from textvae.text.tokenizers import MADE_FOR, PAD, Tokenizer, read_tokenizer
 from textvae.vae.batch import Batch
-from textvae.vae.conditions import (
-    ConditionKind,
-    Given,
-    LabelEmbedding,
-    check_condition,
-    codes_of,
-    make_embedding,
-)
+from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
+from textvae.vae.conditions import ConditionKind, Given, check_condition, codes_of
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
@@ -60,7 +55,7 @@ class TextVAE(TextExamples, tags=["variational-autoencoder", "text-generation", 
     Args:
         vocab_size: Number of token ids, including the four special tokens.
         latent_dim: Size of z; 0 for a language model.
-        injection: How z enters the decoder; see ``textvae.text.nn.lstm``.
+        injection: How z enters the decoder; see ``textvae.text.nn.decoder``.
         embedding_dim: Size of the word embeddings of both LSTMs.
         encoder_hidden: Hidden units of an encoder layer.
         encoder_layers: Layers of the encoder; 0 for a model without an encoder, whose posteriors

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
@@ -248,30 +248,6 @@ def load_condition(kind: ConditionKind, path: Path) -> Condition | None:
     except (KeyError, TypeError, ValueError):
         pass
     raise UserError(f"{path} does not describe a condition of the kind {kind}")
-
-
-class LabelEmbedding(nn.Embedding):
-    """A learned vector for every label, at first of the same scale as z: (B,) -> (B, C)."""
-
-
-class NumberEmbedding(nn.Module):
-    """A number in standard units as a vector with one entry: (B,) -> (B, 1)."""
-
-    embedding_dim = 1
-
-    def forward(self, condition: Tensor) -> Tensor:
-        """Return the numbers (B, 1)."""
-        return condition[:, None]
-
-
-def make_embedding(arguments: Mapping[str, Any]) -> LabelEmbedding | NumberEmbedding | None:
-    """Return the module that makes y a vector, or None, as a model's arguments ask for."""
-    match arguments.get("condition", "none"):
-        case "label":
-            return LabelEmbedding(arguments["num_labels"], arguments["condition_dim"])
-        case "number":
-            return NumberEmbedding()
-    return None
 
 
 def check_condition(arguments: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@
 | ``SmilesTokenizer`` | atoms, bonds, and rings of molecules | ``<unk>`` |
 
 To add a tokenizer, write a class with the methods of ``Tokenizer`` and add it to
-``load_tokenizer``.
+``train_tokenizer`` and ``load_tokenizer``.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ __all__ = [
     "count_words",
     "load_tokenizer",
     "read_tokenizer",
+    "train_tokenizer",
 ]
 
 MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tokenizer
@@ -87,6 +88,47 @@ class Tokenizer(Protocol):
     def load(cls, folder: Path) -> Tokenizer:
         """Read what ``save`` wrote, without running any code from the folder."""
         ...
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    kind: str,
+    vocab_size: int,
+    min_count: int = 1,
+    byte_fallback: bool = True,
+    tokenized: bool = False,
+) -> Tokenizer:
+    """Train a tokenizer on the texts of a corpus.
+
+    Args:
+        texts: The corpus.
+        kind: ``word``, ``unigram``, ``bpe``, ``char``, ``smiles``, or ``auto``: ``word`` for texts
+            that are tokenized already, else ``unigram``.
+        vocab_size: Maximum size of the vocabulary.
+        min_count: Minimum number of occurrences of a token, for all kinds but subwords.
+        byte_fallback: Whether ``char`` spells characters that it does not have in UTF-8 bytes.
+        tokenized: Whether the texts are words separated by spaces.
+
+    Raises:
+        UserError: The corpus is empty, or an option does not fit it.
+    """
+    if kind == "auto":
+        kind = "word" if tokenized else "unigram"
+    match kind:
+        case "word":
+            return WordTokenizer.train(
+                texts, max_size=vocab_size, min_count=min_count, tokenized=tokenized
+            )
+        case "char":
+            return CharTokenizer.train(
+                texts, max_size=vocab_size, min_count=min_count, byte_fallback=byte_fallback
+            )
+        case "smiles":
+            return SmilesTokenizer.train(texts, max_size=vocab_size, min_count=min_count)
+        case "unigram" | "bpe":
+            return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, model_type=kind)
+    raise ValueError(f"unknown tokenizer {kind!r}")
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

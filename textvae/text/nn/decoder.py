@@ -1,6 +1,6 @@
-"""The LSTM encoder q(z|x) and the autoregressive LSTM decoder p(x|z).
+"""The autoregressive LSTM decoder p(x|z).
 
-One option sets how z enters the decoder (Dieng et al. 2019, section 3 and the text models):
+One option sets how z enters it (Dieng et al. 2019, section 3 and the text models):
 
 * ``none``   z is ignored;
 * ``init``   the initial state of the top layer is a linear map of z;
@@ -8,128 +8,30 @@ One option sets how z enters the decoder (Dieng et al. 2019, section 3 and the t
 * ``skip``   as ``input``, and z enters every other layer and the softmax layer at every time step.
 
 If the model is conditioned on y (``textvae.vae.conditions``), the vector of y joins z wherever z
-enters the decoder, and the word embeddings at every time step of the encoder.
-
-Time is the first dimension inside both modules, so that a time step is one contiguous block.
+enters the decoder. Time is the first dimension inside the module, so that a time step is one
+contiguous block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from textvae.errors import UserError
+from textvae.text.nn.arguments import check_choice, check_shares, check_sizes
 from textvae.text.nn.dropout import drop_words, dropout, systematic_mask
-from textvae.text.nn.input_noise import InputNoise, add_noise
 from textvae.text.nn.products import product
 from textvae.text.nn.recurrence import LSTMLayer
 from textvae.text.nn.softmax import token_nll
 from textvae.text.nn.stepper import LSTMStepper, State
 from textvae.text.tokenizers import PAD, SPECIALS
 from textvae.vae.batch import Batch
-from textvae.vae.contracts import Posterior
+from textvae.vae.condition_embeddings import vectors_of, width_of
 
 Injection = Literal["none", "init", "input", "skip"]
 InitialState = Literal["hidden", "cell"]
-Pooling = Literal["last", "mean", "max"]
-
-
-def reverse_each(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse the first ``lengths[b]`` steps of column b of x (T, B, ...); padding stays put."""
-    steps = torch.arange(x.size(0), device=x.device)[:, None]  # (T, 1)
-    source = torch.where(steps < lengths, lengths - 1 - steps, steps)  # (T, B)
-    return x.gather(0, source.view(*source.shape, *[1] * (x.dim() - 2)).expand_as(x))
-
-
-class LSTMEncoder(nn.Module):
-    """Read ``w1 … wn </s>`` and turn the hidden states into a posterior q(z|x).
-
-    Padding does not affect the result: the states are those of each sentence only, and the backward
-    direction reads sentences that were reversed within their length.
-
-    Args:
-        vocab_size: Number of token ids, including the four special tokens.
-        make_head: Called with the size F of the pooled state; returns the module that maps a state
-            (B, F) to a posterior, such as ``partial(vae.heads.make_head, latent_dim=32)``.
-        embedding_dim: Size of the word embeddings.
-        hidden_dim: Size of the hidden state of each layer and direction.
-        num_layers: Number of LSTM layers.
-        bidirectional: Whether to read the sentences in both directions.
-        noise: Noise on the sentences in training; see ``textvae.text.nn.input_noise``.
-        noise_rate: Probability that it affects a word.
-        pooling: What the head gets: the state after the whole sentence (``last``), or the ``mean``
-            or the ``max`` of every unit over the sentence (Long et al. 2019).
-        condition: Makes ``Batch.condition`` (B,) a vector (B, C), which joins every word embedding.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        make_head: Callable[[int], nn.Module],
-        embedding_dim: int = 512,
-        hidden_dim: int = 1024,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        noise: InputNoise = "none",
-        noise_rate: float = 0.0,
-        pooling: Pooling = "last",
-        condition: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        _check_choice("LSTMEncoder", "pooling", pooling, get_args(Pooling))
-        self.noise, self.noise_rate, self.pooling = noise, noise_rate, pooling
-        self.embedding = nn.Embedding(vocab_size, embedding_dim)
-        self.condition = condition
-        directions = 2 if bidirectional else 1
-        sizes = [embedding_dim] + [directions * hidden_dim] * (num_layers - 1)
-        extra = [_width(condition)] + [0] * (num_layers - 1)
-        shapes = list(zip(sizes, extra, strict=True))
-        self.forward_layers = nn.ModuleList(LSTMLayer(size, hidden_dim, y) for size, y in shapes)
-        self.backward_layers = nn.ModuleList(
-            LSTMLayer(size, hidden_dim, y) for size, y in (shapes if bidirectional else [])
-        )
-        self.head = make_head(directions * hidden_dim)
-
-    def forward(self, batch: Batch) -> Posterior:
-        """Compute q(z|x) for the B sentences of a batch, in fp32 regardless of the precision."""
-        tokens, lengths = batch.x[:, 1:], batch.lengths
-        if batch.x.is_floating_point():  # word embeddings, such as the inputs of a VampPrior
-            x = batch.x.transpose(0, 1).contiguous()
-        else:
-            if self.training:
-                tokens, lengths = add_noise(tokens, lengths, self.noise, self.noise_rate)
-            x = self.embedding(tokens.t())  # (T, B, E)
-        y = _vectors(self.condition, batch)  # (B, C)
-        for i, layer in enumerate(self.forward_layers):
-            x = self._both(i, x, lengths, y) if self.backward_layers else layer(x, z=y)[0]
-        return self.head(self._pool(x, lengths))
-
-    def _both(self, layer: int, x: Tensor, lengths: Tensor, y: Tensor | None) -> Tensor:
-        ahead, _ = self.forward_layers[layer](x, z=y)
-        behind, _ = self.backward_layers[layer](reverse_each(x, lengths), z=y)
-        return torch.cat([ahead, reverse_each(behind, lengths)], dim=-1)  # (T, B, 2H)
-
-    def _pool(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """One state (B, F) for each sentence, given the states x (T, B, F) of the top layer."""
-        if self.pooling == "last":
-            return self._last(x, lengths)
-        padding = torch.arange(len(x), device=x.device)[:, None] >= lengths  # (T, B)
-        if self.pooling == "max":
-            return x.masked_fill(padding[..., None], -torch.inf).amax(0)
-        total = x.masked_fill(padding[..., None], 0.0).sum(0)
-        return total / lengths[:, None]
-
-    def _last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The state after the whole sentence: forward at its end, backward at its start."""
-        rows = torch.arange(x.size(1), device=x.device)
-        end = x[lengths - 1, rows]  # (B, H) or (B, 2H)
-        if not self.backward_layers:
-            return end
-        half = x.size(-1) // 2
-        return torch.cat([end[:, :half], x[0, :, half:]], dim=-1)
 
 
 class LSTMDecoder(nn.Module):
@@ -184,16 +86,16 @@ class LSTMDecoder(nn.Module):
         condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        _check_sizes(
+        check_sizes(
             vocab_size=(vocab_size, len(SPECIALS) + 1),
             latent_dim=(latent_dim, 0),
             embedding_dim=(embedding_dim, 1),
             hidden_dim=(hidden_dim, 1),
             num_layers=(num_layers, 1),
         )
-        _check_shares(dropout_in=dropout_in, dropout_out=dropout_out, word_dropout=word_dropout)
-        _check_choice("LSTMDecoder", "injection", injection, get_args(Injection))
-        _check_choice("LSTMDecoder", "initial_state", initial_state, get_args(InitialState))
+        check_shares(dropout_in=dropout_in, dropout_out=dropout_out, word_dropout=word_dropout)
+        check_choice("LSTMDecoder", "injection", injection, get_args(Injection))
+        check_choice("LSTMDecoder", "initial_state", initial_state, get_args(InitialState))
         if tie_embeddings and embedding_dim != hidden_dim:
             raise UserError(
                 f"LSTMDecoder: tie_embeddings requires embedding_dim ({embedding_dim}) to equal "
@@ -203,7 +105,7 @@ class LSTMDecoder(nn.Module):
         self.initial_state_kind = initial_state
         self.dropout_in, self.dropout_out, self.word_dropout = dropout_in, dropout_out, word_dropout
         self.condition = condition
-        width = latent_dim + _width(condition)
+        width = latent_dim + width_of(condition)
         first = width if injection in ("input", "skip") else 0
         every = width if injection == "skip" else 0
         fills_state = width > 0 and injection != "none"
@@ -234,7 +136,7 @@ class LSTMDecoder(nn.Module):
             (K, B).
         """
         samples, size, _ = z.shape
-        if (y := _vectors(self.condition, batch)) is not None:
+        if (y := vectors_of(self.condition, batch)) is not None:
             z = torch.cat([z, y.to(z.dtype).expand(samples, -1, -1)], dim=-1)  # (K, B, Z + C)
         nll = self.token_nll(batch.x.t(), z.reshape(samples * size, -1), share)  # (T, K*B)
         return -nll.sum(0).view(samples, size)
@@ -322,35 +224,3 @@ class LSTMDecoder(nn.Module):
             output=self.output.weight,
             output_bias=self.output_bias,
         )
-
-
-def _width(condition: Any) -> int:
-    return 0 if condition is None else int(condition.embedding_dim)
-
-
-def _vectors(condition: nn.Module | None, batch: Batch) -> Tensor | None:
-    """The vectors of y (B, C), if there is a condition."""
-    if condition is None:
-        return None
-    if batch.condition is None:
-        raise UserError(
-            "this model is conditioned on labels, and a batch has none: set Batch.condition"
-        )
-    return condition(batch.condition)
-
-
-def _check_sizes(**sizes: tuple[int, int]) -> None:
-    for name, (value, least) in sizes.items():
-        if value < least:
-            raise UserError(f"LSTMDecoder: {name}={value}: must be at least {least}")
-
-
-def _check_shares(**shares: float) -> None:
-    for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise UserError(f"LSTMDecoder: {name}={value}: must be at least 0 and below 1")
-
-
-def _check_choice(where: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{where}: {name}={value!r}: must be one of {', '.join(choices)}")
