@@ -23,6 +23,8 @@ import textvae
 from textvae.cli.arguments import parse
 from textvae.cli.main import main
 from textvae.config.experiment import Config
+from textvae.errors import UserError
+from textvae.text.presentation import SentencePrinter
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ MISTAKES = [
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.npz", "--refine-steps", "x"], "an integer"),
     # options of image models
     (["sample", "{run}", "--walk", "3"], "--walk applies only to image models, and {run} is not"),
-    (["sample", "{run}", "--out", "a.png", "--walk", "3"], "--out and --walk apply only to image"),
+    (["sample", "{run}", "--out", "."], "--out . is a folder: give the name of a file"),
     # files
     (["reconstruct", "{run}", "--file", "{folder}/none"], "no such file"),
     (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt has no sentences"),
@@ -323,6 +325,27 @@ def test_sample(place, capfd):
     assert out(capfd, ["sample", place["lm"], "-n", "2", "--num-beams", "2"])
     rows = out(capfd, ["sample", place["run"], "-n", "2", "--format", "jsonl"])
     assert [json.loads(row).keys() for row in rows] == [{"text"}] * 2
+
+
+def test_sentences_go_to_a_file_once_they_are_complete(place, tmp_path, capfd, monkeypatch):
+    many = ["sample", place["run"], "-n", "1030", "--max-new-tokens", "3"]  # more than at once
+    shown, path = out(capfd, many), tmp_path / "new" / "samples.txt"
+    assert main([*many, "--out", str(path)]) == 0
+    captured = capfd.readouterr()
+    assert path.read_text(encoding="utf-8").splitlines() == shown and captured.out == ""
+    assert f"wrote 1030 sentences to {path}" in captured.err
+    lines = ["a dog eats the house", "--format", "jsonl", "--out", str(path)]
+    assert main(["reconstruct", place["run"], *lines]) == 0
+    (row,) = path.read_text(encoding="utf-8").splitlines()
+    assert json.loads(row)["source"] == lines[0]
+
+    def fail(self, output):
+        raise UserError("stopped")
+
+    monkeypatch.setattr(SentencePrinter, "_print", fail)
+    assert main([*many, "--out", str(path)]) == 2
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # the previous one
+    assert json.loads(path.read_text(encoding="utf-8"))["source"] == lines[0]
 
 
 def test_reconstruct(place, capfd):

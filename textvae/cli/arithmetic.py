@@ -70,4 +70,5 @@ def run(args: Namespace) -> None:
     q = model.encode(sources, condition=args.condition, **shared)
     z = moved(model, q.center(), vector, args.strength)
     options = generation(model, args) | {"do_sample": args.do_sample}
-    output.show(model.decode(z, **options), sources=sources)
+    with output:
+        output.show(model.decode(z, **options), sources=sources)

@@ -42,4 +42,5 @@ def run(args: Namespace) -> None:
     z = torch.from_numpy(read_latents(Path(args.file)))
     model = load(args)
     output = presenter(model, args)
-    output.show(model.decode(z, do_sample=args.do_sample, **generation(model, args)))
+    with output:
+        output.show(model.decode(z, do_sample=args.do_sample, **generation(model, args)))

@@ -54,4 +54,5 @@ def run(args: Namespace) -> None:
     first, last = examples(model, args, [args.a, args.b])
     options = {name: args[name] for name in ("steps", "kind", "refine_steps", "do_sample")}
     outputs = model.interpolate(first, last, **options, **generation(model, args))
-    output.show(outputs, columns=args.steps)
+    with output:
+        output.show(outputs, columns=args.steps)

@@ -38,7 +38,7 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
         "format": "text",
         "show_source": False,
     },
-    "image": {"out": None, "walk": None},
+    "image": {"walk": None},
 }
 
 
@@ -183,10 +183,14 @@ def add_generation(
     )
     if show_source:
         add("--show-source", action="store_true", help="print each source above its reconstruction")
-    add = parser.add_argument_group("options for image models").add_argument
-    add("--out", type=str | None, help="the .png file to write (required)")
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="the file to write: the .png file of an image model (required), or the sentences of a "
+        "text model, which go to standard output by default",
+    )
     if walk:
-        add(
+        parser.add_argument_group("options for image models").add_argument(
             "--walk",
             type=PositiveInt | None,
             help="instead of samples, a WALK x WALK grid over the prior's quantiles (only for 2 "

@@ -75,4 +75,5 @@ def run(args: Namespace) -> None:
     if file is not None and model.condition is not None and args.condition is None:
         options["condition"] = found.labels
     outputs = model.reconstruct(sources, **options)
-    output.show(outputs, sources=sources)
+    with output:
+        output.show(outputs, sources=sources)

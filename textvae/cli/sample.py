@@ -43,16 +43,18 @@ def run(args: Namespace) -> None:
     output, options = presenter(model, args), generation(model, args)
     options["do_sample"] = not args.greedy
     if args.walk is not None:
-        output.show(model.walk(args.walk, **options), columns=args.walk)
+        with output:
+            output.show(model.walk(args.walk, **options), columns=args.walk)
         return
     if args["from"] == "aggregate" and model.sampler is None:
         from textvae.evaluation.fit_sampler import fit_sampler
 
         fit_sampler(args.run, model=model, batch_size=args.batch_size)
     options["source"] = args["from"]
-    if output.at_once is None:
-        output.show(model.sample(args.n, **options))
-        return
-    for start in range(0, args.n, output.at_once):
-        count = min(output.at_once, args.n - start)
-        output.show(model.sample(count, first_row=start, **options))
+    with output:
+        if output.at_once is None:
+            output.show(model.sample(args.n, **options))
+            return
+        for start in range(0, args.n, output.at_once):
+            count = min(output.at_once, args.n - start)
+            output.show(model.sample(count, first_row=start, **options))

@@ -69,7 +69,8 @@ def run(args: Namespace) -> None:
     values = torch.linspace(-args.span, args.span, args.steps)
     outputs = traverse(model, z, dimensions, values, **options)
     details = [{"dimension": d, "value": v} for d in dimensions for v in values.tolist()]
-    output.show(outputs, columns=args.steps, details=details)
+    with output:
+        output.show(outputs, columns=args.steps, details=details)
 
 
 def _leading(model: Model, args: Namespace) -> list[int]:

@@ -164,12 +164,12 @@ def _labeled(opened: OpenRun, name: str, target: Target, **options: Any) -> Labe
 
 def _classification(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
     """Score the two classifiers, given the training, the validation, and the scored split."""
-    train, valid, test = _standardized(*parts)
-    if len(train.labels.unique()) < 2:
+    labels = parts[0].labels
+    if len(labels.unique()) < 2:
         raise UserError(
-            f"all {len(train.labels)} training examples have the same label: there is nothing to "
-            "predict"
+            f"all {len(labels)} training examples have the same label: there is nothing to predict"
         )
+    train, valid, test = _standardized(*parts)
     count, most_frequent = len(test.labels), train.labels.mode().values
     return {
         **_score("accuracy", _mlp_correct(train, valid, test, seed), count),

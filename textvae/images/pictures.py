@@ -104,6 +104,12 @@ class PngWriter:
         check_png(path)
         self.path = path
 
+    def __enter__(self) -> PngWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Do nothing: ``show`` has written the file."""
+
     def show(
         self,
         outputs: Tensor,

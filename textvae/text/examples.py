@@ -68,8 +68,8 @@ class TextExamples(Model):
         return list(names)
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
-        """Return a printer of sentences; there is no file to write."""
-        return SentencePrinter(format, show_sources)
+        """Return a printer of sentences."""
+        return SentencePrinter(format, show_sources, out)
 
     def previews(self, split: Split, count: int) -> dict[str, list[dict[str, str]]]:
         """Generate samples, and reconstructions of sentences from the split."""

@@ -1,26 +1,56 @@
-"""Print sentences as lines or JSON."""
+"""Write sentences as lines or JSON, to a terminal or to a file."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+from textvae.errors import UserError
+from textvae.runs.files import replacing
 
 WIDTH = 9  # of a column of numbers
 
 
 class SentencePrinter:
-    """Prints sentences to standard output.
+    """Prints sentences; as a context manager, it completes its file at the end.
 
     Args:
         format: ``text`` for one sentence per line, ``jsonl`` for one JSON object per line. The
             objects include the sources if there are any.
         show_sources: In ``text`` format, print each source above its output.
+        path: The file to write, which appears once it is complete; None: standard output.
+
+    Raises:
+        UserError: The path is a folder, or the name of a picture.
     """
 
     at_once = 1024
 
-    def __init__(self, format: str = "text", show_sources: bool = False) -> None:
-        self.format, self.show_sources = format, show_sources
+    def __init__(
+        self, format: str = "text", show_sources: bool = False, path: Path | None = None
+    ) -> None:
+        self.format, self.show_sources, self.path = format, show_sources, path
+        self.file: TextIO | None = None  # standard output
+        self.shown, self._files = 0, ExitStack()
+        if path is not None and path.is_dir():
+            raise UserError(f"--out {path} is a folder: give the name of a file")
+        if path is not None and path.suffix.lower() == ".png":
+            raise UserError(f"--out {path}: a text model makes no pictures: give another name")
+
+    def __enter__(self) -> SentencePrinter:
+        if self.path is not None:
+            temporary = self._files.enter_context(replacing(self.path))
+            self.file = self._files.enter_context(temporary.open("w", encoding="utf-8"))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
+        if self.path is not None and error[0] is None:
+            print(f"wrote {self.shown} sentences to {self.path}", file=sys.stderr)
 
     def show(
         self,
@@ -32,18 +62,22 @@ class SentencePrinter:
     ) -> None:
         """Print the sentences in order, with their numbers if any; ``columns`` has no effect."""
         details = details or [{}] * len(outputs)
+        self.shown += len(outputs)
         if self.format == "text" and outputs and details[0]:
-            print(" ".join(f"{name:>{WIDTH}}" for name in details[0]))
+            self._print(" ".join(f"{name:>{WIDTH}}" for name in details[0]))
         for i, output in enumerate(outputs):
             if self.format == "jsonl":
                 row = {**details[i], "text": output}
                 row = row if sources is None else {"source": sources[i], **row}
-                print(json.dumps(row, ensure_ascii=False))
+                self._print(json.dumps(row, ensure_ascii=False))
                 continue
             if sources is not None and self.show_sources:
-                print(f"> {sources[i]}")
+                self._print(f"> {sources[i]}")
             words = [*map(_aligned, details[i].values()), output.replace("\n", " ")]
-            print(" ".join(words))
+            self._print(" ".join(words))
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.file)
 
 
 def _aligned(value: float) -> str:

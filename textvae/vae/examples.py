@@ -24,7 +24,11 @@ class Examples(NamedTuple):
 
 
 class Presenter(Protocol):
-    """Shows the output of a command."""
+    """Shows the output of a command; as a context manager, it completes what it has begun."""
+
+    def __enter__(self) -> Presenter: ...
+
+    def __exit__(self, *error: Any) -> None: ...
 
     @property
     def at_once(self) -> int | None:
@@ -145,7 +149,7 @@ class ExampleKind(SavedModel):
         """Return an object that shows generated examples on the command line.
 
         Args:
-            out: The file to write, for examples that a terminal cannot show.
+            out: The file to write; None: the terminal, for examples that it can show.
             format: ``text`` or ``jsonl``, for examples that it can.
             show_sources: Show the source above each example, in the format ``text``.
 
