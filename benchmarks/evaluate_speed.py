@@ -20,11 +20,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
+from measuring import CLOCKS, Row, measure, parse, peak_of, peak_rows, row, save, show, timed
 from train_speed import LATENT, SIZES, PlainVAE, Size, flops_per_token, textvae_of
 
 from textvae.evaluation.per_example import collect
-from textvae.training.devices import keep_freed_memory
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import mutual_information
 from textvae.vae.posteriors import DiagGaussian, kl
@@ -125,14 +124,9 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--examples", type=int, nargs="*", default=[1000, 10000], help=EXAMPLES)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--repeats", type=int, default=1, help="measurements of the bound")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args(words)
-    torch.set_num_threads(args.threads)
+    args = parse(parser, words)
     torch.manual_seed(0)
-    keep_freed_memory()
     rows = table(args)
     columns = {"name": "{}", "tok_s": "{:,.0f}", "ms": "{:,.0f}", "ratio_to_plain": "{:.2f}"}
     title = f"{args.size}: {args.device}, {args.threads} threads, {args.clock} time"

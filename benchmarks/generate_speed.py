@@ -22,7 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
+from measuring import CLOCKS, Row, measure, parse, peak_of, peak_rows, row, save, show, timed
 from torch import Tensor
 from torch.nn import functional as F
 from train_speed import LATENT, SIZES, Size, flops_per_token
@@ -30,7 +30,6 @@ from train_speed import LATENT, SIZES, Size, flops_per_token
 from textvae.text.decode.generate import generate
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
-from textvae.training.devices import keep_freed_memory
 from textvae.vae.noise import Purpose, RowNoise
 
 WORDS = 20  # per sentence
@@ -138,13 +137,8 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 256])
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each row")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args(words)
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = parse(parser, words)
     rows = table(args)
     columns = {"name": "{}", "sentences_s": "{:,.1f}", "tok_s": "{:,.0f}"}
     columns |= {"ratio_to_plain": "{:.1f}", "ratio_to_autocast": "{:.1f}", "peak_share": "{:.0%}"}

@@ -7,6 +7,7 @@ from a data sheet.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -19,7 +20,7 @@ import torch
 import textvae
 from textvae.runs.run_folder import commit
 from textvae.text.nn.products import product
-from textvae.training.devices import peak_memory_mb
+from textvae.training.devices import keep_freed_memory, peak_memory_mb
 
 KEYS = ("name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -137,6 +138,17 @@ def show(title: str, rows: list[Row], columns: dict[str, str]) -> None:
     for each in rows:
         cells = ["–" if each[k] is None else form.format(each[k]) for k, form in columns.items()]
         print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> argparse.Namespace:
+    """Add the options of every speed script, read the command line, and set up torch."""
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--json", type=Path, help="save the rows to this file")
+    args = parser.parse_args(words)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    return args
 
 
 def save(rows: list[Row], path: Path | None) -> None:

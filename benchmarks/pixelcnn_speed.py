@@ -18,14 +18,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import Row, measure, row, save, show, timed
+from measuring import Row, measure, parse, row, save, show, timed
 from torch import Tensor
 from train_speed import our_optimizer, step_of
 
 from textvae.images.datasets import as_batch
 from textvae.images.model import ImageVAE
 from textvae.images.pixelcnn import PixelCNN
-from textvae.training.devices import keep_freed_memory
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.objectives import elbo
 
@@ -97,12 +96,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--side", type=int, default=28, help="height and width of the images")
     parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each row")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args(words)
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = parse(parser, words)
     rows = table(args)
     title = f"{args.count} images of {args.side} x {args.side}, {args.device}; tok_s: images/s"
     show(title, rows, COLUMNS)

@@ -19,11 +19,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import Row, row, save, show, synchronize, timed
+from measuring import Row, parse, row, save, show, synchronize, timed
 from torch.profiler import ProfilerActivity, profile
 from train_speed import BATCH, MODELS, SIZES, batch_of, our_optimizer, step_of, textvae_of
 
-from textvae.training.devices import keep_freed_memory
 from textvae.vae.objectives import elbo
 
 SHOWN = 12  # kernels, the longest
@@ -95,12 +94,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--batch", type=int, default=BATCH, help="sentences per batch")
     parser.add_argument("--repeats", type=int, default=10, help="steps that are profiled")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args(words)
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = parse(parser, words)
     rows = table(args)
     show(f"{args.size}: batch {args.batch}, {args.device}, per step", rows, COLUMNS)
     save(rows, args.json)

@@ -22,14 +22,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import CLOCKS, Row, measure, row, save, show, timed
+from measuring import CLOCKS, Row, measure, parse, row, save, show, timed
 from torch import Tensor
 from torch.nn import functional as F
 from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, our_optimizer, step_of
 
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.text.model import TextVAE
-from textvae.training.devices import keep_freed_memory
 from textvae.vae.batch import Batch
 from textvae.vae.objectives import elbo
 
@@ -192,13 +191,8 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each row")
     parser.add_argument("--no-reference", dest="reference", action="store_false")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="save the rows to this file")
-    args = parser.parse_args(words)
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    args = parse(parser, words)
     rows = table(args)
     title = (
         f"{args.size}: K {args.steps}, batch {BATCH}, length {SIZES[args.size].length}, "

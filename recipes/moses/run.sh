@@ -28,7 +28,7 @@ measure() { # model: samples from the prior and the aggregate posterior, as MOSE
     local file="$run/metrics/moses-$source"
     [ -s "$file.json" ] && continue
     textvae sample "$run" -n "${MOLECULES:-30000}" --batch-size 500 --from "${source%-greedy}" \
-      $([ "$source" = "${source%-greedy}" ] || echo --greedy) > "$file.txt"
+      $([ "$source" = "${source%-greedy}" ] || echo --greedy) --out "$file.txt"
     textvae molecules metrics "$file.txt" --jobs "$jobs" --train "$reference/train.txt" \
       --test "$reference/test.txt" --test-scaffolds "$reference/test_scaffolds.txt" \
       --json > "$file.json"
