@@ -4,7 +4,7 @@
 #   bash benchmarks/gpu.sh [PART ...] [--out DIR] [--wheels FOLDER] [--data FOLDER] [--dry]
 #
 #   check     every test that needs a GPU: losses, gradients, refinement, precisions, resuming, sampling
-#   train     training steps of all models, sizes, and batch sizes, beside plain PyTorch steps
+#   train     training steps of all models, sizes, and batch sizes, next to plain PyTorch steps
 #   refine    semi-amortized steps           generate  sampling, greedy search, beams
 #   evaluate  the bound with 500 samples     images    the PixelCNN of 9 layers
 #   profile   where the time of a step goes

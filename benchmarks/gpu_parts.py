@@ -137,7 +137,7 @@ class Outcomes:
 
 
 def train(part: Part) -> None:
-    """Measure training steps of all models at all sizes, beside plain PyTorch steps."""
+    """Measure training steps of all models at all sizes, next to plain PyTorch steps."""
     import train_speed
 
     settings = [("yahoo", 32), ("ptb", 32), ("large", 32)]

@@ -19,8 +19,8 @@ OPTIONS = ("budget", "method", "minimize", "condition", "data", "batch_size", "s
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "search the latent space for texts that an objective likes, and compare the search with "
-        "samples of the model and with training texts",
+        "search the latent space for texts that maximize an objective, and compare the search "
+        "with samples of the model and with training texts",
         "textvae optimize RUN --objective MODULE:FUNCTION [--budget N] [--out FILE] [...]",
     )
     add_model(parser)
@@ -36,7 +36,7 @@ def parser() -> ArgumentParser:
         "--budget",
         type=PositiveInt,
         default=200,
-        help="evaluations of the objective for the search, and as many for each comparison",
+        help="evaluations of the objective for the search, and for each of the two comparisons",
     )
     add(
         "--method",

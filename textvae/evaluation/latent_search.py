@@ -1,4 +1,4 @@
-"""Search in a latent space for the text that an objective likes best.
+"""Search in a latent space for the text that maximizes an objective.
 
 Both methods make new points from those evaluated before: selection, recombination, mutation,
 

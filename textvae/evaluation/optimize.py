@@ -91,8 +91,8 @@ def optimize(
         run: A run folder.
         objective: A function that maps a text to a number, or to None if the text has no value; or
             the name of one: ``module:function``, ``file.py:function``, or ``probe:COLUMN``.
-        budget: Evaluations of the objective for the search, and as many for samples of the model
-            and for training texts, which it is compared with.
+        budget: Evaluations of the objective for the search, for samples of the model, and for
+            training texts, which it is compared with.
         method: ``bayes`` for expected improvement under a Gaussian process, or ``evolution``, which
             adds almost no time to the evaluations.
         minimize: Whether to search for a small value instead.

@@ -39,7 +39,9 @@ class SentencePrinter:
         if path is not None and path.is_dir():
             raise UserError(f"--out {path} is a folder: give the name of a file")
         if path is not None and path.suffix.lower() == ".png":
-            raise UserError(f"--out {path}: a text model makes no pictures: give another name")
+            raise UserError(
+                f"--out {path}: a text model writes sentences, not images: give another name"
+            )
 
     def __enter__(self) -> SentencePrinter:
         if self.path is not None:
