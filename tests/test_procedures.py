@@ -305,6 +305,20 @@ def test_tied_weights_are_read_as_well(tiny, tmp_path):
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
+def test_a_run_on_other_texts_takes_over_the_tokenizer(trained, tiny, tmp_path):
+    others, run = tmp_path / "others", tmp_path / "run"
+    others.mkdir()
+    for split in ("train", "valid", "test"):
+        (others / f"{split}.txt").write_text("the zebra sees a cat\n" * 20)
+    options = [*tiny, "--data.dir", str(others), "--train.init", str(trained)]
+    options += ["--tokenizer.path", str(trained), "--train.max_steps", "2"]
+    assert train(run, options) == 0
+    ours, theirs = textvae.load(str(run)).tokenizer, textvae.load(str(trained)).tokenizer
+    assert ours.fingerprint() == theirs.fingerprint()
+    assert ours.tokens(ours.encode("the zebra sees"))[1] == "<unk>"
+    assert resume(run, "--train.max_steps", "4") == 0
+
+
 def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tmp_path):
     run, other = tmp_path / "run", tmp_path / "other"
     textvae.load(str(trained)).save_pretrained(other)
@@ -321,11 +335,15 @@ def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tm
         (["--model.encoder_layers", "2"], ".1.weight_ih is missing"),
         (["--tokenizer.min_count", "40"], "its tokenizer differs from the one of this run"),
         (["--train.init", "nonesuch"], "'nonesuch' is not a folder"),
+        (["--tokenizer.path", "nonesuch"], "'nonesuch' is not a folder"),
+        (["--tokenizer.path", "/"], "no tokenizer.json in /"),
+        (["--tokenizer.path", "{trained}", "--tokenizer.kind", "bpe"], "its kind is word, not bpe"),
     ],
-    ids=["size", "layers", "tokenizer", "folder"],
+    ids=["size", "layers", "tokenizer", "folder", "no-tokenizer", "empty", "kind"],
 )
 def test_weights_that_do_not_fit_are_one_line(options, error, trained, tiny, tmp_path, capfd):
     run = tmp_path / "run"
+    options = [option.format(trained=trained) for option in options]
     assert train(run, [*tiny, "--train.init", str(trained), *options]) == 2
     printed = capfd.readouterr().err
     assert "Traceback" not in printed

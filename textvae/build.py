@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -31,7 +32,13 @@ from textvae.text.data.source import without_guesses
 from textvae.text.data.targets import read_targets
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
-from textvae.text.tokenizers import Tokenizer, read_tokenizer, train_tokenizer
+from textvae.text.tokenizers import (
+    Tokenizer,
+    kind_of,
+    load_tokenizer,
+    read_tokenizer,
+    train_tokenizer,
+)
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
@@ -81,13 +88,26 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:
-        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized}
-        learn = partial(train_tokenizer, **chosen)
-        tokenizer = learned_tokenizer(corpus["train"], learn, chosen, data.cache_dir)
+        tokenizer = _new_tokenizer(config, corpus["train"])
         tokenizer.save(run)
     splits = _encoded(corpus, tokenizer, data)
     add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
     return splits
+
+
+def _new_tokenizer(config: Config, texts: Any) -> Tokenizer:
+    chosen = vars(config.tokenizer) | {"tokenized": config.data.tokenized}
+    path, kind = chosen.pop("path"), chosen["kind"]
+    if path is None:
+        learn = partial(train_tokenizer, **chosen)
+        return learned_tokenizer(texts, learn, chosen, config.data.cache_dir)
+    tokenizer = load_tokenizer(pretrained.fetch(path))
+    if kind != "auto" and kind_of(kind) != tokenizer.kind:
+        raise UserError(
+            f"--tokenizer.path {path}: its kind is {tokenizer.kind}, not {kind}: leave out "
+            "--tokenizer.kind"
+        )
+    return tokenizer
 
 
 def read_new(
@@ -245,8 +265,8 @@ def load_parts(model: Model, folder: Path, parts: str) -> None:
     theirs = read_tokenizer(folder) if (folder / TOKENIZER_FILE).exists() else None
     if ours and theirs and ours.fingerprint() != theirs.fingerprint():
         raise UserError(
-            f"--train.init {folder}: its tokenizer differs from the one of this run: use the same "
-            "data and the same --tokenizer options"
+            f"--train.init {folder}: its tokenizer differs from the one of this run: add "
+            f"--tokenizer.path {shlex.quote(str(folder))}"
         )
     kind = pretrained.read_config(folder).get("condition", "none")
     theirs_given = load_condition(kind, folder / pretrained.CONDITION)

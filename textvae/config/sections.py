@@ -89,6 +89,8 @@ class TokenizerConfig:
     """words with fewer occurrences become <unk>"""
     byte_fallback: bool = True
     """for char: spell characters that are not in the training split in bytes; false: as <unk>"""
+    path: str | None = None
+    """a trained run, or a folder with a tokenizer, to take it from; nothing is learned then"""
 
 
 @dataclass(frozen=True)

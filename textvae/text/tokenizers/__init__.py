@@ -48,6 +48,7 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "count_words",
+    "kind_of",
     "load_tokenizer",
     "read_tokenizer",
     "train_tokenizer",
@@ -129,6 +130,11 @@ def train_tokenizer(
         case "unigram" | "bpe":
             return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, model_type=kind)
     raise ValueError(f"unknown tokenizer {kind!r}")
+
+
+def kind_of(option: str) -> str:
+    """Return the kind of tokenizer that an option of ``train_tokenizer`` stands for."""
+    return SentencePieceTokenizer.kind if option in ("unigram", "bpe") else option
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
