@@ -332,7 +332,10 @@ def test_without_rdkit_it_is_one_line(tmp_path, monkeypatch, capsys):
 
 
 class Copier:
-    """A model whose latent vector is the number of a molecule, and 0.5 decodes to nonsense."""
+    """A model whose latent vector is the number of a molecule, and 0.5 decodes to nonsense.
+
+    With a beam, the fourth molecule comes back as well.
+    """
 
     latent_dim = 1
 
@@ -346,7 +349,9 @@ class Copier:
     def path(self, start, end, steps):
         return torch.lerp(start, end, torch.linspace(0, 1, steps)[:, None])
 
-    def decode(self, z, **_):
+    def decode(self, z, num_beams=1, **_):
+        if num_beams > 1 and z[:, 0].tolist() == [0, 1, 2, 3]:
+            return [*MOLECULES[:3], ETHANOL]
         whole = [float(v).is_integer() for v in z[:, 0]]
         return [
             MOLECULES[int(v)] if w else "C1C" for v, w in zip(z[:, 0].tolist(), whole, strict=True)
@@ -359,6 +364,7 @@ def test_latent_metrics_by_hand(tmp_path, rdkit):
     sources = ["OCC", BENZENE, NAPHTHALENE, ETHANOL]  # the first in another spelling
     found = latent_metrics(Copier(), sources, lines=2, steps=3, draw_to=tmp_path / "lines.svg")
     assert found["exact"] == 3 / 4  # the fourth is decoded to LINKED
+    assert latent_metrics(Copier(), sources, lines=2, num_beams=5)["exact"] == 1
     assert found["valid_between"] == 0
     assert found["distinct"] == 2
     assert "<svg" in (tmp_path / "lines.svg").read_text()

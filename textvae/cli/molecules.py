@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # The options of each action, with the values that mean "not given".
 OF_METRICS: dict[str, Any] = {"train": None, "test": None, "test_scaffolds": None}
 OF_METRICS |= {"filters": None, "no_fcd": False, "jobs": 1}
-OF_LATENT: dict[str, Any] = {"run": None, "limit": 2000, "lines": 200, "steps": 9, "draw": None}
+OF_LATENT: dict[str, Any] = {"run": None, "limit": 2000, "lines": 200, "steps": 9}
+OF_LATENT |= {"num_beams": 1, "draw": None}
 
 
 def parser() -> ArgumentParser:
@@ -84,6 +85,12 @@ def _add_latent(parser: ArgumentParser) -> None:
         default=OF_LATENT["steps"],
         help="points on a line, including both ends",
     )
+    add(
+        "--num-beams",
+        type=PositiveInt,
+        default=OF_LATENT["num_beams"],
+        help="beam width with which z is decoded; 1: greedily",
+    )
     add("--draw", type=str | None, metavar="FILE", help="draw the first four lines (.svg)")
 
 
@@ -119,5 +126,5 @@ def _latent(args: Namespace) -> Any:
     if args.draw is not None and Path(args.draw).suffix != ".svg":
         raise UserError(f"--draw {args.draw}: the name must end in .svg")
     molecules = read_molecules(Path(args.file))[: args.limit]
-    options = {name: args[name] for name in ("lines", "steps", "seed", "batch_size")}
+    options = {name: args[name] for name in ("lines", "steps", "num_beams", "seed", "batch_size")}
     return latent_metrics(load(args), molecules, draw_to=args.draw, **options)

@@ -42,17 +42,19 @@ def latent_metrics(
     *,
     lines: int,
     steps: int = 9,
+    num_beams: int = 1,
     draw_to: str | Path | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> LatentMetrics:
-    """Reconstruct molecules greedily, and decode points on lines between pairs of them.
+    """Reconstruct molecules, and decode points on lines between pairs of them.
 
     Args:
         model: A model of SMILES with a latent variable.
         molecules: The molecules; the ends of line i are those with the numbers 2i and 2i + 1.
         lines: Number of lines.
         steps: Points of a line, including both ends.
+        num_beams: Beam width with which z is decoded; 1: greedily.
         draw_to: Where to draw the first lines as SVG.
         batch_size: Molecules per batch; does not change the results.
         seed: Seed of all noise.
@@ -67,8 +69,9 @@ def latent_metrics(
         )
     if len(molecules) < 2 * lines:
         raise UserError(f"{lines} lines need {2 * lines} molecules, but there are {len(molecules)}")
-    options = {"batch_size": batch_size, "seed": seed}
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     z = model.encode(molecules, **options).center()  # (N, Z)
+    options["num_beams"] = num_beams
     exact = _same(molecules, model.decode(z, **options))
     paths = [model.path(z[2 * i], z[2 * i + 1], steps) for i in range(lines)]
     decoded = model.decode(torch.cat(paths), **options)
