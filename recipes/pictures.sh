@@ -32,11 +32,12 @@ sweep() { # number, title, models, options of textvae sweep
   { printf '## %s\n\n' "$2"; cat "$out/table.md"; } | tee "$out/sweep-$1.md"
 }
 
-results() { # needs stage 5; images of the corpus itself are not included in the page
+results() { # needs stages 4 and 5; images of the corpus itself are not included in the page
   local model kind
   {
     cat "$recipe/about.md"
     compare_all --provenance
+    cat "$out/tables.md"
     for sweep in "$out"/sweep-*.md; do
       if [ -e "$sweep" ]; then printf '\n'; cat "$sweep"; fi
     done

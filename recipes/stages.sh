@@ -31,13 +31,26 @@ main() { # "$@" of the recipe
   ensure_environment
   mkdir -p "$out"
   if runs_stage 1 "prepare the corpus"; then prepare; fi
-  if runs_stage 2 "train: $models"; then run_models --train-only; fi
-  if runs_stage 3 "evaluate on the test split"; then run_models > /dev/null; fi  # stage 4 has the table
-  if runs_stage 4 "compare"; then compare_all; further_tables | tee "$out/tables.md"; fi
+  train_and_evaluate
+  if runs_stage 4 "compare and diagnose"; then
+    compare_all
+    { diagnose_all; further_tables; } | tee "$out/tables.md"
+  fi
   if runs_stage 5 "sample, reconstruct, interpolate"; then show_all; fi
   if runs_stage 6 "results page and report"; then results; report; fi
   if declare -F further_stages > /dev/null; then further_stages; fi  # some recipes have them
   printf '\nTo see the curves, samples, and latent space: tensorboard --logdir %s\n' "$out"
+}
+
+train_and_evaluate() { # in one go, if both stages run: a model is evaluated while others train
+  if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 3 ]; then
+    printf '\n== stages 2 and 3: train and evaluate: %s\n' "$models"
+    run_models > /dev/null  # stage 4 has the table
+  elif runs_stage 2 "train: $models"; then
+    run_models --train-only
+  elif runs_stage 3 "evaluate on the test split"; then
+    run_models > /dev/null
+  fi
 }
 
 parse_options() {
@@ -109,6 +122,23 @@ run_folders() {
 compare_all() {
   if [ "$seeds" -gt 1 ]; then set -- --average-seeds "$@"; fi
   run_folders | tr '\n' '\0' | xargs -0 textvae compare "$@"
+}
+
+latent_runs() {
+  local run
+  each run_folder | while read -r run; do
+    if ! grep -q '"latent_dim": 0' "$run/config.json"; then printf '%s\n' "$run"; fi
+  done
+}
+
+diagnose_all() { # of the first examples, as many models at a time as --jobs; the report reads the records
+  latent_runs | tr '\n' '\0' | xargs -0 -P "$jobs" -I {} \
+    sh -c 'textvae diagnose "$1" --limit 300 > "$1/metrics/diagnosis.txt"' - {}
+  printf '\n'
+  latent_runs | while read -r run; do  # the first paragraph: the verdict and its reason
+    awk '!NF { exit } NR == 1 { printf "- **%s**.", $0; next } { printf " %s", $0 } END { print "" }' \
+      "$run/metrics/diagnosis.txt"
+  done
 }
 
 further_tables() { :; } # some recipes have them

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from textvae.config.inference import DEFAULT_INFERENCE, Inference
 from textvae.errors import UserError
@@ -24,6 +25,19 @@ from textvae.vae.vae import VAE
 CLASS = "class"  # key of the name of a model's class in the metadata of its weights
 
 Self = TypeVar("Self", bound="SavedModel")
+
+
+class _Uninitialized(TorchFunctionMode):
+    """Leaves out what ``torch.nn.init`` does, which takes over a second on the meta device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" and func.__name__.endswith("_"):
+            tensor: Tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            return tensor
+        return func(*args, **kwargs)
 
 
 class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
@@ -141,7 +155,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         config = pretrained.read_config(folder)
         pretrained.check_names(config, known, cls.ESSENTIAL, folder / pretrained.CONFIG)
         cls.check_class(folder)
-        with torch.device("meta"):  # no memory and no random numbers: the weights follow
+        with torch.device("meta"), _Uninitialized():  # no memory, no random numbers
             model = cls(**config)
         load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model._load_more(folder)
