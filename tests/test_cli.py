@@ -467,6 +467,13 @@ def test_help_is_fast_and_imports_no_torch():
     assert "textvae train --config" in done.stdout and done.stderr == ""
 
 
+def test_a_model_loads_without_the_compiler_of_torch(trained):
+    probe = f"import sys, textvae; textvae.load({str(trained)!r}).sample(2)\n"
+    probe += "assert 'torch._dynamo' not in sys.modules, 'takes a second'"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_in_a_narrow_terminal():
     done = command("--help", env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0
