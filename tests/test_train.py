@@ -355,6 +355,18 @@ def test_the_best_model_is_the_best_evaluation(uninterrupted):
     assert summary(uninterrupted)["best_valid_elbo"] == max(elbos)
 
 
+def test_with_another_kl_weight_the_best_model_is_the_best_in_what_is_trained(
+    tiny, tmp_path, capfd
+):
+    options = ["--objective.beta", "0.05", "--objective.kl_schedule", "constant"]
+    assert train(tmp_path / "run", [*tiny, *options, "--train.evaluate_every", "0.5"]) == 0
+    cards = [e for e in lines(tmp_path / "run") if e["group"] == "valid"]
+    best = max(card["rec"] - 0.05 * card["kl"] for card in cards)
+    assert best != max(card["elbo"] for card in cards)
+    assert f"best validation rec - 0.05 kl {best:.2f}" in capfd.readouterr().err
+    assert summary(tmp_path / "run")["best_valid_elbo"] is None
+
+
 def test_bf16_on_a_cpu_trains(tiny, tmp_path):
     assert train(tmp_path / "run", [*tiny, "--train.precision", "bf16"]) == 0
     assert all(math.isfinite(e["loss"]) for e in lines(tmp_path / "run") if e["group"] == "train")

@@ -15,6 +15,7 @@ from textvae.training.devices import peak_memory_mb
 from textvae.training.phases import Phases
 from textvae.training.procedures import Procedure
 from textvae.training.update import Updater
+from textvae.training.validation import goal
 from textvae.vae.batching import BatchLoader
 
 COUNT, REAL = False, True
@@ -131,11 +132,12 @@ class TrainingState:
     def summary(self) -> dict[str, Any]:
         """Return how far the training got and what it cost, for tables."""
         best = self.phases.lr.best
+        is_elbo = goal(self.config)[0] == "elbo"
         return {
             "epochs": round(self.epoch, 2),
             "steps": self.step,
             "hours": round(self.seconds / 3600, 3),
-            "best_valid_elbo": best if math.isfinite(best) else None,
+            "best_valid_elbo": best if is_elbo and math.isfinite(best) else None,
             "learning_rate": self.phases.learning_rate(self.step),
             "finished": self.why_done(),
             "peak_memory_mb": peak_memory_mb(),

@@ -31,7 +31,7 @@ from textvae.training.phases import Phases
 from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
 from textvae.training.update import Updater
-from textvae.training.validation import show_latent_space, validate
+from textvae.training.validation import goal, reached, show_latent_space, validate
 from textvae.vae.batch import Batch
 from textvae.vae.batching import BatchLoader
 from textvae.vae.contracts import Objective
@@ -179,16 +179,16 @@ class Trainer(TrainingState):
         """Evaluate on the validation split; update the best model and the learning rate."""
         self._check_finite()
         self.seconds += time.perf_counter() - self._clock
-        elbo = self._validate()
+        found = self._validate()
         self._clock = time.perf_counter()
         autoencoded = self.step <= self.phases.autoencode_steps
-        if self.is_main and (autoencoded or elbo > self.lr.best):
+        if self.is_main and (autoencoded or found > self.lr.best):
             self.model.save_pretrained(self.run)
-        if autoencoded:  # the ELBO of a model trained without the KL decides nothing
+        if autoencoded:  # what a model trained without the KL reaches decides nothing
             return
         if observe := getattr(self.procedure, "observe", None):
             observe(of_main_process(self.accelerator, self.card))
-        if self.phases.observe(elbo, self.step):
+        if self.phases.observe(found, self.step):
             logger.info("learning rate cut to %g", self.phases.learning_rate(self.step))
             if self.config.optim.reload_best:
                 self.accelerator.wait_for_everyone()
@@ -196,12 +196,12 @@ class Trainer(TrainingState):
                 self.updater.load_weights(best.state_dict())
 
     def _validate(self) -> float:
-        """Return the validation ELBO, the same number on every process.
+        """Return what the search for the best model compares, the same number on every process.
 
         Raises:
             UserError: It is not finite.
         """
-        elbo = math.nan
+        found = math.nan
         if self.monitor is not None:
             split, at = self.splits["valid"], (self.step, self.epoch)
             with self.accelerator.autocast():
@@ -214,14 +214,15 @@ class Trainer(TrainingState):
                     self.phases.beta(self.step),
                     self.card,
                 )
-            elbo = self.card["elbo"]
-        elbo = of_main_process(self.accelerator, elbo)
-        if not math.isfinite(elbo):
+            found = reached(self.card, self.config)
+        found = of_main_process(self.accelerator, found)
+        if not math.isfinite(found):
+            measure, _ = goal(self.config)
             raise UserError(
-                f"the validation elbo is {elbo} at step {self.step}: {steadier(self.config)}; "
-                f"{run_folder.last_good(self.run)}"
+                f"the validation {measure} is {found} at step {self.step}: "
+                f"{steadier(self.config)}; {run_folder.last_good(self.run)}"
             )
-        return elbo
+        return found
 
     def _announce(self) -> None:
         logger.info(
@@ -245,7 +246,10 @@ class Trainer(TrainingState):
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor)
         self.monitor.close(self.step, self.config, self.card)
-        best = f": best validation elbo {self.lr.best:.2f}" if math.isfinite(self.lr.best) else ""
+        measure, _ = goal(self.config)
+        best = (
+            f": best validation {measure} {self.lr.best:.2f}" if math.isfinite(self.lr.best) else ""
+        )
         logger.info(
             "%s after %s of training%s; next: textvae evaluate %s",
             reason,
