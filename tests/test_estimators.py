@@ -1,6 +1,8 @@
 """The estimators against models whose log p(x) and mutual information are known."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -341,3 +343,27 @@ def test_minibatch_information_is_that_of_the_closed_form_in_expectation():
 def test_minibatch_information_without_a_latent_is_zero():
     q = ConstantEncoder(0)(batch_of(torch.zeros(50, 1)))
     assert minibatch_information(q, [torch.arange(50)]) == 0.0
+
+
+MEMORY = """
+import torch
+from textvae.training.devices import keep_freed_memory, peak_memory_mb
+from textvae.vae.mixtures import mixture_log_prob
+from textvae.vae.posteriors import DiagGaussian
+
+keep_freed_memory()  # as in training
+torch.set_num_threads(1)
+gaps = [torch.randn(size) for size in range(50, 3000, 7)]
+del gaps[::2]
+q = DiagGaussian(torch.randn(10_000, 8, dtype=torch.float64), torch.zeros(10_000, 8).double())
+before = peak_memory_mb()
+mixture_log_prob(q, q.center(), max_pairs=2**20)  # 96 times 8 MB
+print(peak_memory_mb() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_information_of_many_examples_needs_the_memory_of_one_part():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200

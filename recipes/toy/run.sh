@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE with
-# a pooled encoder that autoencodes first and has free bits, evaluate, compare, sample. Four to five
+# a bidirectional encoder that autoencodes first and has free bits, evaluate, compare, sample. About four
 # minutes on two cores, after installation.
 #
 #   bash recipes/toy/run.sh
 
 set -euo pipefail
 name=toy
-models="lm vae skip_vae-pooled-autoencode-free_bits"
+models="lm vae skip_vae-autoencode-free_bits-bidirectional"
 jobs=2
 samples=20
 first="how can i train for a marathon ? you need to add one long run a week ."
@@ -20,8 +20,8 @@ prepare() {
 . "$(dirname "$0")/../stages.sh"
 
 further_tables() {
-  printf '\nWhat the grammar says about 200 texts of each kind:\n\n'
-  each run_folder | tr '\n' '\0' | xargs -0 python "$root/data/toy/measure.py" --count 200
+  printf '\nWhat the grammar says about 500 texts of each kind:\n\n'
+  each run_folder | tr '\n' '\0' | xargs -0 python "$root/data/toy/measure.py" --count 500
 }
 
 main "$@"

@@ -63,14 +63,16 @@ def mixture_log_prob(
     if pairwise is None:  # by broadcasting, which holds Z numbers per pair
         pairwise, max_pairs = lambda rows: q.log_prob(rows[:, None]), max_pairs // latent_dim
     size = max(1, max_pairs // count)
-    left_out = [None] * len(z) if without is None else without.split(size)
-    parts = []
-    for rows, own in zip(z.split(size), left_out, strict=False):
-        pairs = pairwise(rows)  # (m, N)
-        if own is not None:
-            pairs = pairs.scatter(1, own[:, None], -math.inf)
-        parts.append(pairs.logsumexp(1))
-    return torch.cat(parts) - math.log(count if without is None else count - 1)
+    # Allocated first: a part of its own in the place of freed pairs would split that place, so that
+    # the next pairs would need another one.
+    found = z.new_empty(len(z), dtype=torch.promote_types(z.dtype, q.center().dtype))
+    for start in range(0, len(z), size):
+        here = slice(start, start + size)
+        pairs = pairwise(z[here])  # (m, N)
+        if without is not None:
+            pairs = pairs.scatter(1, without[here, None], -math.inf)
+        found[here] = pairs.logsumexp(1)
+    return found - math.log(count if without is None else count - 1)
 
 
 def exact_dtype(tensor: Tensor) -> torch.dtype:
