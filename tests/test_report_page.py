@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -306,6 +307,16 @@ def test_a_diagnosis_is_read_again_only_if_it_is_of_the_model_on_the_card(run, t
     for broken in ({}, {**record, "summary": 3}, {**record, "evidence": [{"key": "mi"}]}):
         path.write_text(json.dumps(broken))
         assert load_diagnosis(copy, "test", card) is None
+
+
+def test_a_diagnosis_of_some_examples_is_read_again_unless_the_weights_are_newer(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "vae"))
+    found, card = diagnose_run(copy, limit=12), find_card(copy)
+    assert str(load_diagnosis(copy, "test", card, limit=12)) == str(found)
+    assert load_diagnosis(copy, "test", card, limit=13) is None
+    newer = (copy / "metrics" / "test-diagnosis-first12.json").stat().st_mtime + 1
+    os.utime(copy / "model.safetensors", (newer, newer))
+    assert load_diagnosis(copy, "test", card, limit=12) is None
 
 
 def test_a_damaged_log_and_missing_records_leave_out_what_they_had(run, tmp_path):

@@ -25,6 +25,7 @@ from textvae.evaluation.open_run import OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.evaluation.remedies import remedies_for
 from textvae.evaluation.remedy import UNKNOWN, Case
+from textvae.evaluation.saved_diagnosis import diagnosis_name
 from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
 from textvae.runs import run_folder
@@ -261,8 +262,7 @@ def diagnose_run(
         history=history,
     )
     record = {"seed": seed, "corpus_hash": chosen.content_hash, "commit": run_folder.commit()}
-    name = f"{split}-diagnosis" + ("" if limit is None else f"-first{limit}")
-    save_record(opened.folder, name, found.to_dict() | record)
+    save_record(opened.folder, diagnosis_name(split, limit), found.to_dict() | record)
     return found
 
 

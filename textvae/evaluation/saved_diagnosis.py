@@ -1,4 +1,4 @@
-"""Diagnoses on disk: what ``textvae diagnose`` saved as ``RUN/metrics/SPLIT-diagnosis.json``."""
+"""Diagnoses on disk: what ``textvae diagnose`` saved in ``RUN/metrics``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,43 @@ from textvae.evaluation.history import Death, History, Moment
 from textvae.evaluation.judge import Finding
 from textvae.evaluation.remedy import Remedy
 from textvae.runs.files import read_record
+from textvae.runs.model_folder import WEIGHTS
 
 
-def load_diagnosis(run: Path, split: str, card: Mapping[str, Any]) -> Diagnosis | None:
-    """Read the diagnosis of a run, if it is one of the model and the examples on a metrics card.
+def diagnosis_name(split: str, limit: int | None) -> str:
+    """Return the name of the record, without ``.json``; limit: number of examples, None for all."""
+    return f"{split}-diagnosis" + ("" if limit is None else f"-first{limit}")
+
+
+def load_diagnosis(
+    run: Path, split: str, card: Mapping[str, Any], limit: int | None = None
+) -> Diagnosis | None:
+    """Read the diagnosis of a run, if it is one of its model and of these examples.
 
     Args:
         run: The run folder.
         split: The split.
-        card: The card, which has the same MI if it is of the same model and examples.
+        card: The metrics card of the split. A diagnosis of all examples has the same MI if it is of
+            the same model and examples.
+        limit: The number of examples, the first of the split; None: all of them. That of some
+            examples must be newer than the weights.
 
     Returns:
         None if there is no such diagnosis, or if it is of another model or release.
     """
+    path = run / "metrics" / f"{diagnosis_name(split, limit)}.json"
     try:
-        found = _from_dict(read_record(run / "metrics" / f"{split}-diagnosis.json"))
+        found = _from_dict(read_record(path))
         str(found)  # fails as well if something in the record has the wrong type
         mi = next(row.value for row in found.evidence if row.key == "mi")
-        same = isclose(mi, card["mi"], abs_tol=1e-6, rel_tol=1e-4)
-    except (UserError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+        if limit is None:
+            same = isclose(mi, card["mi"], abs_tol=1e-6, rel_tol=1e-4)
+        else:
+            same = path.stat().st_mtime >= (run / WEIGHTS).stat().st_mtime
+    except (UserError, LookupError, TypeError, ValueError, AttributeError, StopIteration, OSError):
         return None
-    return found if same and found.count == card.get("count") else None
+    count = card.get("count") if limit is None else limit
+    return found if same and found.count == count else None
 
 
 def _from_dict(record: Mapping[str, Any]) -> Diagnosis:

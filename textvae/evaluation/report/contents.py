@@ -124,10 +124,11 @@ def _diagnosis(
     if not opened.model.latent_dim:
         return None
     split = str(card["split"])
-    if saved := load_diagnosis(opened.folder, split, card):
-        return saved
-    logger.info("diagnosing %s, as textvae diagnose does", opened.name)
     some = limit if limit < len(opened.split(split)) else None
+    for of in (None, some):  # one of all examples is as good
+        if saved := load_diagnosis(opened.folder, split, card, of):
+            return saved
+    logger.info("diagnosing %s, as textvae diagnose does", opened.name)
     return diagnose_run(opened.folder, model=opened.model, split=split, limit=some, **options)
 
 
