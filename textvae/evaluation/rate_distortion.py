@@ -173,7 +173,7 @@ def _draw_equal_elbo(axes: Axes) -> None:
         in_corner = x > right - 0.1 * (right - left) and nll - x < bottom + 0.1 * (top - bottom)
         if in_corner or x < left or nll - x > top - 0.05 * (top - bottom):
             continue  # no room
-        text = f"{-nll:g}".replace("-", "−")
+        text = f"{0 - nll:g}".replace("-", "−")  # 0 - 0 has no sign
         label = axes.annotate(text, (x, nll - x), color="0.55", fontsize="x-small", va="bottom")
         if x == right:  # the label is below the line, which falls to the right
             label.set(ha="right", va="top")
