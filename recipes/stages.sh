@@ -32,6 +32,7 @@ main() { # "$@" of the recipe
   mkdir -p "$out"
   if runs_stage 1 "prepare the corpus"; then prepare; fi
   train_and_evaluate
+  if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 4 ]; then each require_run; fi
   if runs_stage 4 "compare and diagnose"; then
     compare_all
     { diagnose_all; further_tables; } | tee "$out/tables.md"
@@ -73,9 +74,12 @@ parse_options() {
       *) train_options+=("$1"); shift ;;
     esac
   done
-  case "$stage$stop_stage$seeds$samples$jobs" in
-    *[!0-9]*) fail "--stage, --stop-stage, --seeds, --samples, and --jobs take numbers" ;;
-  esac
+  local number
+  for number in "$stage" "$stop_stage" "$seeds" "$samples" "$jobs"; do
+    case "$number" in
+      '' | *[!0-9]*) fail "--stage, --stop-stage, --seeds, --samples, and --jobs take numbers" ;;
+    esac
+  done
   [ "$jobs" -ge 1 ] || fail "--jobs must be at least 1"
   for part in ${models//-/ }; do
     [ -e "$recipe/$part.yaml" ] || [ -e "$recipe/../methods/$part.yaml" ] ||
@@ -114,6 +118,10 @@ run_folder() { # of all seeds
   done
 }
 
+require_run() {
+  [ -n "$(run_folder "$1")" ] || fail "there is no run of $1 in $out: start with --stage 2"
+}
+
 run_folders() {
   each run_folder
   if [ -e "$truth" ]; then printf '%s\n' "$truth"; fi
@@ -147,7 +155,7 @@ show_all() { # as many models at a time as --jobs
   export -f show_sentences
   export out first last
   printf '%s\n' $models | xargs -P "$jobs" -I {} \
-    bash -c 'show_sentences {} > "$out/{}/sentences.txt"'
+    bash -euc 'show_sentences {} > "$out/{}/sentences.txt"'
   each show_file | tee "$out/sentences.txt"
 }
 

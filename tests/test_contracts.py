@@ -347,3 +347,19 @@ def test_a_model_of_another_class_is_never_taken_for_a_standard_one(run, corpus)
         textvae.evaluate_run(run, samples=2, generations=0)
     with pytest.raises(textvae.UserError, match="class Unusual"):
         textvae.train(config_for(corpus, epochs=3), run, resume=True)
+
+
+class WithAConstant(textvae.TextVAE):
+    """A prior with a buffer that is not saved."""
+
+    def make_prior(self, config):
+        prior = super().make_prior(config)
+        prior.register_buffer("constant", torch.ones(1), persistent=False)
+        return prior
+
+
+def test_a_buffer_that_is_not_saved_is_one_line(tmp_path):
+    sizes = {"embedding_dim": 4, "encoder_hidden": 4, "decoder_hidden": 4}
+    WithAConstant(vocab_size=10, latent_dim=2, **sizes).save_pretrained(tmp_path)
+    with pytest.raises(textvae.UserError, match=r"prior\.constant is not saved"):
+        WithAConstant.from_pretrained(tmp_path)

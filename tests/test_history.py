@@ -5,6 +5,7 @@ import json
 import pytest
 
 from textvae.config.experiment import Config
+from textvae.config.sections import ObjectiveConfig
 from textvae.evaluation.history import Death, History, read_history, read_training
 
 
@@ -101,3 +102,16 @@ def test_a_model_that_autoencodes_is_not_the_one_that_was_saved(write):
     run = write([valid(100, -10.0, 80.0, 5.0, 4), *COLLAPSE[4:]])
     config = Config.load(train={"autoencode_epochs": 1.0})
     assert read_training(run, config, read_history(run)).elbo == -47.0
+
+
+def test_with_another_kl_weight_the_best_model_is_the_best_in_what_is_trained(write):
+    lines = [
+        valid(100, -20.0, 1.0, 1.0, 1, rec=-19.0),  # the best ELBO
+        valid(200, -25.0, 10.0, 2.0, 2, rec=-15.0),
+        valid(300, -24.0, 12.0, 2.0, 2, rec=-12.0),
+    ]
+    run = write(lines)
+    config = Config(objective=ObjectiveConfig(beta=0.1))
+    training = read_training(run, config, read_history(run))
+    assert training.epoch == 3.0 and training.elbo == -24.0
+    assert training.gain == pytest.approx((-12 - 1.2) - (-15 - 1))

@@ -305,14 +305,15 @@ def test_tied_weights_are_read_as_well(tiny, tmp_path):
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
-def test_a_run_on_other_texts_takes_over_the_tokenizer(trained, tiny, tmp_path):
+def test_a_run_on_other_texts_takes_over_the_tokenizer(trained, tiny, tmp_path, capfd):
     others, run = tmp_path / "others", tmp_path / "run"
     others.mkdir()
     for split in ("train", "valid", "test"):
         (others / f"{split}.txt").write_text("the zebra sees a cat\n" * 20)
     options = [*tiny, "--data.dir", str(others), "--train.init", str(trained)]
-    options += ["--tokenizer.path", str(trained), "--train.max_steps", "2"]
+    options += ["--tokenizer.path", str(trained / "tokenizer.json"), "--train.max_steps", "2"]
     assert train(run, options) == 0
+    assert "20.0% of the tokens of the training split are <unk>" in capfd.readouterr().err
     ours, theirs = textvae.load(str(run)).tokenizer, textvae.load(str(trained)).tokenizer
     assert ours.fingerprint() == theirs.fingerprint()
     assert ours.tokens(ours.encode("the zebra sees"))[1] == "<unk>"
@@ -338,8 +339,12 @@ def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tm
         (["--tokenizer.path", "nonesuch"], "'nonesuch' is not a folder"),
         (["--tokenizer.path", "/"], "no tokenizer.json in /"),
         (["--tokenizer.path", "{trained}", "--tokenizer.kind", "bpe"], "its kind is word, not bpe"),
+        (
+            ["--tokenizer.path", "{trained}", "--data.tokenized", "false"],
+            "it was made for --data.tokenized true",
+        ),
     ],
-    ids=["size", "layers", "tokenizer", "folder", "no-tokenizer", "empty", "kind"],
+    ids=["size", "layers", "tokenizer", "folder", "no-tokenizer", "empty", "kind", "tokenized"],
 )
 def test_weights_that_do_not_fit_are_one_line(options, error, trained, tiny, tmp_path, capfd):
     run = tmp_path / "run"

@@ -1,6 +1,7 @@
 """Every data set with every method: the stack parses, is complete when saved, and trains."""
 
 import itertools
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -147,7 +148,10 @@ def test_a_recipe_script_explains_itself(path):
 
 @pytest.mark.parametrize(
     "options",
-    [["--stage"], ["--stage", "x"], ["--models", "nonesuch"], ["--models", "vae-odd"]],
+    [
+        *(["--stage"], ["--stage", "x"], ["--stage", ""]),
+        *(["--models", "nonesuch"], ["--models", "vae-odd"]),
+    ],
     ids=" ".join,
 )
 def test_a_wrong_option_is_one_line(options):
@@ -155,6 +159,18 @@ def test_a_wrong_option_is_one_line(options):
     done = subprocess.run(["bash", script, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", ["4", "5", "6"])
+def test_nothing_to_compare_is_one_line(stage, tmp_path):
+    script = str(ROOT / "recipes" / "toy" / "run.sh")
+    command = ["bash", script, "--out", str(tmp_path), "--stage", stage, "--models", "lm"]
+    environment = {**os.environ, "TEXTVAE_INSTALLED": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"{script}: there is no run of lm in {tmp_path}: start with --stage 2"
+    ]
 
 
 def test_every_recipe_explains_its_corpus():

@@ -367,6 +367,18 @@ def test_with_another_kl_weight_the_best_model_is_the_best_in_what_is_trained(
     assert summary(tmp_path / "run")["best_valid_elbo"] is None
 
 
+def test_resumed_with_another_kl_weight_the_search_for_the_best_model_starts_again(
+    tiny, tmp_path, capfd
+):
+    run = tmp_path / "run"
+    first = ["--objective.beta", "0", "--objective.kl_start", "0", "--train.max_steps", "6"]
+    assert train(run, [*tiny, *first]) == 0
+    assert resume(run, "--objective.beta", "1", "--train.max_steps", "12") == 0
+    assert "another KL weight" in capfd.readouterr().err
+    later = [e["elbo"] for e in lines(run) if e["group"] == "valid" and e["step"] > 6]
+    assert summary(run)["best_valid_elbo"] == max(later)
+
+
 def test_bf16_on_a_cpu_trains(tiny, tmp_path):
     assert train(tmp_path / "run", [*tiny, "--train.precision", "bf16"]) == 0
     assert all(math.isfinite(e["loss"]) for e in lines(tmp_path / "run") if e["group"] == "train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -54,7 +55,9 @@ from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
 
+logger = logging.getLogger(__name__)
 Splits = Mapping[str, Split]
+MANY_UNKNOWN = 0.01  # of the tokens
 
 
 def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
@@ -91,6 +94,8 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
         tokenizer = _new_tokenizer(config, corpus["train"])
         tokenizer.save(run)
     splits = _encoded(corpus, tokenizer, data)
+    if fresh and config.tokenizer.path is not None:
+        _warn_of_unknown(splits["train"], config.tokenizer.path)
     add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
     return splits
 
@@ -101,13 +106,31 @@ def _new_tokenizer(config: Config, texts: Any) -> Tokenizer:
     if path is None:
         learn = partial(train_tokenizer, **chosen)
         return learned_tokenizer(texts, learn, chosen, config.data.cache_dir)
-    tokenizer = load_tokenizer(pretrained.fetch(path))
+    named = Path(path)
+    folder = named.parent if named.name == TOKENIZER_FILE else pretrained.fetch(path)
+    tokenizer = load_tokenizer(folder)
     if kind != "auto" and kind_of(kind) != tokenizer.kind:
         raise UserError(
-            f"--tokenizer.path {path}: its kind is {tokenizer.kind}, not {kind}: leave out "
-            "--tokenizer.kind"
+            f"--tokenizer.path {path}: its kind is {tokenizer.kind}, not {kind}: set "
+            "--tokenizer.kind auto"
+        )
+    tokenized = getattr(tokenizer, "tokenized", config.data.tokenized)
+    if tokenized != config.data.tokenized:
+        raise UserError(
+            f"--tokenizer.path {path}: it was made for --data.tokenized {str(tokenized).lower()}: "
+            "set that, or leave out --tokenizer.path"
         )
     return tokenizer
+
+
+def _warn_of_unknown(split: EncodedSplit, path: str) -> None:
+    share = split.unknown_share()
+    if share > MANY_UNKNOWN:
+        logger.warning(
+            "--tokenizer.path %s: %.1f%% of the tokens of the training split are <unk>: "
+            "perplexities are too low to compare with those of other tokenizers",
+            *(path, 100 * share),
+        )
 
 
 def read_new(

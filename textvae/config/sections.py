@@ -90,7 +90,7 @@ class TokenizerConfig:
     byte_fallback: bool = True
     """for char: spell characters that are not in the training split in bytes; false: as <unk>"""
     path: str | None = None
-    """a trained run, or a folder with a tokenizer, to take it from; nothing is learned then"""
+    """a trained run or a folder with a tokenizer, to take it from; the options above are unused"""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class OptimConfig:
     clip: NonNegativeFloat = 5.0
     """maximum gradient norm; 0 for no clipping"""
     schedule: Literal["constant", "plateau", "cosine"] = "plateau"
-    """plateau: decay when the validation ELBO stops improving; cosine: decay to 0"""
+    """plateau: decay when the model stops improving on the validation split; cosine: decay to 0"""
     warmup_steps: NonNegativeInt = 0
     """steps of linear learning-rate warm-up"""
     lr_decay: PositiveShare = 0.5

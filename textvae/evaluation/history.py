@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.config.experiment import Config
+from textvae.evaluation.goal import reached
 from textvae.evaluation.judge import UNUSED, Training
 from textvae.runs.files import read_record
 from textvae.runs.run_folder import read_log
@@ -91,26 +92,36 @@ def read_training(run: Path, config: Config, history: History) -> Training:
     record = read_record(path) if path.exists() else {}
     known = [moment for moment in history.moments if moment.elbo is not None]
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
-    best = max(counted, key=lambda moment: moment.elbo or 0.0, default=None)
+    lines = {line["step"]: line for line in read_log(run) if line.get("group") == "valid"}
+    goals = [_goal(moment, lines[moment.step], config) for moment in counted]
+    best = counted[goals.index(max(goals))] if counted else None
     return Training(
         finished=not record or bool(record.get("finished")),
         epoch=best and best.epoch,
         beta=best and best.beta,
         final_beta=config.objective.beta,
-        gain=_gain(counted, best),
+        gain=_gain(counted, goals),
         elbo=best and best.elbo,
     )
 
 
-def _gain(moments: Sequence[Moment], best: Moment | None) -> float | None:
-    """Return the nats of ELBO gained per epoch in the last epoch, if the last model is the best."""
-    if best is None or best is not moments[-1]:
+def _goal(moment: Moment, line: Line, config: Config) -> float:
+    """Return what the search for the best model compared; the ELBO if that is all that is known."""
+    known = all(_is_number(line.get(key)) for key in ("rec", "kl"))
+    return reached(line, config) if known else moment.elbo or 0.0
+
+
+def _gain(moments: Sequence[Moment], goals: Sequence[float]) -> float | None:
+    """Return the nats gained per epoch in the last epoch, if the last model is the best."""
+    if not goals or goals.index(max(goals)) != len(goals) - 1:
         return None
-    before = [m for m in moments[:-1] if m.epoch <= best.epoch - 1] or moments[:-1]
+    end = moments[-1].epoch
+    before = [i for i, m in enumerate(moments[:-1]) if m.epoch <= end - 1]
+    before = before or list(range(len(moments) - 1))
     if not before:
         return None
     last = before[-1]
-    return ((best.elbo or 0.0) - (last.elbo or 0.0)) / max(best.epoch - last.epoch, 1e-9)
+    return (goals[-1] - goals[last]) / max(end - moments[last].epoch, 1e-9)
 
 
 def _moment(line: Line, lines: Sequence[Line]) -> Moment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,24 +11,26 @@ from typing import Any
 from textvae.build import Splits
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+from textvae.evaluation.goal import goal
 from textvae.runs.model_folder import written_by
 from textvae.training.devices import peak_memory_mb
 from textvae.training.phases import Phases
 from textvae.training.procedures import Procedure
 from textvae.training.update import Updater
-from textvae.training.validation import goal
 from textvae.vae.batching import BatchLoader
 
+logger = logging.getLogger(__name__)
 COUNT, REAL = False, True
 NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fraction, lowest value
     **dict.fromkeys(("step", "loader.epoch", "loader.next_batch", "autoencode_steps"), (COUNT, 0)),
     "epoch_steps": (COUNT, 1),
-    "seconds": (REAL, 0),
+    **dict.fromkeys(("seconds", "kl_weight"), (REAL, 0)),
     "lr.scale": (REAL, 0),
     **dict.fromkeys(("lr.best", "lr.bar", "procedure.best"), (REAL, -math.inf)),
     **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays", "procedure.stale"), (COUNT, 0)),
 }
-OPTIONAL = ("autoencode_steps", "procedure.best", "procedure.stale")  # not in every checkpoint
+# Not in every checkpoint:
+OPTIONAL = ("autoencode_steps", "kl_weight", "procedure.best", "procedure.stale")
 
 
 def check_state(state: Mapping[str, Any]) -> None:
@@ -90,6 +93,7 @@ class TrainingState:
             "autoencode_steps": self.phases.autoencode_steps,
             "loader": self.loader.state_dict(),
             "lr": self.phases.lr.state_dict(),
+            "kl_weight": goal(self.config)[1],  # of what lr.best is
             "seconds": self.seconds,
             "procedure": self.procedure.state_dict(),
             **self.updater.state_dict(),
@@ -107,6 +111,9 @@ class TrainingState:
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.phases.lr.load_state_dict(state["lr"])
+            if state.get("kl_weight", 1.0) != goal(self.config)[1]:
+                self.phases.lr.forget()
+                logger.info("another KL weight: the search for the best model starts again")
             self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

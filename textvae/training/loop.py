@@ -20,6 +20,7 @@ from textvae.build import Splits, build_buckets
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.advice import steadier
+from textvae.evaluation.goal import goal, reached
 from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder
 from textvae.runs.files import quoted, write_json
@@ -31,7 +32,7 @@ from textvae.training.phases import Phases
 from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
 from textvae.training.update import Updater
-from textvae.training.validation import goal, reached, show_latent_space, validate
+from textvae.training.validation import show_latent_space, validate
 from textvae.vae.batch import Batch
 from textvae.vae.batching import BatchLoader
 from textvae.vae.contracts import Objective

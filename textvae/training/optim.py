@@ -97,14 +97,14 @@ class OptimizerPair(torch.optim.Optimizer):
 
 @dataclass
 class LearningRate:
-    """The learning rate as a function of the step and of the validation ELBOs so far.
+    """The learning rate as a function of the step and of the validations so far.
 
     Attributes:
         config: The options.
         total_steps: Optimizer steps of the whole training.
         scale: The factor by which ``plateau`` has multiplied the learning rate.
-        best: The best validation ELBO, in nats per example.
-        bar: What an ELBO has to exceed to count as an improvement for ``plateau``.
+        best: The best validation: the ELBO with the final KL weight, in nats per example.
+        bar: What a validation has to exceed to count as an improvement for ``plateau``.
         stale: Evaluations since the best one.
         since_decay: Evaluations without improvement since the last improvement or decay.
         decays: How many times ``plateau`` has reduced the learning rate.
@@ -131,10 +131,10 @@ class LearningRate:
         return lr
 
     def observe(self, elbo: float, epoch: float) -> bool:
-        """Take a validation ELBO into account.
+        """Take a validation into account.
 
         Args:
-            elbo: In nats per example.
+            elbo: With the final KL weight, in nats per example.
             epoch: Epochs done so far.
 
         Returns:
@@ -166,6 +166,11 @@ class LearningRate:
         if self.scale < share:
             return f"the learning rate fell below {share:g} of {self.config.lr:g}"
         return None
+
+    def forget(self) -> None:
+        """Forget the validations so far, which do not compare with those that follow."""
+        self.best = self.bar = -math.inf
+        self.stale = self.since_decay = 0
 
     def state_dict(self) -> dict[str, float]:
         """Return what a checkpoint keeps."""

@@ -61,7 +61,7 @@ class Phases:
         return self.lr.at(step - self.autoencode_steps)
 
     def observe(self, elbo: float, step: int) -> bool:
-        """Take a validation ELBO after ``step`` steps into account.
+        """Take a validation after ``step`` steps into account.
 
         Returns:
             Whether it reduced the learning rate.

@@ -22,22 +22,6 @@ from textvae.vae.model import Model
 logger = logging.getLogger(__name__)
 
 
-def goal(config: Config) -> tuple[str, float]:
-    """Return what chooses the best model, by name, and the weight of the KL in it.
-
-    It is the ELBO with the KL weight after warm-up. With any other weight, an early model would be
-    chosen from a training that goes somewhere else.
-    """
-    beta = config.objective.beta if config.model.latent_dim else 1.0
-    return ("elbo" if beta == 1 else f"rec - {beta:g} kl"), beta
-
-
-def reached(card: dict[str, Any], config: Config) -> float:
-    """Return how far a model has come (nats per example), from its validation card."""
-    _, beta = goal(config)
-    return float(card["elbo"] if beta == 1 else card["rec"] - beta * card["kl"])
-
-
 def validate(
     model: Model,
     split: Split,

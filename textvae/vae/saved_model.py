@@ -158,6 +158,11 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         with torch.device("meta"), _Uninitialized():  # no memory, no random numbers
             model = cls(**config)
         load_weights(model, folder / pretrained.WEIGHTS, map_location)
+        if lost := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
+            raise UserError(
+                f"{cls.__name__}: the buffer {lost[0]} is not saved with the weights and has no "
+                "value now: register it with persistent=True"
+            )
         model._load_more(folder)
         kind = config.get("condition", "none")
         model.condition = load_condition(kind, folder / pretrained.CONDITION)

@@ -28,7 +28,7 @@ from textvae.runs.cache import cache_folder, cache_lock, checksum, unwritable
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.batches import text_batch
 from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
-from textvae.text.tokenizers import Tokenizer
+from textvae.text.tokenizers import UNK, Tokenizer
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 from textvae.vae.batch import Batch
 
@@ -99,6 +99,10 @@ class EncodedSplit:
     def ids(self, i: int) -> np.ndarray:
         """Token ids of document i, without special tokens: a read-only int32 view."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    def unknown_share(self) -> float:
+        """Return the share of the tokens that are ``<unk>``."""
+        return float((self.values == UNK).mean()) if len(self.values) else 0.0
 
     def text(self, i: int) -> str:
         """The complete text of document i, as it was read."""
