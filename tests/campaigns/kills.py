@@ -53,11 +53,11 @@ class Training:
 
     def _after(self, run: Path) -> list[list[str]]:
         """What is done with a finished run."""
-        latents = str(run.with_suffix(".npz"))
-        return [
-            ["evaluate", str(run), "--samples", "2"],
-            ["encode", str(run), str(self.corpus / "test.txt"), "--out", latents],
-        ]
+        texts, latents = str(self.corpus / "test.txt"), str(run.with_suffix(".npz"))
+        commands = [["evaluate", str(run), "--samples", "2"]]
+        if self.kind != "language model":  # which has no latent vectors
+            commands.append(["encode", str(run), texts, "--out", latents])
+        return commands
 
     def disturbed(self, rng: random.Random, most: int) -> int:
         """Kill each command up to ``most`` times at random moments; return the number of kills."""
