@@ -396,6 +396,14 @@ def test_a_failed_write_leaves_only_the_old_file(error, tmp_path):
     assert os.listdir(tmp_path) == ["file.json"]
 
 
+def test_leftovers_of_a_start_that_was_killed_are_removed_by_the_next(tiny, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".tokenizer.json.12ab.tmp").touch()
+    assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "2"]) == 0
+    assert not list(run.glob(".*.tmp"))
+
+
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     for name in (".state.pt.12ab.tmp", "notes.tmp", ".hidden", "state.pt"):
         (tmp_path / name).touch()

@@ -16,7 +16,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.open_run import with_found_data
 from textvae.runs import model_folder, run_folder
-from textvae.runs.files import expanded
+from textvae.runs.files import expanded, remove_leftovers
 from textvae.runs.lock import locked
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
@@ -76,6 +76,7 @@ def train(
     with locked(run) if main else nullcontext():
         if main and not resume:
             run_folder.check_new(run)  # another training may have ended just now
+            remove_leftovers(run)  # of a start that was killed
         trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
         if main and trainer.why_done() is None:
             # After all checks, so that a failed start leaves the run unchanged.
