@@ -12,7 +12,8 @@ import pytest
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.runs.cache import entries, prune
-from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, read_file
+from textvae.text.data.corpus import encode_corpus, read_corpus, read_file
+from textvae.text.data.tokenizer import learned_tokenizer
 from textvae.text.tokenizers import WordTokenizer
 
 TOKENIZER = WordTokenizer(["a", "b", "c"])

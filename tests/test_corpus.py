@@ -16,7 +16,8 @@ import pytest
 
 from textvae.errors import UserError
 from textvae.text.data import chunks, sources
-from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_corpus, texts
+from textvae.text.data.corpus import encode_corpus, read_corpus, texts
+from textvae.text.data.tokenizer import learned_tokenizer
 from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,8 @@ import pytest
 
 from textvae.runs import slow_steps
 from textvae.runs.slow_steps import SlowStep, counted, interruptible
-from textvae.text.data.corpus import encode_corpus, learned_tokenizer, read_file
+from textvae.text.data.corpus import encode_corpus, read_file
+from textvae.text.data.tokenizer import learned_tokenizer
 from textvae.text.tokenizers import SentencePieceTokenizer
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -22,24 +21,13 @@ from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
 from textvae.runs.run_folder import CONFIG
 from textvae.runs.weights import load_some_weights
-from textvae.text.data.corpus import (
-    EncodedSplit,
-    encode_corpus,
-    learned_tokenizer,
-    read_corpus,
-    read_file,
-)
+from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
 from textvae.text.data.source import without_guesses
 from textvae.text.data.targets import read_targets
+from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.quality import text_quality
-from textvae.text.tokenizers import (
-    Tokenizer,
-    kind_of,
-    load_tokenizer,
-    read_tokenizer,
-    train_tokenizer,
-)
+from textvae.text.tokenizers import Tokenizer, read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
@@ -55,9 +43,7 @@ from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
 
-logger = logging.getLogger(__name__)
 Splits = Mapping[str, Split]
-MANY_UNKNOWN = 0.01  # of the tokens
 
 
 def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
@@ -91,46 +77,14 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:
-        tokenizer = _new_tokenizer(config, corpus["train"])
+        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized}
+        tokenizer = corpus_tokenizer(corpus["train"], cache_dir=data.cache_dir, **chosen)
         tokenizer.save(run)
     splits = _encoded(corpus, tokenizer, data)
     if fresh and config.tokenizer.path is not None:
-        _warn_of_unknown(splits["train"], config.tokenizer.path)
+        warn_of_unknown(splits["train"], config.tokenizer.path)
     add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
     return splits
-
-
-def _new_tokenizer(config: Config, texts: Any) -> Tokenizer:
-    chosen = vars(config.tokenizer) | {"tokenized": config.data.tokenized}
-    path, kind = chosen.pop("path"), chosen["kind"]
-    if path is None:
-        learn = partial(train_tokenizer, **chosen)
-        return learned_tokenizer(texts, learn, chosen, config.data.cache_dir)
-    named = Path(path)
-    folder = named.parent if named.name == TOKENIZER_FILE else pretrained.fetch(path)
-    tokenizer = load_tokenizer(folder)
-    if kind != "auto" and kind_of(kind) != tokenizer.kind:
-        raise UserError(
-            f"--tokenizer.path {path}: its kind is {tokenizer.kind}, not {kind}: set "
-            "--tokenizer.kind auto"
-        )
-    tokenized = getattr(tokenizer, "tokenized", config.data.tokenized)
-    if tokenized != config.data.tokenized:
-        raise UserError(
-            f"--tokenizer.path {path}: it was made for --data.tokenized {str(tokenized).lower()}: "
-            "set that, or leave out --tokenizer.path"
-        )
-    return tokenizer
-
-
-def _warn_of_unknown(split: EncodedSplit, path: str) -> None:
-    share = split.unknown_share()
-    if share > MANY_UNKNOWN:
-        logger.warning(
-            "--tokenizer.path %s: %.1f%% of the tokens of the training split are <unk>: "
-            "perplexities are too low to compare with those of other tokenizers",
-            *(path, 100 * share),
-        )
 
 
 def read_new(

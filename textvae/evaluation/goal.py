@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 from textvae.config.experiment import Config
 
 
-def goal(config: Config) -> tuple[str, float]:
-    """Return the goal by name, and the weight of the KL in it.
+class Goal(NamedTuple):
+    """The ELBO on the validation split, with the KL weight that the training ends with.
 
-    It is the ELBO on the validation split with the KL weight after warm-up. With any other weight,
-    an early model would be chosen from a training that goes somewhere else.
+    With any other weight, an early model would be chosen from a training that goes somewhere else.
+
+    Attributes:
+        beta: The KL weight after warm-up.
     """
-    beta = config.objective.beta if config.model.latent_dim else 1.0
-    return ("elbo" if beta == 1 else f"rec - {beta:g} kl"), beta
 
+    beta: float
 
-def reached(card: Mapping[str, Any], config: Config) -> float:
-    """Return how far a model has come (nats per example), from its validation card."""
-    _, beta = goal(config)
-    return float(card["elbo"] if beta == 1 else card["rec"] - beta * card["kl"])
+    @classmethod
+    def of(cls, config: Config) -> Goal:
+        """Return the goal of an experiment."""
+        return cls(config.objective.beta if config.model.latent_dim else 1.0)
+
+    @property
+    def name(self) -> str:
+        """What log lines call it."""
+        return "elbo" if self.beta == 1 else f"rec - {self.beta:g} kl"
+
+    def reached(self, rec: float, elbo: float) -> float:
+        """Return how far a model has come, in nats per example; its KL is rec - elbo."""
+        return elbo if self.beta == 1 else rec - self.beta * (rec - elbo)

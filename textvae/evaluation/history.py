@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.config.experiment import Config
-from textvae.evaluation.goal import reached
+from textvae.evaluation.goal import Goal
 from textvae.evaluation.judge import UNUSED, Training
 from textvae.runs.files import read_record
 from textvae.runs.run_folder import read_log
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
 ALIVE_DIMENSION = 0.01  # nats of KL of one dimension
-TRACKED = ("elbo", "kl", "mi", "au")
+TRACKED = ("rec", "elbo", "kl", "mi", "au")
 
 Line = Mapping[str, Any]  # of metrics.jsonl
 
@@ -25,6 +25,7 @@ class Moment(NamedTuple):
     epoch: float
     step: int
     beta: float | None  # the KL weight that was logged last
+    rec: float | None
     elbo: float | None
     kl: float | None
     mi: float | None
@@ -92,8 +93,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
     record = read_record(path) if path.exists() else {}
     known = [moment for moment in history.moments if moment.elbo is not None]
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
-    lines = {line["step"]: line for line in read_log(run) if line.get("group") == "valid"}
-    goals = [_goal(moment, lines[moment.step], config) for moment in counted]
+    goals = [_goal(moment, Goal.of(config)) for moment in counted]
     best = counted[goals.index(max(goals))] if counted else None
     return Training(
         finished=not record or bool(record.get("finished")),
@@ -105,10 +105,10 @@ def read_training(run: Path, config: Config, history: History) -> Training:
     )
 
 
-def _goal(moment: Moment, line: Line, config: Config) -> float:
+def _goal(moment: Moment, goal: Goal) -> float:
     """Return what the search for the best model compared; the ELBO if that is all that is known."""
-    known = all(_is_number(line.get(key)) for key in ("rec", "kl"))
-    return reached(line, config) if known else moment.elbo or 0.0
+    elbo = moment.elbo or 0.0
+    return elbo if moment.rec is None else goal.reached(moment.rec, elbo)
 
 
 def _gain(moments: Sequence[Moment], goals: Sequence[float]) -> float | None:
@@ -116,11 +116,10 @@ def _gain(moments: Sequence[Moment], goals: Sequence[float]) -> float | None:
     if not goals or goals.index(max(goals)) != len(goals) - 1:
         return None
     end = moments[-1].epoch
-    before = [i for i, m in enumerate(moments[:-1]) if m.epoch <= end - 1]
-    before = before or list(range(len(moments) - 1))
-    if not before:
+    earlier = range(len(moments) - 1)
+    last = max((i for i in earlier if moments[i].epoch <= end - 1), default=len(earlier) - 1)
+    if last < 0:
         return None
-    last = before[-1]
     return (goals[-1] - goals[last]) / max(end - moments[last].epoch, 1e-9)
 
 
@@ -143,7 +142,7 @@ def _beta(line: Line, lines: Sequence[Line]) -> float | None:
 
 
 def _figure(line: Line, key: str) -> Any:
-    value = line.get(key) if key == "elbo" else line.get(f"encoder_{key}", line.get(key))
+    value = line.get(key) if key in ("rec", "elbo") else line.get(f"encoder_{key}", line.get(key))
     return value if _is_number(value) else None
 
 

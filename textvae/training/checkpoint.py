@@ -11,7 +11,7 @@ from typing import Any
 from textvae.build import Splits
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.goal import goal
+from textvae.evaluation.goal import Goal
 from textvae.runs.model_folder import written_by
 from textvae.training.devices import peak_memory_mb
 from textvae.training.phases import Phases
@@ -93,7 +93,7 @@ class TrainingState:
             "autoencode_steps": self.phases.autoencode_steps,
             "loader": self.loader.state_dict(),
             "lr": self.phases.lr.state_dict(),
-            "kl_weight": goal(self.config)[1],  # of what lr.best is
+            "kl_weight": Goal.of(self.config).beta,  # in lr.best
             "seconds": self.seconds,
             "procedure": self.procedure.state_dict(),
             **self.updater.state_dict(),
@@ -111,7 +111,7 @@ class TrainingState:
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.phases.lr.load_state_dict(state["lr"])
-            if state.get("kl_weight", 1.0) != goal(self.config)[1]:
+            if state.get("kl_weight", 1.0) != Goal.of(self.config).beta:
                 self.phases.lr.forget()
                 logger.info("another KL weight: the search for the best model starts again")
             self.procedure.load_state_dict(state.get("procedure", {}))
@@ -139,7 +139,7 @@ class TrainingState:
     def summary(self) -> dict[str, Any]:
         """Return how far the training got and what it cost, for tables."""
         best = self.phases.lr.best
-        is_elbo = goal(self.config)[0] == "elbo"
+        is_elbo = Goal.of(self.config).beta == 1
         return {
             "epochs": round(self.epoch, 2),
             "steps": self.step,

@@ -20,7 +20,7 @@ from textvae.build import Splits, build_buckets
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.advice import steadier
-from textvae.evaluation.goal import goal, reached
+from textvae.evaluation.goal import Goal
 from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder
 from textvae.runs.files import quoted, write_json
@@ -215,12 +215,11 @@ class Trainer(TrainingState):
                     self.phases.beta(self.step),
                     self.card,
                 )
-            found = reached(self.card, self.config)
+            found = Goal.of(self.config).reached(self.card["rec"], self.card["elbo"])
         found = of_main_process(self.accelerator, found)
         if not math.isfinite(found):
-            measure, _ = goal(self.config)
             raise UserError(
-                f"the validation {measure} is {found} at step {self.step}: "
+                f"the validation {Goal.of(self.config).name} is {found} at step {self.step}: "
                 f"{steadier(self.config)}; {run_folder.last_good(self.run)}"
             )
         return found
@@ -247,10 +246,9 @@ class Trainer(TrainingState):
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor)
         self.monitor.close(self.step, self.config, self.card)
-        measure, _ = goal(self.config)
-        best = (
-            f": best validation {measure} {self.lr.best:.2f}" if math.isfinite(self.lr.best) else ""
-        )
+        best = ""
+        if math.isfinite(self.lr.best):
+            best = f": best validation {Goal.of(self.config).name} {self.lr.best:.2f}"
         logger.info(
             "%s after %s of training%s; next: textvae evaluate %s",
             reason,

@@ -1,7 +1,7 @@
 """Text corpora: from files or a data set on the Hugging Face hub to token ids on disk.
 
     read_corpus        -> {"train": Dataset, "valid": …, "test": …}    texts, on disk
-    learned_tokenizer  -> Tokenizer                                    learned once, then cached
+    corpus_tokenizer   -> Tokenizer                                    learned once; tokenizer.py
     encode_corpus      -> {"train": EncodedSplit, …}                   ids, on disk
 
 No step holds a whole corpus in memory.
@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textvae.errors import UserError
-from textvae.runs.cache import cache_folder, cache_lock, unwritable
+from textvae.runs.cache import cache_folder
 from textvae.runs.files import replace_file
-from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.layout import Layout
 from textvae.text.data.source import SPLITS, guesses
 from textvae.text.data.sources import find_file, find_sources
 from textvae.text.data.store import stored
-from textvae.text.tokenizers import Tokenizer, load_tokenizer
-from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EncodedSplit",
     "encode_corpus",
-    "learned_tokenizer",
     "read_corpus",
     "read_file",
     "texts",
@@ -46,7 +41,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 HELD_OUT = 0.05  # fraction of the documents held out for each of valid and test, if missing
-_LEARNING_VERSION = 1  # changes if the same texts and options give a different tokenizer
 
 
 def read_corpus(
@@ -135,41 +129,6 @@ def texts(dataset: Dataset) -> Iterator[str]:
     """Stream the texts of a split from disk."""
     for batch in dataset.select_columns("text").iter(batch_size=1000):
         yield from batch["text"]  # type: ignore[index]  # a dict of columns
-
-
-def learned_tokenizer(
-    dataset: Dataset,
-    learn: Callable[[Iterable[str]], Tokenizer],
-    options: dict[str, Any],
-    cache_dir: str | Path | None = None,
-) -> Tokenizer:
-    """Learn a tokenizer, or load it from the cache if it was learned before.
-
-    Args:
-        dataset: A split with the column ``text``.
-        learn: Trains a tokenizer on texts.
-        options: Everything else that the result depends on; must be serializable as JSON.
-        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
-
-    Returns:
-        The tokenizer.
-    """
-    key = fingerprint_of(_LEARNING_VERSION, dataset._fingerprint, options)
-    folder = cache_folder(cache_dir) / "tokenizers" / key
-    with suppress(UserError):  # not there yet, or damaged
-        return load_tokenizer(folder)
-    with cache_lock(folder):  # one of several processes learns, the others wait
-        with suppress(UserError):
-            return load_tokenizer(folder)
-        log.info("learning a tokenizer from %d documents", len(dataset))
-        step = SlowStep(log, "tokenizer: %d of %d documents read")
-        tokenizer = learn(counted(texts(dataset), step, len(dataset)))
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise unwritable(folder, error) from None
-        tokenizer.save(folder)
-        return tokenizer
 
 
 def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textvae.errors import UserError
 
 
-def check_sizes(**sizes: tuple[int, int]) -> None:
+def check_sizes(where: str, **sizes: tuple[int, int]) -> None:
     """Check values that have a minimum, given by name with it.
 
     Raises:
@@ -13,10 +13,10 @@ def check_sizes(**sizes: tuple[int, int]) -> None:
     """
     for name, (value, least) in sizes.items():
         if value < least:
-            raise UserError(f"LSTMDecoder: {name}={value}: must be at least {least}")
+            raise UserError(f"{where}: {name}={value}: must be at least {least}")
 
 
-def check_shares(**shares: float) -> None:
+def check_shares(where: str, **shares: float) -> None:
     """Check rates of dropout, given by name.
 
     Raises:
@@ -24,7 +24,7 @@ def check_shares(**shares: float) -> None:
     """
     for name, value in shares.items():
         if not 0 <= value < 1:
-            raise UserError(f"LSTMDecoder: {name}={value}: must be at least 0 and below 1")
+            raise UserError(f"{where}: {name}={value}: must be at least 0 and below 1")
 
 
 def check_choice(where: str, name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -87,13 +87,15 @@ class LSTMDecoder(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(
+            "LSTMDecoder",
             vocab_size=(vocab_size, len(SPECIALS) + 1),
             latent_dim=(latent_dim, 0),
             embedding_dim=(embedding_dim, 1),
             hidden_dim=(hidden_dim, 1),
             num_layers=(num_layers, 1),
         )
-        check_shares(dropout_in=dropout_in, dropout_out=dropout_out, word_dropout=word_dropout)
+        shares = {"dropout_in": dropout_in, "dropout_out": dropout_out}
+        check_shares("LSTMDecoder", **shares, word_dropout=word_dropout)
         check_choice("LSTMDecoder", "injection", injection, get_args(Injection))
         check_choice("LSTMDecoder", "initial_state", initial_state, get_args(InitialState))
         if tie_embeddings and embedding_dim != hidden_dim:

@@ -223,6 +223,7 @@ class _FusedLSTM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads_of_results):
+        """Return the gradients of what ``forward`` was given, computing only those needed."""
         grad_outputs, grad_h, grad_c = grads_of_results
         x, h, c, *rest = ctx.saved_tensors
         arguments, gates = rest[:8], rest[8:]

@@ -146,6 +146,7 @@ class _ChunkedNLL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads_of_results):
+        """Scale the gradients that ``forward`` prepared, or compute them again."""
         (grad,) = grads_of_results
         features, weight, bias, targets, groups, real = ctx.saved_tensors
         need, ready, ctx.ready = ctx.needs_input_grad[:3], ctx.ready, None

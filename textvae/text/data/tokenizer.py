@@ -1,0 +1,109 @@
+"""The tokenizer of a corpus: learned from it once, or taken over from a trained run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textvae.errors import UserError
+from textvae.runs.cache import cache_folder, cache_lock, unwritable
+from textvae.runs.model_folder import fetch
+from textvae.runs.slow_steps import SlowStep, counted
+from textvae.text.data.corpus import texts
+from textvae.text.data.encoded import EncodedSplit
+from textvae.text.tokenizers import Tokenizer, kind_of, load_tokenizer, train_tokenizer
+from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE, fingerprint_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+LEARNING_VERSION = 1  # changes if the same texts and options give a different tokenizer
+MANY_UNKNOWN = 0.01  # of the tokens
+
+
+def corpus_tokenizer(
+    dataset: Dataset,
+    *,
+    path: str | None = None,
+    cache_dir: str | Path | None = None,
+    **options: Any,
+) -> Tokenizer:
+    """Return the tokenizer for a new run.
+
+    Args:
+        dataset: The training split, with the column ``text``.
+        path: A trained run or a folder with a tokenizer, to take it from; None: learn one.
+        cache_dir: As for ``learned_tokenizer``.
+        options: Those of ``train_tokenizer``; only the kind and ``tokenized`` apply to ``path``.
+
+    Raises:
+        UserError: There is no tokenizer at the path, or it does not fit the options.
+    """
+    if path is None:
+        return learned_tokenizer(dataset, partial(train_tokenizer, **options), options, cache_dir)
+    named, kind, tokenized = Path(path), options["kind"], options["tokenized"]
+    found = load_tokenizer(named.parent if named.name == TOKENIZER_FILE else fetch(path))
+    if kind != "auto" and kind_of(kind) != found.kind:
+        raise UserError(
+            f"--tokenizer.path {path}: its kind is {found.kind}, not {kind}: set "
+            "--tokenizer.kind auto"
+        )
+    theirs = getattr(found, "tokenized", tokenized)
+    if theirs != tokenized:
+        raise UserError(
+            f"--tokenizer.path {path}: it was made for --data.tokenized {str(theirs).lower()}: set "
+            "that, or leave out --tokenizer.path"
+        )
+    return found
+
+
+def warn_of_unknown(split: EncodedSplit, path: str) -> None:
+    """Say how many tokens are ``<unk>`` if a tokenizer was taken over and these are not few."""
+    share = split.unknown_share()
+    if share > MANY_UNKNOWN:
+        log.warning(
+            "--tokenizer.path %s: %.1f%% of the tokens of the training split are <unk>: "
+            "perplexities are too low to compare with those of other tokenizers",
+            *(path, 100 * share),
+        )
+
+
+def learned_tokenizer(
+    dataset: Dataset,
+    learn: Callable[[Iterable[str]], Tokenizer],
+    options: dict[str, Any],
+    cache_dir: str | Path | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer, or load it from the cache if it was learned before.
+
+    Args:
+        dataset: A split with the column ``text``.
+        learn: Trains a tokenizer on texts.
+        options: Everything else that the result depends on; must be serializable as JSON.
+        cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
+
+    Returns:
+        The tokenizer.
+    """
+    key = fingerprint_of(LEARNING_VERSION, dataset._fingerprint, options)
+    folder = cache_folder(cache_dir) / "tokenizers" / key
+    with suppress(UserError):  # not there yet, or damaged
+        return load_tokenizer(folder)
+    with cache_lock(folder):  # one of several processes learns, the others wait
+        with suppress(UserError):
+            return load_tokenizer(folder)
+        log.info("learning a tokenizer from %d documents", len(dataset))
+        step = SlowStep(log, "tokenizer: %d of %d documents read")
+        tokenizer = learn(counted(texts(dataset), step, len(dataset)))
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from None
+        tokenizer.save(folder)
+        return tokenizer
