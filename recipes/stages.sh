@@ -81,6 +81,8 @@ parse_options() {
     esac
   done
   [ "$jobs" -ge 1 ] || fail "--jobs must be at least 1"
+  [ "$stop_stage" -ge "$stage" ] || fail "--stop-stage $stop_stage comes before --stage $stage"
+  [ -n "${models// /}" ] || fail "--models needs at least one model"
   for part in ${models//-/ }; do
     [ -e "$recipe/$part.yaml" ] || [ -e "$recipe/../methods/$part.yaml" ] ||
       fail "--models: there is no $part.yaml in recipes/methods or recipes/$name"

@@ -338,13 +338,20 @@ def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tm
         (["--train.init", "nonesuch"], "'nonesuch' is not a folder"),
         (["--tokenizer.path", "nonesuch"], "'nonesuch' is not a folder"),
         (["--tokenizer.path", "/"], "no tokenizer.json in /"),
+        (
+            ["--tokenizer.path", __file__],
+            "is a file: give the folder of a model",
+        ),
         (["--tokenizer.path", "{trained}", "--tokenizer.kind", "bpe"], "its kind is word, not bpe"),
         (
             ["--tokenizer.path", "{trained}", "--data.tokenized", "false"],
             "it was made for --data.tokenized true",
         ),
     ],
-    ids=["size", "layers", "tokenizer", "folder", "no-tokenizer", "empty", "kind", "tokenized"],
+    ids=[
+        *("size", "layers", "tokenizer", "folder"),
+        *("no-tokenizer", "empty", "file", "kind", "tokenized"),
+    ],
 )
 def test_weights_that_do_not_fit_are_one_line(options, error, trained, tiny, tmp_path, capfd):
     run = tmp_path / "run"

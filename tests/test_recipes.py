@@ -150,7 +150,8 @@ def test_a_recipe_script_explains_itself(path):
     "options",
     [
         *(["--stage"], ["--stage", "x"], ["--stage", ""]),
-        *(["--models", "nonesuch"], ["--models", "vae-odd"]),
+        *(["--models", "nonesuch"], ["--models", "vae-odd"], ["--models", " "]),
+        ["--stage", "5", "--stop-stage", "2"],
     ],
     ids=" ".join,
 )

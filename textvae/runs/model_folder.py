@@ -99,6 +99,8 @@ def fetch(name: str, **options: Any) -> Path:
     folder = expanded(name)
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise UserError(f"{name} is a file: give the folder of a model")
     from huggingface_hub import snapshot_download
 
     try:
