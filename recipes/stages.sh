@@ -146,7 +146,7 @@ diagnose_all() { # of the first examples, as many models at a time as --jobs; th
     sh -c 'textvae diagnose "$1" --limit 300 > "$1/metrics/diagnosis.txt"' - {}
   printf '\n'
   latent_runs | while read -r run; do  # the first paragraph: the verdict and its reason
-    awk '!NF { exit } NR == 1 { printf "- **%s**.", $0; next } { printf " %s", $0 } END { print "" }' \
+    awk '!NF { exit } NR == 1 { printf "- **%s**:", $0; next } { printf " %s", $0 } END { print "" }' \
       "$run/metrics/diagnosis.txt"
   done
 }
