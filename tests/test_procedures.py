@@ -340,7 +340,7 @@ def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tm
         (["--tokenizer.path", "/"], "no tokenizer.json in /"),
         (
             ["--tokenizer.path", __file__],
-            "is a file: give the folder of a model",
+            "is a file, not a model folder",
         ),
         (["--tokenizer.path", "{trained}", "--tokenizer.kind", "bpe"], "its kind is word, not bpe"),
         (

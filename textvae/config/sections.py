@@ -90,7 +90,7 @@ class TokenizerConfig:
     byte_fallback: bool = True
     """for char: spell characters that are not in the training split in bytes; false: as <unk>"""
     path: str | None = None
-    """a trained run or a folder with a tokenizer, to take it from; the options above are unused"""
+    """use the tokenizer of this run or folder; vocab_size and min_count then have no effect"""
 
 
 @dataclass(frozen=True)

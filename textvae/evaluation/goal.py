@@ -1,4 +1,4 @@
-"""What chooses the best model of a training."""
+"""The criterion by which a training run selects its best model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from textvae.config.experiment import Config
 class Goal(NamedTuple):
     """The ELBO on the validation split, with the KL weight that the training ends with.
 
-    With any other weight, an early model would be chosen from a training that goes somewhere else.
+    With any other weight, a run would keep an early model, which is good at something else than what
+    is trained.
 
     Attributes:
         beta: The KL weight after warm-up.
@@ -25,9 +26,9 @@ class Goal(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What log lines call it."""
+        """The name of the criterion in log messages."""
         return "elbo" if self.beta == 1 else f"rec - {self.beta:g} kl"
 
     def reached(self, rec: float, elbo: float) -> float:
-        """Return how far a model has come, in nats per example; its KL is rec - elbo."""
+        """Return the criterion for a model, in nats per example; its KL is rec - elbo."""
         return elbo if self.beta == 1 else rec - self.beta * (rec - elbo)

@@ -100,7 +100,7 @@ def fetch(name: str, **options: Any) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise UserError(f"{name} is a file: give the folder of a model")
+        raise UserError(f"{name} is a file, not a model folder")
     from huggingface_hub import snapshot_download
 
     try:

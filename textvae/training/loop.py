@@ -197,7 +197,7 @@ class Trainer(TrainingState):
                 self.updater.load_weights(best.state_dict())
 
     def _validate(self) -> float:
-        """Return what the search for the best model compares, the same number on every process.
+        """Return the criterion that selects the best model, the same number on every process.
 
         Raises:
             UserError: It is not finite.

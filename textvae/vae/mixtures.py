@@ -63,8 +63,8 @@ def mixture_log_prob(
     if pairwise is None:  # by broadcasting, which holds Z numbers per pair
         pairwise, max_pairs = lambda rows: q.log_prob(rows[:, None]), max_pairs // latent_dim
     size = max(1, max_pairs // count)
-    # Allocated first: a part of its own in the place of freed pairs would split that place, so that
-    # the next pairs would need another one.
+    # Preallocated: small results between large temporaries would fragment the heap, and every chunk
+    # of pairs would then take new memory.
     found = z.new_empty(len(z), dtype=torch.promote_types(z.dtype, q.center().dtype))
     for start in range(0, len(z), size):
         here = slice(start, start + size)

@@ -28,7 +28,7 @@ Self = TypeVar("Self", bound="SavedModel")
 
 
 class _Uninitialized(TorchFunctionMode):
-    """Leaves out what ``torch.nn.init`` does, which takes over a second on the meta device."""
+    """Skips ``torch.nn.init``, which takes over a second on the meta device."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
