@@ -10,8 +10,8 @@ from textvae.config.experiment import Config
 class Goal(NamedTuple):
     """The ELBO on the validation split, with the KL weight that the training ends with.
 
-    With any other weight, a run would keep an early model, which is good at something else than what
-    is trained.
+    With any other weight, a run would keep an early model: the best at something it is not trained
+    for.
 
     Attributes:
         beta: The KL weight after warm-up.

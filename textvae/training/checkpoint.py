@@ -113,9 +113,7 @@ class TrainingState:
             self.phases.lr.load_state_dict(state["lr"])
             if state.get("kl_weight", 1.0) != Goal.of(self.config).beta:
                 self.phases.lr.forget()
-                logger.info(
-                    "the KL weight has changed: the selection of the best model starts over"
-                )
+                logger.info("the KL weight has changed: model selection starts over")
             self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
