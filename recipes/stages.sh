@@ -44,6 +44,8 @@ main() { # "$@" of the recipe
 }
 
 train_and_evaluate() { # in one go, if both stages run: a model is evaluated while others train
+  if [ "$stage" -gt 3 ] || [ "$stop_stage" -lt 2 ]; then return; fi
+  [ -e "$prepared" ] || fail "there is no corpus in $out: start with --stage 1"
   if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 3 ]; then
     printf '\n== stages 2 and 3: train and evaluate: %s\n' "$models"
     run_models > /dev/null  # stage 4 has the table

@@ -317,7 +317,9 @@ def test_a_run_on_other_texts_takes_over_the_tokenizer(trained, tiny, tmp_path, 
     ours, theirs = textvae.load(str(run)).tokenizer, textvae.load(str(trained)).tokenizer
     assert ours.fingerprint() == theirs.fingerprint()
     assert ours.tokens(ours.encode("the zebra sees"))[1] == "<unk>"
-    assert resume(run, "--train.max_steps", "4") == 0
+    respelled = str(trained / ".." / trained.name / "tokenizer.json")  # the same file
+    assert resume(run, "--train.max_steps", "4", "--tokenizer.path", respelled) == 0
+    assert resume(run, "--tokenizer.path", str(others)) == 2
 
 
 def test_a_resumed_run_does_not_need_the_model_it_started_from(trained, tiny, tmp_path):

@@ -162,16 +162,20 @@ def test_a_wrong_option_is_one_line(options):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("stage", ["4", "5", "6"])
-def test_nothing_to_compare_is_one_line(stage, tmp_path):
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        *[(stage, "no corpus in {out}: start with --stage 1") for stage in "23"],
+        *[(stage, "no run of lm in {out}: start with --stage 2") for stage in "456"],
+    ],
+)
+def test_an_earlier_stage_that_is_missing_is_one_line(stage, missing, tmp_path):
     script = str(ROOT / "recipes" / "toy" / "run.sh")
     command = ["bash", script, "--out", str(tmp_path), "--stage", stage, "--models", "lm"]
     environment = {**os.environ, "TEXTVAE_INSTALLED": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f"{script}: there is no run of lm in {tmp_path}: start with --stage 2"
-    ]
+    assert done.stderr.splitlines() == [f"{script}: there is {missing.format(out=tmp_path)}"]
 
 
 def test_every_recipe_explains_its_corpus():

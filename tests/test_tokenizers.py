@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from textvae.errors import UserError
+from textvae.text.data.tokenizer import corpus_tokenizer
 from textvae.text.tokenizers import (
     BOS,
     EOS,
@@ -51,6 +52,17 @@ def test_words_by_frequency_then_spelling_with_the_specials_first():
     assert len(tokenizer) == 7
     assert tokenizer.encode("a  d c") == [4, UNK, 6]
     assert tokenizer.decode([BOS, 4, UNK, 6, EOS, PAD, PAD]) == "a <unk> c"
+
+
+@pytest.mark.parametrize(("kind", "other"), [("unigram", "bpe"), ("bpe", "unigram")])
+def test_subwords_taken_over_are_of_the_kind_asked_for(kind, other, tmp_path):
+    found = SentencePieceTokenizer.train(SENTENCES, vocab_size=290, model_type=kind)
+    found.save(tmp_path)
+    options = {"path": str(tmp_path), "tokenized": False}
+    taken = corpus_tokenizer(None, kind=kind, **options)
+    assert taken.fingerprint() == found.fingerprint()
+    with pytest.raises(UserError, match=f"its kind is {kind}, not {other}"):
+        corpus_tokenizer(None, kind=other, **options)
 
 
 def test_min_count_drops_rare_words():

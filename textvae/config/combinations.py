@@ -6,6 +6,7 @@ Every check raises a ``UserError`` that names both options and a way out.
 from __future__ import annotations
 
 from dataclasses import asdict
+from os.path import realpath
 from pathlib import Path
 
 from textvae.config.experiment import OF_TEXT_FILES, Config, options_read
@@ -136,10 +137,17 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
     old, new, known = asdict(before), asdict(now), options_read(now)
     for section in ("data", "tokenizer"):
         for name in known.get(section, ()):
-            if name in CHANGEABLE or old[section][name] == new[section][name]:
+            if name in CHANGEABLE or _same(name, old[section][name], new[section][name]):
                 continue
             raise UserError(
                 f"--{section}.{name} {new[section][name]}: {run} began with "
                 f"{old[section][name]}, and figures before and after would not compare: leave it "
                 "out, or start a new run"
             )
+
+
+def _same(name: str, old: object, new: object) -> bool:
+    """Return whether two values of an option are the same, or two names of the same file."""
+    if name == "path" and old and new:
+        return realpath(str(old)) == realpath(str(new))
+    return old == new

@@ -15,7 +15,7 @@ from textvae.runs.model_folder import fetch
 from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.corpus import texts
 from textvae.text.data.encoded import EncodedSplit
-from textvae.text.tokenizers import Tokenizer, kind_of, load_tokenizer, train_tokenizer
+from textvae.text.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE, fingerprint_of
 
 if TYPE_CHECKING:
@@ -49,16 +49,17 @@ def corpus_tokenizer(
         return learned_tokenizer(dataset, partial(train_tokenizer, **options), options, cache_dir)
     named, kind, tokenized = Path(path), options["kind"], options["tokenized"]
     found = load_tokenizer(named.parent if named.name == TOKENIZER_FILE else fetch(path))
-    if kind != "auto" and kind_of(kind) != found.kind:
+    theirs = getattr(found, "model_type", found.kind)  # of subwords: unigram or bpe
+    if kind not in ("auto", theirs):
         raise UserError(
-            f"--tokenizer.path {path}: its kind is {found.kind}, not {kind}: set "
+            f"--tokenizer.path {path}: its kind is {theirs}, not {kind}: set "
             "--tokenizer.kind auto"
         )
-    theirs = getattr(found, "tokenized", tokenized)
-    if theirs != tokenized:
+    made_for = getattr(found, "tokenized", tokenized)
+    if made_for != tokenized:
         raise UserError(
-            f"--tokenizer.path {path}: it was made for --data.tokenized {str(theirs).lower()}: set "
-            "that, or leave out --tokenizer.path"
+            f"--tokenizer.path {path}: it was made for --data.tokenized {str(made_for).lower()}: "
+            "set that, or leave out --tokenizer.path"
         )
     return found
 

@@ -48,7 +48,6 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "count_words",
-    "kind_of",
     "load_tokenizer",
     "read_tokenizer",
     "train_tokenizer",
@@ -130,11 +129,6 @@ def train_tokenizer(
         case "unigram" | "bpe":
             return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, model_type=kind)
     raise ValueError(f"unknown tokenizer {kind!r}")
-
-
-def kind_of(option: str) -> str:
-    """Return the kind of tokenizer that an option of ``train_tokenizer`` stands for."""
-    return SentencePieceTokenizer.kind if option in ("unigram", "bpe") else option
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

@@ -125,6 +125,14 @@ class SentencePieceTokenizer:
             )
         return tokenizer
 
+    @property
+    def model_type(self) -> str:
+        """How its pieces were learned: ``unigram``, ``bpe``, ``word``, or ``char``."""
+        from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+
+        number = ModelProto.FromString(self._model).trainer_spec.model_type
+        return TrainerSpec.ModelType.Name(number).lower()
+
     def __len__(self) -> int:
         return self._processor.vocab_size()
 
