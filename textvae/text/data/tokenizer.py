@@ -52,8 +52,7 @@ def corpus_tokenizer(
     theirs = getattr(found, "model_type", found.kind)  # of subwords: unigram or bpe
     if kind not in ("auto", theirs):
         raise UserError(
-            f"--tokenizer.path {path}: its kind is {theirs}, not {kind}: set "
-            "--tokenizer.kind auto"
+            f"--tokenizer.path {path}: its kind is {theirs}, not {kind}: set --tokenizer.kind auto"
         )
     made_for = getattr(found, "tokenized", tokenized)
     if made_for != tokenized:
