@@ -3,8 +3,13 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from textvae.text.quality import distinct, reconstruction_bleu, self_bleu, text_quality
+
+DEFAULT = (0.25, 0.25, 0.25, 0.25)  # the weights that nltk adapts to short texts
 
 
 def words(*texts):
@@ -70,6 +75,18 @@ def test_self_bleu_by_hand():
     third = (1 / 5 * 0.1 / 4 * 0.1 / 3 * 0.1 / 2) ** 0.25
     found = self_bleu(words("a b c d x", "a b c d e", "p q r s x"))
     assert found == pytest.approx((first + second + third) / 3)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=7), min_size=2, max_size=6),
+)
+def test_self_bleu_is_that_of_nltk(samples):
+    smoothing = SmoothingFunction().method1
+    expected = [
+        sentence_bleu(samples[:i] + samples[i + 1 :], text, DEFAULT, smoothing, auto_reweigh=True)
+        for i, text in enumerate(samples)
+    ]
+    assert self_bleu(samples) == pytest.approx(sum(expected) / len(expected), rel=1e-12)
 
 
 def test_self_bleu_uses_the_first_samples():

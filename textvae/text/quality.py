@@ -6,16 +6,21 @@
 * self-BLEU: mean BLEU-4 of each sample against all others (Zhu et al. 2018, Texygen): 1 if all
   samples are the same, so lower is more diverse.
 
-BLEU is computed by nltk with smoothing method 1: an n-gram order without a match counts as 0.1
-matches. (In corpus BLEU, nltk counts one missed 4-gram for every text of fewer than four words.)
+BLEU is nltk's with smoothing method 1: an n-gram order without a match counts as 0.1 matches. (In
+corpus BLEU, nltk counts one missed 4-gram for every text of fewer than four words.) Self-BLEU is
+computed here, because nltk would count the n-grams of every sample again for each of the others.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 Words = Sequence[str]
+ORDERS = (1, 2, 3, 4)
+NO_MATCH = 0.1  # smoothing method 1
 
 
 def reconstruction_bleu(hypotheses: Sequence[Words], sources: Sequence[Words]) -> float | None:
@@ -59,27 +64,58 @@ def self_bleu(samples: Sequence[Words], max_samples: int = 200) -> float | None:
 
     Args:
         samples: The words of each sample.
-        max_samples: Maximum number of samples used, because the cost grows quadratically. Only
-            compare values for sets of the same size.
+        max_samples: Maximum number of samples used. The more there are, the higher the value: only
+            compare sets of the same size.
 
     Returns:
         Self-BLEU from 0 to 1; None if there are fewer than two samples.
     """
-    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-
-    samples = [list(sample) for sample in samples[:max_samples]]
+    samples = samples[:max_samples]
     if len(samples) < 2:
         return None
-    smoothing = SmoothingFunction().method1
-    scores = []
-    for i, sample in enumerate(samples):
-        others = samples[:i] + samples[i + 1 :]
-        if not sample:  # nltk gives an empty text 0, even if there are two
-            scores.append(float(any(not other for other in others)))
-            continue
-        score: Any = sentence_bleu(others, sample, smoothing_function=smoothing, auto_reweigh=True)
-        scores.append(float(score))
+    matches = [_matches([_ngrams(sample, order) for sample in samples]) for order in ORDERS]
+    lengths = [len(sample) for sample in samples]
+    scores = [
+        _bleu(length, lengths[:i] + lengths[i + 1 :], found)
+        for i, (length, found) in enumerate(zip(lengths, zip(*matches, strict=True), strict=True))
+    ]
     return sum(scores) / len(scores)
+
+
+def _ngrams(words: Words, order: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
+
+
+def _matches(texts: Sequence[Counter[tuple[str, ...]]]) -> list[int]:
+    """Count each text's n-grams, every one at most as often as any other text has it."""
+    largest: Counter[tuple[str, ...]] = Counter()
+    second: Counter[tuple[str, ...]] = Counter()
+    for counts in texts:
+        for ngram, count in counts.items():
+            second[ngram] = max(second[ngram], min(count, largest[ngram]))
+            largest[ngram] = max(largest[ngram], count)
+    return [
+        sum(
+            min(count, second[ngram] if count == largest[ngram] else largest[ngram])
+            for ngram, count in counts.items()
+        )
+        for counts in texts
+    ]
+
+
+def _bleu(length: int, others: Sequence[int], matches: Sequence[int]) -> float:
+    """BLEU of a text from its matches of each order, with nltk's smoothing and brevity penalty."""
+    from nltk.translate.bleu_score import brevity_penalty
+
+    if not length:  # an empty text is only like another empty one
+        return float(0 in others)
+    if not matches[0]:
+        return 0.0
+    closest = min(others, key=lambda other: (abs(other - length), other))
+    possible = [max(1, length - order + 1) for order in ORDERS]  # n-grams of the text
+    precisions = [(found or NO_MATCH) / n for found, n in zip(matches, possible, strict=True)]
+    logs = [math.log(precision) for precision in precisions[:length]]  # of the orders it has
+    return float(brevity_penalty(closest, length) * math.exp(math.fsum(logs) / len(logs)))
 
 
 def _equal(hypotheses: Sequence[Words], sources: Sequence[Words]) -> float | None:
