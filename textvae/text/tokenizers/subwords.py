@@ -128,10 +128,11 @@ class SentencePieceTokenizer:
     @property
     def model_type(self) -> str:
         """How its pieces were learned: ``unigram``, ``bpe``, ``word``, or ``char``."""
-        from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+        from sentencepiece import sentencepiece_model_pb2
 
-        number = ModelProto.FromString(self._model).trainer_spec.model_type
-        return TrainerSpec.ModelType.Name(number).lower()
+        schema: Any = sentencepiece_model_pb2  # generated, without types
+        number = schema.ModelProto.FromString(self._model).trainer_spec.model_type
+        return str(schema.TrainerSpec.ModelType.Name(number)).lower()
 
     def __len__(self) -> int:
         return self._processor.vocab_size()

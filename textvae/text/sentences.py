@@ -1,0 +1,150 @@
+"""Sentences in and out of a model: batches of texts for the encoder, texts from the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from textvae.errors import UserError
+from textvae.text.data.batches import text_batch, token_ids
+from textvae.text.decode.generate import generate
+from textvae.text.examples import TextExamples
+from textvae.text.tokenizers import Tokenizer
+from textvae.vae.batch import Batch
+from textvae.vae.conditions import Given, codes_of
+from textvae.vae.model import Source, check_batch_size
+from textvae.vae.noise import Purpose, RowNoise
+
+
+class Sentences(TextExamples):
+    """A model that reads and writes sentences with its tokenizer."""
+
+    DECODE_OPTIONS = (
+        *("temperature", "top_k", "top_p", "num_beams"),
+        *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
+        "condition",
+    )
+    tokenizer: Tokenizer | None
+
+    def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
+        """Split texts into batches of similar length."""
+        texts = [examples] if isinstance(examples, str) else list(examples)
+        if not texts:
+            yield text_batch([np.zeros(0, np.int64)], [-1])
+        ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # little padding
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            yield text_batch([ids[row] for row in rows], rows)
+
+    def _needs_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError("the model has no tokenizer: set model.tokenizer first")
+        return self.tokenizer
+
+    def decode(
+        self,
+        z: Tensor,
+        *,
+        condition: Given | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        first_row: int = 0,
+        **options: Any,
+    ) -> list[str]:
+        """Generate a sentence for every z (N, Z); greedy by default.
+
+        Args:
+            z: Latent vectors (N, Z).
+            condition: As in ``encode``; None: drawn as often as it occurs in training.
+            batch_size: Sentences per batch; does not change the results.
+            seed: Seed of sampled words; sentence i depends only on the seed, z, and i.
+            first_row: Number of the first sentence.
+            options: Options of ``textvae.text.decode.generate.generate``: max_new_tokens,
+                do_sample, temperature, top_k, top_p, num_beams, length_penalty, allow_unk,
+                repetition_penalty, no_repeat_ngram_size.
+
+        Raises:
+            UserError: z has the wrong shape, an option is out of range, or there is no tokenizer.
+        """
+        tokenizer = self._needs_tokenizer()
+        check_batch_size(batch_size)
+        z = self.check_z(z)
+        noise = RowNoise(seed, Purpose.CONDITION, range(first_row, first_row + len(z)))
+        codes = codes_of(self.condition, condition, len(z), noise)
+        if codes is not None:
+            z = self.decoder.with_condition(z, codes)
+        if options.get("max_new_tokens") is None:
+            options["max_new_tokens"] = self.config["max_length"] + 1  # and the end of sentence
+        texts: list[str] = []
+        for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
+            ids = generate(self.decoder, rows, seed=seed, first_row=first_row + start, **options)
+            texts += [tokenizer.decode(sentence) for sentence in ids.tolist()]
+        return texts
+
+    def sample(  # type: ignore[override]  # its options by name
+        self,
+        n: int = 10,
+        *,
+        source: Source = "prior",
+        z: Tensor | None = None,
+        condition: Given | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        num_beams: int = 1,
+        do_sample: bool = True,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        batch_size: int = 64,
+        allow_unk: bool = False,
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram_size: int = 0,
+        first_row: int = 0,
+    ) -> list[str]:
+        """Sample sentences: z ~ ``source``, then x ~ p(x|z), word by word.
+
+        Args:
+            n: Number of sentences, if ``z`` is not given.
+            source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
+                posterior (``textvae.fit_sampler``).
+            z: Latent vectors (N, Z) to decode instead of draws from the source.
+            condition: As in ``decode``.
+            temperature: Divides the logits; below 1 for more likely words.
+            top_k: Sample from the k most likely words; 0 for all.
+            top_p: Sample from the most likely words whose probabilities add up to p; 1 for all.
+            num_beams: Above 1, search for the most likely sentence for each z instead of sampling.
+            do_sample: Sample words; False takes the most likely word at every step.
+            seed: Seed of z and of the words; sentence i depends only on the seed and on i.
+            max_new_tokens: Maximum length in tokens; as in training by default.
+            batch_size: Sentences per batch; does not change the results.
+            allow_unk: Whether ``<unk>`` may be generated.
+            repetition_penalty: Makes words that the sentence has already used less likely.
+            no_repeat_ngram_size: No sequence of this many tokens occurs twice in a sentence.
+            first_row: Number of the first sentence, to draw a large sample in parts.
+
+        Raises:
+            UserError: An option is out of range, or there is no tokenizer.
+        """
+        if n < 0:
+            raise UserError(f"n={n}: must be at least 0")
+        z = self.draw_z(n, seed, source, first_row) if z is None else z
+        return self.decode(
+            z,
+            condition=condition,
+            batch_size=batch_size,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            num_beams=num_beams,
+            do_sample=do_sample and num_beams == 1,
+            max_new_tokens=max_new_tokens,
+            allow_unk=allow_unk,
+            repetition_penalty=repetition_penalty,
+            no_repeat_ngram_size=no_repeat_ngram_size,
+            first_row=first_row,
+        )
