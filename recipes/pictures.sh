@@ -12,12 +12,13 @@ show_all() {
 }
 
 draw_pictures() {
-  local run="$out/$1" picture="$out/pictures/$1" greedy="" draw=--do-sample
+  local run="$out/$1" picture="$out/pictures/$1" greedy="" draw=--do-sample given=""
   mkdir -p "$out/pictures"
   if grep -q '"decoder": "mlp"' "$run/config.json"; then greedy=--greedy draw=""; fi  # means
   textvae sample "$run" -n 100 $greedy --out "$picture-samples.png"
   textvae reconstruct "$run" $draw --out "$picture-reconstructions.png"
-  textvae interpolate "$run" "$first" "$last" --steps 12 $draw --out "$picture-interpolation.png"
+  if [ -e "$run/condition.json" ]; then given="--condition 0"; fi  # one label for the whole path
+  textvae interpolate "$run" "$first" "$last" --steps 12 $draw $given --out "$picture-interpolation.png"
   textvae map "$run" --out "$picture-map.png"
   if grep -q '"latent_dim": 2,' "$run/config.json"; then
     textvae sample "$run" --walk 15 $greedy --out "$picture-walk.png"

@@ -319,7 +319,7 @@ def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_la
         ([], "a b\nc d\n" * 40, "the train examples have no labels"),
         ([], "1\ta b\n\tc d\n" * 40, r"of \d+ train examples have no label \(-1, null, or empty\)"),
         (["--data.labels", "false"], "1\ta b\n2\tc d\n" * 40, "examples have no labels"),
-        (["--model.injection", "none"], "1\ta\n" * 40, "choose init, input or skip"),
+        (["--model.injection", "none"], "1\ta\n" * 40, "choose input or skip"),
         (["--model.prior", "vamp"], "1\ta\n" * 40, "choose standard or mixture"),
         (["--model.condition", "number"], "1\ta b\nx\tc d\n" * 40, "line 2: 'x' is not a number"),
         (["--model.condition", "number"], "1\ta b\n" * 40, "have the same number"),
@@ -332,12 +332,6 @@ def test_training_says_what_is_missing(options, lines, message, tmp_path, capsys
     assert main([*words, "--model.condition", "label", *options]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("textvae:")]
     assert re.search(message, said), said
-
-
-def test_images_have_no_condition(tmp_path, capsys):
-    words = ["train", "--out", str(tmp_path / "run"), "--data.dir", "x", "--data.kind", "images"]
-    assert main([*words, "--model.condition", "label"]) == 2
-    assert "--model.condition does not apply if --data.kind is images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

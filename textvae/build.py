@@ -60,12 +60,14 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
     data = config.data
     if not data.dir:
         raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
+    splits: Splits
     match data.kind:
         case "text":
-            return _read_text(config, run, fresh)
+            splits = _read_text(config, run, fresh)
         case "images":
-            return read_images(data.dir, seed=config.train.seed)
-    raise ValueError(f"unknown kind of data {data.kind!r}")
+            splits = read_images(data.dir, seed=config.train.seed)
+    add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
+    return splits
 
 
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
@@ -83,7 +85,6 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     splits = _encoded(corpus, tokenizer, data)
     if fresh and config.tokenizer.path is not None:
         warn_of_unknown(splits["train"], config.tokenizer.path)
-    add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
     return splits
 
 
@@ -105,10 +106,12 @@ def read_new(
     """
     given = {name: value for name, value in reading.items() if value is not None}
     if isinstance(model, ImageVAE):
-        given |= {} if condition is None else {"condition": condition}
         if given:
             raise UserError(f"{source}: {', '.join(given)} can only be chosen for text")
-        return read_image_split(Path(source), (model.config["height"], model.config["width"]))
+        size = (model.config["height"], model.config["width"])
+        images = read_image_split(Path(source), size)
+        add_conditions({"new": images}, model.condition, condition)
+        return images
     if (folder / CONFIG).exists():
         data = Config.load(folder / CONFIG).data
     else:
@@ -181,25 +184,28 @@ def build_model(
         UserError: An option does not fit the data or another option.
     """
     torch.manual_seed(config.train.seed)
+    train = splits["train"]
+    condition = fit_condition(config.model.condition, train)
+    labels = {"num_labels": len(condition.names)} if isinstance(condition, Classes) else {}
     try:
-        match splits["train"]:
-            case ImageSplit(size=size):
-                model = (model_class or ImageVAE)(*size, **_image_options(config))
-            case train:
-                model = _text_model(config, read_tokenizer(run), train, model_class or TextVAE)
+        if isinstance(train, ImageSplit):
+            kind: type[Any] = model_class or ImageVAE
+            model = kind(*train.size, **labels, **_image_options(config))
+        else:
+            model = _text_model(config, read_tokenizer(run), labels, model_class or TextVAE)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
+    model.condition = condition
     model.inference = for_evaluation(config.inference, config.data.batch_size)
     return model
 
 
-def _text_model(config: Config, tokenizer: Tokenizer, train: Split, model_class: type[Any]) -> Any:
-    condition = fit_condition(config.model.condition, train)
-    options = {"num_labels": len(condition.names)} if isinstance(condition, Classes) else {}
+def _text_model(
+    config: Config, tokenizer: Tokenizer, labels: dict[str, int], model_class: type[Any]
+) -> Any:
     length = config.data.max_length - 1  # the end of the sentence is not counted there
-    options |= {"vocab_size": len(tokenizer), "max_length": length}
-    model = model_class(**options, **vars(config.model))
-    model.tokenizer, model.condition = tokenizer, condition
+    model = model_class(len(tokenizer), max_length=length, **labels, **vars(config.model))
+    model.tokenizer = tokenizer
     return model
 
 

@@ -62,7 +62,7 @@ def run(args: Namespace) -> None:
 
     model = load(args)
     output = presenter(model, args)
-    sources = examples(model, args, args.examples)
+    sources = examples(model, args, args.examples).inputs
     shared = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
     vector = attribute_vector(
         args.run, args["from"], args.to, data=args.data, model=model, limit=args.limit, **shared

@@ -51,7 +51,7 @@ def run(args: Namespace) -> None:
     """Show the decoded points in order."""
     model = load(args)
     output = presenter(model, args)
-    first, last = examples(model, args, [args.a, args.b])
+    first, last = examples(model, args, [args.a, args.b]).inputs
     options = {name: args[name] for name in ("steps", "kind", "refine_steps", "do_sample")}
     outputs = model.interpolate(first, last, **options, **generation(model, args))
     with output:

@@ -57,7 +57,7 @@ def run(args: Namespace) -> None:
     from textvae.runs.tables import json_line
 
     model = load(args)
-    (example,) = examples(model, args, [args.example])
+    (example,) = examples(model, args, [args.example]).inputs
     found = neighbors(args.run, example, model=model, **{name: args[name] for name in OPTIONS})
     if args.format == "text":
         print("distance    row text")

@@ -34,7 +34,6 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
         "allow_unk": False,
         "repetition_penalty": 1.0,
         "no_repeat_ngram_size": 0,
-        "condition": None,
         "format": "text",
         "show_source": False,
     },
@@ -140,6 +139,7 @@ def add_generation(
         walk: Include ``--walk``.
     """
     add_common(parser)
+    add_condition(parser)
     group = parser.add_argument_group("options for text models")
     add = group.add_argument
     add(
@@ -174,7 +174,6 @@ def add_generation(
         help="no sequence of this many tokens may occur twice in a sentence; 0: no limit",
     )
     add("--allow-unk", action="store_true", help="allow <unk> in the output")
-    add_condition(group)
     add(
         "--format",
         choices=["text", "jsonl"],
@@ -198,13 +197,13 @@ def add_generation(
         )
 
 
-def add_condition(parser: Any) -> None:
-    """Add what the model is conditioned on, to a parser or a group of options."""
+def add_condition(parser: ArgumentParser) -> None:
+    """Add what the model is conditioned on."""
     parser.add_argument(
         "--condition",
         type=str | None,
         help="for a model trained with --model.condition: the label (by name or number) or the "
-        "number of all texts; default: the labels in the file, or drawn as in training",
+        "number of all examples; default: the labels in the file, or drawn as in training",
     )
 
 
@@ -281,8 +280,8 @@ def generation(model: Model, args: Namespace) -> dict[str, Any]:
     return {name: args[name] for name in ("seed", "batch_size", *model.DECODE_OPTIONS)}
 
 
-def examples(model: Model, args: Namespace, names: Sequence[str]) -> Any:
-    """Return the examples named on the command line, in the form that ``model.encode`` takes."""
+def examples(model: Model, args: Namespace, names: Sequence[str]) -> Examples:
+    """Return the examples named on the command line."""
 
     def test_split() -> Split:
         from textvae.evaluation.open_run import open_run

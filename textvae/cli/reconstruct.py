@@ -66,14 +66,13 @@ def run(args: Namespace) -> None:
     if file is None:
         if given := layout(args):
             raise UserError(f"--data.{next(iter(given))} has no meaning without --file")
-        sources = examples(model, args, args.examples)
+        found = examples(model, args, args.examples)
     else:
         found = read_file(model, args, file)
-        sources = found.inputs
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
     options |= generation(model, args)
-    if file is not None and model.condition is not None and args.condition is None:
+    if model.condition is not None and args.condition is None and any(found.labels):
         options["condition"] = found.labels
-    outputs = model.reconstruct(sources, **options)
+    outputs = model.reconstruct(found.inputs, **options)
     with output:
-        output.show(outputs, sources=sources)
+        output.show(outputs, sources=found.inputs)

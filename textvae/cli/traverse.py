@@ -62,7 +62,7 @@ def run(args: Namespace) -> None:
     model = load(args)
     output = presenter(model, args)
     options = generation(model, args) | {"do_sample": args.do_sample}
-    sources = examples(model, args, [args.example])
+    sources = examples(model, args, [args.example]).inputs
     encoding = {"condition": args.condition, "refine_steps": args.refine_steps, "seed": args.seed}
     z = model.encode(sources, **encoding).center()[0]
     dimensions = args.dim or _leading(model, args)

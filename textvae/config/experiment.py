@@ -117,7 +117,7 @@ class Config:
 # The options of the section ``model`` that apply to every kind of data.
 OF_ANY_MODEL = (
     *("latent_dim", "injection", "head", "head_scale", "posterior", "kappa"),
-    *("prior", "prior_components"),
+    *("prior", "prior_components", "condition", "condition_dim"),
 )
 # The options of the section ``data`` that say how a text corpus is laid out in files.
 LAYOUT = ("format", "text_column", "label_column", "labels", "delimiter", "header")

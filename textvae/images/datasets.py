@@ -27,6 +27,7 @@ from textvae.images.readers import (
 )
 from textvae.runs.files import expanded
 from textvae.vae.batch import Batch, Split
+from textvae.vae.examples import Examples
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class ImageSplit:
     def __init__(self, drawings: Drawings, seed: int = 0) -> None:
         self.gray = drawings.images  # (N, H, W) uint8
         self.labels, self.label_names = drawings.labels, drawings.label_names
+        self.conditions: np.ndarray | None = None  # (N,) what the model is conditioned on
         self.seed = seed
         self.size = self.gray.shape[1:]
         self.lengths = np.full(len(self.gray), self.gray[0].size)
@@ -80,8 +82,10 @@ class ImageSplit:
             pixels = self.once[rows]
         else:  # the first row identifies the batch: no other batch of the epoch has it
             pixels = _draw(self.gray[rows], [self.seed, epoch, int(rows[0])])
-        labels = None if self.labels is None else torch.from_numpy(self.labels[rows])
-        return as_batch(torch.from_numpy(pixels), torch.from_numpy(rows.astype(np.int64)), labels)
+        index = torch.from_numpy(rows.astype(np.int64))
+        given = (self.labels, self.conditions)
+        labels, condition = (None if x is None else torch.from_numpy(x[rows]) for x in given)
+        return as_batch(torch.from_numpy(pixels), index, labels, condition)
 
     def caption(self, i: int) -> str:
         """Return "image" and its index."""
@@ -98,9 +102,11 @@ def _draw(gray: np.ndarray, seed: list[int]) -> np.ndarray:
     return gray > thresholds
 
 
-def as_batch(pixels: Tensor, index: Tensor, labels: Tensor | None = None) -> Batch:
+def as_batch(
+    pixels: Tensor, index: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+) -> Batch:
     """Make a batch of images (B, H, W); there are no words or bytes to count."""
-    return Batch(x=pixels.float()[:, None], index=index, labels=labels)
+    return Batch(x=pixels.float()[:, None], index=index, labels=labels, condition=condition)
 
 
 def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
@@ -173,24 +179,28 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
     return split
 
 
-def read_image_file(path: Path) -> tuple[Tensor, list[str], list[str | None]]:
-    """Read the images in an .npz file, binarized as in evaluation.
-
-    Returns:
-        The images (N, H, W), and a caption and a label for each, None if it is unlabeled.
+def read_image_file(path: Path) -> Examples:
+    """Read the images (N, H, W) in an .npz file, binarized as in evaluation.
 
     Raises:
         UserError: There is no such file, or it holds several splits.
     """
     split = read_image_split(path)
-    names = split.label_names or []
-    labels: list[str | None] = [None] * len(split)
-    if split.labels is not None:
-        labels = [names[label] if label >= 0 else None for label in split.labels]
-    return split.thumbnails(len(split))[:, 0], [split.caption(i) for i in range(len(split))], labels
+    return _examples(split, range(len(split)))
 
 
-def pick_images(names: Sequence[str], split: Split) -> Tensor:
+def _examples(split: Split, rows: Sequence[int]) -> Examples:
+    """Return images of a split, with a caption and a label for each, None if it is unlabeled."""
+    names, labels = split.label_names or [], split.labels
+    found = [-1 if labels is None else labels[row] for row in rows]
+    return Examples(
+        split.batch(np.array(rows, dtype=np.int64)).x[:, 0],
+        [split.caption(row) for row in rows],
+        [names[label] if label >= 0 else None for label in found],
+    )
+
+
+def pick_images(names: Sequence[str], split: Split) -> Examples:
     """Return images of a split by their indices.
 
     Args:
@@ -198,7 +208,7 @@ def pick_images(names: Sequence[str], split: Split) -> Tensor:
         split: The split that contains them.
 
     Returns:
-        (N, H, W).
+        Images (N, H, W) with their captions and labels.
 
     Raises:
         UserError: A name is not an index of the split.
@@ -210,7 +220,7 @@ def pick_images(names: Sequence[str], split: Split) -> Tensor:
                 f"{len(split) - 1}"
             )
     rows = [int(name) for name in names] or range(min(SHOWN, len(split)))
-    return split.batch(np.array(rows)).x[:, 0]
+    return _examples(split, rows)
 
 
 def _only(splits: dict[str, Drawings], path: Path) -> Drawings:

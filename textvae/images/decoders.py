@@ -5,6 +5,7 @@
     h_{l+1} = relu(W_l h_l + V_l z + b_l)         skip (Dieng et al. 2019)
     logits = W h_L + b
 
+If the model is conditioned on y (``textvae.vae.conditions``), the vector of y joins z.
 ``textvae.images.pixelcnn`` has the PixelCNN, where each pixel also depends on those before it.
 """
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textvae.vae.batch import Batch
+from textvae.vae.condition_embeddings import ConditionalDecoder, width_of
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
     return (x * logits - F.softplus(logits)).sum(-1)
 
 
-class MLPDecoder(nn.Module):
+class MLPDecoder(ConditionalDecoder):
     """Fully connected layers with ReLU.
 
     Args:
@@ -40,22 +42,30 @@ class MLPDecoder(nn.Module):
         skip: Inject z into every hidden layer, not only into the first.
         units: Units per hidden layer.
         layers: Number of hidden layers.
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C), which joins z.
     """
 
     def __init__(
-        self, size: tuple[int, int], latent_dim: int, skip: bool, units: int, layers: int
+        self,
+        size: tuple[int, int],
+        latent_dim: int,
+        skip: bool,
+        units: int,
+        layers: int,
+        condition: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(condition)
         self.size = size
-        self.first = nn.Linear(latent_dim, units)
+        width = latent_dim + width_of(condition)
+        self.first = nn.Linear(width, units)
         self.hidden = nn.ModuleList(nn.Linear(units, units) for _ in range(layers - 1))
         self.skips = nn.ModuleList(
-            nn.Linear(latent_dim, units, bias=False) for _ in range(layers - 1 if skip else 0)
+            nn.Linear(width, units, bias=False) for _ in range(layers - 1 if skip else 0)
         )
         self.output = nn.Linear(units, size[0] * size[1])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Pixel logits (..., H*W) for z (..., Z)."""
+        """Pixel logits (..., H*W) for z (..., Z), with the vectors of y if there is a condition."""
         h = self.first(z).relu()
         for i, layer in enumerate(self.hidden):
             h = (layer(h) + self.skips[i](z) if self.skips else layer(h)).relu()
@@ -63,14 +73,14 @@ class MLPDecoder(nn.Module):
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
-        return bernoulli_log_prob(self(z), batch.x.flatten(1))
+        return bernoulli_log_prob(self(self.with_batch(z, batch)), batch.x.flatten(1))
 
     @torch.no_grad()
     def sample(self, z: Tensor, uniforms: Tensor | None = None) -> Tensor:
         """Generate images.
 
         Args:
-            z: (N, Z).
+            z: (N, Z), or z ``with_condition`` (N, Z + C).
             uniforms: (N, H*W) uniform random numbers that decide the pixels; None returns the
                 probability of each pixel instead.
 

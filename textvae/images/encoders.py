@@ -1,13 +1,19 @@
-"""Image encoders q(z|x): residual convolutions (He et al. 2016) or fully connected layers."""
+"""Image encoders q(z|x): residual convolutions (He et al. 2016) or fully connected layers.
+
+If the model is conditioned on y (``textvae.vae.conditions``), the vector of y joins the pixels: as
+additional channels of the ResNet, or as additional inputs of the first fully connected layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from textvae.vae.batch import Batch
+from textvae.vae.condition_embeddings import vectors_of, width_of
 from textvae.vae.contracts import Posterior
 
 
@@ -19,15 +25,23 @@ class ResNetEncoder(nn.Module):
         make_head: Makes the module that turns features (B, F) into a posterior, given F.
         maps: Feature maps of every layer.
         blocks: Number of blocks.
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C).
     """
 
     def __init__(
-        self, size: tuple[int, int], make_head: Callable[[int], nn.Module], maps: int, blocks: int
+        self,
+        size: tuple[int, int],
+        make_head: Callable[[int], nn.Module],
+        maps: int,
+        blocks: int,
+        condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.condition = condition
+        channels = [1 + width_of(condition)] + [maps] * (blocks - 1)
         layers: list[nn.Module] = []
-        for block in range(blocks):
-            layers += [_Residual(maps if block else 1, maps), nn.Conv2d(maps, maps, 2, stride=2)]
+        for inputs in channels:
+            layers += [_Residual(inputs, maps), nn.Conv2d(maps, maps, 2, stride=2)]
             layers += [nn.ReLU()]
         self.features = nn.Sequential(*layers, nn.Flatten())
         height, width = (side >> blocks for side in size)
@@ -35,7 +49,10 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Posterior:
         """q(z|x) for pixels (B, 1, H, W)."""
-        return self.head(self.features(batch.x))
+        x, y = batch.x, vectors_of(self.condition, batch)
+        if y is not None:
+            x = torch.cat([x, y[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+        return self.head(self.features(x))
 
 
 class _Residual(nn.Module):
@@ -64,13 +81,20 @@ class MLPEncoder(nn.Module):
         make_head: Makes the module that turns features (B, F) into a posterior, given F.
         units: Units of every hidden layer.
         layers: Number of hidden layers.
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C).
     """
 
     def __init__(
-        self, size: tuple[int, int], make_head: Callable[[int], nn.Module], units: int, layers: int
+        self,
+        size: tuple[int, int],
+        make_head: Callable[[int], nn.Module],
+        units: int,
+        layers: int,
+        condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        widths = [size[0] * size[1]] + [units] * layers
+        self.condition = condition
+        widths = [size[0] * size[1] + width_of(condition)] + [units] * layers
         hidden = [
             part
             for inputs, outputs in pairwise(widths)
@@ -81,4 +105,5 @@ class MLPEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Posterior:
         """q(z|x) for pixels (B, 1, H, W)."""
-        return self.head(self.features(batch.x))
+        x, y = batch.x.flatten(1), vectors_of(self.condition, batch)
+        return self.head(self.features(x if y is None else torch.cat([x, y], dim=1)))

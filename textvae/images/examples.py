@@ -28,12 +28,18 @@ class ImageExamples(Model):
         """Return the images of these rows as PNG files."""
         return [as_png(image) for image in split.batch(np.asarray(rows, dtype=np.int64)).x[:, 0]]
 
-    def show_decoded(  # type: ignore[override]  # images have no condition
-        self, z: Tensor, *, sampled: bool = False, same_draws: bool = False, seed: int = 0
+    def show_decoded(
+        self,
+        z: Tensor,
+        *,
+        sampled: bool = False,
+        same_draws: bool = False,
+        seed: int = 0,
+        **given: Any,
     ) -> list[Shown]:
         """Return an image for every z as a PNG file: sampled (PixelCNN), or its means (MLP)."""
         options = {"do_sample": self._samples_pixels, "same_draws": same_draws}
-        return [as_png(image) for image in self.decode(z, seed=seed, **options)]
+        return [as_png(image) for image in self.decode(z, seed=seed, **options, **given)]
 
     @property
     def _samples_pixels(self) -> bool:
@@ -45,9 +51,9 @@ class ImageExamples(Model):
         if options:
             given = " and ".join(f"--data.{name}" for name in options)
             raise UserError(f"{given}: only for text files, but this is an image model")
-        return Examples(*read_image_file(Path(source)))
+        return read_image_file(Path(source))
 
-    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Tensor:
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Examples:
         """Return the images of the test split with these indices, or its first ones."""
         return pick_images(names, read_split())
 
@@ -59,8 +65,9 @@ class ImageExamples(Model):
         """Generate samples, and images of the split (above) with reconstructions (below)."""
         shown = {"samples": self.sample(count)[:, None]}
         if self.latent_dim:
-            originals = split.batch(np.arange(min(count, len(split)))).x[:, 0]
-            outputs = self.reconstruct(originals, do_sample=self._samples_pixels)
+            rows = np.arange(min(count, len(split)))
+            originals, given = split.batch(rows).x[:, 0], self.conditions_in(split, rows)
+            outputs = self.reconstruct(originals, do_sample=self._samples_pixels, **given)
             pairs = torch.cat([originals, outputs], dim=1)
             shown["reconstructions"] = pairs[:, None]
         return shown

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.config.experiment import OF_ANY_MODEL, ImagesConfig, ModelConfig
-from textvae.config.types import PositiveInt, check_values
+from textvae.config.types import NonNegativeInt, PositiveInt, check_values
 from textvae.errors import UserError
 from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder
@@ -28,6 +28,8 @@ from textvae.images.examples import ImageExamples
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch
+from textvae.vae.condition_embeddings import make_embedding
+from textvae.vae.conditions import ConditionKind, Given, check_condition, codes_of
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
@@ -59,11 +61,16 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         prior: p(z): ``standard``, or learned with the model: a ``mixture`` of Gaussians, or the
             posteriors of learned inputs (``vamp``); see ``textvae.vae.priors``.
         prior_components: Components of the mixture, or learned inputs.
+        condition: What the encoder and the decoder read besides x and z: ``none``, the ``label`` of
+            an image, or a ``number`` that takes its place; see ``textvae.vae.conditions``.
+        condition_dim: Size of the learned vector of a label.
+        num_labels: Number of labels.
 
     Raises:
         UserError: An argument is out of range, or two are incompatible.
     """
 
+    DECODE_OPTIONS = ("condition",)
     ESSENTIAL = "height"
 
     def __init__(
@@ -85,6 +92,9 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         kappa: float = 13.0,
         prior: PriorKind = "standard",
         prior_components: int = 50,
+        condition: ConditionKind = "none",
+        condition_dim: int = 16,
+        num_labels: int = 0,
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
@@ -99,15 +109,17 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         kind = ResNetEncoder if config["encoder"] == "resnet" else MLPEncoder
         head = head_maker(config)
         size = (config["height"], config["width"])
-        return kind(size, head, config["encoder_hidden"], config["encoder_layers"])
+        shape = (config["encoder_hidden"], config["encoder_layers"])
+        return kind(size, head, *shape, condition=make_embedding(config))
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
         """Create the decoder from the model's arguments; override it to use a different one."""
         size, latent_dim = (config["height"], config["width"]), config["latent_dim"]
         injection, shape = config["injection"], (config["decoder_hidden"], config["decoder_layers"])
+        condition = make_embedding(config)
         if config["decoder"] == "mlp":
-            return MLPDecoder(size, latent_dim, injection == "skip", *shape)
-        return PixelCNN(size, latent_dim, injection, *shape, config["kernel_size"])
+            return MLPDecoder(size, latent_dim, injection == "skip", *shape, condition)
+        return PixelCNN(size, latent_dim, injection, *shape, config["kernel_size"], condition)
 
     def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
         """Create a prior whose pseudo-inputs are gray images."""
@@ -134,6 +146,7 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         self,
         z: Tensor,
         *,
+        condition: Given | None = None,
         batch_size: int = 64,
         seed: int = 0,
         do_sample: bool = False,
@@ -143,6 +156,7 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
 
         Args:
             z: (N, Z).
+            condition: As in ``encode``; None: drawn as often as it occurs in training.
             batch_size: Images per batch; does not change the results.
             seed: Seeds the sampling; image i is a function of z, the seed and i.
             do_sample: Sample the pixels. Otherwise return the probability of each pixel (MLP), or
@@ -158,6 +172,8 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         """
         check_batch_size(batch_size)
         z = self.check_z(z)
+        noise = RowNoise(seed, Purpose.CONDITION, range(len(z)))
+        z = self.decoder.with_condition(z, codes_of(self.condition, condition, len(z), noise))
         pixels, images = self.config["height"] * self.config["width"], []
         for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
             uniforms = None
@@ -174,6 +190,7 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         *,
         source: Source = "prior",
         z: Tensor | None = None,
+        condition: Given | None = None,
         do_sample: bool = True,
         seed: int = 0,
         batch_size: int = 64,
@@ -185,6 +202,7 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
             source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
                 posterior (``textvae.fit_sampler``).
             z: Latent vectors (N, Z) to decode instead of draws from the source.
+            condition: As in ``decode``.
             do_sample: As in ``decode``.
             seed: Seeds z and the pixels; image i depends only on the seed and i.
             batch_size: Images per batch; does not change the results.
@@ -195,7 +213,8 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         if n < 1:
             raise UserError(f"n={n}: must be at least 1")
         z = self.draw_z(n, seed, source) if z is None else z
-        return self.decode(z, batch_size=batch_size, seed=seed, do_sample=do_sample)
+        options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
+        return self.decode(z, batch_size=batch_size, seed=seed, **options)
 
     def decode_path(self, z: Tensor, *, same_draws: bool = True, **options: Any) -> Tensor:
         """See ``Model.decode_path``: by default, sampled pixels differ only because z does."""
@@ -252,6 +271,7 @@ def _gray(inputs: Tensor) -> Batch:
 
 _SHARED = {name: get_type_hints(ModelConfig)[name] for name in OF_ANY_MODEL}
 ARGUMENTS = get_type_hints(ImagesConfig) | _SHARED | {"height": PositiveInt, "width": PositiveInt}
+ARGUMENTS |= {"num_labels": NonNegativeInt}
 # Where z can enter each decoder, and why not elsewhere.
 INJECTIONS = {"pixelcnn": ("none", "input", "skip"), "mlp": ("input", "skip")}
 REASONS = {
@@ -269,6 +289,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     check_values(ARGUMENTS, arguments, "model: ")
     check_head(arguments)
     check_prior(arguments)
+    check_condition(arguments)
     if arguments["kernel_size"] % 2 == 0:
         raise UserError(f"model: kernel_size {arguments['kernel_size']}: must be odd")
     injection, possible = arguments["injection"], INJECTIONS[arguments["decoder"]]
@@ -277,7 +298,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"model: injection {injection} {REASONS[injection]}: with the {arguments['decoder']} "
             f"decoder, choose {' or '.join(possible)}"
         )
-    if not arguments["latent_dim"] and injection != "none":
+    alone = arguments["condition"] == "none"
+    if not arguments["latent_dim"] and injection != "none" and alone:
         remedy = "injection none" if "none" in possible else "the pixelcnn decoder"
         raise UserError(f"model: latent_dim 0 leaves no z for injection {injection}: use {remedy}")
     side, blocks = min(arguments.get("height", 2**30), arguments.get("width", 2**30)), 0

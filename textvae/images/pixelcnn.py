@@ -15,6 +15,8 @@ The latent variable z enters as additional input channels, each a linear map of 
     input   in the first layer
     skip    in every layer and in the final 1 x 1 convolution (Dieng et al. 2019)
 
+If the model is conditioned on y (``textvae.vae.conditions``), the vector of y joins z.
+
 Sampling goes pixel by pixel but computes each feature only once: the vertical stack one row at a
 time, the horizontal stack one pixel at a time. In total this is about the work of one forward pass.
 """
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 
 from textvae.images.decoders import bernoulli_log_prob
 from textvae.vae.batch import Batch
+from textvae.vae.condition_embeddings import ConditionalDecoder, width_of
 
 
 class GatedLayer(nn.Module):
@@ -105,7 +108,7 @@ def _gate(features: Tensor) -> Tensor:
     return signal.tanh() * gate.sigmoid()
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(ConditionalDecoder):
     """A gated PixelCNN decoder.
 
     Args:
@@ -115,6 +118,7 @@ class PixelCNN(nn.Module):
         maps: Feature maps per layer.
         layers: Number of gated layers.
         kernel_size: Size of the kernels before half of them is cut off; odd.
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C), which joins z.
     """
 
     def __init__(
@@ -125,19 +129,21 @@ class PixelCNN(nn.Module):
         maps: int,
         layers: int,
         kernel_size: int,
+        condition: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(condition)
         self.size, self.maps, self.offset = size, maps, kernel_size // 2
         # z enters the first ``places`` layers; the output convolution counts as the last one.
         places = {"none": 0, "input": 1, "skip": layers + 1}[injection]
-        self.z_maps = nn.ModuleList(nn.Linear(latent_dim, size[0] * size[1]) for _ in range(places))
+        width, pixels = latent_dim + width_of(condition), size[0] * size[1]
+        self.z_maps = nn.ModuleList(nn.Linear(width, pixels) for _ in range(places))
         self.layers = nn.ModuleList(
             GatedLayer((maps if i else 1) + (i < places), maps, self.offset) for i in range(layers)
         )
         self.output = nn.Conv2d(maps + (places > layers), 1, 1)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """Pixel logits (N, H, W) for x (N, 1, H, W) and z (N, Z)."""
+        """Pixel logits (N, H, W) for x (N, 1, H, W) and z (N, Z), with the vectors of y if any."""
         v, h = F.pad(x, (0, 0, 1, -1)), F.pad(x, (1, -1))
         z_images = self._z_images(z)
         for i, layer in enumerate(self.layers):
@@ -152,7 +158,7 @@ class PixelCNN(nn.Module):
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
-        x = batch.x.expand(len(z), *batch.x.shape)
+        z, x = self.with_batch(z, batch), batch.x.expand(len(z), *batch.x.shape)
         logits = self(x.flatten(0, 1), z.flatten(0, 1))  # (K * B, H, W)
         return bernoulli_log_prob(logits.flatten(1), x.flatten(0, 1).flatten(1)).view(len(z), -1)
 
@@ -161,7 +167,7 @@ class PixelCNN(nn.Module):
         """Generate images pixel by pixel.
 
         Args:
-            z: (N, Z).
+            z: (N, Z), or z ``with_condition`` (N, Z + C).
             uniforms: (N, H*W) uniform random numbers that decide the pixels; None takes the more
                 likely value of each pixel given those before it.
 

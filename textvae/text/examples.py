@@ -63,9 +63,9 @@ class TextExamples(Model):
     def _layout(self, options: dict[str, Any]) -> Layout:
         return Layout.parse(**options, numeric=self.config["condition"] == "number")
 
-    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> list[str]:
-        """Return the sentences given."""
-        return list(names)
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Examples:
+        """Return the sentences given, which have no labels."""
+        return Examples(list(names), list(names), [None] * len(names))
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:
         """Return a printer of sentences."""

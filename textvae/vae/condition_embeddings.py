@@ -1,10 +1,11 @@
-"""Modules that make y, what a model is conditioned on, a vector (B, C)."""
+"""Modules that make y, what a model is conditioned on, a vector (B, C); decoders that read it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from textvae.errors import UserError
@@ -53,3 +54,26 @@ def vectors_of(embedding: nn.Module | None, batch: Batch) -> Tensor | None:
             "this model is conditioned on labels, and a batch has none: set Batch.condition"
         )
     return embedding(batch.condition)
+
+
+class ConditionalDecoder(nn.Module):
+    """A decoder that takes z with the vector of y beside it.
+
+    Args:
+        condition: Makes ``Batch.condition`` (B,) a vector (B, C); None: there is no y.
+    """
+
+    def __init__(self, condition: nn.Module | None = None) -> None:
+        super().__init__()
+        self.condition = condition
+
+    def with_batch(self, z: Tensor, batch: Batch) -> Tensor:
+        """Join the y of a batch to z (K, B, Z): (K, B, Z + C); z itself without y."""
+        y = vectors_of(self.condition, batch)
+        return z if y is None else torch.cat([z, y.to(z.dtype).expand(len(z), -1, -1)], dim=-1)
+
+    def with_condition(self, z: Tensor, codes: Tensor | None) -> Tensor:
+        """Join y (N,) to z (N, Z), to generate: (N, Z + C); z itself without y."""
+        if self.condition is None or codes is None:
+            return z
+        return torch.cat([z, self.condition(codes.to(z.device)).to(z.dtype)], dim=-1)

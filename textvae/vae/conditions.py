@@ -170,7 +170,8 @@ def _complete(split: Split, name: str) -> tuple[np.ndarray, list[str]]:
     if labels is None or names is None:
         raise UserError(
             f"the {name} examples have no labels, but the model is conditioned on them: write "
-            "`label<TAB>text` on each line, or use a file with a label column (--data.label_column)"
+            "`label<TAB>text` on each line, use a file with a label column (--data.label_column), "
+            "or, for images, add an array named labels"
         )
     if missing := int((labels < 0).sum()):
         raise UserError(
@@ -262,7 +263,7 @@ def check_condition(arguments: Mapping[str, Any]) -> None:
     if arguments["injection"] == "none":
         raise UserError(
             f"model: condition {kind} enters the decoder where z does, and injection none leaves "
-            "no way in: choose init, input or skip"
+            "no way in: choose input or skip"
         )
     if arguments["prior"] == "vamp":
         raise UserError(

@@ -133,7 +133,7 @@ class ExampleKind(SavedModel):
 
         return lambda: map(part, range(0, len(found.captions), size))
 
-    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Any:
+    def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Examples:
         """Return the examples named on the command line, or default ones if there are no names.
 
         Args:

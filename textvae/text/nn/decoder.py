@@ -28,13 +28,13 @@ from textvae.text.nn.softmax import token_nll
 from textvae.text.nn.stepper import LSTMStepper, State
 from textvae.text.tokenizers import PAD, SPECIALS
 from textvae.vae.batch import Batch
-from textvae.vae.condition_embeddings import vectors_of, width_of
+from textvae.vae.condition_embeddings import ConditionalDecoder, width_of
 
 Injection = Literal["none", "init", "input", "skip"]
 InitialState = Literal["hidden", "cell"]
 
 
-class LSTMDecoder(nn.Module):
+class LSTMDecoder(ConditionalDecoder):
     """An autoregressive LSTM p(x|z) = prod_t p(x_t | x_<t, z), with skip connections from z.
 
     It can be used in any model: it needs token ids in which 0 is padding, 1 ``<unk>``, 2 ``<s>``
@@ -85,7 +85,7 @@ class LSTMDecoder(nn.Module):
         output_bias: bool = True,
         condition: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(condition)
         check_sizes(
             "LSTMDecoder",
             vocab_size=(vocab_size, len(SPECIALS) + 1),
@@ -106,7 +106,6 @@ class LSTMDecoder(nn.Module):
         self.latent_dim, self.injection = latent_dim, injection
         self.initial_state_kind = initial_state
         self.dropout_in, self.dropout_out, self.word_dropout = dropout_in, dropout_out, word_dropout
-        self.condition = condition
         width = latent_dim + width_of(condition)
         first = width if injection in ("input", "skip") else 0
         every = width if injection == "skip" else 0
@@ -138,9 +137,8 @@ class LSTMDecoder(nn.Module):
             (K, B).
         """
         samples, size, _ = z.shape
-        if (y := vectors_of(self.condition, batch)) is not None:
-            z = torch.cat([z, y.to(z.dtype).expand(samples, -1, -1)], dim=-1)  # (K, B, Z + C)
-        nll = self.token_nll(batch.x.t(), z.reshape(samples * size, -1), share)  # (T, K*B)
+        z = self.with_batch(z, batch).reshape(samples * size, -1)
+        nll = self.token_nll(batch.x.t(), z, share)  # (T, K*B)
         return -nll.sum(0).view(samples, size)
 
     def token_nll(self, tokens: Tensor, z: Tensor, share: float = 1.0) -> Tensor:
@@ -209,12 +207,6 @@ class LSTMDecoder(nn.Module):
             if not torch.is_grad_enabled():  # faster, and not differentiable
                 return product(z, weight, bias)
             return z @ weight.t() if bias is None else torch.addmm(bias, z, weight.t())
-
-    def with_condition(self, z: Tensor, codes: Tensor | None) -> Tensor:
-        """Join y (N,) to z (N, Z) for the ``stepper``: (N, Z + C); z itself without y."""
-        if self.condition is None or codes is None:
-            return z
-        return torch.cat([z, self.condition(codes.to(z.device)).to(z.dtype)], dim=-1)
 
     def stepper(self, z: Tensor) -> LSTMStepper:
         """Start decoding one token at a time from z (N, Z), or z ``with_condition`` (N, Z + C)."""
