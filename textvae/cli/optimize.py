@@ -40,10 +40,11 @@ def parser() -> ArgumentParser:
     )
     add(
         "--method",
-        choices=["bayes", "evolution"],
+        choices=["bayes", "botorch", "evolution"],
         default="bayes",
-        help="how points are chosen: by their expected improvement under a Gaussian process, or by "
-        "selection, recombination, and mutation alone, for a budget of thousands",
+        help="how points are chosen: by their expected improvement under a Gaussian process, which "
+        "botorch (pip install textvae[search]) also climbs, or by selection, recombination, and "
+        "mutation alone, for a budget of thousands",
     )
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")

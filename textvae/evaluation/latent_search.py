@@ -1,16 +1,13 @@
 """Search in a latent space for the text that maximizes an objective.
 
-Both methods make new points from those evaluated before: selection, recombination, mutation,
+All methods make new points from those evaluated before: selection, recombination, mutation,
 
     z = a + t (b - a) + s * sigma * eps,    eps ~ N(0, I),  t ~ U(-0.25, 1.25),  ln s uniform
 
 where a and b win a tournament each, and sigma_d is the deviation of dimension d over the starting
 points. ``evolution`` evaluates them as they come. ``bayes`` makes many more of them and evaluates
-those with the largest expected improvement on the best value y* (Mockus 1978; Jones et al. 1998),
-
-    EI(z) = E[max(0, y(z) - y*)] = (m - y*) Phi(u) + v phi(u),    u = (m - y*) / v
-
-where m and v are the mean and the deviation of y(z) under a Gaussian process.
+those that a model of the objective expects the most of; ``botorch`` also moves the best of these to
+where it expects more (``textvae.evaluation.surrogates``).
 
 A text is evaluated once, however often it is decoded, and only evaluations count.
 """
@@ -18,22 +15,22 @@ A text is evaluated once, however often it is decoded, and only evaluations coun
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-Method = Literal["evolution", "bayes"]
+from textvae.evaluation.surrogates import make_surrogate
+
+Method = Literal["evolution", "bayes", "botorch"]
 Decode = Callable[[np.ndarray], Sequence[str]]  # z (N, Z) -> N texts
 Evaluate = Callable[[str], float | None]  # larger is better; None for a text without a value
 
 ROUND = 10  # evaluations before the next points are made
-PER_ROUND = 20  # candidates for each of them, among which ``bayes`` chooses
+PER_ROUND = 20  # candidates for each of them, among which a surrogate chooses
 TOURNAMENT = 4
 STEPS = (0.03, 1.0)  # the range of s
 FRESH = 0.1  # share of the points that are draws around the starting points instead
-POINTS = 300  # of the Gaussian process: the best and the latest ones
 PATIENCE = 10  # rounds without a new text that end the search
 WIDER = 1.5  # what sigma is multiplied by after each of them
 
@@ -93,32 +90,36 @@ def search(
         start: (N, Z) points to start from, such as posterior means; their spread is the scale of
             the search, and at most a fifth of the budget is spent on them.
         budget: Maximum number of evaluations.
-        method: ``bayes`` or ``evolution``.
+        method: ``bayes``, ``botorch``, or ``evolution``.
         seed: Seed of everything that is drawn.
         on_sphere: Whether points belong on the unit sphere.
 
     Returns:
         The evaluations in their order: fewer than the budget if no new texts are found.
+
+    Raises:
+        UserError: The method needs a package that is not installed.
     """
     random, memory = np.random.default_rng(seed), Memory(evaluate, budget)
     scale = start.std(0).clip(min=1e-6)
     chosen = start[random.permutation(len(start))[: max(2, budget // 5)]]
     points, values = chosen, _values(memory, decode(chosen))
-    surrogate, idle, rounds = _Surrogate(), 0, 0
+    surrogate = None if method == "evolution" else make_surrogate(method, ROUND)
+    idle = rounds = 0
     while memory.left > 0 and idle < PATIENCE and rounds < budget:
         count = min(ROUND, memory.left)
         known = _ranked(values)
         made = np.stack(
             [
                 _child(random, points, known, start, WIDER**idle * scale)
-                for _ in range(count * (PER_ROUND if method == "bayes" else 2))
+                for _ in range(count * (PER_ROUND if surrogate else 2))
             ]
         )
+        if surrogate:
+            best = surrogate.choose(points / scale, known, made / scale, len(memory.values))
+            made = scale * best[: 4 * count]
         if on_sphere:
             made /= np.linalg.norm(made, axis=1, keepdims=True)
-        if method == "bayes":
-            order = surrogate.order(points / scale, known, made / scale, len(memory.values))
-            made = made[order[: 4 * count]]
         before = len(memory.values)
         kept, found = _evaluated(memory, made, decode(made), count)
         points, values = np.concatenate([points, kept]), np.concatenate([values, found])
@@ -182,59 +183,6 @@ def _winner(random: np.random.Generator, points: np.ndarray, values: np.ndarray)
     """
     better = np.argsort(-values, kind="stable")[: max(2, min(len(values) // 2, 10 * TOURNAMENT))]
     return points[better[random.integers(len(better), size=TOURNAMENT).min()]]
-
-
-class _Surrogate:
-    """A Gaussian process of the objective; its parameters are fitted once for every ROUND texts."""
-
-    def __init__(self) -> None:
-        self.kernel: Any = None
-        self.texts = 0  # at the last fit
-
-    def order(
-        self, points: np.ndarray, values: np.ndarray, candidates: np.ndarray, texts: int
-    ) -> np.ndarray:
-        """Order candidates (M, Z) by their expected improvement, the largest first: (M,).
-
-        Args:
-            points: (N, Z) where the objective is known, in standard units.
-            values: (N,) its values.
-            candidates: (M, Z).
-            texts: Number of different texts among the points.
-        """
-        from scipy.stats import norm
-
-        order = np.argsort(-values, kind="stable")
-        used = np.union1d(order[: POINTS // 2], np.arange(len(values))[-POINTS // 2 :])
-        process = self._process(points[used], values[used], texts)
-        mean, deviation = process.predict(candidates, return_std=True)
-        deviation = deviation.clip(min=1e-12)
-        gain = mean - values.max()
-        u = gain / deviation
-        return np.argsort(-(gain * norm.cdf(u) + deviation * norm.pdf(u)), kind="stable")
-
-    def _process(self, points: np.ndarray, values: np.ndarray, texts: int) -> Any:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-
-        options: dict[str, Any] = {"normalize_y": True, "random_state": 0}
-        if self.kernel is not None and texts < self.texts + ROUND:
-            options["optimizer"] = None
-        kernel = _first_kernel(points.shape[1]) if self.kernel is None else self.kernel
-        with warnings.catch_warnings():  # a length at the end of its range is an answer, too
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            process = GaussianProcessRegressor(kernel, **options).fit(points, values)
-        if "optimizer" not in options:
-            self.kernel, self.texts = process.kernel_, texts
-        return process
-
-
-def _first_kernel(dimensions: int) -> Any:
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-    width = math.sqrt(dimensions)  # a typical distance of two points, in standard units
-    smooth = Matern(width, (0.1 * width, 10 * width), nu=2.5)
-    return ConstantKernel(1.0, (1e-2, 1e2)) * smooth + WhiteKernel(0.1, (1e-5, 1.0))
 
 
 def try_texts(texts: Iterator[str], evaluate: Evaluate, budget: int, most: int) -> list[Call]:

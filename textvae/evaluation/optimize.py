@@ -93,8 +93,9 @@ def optimize(
             the name of one: ``module:function``, ``file.py:function``, or ``probe:COLUMN``.
         budget: Evaluations of the objective for the search, for samples of the model, and for
             training texts, which it is compared with.
-        method: ``bayes`` for expected improvement under a Gaussian process, or ``evolution``, which
-            adds almost no time to the evaluations.
+        method: ``bayes`` for expected improvement under a Gaussian process, ``botorch`` for points
+            that also climb it (it needs BoTorch), or ``evolution``, which adds almost no time to
+            the evaluations.
         minimize: Whether to search for a small value instead.
         condition: What the model is conditioned on, if it is: one label for all texts.
         data: Where the data is, if it has moved since the training.
