@@ -13,7 +13,7 @@ from torch.distributions import Normal
 import textvae
 from textvae.cli.diagnose import FAIL_ON
 from textvae.config.inference import Inference
-from textvae.evaluation.judge import MIN_EXAMPLES, SEVERITY, Training, judge
+from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, Training, judge
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE

@@ -30,7 +30,7 @@ def test_diagnose_any_vae():
 
 def test_objectives_for_molecules(trained, tmp_path):
     pytest.importorskip("rdkit")
-    from textvae.evaluation.text_objectives import load_objective
+    from textvae.evaluation.search.text_objectives import load_objective
 
     place = str(EXAMPLES / "qed.py")
     qed, logp = (load_objective(f"{place}:{name}", trained, None) for name in ("qed", "logp"))

@@ -6,7 +6,7 @@ import pytest
 
 from textvae.config.experiment import Config
 from textvae.config.sections import ObjectiveConfig
-from textvae.evaluation.history import Death, History, read_history, read_training
+from textvae.evaluation.diagnosis.history import Death, History, read_history, read_training
 
 
 def train(step, kl, beta):

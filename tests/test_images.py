@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from textvae.errors import UserError
-from textvae.evaluation import map as map_module
-from textvae.evaluation import probe as probe_module
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
-from textvae.evaluation.map import draw_map
+from textvae.evaluation.latent import map as map_module
+from textvae.evaluation.latent import probe as probe_module
+from textvae.evaluation.latent.map import draw_map
+from textvae.evaluation.latent.probe import probe
 from textvae.evaluation.open_run import open_run
-from textvae.evaluation.probe import probe
 from textvae.images.pictures import grid, write_png
 from textvae.images.readers import Drawings, write_drawings
 from textvae.vae.posteriors import DiagGaussian

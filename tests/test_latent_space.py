@@ -9,9 +9,9 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation import arithmetic
-from textvae.evaluation.arithmetic import attribute_vector, moved
-from textvae.evaluation.neighbors import nearest, neighbors
+from textvae.evaluation.latent import arithmetic
+from textvae.evaluation.latent.arithmetic import attribute_vector, moved
+from textvae.evaluation.latent.neighbors import nearest, neighbors
 from textvae.images.model import ImageVAE
 from textvae.vae.posteriors import DiagGaussian
 

@@ -8,8 +8,8 @@ import torch
 
 import textvae
 from textvae.build import build_data, build_model
-from textvae.evaluation import map as map_module
-from textvae.evaluation import probe as probe_module
+from textvae.evaluation.latent import map as map_module
+from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.per_example import collect, posteriors
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.model import Model

@@ -13,8 +13,8 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation.latent_search import Call, best_so_far, search, try_texts
-from textvae.evaluation.optimize import Optimization, optimize
+from textvae.evaluation.search.optimize import Optimization, optimize
+from textvae.evaluation.search.search import Call, best_so_far, search, try_texts
 
 OPTIMUM = np.array([1.5, -1.0, 0.5, 0.0, 2.0])
 NEEDS_BOTORCH = pytest.mark.skipif(not find_spec("botorch"), reason="needs botorch")

@@ -12,8 +12,8 @@ from conftest import TINY, in_child
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.intervals import of_means, of_statistic
-from textvae.evaluation.probe import probe
-from textvae.evaluation.regression import Regression, fit_regression, score_regression
+from textvae.evaluation.latent.probe import probe
+from textvae.evaluation.latent.regression import Regression, fit_regression, score_regression
 
 WORDS = ["cat", "dog", "bird", "fish"]
 

@@ -25,10 +25,10 @@ from textvae.config.experiment import (
 )
 from textvae.config.inference import Inference
 from textvae.errors import UserError
-from textvae.evaluation.advice import overshoot, steadier
-from textvae.evaluation.judge import SEVERITY, UNCLEAR, Training
-from textvae.evaluation.remedies import remedies_for
-from textvae.evaluation.remedy import Case
+from textvae.evaluation.diagnosis.advice import overshoot, steadier
+from textvae.evaluation.diagnosis.judge import SEVERITY, UNCLEAR, Training
+from textvae.evaluation.diagnosis.remedies import remedies_for
+from textvae.evaluation.diagnosis.remedy import Case
 
 ROOT = Path(__file__).parent.parent
 

@@ -23,14 +23,14 @@ from PIL import Image
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
-from textvae.evaluation.diagnose import diagnose_run
+from textvae.evaluation.diagnosis.diagnose import diagnose_run
+from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.metrics import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.report import report
 from textvae.evaluation.report.exhibits import QUANTILES, exhibit
 from textvae.evaluation.report.page import show
 from textvae.evaluation.report.svg import css, inline
-from textvae.evaluation.saved_diagnosis import load_diagnosis
 from textvae.images.readers import Drawings, write_drawings
 
 ROOT = Path(__file__).parent.parent

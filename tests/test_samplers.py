@@ -11,7 +11,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 import textvae
 from textvae.errors import UserError
-from textvae.evaluation.fit_sampler import fit_mixture
+from textvae.evaluation.latent.fit_sampler import fit_mixture
 from textvae.runs.model_folder import SAMPLER
 from textvae.vae.aggregate import consistent_units, hole_shares, marginal_kls
 from textvae.vae.mixtures import mixture_log_prob

@@ -8,8 +8,8 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
+from textvae.evaluation.latent.traversal import leading_dimensions, traverse
 from textvae.evaluation.open_run import open_run
-from textvae.evaluation.traversal import leading_dimensions, traverse
 from textvae.images.model import ImageVAE
 from textvae.vae.interpolation import along
 from textvae.vae.posteriors import DiagGaussian
@@ -72,7 +72,7 @@ def known(monkeypatch):
     """Posteriors whose dimension 1 has the largest KL but does not vary, and 3 has collapsed."""
     mean = torch.tensor([[0.5, 9.0, 2.0, 0.0], [-0.5, 9.0, -2.0, 0.0]])
     q = DiagGaussian(mean, torch.zeros(2, 4))
-    monkeypatch.setattr("textvae.evaluation.traversal.posteriors", lambda *_, **__: q)
+    monkeypatch.setattr("textvae.evaluation.latent.traversal.posteriors", lambda *_, **__: q)
 
 
 def test_the_leading_dimensions_are_the_active_ones_with_the_largest_kl(opened, known):
@@ -90,7 +90,7 @@ def test_without_dim_the_command_changes_the_leading_dimensions(trained, known, 
 
 def test_a_collapsed_model_has_no_leading_dimension(opened, monkeypatch):
     q = DiagGaussian(torch.ones(9, 4), torch.zeros(9, 4))
-    monkeypatch.setattr("textvae.evaluation.traversal.posteriors", lambda *_, **__: q)
+    monkeypatch.setattr("textvae.evaluation.latent.traversal.posteriors", lambda *_, **__: q)
     with pytest.raises(UserError, match="no latent dimension is active"):
         leading_dimensions(opened.model, opened.split("valid"))
 

@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from textvae.config.experiment import Config
     from textvae.config.inference import Inference
     from textvae.errors import UserError
-    from textvae.evaluation.arithmetic import attribute_vector
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
     from textvae.evaluation.detection import detect
-    from textvae.evaluation.diagnose import diagnose, diagnose_run
-    from textvae.evaluation.diagnosis import Diagnosis
-    from textvae.evaluation.fit_sampler import fit_sampler
-    from textvae.evaluation.map import draw_map as map
-    from textvae.evaluation.neighbors import neighbors
-    from textvae.evaluation.optimize import optimize
+    from textvae.evaluation.diagnosis.diagnose import diagnose, diagnose_run
+    from textvae.evaluation.diagnosis.result import Diagnosis
+    from textvae.evaluation.latent.arithmetic import attribute_vector
+    from textvae.evaluation.latent.fit_sampler import fit_sampler
+    from textvae.evaluation.latent.map import draw_map as map
+    from textvae.evaluation.latent.neighbors import neighbors
+    from textvae.evaluation.latent.probe import probe
+    from textvae.evaluation.latent.traversal import traverse
     from textvae.evaluation.presentation import Card
-    from textvae.evaluation.probe import probe
     from textvae.evaluation.report import report
     from textvae.evaluation.run_card import evaluate_run
     from textvae.evaluation.score import score, score_file
-    from textvae.evaluation.traversal import traverse
+    from textvae.evaluation.search.optimize import optimize
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE
     from textvae.text.nn.decoder import LSTMDecoder as SkipLSTMDecoder
@@ -82,20 +82,20 @@ _SOURCES = {
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
     "compare": "textvae.evaluation.compare",
-    "diagnose": "textvae.evaluation.diagnose",
-    "diagnose_run": "textvae.evaluation.diagnose",
-    "Diagnosis": "textvae.evaluation.diagnosis",
-    "fit_sampler": "textvae.evaluation.fit_sampler",
-    "probe": "textvae.evaluation.probe",
-    "map": "textvae.evaluation.map:draw_map",
+    "diagnose": "textvae.evaluation.diagnosis.diagnose",
+    "diagnose_run": "textvae.evaluation.diagnosis.diagnose",
+    "Diagnosis": "textvae.evaluation.diagnosis.result",
+    "fit_sampler": "textvae.evaluation.latent.fit_sampler",
+    "probe": "textvae.evaluation.latent.probe",
+    "map": "textvae.evaluation.latent.map:draw_map",
     "report": "textvae.evaluation.report",
     "score": "textvae.evaluation.score",
     "score_file": "textvae.evaluation.score",
     "detect": "textvae.evaluation.detection",
-    "traverse": "textvae.evaluation.traversal",
-    "attribute_vector": "textvae.evaluation.arithmetic",
-    "neighbors": "textvae.evaluation.neighbors",
-    "optimize": "textvae.evaluation.optimize",
+    "traverse": "textvae.evaluation.latent.traversal",
+    "attribute_vector": "textvae.evaluation.latent.arithmetic",
+    "neighbors": "textvae.evaluation.latent.neighbors",
+    "optimize": "textvae.evaluation.search.optimize",
     "VAE": "textvae.vae.vae",
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",

@@ -58,7 +58,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Show each example after the move, with its source if the output format includes it."""
-    from textvae.evaluation.arithmetic import attribute_vector, moved
+    from textvae.evaluation.latent.arithmetic import attribute_vector, moved
 
     model = load(args)
     output = presenter(model, args)

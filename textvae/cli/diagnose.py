@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: There are too few examples for ``--fail-on``, or as in ``diagnose_run``.
     """
-    from textvae.evaluation.diagnose import diagnose_run
+    from textvae.evaluation.diagnosis.diagnose import diagnose_run
 
     found = diagnose_run(args.run, **{name: args[name] for name in OPTIONS})
     print(json.dumps(found.to_dict(), indent=2) if args.json else found)

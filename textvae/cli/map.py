@@ -33,7 +33,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Draw the map and print where it was written."""
-    from textvae.evaluation.map import draw_map
+    from textvae.evaluation.latent.map import draw_map
 
     draw_map(args.run, args.out, reading=layout(args), **{name: args[name] for name in OPTIONS})
     print(f"wrote {args.out}")

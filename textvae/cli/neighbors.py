@@ -53,7 +53,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print the neighbors, the nearest first."""
-    from textvae.evaluation.neighbors import neighbors
+    from textvae.evaluation.latent.neighbors import neighbors
     from textvae.runs.tables import json_line
 
     model = load(args)

@@ -57,7 +57,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print the best value so far, by number of evaluations, and the best texts."""
-    from textvae.evaluation.optimize import optimize
+    from textvae.evaluation.search.optimize import optimize
     from textvae.runs.tables import check_table_format, write_table
 
     if args.out is not None:

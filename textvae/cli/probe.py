@@ -42,7 +42,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Score the probes, save the scores in the run folder, and print them."""
-    from textvae.evaluation.probe import probe
+    from textvae.evaluation.latent.probe import probe
 
     found = probe(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
     print(json.dumps(found, indent=2) if args.json else found)

@@ -47,7 +47,7 @@ def run(args: Namespace) -> None:
             output.show(model.walk(args.walk, **options), columns=args.walk)
         return
     if args["from"] == "aggregate" and model.sampler is None:
-        from textvae.evaluation.fit_sampler import fit_sampler
+        from textvae.evaluation.latent.fit_sampler import fit_sampler
 
         fit_sampler(args.run, model=model, batch_size=args.batch_size)
     options["source"] = args["from"]

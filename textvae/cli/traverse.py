@@ -55,7 +55,7 @@ def run(args: Namespace) -> None:
     """Show the decoded points, one dimension after the other."""
     import torch
 
-    from textvae.evaluation.traversal import traverse
+    from textvae.evaluation.latent.traversal import traverse
 
     if args.steps < 2:
         raise UserError(f"--steps {args.steps}: a traversal needs at least 2 values, its two ends")
@@ -74,8 +74,8 @@ def run(args: Namespace) -> None:
 
 
 def _leading(model: Model, args: Namespace) -> list[int]:
+    from textvae.evaluation.latent.traversal import leading_dimensions
     from textvae.evaluation.open_run import open_run
-    from textvae.evaluation.traversal import leading_dimensions
 
     split = open_run(args.run, model=model).split("valid")
     options = {name: args[name] for name in ("seed", "refine_steps", "batch_size")}

@@ -37,11 +37,11 @@ from torch import Tensor, nn
 
 from textvae.config.experiment import Config
 from textvae.config.inference import AMORTIZED, Inference
+from textvae.evaluation.diagnosis.remedies import warning
+from textvae.evaluation.diagnosis.shuffle import shuffle_gaps
+from textvae.evaluation.diagnosis.symptoms import Symptoms, symptoms_of
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.presentation import Card
-from textvae.evaluation.remedies import warning
-from textvae.evaluation.shuffle import shuffle_gaps
-from textvae.evaluation.symptoms import Symptoms, symptoms_of
 from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import (

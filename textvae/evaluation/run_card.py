@@ -14,7 +14,7 @@ from textvae.build import generation_metrics
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import prepare_to_save, save_card
-from textvae.evaluation.fit_sampler import fit_opened
+from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.presentation import Card

@@ -19,7 +19,7 @@ import torch
 from textvae.build import Splits, build_buckets
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.advice import steadier
+from textvae.evaluation.diagnosis.advice import steadier
 from textvae.evaluation.goal import Goal
 from textvae.evaluation.metrics import clock
 from textvae.runs import run_folder

@@ -107,7 +107,7 @@ class Monitor:
     def _show_kl_history(self, step: int) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        from textvae.evaluation.kl_history import kl_heat_map
+        from textvae.evaluation.diagnosis.kl_history import kl_heat_map
 
         canvas = FigureCanvasAgg(kl_heat_map(*zip(*self._kl_history, strict=True)))
         canvas.draw()  # by hand, because add_figure would import pyplot and its backend

@@ -9,9 +9,9 @@ import numpy as np
 
 from textvae.build import build_buckets
 from textvae.config.experiment import Config
-from textvae.evaluation.advice import overshoot
 from textvae.evaluation.card import evaluate_quick
-from textvae.evaluation.judge import too_early
+from textvae.evaluation.diagnosis.advice import overshoot
+from textvae.evaluation.diagnosis.judge import too_early
 from textvae.evaluation.metrics import decimals
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor

@@ -11,15 +11,15 @@ import torch
 
 from textvae.config.experiment import Config
 from textvae.evaluation.card_files import find_card
-from textvae.evaluation.diagnose import diagnose_run
-from textvae.evaluation.diagnosis import Diagnosis
-from textvae.evaluation.fit_sampler import fit_opened
+from textvae.evaluation.diagnosis.diagnose import diagnose_run
+from textvae.evaluation.diagnosis.result import Diagnosis
+from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
+from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.metrics import clock
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.report.exhibits import Exhibits, exhibit
 from textvae.evaluation.run_card import evaluate_run
-from textvae.evaluation.saved_diagnosis import load_diagnosis
 from textvae.runs.files import quoted, read_record
 from textvae.runs.run_folder import read_log
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.evaluation.latent.traversal import ACTIVE
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import ExampleStats, collect
-from textvae.evaluation.traversal import ACTIVE
 from textvae.vae.batch import Batch, Split
 from textvae.vae.estimators import mean_variances
 from textvae.vae.examples import Shown

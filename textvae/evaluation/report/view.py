@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from textvae.evaluation.diagnosis import Diagnosis, Dimension, Evidence, death_line
-from textvae.evaluation.judge import (
+from textvae.evaluation.diagnosis.judge import (
     COLLAPSED,
     HEALTHY,
     OVER_REFINED,
     UNREAD,
 )
-from textvae.evaluation.map import MIN_POINTS
+from textvae.evaluation.diagnosis.remedy import Remedy
+from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence, death_line
+from textvae.evaluation.latent.map import MIN_POINTS
 from textvae.evaluation.metrics import BY_KEY, COMPANIONS, METRICS, MISSING, Metric, decimals
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.presentation import SECTIONS, card_notes
 from textvae.evaluation.rate_distortion import Style
-from textvae.evaluation.remedy import Remedy
 from textvae.evaluation.report.contents import Contents
 from textvae.evaluation.report.figures import draw_bars, draw_dimensions, draw_map
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.probe import probe
+from textvae.evaluation.latent.probe import probe
 from textvae.evaluation.run_card import GENERATIONS, evaluate_run
 from textvae.runs.files import read_record
 from textvae.runs.lock import locked

@@ -16,18 +16,18 @@ from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
 from textvae.evaluation.card import Batches, Examination, examine, repeatable
 from textvae.evaluation.card_files import prepare_to_save, save_record
-from textvae.evaluation.diagnosis import Diagnosis, Dimension, Evidence
-from textvae.evaluation.history import History, read_history, read_training
+from textvae.evaluation.diagnosis.history import History, read_history, read_training
+from textvae.evaluation.diagnosis.judge import dimension_states, judge
+from textvae.evaluation.diagnosis.remedies import remedies_for
+from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
+from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
+from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name
+from textvae.evaluation.diagnosis.shuffle import dimension_gaps
+from textvae.evaluation.diagnosis.symptoms import Symptoms
 from textvae.evaluation.intervals import Interval, of_means
-from textvae.evaluation.judge import dimension_states, judge
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
-from textvae.evaluation.remedies import remedies_for
-from textvae.evaluation.remedy import UNKNOWN, Case
-from textvae.evaluation.saved_diagnosis import diagnosis_name
-from textvae.evaluation.shuffle import dimension_gaps
-from textvae.evaluation.symptoms import Symptoms
 from textvae.runs import run_folder
 from textvae.vae.batch import Split
 from textvae.vae.inference import undisturbed

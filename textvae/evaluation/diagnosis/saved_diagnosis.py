@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.evaluation.diagnosis import Diagnosis, Dimension, Evidence
-from textvae.evaluation.history import Death, History, Moment
-from textvae.evaluation.judge import Finding
-from textvae.evaluation.remedy import Remedy
+from textvae.evaluation.diagnosis.history import Death, History, Moment
+from textvae.evaluation.diagnosis.judge import Finding
+from textvae.evaluation.diagnosis.remedy import Remedy
+from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
 from textvae.runs.files import read_record
 from textvae.runs.model_folder import WEIGHTS
 

@@ -1,7 +1,7 @@
 """Advice while a model is trained: against diverging training, and refinement that overshoots.
 
 Each function takes into account what an experiment already does, and names only options that apply
-to its kind of data. What helps a trained model is in ``textvae.evaluation.remedies``.
+to its kind of data. What helps a trained model is in ``textvae.evaluation.diagnosis.remedies``.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.evaluation.probe import card_name
-from textvae.evaluation.regression import Regression
+from textvae.evaluation.latent.probe import card_name
+from textvae.evaluation.latent.regression import Regression
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
 

@@ -3,7 +3,7 @@
 Two classifiers are trained on the standardized means of the training split (Dieng et al. 2019): a
 linear one (logistic regression), and the paper's two-layer network with 1024 ReLU units and dropout
 0.5, stopped early on the validation split. A number is predicted by ridge regression
-(``textvae.evaluation.regression``).
+(``textvae.evaluation.latent.regression``).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from textvae.build import read_column
 from textvae.errors import UserError
 from textvae.evaluation.card_files import prepare_to_save, save_card
+from textvae.evaluation.latent.regression import fit_regression, score_regression
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card
-from textvae.evaluation.regression import fit_regression, score_regression
 from textvae.runs import run_folder
 from textvae.text.data.targets import are_numbers
 from textvae.vae.model import Model

@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from textvae.evaluation.diagnosis.symptoms import READ_SHARE, Symptoms
 from textvae.evaluation.intervals import Interval
 from textvae.evaluation.metrics import decimals
-from textvae.evaluation.symptoms import READ_SHARE, Symptoms
 
 HEALTHY, UNDER_TRAINED, HOLES = "healthy", "under-trained", "holes"
 PARTIAL, UNREAD, OVER_REFINED = "partly collapsed", "unread", "over-refined"

@@ -17,10 +17,10 @@ import torch
 
 from textvae.build import load_model, to_device
 from textvae.errors import UserError
-from textvae.evaluation.latent_search import Call, Method, best_so_far, search, try_texts
 from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
-from textvae.evaluation.text_objectives import load_objective
+from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
+from textvae.evaluation.search.text_objectives import load_objective
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.config.experiment import Config
+from textvae.evaluation.diagnosis.judge import UNUSED, Training
 from textvae.evaluation.goal import Goal
-from textvae.evaluation.judge import UNUSED, Training
 from textvae.runs.files import read_record
 from textvae.runs.run_folder import read_log
 

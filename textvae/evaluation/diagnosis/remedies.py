@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from textvae.config.experiment import Config, options_read
-from textvae.evaluation.judge import (
+from textvae.evaluation.diagnosis.judge import (
     COLLAPSED,
     HOLES,
     OVER_REFINED,
@@ -21,9 +21,17 @@ from textvae.evaluation.judge import (
     UNREAD,
     judge_use,
 )
+from textvae.evaluation.diagnosis.remedy import (
+    METHODS,
+    RUN,
+    UNKNOWN,
+    Case,
+    Remedy,
+    another_command,
+    retrain,
+)
+from textvae.evaluation.diagnosis.symptoms import Symptoms
 from textvae.evaluation.metrics import decimals
-from textvae.evaluation.remedy import METHODS, RUN, UNKNOWN, Case, Remedy, another_command, retrain
-from textvae.evaluation.symptoms import Symptoms
 
 MOST = 3
 AUTOENCODE_SHARE = 3  # autoencoding takes at most a third of the other epochs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textvae.config.experiment import Config, ModelConfig, OptimConfig
-from textvae.evaluation.judge import Training
+from textvae.evaluation.diagnosis.judge import Training
 
 METHODS = "recipes/methods"
 RUN = "RUN"  # stands for the run folder in the words of a command

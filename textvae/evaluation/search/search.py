@@ -7,7 +7,7 @@ All methods make new points from those evaluated before: selection, recombinatio
 where a and b win a tournament each, and sigma_d is the deviation of dimension d over the starting
 points. ``evolution`` evaluates them as they come. ``bayes`` makes many more of them and evaluates
 those that a model of the objective expects the most of; ``botorch`` also moves the best of these to
-where it expects more (``textvae.evaluation.surrogates``).
+where it expects more (``textvae.evaluation.search.surrogates``).
 
 A text is evaluated once, however often it is decoded, and only evaluations count.
 """
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from textvae.evaluation.surrogates import make_surrogate
+from textvae.evaluation.search.surrogates import make_surrogate
 
 Method = Literal["evolution", "bayes", "botorch"]
 Decode = Callable[[np.ndarray], Sequence[str]]  # z (N, Z) -> N texts

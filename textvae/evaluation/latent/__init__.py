@@ -1,0 +1,1 @@
+"""Uses of the latent space: probes, maps, neighbors, arithmetic, traversals, fitted samplers."""

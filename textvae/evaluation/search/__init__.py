@@ -1,0 +1,1 @@
+"""Search in the latent space for texts with a property."""
