@@ -21,12 +21,13 @@ draw_pictures() {
   textvae interpolate "$run" "$first" "$last" --steps 12 $draw $given --out "$picture-interpolation.png"
   textvae map "$run" --out "$picture-map.png"
   if grep -q '"latent_dim": 2,' "$run/config.json"; then
-    textvae sample "$run" --walk 15 $greedy --out "$picture-walk.png"
+    textvae sample "$run" --walk 15 $greedy $given --out "$picture-walk.png"
   fi
 }
 
 sweep() { # number, title, models, options of textvae sweep
   [ "$stage" -eq "$1" ] || return 0
+  require_corpus
   printf '\n== stage %s: %s\n' "$1" "$2"
   models="$3"
   run_models "${@:4}" > /dev/null

@@ -29,8 +29,10 @@ main() { # "$@" of the recipe
   prepared="$out/corpus"
   truth="$prepared/grammar.json"  # the card of the true distribution, if it is known
   ensure_environment
-  mkdir -p "$out"
-  if runs_stage 1 "prepare the corpus"; then prepare; fi
+  if runs_stage 1 "prepare the corpus"; then
+    mkdir -p "$out" 2> /dev/null || fail "--out $out is not a folder and cannot become one"
+    prepare
+  fi
   train_and_evaluate
   if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 4 ]; then each require_run; fi
   if runs_stage 4 "compare and diagnose"; then
@@ -45,7 +47,7 @@ main() { # "$@" of the recipe
 
 train_and_evaluate() { # in one go, if both stages run: a model is evaluated while others train
   if [ "$stage" -gt 3 ] || [ "$stop_stage" -lt 2 ]; then return; fi
-  [ -e "$prepared" ] || fail "there is no corpus in $out: start with --stage 1"
+  require_corpus
   if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 3 ]; then
     printf '\n== stages 2 and 3: train and evaluate: %s\n' "$models"
     run_models > /dev/null  # stage 4 has the table
@@ -54,6 +56,10 @@ train_and_evaluate() { # in one go, if both stages run: a model is evaluated whi
   elif runs_stage 3 "evaluate on the test split"; then
     run_models > /dev/null
   fi
+}
+
+require_corpus() {
+  [ -n "$(ls -A "$prepared" 2> /dev/null)" ] || fail "there is no corpus in $out: start with --stage 1"
 }
 
 parse_options() {

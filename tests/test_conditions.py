@@ -319,7 +319,11 @@ def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_la
         ([], "a b\nc d\n" * 40, "the train examples have no labels"),
         ([], "1\ta b\n\tc d\n" * 40, r"of \d+ train examples have no label \(-1, null, or empty\)"),
         (["--data.labels", "false"], "1\ta b\n2\tc d\n" * 40, "examples have no labels"),
-        (["--model.injection", "none"], "1\ta\n" * 40, "choose input or skip"),
+        (
+            ["--model.injection", "none"],
+            "1\ta\n" * 40,
+            "choose another injection",
+        ),
         (["--model.prior", "vamp"], "1\ta\n" * 40, "choose standard or mixture"),
         (["--model.condition", "number"], "1\ta b\nx\tc d\n" * 40, "line 2: 'x' is not a number"),
         (["--model.condition", "number"], "1\ta b\n" * 40, "have the same number"),

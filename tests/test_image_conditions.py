@@ -1,5 +1,7 @@
 """Image models conditioned on a label: gradients, samples, likelihoods, commands, errors."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,15 +9,17 @@ import pytest
 import torch
 from conftest import in_child
 from PIL import Image
+from torch import nn
 
 from textvae.cli.main import main
 from textvae.errors import UserError
+from textvae.evaluation.open_run import open_run
 from textvae.evaluation.run_card import evaluate_run
-from textvae.images.datasets import as_batch, read_image_file
+from textvae.images.datasets import as_batch, read_image_file, read_image_split
 from textvae.images.model import ImageVAE
 from textvae.images.readers import Drawings, write_drawings
-from textvae.runs.latents import read_latents
-from textvae.vae.conditions import Classes
+from textvae.runs.latents import read_labels, read_latents
+from textvae.vae.conditions import Classes, codes_of
 from textvae.vae.objectives import elbo
 
 SIDE, LABELS = 8, Classes(("level", "upright"), (1, 1))
@@ -207,3 +211,97 @@ def test_what_is_missing_is_one_line(folder, tmp_path, capsys):
     assert "train examples have no labels" in capsys.readouterr().err
     assert main([*words, "--data.dir", str(folder), "--model.prior", "vamp"]) == 2
     assert "condition label does not fit prior vamp" in capsys.readouterr().err
+
+
+def test_labels_of_data_are_names_and_only_an_option_may_be_a_number():
+    digits = Classes(("5", "7", "9"), (3, 1, 0))
+    assert digits.codes(["7", 0]).tolist() == [1, 0]
+    assert digits.codes(["0"], by_number=True).tolist() == [0]
+    for wrong in ("0", "9", 2, None):  # an index, a label without examples, its index, no label
+        with pytest.raises(UserError, match="choose from 5, 7"):
+            digits.codes([wrong])
+    assert codes_of(digits, np.array([0, 1]), 2).tolist() == [0, 1]
+    assert codes_of(digits, torch.tensor(1), 2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+def test_other_data_is_read_with_the_labels_of_the_model(run, folder, tmp_path):
+    """The same images and integers, but the order of the label names is another one."""
+    for split in ("train", "valid", "test"):
+        there = read_image_split(folder / f"{split}.npz")
+        drawings = Drawings(there.gray, 1 - there.labels, ["upright", "level"])
+        write_drawings(tmp_path / f"{split}.npz", drawings)
+    cards = [evaluate_run(run, samples=2, data=data) for data in (folder, tmp_path / "test.npz")]
+    assert cards[0]["iw"] == pytest.approx(cards[1]["iw"], abs=1e-4)
+    opened = open_run(run, data=folder)
+    assert opened.split("test").conditions[:4].tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_decode_takes_the_labels_in_the_file(run, folder, ending, tmp_path):
+    out, own, given = tmp_path / f"l.{ending}", tmp_path / "own.png", tmp_path / "given.png"
+    assert main(["encode", str(run), str(folder / "test.npz"), "--out", str(out)]) == 0
+    assert main(["decode", str(run), str(out), "--out", str(own)]) == 0
+    model, names = ImageVAE.from_pretrained(run), [LABELS.names[x] for x in bars(40, 2).labels]
+    assert read_labels(out, 40) == names
+    with model.presenter(out=given, format="text", show_sources=False) as shown:
+        shown.show(model.decode(torch.from_numpy(read_latents(out)), condition=names))
+    assert (picture(own) == picture(given)).all()
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+def test_a_grid_has_one_label(run):
+    model = ImageVAE.from_pretrained(run)
+    drawn = model.walk(4, seed=3)
+    assert any(torch.equal(drawn, model.walk(4, seed=3, condition=name)) for name in LABELS.names)
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+def test_a_wrong_condition_is_refused_before_any_work(run, trained, tmp_path, capsys):
+    for folder, label in ((run, "sideways"), (trained, "level"), (run, "9" * 5000)):
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        assert main(["sample", str(copy), "--from", "aggregate", f"--condition={label}"]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert not (copy / "sampler.safetensors").exists()
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+def test_a_condition_that_does_not_fit_the_model_is_refused(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    record = {"names": ["a", "b", "c"], "counts": [1, 1, 1]}
+    (copy / "condition.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="does not describe a condition"):
+        ImageVAE.from_pretrained(copy)
+
+
+def test_a_decoder_of_your_own_needs_no_condition():
+    class Plain(nn.Module):
+        def log_prob(self, batch, z):
+            return -z.square().sum(-1)
+
+        def sample(self, z, uniforms=None):
+            return torch.zeros(len(z), SIDE, SIDE)
+
+    class Model(ImageVAE):
+        def make_decoder(self, config):
+            return Plain()
+
+    assert Model(SIDE, SIDE, 2, **SMALL).sample(3).shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        (np.arange(4.0), None, "must be integers"),
+        (np.arange(4), "abc", "label_names has shape"),
+    ],
+)
+def test_labels_of_images_that_are_none(labels, names, message, tmp_path):
+    arrays = {"images": np.zeros((4, SIDE, SIDE), np.uint8), "labels": labels}
+    np.savez(tmp_path / "x.npz", **arrays, **({} if names is None else {"label_names": names}))
+    with pytest.raises(UserError, match=message):
+        read_image_split(tmp_path / "x.npz")

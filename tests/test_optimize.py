@@ -204,7 +204,7 @@ def test_a_method_that_is_not_installed_is_one_line(trained, monkeypatch, capsys
     monkeypatch.setitem(sys.modules, "botorch", None)
     words = ["optimize", str(trained), "--objective", "builtins:len", "--method", "botorch"]
     assert main(words) == 2
-    assert "pip install textvae[search]" in capsys.readouterr().err.splitlines()[-1]
+    assert "pip install 'textvae[search]'" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, capsys):
@@ -229,3 +229,23 @@ def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, c
         assert len(said) == 1 and message in said[0], (objective, said)
     with pytest.raises(UserError, match="at least 2"):
         optimize(trained, cats, budget=1)
+
+
+@NEEDS_BOTORCH
+def test_botorch_says_nothing_about_values_that_are_equal_or_huge(recwarn):
+    def equal(text):
+        return 1.0
+
+    def huge(text):
+        return 1e160 * near(text)
+
+    for objective in (equal, huge):
+        assert len(search(decode, objective, start(), budget=25, method="botorch")) == 25
+    assert not [
+        w for w in recwarn if "botorch" in str(w.category) or "input data" in str(w.message)
+    ]
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(UserError, match="choose bayes, botorch, or evolution"):
+        search(decode, near, start(), budget=25, method="random")

@@ -38,6 +38,7 @@ from textvae.vae.conditions import (
     add_conditions,
     fit_condition,
     load_condition,
+    scale_of,
 )
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
@@ -253,10 +254,11 @@ def load_parts(model: Model, folder: Path, parts: str) -> None:
         )
     kind = pretrained.read_config(folder).get("condition", "none")
     theirs_given = load_condition(kind, folder / pretrained.CONDITION)
-    if getattr(theirs_given, "names", None) != getattr(model.condition, "names", None):
+    if scale_of(theirs_given) != scale_of(model.condition):
         raise UserError(
-            f"--train.init {folder}: its condition has other labels than that of this run: use "
-            "the same labels and the same --model.condition"
+            f"--train.init {folder}: its --model.condition is {kind}, that of this run is "
+            f"{model.config['condition']}, and both need the same labels, or numbers with the same "
+            "mean and standard deviation"
         )
     names = ("encoder", "decoder", "prior") if parts == "all" else (parts,)
     if why := load_some_weights(model, folder, names):

@@ -37,10 +37,12 @@ def run(args: Namespace) -> None:
     """Show one example per latent vector."""
     import torch
 
-    from textvae.runs.latents import read_latents
+    from textvae.runs.latents import read_labels, read_latents
 
     z = torch.from_numpy(read_latents(Path(args.file)))
     model = load(args)
-    output = presenter(model, args)
+    output, options = presenter(model, args), generation(model, args)
+    if model.condition is not None and args.condition is None:
+        options["condition"] = read_labels(Path(args.file), len(z))
     with output:
-        output.show(model.decode(z, do_sample=args.do_sample, **generation(model, args)))
+        output.show(model.decode(z, do_sample=args.do_sample, **options))

@@ -42,9 +42,9 @@ def parser() -> ArgumentParser:
         "--method",
         choices=["bayes", "botorch", "evolution"],
         default="bayes",
-        help="how points are chosen: by their expected improvement under a Gaussian process, which "
-        "botorch (pip install textvae[search]) also climbs, or by selection, recombination, and "
-        "mutation alone, for a budget of thousands",
+        help="how points are chosen: bayes takes those with the largest expected improvement under "
+        "a Gaussian process; botorch also moves them to where it is larger (needs pip install "
+        "'textvae[search]'); evolution selects, recombines, and mutates, for a budget of thousands",
     )
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")

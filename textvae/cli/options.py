@@ -202,8 +202,9 @@ def add_condition(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--condition",
         type=str | None,
-        help="for a model trained with --model.condition: the label (by name or number) or the "
-        "number of all examples; default: the labels in the file, or drawn as in training",
+        help="for a model trained with --model.condition: the label that all examples have, by "
+        "name or number, or their number; default: the labels in the file; samples draw theirs as "
+        "often as they occur in training",
     )
 
 
@@ -214,8 +215,12 @@ def load(args: Namespace) -> Model:
         UserError: The model cannot be loaded, or there is no such device.
     """
     from textvae.build import load_model, to_device
+    from textvae.vae.conditions import codes_of
 
-    return to_device(load_model(args.run), args.device)
+    model = load_model(args.run)
+    if args.get("condition") is not None:
+        codes_of(model.condition, args.condition, 1)  # a wrong one is refused before any work
+    return to_device(model, args.device)
 
 
 def presenter(model: Model, args: Namespace) -> Presenter:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from textvae.config.experiment import OF_TEXT_FILES, Config, options_read
 from textvae.errors import UserError
+from textvae.runs.files import expanded
+from textvae.runs.run_folder import started_in
 
 
 def check_combinations(config: Config) -> None:
@@ -137,7 +139,7 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
     old, new, known = asdict(before), asdict(now), options_read(now)
     for section in ("data", "tokenizer"):
         for name in known.get(section, ()):
-            if name in CHANGEABLE or _same(name, old[section][name], new[section][name]):
+            if name in CHANGEABLE or _same(name, old[section][name], new[section][name], run):
                 continue
             raise UserError(
                 f"--{section}.{name} {new[section][name]}: {run} began with "
@@ -146,8 +148,10 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
             )
 
 
-def _same(name: str, old: object, new: object) -> bool:
-    """Return whether two values of an option are the same, or two names of the same file."""
-    if name == "path" and old and new:
-        return realpath(str(old)) == realpath(str(new))
-    return old == new
+def _same(name: str, old: object, new: object, run: Path) -> bool:
+    """Return whether two values of an option are the same, or two names of the same folder."""
+    if name != "path" or not (old and new):
+        return old == new
+    start = started_in(run) or Path()
+    places = {realpath(place) for place in (start / expanded(str(old)), expanded(str(new)))}
+    return len({place.removesuffix("/tokenizer.json") for place in places}) == 1

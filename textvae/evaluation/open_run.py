@@ -18,6 +18,7 @@ from textvae.runs import run_folder
 from textvae.runs.files import expanded
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
+from textvae.vae.conditions import add_conditions
 from textvae.vae.model import Model
 
 
@@ -92,10 +93,10 @@ def open_run(
     model.eval()
     opened = OpenRun(folder, config, model, {})
     if data is None or not expanded(data).is_file():
-        return opened._replace(splits=run_splits(folder, config))
+        return opened._replace(splits=_splits_for(model, folder, config))
     if Path(run_config(folder).data.dir).suffix:  # trained on a single file, perhaps this one
         with suppress(UserError):
-            return opened._replace(splits=run_splits(folder, config))
+            return opened._replace(splits=_splits_for(model, folder, config))
     new = read_new(model, folder, str(data), **(reading or {}))
     return opened._replace(splits={"test": new}, new=Path(data).name)
 
@@ -157,6 +158,13 @@ def with_found_data(folder: Path, config: Config) -> Config:
         if place and not expanded(place).exists() and (start / expanded(place)).exists():
             found[name] = str(start / expanded(place))
     return replace(config, data=replace(config.data, **found)) if found else config
+
+
+def _splits_for(model: Model, folder: Path, config: Config) -> Splits:
+    """Read the data of a run, with the conditions as the model has learned them."""
+    splits = run_splits(folder, config)
+    add_conditions(splits, model.condition)
+    return splits
 
 
 def run_splits(folder: Path, config: Config) -> Splits:

@@ -214,7 +214,7 @@ def pick_images(names: Sequence[str], split: Split) -> Examples:
         UserError: A name is not an index of the split.
     """
     for name in names:
-        if not name.isdecimal() or int(name) >= len(split):
+        if not (name.isascii() and name.isdecimal()) or len(name) > 18 or int(name) >= len(split):
             raise UserError(
                 f"no test image {name!r}: give an index into the test split, from 0 to "
                 f"{len(split) - 1}"

@@ -29,7 +29,7 @@ from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import make_embedding
-from textvae.vae.conditions import ConditionKind, Given, check_condition, codes_of
+from textvae.vae.conditions import ConditionKind, Given, check_condition, codes_of, example_of
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
@@ -162,7 +162,7 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
             do_sample: Sample the pixels. Otherwise return the probability of each pixel (MLP), or
                 the more likely value of each pixel given those before it (PixelCNN).
             same_draws: Use the same random numbers for every image, so that images differ only
-                because z does.
+                because z does; also for a condition that is drawn.
 
         Returns:
             (N, H, W) on the CPU.
@@ -172,8 +172,10 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         """
         check_batch_size(batch_size)
         z = self.check_z(z)
-        noise = RowNoise(seed, Purpose.CONDITION, range(len(z)))
-        z = self.decoder.with_condition(z, codes_of(self.condition, condition, len(z), noise))
+        noise = RowNoise(seed, Purpose.CONDITION, [0] * len(z) if same_draws else range(len(z)))
+        codes = codes_of(self.condition, condition, len(z), noise)
+        if codes is not None:
+            z = self.decoder.with_condition(z, codes)
         pixels, images = self.config["height"] * self.config["width"], []
         for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
             uniforms = None
@@ -252,15 +254,17 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
 
     def describe(self) -> Description:
         """Return the description of this model for its model card."""
-        parts = {name: self.config[name] for name in ("decoder", "encoder", "injection")}
+        named = {"mlp": "an MLP", "resnet": "a ResNet", "pixelcnn": "a PixelCNN"}
+        decoder, encoder = (named[self.config[part]] for part in ("decoder", "encoder"))
         kind = (
             f"A variational autoencoder for binary images with {self.latent_dim} latent "
-            f"dimensions, a {parts['encoder']} encoder and a {parts['decoder']} decoder "
-            f"(injection `{parts['injection']}`)."
+            f"dimensions, {encoder} encoder, and {decoder} decoder "
+            f"(injection `{self.config['injection']}`)."
         )
-        uses = ["model.sample(64)"]
+        given = example_of(self.condition)
+        uses = [f"model.sample(64{given})"]
         if self.latent_dim:
-            uses += ["model.reconstruct(images)", "model.encode(images)"]
+            uses += [f"model.{name}(images{given})" for name in ("reconstruct", "encode")]
         return Description("textvae image model", kind, "ImageVAE", uses)
 
 

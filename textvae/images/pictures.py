@@ -127,7 +127,8 @@ class PngWriter:
             columns = columns or COLUMNS
             images = pairs(sources, outputs, columns)
         write_png(self.path, grid(images, columns))
-        print(f"wrote {len(outputs)} images to {self.path}")
+        count = f"{len(outputs)} image{'' if len(outputs) == 1 else 's'}"
+        print(f"wrote {count} to {self.path}")
         details, width = details or [], columns or 1
         for number, start in enumerate(range(0, len(details), width), start=1):
             row = details[start : start + width]

@@ -109,6 +109,8 @@ def read_npz(path: Path) -> dict[str, Drawings]:
         raise UserError(f"{path} is truncated or not an .npz file of numbers: {reason}") from error
     if "images" in content:
         names = content.get("label_names")
+        if names is not None and names.ndim != 1:
+            raise UserError(f"{path}: label_names has shape {names.shape}, not (labels,)")
         names = None if names is None else [str(name) for name in names]
         return {"all": checked(content["images"], content.get("labels"), path, names)}
     found = {
@@ -213,9 +215,14 @@ def checked(
         images = np.rint(255 * images.astype(np.float64)).astype(np.uint8)
     if labels is None:
         return Drawings(images)
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+    if labels.shape != (len(images),):
         raise UserError(
             f"{path}: labels have shape {labels.shape}, but there are {len(images)} images"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{path}: labels are {labels.dtype}, but must be integers from 0: put names or other "
+            "numbers into an array label_names, and their places in it into labels"
         )
     labels = labels.astype(np.int64)
     if labels.min() < -1 or (label_names is not None and labels.max() >= len(label_names)):

@@ -214,15 +214,41 @@ def read_latents(path: Path) -> np.ndarray:
     return mean
 
 
-def _from_parquet(path: Path) -> list[list[float]]:
+def read_labels(path: Path, count: int) -> list[str | None] | None:
+    """Read the column ``label`` of a file that ``read_latents`` can read; None if it has none.
+
+    Args:
+        path: A .npz or .parquet file.
+        count: N; None stands for an unlabeled example.
+
+    Raises:
+        UserError: There are more or fewer labels.
+    """
+    read = _from_npz if path.suffix == ".npz" else _from_parquet
+    try:
+        labels = [str(label) if label else None for label in read(path, "label")]
+    except KeyError:
+        return None
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: the labels cannot be read: {reason}") from error
+    if len(labels) != count:
+        raise UserError(f"{path}: {len(labels)} labels for {count} latent vectors")
+    return labels if any(labels) else None
+
+
+def _from_parquet(path: Path, column: str = "mean") -> list[Any]:
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(path, columns=["mean"]).column("mean").to_pylist()
+    with pyarrow.parquet.ParquetFile(path) as file:
+        if column not in file.schema_arrow.names:
+            raise KeyError(column)
+        return file.read(columns=[column]).column(column).to_pylist()
 
 
-def _from_npz(path: Path) -> np.ndarray:
+def _from_npz(path: Path, name: str = "mean") -> np.ndarray:
     arrays = np.load(path, allow_pickle=False)
     if not isinstance(arrays, np.lib.npyio.NpzFile):
         raise ValueError("not an .npz file")
     with arrays:
-        return arrays["mean"]
+        return arrays[name]

@@ -32,7 +32,7 @@ from textvae.text.sentences import Sentences
 from textvae.text.tokenizers import MADE_FOR, PAD, read_tokenizer
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
-from textvae.vae.conditions import ConditionKind, check_condition
+from textvae.vae.conditions import ConditionKind, check_condition, example_of
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
@@ -211,13 +211,15 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
     def describe(self) -> Description:
         """Return the description of this model for its model card."""
         kind = "An LSTM language model, the baseline without a latent variable."
-        uses = ["model.sample(5)"]
+        given = example_of(self.condition)
+        uses = [f"model.sample(5{given})"]
         if self.latent_dim:
             kind = (
                 f"A text variational autoencoder with {self.latent_dim} latent dimensions and an "
                 f"LSTM decoder (injection `{self.config['injection']}`)."
             )
-            uses += ['model.reconstruct(["a sentence"])', 'model.encode(["a sentence"])']
+            shown = f'(["a sentence"]{given})'
+            uses += [f"model.{name}{shown}" for name in ("reconstruct", "encode")]
         return Description("textvae model", kind, "TextVAE", uses)
 
     def _metadata(self) -> dict[str, str]:

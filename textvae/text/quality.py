@@ -115,7 +115,8 @@ def _bleu(length: int, others: Sequence[int], matches: Sequence[int]) -> float:
     possible = [max(1, length - order + 1) for order in ORDERS]  # n-grams of the text
     precisions = [(found or NO_MATCH) / n for found, n in zip(matches, possible, strict=True)]
     logs = [math.log(precision) for precision in precisions[:length]]  # of the orders it has
-    return float(brevity_penalty(closest, length) * math.exp(math.fsum(logs) / len(logs)))
+    mean = math.fsum(1 / len(logs) * log for log in logs)
+    return float(brevity_penalty(closest, length) * math.exp(mean))
 
 
 def _equal(hypotheses: Sequence[Words], sources: Sequence[Words]) -> float | None:

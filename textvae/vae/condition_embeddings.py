@@ -51,7 +51,8 @@ def vectors_of(embedding: nn.Module | None, batch: Batch) -> Tensor | None:
         return None
     if batch.condition is None:
         raise UserError(
-            "this model is conditioned on labels, and a batch has none: set Batch.condition"
+            "this model is conditioned on a label or number, and a batch has none: set "
+            "Batch.condition"
         )
     return embedding(batch.condition)
 

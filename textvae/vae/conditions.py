@@ -37,29 +37,34 @@ class Classes(NamedTuple):
     names: tuple[str, ...]
     counts: tuple[int, ...]  # how often each occurs in training
 
-    def codes(self, values: Sequence[Any]) -> Tensor:
+    def codes(self, values: Sequence[Any], by_number: bool = False) -> Tensor:
         """Return the numbers of some labels, (N,).
 
         Args:
-            values: Their names, or else their numbers from 0.
+            values: Their names, or their numbers from 0 as integers.
+            by_number: Whether a string that is no name may be a number.
 
         Raises:
-            UserError: There is no such label.
+            UserError: There is no such label, or it does not occur in training.
         """
-        places = {name: place for place, name in enumerate(self.names)}
+        places = {name: i for i, name in enumerate(self.names) if self.counts[i]}
+        if by_number:
+            places = {str(place): place for place in places.values()} | places
         return torch.tensor([self._place(value, places) for value in values], dtype=torch.long)
 
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
-        name = str(value)
-        if name in places:
-            return places[name]
-        if name.isdecimal() and int(name) < len(self.names):
-            return int(name)
-        more = f", … ({len(self.names)} in all)" if len(self.names) > SHOWN else ""
-        known = f"choose from {', '.join(self.names[:SHOWN])}{more}"
+        if str(value) in places:
+            return places[str(value)]
+        if isinstance(value, int) and value in places.values():
+            return value
+        known = [name for name, count in zip(self.names, self.counts, strict=True) if count]
+        more = f", … ({len(known)} in all)" if len(known) > SHOWN else ""
+        choice = f"choose from {', '.join(known[:SHOWN])}{more}"
         if value is None:
-            raise UserError(f"an example has no label, and this model depends on it: {known}")
-        raise UserError(f"the model was not trained with the label {name!r}: {known}")
+            raise UserError(
+                f"an example has no label, and this model depends on it (--condition): {choice}"
+            )
+        raise UserError(f"the model was not trained with the label {str(value)!r}: {choice}")
 
     def draw(self, uniforms: Tensor) -> Tensor:
         """Return labels drawn as often as they occur in training, (N,), from uniform numbers."""
@@ -74,11 +79,12 @@ class Numbers(NamedTuple):
     deviation: float
     quantiles: tuple[float, ...]  # evenly spaced, from the smallest number to the largest
 
-    def codes(self, values: Sequence[Any]) -> Tensor:
+    def codes(self, values: Sequence[Any], by_number: bool = False) -> Tensor:
         """Return some numbers in standard units, (N,).
 
         Args:
             values: Numbers, or strings that are numbers.
+            by_number: No matter here: all of them are numbers.
 
         Raises:
             UserError: One is not a number.
@@ -106,7 +112,7 @@ def _number(value: Any) -> float:
     if math.isfinite(number):
         return number
     what = "an example has no number" if value is None else f"{value!r} is not a number"
-    raise UserError(f"{what}, and this model depends on one")
+    raise UserError(f"{what}, and this model depends on one (--condition)")
 
 
 def fit_condition(kind: ConditionKind, split: Split) -> Condition | None:
@@ -125,7 +131,8 @@ def fit_condition(kind: ConditionKind, split: Split) -> Condition | None:
     if kind == "label":
         counts = np.bincount(labels, minlength=len(names))
         return Classes(tuple(names), tuple(counts.tolist()))
-    numbers = np.array([_number(name) for name in names])[labels]
+    values = {place: _number(names[place]) for place in np.unique(labels)}
+    numbers = np.array([values[place] for place in labels])
     deviation = float(numbers.std())
     if deviation == 0:
         raise UserError("--model.condition number: all training examples have the same number")
@@ -203,6 +210,8 @@ def codes_of(
         if given is not None:
             raise UserError("this model is not conditioned on labels: leave out the condition")
         return None
+    if isinstance(given, np.ndarray | np.generic | Tensor):
+        given = given.tolist()
     if given is None and noise is not None:
         return condition.draw(noise.uniform(1, 1)[0, :, 0])
     if given is None:
@@ -211,10 +220,30 @@ def codes_of(
             f"this model is conditioned on the {what} of an example: say which (--condition)"
         )
     if isinstance(given, str | int | float):
-        return condition.codes([given]).expand(count)
+        return condition.codes([given], by_number=True).expand(count)
     if len(given) != count:
         raise UserError(f"{len(given)} conditions for {count} examples: give one for each")
     return condition.codes(given)
+
+
+def scale_of(condition: Condition | None) -> tuple[Any, ...]:
+    """Return what the codes of a condition mean: its labels, or the scale of its numbers."""
+    match condition:
+        case Classes(names=names):
+            return names
+        case Numbers(mean=mean, deviation=deviation):
+            return mean, deviation
+    return ()
+
+
+def example_of(condition: Condition | None) -> str:
+    """Return the argument of a method for some y, as Python code; empty without a condition."""
+    match condition:
+        case Classes(names=names):
+            return f", condition={names[0]!r}"
+        case Numbers(mean=mean):
+            return f", condition={mean:.3g}"
+    return ""
 
 
 def save_condition(condition: Condition, path: Path) -> None:
@@ -222,12 +251,15 @@ def save_condition(condition: Condition, path: Path) -> None:
     write_json(path, condition._asdict())
 
 
-def load_condition(kind: ConditionKind, path: Path) -> Condition | None:
+def load_condition(
+    kind: ConditionKind, path: Path, num_labels: int | None = None
+) -> Condition | None:
     """Read what ``save_condition`` wrote; None if the model has no condition.
 
     Args:
         kind: What the model is conditioned on.
         path: The file.
+        num_labels: Number of labels, if it is known.
 
     Raises:
         UserError: The file is missing or broken.
@@ -238,7 +270,8 @@ def load_condition(kind: ConditionKind, path: Path) -> Condition | None:
     try:
         if kind == "label":
             names, counts = (tuple(record[name]) for name in Classes._fields)
-            known = all(isinstance(name, str) for name in names) and len(names) == len(counts)
+            known = all(isinstance(name, str) for name in names)
+            known = known and len(names) == len(counts) == (num_labels or len(names))
             if known and all(isinstance(n, int) and n >= 0 for n in counts) and sum(counts) > 0:
                 return Classes(names, counts)
         else:
@@ -263,7 +296,7 @@ def check_condition(arguments: Mapping[str, Any]) -> None:
     if arguments["injection"] == "none":
         raise UserError(
             f"model: condition {kind} enters the decoder where z does, and injection none leaves "
-            "no way in: choose input or skip"
+            "no way in: choose another injection, such as input or skip"
         )
     if arguments["prior"] == "vamp":
         raise UserError(

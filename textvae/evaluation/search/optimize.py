@@ -20,6 +20,7 @@ from textvae.errors import UserError
 from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
+from textvae.evaluation.search.surrogates import check_installed
 from textvae.evaluation.search.text_objectives import load_objective
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Given
@@ -113,6 +114,7 @@ def optimize(
     """
     if budget < 2:
         raise UserError(f"budget={budget}: a search needs at least 2 evaluations")
+    check_installed(method)
     model = to_device(load_model(str(run)), device) if model is None else model
     if not model.latent_dim or model.KIND != "text":
         raise UserError(f"{run}: a search needs a model of text with a latent variable")

@@ -100,11 +100,11 @@ def search(
     Raises:
         UserError: The method needs a package that is not installed.
     """
+    surrogate = None if method == "evolution" else make_surrogate(method, ROUND)
     random, memory = np.random.default_rng(seed), Memory(evaluate, budget)
     scale = start.std(0).clip(min=1e-6)
     chosen = start[random.permutation(len(start))[: max(2, budget // 5)]]
     points, values = chosen, _values(memory, decode(chosen))
-    surrogate = None if method == "evolution" else make_surrogate(method, ROUND)
     idle = rounds = 0
     while memory.left > 0 and idle < PATIENCE and rounds < budget:
         count = min(ROUND, memory.left)
@@ -115,17 +115,22 @@ def search(
                 for _ in range(count * (PER_ROUND if surrogate else 2))
             ]
         )
+        made = _on_sphere(made) if on_sphere else made
         if surrogate:
-            best = surrogate.choose(points / scale, known, made / scale, len(memory.values))
+            units = known / max(1.0, np.abs(known).max())  # squares of huge values overflow
+            best = surrogate.choose(points / scale, units, made / scale, len(memory.values))
             made = scale * best[: 4 * count]
-        if on_sphere:
-            made /= np.linalg.norm(made, axis=1, keepdims=True)
+            made = _on_sphere(made) if on_sphere else made  # botorch leaves it
         before = len(memory.values)
         kept, found = _evaluated(memory, made, decode(made), count)
         points, values = np.concatenate([points, kept]), np.concatenate([values, found])
         idle = idle + 1 if len(memory.values) == before else 0
         rounds += 1
     return memory.calls()
+
+
+def _on_sphere(points: np.ndarray) -> np.ndarray:
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def _values(memory: Memory, texts: Sequence[str]) -> np.ndarray:

@@ -48,17 +48,32 @@ def make_surrogate(method: str, refit: int) -> Surrogate:
         refit: Texts after which the parameters of ``bayes`` are fitted again.
 
     Raises:
-        UserError: BoTorch is not installed.
+        UserError: BoTorch is not installed, or there is no such method.
     """
-    if method == "bayes":
-        return GaussianProcess(refit)
+    match method:
+        case "bayes":
+            return GaussianProcess(refit)
+        case "botorch":
+            check_installed(method)
+            return BotorchProcess()
+    raise UserError(f"method={method!r}: choose bayes, botorch, or evolution")
+
+
+def check_installed(method: str) -> None:
+    """Check that the package of a method is installed.
+
+    Raises:
+        UserError: It is not.
+    """
+    if method != "botorch":
+        return
     try:
         import botorch  # noqa: F401
     except ImportError:
         raise UserError(
-            "the method botorch needs BoTorch, which is not installed: pip install textvae[search]"
+            "the method botorch needs BoTorch, which is not installed: "
+            "pip install 'textvae[search]'"
         ) from None
-    return BotorchProcess()
 
 
 def _informative(values: np.ndarray) -> np.ndarray:
@@ -130,27 +145,36 @@ class BotorchProcess:
         knows nothing, and the decoder has seen nothing.
         """
         import torch
-        from botorch.acquisition import LogExpectedImprovement
-        from botorch.optim import optimize_acqf
 
-        used, some = _informative(values), torch.from_numpy(candidates)
-        process = _fitted(torch.from_numpy(points[used]), torch.from_numpy(values[used]))
-        acquisition = LogExpectedImprovement(process, best_f=float(values.max()))
-        with torch.no_grad():
-            order = acquisition(some[:, None]).argsort(descending=True, stable=True)
-        starts = some[order[:STARTS], None]  # (S, 1, Z)
-        box = torch.cat([starts.amin(0) - REACH, starts.amax(0) + REACH])  # (2, Z)
-        found: tuple[Any, Any] = optimize_acqf(
-            acquisition,
-            box,
-            q=1,
-            num_restarts=len(starts),
-            batch_initial_conditions=starts,
-            return_best_only=False,
-        )
-        moved, expected = found
-        moved = moved[expected.argsort(descending=True, stable=True), 0]
-        return torch.cat([moved, some[order]]).detach().numpy()
+        used = _informative(values)
+        known = torch.from_numpy(points[used]), torch.from_numpy(values[used])
+        with warnings.catch_warnings():  # equal values and flat improvements are answers, too
+            warnings.simplefilter("ignore")
+            return _climbed(_fitted(*known), float(values.max()), torch.from_numpy(candidates))
+
+
+def _climbed(process: Any, best: float, candidates: Any) -> np.ndarray:
+    """Return the best of some candidates (M, Z) moved uphill, and then all of them, as an array."""
+    import torch
+    from botorch.acquisition import LogExpectedImprovement
+    from botorch.optim import optimize_acqf
+
+    acquisition = LogExpectedImprovement(process, best_f=best)
+    with torch.no_grad():
+        order = acquisition(candidates[:, None]).argsort(descending=True, stable=True)
+    starts = candidates[order[:STARTS], None]  # (S, 1, Z)
+    box = torch.cat([starts.amin(0) - REACH, starts.amax(0) + REACH])  # (2, Z)
+    found: tuple[Any, Any] = optimize_acqf(
+        acquisition,
+        box,
+        q=1,
+        num_restarts=len(starts),
+        batch_initial_conditions=starts,
+        return_best_only=False,
+    )
+    moved, expected = found
+    moved = moved[expected.argsort(descending=True, stable=True), 0]
+    return torch.cat([moved, candidates[order]]).detach().numpy()
 
 
 def _fitted(points: Any, values: Any) -> Any:

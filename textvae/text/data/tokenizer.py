@@ -49,7 +49,7 @@ def corpus_tokenizer(
         return learned_tokenizer(dataset, partial(train_tokenizer, **options), options, cache_dir)
     named, kind, tokenized = Path(path), options["kind"], options["tokenized"]
     found = load_tokenizer(named.parent if named.name == TOKENIZER_FILE else fetch(path))
-    theirs = getattr(found, "model_type", found.kind)  # of subwords: unigram or bpe
+    theirs = getattr(found, "model_type", found.kind)
     if kind not in ("auto", theirs):
         raise UserError(
             f"--tokenizer.path {path}: its kind is {theirs}, not {kind}: set --tokenizer.kind auto"

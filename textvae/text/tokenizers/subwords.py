@@ -127,12 +127,13 @@ class SentencePieceTokenizer:
 
     @property
     def model_type(self) -> str:
-        """How its pieces were learned: ``unigram``, ``bpe``, ``word``, or ``char``."""
+        """How its pieces were learned: ``unigram``, ``bpe``, or in a way that textvae does not."""
         from sentencepiece import sentencepiece_model_pb2
 
         schema: Any = sentencepiece_model_pb2  # generated, without types
         number = schema.ModelProto.FromString(self._model).trainer_spec.model_type
-        return str(schema.TrainerSpec.ModelType.Name(number)).lower()
+        name = str(schema.TrainerSpec.ModelType.Name(number)).lower()
+        return name if name in MODEL_TYPES else f"SentencePiece {name}"
 
     def __len__(self) -> int:
         return self._processor.vocab_size()
