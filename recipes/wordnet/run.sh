@@ -7,6 +7,7 @@
 set -euo pipefail
 name=wordnet
 models="lm vae skip_vae-pooled-autoencode-free_bits skip_vae-pooled-autoencode-free_bits-condition"
+samples=20
 first="a small domesticated carnivorous mammal with soft fur"
 last="a device for measuring the speed of the wind"
 

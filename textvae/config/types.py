@@ -17,6 +17,7 @@ from jsonargparse import typing as restricted
 from textvae.errors import UserError
 
 LARGEST_SEED = 2**63 - 1  # the largest seed of a torch generator
+LARGEST_INT = 2**31 - 1  # of all other integers, so that products of two still fit in 64 bits
 _RANGES: dict[Any, tuple[type, list[tuple[str, float]]]] = {}
 LIMITS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
@@ -46,13 +47,14 @@ if TYPE_CHECKING:
     ClosedUnitInterval: TypeAlias = float
     DropoutRate: TypeAlias = float
 else:
-    PositiveInt = _number("PositiveInt", int, (">", 0))
-    NonNegativeInt = _number("NonNegativeInt", int, (">=", 0))
+    PositiveInt = _number("PositiveInteger", int, (">", 0), ("<=", LARGEST_INT))
+    NonNegativeInt = _number("NonNegativeInteger", int, (">=", 0), ("<=", LARGEST_INT))
     Count = _number("Count", int, (">", 0), ("<=", 10**12))
     DecoderLayers = _number("DecoderLayers", int, (">", 0), ("<=", 1000))
     EncoderLayers = _number("EncoderLayers", int, (">=", 0), ("<=", 1000))
-    Length = _number("Length", int, (">=", 2))  # a token and the end of the sentence
-    VocabSize = _number("VocabSize", int, (">=", 5))  # the four special tokens and one more
+    # A token and the end of the sentence; the four special tokens and one more.
+    Length = _number("Length", int, (">=", 2), ("<=", LARGEST_INT))
+    VocabSize = _number("VocabSize", int, (">=", 5), ("<=", LARGEST_INT))
     Steps = _number("Steps", int, (">=", 0), ("<=", 10_000))  # of gradient descent per example
     Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))
     PositiveFloat = _number("PositiveFloat", float, (">", 0))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.config.inference import Inference, with_steps
+from textvae.config.types import LARGEST_INT
 from textvae.errors import UserError
 from textvae.vae.batch import Batch, Split
 from textvae.vae.conditions import Given, codes_of
@@ -244,7 +245,7 @@ class Model(ExampleKind):
         Raises:
             UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
-        if steps < 2:
+        if not 2 <= steps <= LARGEST_INT:
             raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)
         start, end = q.center()
@@ -270,6 +271,6 @@ class Model(ExampleKind):
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raise a ``UserError`` if the batch size is below 1."""
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size}: must be at least 1")
+    """Raise a ``UserError`` if the batch size is out of range."""
+    if not 1 <= batch_size <= LARGEST_INT:
+        raise UserError(f"batch_size={batch_size}: must be at least 1 and at most {LARGEST_INT}")

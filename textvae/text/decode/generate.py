@@ -29,6 +29,7 @@ from textvae.vae.contracts import Stepper
 from textvae.vae.noise import Purpose, RowNoise
 
 TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
+LONGEST = 10**6  # tokens of a sentence, and beams
 _DRAWN = 32  # rows drawn at once on a CPU: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
 _GROUP = 8  # rows: finished sentences are removed when this leaves fewer groups of this size
@@ -122,8 +123,8 @@ def _check(
     num_beams: int,
 ) -> None:
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
-        if value < 1:
-            raise UserError(f"{name}={value}: must be at least 1")
+        if not 1 <= value <= LONGEST:
+            raise UserError(f"{name}={value}: must be at least 1 and at most {LONGEST}")
     low, high = TEMPERATURES
     if not low <= temperature <= high:
         raise UserError(
