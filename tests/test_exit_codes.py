@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from textvae.cli.exit_codes import exit_status
 
@@ -123,3 +124,8 @@ def test_no_name_for_a_run_is_an_error(tiny, tmp_path):
     done = command("train", *tiny, "--out", "", cwd=tmp_path)
     assert done.returncode == 2 and "name of the run folder is empty" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_is_one_line(capfd):
+    assert exit_status("sample", lambda: torch.empty(10**14) and None) == 2
+    assert "not enough memory: use smaller batches" in capfd.readouterr().err
