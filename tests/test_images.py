@@ -289,6 +289,7 @@ class Given:
     """A model with given posterior means."""
 
     latent_dim = 2
+    condition = None
 
     def eval(self) -> "Given":
         return self

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textvae.config.experiment import Config, ModelConfig, OptimConfig
+from textvae.config.recipes import CHECKOUT
 from textvae.evaluation.diagnosis.judge import Training
 
 METHODS = "recipes/methods"
@@ -85,7 +86,7 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
 
 def _path(file: str) -> str:
     """Return where a method file is: below the current folder, or in the checkout of textvae."""
-    checkout = Path(__file__).parents[2] / file
+    checkout = CHECKOUT.parent / file
     return str(checkout) if checkout.exists() and not Path(file).exists() else file
 
 
