@@ -118,8 +118,9 @@ def test_a_state_with_wrong_values_under_the_right_names(name, value, run, capfd
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.latent_dim", "5"], "does not fit the config"),
-        (["--model.decoder_hidden", "13"], "does not fit the config"),
+        (["--model.latent_dim", "5"], "--model.latent_dim 5: "),
+        (["--model.condition", "label"], "began with none, and its weights are those of that"),
+        (["--model.pooling", "mean"], "began with last, and its weights are those of that model"),
         (["--optim.name", "adam", "--data.batch_size", "9"], "steps per epoch and would now have"),
         (["--train.accumulate", "2"], "steps per epoch and would now have"),
         (["--model.dropout_in", "2"], "dropout_in"),

@@ -16,6 +16,7 @@ from textvae.images.readers import (
     read_npz,
     write_drawings,
 )
+from textvae.runs.latents import read_latents
 
 GREY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 LABELS = np.array([1, 0])
@@ -85,6 +86,13 @@ def test_npz_files_of_both_layouts(tmp_path):
 def test_shares_become_bytes(tmp_path):
     np.savez(tmp_path / "a.npz", images=GREY / 255)
     np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["all"].images, GREY)
+
+
+def test_another_kind_of_file_is_not_taken_for_a_pickle(tmp_path):
+    (tmp_path / "picture.npz").write_bytes(b"\x89PNG\r\n")
+    for read in (read_npz, read_latents):
+        with pytest.raises(UserError, match=r"it is not a zip archive$"):
+            read(tmp_path / "picture.npz")
 
 
 @pytest.mark.parametrize(

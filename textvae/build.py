@@ -48,7 +48,7 @@ Splits = Mapping[str, Split]
 
 
 def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
-    """Read the splits of a run's data.
+    """Read the splits of a run's data; ``add_conditions`` adds what the model is conditioned on.
 
     Args:
         config: The experiment.
@@ -61,14 +61,12 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
     data = config.data
     if not data.dir:
         raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
-    splits: Splits
     match data.kind:
         case "text":
-            splits = _read_text(config, run, fresh)
+            return _read_text(config, run, fresh)
         case "images":
-            splits = read_images(data.dir, seed=config.train.seed)
-    add_conditions(splits, fit_condition(config.model.condition, splits["train"]))
-    return splits
+            return read_images(data.dir, seed=config.train.seed)
+    raise ValueError(f"unknown kind of data {data.kind!r}")
 
 
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:

@@ -125,26 +125,40 @@ def check_objective(config: Config) -> None:
             )
 
 
-# Of the data options, those that a resumed run may change: where its corpus is (the hashes of the
-# splits say whether it is the same) and the batches. The others decide what an example is.
-CHANGEABLE = ("dir", *OF_TEXT_FILES, "cache_dir", "batch_size", "max_tokens", "equal_length")
+# The options, by section, that a resumed run may change. Of the data: where its corpus is (the
+# hashes of the splits say whether it is the same) and the batches; the others decide what an
+# example is. Of the model: noise in training, and what only has an effect at the start.
+CHANGEABLE = {
+    "data": ("dir", *OF_TEXT_FILES, "cache_dir", "batch_size", "max_tokens", "equal_length"),
+    "tokenizer": (),
+    "model": (
+        *("dropout_in", "dropout_out", "word_dropout", "encoder_noise", "encoder_noise_rate"),
+        *("init_scale", "init_embedding"),
+    ),
+    "images": (),
+}
+WHY = {
+    "data": "figures before and after would not compare",
+    "tokenizer": "figures before and after would not compare",
+    "model": "its weights are those of that model",
+    "images": "its weights are those of that model",
+}
 
 
 def check_resumed(before: Config, now: Config, run: Path) -> None:
-    """Check that a resumed run keeps its tokens and examples.
+    """Check that a resumed run keeps its tokens, its examples, and its model.
 
     Raises:
         UserError: An option that decides them has changed.
     """
     old, new, known = asdict(before), asdict(now), options_read(now)
-    for section in ("data", "tokenizer"):
+    for section, changeable in CHANGEABLE.items():
         for name in known.get(section, ()):
-            if name in CHANGEABLE or _same(name, old[section][name], new[section][name], run):
+            if name in changeable or _same(name, old[section][name], new[section][name], run):
                 continue
             raise UserError(
                 f"--{section}.{name} {new[section][name]}: {run} began with "
-                f"{old[section][name]}, and figures before and after would not compare: leave it "
-                "out, or start a new run"
+                f"{old[section][name]}, and {WHY[section]}: leave it out, or start a new run"
             )
 
 

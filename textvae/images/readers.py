@@ -21,6 +21,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.runs.files import replace_file
+from textvae.runs.npz import open_npz
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
 IDX_NAMES = {"train": "train", "valid": "valid", "test": "t10k"}
@@ -102,16 +103,16 @@ def read_npz(path: Path) -> dict[str, Drawings]:
         UserError: The file is damaged, or has no images.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_npz(path) as arrays:
             content = {name: arrays[name] for name in arrays}
     except _BROKEN_NPZ as error:
         reason = "it holds Python objects" if "pickle" in str(error) else str(error)
         raise UserError(f"{path} is truncated or not an .npz file of numbers: {reason}") from error
     if "images" in content:
-        names = content.get("label_names")
-        if names is not None and names.ndim != 1:
-            raise UserError(f"{path}: label_names has shape {names.shape}, not (labels,)")
-        names = None if names is None else [str(name) for name in names]
+        given = content.get("label_names")
+        if given is not None and given.ndim != 1:
+            raise UserError(f"{path}: label_names has shape {given.shape}, not (labels,)")
+        names = None if given is None else [str(name) for name in given]
         return {"all": checked(content["images"], content.get("labels"), path, names)}
     found = {
         split: checked(content[f"x_{name}"], content.get(f"y_{name}"), path)

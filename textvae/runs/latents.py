@@ -13,6 +13,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.runs.files import replacing
+from textvae.runs.npz import open_npz
 
 FORMATS = (".npz", ".parquet")
 LARGEST_TEXTS = 2**30  # bytes, in an .npz file
@@ -247,8 +248,5 @@ def _from_parquet(path: Path, column: str = "mean") -> list[Any]:
 
 
 def _from_npz(path: Path, name: str = "mean") -> np.ndarray:
-    arrays = np.load(path, allow_pickle=False)
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise ValueError("not an .npz file")
-    with arrays:
+    with open_npz(path) as arrays:
         return arrays[name]

@@ -23,6 +23,7 @@ from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
 from textvae.training.procedures import Procedure, build_procedure
+from textvae.vae.conditions import add_conditions
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 
@@ -108,6 +109,7 @@ def _trainer(
     if state is not None:
         _check_corpus(state, splits, config.data.dir, run)
     model = build_model(config, run, splits, model_class)
+    add_conditions(splits, model.condition)
     if state is not None:
         model.check_class(run)
     if start_folder is not None:

@@ -84,7 +84,7 @@ class Numbers(NamedTuple):
 
         Args:
             values: Numbers, or strings that are numbers.
-            by_number: No matter here: all of them are numbers.
+            by_number: Has no effect, because all of them are numbers.
 
         Raises:
             UserError: One is not a number.

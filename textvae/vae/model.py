@@ -246,7 +246,10 @@ class Model(ExampleKind):
             UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
         if not 2 <= steps <= LARGEST_INT:
-            raise UserError(f"steps={steps}: an interpolation needs at least 2 steps, its two ends")
+            raise UserError(
+                f"steps={steps}: an interpolation has at least 2 steps, its two ends, and at most "
+                f"{LARGEST_INT}"
+            )
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)
         start, end = q.center()
         if condition is not None:
