@@ -334,6 +334,19 @@ def test_labels_of_a_map_are_plain_text():
     figure.savefig(io.BytesIO())  # mathematics that matplotlib cannot parse would be an error
 
 
+def test_a_map_of_a_few_examples_is_one_of_the_whole_split(trained, tmp_path, monkeypatch):
+    drawn, compute = [], map_module.posteriors
+
+    def recorded(model, split, rows, **options):
+        drawn.append((len(split), rows))
+        return compute(model, split, rows, **options)
+
+    monkeypatch.setattr(map_module, "posteriors", recorded)
+    draw_map(trained, tmp_path / "map.png", limit=12)
+    ((count, rows),) = drawn
+    assert count > len(rows) == 12 and (rows[0], rows[-1]) == (0, count - 1)
+
+
 def test_a_map_of_one_point_is_refused(trained, tmp_path):
     same = DiagGaussian(torch.ones(20, 4), torch.zeros(20, 4))
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,7 @@
 """Prepare the glosses of WordNet 3.1 labeled with their part of speech and their category."""
 
 import hashlib
+import random
 import subprocess
 import sys
 import tarfile
@@ -51,6 +52,7 @@ def prepare(source: str, out: Path, seed: int) -> None:
     split_of = draw_splits({row["text"] for row in rows}, seed)
     for split in ("train", "valid", "test"):
         chosen = [row for row in rows if split_of[row["text"]] == split]
+        random.Random(seed).shuffle(chosen)  # WordNet is sorted: its first glosses are all of nouns
         count = write_table(out / f"{split}.jsonl", chosen)
         print(f"{out / split}.jsonl: {count} glosses")
     write_text(out / "LICENSE", notice(files["data.noun"].decode("utf-8")))

@@ -24,7 +24,7 @@ def parser() -> ArgumentParser:
     add_run(parser, "the split to plot")
     parser.add_argument("--out", required=True, help="the .png file to write")
     parser.add_argument(
-        "--limit", type=PositiveInt, default=2000, help="plot only the first LIMIT examples"
+        "--limit", type=PositiveInt, default=2000, help="plot at most LIMIT examples, evenly spaced"
     )
     add_refinement(parser)
     add_common(parser)

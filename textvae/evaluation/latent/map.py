@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.files import replace_file
 from textvae.vae.model import Model
@@ -42,7 +42,7 @@ def draw_map(
     batch_size: int = 64,
     seed: int = 0,
 ) -> None:
-    """Draw a map of the first examples of a split as a PNG file.
+    """Draw a map of evenly spaced examples of a split as a PNG file.
 
     Args:
         run: A run folder.
@@ -52,7 +52,7 @@ def draw_map(
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to draw.
-        limit: Draw only the first ``limit`` examples.
+        limit: Maximum number of examples.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of t-SNE and of the refinement steps.
@@ -66,15 +66,15 @@ def draw_map(
         raise UserError(f"{path}: a map is written as .png")
     opened = open_run(run, data=data, reading=reading, device=device, model=model)
     chosen = opened.split(split)
-    count = min(limit, len(chosen))
+    rows = spaced(len(chosen), limit)  # a split may be sorted by label
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to draw")
-    if count < MIN_POINTS:
-        raise UserError(f"a map needs at least {MIN_POINTS} examples, not {count}")
+    if len(rows) < MIN_POINTS:
+        raise UserError(f"a map needs at least {MIN_POINTS} examples, not {len(rows)}")
     q = posteriors(
         opened.model,
         chosen,
-        np.arange(count),
+        rows,
         seed=seed,
         batch_size=batch_size,
         refine_steps=refine_steps,
@@ -84,7 +84,7 @@ def draw_map(
             f"all posterior means of {run} are the same point: it ignores its input, and there is "
             "nothing to draw; see textvae evaluate"
         )
-    labels = None if chosen.labels is None else chosen.labels[:count]
+    labels = None if chosen.labels is None else chosen.labels[rows]
     points = in_two_dimensions(q.center().numpy(), seed)
     figure = _figure(points, labels, chosen.label_names, opened.name)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
