@@ -87,7 +87,7 @@ def test_glosses_without_examples_and_with_their_labels(wordnet, package, tmp_pa
     }
     assert found["so"]["text"] == "in the same way; also"
     labels = [row["label"] for row in rows(out)["train"]]
-    assert sorted(labels, key=["noun", "verb", "adj", "adv"].index) != labels  # as WordNet is sorted
+    assert sorted(labels, key=["noun", "verb", "adj", "adv"].index) != labels  # WordNet's order
     shown = {word: found[word]["category"] for word in ("dish 0", "go1", "ceric", "won", "so")}
     assert list(shown.values()) == ["noun.food", "verb.motion", "adj.pert", "adj.ppl", "adv.all"]
     assert {row["label"] for row in found.values()} == {"noun", "verb", "adj", "adv"}
