@@ -378,7 +378,7 @@ def test_exit_codes(run, options, status, capfd):
 def test_the_command_prints_json(run, capfd):
     assert in_child(["diagnose", str(run), "--json", "--limit", "12", "--samples", "1"]) == 0
     assert json.loads(capfd.readouterr().out)["count"] == 12
-    assert (run / "metrics" / "test-diagnosis-first12.json").exists()
+    assert (run / "metrics" / "test-diagnosis-limit12.json").exists()
 
 
 def test_a_language_model_is_a_baseline_and_has_nothing_to_diagnose(run, language_model, capfd):

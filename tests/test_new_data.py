@@ -6,13 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import in_child
 
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.compare import compare
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.run_card import evaluate_run
 from textvae.evaluation.score import score_file
 
@@ -56,12 +57,21 @@ def test_a_file_of_any_format_has_the_card_of_the_same_split(run, examples, endi
     assert json.loads((run / "metrics" / "test.json").read_text()) == saved
 
 
+def test_a_limit_takes_examples_of_all_labels_of_a_sorted_file(run, examples, tmp_path):
+    path = write(tmp_path / "sorted.tsv", sorted(examples))
+    split = open_run(run, data=path).split("test")
+    batches = rows_of(split, 3, limit=5)
+    assert sorted(np.concatenate(batches)) == [0, 5, 10, 14, 19]
+    assert max(map(len, batches)) <= 3
+    assert len(np.concatenate(rows_of(split, 3, limit=100))) == 20
+
+
 def test_the_command_names_the_file(run, examples, tmp_path, capfd):
     path = write(tmp_path / "new.txt", examples[:7])
     argv = ["evaluate", str(run), "--data", str(path), "--samples", "2", "--generations", "3"]
     assert in_child([*argv, "--limit", "5"]) == 0
     assert capfd.readouterr().out.splitlines()[0] == "run, new.txt"
-    assert (run / "metrics" / "new.txt-first5.json").exists()
+    assert (run / "metrics" / "new.txt-limit5.json").exists()
     assert in_child(argv) == 0
     assert "| run " in compare([run], "new.txt")
 

@@ -46,7 +46,7 @@ def test_the_card_depends_only_on_the_seed(run):
 def test_other_splits_limits_and_no_samples(run):
     valid = card(run, split="valid", limit=5, samples=0)
     assert (valid["count"], valid["iw"], valid["split"]) == (5, None, "valid")
-    assert (run / "metrics" / "valid-first5.json").exists()
+    assert (run / "metrics" / "valid-limit5.json").exists()
     assert not (run / "metrics" / "valid.json").exists()
     assert valid["mi_max"] == pytest.approx(math.log(5))
 

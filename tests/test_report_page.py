@@ -314,7 +314,7 @@ def test_a_diagnosis_of_some_examples_is_read_again_unless_the_weights_are_newer
     found, card = diagnose_run(copy, limit=12), find_card(copy)
     assert str(load_diagnosis(copy, "test", card, limit=12)) == str(found)
     assert load_diagnosis(copy, "test", card, limit=13) is None
-    newer = (copy / "metrics" / "test-diagnosis-first12.json").stat().st_mtime + 1
+    newer = (copy / "metrics" / "test-diagnosis-limit12.json").stat().st_mtime + 1
     os.utime(copy / "model.safetensors", (newer, newer))
     assert load_diagnosis(copy, "test", card, limit=12) is None
 

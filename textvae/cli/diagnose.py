@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
         help="the run of a language model on the same data, to compare the reconstruction with",
     )
     add("--samples", type=PositiveInt, default=20, help="draws of z per example")
-    add("--limit", type=PositiveInt | None, help="examine only the first LIMIT examples")
+    add("--limit", type=PositiveInt | None, help="examine at most LIMIT examples, evenly spaced")
     add(
         "--fail-on",
         choices=list(FAIL_ON),

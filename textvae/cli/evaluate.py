@@ -36,7 +36,8 @@ def parser() -> ArgumentParser:
     add(
         "--limit",
         type=PositiveInt | None,
-        help="evaluate only the first LIMIT examples; the card is saved under a name of its own",
+        help="evaluate at most LIMIT examples, evenly spaced; "
+        "the card is saved under a name of its own",
     )
     add(
         "--generations",

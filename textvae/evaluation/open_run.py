@@ -107,14 +107,20 @@ def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.
     Args:
         split: The examples.
         batch_size: Examples per batch.
-        limit: Only the first ``limit`` examples; None: all of them.
+        limit: At most this many examples, evenly spaced; None: all of them.
     """
     rows = LengthBuckets(split.lengths, batch_size).sequential()
-    return rows if limit is None else [kept for batch in rows if len(kept := batch[batch < limit])]
+    if limit is None:
+        return rows
+    chosen = np.isin(np.arange(len(split)), spaced(len(split), limit))
+    return [kept for batch in rows if len(kept := batch[chosen[batch]])]
 
 
 def spaced(count: int, most: int) -> np.ndarray:
-    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order."""
+    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order.
+
+    Unlike the first ones, they represent a split that is sorted, by label for example.
+    """
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 

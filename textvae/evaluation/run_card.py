@@ -55,8 +55,8 @@ def evaluate_run(
         model: A model to evaluate instead of the one in the folder.
         split: Which split to evaluate.
         samples: Samples K of the importance-weighted bound; 0 skips it.
-        limit: Evaluate only the first ``limit`` examples; the card is then saved as
-            ``SPLIT-firstN.json``.
+        limit: Evaluate at most ``limit`` examples, evenly spaced; the card is then saved as
+            ``SPLIT-limitN.json``.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         generations: Sentences to reconstruct and to sample for BLEU, distinct-n, and self-BLEU, if
             the data is text; 0 skips them.
@@ -116,7 +116,7 @@ def evaluate_run(
     )
     name = opened.title(split)
     name += "" if refine_steps is None else f"-refine{refine_steps}"
-    name += "" if limit is None else f"-first{limit}"  # never in place of the whole card
+    name += "" if limit is None else f"-limit{limit}"  # never in place of the whole card
     save_card(opened.folder, name, card)
     return card
 

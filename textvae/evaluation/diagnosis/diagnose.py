@@ -222,8 +222,8 @@ def diagnose_run(
         split: Which split to examine.
         baseline: The run of a language model trained on the same data, to compare with.
         samples: Draws of z per example for the reconstruction term.
-        limit: Examine only the first ``limit`` examples; the result is then saved as
-            ``SPLIT-diagnosis-firstN.json``.
+        limit: Examine at most ``limit`` examples, evenly spaced; the result is then saved as
+            ``SPLIT-diagnosis-limitN.json``.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
 

@@ -19,7 +19,7 @@ from textvae.runs.model_folder import WEIGHTS
 
 def diagnosis_name(split: str, limit: int | None) -> str:
     """Return the name of the record, without ``.json``; limit: number of examples, None for all."""
-    return f"{split}-diagnosis" + ("" if limit is None else f"-first{limit}")
+    return f"{split}-diagnosis" + ("" if limit is None else f"-limit{limit}")
 
 
 def load_diagnosis(
@@ -32,7 +32,7 @@ def load_diagnosis(
         split: The split.
         card: The metrics card of the split. A diagnosis of all examples has the same MI if it is of
             the same model and examples.
-        limit: The number of examples, the first of the split; None: all of them. That of some
+        limit: The number of examples, evenly spaced; None: all of them. That of some
             examples must be newer than the weights.
 
     Returns:
