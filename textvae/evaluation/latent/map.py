@@ -87,7 +87,10 @@ def draw_map(
     labels = None if chosen.labels is None else chosen.labels[rows]
     points = in_two_dimensions(q.center().numpy(), seed)
     figure = _figure(points, labels, chosen.label_names, opened.name)
-    replace_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
+    replace_file(
+        path,
+        lambda temporary: figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight"),
+    )
 
 
 def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
