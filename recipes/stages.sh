@@ -21,6 +21,7 @@ probe=""  # if set, also train probes on the latent variable
 seeds=1
 samples="${samples:-200}"
 jobs="${jobs:-1}"
+precision="${precision:-fp32}"  # of the evaluation
 train_options=()
 
 main() { # "$@" of the recipe
@@ -117,7 +118,8 @@ run_models() { # options of textvae sweep; starts or resumes each run, skips wha
     local -x OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
   fi
   textvae sweep --config "$recipe/base.yaml" --methods $models --data.dir "$prepared" --out "$out" \
-    --no-report --seeds "$seeds" --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" \
+    --no-report --seeds "$seeds" --samples "$samples" --precision "$precision" --jobs "$jobs" \
+    ${probe:+--probe} "$@" \
     ${train_options[@]+"${train_options[@]}"}
 }
 
@@ -151,7 +153,7 @@ latent_runs() {
 
 diagnose_all() { # of the first examples, as many models at a time as --jobs; the report reads the records
   latent_runs | tr '\n' '\0' | xargs -0 -P "$jobs" -I {} \
-    sh -c 'textvae diagnose "$1" --limit 300 > "$1/metrics/diagnosis.txt"' - {}
+    sh -c 'textvae diagnose "$1" --limit 300 --samples 5 > "$1/metrics/diagnosis.txt"' - {}
   printf '\n'
   latent_runs | while read -r run; do  # the first paragraph: the verdict and its reason
     awk '!NF { exit } NR == 1 { printf "- **%s**:", $0; next } { printf " %s", $0 } END { print "" }' \

@@ -293,6 +293,7 @@ def test_the_manifest_says_what_each_run_is(undisturbed):
     manifest = json.loads((undisturbed / "manifest.json").read_text())
     assert manifest["grid"] == NAMES and list(manifest["runs"]) == NAMES
     assert (manifest["samples"], manifest["generations"], manifest["probe"]) == (2, 0, False)
+    assert manifest["precision"] == "fp32"  # of the evaluation
     last = manifest["runs"][NAMES[-1]]
     assert (last["state"], last["seed"], last["method"]) == ("done", 1, "run")
     assert last["varied"] == {"model.latent_dim": 3}
@@ -321,10 +322,12 @@ def test_what_is_done_is_not_done_again(undisturbed, small, tmp_path, capfd):
     assert stats(out) == before
     assert rows(said.out) == table_of(out)
     weights = [path for path in before if path.endswith(("model.safetensors", "state.pt"))]
-    assert run_sweep(out, *small, *GRID, "--samples", "3") == 0  # evaluated again, not trained
+    other = ["--samples", "3", "--precision", "bf16"]
+    assert run_sweep(out, *small, *GRID, *other) == 0  # evaluated again, not trained
     after = stats(out)
     assert all(after[path] == before[path] for path in weights)
-    assert "IW with K = 3." in (out / "table.md").read_text()
+    text = (out / "table.md").read_text()
+    assert "IW with K = 3." in text and "--precision bf16" in text
 
 
 def test_another_grid_adds_its_runs(undisturbed, small, tmp_path, capfd):
@@ -509,9 +512,13 @@ def test_everything_can_be_done_in_python(corpus, tmp_path, monkeypatch):
         vary={"model.latent_dim": [0, 2]},
         samples=2,
         generations=0,
+        precision="bf16",
         data={"dir": str(corpus)},
     )
     assert [run.name for run in done.runs] == ["base-latent_dim-0", "base-latent_dim-2"]
     assert not done.failed and len(rows(done.table)) == 4
+    assert [
+        json.loads((run / "metrics/test.json").read_text())["precision"] for run in done.runs
+    ] == ["bf16"] * 2
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "base-latent_dim-0" in page and "base-latent_dim-2" in page

@@ -55,6 +55,12 @@ def parser() -> ArgumentParser:
         default=500,
         help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
     )
+    add(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="precision of matrix products in the evaluation",
+    )
     add("--probe", action="store_true", help="also predict labels from z")
     add("--no-report", action="store_true", help="do not write report.html at the end")
     add("--train-only", action="store_true", help="do not evaluate the runs")
@@ -102,6 +108,7 @@ def run(args: Namespace) -> int:
         evaluate=not args.train_only,
         samples=args.samples,
         generations=args.generations,
+        precision=args.precision,
         probe=args.probe,
         with_report=not args.no_report,
         launcher=args.launcher,

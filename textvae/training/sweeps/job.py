@@ -52,9 +52,8 @@ def run_job(folder: Path | str, name: str) -> None:
     if not is_trained(run):
         _train(run, config, manifest.runs[name]["command"])
     if manifest.evaluate and not is_evaluated(manifest, name):
-        samples, generations = manifest.samples, manifest.generations
-        place = config.data.dir
-        print(evaluate_run(run, data=place, samples=samples, generations=generations))
+        options = {name: getattr(manifest, name) for name in ("samples", "generations", "precision")}
+        print(evaluate_run(run, data=config.data.dir, **options))
     if _is_left_to_probe(manifest, name):
         print(probe(run, data=config.data.dir))
 
@@ -90,8 +89,8 @@ def is_evaluated(manifest: Manifest, name: str) -> bool:
         return False
     exact = not manifest.config(name).model.latent_dim  # one sample then is as good as many
     record, samples = read_record(card), 1 if exact else manifest.samples
-    found = (record.get("samples"), record.get("generations", GENERATIONS))
-    return found == (samples, manifest.generations)
+    found = (record.get("samples"), record.get("generations", GENERATIONS), record.get("precision"))
+    return found == (samples, manifest.generations, manifest.precision)
 
 
 def _is_left_to_probe(manifest: Manifest, name: str) -> bool:

@@ -1,7 +1,7 @@
 """DIR/manifest.json: what a sweep consists of, for its jobs and for those who read its results.
 
     commit, command            of the sweep that wrote it last
-    evaluate, samples, generations, probe
+    evaluate, samples, generations, precision, probe
                                what is done with every run
     grid                       the names of the runs of that sweep, in order
     runs                       by name: method, values of the varied options, seed, command of
@@ -43,6 +43,7 @@ class Manifest:
     runs: dict[str, dict[str, Any]]
     command: str
     commit: str | None
+    precision: str = "fp32"  # of the evaluation; older manifests lack it
 
     def save(self) -> None:
         """Write the file."""
@@ -70,7 +71,7 @@ def new_manifest(folder: Path, cells: Sequence[Cell], **evaluation: Any) -> Mani
     Args:
         folder: The folder of the sweep.
         cells: Its runs.
-        evaluation: ``evaluate``, ``samples``, ``generations``, ``probe``.
+        evaluation: ``evaluate``, ``samples``, ``generations``, ``precision``, ``probe``.
 
     Raises:
         UserError: A run folder of the same name belongs to another experiment, or the manifest of

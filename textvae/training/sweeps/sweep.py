@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
@@ -65,6 +65,7 @@ def sweep(
     evaluate: bool = True,
     samples: int = 200,
     generations: int = GENERATIONS,
+    precision: Literal["fp32", "bf16"] = "fp32",
     probe: bool = False,
     with_report: bool = True,
     launcher: LauncherName = "local",
@@ -92,6 +93,7 @@ def sweep(
         evaluate: Whether to evaluate the runs and to compare them.
         samples: Samples K of the importance-weighted bound.
         generations: Sentences to reconstruct and to sample for BLEU and the like.
+        precision: Precision of the evaluation; that of the training is ``train.precision``.
         probe: Whether to predict labels from z, too.
         with_report: Whether to end with a report, which takes some seconds for every run.
         launcher: ``local``: processes with one thread each (``train.threads`` changes that);
@@ -117,6 +119,7 @@ def sweep(
             evaluate=evaluate,
             samples=samples,
             generations=generations,
+            precision=precision,
             probe=probe,
         )
         make_folder(folder / LOGS)
