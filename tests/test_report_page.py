@@ -25,7 +25,7 @@ from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.diagnosis.diagnose import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
-from textvae.evaluation.metrics import decimals
+from textvae.evaluation.metric import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.report import report
 from textvae.evaluation.report.exhibits import QUANTILES, exhibit

@@ -16,7 +16,7 @@ from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.card_files import load_cards
 from textvae.evaluation.lagging import lagging_information
-from textvae.evaluation.metrics import decimals
+from textvae.evaluation.metric import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.published import judge, verdict_table

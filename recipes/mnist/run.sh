@@ -5,7 +5,8 @@
 #
 #   bash recipes/mnist/run.sh --data PLACE
 #   bash recipes/mnist/run.sh --data PLACE --stage 9   the paper's sweep: 7 latent sizes and 8 layers
-#                                                      of the PixelCNN, 9 layers of the MLP
+#                                                      of the PixelCNN, 9 layers of the MLP,
+#                                                      10 IWAE and VampPrior
 
 set -euo pipefail
 name=mnist
@@ -21,6 +22,9 @@ further_stages() {
   sweep 8 "Layers of the PixelCNN, z = 20" "vae skip_vae" --vary images.decoder_layers=1,3,6,9
   sweep 9 "Layers of the MLP decoder, z = 50" "mlp-vae mlp-skip_vae" \
     --vary images.decoder_layers=2,3,4
+  sweep 10 "Bounds and priors, MLP decoder of 2 layers, z = 50" \
+    "mlp-vae mlp-skip_vae mlp-vae-iwae mlp-skip_vae-iwae mlp-vae-vamp_prior mlp-skip_vae-vamp_prior" \
+    --vary images.decoder_layers=2
 }
 
 . "$(dirname "$0")/../stages.sh"

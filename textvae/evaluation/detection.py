@@ -17,7 +17,8 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.evaluation.labels import find_label, label_names
-from textvae.evaluation.metrics import BY_KEY, decimals
+from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics import BY_KEY
 from textvae.vae.batch import Split
 
 # Scores that are low for an anomaly; the others are high. The length is there for comparison:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from textvae.evaluation.metrics import BY_KEY, decimals
+from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.batching import LengthBuckets

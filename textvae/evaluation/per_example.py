@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.evaluation.metrics import clock
+from textvae.evaluation.metric import clock
 from textvae.vae.batch import Batch, Split
 from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate

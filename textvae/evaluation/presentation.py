@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric, decimals
+from textvae.evaluation.metric import MISSING, Metric, decimals
+from textvae.evaluation.metrics import BY_KEY, METRICS
 
 SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
 SECTIONS = ("likelihood", "latent", "text", "probe")

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from textvae.evaluation.metrics import BY_KEY, METRICS, MISSING, Metric
+from textvae.evaluation.metric import MISSING, Metric
+from textvae.evaluation.metrics import BY_KEY, METRICS
 from textvae.evaluation.seeds import SPREAD
 
 Outcome = Literal["reproduced", "better", "worse", "different", "not comparable"]

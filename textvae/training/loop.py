@@ -21,7 +21,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis.advice import steadier
 from textvae.evaluation.goal import Goal
-from textvae.evaluation.metrics import clock
+from textvae.evaluation.metric import clock
 from textvae.runs import run_folder
 from textvae.runs.files import quoted, write_json
 from textvae.training.checkpoint import TrainingState

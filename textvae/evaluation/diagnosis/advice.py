@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from textvae.config.experiment import Config, options_read
 from textvae.config.inference import Inference
-from textvae.evaluation.metrics import decimals
+from textvae.evaluation.metric import decimals
 
 
 def steadier(config: Config) -> str:

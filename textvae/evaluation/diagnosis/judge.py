@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from textvae.evaluation.diagnosis.symptoms import READ_SHARE, Symptoms
 from textvae.evaluation.intervals import Interval
-from textvae.evaluation.metrics import decimals
+from textvae.evaluation.metric import decimals
 
 HEALTHY, UNDER_TRAINED, HOLES = "healthy", "under-trained", "holes"
 PARTIAL, UNREAD, OVER_REFINED = "partly collapsed", "unread", "over-refined"

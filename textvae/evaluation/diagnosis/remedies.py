@@ -31,7 +31,7 @@ from textvae.evaluation.diagnosis.remedy import (
     retrain,
 )
 from textvae.evaluation.diagnosis.symptoms import Symptoms
-from textvae.evaluation.metrics import decimals
+from textvae.evaluation.metric import decimals
 
 MOST = 3
 AUTOENCODE_SHARE = 3  # autoencoding takes at most a third of the other epochs

@@ -12,7 +12,8 @@ from textvae.evaluation.card_files import finite
 from textvae.evaluation.diagnosis.history import ALIVE, Death, History, Moment
 from textvae.evaluation.diagnosis.judge import SEVERITY, UNCLEAR, Finding
 from textvae.evaluation.diagnosis.remedy import Remedy
-from textvae.evaluation.metrics import BY_KEY, MISSING, decimals
+from textvae.evaluation.metric import MISSING, decimals
+from textvae.evaluation.metrics import BY_KEY
 
 WIDTH = 100  # of a line of text
 COLUMNS = 8  # evaluations shown, the first and the last among them

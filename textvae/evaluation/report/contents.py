@@ -15,7 +15,7 @@ from textvae.evaluation.diagnosis.diagnose import diagnose_run
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.latent.fit_sampler import fit_opened
-from textvae.evaluation.metrics import clock
+from textvae.evaluation.metric import clock
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.report.exhibits import Exhibits, exhibit

@@ -19,7 +19,8 @@ from textvae.evaluation.diagnosis.judge import (
 from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence, death_line
 from textvae.evaluation.latent.map import MIN_POINTS
-from textvae.evaluation.metrics import BY_KEY, COMPANIONS, METRICS, MISSING, Metric, decimals
+from textvae.evaluation.metric import MISSING, Metric, decimals
+from textvae.evaluation.metrics import BY_KEY, COMPANIONS, METRICS
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.presentation import SECTIONS, card_notes
 from textvae.evaluation.rate_distortion import Style

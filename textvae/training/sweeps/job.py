@@ -52,7 +52,9 @@ def run_job(folder: Path | str, name: str) -> None:
     if not is_trained(run):
         _train(run, config, manifest.runs[name]["command"])
     if manifest.evaluate and not is_evaluated(manifest, name):
-        options = {name: getattr(manifest, name) for name in ("samples", "generations", "precision")}
+        options = {
+            name: getattr(manifest, name) for name in ("samples", "generations", "precision")
+        }
         print(evaluate_run(run, data=config.data.dir, **options))
     if _is_left_to_probe(manifest, name):
         print(probe(run, data=config.data.dir))

@@ -1,0 +1,72 @@
+"""One figure on a card: its names, its unit, and how it is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+MISSING = "–"
+Section = Literal["likelihood", "latent", "text", "probe", "setup"]
+
+
+class Metric(NamedTuple):
+    """One figure on a card.
+
+    Attributes:
+        key: Its name in the JSON file.
+        header: Its name in a table.
+        unit: Its unit; empty for counts that explain themselves.
+        help: One sentence for the documentation.
+        section: Where it belongs; ``setup`` holds constants of an evaluation, not results.
+        digits: Decimals shown.
+        better: Which direction is better.
+        column: Whether ``textvae compare`` shows it: always, if some card has it, or never.
+        needs_latent: Whether it is meaningless for a model without a latent variable.
+        error: The key of its standard error.
+        encoder: The key of the same figure before refinement.
+        scale: The factor it is multiplied by when it is shown.
+    """
+
+    key: str
+    header: str
+    unit: str
+    help: str
+    section: Section
+    digits: int = 2
+    better: Literal["higher", "lower", "neither"] = "neither"
+    column: Literal["always", "if present", "never"] = "never"
+    needs_latent: bool = False
+    error: str | None = None
+    encoder: str | None = None
+    scale: float = 1.0
+
+    def show(self, card: Mapping[str, Any]) -> str:
+        """Return the figure of a card as text, with its standard error, or a dash without one."""
+        value = card.get(self.key)
+        if value is None or not math.isfinite(value) or not self.applies(card):
+            return MISSING
+        text = decimals(self.scale * value, self.digits)
+        error = card.get(self.error) if self.error else None
+        return text if error is None else f"{text} ± {decimals(self.scale * error, self.digits)}"
+
+    def show_encoder(self, card: Mapping[str, Any]) -> str:
+        """Return the same figure before refinement as text, or a dash without one."""
+        if self.encoder is None:
+            return MISSING
+        return self.show({**card, self.key: card.get(self.encoder), self.error or "": None})
+
+    def applies(self, card: Mapping[str, Any]) -> bool:
+        """Return whether the figure is meaningful for the model of the card."""
+        return not (self.needs_latent and card.get("latent_dim") == 0)
+
+
+def decimals(value: float, digits: int = 2) -> str:
+    """Format a number with a fixed number of decimals, and zero without a minus sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
