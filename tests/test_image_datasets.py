@@ -107,6 +107,10 @@ def write(folder: Path, **arrays: np.ndarray) -> None:
 
 WRONG = {
     "an empty folder": (lambda f: ".", "has no training images"),
+    "a folder with a file of another name": (
+        lambda f: write(f, mine=drawings().images) or ".",
+        r"if mine\.npz holds all splits, give .*mine\.npz instead",
+    ),
     "no such file": (lambda f: "nowhere.npz", "does not exist"),
     "a text": (
         lambda f: (f / "a.txt").write_text("a") and "a.txt",
