@@ -109,7 +109,7 @@ WRONG = {
     "an empty folder": (lambda f: ".", "has no training images"),
     "a folder with a file of another name": (
         lambda f: write(f, mine=drawings().images) or ".",
-        r"if mine\.npz holds all splits, give .*mine\.npz instead",
+        r"if mine\.npz holds all splits, give .*mine\.npz$",
     ),
     "no such file": (lambda f: "nowhere.npz", "does not exist"),
     "a text": (

@@ -146,14 +146,11 @@ def read_published(place: str) -> dict[str, Drawings]:
         found = {split: _only(read_npz(f), f) for split, f in files.items() if f.exists()}
         found = found or read_idx_folder(path)
         if "train" not in found:
-            files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".npz", ".mat"))
+            others = sorted(f for f in path.iterdir() if f.suffix.lower() in (".npz", ".mat"))
+            other = f"; if {others[0].name} holds all splits, give {others[0]}" if others else ""
             raise UserError(
                 f"{path} has no training images: train.npz or train-images-idx3-ubyte (or .gz)"
-                + (
-                    f"; if {files[0].name} holds all splits, give {files[0]} instead"
-                    if files
-                    else ""
-                )
+                f"{other}"
             )
         return found
     suffix = path.suffix.lower()
