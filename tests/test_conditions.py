@@ -217,6 +217,25 @@ def test_commands_take_a_condition(conditional, command, capsys):
 
 
 @pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_texts_without_labels_are_evaluated_with_a_given_one(conditional, tmp_path, capsys):
+    rng, texts = random.Random(1), tmp_path / "texts.txt"
+    texts.write_text("".join(line(rng, "sky").partition("\t")[2] for _ in range(30)))
+    right, wrong = (
+        evaluate_run(conditional, data=texts, samples=2, generations=0, condition=label)["elbo"]
+        for label in ("sky", "food")
+    )
+    assert right > wrong + 1
+    new = ["--data", str(texts)]
+    for name, *rest in (["diagnose"], ["evaluate", "--samples", "1", "--generations", "0"]):
+        argv = [name, str(conditional), *rest]
+        assert main([*argv, *new, "--condition", "sky"]) == 0
+        assert main([*argv, *new]) == 2
+        assert "have no labels" in capsys.readouterr().err
+        assert main([*argv, "--condition", "sky"]) == 2
+        assert "is for a file of new examples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
 def test_files_bring_their_labels(conditional, labeled, tmp_path, capsys):
     test, out = str(labeled / "test.txt"), tmp_path / "means.npz"
     assert main(["encode", str(conditional), test, "--out", str(out)]) == 0

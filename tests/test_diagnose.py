@@ -1,5 +1,6 @@
 """Models made to have each illness: the diagnosis names it."""
 
+import csv
 import json
 import math
 from dataclasses import replace
@@ -388,6 +389,29 @@ def test_a_language_model_is_a_baseline_and_has_nothing_to_diagnose(run, languag
     assert "has no latent variable (latent_dim 0)" in capfd.readouterr().err
     with pytest.raises(textvae.UserError, match="a baseline is a language model"):
         textvae.diagnose_run(run, baseline=run)
+
+
+def test_a_file_of_new_examples_has_a_diagnosis_of_its_own(
+    run, corpus, language_model, tmp_path, capfd
+):
+    texts = (corpus / "test.txt").read_text(encoding="utf-8").splitlines()
+    with (tmp_path / "new.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["number", "said"])
+        table.writerows(enumerate(texts[:15]))
+    textvae.diagnose_run(run, samples=1)
+    saved = run / "metrics" / "test-diagnosis.json"
+    before = saved.read_bytes()
+    argv = ["diagnose", str(run), "--data", str(tmp_path / "new.csv"), "--samples", "2"]
+    assert in_child([*argv, "--data.text_column", "nothing"]) == 2
+    assert "nothing" in capfd.readouterr().err
+    argv += ["--data.text_column", "said", "--baseline", str(language_model)]
+    assert in_child(argv) == 0
+    shown = capfd.readouterr().out
+    assert shown.startswith("my run, new.csv: ") and "rec - baseline" in shown
+    assert "--data.dir" not in shown  # it is not what to train on
+    assert (run / "metrics" / "new.csv-diagnosis.json").exists()
+    assert saved.read_bytes() == before
 
 
 def test_the_command_knows_every_verdict_from_bad_to_worse():

@@ -104,6 +104,10 @@ def test_neighbors_in_a_file_as_a_command(trained, tmp_path, capsys):
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split() == ["distance", "row", "text"]
     assert first.split()[1] == "1" and second.endswith("my dog eats the house")
+    (tmp_path / "other.csv").write_text(f"id,said\n1,my dog eats the house\n2,{SENTENCE}\n")
+    argv = [*argv[:3], "--data", str(tmp_path / "other.csv"), "--data.text_column", "said"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [first, second]
 
 
 @pytest.mark.parametrize(

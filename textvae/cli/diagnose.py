@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_run, new_parser
+from textvae.cli.options import add_common, add_condition, add_run, layout, new_parser
 from textvae.config.types import PositiveInt
 from textvae.errors import UserError
 
@@ -23,7 +23,10 @@ FAIL_ON = {
     "over-refined": "over-refined",
     "collapsed": "collapsed",
 }
-OPTIONS = ("data", "device", "split", "baseline", "samples", "limit", "batch_size", "seed")
+OPTIONS = (
+    *("data", "condition", "device", "split", "baseline", "samples", "limit"),
+    *("batch_size", "seed"),
+)
 
 
 def parser() -> ArgumentParser:
@@ -49,6 +52,7 @@ def parser() -> ArgumentParser:
     )
     add("--json", action="store_true", help="print the diagnosis as JSON")
     add_common(parser)
+    add_condition(parser)
     return parser
 
 
@@ -63,7 +67,8 @@ def run(args: Namespace) -> int:
     """
     from textvae.evaluation.diagnosis.diagnose import diagnose_run
 
-    found = diagnose_run(args.run, **{name: args[name] for name in OPTIONS})
+    options = {name: args[name] for name in OPTIONS}
+    found = diagnose_run(args.run, reading=layout(args), **options)
     print(json.dumps(found.to_dict(), indent=2) if args.json else found)
     failed = False if args.fail_on is None else found.is_at_least(FAIL_ON[args.fail_on])
     if failed is None:

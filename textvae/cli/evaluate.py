@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, layout, new_parser
+from textvae.cli.options import (
+    add_common,
+    add_condition,
+    add_refinement,
+    add_run,
+    layout,
+    new_parser,
+)
 from textvae.config.types import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 OPTIONS = (
-    *("data", "device", "split", "samples", "limit", "refine_steps"),
+    *("data", "condition", "device", "split", "samples", "limit", "refine_steps"),
     *("generations", "fit_sampler", "precision", "batch_size", "seed"),
 )
 
@@ -59,6 +66,7 @@ def parser() -> ArgumentParser:
     )
     add("--json", action="store_true", help="print the metrics as JSON")
     add_common(parser)
+    add_condition(parser)
     return parser
 
 

@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, layout, new_parser
+from textvae.cli.options import (
+    add_common,
+    add_condition,
+    add_refinement,
+    add_run,
+    layout,
+    new_parser,
+)
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("data", "device", "split", "limit", "refine_steps", "batch_size", "seed")
+OPTIONS = ("data", "condition", "device", "split", "limit", "refine_steps", "batch_size", "seed")
 
 
 def parser() -> ArgumentParser:
@@ -28,6 +35,7 @@ def parser() -> ArgumentParser:
     )
     add_refinement(parser)
     add_common(parser)
+    add_condition(parser)
     return parser
 
 

@@ -12,6 +12,7 @@ from textvae.cli.options import (
     add_refinement,
     add_run,
     examples,
+    layout,
     load,
     new_parser,
 )
@@ -58,7 +59,8 @@ def run(args: Namespace) -> None:
 
     model = load(args)
     (example,) = examples(model, args, [args.example]).inputs
-    found = neighbors(args.run, example, model=model, **{name: args[name] for name in OPTIONS})
+    options = {name: args[name] for name in OPTIONS}
+    found = neighbors(args.run, example, model=model, reading=layout(args), **options)
     if args.format == "text":
         print("distance    row text")
     for row in found:

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_refinement, add_run, layout, new_parser
+from textvae.cli.options import (
+    add_common,
+    add_condition,
+    add_refinement,
+    add_run,
+    layout,
+    new_parser,
+)
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("data", "device", "split", "target", "labels", "refine_steps", "batch_size", "seed")
+OPTIONS = (
+    *("data", "condition", "device", "split", "target", "labels", "refine_steps"),
+    *("batch_size", "seed"),
+)
 
 
 def parser() -> ArgumentParser:
@@ -37,6 +47,7 @@ def parser() -> ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     add_refinement(parser)
     add_common(parser)
+    add_condition(parser)
     return parser
 
 

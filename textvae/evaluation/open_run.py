@@ -67,6 +67,7 @@ def open_run(
     *,
     data: Path | str | None = None,
     reading: Mapping[str, Any] | None = None,
+    condition: str | float | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
 ) -> OpenRun:
@@ -76,13 +77,15 @@ def open_run(
         run: A run folder.
         data: Where the data is, if it has moved since the training; or a file of new examples.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
+        condition: For a model that is conditioned on labels or numbers: that of all new examples;
+            None: those in their file.
         device: Where to put the model; None: a GPU if there is one.
         model: A model to use instead of the one in the folder; it stays on its device unless
             ``device`` is given.
 
     Raises:
-        UserError: It is not a run folder, its data is missing or has changed, or the device does
-            not exist.
+        UserError: It is not a run folder, its data is missing or has changed, the device does not
+            exist, or a condition is given for the run's own data.
     """
     folder = Path(run)
     config = run_config(folder, data, reading)
@@ -93,11 +96,17 @@ def open_run(
     model.eval()
     opened = OpenRun(folder, config, model, {})
     if data is None or not expanded(data).is_file():
+        if condition is not None:
+            raise UserError(
+                "--condition is for a file of new examples (--data FILE): the data of the run has "
+                "labels of its own"
+            )
         return opened._replace(splits=_splits_for(model, folder, config))
-    if Path(run_config(folder).data.dir).suffix:  # trained on a single file, perhaps this one
+    one_file = bool(Path(run_config(folder).data.dir).suffix)  # the run's data, perhaps this file
+    if one_file and condition is None:
         with suppress(UserError):
             return opened._replace(splits=_splits_for(model, folder, config))
-    new = read_new(model, folder, str(data), **(reading or {}))
+    new = read_new(model, folder, str(data), condition, **(reading or {}))
     return opened._replace(splits={"test": new}, new=Path(data).name)
 
 

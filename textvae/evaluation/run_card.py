@@ -29,6 +29,7 @@ def evaluate_run(
     *,
     data: Path | str | None = None,
     reading: Mapping[str, Any] | None = None,
+    condition: str | float | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -51,6 +52,8 @@ def evaluate_run(
         data: Where the data is, if it has moved since the training; or a file of new examples, all
             of which are evaluated.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
+        condition: For a model that is conditioned on labels or numbers: that of all examples in a
+            file of new ones; None: those in the file.
         device: Where to compute; None: a GPU if there is one.
         model: A model to evaluate instead of the one in the folder.
         split: Which split to evaluate.
@@ -75,7 +78,9 @@ def evaluate_run(
             split, or there is no such device.
     """
     _check_options(samples, limit, generations, precision, batch_size)
-    opened = open_run(run, data=data, reading=reading, device=device, model=model)
+    opened = open_run(
+        run, data=data, reading=reading, condition=condition, device=device, model=model
+    )
     prepare_to_save(opened.folder)
     chosen, model = opened.split(split), opened.model
     if fit_sampler and model.latent_dim:

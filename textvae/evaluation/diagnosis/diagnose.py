@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from textvae.evaluation.diagnosis.shuffle import dimension_gaps
 from textvae.evaluation.diagnosis.symptoms import Symptoms
 from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.metrics import BY_KEY
-from textvae.evaluation.open_run import OpenRun, open_run, rows_of
+from textvae.evaluation.open_run import OpenRun, open_run, rows_of, run_config
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.runs import run_folder
 from textvae.vae.batch import Split
@@ -201,6 +201,8 @@ def diagnose_run(
     run: Path | str,
     *,
     data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
+    condition: str | float | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -212,11 +214,15 @@ def diagnose_run(
 ) -> Diagnosis:
     """Diagnose the best model of a run, and save the result in its folder.
 
-    It is saved as ``RUN/metrics/SPLIT-diagnosis.json``.
+    It is saved as ``RUN/metrics/SPLIT-diagnosis.json``; for a file of new examples, SPLIT is the
+    name of the file.
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training.
+        data: Where the data is, if it has moved since the training; or a file of new examples.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
+        condition: For a model that is conditioned on labels or numbers: that of all examples in a
+            file of new ones; None: those in the file.
         device: Where to compute; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to examine.
@@ -238,10 +244,16 @@ def diagnose_run(
     for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise UserError(f"{option}={value}: must be at least 1")
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(
+        run, data=data, reading=reading, condition=condition, device=device, model=model
+    )
     prepare_to_save(opened.folder)
     chosen, history = opened.split(split), read_history(opened.folder)
     rows = rows_of(chosen, batch_size, limit)
+    reference = None
+    if baseline is not None:
+        other = _open_baseline(baseline, opened, reading, condition)
+        reference = _log_p(other, opened, chosen, rows, seed)
     found = _diagnose(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
@@ -250,38 +262,55 @@ def diagnose_run(
             read_training(opened.folder, opened.config, history),
             larger_split=_larger(opened, split),
             run=Path(run),
-            data=None if data is None else str(data),
+            data=None if data is None or opened.new else str(data),
         ),
         samples=samples,
         seed=seed,
         inference=opened.model.inference_with(None),
-        baseline=None if baseline is None else _log_p(baseline, opened, chosen, rows, seed),
+        baseline=reference,
         progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
         name=opened.name,
-        split=split,
+        split=opened.title(split),
         history=history,
     )
     record = {"seed": seed, "corpus_hash": chosen.content_hash, "commit": run_folder.commit()}
-    save_record(opened.folder, diagnosis_name(split, limit), found.to_dict() | record)
+    save_record(opened.folder, diagnosis_name(opened.title(split), limit), found.to_dict() | record)
     return found
 
 
+def _open_baseline(
+    run: Path | str,
+    opened: OpenRun,
+    reading: Mapping[str, Any] | None,
+    condition: str | float | None,
+) -> OpenRun:
+    """Open a language model with the data of another run."""
+    conditional = run_config(Path(run)).model.condition != "none"
+    baseline = open_run(
+        run,
+        data=opened.config.data.dir,
+        reading=reading,
+        condition=condition if conditional else None,
+        device=opened.model.device,
+    )
+    if baseline.model.latent_dim:
+        raise UserError(
+            f"{run} has a latent variable: a baseline is a language model (latent_dim 0)"
+        )
+    return baseline
+
+
 def _log_p(
-    baseline: Path | str, opened: OpenRun, split: Split, rows: Sequence[np.ndarray], seed: int
+    baseline: OpenRun, opened: OpenRun, split: Split, rows: Sequence[np.ndarray], seed: int
 ) -> Tensor:
     """Compute log p(x) of the same examples under a language model, (N,) nats."""
-    other = open_run(baseline, data=opened.config.data.dir, device=opened.model.device)
-    if other.model.latent_dim:
-        raise UserError(
-            f"{baseline} has a latent variable: a baseline is a language model (latent_dim 0)"
-        )
-    same = [s for s in other.splits.values() if s.content_hash == split.content_hash]
+    same = [s for s in baseline.splits.values() if s.content_hash == split.content_hash]
     if not same:
         raise UserError(
-            f"{baseline} was not trained on the data of {opened.folder}: choose another"
+            f"{baseline.folder} was not trained on the data of {opened.folder}: choose another"
         )
-    with undisturbed(other.model, seed), torch.no_grad():
-        return collect(other.model, (same[0].batch(batch) for batch in rows), 1, seed).rec
+    with undisturbed(baseline.model, seed), torch.no_grad():
+        return collect(baseline.model, (same[0].batch(batch) for batch in rows), 1, seed).rec
 
 
 def _larger(opened: OpenRun, split: str) -> str | None:

@@ -14,6 +14,7 @@ from textvae.evaluation.diagnosis.judge import SEVERITY, UNCLEAR, Finding
 from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.metric import MISSING, decimals
 from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.presentation import SPLITS
 
 WIDTH = 100  # of a line of text
 COLUMNS = 8  # evaluations shown, the first and the last among them
@@ -142,7 +143,8 @@ class Diagnosis:
         return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
     def _title(self) -> str:
-        named = ", ".join(part for part in (self.model, f"{self.split} split") if part.strip())
+        split = f"{self.split} split" if self.split in SPLITS else self.split
+        named = ", ".join(part for part in (self.model, split) if part)
         return f"{named}: " if self.model else ""
 
 

@@ -34,6 +34,7 @@ def draw_map(
     *,
     data: Path | str | None = None,
     reading: Mapping[str, Any] | None = None,
+    condition: str | float | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -49,6 +50,8 @@ def draw_map(
         out: The file to write.
         data: Where the data is, if it has moved since the training.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
+        condition: For a model that is conditioned on labels or numbers: that of all examples in a
+            file of new ones; None: those in the file.
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to draw.
@@ -64,7 +67,9 @@ def draw_map(
     path = Path(out)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: a map is written as .png")
-    opened = open_run(run, data=data, reading=reading, device=device, model=model)
+    opened = open_run(
+        run, data=data, reading=reading, condition=condition, device=device, model=model
+    )
     chosen = opened.split(split)
     rows = spaced(len(chosen), limit)  # a split may be sorted by label
     if not opened.model.latent_dim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ def neighbors(
     *,
     distance: Distance = "euclidean",
     data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -40,6 +42,7 @@ def neighbors(
         distance: ``euclidean``, or ``cosine`` for 1 - cosine of the angle between the centers.
         data: Where the data is, if it has moved since the training; or a file of new examples to
             search.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: The split to search.
@@ -57,7 +60,7 @@ def neighbors(
     """
     if n < 1:
         raise UserError(f"n={n}: must be at least 1")
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(run, data=data, reading=reading, device=device, model=model)
     options: dict[str, Any] = {
         "refine_steps": refine_steps,
         "batch_size": batch_size,
