@@ -151,7 +151,7 @@ latent_runs() {
   done
 }
 
-diagnose_all() { # of the first examples, as many models at a time as --jobs; the report reads the records
+diagnose_all() { # of some examples, as many models at a time as --jobs; the report reads the records
   latent_runs | tr '\n' '\0' | xargs -0 -P "$jobs" -I {} \
     sh -c 'textvae diagnose "$1" --limit 300 --samples 5 > "$1/metrics/diagnosis.txt"' - {}
   printf '\n'
@@ -185,7 +185,7 @@ show_sentences() {
   textvae interpolate "$out/$1" "$first" "$last" --steps 7
 }
 
-report() { # of the first examples: enough for a verdict, and quick
+report() { # of some examples: enough for a verdict, and quick
   run_folders | tr '\n' '\0' | xargs -0 textvae report --out "$out/report.html" --limit 300
 }
 

@@ -47,7 +47,7 @@ def parser() -> ArgumentParser:
     add(
         "--limit",
         type=PositiveInt | None,
-        help="compute the means from the first LIMIT training examples of each label; default: all",
+        help="compute the means from at most LIMIT training examples of each label; default: all",
     )
     add("--data", type=str | None, help="where the data set is now, if it has moved since training")
     add_refinement(parser)

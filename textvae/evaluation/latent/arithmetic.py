@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from textvae.errors import UserError
 from textvae.evaluation.labels import find_label
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
 
@@ -44,7 +44,7 @@ def attribute_vector(
         data: Where the data is, if it has moved since the training.
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
-        limit: Use only the first ``limit`` examples of each label.
+        limit: Use at most ``limit`` examples of each label, evenly spaced.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the refinement steps.
@@ -64,7 +64,7 @@ def attribute_vector(
     if first == last:
         raise UserError(f"{start} and {end} are the same label: choose two")
     labels = np.asarray(split.labels)
-    rows = np.concatenate([np.flatnonzero(labels == n)[:limit] for n in (first, last)])
+    rows = np.concatenate([_some(np.flatnonzero(labels == n), limit) for n in (first, last)])
     rows.sort()
     q = posteriors(
         opened.model, split, rows, seed=seed, refine_steps=refine_steps, batch_size=batch_size
@@ -72,6 +72,10 @@ def attribute_vector(
     centers = q.center().double()  # (N, Z)
     means = [centers[torch.from_numpy(labels[rows] == n)].mean(0) for n in (first, last)]
     return (means[1] - means[0]).float()
+
+
+def _some(rows: np.ndarray, limit: int | None) -> np.ndarray:
+    return rows if limit is None else rows[spaced(len(rows), limit)]
 
 
 def moved(model: Model, z: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:
