@@ -203,6 +203,13 @@ def test_a_mistake_is_one_line(argv, message, recipes, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_that_are_only_to_compare_with(capfd):
+    rows = load_cards(ROOT / "recipes" / "mnist" / "published.yaml")
+    assert all(row["source"] and row["iw"] < 0 for row in rows)
+    assert main(["reproduce", "mnist", "--data", "nowhere"]) == 2
+    assert "its rows are only to compare with" in capfd.readouterr().err
+
+
 def test_no_recipes_says_where_they_are(tmp_path, capfd):
     assert main(["reproduce", "toy", "--recipes", str(tmp_path)]) == 2
     assert "clone the repository" in capfd.readouterr().err

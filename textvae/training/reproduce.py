@@ -84,7 +84,8 @@ def reproduce(
         method_files(recipe / "base.yaml", stack)  # before the corpus is prepared
     rows = [row for row in rows if row.get("stack") in stacks]
     if not rows:
-        raise UserError(f"{recipe / PUBLISHED} has no row for {', '.join(stacks)}")
+        wanted = ", ".join(stacks) or "a model of this recipe: its rows are only to compare with"
+        raise UserError(f"{recipe / PUBLISHED} has no row for {wanted}")
     folder = Path("runs") / name if out is None else Path(out)
     corpus = _prepare(recipe, folder, data)
     done = sweep(
