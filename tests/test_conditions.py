@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import in_child
 
-from textvae.cli.main import main
+from textvae.cli.main import main, parse
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
 from textvae.errors import UserError
@@ -214,6 +214,12 @@ def test_commands_take_a_condition(conditional, command, capsys):
     if name != "sample":
         assert main([name, str(conditional), *rest]) == 2
         assert "say which (--condition)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["null", "none", "1e5", "true"])
+def test_a_label_may_be_any_word(word):
+    _, options = parse(["sample", "RUN", f"--condition={word}"])
+    assert options.condition == word
 
 
 @pytest.mark.parametrize("conditional", ["vae"], indirect=True)

@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="compute the means from at most LIMIT training examples of each label; default: all",
     )
-    add("--data", type=str | None, help="where the data set is now, if it has moved since training")
+    add("--data", type=str, help="where the data set is now, if it has moved since training")
     add_refinement(parser)
     add_do_sample(parser)
     add_generation(parser, show_source=True)

@@ -19,9 +19,7 @@ def parser() -> ArgumentParser:
         "list the corpora and tokenizers in the cache, or remove those that are not used",
         "textvae cache [--prune DAYS]",
     )
-    parser.add_argument(
-        "--cache-dir", type=str | None, help="the cache folder; default: the user's"
-    )
+    parser.add_argument("--cache-dir", type=str, help="the cache folder; default: the user's")
     parser.add_argument(
         "--prune",
         type=NonNegativeFloat | None,

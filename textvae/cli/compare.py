@@ -31,7 +31,7 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--plot",
-        type=str | None,
+        type=str,
         metavar="FILE",
         help="also draw KL against reconstruction (.svg, .png or .pdf), with lines of equal ELBO",
     )

@@ -39,7 +39,7 @@ def parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "--baseline",
-        type=str | None,
+        type=str,
         help="the run of a language model on the same data, to compare the reconstruction with",
     )
     add("--samples", type=PositiveInt, default=20, help="draws of z per example")

@@ -48,16 +48,16 @@ def parser() -> ArgumentParser:
 
 def _add_metrics(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("options for metrics").add_argument
-    add("--train", type=str | None, help="the training molecules, for Novelty")
-    add("--test", type=str | None, help="the test molecules, for FCD, SNN, Frag, and Scaf")
+    add("--train", type=str, help="the training molecules, for Novelty")
+    add("--test", type=str, help="the test molecules, for FCD, SNN, Frag, and Scaf")
     add(
         "--test-scaffolds",
-        type=str | None,
+        type=str,
         help="test molecules whose scaffolds are not in the training set, for the same",
     )
     add(
         "--filters",
-        type=str | None,
+        type=str,
         help="the folder with mcf.csv and wehi_pains.csv; default: that of --test, if it has them",
     )
     add("--no-fcd", action="store_true", help="skip FCD")
@@ -66,7 +66,7 @@ def _add_metrics(parser: ArgumentParser) -> None:
 
 def _add_latent(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("options for latent").add_argument
-    add("--run", type=str | None, help="a run folder, a saved model, or a model name on the hub")
+    add("--run", type=str, help="a run folder, a saved model, or a model name on the hub")
     add(
         "--limit",
         type=PositiveInt,
@@ -91,7 +91,7 @@ def _add_latent(parser: ArgumentParser) -> None:
         default=OF_LATENT["num_beams"],
         help="beam width with which z is decoded; 1: greedily",
     )
-    add("--draw", type=str | None, metavar="FILE", help="draw the first four lines (.svg)")
+    add("--draw", type=str, metavar="FILE", help="draw the first four lines (.svg)")
 
 
 def run(args: Namespace) -> None:

@@ -48,8 +48,8 @@ def parser() -> ArgumentParser:
     )
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")
-    add("--out", type=str | None, help="write every evaluation to this .jsonl or .parquet file")
-    add("--data", type=str | None, help="where the data set is now, if it has moved since training")
+    add("--out", type=str, help="write every evaluation to this .jsonl or .parquet file")
+    add("--data", type=str, help="where the data set is now, if it has moved since training")
     add_condition(parser)
     add_common(parser)
     return parser

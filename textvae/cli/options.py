@@ -72,7 +72,7 @@ def add_run(parser: ArgumentParser, split: str) -> None:
     parser.add_argument("--split", default="test", help=split)
     parser.add_argument(
         "--data",
-        type=str | None,
+        type=str,
         help="where the data set is now, if it has moved since training; or a file of new "
         "examples to use instead of the split",
     )
@@ -103,9 +103,7 @@ def add_common(parser: ArgumentParser) -> None:
         default=64,
         help="examples per batch; does not change the results",
     )
-    parser.add_argument(
-        "--device", type=str | None, help="cpu, cuda, ...; default: a GPU if there is one"
-    )
+    parser.add_argument("--device", type=str, help="cpu, cuda, ...; default: a GPU if there is one")
 
 
 def add_refinement(parser: ArgumentParser) -> None:
@@ -184,7 +182,7 @@ def add_generation(
         add("--show-source", action="store_true", help="print each source above its reconstruction")
     parser.add_argument(
         "--out",
-        type=str | None,
+        type=str,
         help="the file to write: the .png file of an image model (required), or the sentences of a "
         "text model, which go to standard output by default",
     )
@@ -201,7 +199,7 @@ def add_condition(parser: ArgumentParser) -> None:
     """Add what the model is conditioned on."""
     parser.add_argument(
         "--condition",
-        type=str | None,
+        type=str,
         help="for a model trained with --model.condition: the label that all examples have, by "
         "name or number, or their number; default: the labels in the file; samples draw theirs as "
         "often as they occur in training",

@@ -35,7 +35,7 @@ def parser() -> ArgumentParser:
     add_run(parser, "the split to score")
     parser.add_argument(
         "--target",
-        type=str | None,
+        type=str,
         help="the column to predict: numbers by ridge regression, anything else by classifiers; "
         "default: the labels",
     )

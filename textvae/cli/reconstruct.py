@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--file",
-        type=str | None,
+        type=str,
         help="read the examples from a text file of any format that train reads (- for standard "
         "input), or from an .npz file of images",
     )

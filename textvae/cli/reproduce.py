@@ -31,13 +31,13 @@ def parser() -> ArgumentParser:
     )
     add("--seeds", type=PositiveInt, default=1, help="runs of each; their mean is compared")
     add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
-    add("--data", type=str | None, help="the corpus, for recipes that need one")
+    add("--data", type=str, help="the corpus, for recipes that need one")
     add(
         "--out",
-        type=str | None,
+        type=str,
         help="the folder of the corpus and the runs; default: runs/NAME, as for the recipe",
     )
-    add("--recipes", type=str | None, help="the folder of the recipes, outside of a checkout")
+    add("--recipes", type=str, help="the folder of the recipes, outside of a checkout")
     add(
         "--lagging-compat",
         action="store_true",

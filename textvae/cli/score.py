@@ -61,10 +61,10 @@ def parser() -> ArgumentParser:
     )
     add(
         "--positive",
-        type=str | None,
+        type=str,
         help="with --labels: the label to detect, by name or number; default: the second of two",
     )
-    add("--out", type=str | None, help="write the scores to this .jsonl or .parquet file")
+    add("--out", type=str, help="write the scores to this .jsonl or .parquet file")
     add(
         "--format",
         choices=["text", "jsonl"],

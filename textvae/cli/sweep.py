@@ -80,7 +80,7 @@ def parser() -> ArgumentParser:
     )
     add(
         "--run",
-        type=str | None,
+        type=str,
         metavar="NAME",
         help="instead: train and evaluate one run of the manifest in DIR, in this process",
     )

@@ -31,8 +31,8 @@ def parser() -> ArgumentParser:
         help="a YAML file with any of the options below; if given more than once, later files "
         "override earlier ones",
     )
-    parser.add_argument("--out", type=str | None, help="the run folder to create")
-    parser.add_argument("--resume", type=str | None, help="the run folder to resume")
+    parser.add_argument("--out", type=str, help="the run folder to create")
+    parser.add_argument("--resume", type=str, help="the run folder to resume")
     parser.add_argument(
         "--resume-or-start",
         action="store_true",
