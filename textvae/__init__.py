@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from textvae.evaluation.card import evaluate
     from textvae.evaluation.compare import compare
     from textvae.evaluation.detection import detect
-    from textvae.evaluation.diagnosis.diagnose import diagnose, diagnose_run
+    from textvae.evaluation.diagnosis.diagnose import diagnose
     from textvae.evaluation.diagnosis.result import Diagnosis
+    from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
     from textvae.evaluation.latent.arithmetic import attribute_vector
     from textvae.evaluation.latent.fit_sampler import fit_sampler
     from textvae.evaluation.latent.map import draw_map as map
@@ -83,7 +84,7 @@ _SOURCES = {
     "Card": "textvae.evaluation.presentation",
     "compare": "textvae.evaluation.compare",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
-    "diagnose_run": "textvae.evaluation.diagnosis.diagnose",
+    "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
     "Diagnosis": "textvae.evaluation.diagnosis.result",
     "fit_sampler": "textvae.evaluation.latent.fit_sampler",
     "probe": "textvae.evaluation.latent.probe",

@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: There are too few examples for ``--fail-on``, or as in ``diagnose_run``.
     """
-    from textvae.evaluation.diagnosis.diagnose import diagnose_run
+    from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 
     options = {name: args[name] for name in OPTIONS}
     found = diagnose_run(args.run, reading=layout(args), **options)

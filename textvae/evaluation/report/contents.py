@@ -11,8 +11,8 @@ import torch
 
 from textvae.config.experiment import Config
 from textvae.evaluation.card_files import find_card
-from textvae.evaluation.diagnosis.diagnose import diagnose_run
 from textvae.evaluation.diagnosis.result import Diagnosis
+from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.metric import clock

@@ -1,0 +1,146 @@
+"""``textvae diagnose``: the diagnosis of a run, with its training and a baseline in view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textvae.errors import UserError
+from textvae.evaluation.card_files import prepare_to_save, save_record
+from textvae.evaluation.diagnosis.diagnose import diagnose_case
+from textvae.evaluation.diagnosis.history import read_history, read_training
+from textvae.evaluation.diagnosis.remedy import Case
+from textvae.evaluation.diagnosis.result import Diagnosis
+from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name
+from textvae.evaluation.open_run import OpenRun, open_run, rows_of, run_config
+from textvae.evaluation.per_example import collect, log_progress
+from textvae.runs import run_folder
+from textvae.vae.batch import Split
+from textvae.vae.inference import undisturbed
+from textvae.vae.model import Model
+
+
+def diagnose_run(
+    run: Path | str,
+    *,
+    data: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
+    condition: str | float | None = None,
+    device: str | torch.device | None = None,
+    model: Model | None = None,
+    split: str = "test",
+    baseline: Path | str | None = None,
+    samples: int = 20,
+    limit: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Diagnosis:
+    """Diagnose the best model of a run, and save the result in its folder.
+
+    It is saved as ``RUN/metrics/SPLIT-diagnosis.json``; for a file of new examples, SPLIT is the
+    name of the file.
+
+    Args:
+        run: A run folder.
+        data: Where the data is, if it has moved since the training; or a file of new examples.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
+        condition: For a model that is conditioned on labels or numbers: that of all examples in a
+            file of new ones; None: those in the file.
+        device: Where to compute; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder.
+        split: Which split to examine.
+        baseline: The run of a language model trained on the same data, to compare with.
+        samples: Draws of z per example for the reconstruction term.
+        limit: Examine at most ``limit`` examples, evenly spaced; the result is then saved as
+            ``SPLIT-diagnosis-limitN.json``.
+        batch_size: Examples per batch; does not change the results.
+        seed: Seed of all noise.
+
+    Returns:
+        The diagnosis; ``print`` shows it.
+
+    Raises:
+        UserError: It is not a run folder, its model has no latent variable, its data is missing or
+            has changed, there is no such split, or the baseline is no language model of the same
+            data.
+    """
+    for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{option}={value}: must be at least 1")
+    opened = open_run(
+        run, data=data, reading=reading, condition=condition, device=device, model=model
+    )
+    prepare_to_save(opened.folder)
+    chosen, history = opened.split(split), read_history(opened.folder)
+    rows = rows_of(chosen, batch_size, limit)
+    reference = None
+    if baseline is not None:
+        other = _open_baseline(baseline, opened, reading, condition)
+        reference = _log_p(other, opened, chosen, rows, seed)
+    found = diagnose_case(
+        opened.model,
+        lambda: (chosen.batch(batch) for batch in rows),
+        Case(
+            opened.config,
+            read_training(opened.folder, opened.config, history),
+            larger_split=_larger(opened, split),
+            run=Path(run),
+            data=None if data is None or opened.new else str(data),
+        ),
+        samples=samples,
+        seed=seed,
+        inference=opened.model.inference_with(None),
+        baseline=reference,
+        progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
+        name=opened.name,
+        split=opened.title(split),
+        history=history,
+    )
+    record = {"seed": seed, "corpus_hash": chosen.content_hash, "commit": run_folder.commit()}
+    save_record(opened.folder, diagnosis_name(opened.title(split), limit), found.to_dict() | record)
+    return found
+
+
+def _open_baseline(
+    run: Path | str,
+    opened: OpenRun,
+    reading: Mapping[str, Any] | None,
+    condition: str | float | None,
+) -> OpenRun:
+    """Open a language model with the data of another run."""
+    conditional = run_config(Path(run)).model.condition != "none"
+    baseline = open_run(
+        run,
+        data=opened.config.data.dir,
+        reading=reading,
+        condition=condition if conditional else None,
+        device=opened.model.device,
+    )
+    if baseline.model.latent_dim:
+        raise UserError(
+            f"{run} has a latent variable: a baseline is a language model (latent_dim 0)"
+        )
+    return baseline
+
+
+def _log_p(
+    baseline: OpenRun, opened: OpenRun, split: Split, rows: Sequence[np.ndarray], seed: int
+) -> Tensor:
+    """Compute log p(x) of the same examples under a language model, (N,) nats."""
+    same = [s for s in baseline.splits.values() if s.content_hash == split.content_hash]
+    if not same:
+        raise UserError(
+            f"{baseline.folder} was not trained on the data of {opened.folder}: choose another"
+        )
+    with undisturbed(baseline.model, seed), torch.no_grad():
+        return collect(baseline.model, (same[0].batch(batch) for batch in rows), 1, seed).rec
+
+
+def _larger(opened: OpenRun, split: str) -> str | None:
+    largest = max(opened.splits, key=lambda name: len(opened.splits[name]))
+    return largest if len(opened.splits[largest]) > len(opened.splits[split]) else None
