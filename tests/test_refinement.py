@@ -18,13 +18,14 @@ from textvae.config.inference import Inference, for_evaluation
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
+from textvae.vae.clipping import cap, clip, clip_backward
 from textvae.vae.heads import make_head
 from textvae.vae.inference import infer
 from textvae.vae.likelihood import Likelihood
 from textvae.vae.objectives import elbo
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.priors import StandardNormal
-from textvae.vae.refinement import Problem, Unrolled, cap, clip, clip_backward
+from textvae.vae.refinement import Problem, Unrolled
 from textvae.vae.vae import VAE
 
 SIZE, LATENT, WORDS = 5, 3, 7
