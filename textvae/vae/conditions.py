@@ -175,10 +175,11 @@ def _complete(split: Split, name: str) -> tuple[np.ndarray, list[str]]:
     """Return the label of every example and the names of the labels."""
     labels, names = split.labels, split.label_names
     if labels is None or names is None:
+        same = "; if all have the same label, give --condition LABEL" if name == "new" else ""
         raise UserError(
             f"the {name} examples have no labels, but the model is conditioned on them: write "
             "`label<TAB>text` on each line, use a file with a label column (--data.label_column), "
-            "or, for images, add an array named labels"
+            f"or, for images, add an array named labels{same}"
         )
     if missing := int((labels < 0).sum()):
         raise UserError(
