@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from textvae.errors import UserError
 from textvae.runs import run_folder
-from textvae.runs.files import quoted, remove_leftovers, replace_file, write_json
+from textvae.runs.files import quoted, read_record, remove_leftovers, replace_file, write_json
 from textvae.runs.lock import locked
 from textvae.training.checkpoint import check_state
 
@@ -416,3 +416,8 @@ def test_versions_record_what_is_needed_to_reproduce_a_run():
     found = run_folder.versions("bf16", "abc")
     assert found["corpus_hash"] == "abc" and found["precision"] == "bf16"
     assert {"python", "torch", "numpy", "datasets", "command", "device", "commit"} <= found.keys()
+
+
+def test_a_record_holds_file_names_that_are_not_utf_8(tmp_path):
+    write_json(tmp_path / "a.json", {"command": "train \udc80 é"})
+    assert read_record(tmp_path / "a.json") == {"command": "train \udc80 é"}

@@ -84,6 +84,7 @@ MISTAKES = [
     (["train", "--resume", "--out"], "--resume needs the folder"),
     (["train", "--resume", "{folder}"], "is not a run folder"),
     (["train", "--resume={folder}/none"], "is not a run folder"),
+    (["train", "--out", "{out}\udc80"], "the name of a folder for results must be UTF-8"),
     (["train", "--out", "/dev/null/run"], "cannot create the folder /dev/null/run"),
     (["train", "--config", "{folder}/none.yaml", "--out", "{out}"], "cannot be read (No such file"),
     (["train", "--config", "{folder}", "--out", "{out}"], "cannot be read (Is a directory)"),
@@ -141,7 +142,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("argv", "message"), MISTAKES, ids=[ascii(" ".join(a)) for a, _ in MISTAKES]
+)
 def test_an_error_is_one_line_and_status_2(argv, message, place, capfd):
     def filled(word: str) -> str:
         return re.sub(r"\{(.*?)\}", lambda name: place[name[1]], word)

@@ -493,3 +493,10 @@ def test_two_processes_cannot_train_in_one_folder(tiny, tmp_path):
     assert said.startswith(f"2 textvae: {run} is in use by another process (")
     assert len(said.splitlines()) == 1
     assert resume(run, "--train.epochs", "2") == 0  # and the lock is free again
+
+
+def test_a_corpus_whose_name_is_not_utf_8(tiny, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "\udc80")  # the byte 0x80
+    options = ["--train.epochs", "1", "--data.dir", str(tmp_path / "\udc80")]
+    assert train(tmp_path / "run", [*tiny, *options]) == 0
+    assert resume(tmp_path / "run", "--train.epochs", "2") == 0

@@ -79,8 +79,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text without converting line endings."""
-    replace_file(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
+    """Write UTF-8 text without converting line endings.
+
+    Bytes of a file name that are not UTF-8 become escapes, which JSON reads back.
+    """
+    content = text.encode("utf-8", errors="backslashreplace")
+    replace_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -56,8 +56,15 @@ def make_folder(folder: Path) -> None:
     """Create a folder for results and check that it is writable, before starting the work.
 
     Raises:
-        UserError: It cannot be created, or is not writable.
+        UserError: It cannot be created, is not writable, or has a name that is not UTF-8, which
+            TensorBoard and others cannot handle.
     """
+    try:
+        str(folder).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{folder}: the name of a folder for results must be UTF-8: choose another"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -165,11 +165,16 @@ def _set_options(config: Config) -> dict[str, Any]:
     """Return the options that matter and differ from their defaults, by ``section.name``."""
     defaults, read = asdict(Config()), options_read(config)
     return {
-        f"{section}.{name}": value if isinstance(value, (int, float, str, bool)) else str(value)
+        f"{section}.{name}": value if isinstance(value, (int, float, bool)) else _encodable(value)
         for section, fields in asdict(config).items()
         for name, value in fields.items()
         if value != defaults[section][name] and name in read.get(section, ())
     }
+
+
+def _encodable(value: Any) -> str:
+    """Return a value as text; bytes of a file name that are not UTF-8 become escapes."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
