@@ -153,7 +153,7 @@ latent_runs() {
 
 diagnose_all() { # of some examples, as many models at a time as --jobs; the report reads the records
   latent_runs | tr '\n' '\0' | xargs -0 -P "$jobs" -I {} \
-    sh -c 'textvae diagnose "$1" --limit 300 --samples 5 > "$1/metrics/diagnosis.txt"' - {}
+    sh -c 'textvae diagnose "$1" --limit 300 > "$1/metrics/diagnosis.txt"' - {}
   printf '\n'
   latent_runs | while read -r run; do  # the first paragraph: the verdict and its reason
     awk '!NF { exit } NR == 1 { printf "- **%s**:", $0; next } { printf " %s", $0 } END { print "" }' \

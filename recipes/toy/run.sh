@@ -10,7 +10,6 @@ name=toy
 models="lm vae skip_vae-autoencode-free_bits-bidirectional"
 jobs=2
 samples=20
-precision=bf16
 first="how can i train for a marathon ? you need to add one long run a week ."
 last="do you know why my dog eats grass ? the reason is that it is bored ."
 
