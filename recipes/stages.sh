@@ -21,7 +21,6 @@ probe=""  # if set, also train probes on the latent variable
 seeds=1
 samples="${samples:-200}"
 jobs="${jobs:-1}"
-precision="${precision:-fp32}"  # of the evaluation
 train_options=()
 
 main() { # "$@" of the recipe
@@ -118,8 +117,7 @@ run_models() { # options of textvae sweep; starts or resumes each run, skips wha
     local -x OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
   fi
   textvae sweep --config "$recipe/base.yaml" --methods $models --data.dir "$prepared" --out "$out" \
-    --no-report --seeds "$seeds" --samples "$samples" --precision "$precision" --jobs "$jobs" \
-    ${probe:+--probe} "$@" \
+    --no-report --seeds "$seeds" --samples "$samples" --jobs "$jobs" ${probe:+--probe} "$@" \
     ${train_options[@]+"${train_options[@]}"}
 }
 

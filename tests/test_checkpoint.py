@@ -121,6 +121,10 @@ def test_a_state_with_wrong_values_under_the_right_names(name, value, run, capfd
         (["--model.latent_dim", "5"], "--model.latent_dim 5: "),
         (["--model.condition", "label"], "began with none, and its weights are those of that"),
         (["--model.pooling", "mean"], "began with last, and its weights are those of that model"),
+        (
+            ["--train.seed", "3"],
+            "began with 0, and it drew its first weights and",
+        ),
         (["--optim.name", "adam", "--data.batch_size", "9"], "steps per epoch and would now have"),
         (["--train.accumulate", "2"], "steps per epoch and would now have"),
         (["--model.dropout_in", "2"], "dropout_in"),

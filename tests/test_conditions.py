@@ -213,7 +213,7 @@ def test_commands_take_a_condition(conditional, command, capsys):
     assert any(word in shown for word in WORDS["sky"]) and "bread" not in shown
     if name != "sample":
         assert main([name, str(conditional), *rest]) == 2
-        assert "say which (--condition)" in capsys.readouterr().err
+        assert "pass it with --condition" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["null", "none", "1e5", "true"])
@@ -231,12 +231,16 @@ def test_texts_without_labels_are_evaluated_with_a_given_one(conditional, tmp_pa
         for label in ("sky", "food")
     )
     assert right > wrong + 1
+    saved = {path.name for path in (conditional / "metrics").glob("texts*")}
+    assert saved >= {"texts.txt-given-sky.json", "texts.txt-given-food.json"}
     new = ["--data", str(texts)]
     for name, *rest in (["diagnose"], ["evaluate", "--samples", "1", "--generations", "0"]):
         argv = [name, str(conditional), *rest]
         assert main([*argv, *new, "--condition", "sky"]) == 0
         assert main([*argv, *new]) == 2
         assert capsys.readouterr().err.endswith("give --condition LABEL\n")
+        assert main([*argv, *new, "--condition", "boat"]) == 2
+        assert "the label 'boat'" in capsys.readouterr().err
         assert main([*argv, "--condition", "sky"]) == 2
         assert "is for a file of new examples" in capsys.readouterr().err
 
@@ -314,7 +318,7 @@ def test_conditions_are_drawn_as_often_as_in_training():
 
 def test_what_is_given_must_fit():
     for given, message in (
-        (None, "say which"),
+        (None, "pass it with --condition"),
         (["car"], "1 conditions for 2 examples"),
         ("boat", "was not trained with the label 'boat'"),
         (["car", None], "an example has no label"),

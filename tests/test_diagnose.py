@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import in_child
+from conftest import TINY, in_child
 from torch import nn
 from torch.distributions import Normal
 
@@ -412,6 +412,12 @@ def test_a_file_of_new_examples_has_a_diagnosis_of_its_own(
     assert "--data.dir" not in shown  # it is not what to train on
     assert (run / "metrics" / "new.csv-diagnosis.json").exists()
     assert saved.read_bytes() == before
+    (tmp_path / "train.txt").write_text("a b c\n" * 60, encoding="utf-8")
+    other = str(tmp_path / "other")
+    train = ["train", *TINY, "--model.latent_dim", "0", "--train.epochs", "1", "--out", other]
+    assert in_child([*train, "--data.dir", str(tmp_path / "train.txt")]) == 0
+    assert in_child([*argv[:-1], other]) == 2
+    assert "choose another baseline" in capfd.readouterr().err
 
 
 def test_the_command_knows_every_verdict_from_bad_to_worse():

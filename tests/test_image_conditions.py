@@ -198,7 +198,7 @@ def test_images_bring_their_labels(run, folder, tmp_path, capsys):
     assert main(["reconstruct", str(run), "--file", test, "--out", str(by_file)]) == 0
     assert (picture(by_index) == picture(by_file)).all()
     assert main(["interpolate", str(run), "0", "1", "--out", str(tmp_path / "c.png")]) == 2
-    assert "say which (--condition)" in capsys.readouterr().err
+    assert "pass it with --condition" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_one_line(folder, tmp_path, capsys):
@@ -216,7 +216,9 @@ def test_what_is_missing_is_one_line(folder, tmp_path, capsys):
 def test_labels_of_data_are_names_and_only_an_option_may_be_a_number():
     digits = Classes(("5", "7", "9"), (3, 1, 0))
     assert digits.codes(["7", 0]).tolist() == [1, 0]
-    assert digits.codes(["0"], by_number=True).tolist() == [0]
+    assert Classes(("a", "b"), (3, 1)).codes(["1", "a"], by_number=True).tolist() == [1, 0]
+    with pytest.raises(UserError, match="choose from 5, 7"):
+        digits.codes(["0"], by_number=True)  # the names are numbers: it is no digit of these
     for wrong in ("0", "9", 2, None):  # an index, a label without examples, its index, no label
         with pytest.raises(UserError, match="choose from 5, 7"):
             digits.codes([wrong])

@@ -66,6 +66,37 @@ def test_a_limit_takes_examples_of_all_labels_of_a_sorted_file(run, examples, tm
     assert len(np.concatenate(rows_of(split, 3, limit=100))) == 20
 
 
+def test_the_card_of_a_file_replaces_no_other_in_silence(run, examples, tmp_path, caplog):
+    own = (run / "metrics" / "test.json").read_bytes()
+    (tmp_path / "other").mkdir()
+    paths = [
+        write(tmp_path / "test.txt", examples),
+        write(tmp_path / "other" / "test.txt", examples[:9]),
+    ]
+    plain = paths[0].rename(tmp_path / "test")  # without an extension
+    options = {"samples": 1, "generations": 0}
+    assert (
+        evaluate_run(run, data=plain, reading={"format": "lines"}, **options)["split"]
+        == "test-file"
+    )
+    assert (run / "metrics" / "test.json").read_bytes() == own
+    write(paths[0], examples)
+    evaluate_run(run, data=paths[0], **options)
+    evaluate_run(run, data=paths[0], **options)
+    assert "replaced" not in caplog.text
+    evaluate_run(run, data=paths[1], **options)
+    assert "test.txt.json was the record of other texts of this name: replaced" in caplog.text
+
+
+def test_cards_of_different_texts_are_not_compared_in_silence(run, examples, tmp_path):
+    cards = [
+        evaluate_run(run, data=write(tmp_path / "a.txt", chosen), samples=1, generations=0)
+        for chosen in (examples[:5], examples[:5], sorted(examples[:5]))
+    ]
+    assert "Not comparable" not in compare(cards[:2])
+    assert "**Not comparable**: the cards are of different texts or labels." in compare(cards[1:])
+
+
 def test_the_command_names_the_file(run, examples, tmp_path, capfd):
     path = write(tmp_path / "new.txt", examples[:7])
     argv = ["evaluate", str(run), "--data", str(path), "--samples", "2", "--generations", "3"]

@@ -203,7 +203,7 @@ WRONG = [
     ({"seeds": 0}, "seeds=0: must be at least 1"),
     (
         {"vary": {"model.latent_dim": [2]}, "options": {"model": {"latent_dim": 3}}},
-        "model.latent_dim is varied: do not set it, too",
+        "model.latent_dim is varied with --vary: do not set it as well",
     ),
     (  # each value is in range, but not together with the base
         {"methods": ["sa_vae"], "vary": {"model.latent_dim": [4, 0]}},
@@ -422,7 +422,9 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_table(undisturbed, small,
     status = run_sweep(out, *options, meanwhile=interrupted)
     said = capfd.readouterr().err.splitlines()
     assert status == 130
-    assert said[-1].startswith("textvae: stopped, ") and said[-1].endswith("goes on")
+    assert said[-1].startswith("textvae: stopped, ") and said[-1].endswith(
+        "run the same command to continue"
+    )
     assert "stopped" in {run["state"] for run in read_manifest(out).runs.values()}
     assert run_sweep(out, *options) == 0
     assert table_of(out) == table_of(undisturbed)

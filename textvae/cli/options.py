@@ -61,20 +61,21 @@ def add_model(parser: ArgumentParser) -> None:
     parser.add_argument("run", help="a run folder, a saved model, or a model name on the hub")
 
 
-def add_run(parser: ArgumentParser, split: str) -> None:
+def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> None:
     """Add the run whose data a command reads.
 
     Args:
         parser: The command's parser.
         split: Help text for ``--split``.
+        new_files: Whether the command also reads a file of new examples.
     """
+    instead = "; or a file of new examples to use instead of the split" if new_files else ""
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--split", default="test", help=split)
     parser.add_argument(
         "--data",
         type=str,
-        help="where the data set is now, if it has moved since training; or a file of new "
-        "examples to use instead of the split",
+        help=f"where the data set is now, if it has moved since training{instead}",
     )
     add_layout(parser)
 

@@ -9,7 +9,6 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.options import (
     add_common,
-    add_condition,
     add_refinement,
     add_run,
     layout,
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 OPTIONS = (
-    *("data", "condition", "device", "split", "target", "labels", "refine_steps"),
+    *("data", "device", "split", "target", "labels", "refine_steps"),
     *("batch_size", "seed"),
 )
 
@@ -32,7 +31,7 @@ def parser() -> ArgumentParser:
         "train probes that predict labels or numbers from posterior means",
         "textvae probe RUN [--target COLUMN] [...]",
     )
-    add_run(parser, "the split to score")
+    add_run(parser, "the split to score", new_files=False)
     parser.add_argument(
         "--target",
         type=str,
@@ -47,7 +46,6 @@ def parser() -> ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     add_refinement(parser)
     add_common(parser)
-    add_condition(parser)
     return parser
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from os.path import realpath
 from pathlib import Path
 
-from textvae.config.experiment import OF_TEXT_FILES, Config, options_read
+from textvae.config.experiment import OF_TEXT_FILES, OPTIONS, Config, options_read
 from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.runs.run_folder import started_in
@@ -136,12 +136,14 @@ CHANGEABLE = {
         *("init_scale", "init_embedding"),
     ),
     "images": (),
+    "train": tuple(name for name in OPTIONS["train"] if name != "seed"),
 }
 WHY = {
     "data": "figures before and after would not compare",
     "tokenizer": "figures before and after would not compare",
     "model": "its weights are those of that model",
     "images": "its weights are those of that model",
+    "train": "it drew its first weights and the order of its examples with that seed",
 }
 
 

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from textvae.config.types import did_you_mean
 from textvae.errors import UserError
 from textvae.evaluation.metrics import NUMBERS
 from textvae.evaluation.presentation import Card, summary
-from textvae.runs.files import write_json
+from textvae.runs.files import read_record, write_json
+from textvae.runs.model_folder import weights_hash
 from textvae.runs.run_folder import config_path, make_folder
 
 logger = logging.getLogger(__name__)
@@ -85,8 +87,17 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path |
     if _is_read_only(Path(run)):
         return None
     path = Path(run) / "metrics" / f"{name}.json"
+    _warn_of_other_texts(path, record)
     write_json(path, finite(record))
     return path
+
+
+def _warn_of_other_texts(path: Path, record: Mapping[str, Any]) -> None:
+    """Say so if a record of another file of the same name is replaced."""
+    with suppress(UserError):
+        before = read_record(path).get("corpus_hash") if path.exists() else None
+        if before not in (None, record.get("corpus_hash")):
+            logger.warning("%s was the record of other texts of this name: replaced", path)
 
 
 def finite(value: Any) -> Any:
@@ -215,6 +226,8 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         card = load_card(path)
     except UserError as error:
         raise UserError(f"{error} with {command}") from error
+    if card.get("weights") not in (None, weights_hash(given)):
+        logger.warning("%s is of earlier weights: evaluate the last ones with %s", path, command)
     if card["model"] == split:
         card["model"] = given.resolve().name
     probed = path.with_name(f"{split}-probe.json")

@@ -133,10 +133,20 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
         notes.append(f"KL estimated from samples of z: {', '.join(estimated)}.")
     if any(metric.key == "accuracy" for metric in shown):
         notes.append(f"accuracy: {BY_KEY['accuracy'].help}")
+    if conditional := [_name(card) for card in cards if card.get("condition")]:
+        notes.append(f"log p(x|y), given labels or numbers: {', '.join(conditional)}.")
+    return notes + _differences(cards)
+
+
+def _differences(cards: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return why the cards cannot be compared, if they are not of the same examples."""
+    found = []
     for key, name in (("count", "examples"), ("units", "words and ends of sentence")):
         if "/" in (values := _values(key, cards)):
-            notes.append(f"**Not comparable**: the cards count different {name} ({values}).")
-    return notes
+            found.append(f"**Not comparable**: different numbers of {name} ({values}).")
+    if not found and len({card.get("corpus_hash") for card in cards} - {None}) > 1:
+        found.append("**Not comparable**: the cards are of different texts or labels.")
+    return found
 
 
 def _units(shown: Sequence[Metric]) -> str:

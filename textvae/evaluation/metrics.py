@@ -344,8 +344,8 @@ NUMBERS: frozenset[str] = COMPANIONS | BY_KEY.keys()  # a number or null on ever
 # What a card records besides figures: names, settings, a warning, and one value per dimension.
 NOT_METRICS: frozenset[str] = frozenset(
     {
-        *("model", "split", "precision", "generations", "seed", "corpus_hash", "commit"),
-        *("collapse", "kl_estimated", "condition", "target"),
+        *("model", "split", "precision", "generations", "seed", "corpus_hash", "weights", "commit"),
+        *("collapse", "kl_estimated", "condition", "given", "target"),
         *("kl_per_dim", "mean_variances", "elbo_by_step"),
         *("r2_interval", "mae_interval", "coefficients", "intercept"),
     }

@@ -16,9 +16,10 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.runs.files import expanded
+from textvae.runs.model_folder import weights_hash
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
-from textvae.vae.conditions import add_conditions
+from textvae.vae.conditions import add_conditions, codes_of
 from textvae.vae.model import Model
 
 
@@ -26,14 +27,16 @@ class OpenRun(NamedTuple):
     """A run, finished or not, that is ready to be evaluated.
 
     If it was opened with a file of new examples, ``splits`` has only these, as ``test``, and
-    ``new`` is the name of the file.
+    ``new`` is the name of the file. ``given`` is what all are conditioned on, if it was chosen.
     """
 
     folder: Path
     config: Config
     model: Model
     splits: Splits
+    weights: str | None  # the hash of the weights in the folder
     new: str | None = None
+    given: str | float | None = None
 
     @property
     def name(self) -> str:
@@ -59,7 +62,10 @@ class OpenRun(NamedTuple):
 
     def title(self, split: str) -> str:
         """Return what the results for a split are saved and shown as."""
-        return split if self.new is None else self.new
+        if self.new is None:
+            return split
+        name = self.new if "." in self.new else f"{self.new}-file"  # never that of a split
+        return name if self.given is None else f"{name}-given-{self.given}".replace("/", "_")
 
 
 def open_run(
@@ -89,13 +95,16 @@ def open_run(
     """
     folder = Path(run)
     config = run_config(folder, data, reading)
+    weights = weights_hash(folder)  # before they are read: a training may replace them
     if model is None:
         model = to_device(load_model(str(folder)), device)
     elif device is not None:
         model = to_device(model, device)
     model.eval()
-    opened = OpenRun(folder, config, model, {})
-    if data is None or not expanded(data).is_file():
+    if condition is not None:
+        codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
+    opened = OpenRun(folder, config, model, {}, weights)
+    if not is_new_file(data):
         if condition is not None:
             raise UserError(
                 "--condition is for a file of new examples (--data FILE): the data of the run has "
@@ -107,7 +116,12 @@ def open_run(
         with suppress(UserError):
             return opened._replace(splits=_splits_for(model, folder, config))
     new = read_new(model, folder, str(data), condition, **(reading or {}))
-    return opened._replace(splits={"test": new}, new=Path(data).name)
+    return opened._replace(splits={"test": new}, new=Path(str(data)).name, given=condition)
+
+
+def is_new_file(data: Path | str | None) -> bool:
+    """Return whether ``data`` is a file to open instead of the run's own data."""
+    return data is not None and expanded(data).is_file()
 
 
 def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.ndarray]:
@@ -119,18 +133,17 @@ def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.
         limit: At most this many examples, evenly spaced; None: all of them.
     """
     rows = LengthBuckets(split.lengths, batch_size).sequential()
-    if limit is None:
-        return rows
     chosen = np.isin(np.arange(len(split)), spaced(len(split), limit))
     return [kept for batch in rows if len(kept := batch[chosen[batch]])]
 
 
-def spaced(count: int, most: int) -> np.ndarray:
-    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order.
+def spaced(count: int, most: int | None) -> np.ndarray:
+    """Return at most ``most`` evenly spaced numbers below ``count``, in ascending order; None: all.
 
     Unlike the first ones, they represent a split that is sorted, by label for example.
     """
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+    most = count if most is None else min(count, most)
+    return np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
 def run_config(

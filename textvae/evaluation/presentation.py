@@ -102,7 +102,8 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
             f"least {show('au_threshold')}); MI is at most {show('mi_max')}"
         )
     if kind := card.get("condition"):
-        notes.append(f"p(x) and q(z|x) are given the {kind} of each example: p(x|y) and q(z|x, y)")
+        of = f"{kind} {given}" if (given := card.get("given")) else f"{kind} of each example"
+        notes.append(f"p(x) and q(z|x) are given the {of}: p(x|y) and q(z|x, y)")
     if card.get("kl_estimated"):
         notes.append("KL estimated from samples of z: it has no closed form here")
     if card.get("r2_interval"):

@@ -45,7 +45,8 @@ def evaluate_run(
     """Evaluate the best model of a run on a split of its data, and save the card.
 
     The card is saved as ``RUN/metrics/SPLIT.json``, or as ``SPLIT-refineN.json`` if
-    ``refine_steps`` is given. For a file of new examples, SPLIT is the name of the file.
+    ``refine_steps`` is given. For a file of new examples, SPLIT is the name of the file,
+    with ``-given-CONDITION`` if one is given.
 
     Args:
         run: A run folder.
@@ -113,10 +114,12 @@ def evaluate_run(
         split=opened.title(split),
         **figures,
         **({} if model.condition is None else {"condition": opened.config.model.condition}),
+        **({} if opened.given is None else {"given": opened.given}),
         precision=precision,
         generations=generations,
         seed=seed,
         corpus_hash=chosen.content_hash,
+        weights=opened.weights,
         commit=run_folder.commit(),
     )
     name = opened.title(split)

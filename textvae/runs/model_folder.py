@@ -14,6 +14,7 @@ Files are replaced atomically: after a crash or on a full disk, each is either t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,18 @@ METRICS = Path("metrics") / "test.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, SAMPLER, CONDITION]
 HUB_PATTERNS += ["tokenizer.*", METRICS.as_posix()]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
+
+
+def weights_hash(folder: Path) -> str | None:
+    """Return the sha256 of the weights in a folder, which results record; None without any."""
+    digest = hashlib.sha256()
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError:  # whoever needs the weights says what is wrong with them
+        return None
+    return digest.hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

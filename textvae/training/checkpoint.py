@@ -80,7 +80,7 @@ class TrainingState:
         if patience is not None and self.phases.lr.stale >= patience:
             return f"stopped early: no improvement in {self.phases.lr.stale} evaluations"
         if self.step >= self.total_steps:
-            return f"all {self.total_steps} steps done"
+            return f"all {self.step} steps done"
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ learned vector, a number as itself, standardized.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from textvae.vae.noise import RowNoise
 
 ConditionKind = Literal["none", "label", "number"]
 Given: TypeAlias = "str | float | Sequence[str | float | None]"  # for all examples, or one for each
+logger = logging.getLogger(__name__)
+
 QUANTILES = 1001  # of the numbers in training, kept to draw from
 SHOWN = 20  # labels in a message
 
@@ -42,13 +45,13 @@ class Classes(NamedTuple):
 
         Args:
             values: Their names, or their numbers from 0 as integers.
-            by_number: Whether a string that is no name may be a number.
+            by_number: Whether a string that is no name may be a number, unless names are numbers.
 
         Raises:
             UserError: There is no such label, or it does not occur in training.
         """
         places = {name: i for i, name in enumerate(self.names) if self.counts[i]}
-        if by_number:
+        if by_number and not any(math.isfinite(_as_number(name)) for name in places):
             places = {str(place): place for place in places.values()} | places
         return torch.tensor([self._place(value, places) for value in values], dtype=torch.long)
 
@@ -104,15 +107,20 @@ class Numbers(NamedTuple):
 Condition: TypeAlias = "Classes | Numbers"
 
 
-def _number(value: Any) -> float:
+def _as_number(value: Any) -> float:
+    """Return a value as a number; NaN if it is none."""
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError):
-        number = math.nan
+        return math.nan
+
+
+def _number(value: Any) -> float:
+    number = _as_number(value)
     if math.isfinite(number):
         return number
     what = "an example has no number" if value is None else f"{value!r} is not a number"
-    raise UserError(f"{what}, and this model depends on one (--condition)")
+    raise UserError(f"{what}, and this model is conditioned on a number (--condition)")
 
 
 def fit_condition(kind: ConditionKind, split: Split) -> Condition | None:
@@ -157,6 +165,8 @@ def add_conditions(
     for name, split in splits.items():
         if given is not None:
             codes = codes_of(condition, given, len(split))
+            if split.labels is not None:
+                logger.info("%s: the labels of the examples are replaced by %s", name, given)
             split.conditions = None if codes is None else codes.numpy()
         elif condition is not None:
             split.conditions = _codes_in(condition, split, name)
@@ -218,7 +228,7 @@ def codes_of(
     if given is None:
         what = "number" if isinstance(condition, Numbers) else "label"
         raise UserError(
-            f"this model is conditioned on the {what} of an example: say which (--condition)"
+            f"this model is conditioned on the {what} of an example: pass it with --condition"
         )
     if isinstance(given, str | int | float):
         return condition.codes([given], by_number=True).expand(count)

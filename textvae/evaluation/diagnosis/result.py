@@ -208,7 +208,8 @@ def death_line(death: Death) -> str:
     metric, least = BY_KEY[death.key], ALIVE[death.key]
     beta = "" if death.beta is None else f", with a KL weight of {decimals(death.beta)}"
     if death.value is None:
-        return f"{metric.header} below {least:g} from the first look, epoch {death.epoch:.2f}{beta}"
+        start = f"from the first evaluation, epoch {death.epoch:.2f}"
+        return f"{metric.header} below {least:g} {start}{beta}"
     return (
         f"{metric.header} below {least:g} from epoch {death.epoch:.2f} on{beta}; at epoch "
         f"{death.alive_at:.2f}, it was {decimals(death.value, metric.digits)}"

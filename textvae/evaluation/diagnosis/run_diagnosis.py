@@ -101,7 +101,12 @@ def diagnose_run(
         split=opened.title(split),
         history=history,
     )
-    record = {"seed": seed, "corpus_hash": chosen.content_hash, "commit": run_folder.commit()}
+    record = {
+        "seed": seed,
+        "corpus_hash": chosen.content_hash,
+        "weights": opened.weights,
+        "commit": run_folder.commit(),
+    }
     save_record(opened.folder, diagnosis_name(opened.title(split), limit), found.to_dict() | record)
     return found
 
@@ -112,7 +117,12 @@ def _open_baseline(
     reading: Mapping[str, Any] | None,
     condition: str | float | None,
 ) -> OpenRun:
-    """Open a language model with the data of another run."""
+    """Open a language model with the data of another run, on which it was trained, too."""
+    hashes = {run_folder.corpus_hash(folder) for folder in (Path(run), opened.folder)} - {None}
+    if len(hashes) > 1:
+        raise UserError(
+            f"{run} was not trained on the data of {opened.folder}: choose another baseline"
+        )
     conditional = run_config(Path(run)).model.condition != "none"
     baseline = open_run(
         run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from math import inf, isclose
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from textvae.evaluation.diagnosis.judge import Finding
 from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
 from textvae.runs.files import read_record
-from textvae.runs.model_folder import WEIGHTS
+from textvae.runs.model_folder import weights_hash
 
 
 def diagnosis_name(split: str, limit: int | None) -> str:
@@ -30,27 +30,22 @@ def load_diagnosis(
     Args:
         run: The run folder.
         split: The split.
-        card: The metrics card of the split. A diagnosis of all examples has the same MI if it is of
-            the same model and examples.
-        limit: The number of examples, evenly spaced; None: all of them. That of some
-            examples must be newer than the weights.
+        card: The metrics card of the split.
+        limit: The number of examples, evenly spaced; None: all of them.
 
     Returns:
-        None if there is no such diagnosis, or if it is of another model or release.
+        None if there is no such diagnosis, or if it is of other weights or of another release.
     """
     path = run / "metrics" / f"{diagnosis_name(split, limit)}.json"
     try:
-        found = _from_dict(read_record(path))
+        record = read_record(path)
+        found = _from_dict(record)
         str(found)  # fails as well if something in the record has the wrong type
-        mi = next(row.value for row in found.evidence if row.key == "mi")
-        if limit is None:
-            same = isclose(mi, card["mi"], abs_tol=1e-6, rel_tol=1e-4)
-        else:
-            same = path.stat().st_mtime >= (run / WEIGHTS).stat().st_mtime
-    except (UserError, LookupError, TypeError, ValueError, AttributeError, StopIteration, OSError):
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):
         return None
     count = card.get("count") if limit is None else limit
-    return found if same and found.count == count else None
+    current = record.get("weights") == weights_hash(run)
+    return found if current and found.count == count else None
 
 
 def _from_dict(record: Mapping[str, Any]) -> Diagnosis:

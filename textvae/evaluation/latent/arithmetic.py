@@ -64,18 +64,14 @@ def attribute_vector(
     if first == last:
         raise UserError(f"{start} and {end} are the same label: choose two")
     labels = np.asarray(split.labels)
-    rows = np.concatenate([_some(np.flatnonzero(labels == n), limit) for n in (first, last)])
-    rows.sort()
+    of_both = [np.flatnonzero(labels == label) for label in (first, last)]
+    rows = np.sort(np.concatenate([rows[spaced(len(rows), limit)] for rows in of_both]))
     q = posteriors(
         opened.model, split, rows, seed=seed, refine_steps=refine_steps, batch_size=batch_size
     )
     centers = q.center().double()  # (N, Z)
     means = [centers[torch.from_numpy(labels[rows] == n)].mean(0) for n in (first, last)]
     return (means[1] - means[0]).float()
-
-
-def _some(rows: np.ndarray, limit: int | None) -> np.ndarray:
-    return rows if limit is None else rows[spaced(len(rows), limit)]
 
 
 def moved(model: Model, z: Tensor, vector: Tensor, strength: float = 1.0) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from textvae.errors import UserError
-from textvae.evaluation.open_run import open_run
+from textvae.evaluation.open_run import is_new_file, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
 
@@ -46,7 +46,8 @@ def neighbors(
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: The split to search.
-        condition: The label of the example, for a model that is conditioned on labels.
+        condition: The label of the example and of all examples in a file of new ones, for a model
+            that is conditioned on labels.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the refinement steps.
@@ -60,7 +61,14 @@ def neighbors(
     """
     if n < 1:
         raise UserError(f"n={n}: must be at least 1")
-    opened = open_run(run, data=data, reading=reading, device=device, model=model)
+    opened = open_run(
+        run,
+        data=data,
+        reading=reading,
+        condition=condition if is_new_file(data) else None,
+        device=device,
+        model=model,
+    )
     options: dict[str, Any] = {
         "refine_steps": refine_steps,
         "batch_size": batch_size,

@@ -55,7 +55,6 @@ def probe(
     *,
     data: Path | str | None = None,
     reading: Mapping[str, Any] | None = None,
-    condition: str | float | None = None,
     device: str | torch.device | None = None,
     model: Model | None = None,
     split: str = "test",
@@ -75,8 +74,6 @@ def probe(
         run: A run folder.
         data: Where the data is, if it has moved since the training.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
-        condition: For a model that is conditioned on labels or numbers: that of all examples in a
-            file of new ones; None: those in the file.
         device: Where to compute the posteriors; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         split: Which split to score.
@@ -96,9 +93,7 @@ def probe(
         UserError: There is no latent variable, there are too few labels or only one, or the run
             cannot be opened.
     """
-    opened = open_run(
-        run, data=data, reading=reading, condition=condition, device=device, model=model
-    )
+    opened = open_run(run, data=data, reading=reading, device=device, model=model)
     prepare_to_save(opened.folder)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
@@ -119,6 +114,7 @@ def probe(
         probed=len(parts[-1].labels),
         trained_on=len(parts[0].labels),
         seed=seed,
+        weights=opened.weights,
         commit=run_folder.commit(),
     )
     save_card(opened.folder, card_name(split, target, labels), card)

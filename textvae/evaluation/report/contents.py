@@ -109,9 +109,12 @@ def read_contents(
 def _card(opened: OpenRun, split: str, **options: Any) -> Card:
     """Return the card of a run; compute and save it if there is none."""
     if (opened.folder / "metrics" / f"{split}.json").exists():
-        return find_card(opened.folder, split)
+        card = find_card(opened.folder, split)
+        if card.get("weights") in (None, opened.weights):
+            return card
     logger.info(
-        "%s has no metrics card for %r: computing it, as textvae evaluate %s --split %s does",
+        "%s has no metrics card of these weights for %r: computing it, as textvae evaluate %s "
+        "--split %s does",
         *(opened.name, split, quoted(opened.folder), split),
     )
     return evaluate_run(opened.folder, model=opened.model, split=split, **options)

@@ -92,7 +92,7 @@ def _check(
         if option not in known:
             raise UserError(f"there is no option {option}{did_you_mean(option, known)}")
         if name in options.get(section, {}):
-            raise UserError(f"{option} is varied: do not set it, too")
+            raise UserError(f"{option} is varied with --vary: do not set it as well")
         if not values:
             raise UserError(f"{option}: give at least one value")
     lists: list[tuple[str, Sequence[Any]]] = [("methods", methods), *vary.items()]

@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
@@ -20,7 +21,7 @@ from textvae.evaluation.latent.probe import probe
 from textvae.evaluation.run_card import GENERATIONS, evaluate_run
 from textvae.runs.files import read_record
 from textvae.runs.lock import locked
-from textvae.runs.model_folder import WEIGHTS
+from textvae.runs.model_folder import weights_hash
 from textvae.runs.run_folder import CONFIG
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train
@@ -86,11 +87,10 @@ def is_trained(run: Path) -> bool:
 def is_evaluated(manifest: Manifest, name: str) -> bool:
     """Return whether a run has a card of its last weights, computed as wanted."""
     run = manifest.run(name)
-    card, weights = run / "metrics" / "test.json", run / WEIGHTS
-    if not card.exists() or card.stat().st_mtime < weights.stat().st_mtime:
+    if (record := _current_record(run, "test")) is None:
         return False
     exact = not manifest.config(name).model.latent_dim  # one sample then is as good as many
-    record, samples = read_record(card), 1 if exact else manifest.samples
+    samples = 1 if exact else manifest.samples
     found = (record.get("samples"), record.get("generations", GENERATIONS), record.get("precision"))
     return found == (samples, manifest.generations, manifest.precision)
 
@@ -98,8 +98,14 @@ def is_evaluated(manifest: Manifest, name: str) -> bool:
 def _is_left_to_probe(manifest: Manifest, name: str) -> bool:
     if not manifest.probe or not manifest.config(name).model.latent_dim:
         return False
-    probed, weights = (manifest.run(name) / part for part in ("metrics/test-probe.json", WEIGHTS))
-    return not probed.exists() or probed.stat().st_mtime < weights.stat().st_mtime
+    return _current_record(manifest.run(name), "test-probe") is None
+
+
+def _current_record(run: Path, name: str) -> dict[str, Any] | None:
+    """Return what was saved as ``RUN/metrics/NAME.json``, if it is of the last weights."""
+    path = run / "metrics" / f"{name}.json"
+    record = read_record(path) if path.exists() else {}
+    return record if record.get("weights", "") == weights_hash(run) else None
 
 
 def _train(run: Path, config: Config, command: str) -> None:

@@ -168,7 +168,7 @@ def _run_all(
             job.stop()
         raise
     if stop.requested:
-        raise Interrupted(f"stopped, {states.counts()}: the same command goes on")
+        raise Interrupted(f"stopped, {states.counts()}: run the same command to continue")
 
 
 def _stop(running: dict[str, Job], states: States) -> None:
