@@ -201,9 +201,9 @@ def add_condition(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--condition",
         type=str,
-        help="for a model trained with --model.condition: the label that all examples have, by "
-        "name or number, or their number; default: the labels in the file; samples draw theirs as "
-        "often as they occur in training",
+        help="for a model trained with --model.condition: the label of all examples, by name or "
+        "by its number, or their number; default: the labels in the file, or, for samples, labels "
+        "drawn as often as they occur in training",
     )
 
 

@@ -53,7 +53,8 @@ class OpenRun(NamedTuple):
             if self.new is not None:
                 raise UserError(
                     f"{self.config.data.dir} has no splits, but this needs the {name} split of "
-                    f"the data that {self.folder} was trained on"
+                    f"the data that {self.folder} was trained on: a file of new examples takes the "
+                    "place of the test split only"
                 )
             raise UserError(
                 f"{self.config.data.dir} has no split {name!r}: choose {', '.join(self.splits)}"
