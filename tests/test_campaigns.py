@@ -5,13 +5,13 @@ import random
 import pytest
 
 from tests.campaigns import fuzz
-from tests.campaigns.commands import Outcome
+from tests.campaigns.commands import Outcome, import_everything
 from tests.campaigns.kills import Training
 
 
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory):
-    fuzz.import_everything()
+    import_everything()
     return fuzz.Fuzzer(tmp_path_factory.mktemp("fuzz"), seed=1)
 
 
@@ -36,7 +36,9 @@ def test_the_campaign_can_fail(outcome, why):
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path):
+def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
+    import_everything()
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "cache"))
     training = Training(tmp_path, "VAE")
     training.disturbed(random.Random(3), most=2)
     assert training.differences() == []

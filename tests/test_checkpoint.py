@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -414,6 +415,23 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path, tmp_path / "not there")
     assert sorted(os.listdir(tmp_path)) == [".hidden", "notes.tmp", "state.pt"]
+
+
+def test_a_write_removes_the_leftover_of_a_killed_one_but_not_that_of_a_living_one(tmp_path):
+    path = tmp_path / "a[1].json"
+    child = os.fork()
+    if child == 0:
+        replace_file(path, lambda temporary: os.kill(os.getpid(), signal.SIGKILL))
+    os.waitpid(child, 0)
+    assert len(os.listdir(tmp_path)) == 1
+
+    def write(temporary):
+        write_json(path, {"written": "first"})
+        assert temporary.exists() and len(os.listdir(tmp_path)) == 2
+        temporary.write_text("{}")
+
+    replace_file(path, write)
+    assert os.listdir(tmp_path) == ["a[1].json"] and read_record(path) == {}
 
 
 def test_versions_record_what_is_needed_to_reproduce_a_run():

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -46,33 +45,64 @@ def write_corpus(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def import_everything() -> None:
+    """Import what the commands need, so that their forks start at once."""
+    import datasets  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import sklearn.manifold  # noqa: F401
+    import torch
+    import torch.utils.tensorboard
+
+    import textvae.training.train  # noqa: F401
+
+    torch.set_num_threads(1)
+    logging.getLogger().handlers.clear()
+
+
 def forked(argv: list[str], folder: Path) -> Outcome:
     """Run a command in a fork of this process, which has imported everything."""
-    errors = tempfile.TemporaryFile()  # noqa: SIM115
-    child = os.fork()
-    if child == 0:
-        status = 99
-        try:
-            os.dup2(errors.fileno(), 2)
-            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-            os.dup2(1, 0)
-            # pytest puts streams of its own in their place.
-            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-            logging.getLogger().handlers.clear()
-            os.chdir(folder)
-            _limit()
-            from textvae.cli.main import main
+    with tempfile.TemporaryFile() as errors:
+        status = _wait(fork(argv, folder, errors.fileno()))
+        errors.seek(0)
+        return Outcome(status, errors.read().decode(errors="replace"))
 
-            status = main(argv)
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return Outcome(_wait(child), _content(errors))
+
+def fork(argv: list[str], folder: Path, errors: int | None = None) -> int:
+    """Start a command in a fork of this process.
+
+    Args:
+        argv: The arguments.
+        folder: Where it runs.
+        errors: A file descriptor for its standard error; None discards it.
+
+    Returns:
+        The process id.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 99
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream, file in enumerate((nothing, nothing, nothing if errors is None else errors)):
+            os.dup2(file, stream)
+        # pytest puts streams of its own in their place.
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        logging.getLogger().handlers.clear()
+        os.chdir(folder)
+        _limit()
+        from textvae.cli.main import main
+
+        status = main(argv)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _limit() -> None:
@@ -82,30 +112,27 @@ def _limit() -> None:
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
 
 
+def start(argv: list[str]) -> int:
+    """Start a command in an interpreter of its own, whose start can be killed; return its id."""
+    nothing = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in range(3)]
+    command = [sys.executable, "-m", "textvae", *argv]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return os.posix_spawn(sys.executable, command, environment, file_actions=nothing)
+
+
+def killed(child: int, after: float) -> int | None:
+    """Kill a process after some seconds; return its exit status if it ended before."""
+    ends = time.monotonic() + after
+    while time.monotonic() < ends:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    _wait(child)
+    return None
+
+
 def _wait(child: int) -> int:
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
-
-
-def _content(file) -> str:
-    with file:
-        file.seek(0)
-        return file.read().decode(errors="replace")
-
-
-def killed(argv: list[str], after: float) -> int | None:
-    """Run a command and kill it; return its exit status if it ended before."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "textvae", *argv],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    ends = time.monotonic() + after
-    while time.monotonic() < ends and process.poll() is None:
-        time.sleep(0.005)
-    status = process.poll()
-    process.kill()
-    process.wait()
-    return status

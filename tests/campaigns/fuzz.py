@@ -16,7 +16,6 @@ import collections
 import gzip
 import hashlib
 import json
-import logging
 import os
 import random
 import shutil
@@ -28,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.campaigns.commands import TINY, Outcome, forked, write_corpus
+from tests.campaigns.commands import TINY, Outcome, forked, import_everything, write_corpus
 
 ODD = [
     *("", " ", "-1", "0", "1e-320", "1e400", "nan", "-inf", "null", "~", "true", "[]", "{}", "'"),
@@ -267,21 +266,6 @@ def main() -> int:
         print(f"{count:5} {kind}")
     print(f"seed {args.seed}, {len(numbers)} cases, {sum(findings.values())} failed")
     return int(bool(findings))
-
-
-def import_everything() -> None:
-    """Import what the commands need, so that their forks start at once."""
-    import datasets  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import sklearn.manifold  # noqa: F401
-    import torch
-    import torch.utils.tensorboard
-
-    import textvae.training.train  # noqa: F401
-
-    torch.set_num_threads(1)
-    logging.getLogger().handlers.clear()
 
 
 if __name__ == "__main__":

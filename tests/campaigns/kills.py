@@ -3,8 +3,9 @@
     python -m tests.campaigns.kills --kills 1000 --seed 0
 
 A training is killed and resumed until it ends; in between, evaluations and encodings of the run are
-killed as well. Then its weights, metrics.jsonl, and cards must equal those of an undisturbed
-training, and no lock or temporary file may be left.
+killed as well. Half of the trainings begin with an empty cache, and a third of them next to another
+process that fills the same cache and is killed, too. Then weights, metrics.jsonl, and cards must
+equal those of an undisturbed training, and no lock or temporary file may be left.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from tests.campaigns.commands import TINY, killed, write_corpus
+from tests.campaigns.commands import TINY, fork, import_everything, killed, start, write_corpus
 
-LONGEST = 12.0  # seconds before a kill
+STARTED = 0.1  # share of the commands with an interpreter of their own, instead of a fork
+START_SECONDS = 4.0  # what it needs to start
+COLD, SHARED = 0.5, 1 / 3  # shares of the trainings
 KINDS: dict[str, list[str]] = {
     "VAE": [],
     "language model": ["--model.latent_dim", "0"],
     "autoencode first": ["--train.autoencode_epochs", "2", "--objective.free_bits", "2"],
     "aggressive": ["--train.procedure", "aggressive"],
     "refined": ["--inference.method", "semi_amortised", "--inference.steps", "2"],
+    "subwords": ["--data.tokenized", "false", "--tokenizer.vocab_size", "300"],
 }
 UNEQUAL = ("seconds", "tokens_per_second")  # differ between two runs
 
@@ -43,8 +48,15 @@ class Training:
         self.folder, self.kind = folder, kind
         self.corpus = write_corpus(folder / "corpus")
         self.whole, self.run = folder / "whole", folder / "killed"
-        for command in (self._train(self.whole), *self._after(self.whole)):
-            assert killed(command, 300) == 0, command
+        self.seconds = [self._undisturbed(command) for command in self._commands(self.whole)]
+
+    def _undisturbed(self, command: list[str]) -> float:
+        began = time.monotonic()
+        assert killed(fork(command, self.folder), 300) == 0, command
+        return time.monotonic() - began
+
+    def _commands(self, run: Path) -> list[list[str]]:
+        return [self._train(run), *self._after(run)]
 
     def _train(self, out: Path) -> list[str]:
         options = [*TINY, *KINDS[self.kind], "--data.dir", str(self.corpus)]
@@ -62,17 +74,33 @@ class Training:
     def disturbed(self, rng: random.Random, most: int) -> int:
         """Kill each command up to ``most`` times at random moments; return the number of kills."""
         shutil.rmtree(self.run, ignore_errors=True)
-        kills = 0
-        for command in (self._train(self.run), *self._after(self.run)):
-            ended = None
+        if rng.random() < COLD:
+            empty_cache()
+        kills = self._killed_beside(rng) if rng.random() < SHARED else 0
+        for command, seconds in zip(self._commands(self.run), self.seconds, strict=True):
             for _ in range(most):
-                if (ended := killed(command, rng.uniform(0, LONGEST))) is not None:
+                if (ended := self._killed(command, seconds, rng)) is not None:
                     break
                 kills += 1
-            if ended is None:
-                ended = killed(command, 300)
+            else:
+                ended = killed(fork(command, self.folder), 300)
             assert ended == 0, (self.kind, command, ended)
         return kills
+
+    def _killed(self, command: list[str], seconds: float, rng: random.Random) -> int | None:
+        if rng.random() < STARTED:
+            return killed(start(command), rng.uniform(0, START_SECONDS + seconds))
+        return killed(fork(command, self.folder), rng.uniform(0, 1.2 * seconds))
+
+    def _killed_beside(self, rng: random.Random) -> int:
+        """Kill two trainings on the same corpus that fill the same cache; return the kills."""
+        shutil.rmtree(other := self.folder / "other", ignore_errors=True)
+        beside = fork(self._train(other), self.folder)
+        time.sleep(rng.uniform(0, 0.3))
+        first = self._killed(self._train(self.run), self.seconds[0], rng)
+        second = killed(beside, rng.uniform(0, 0.3))
+        assert {first, second} <= {None, 0}, (self.kind, first, second)
+        return (first is None) + (second is None)
 
     def differences(self) -> list[str]:
         """Return what is not as in the undisturbed training."""
@@ -100,6 +128,13 @@ class Training:
         return {k: v for k, v in card.items() if k not in (*UNEQUAL, "model")}
 
 
+def empty_cache() -> None:
+    """Empty the cache, except for the compiled kernels, which take a minute."""
+    for folder in Path(os.environ["TEXTVAE_CACHE"]).iterdir():
+        if folder.name != "kernels":
+            shutil.rmtree(folder)
+
+
 def main() -> int:
     """Run the campaign; return 1 if something differs."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -107,6 +142,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng, kills, failures = random.Random(args.seed), 0, 0
+    import_everything()
     with tempfile.TemporaryDirectory() as name:
         os.environ["TEXTVAE_CACHE"] = f"{name}/cache"
         trainings = [Training(Path(name) / kind.replace(" ", "-"), kind) for kind in KINDS]

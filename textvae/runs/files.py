@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -45,7 +46,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
+        with _in_use(temporary):
+            _remove_abandoned(path)
+            yield temporary
         with temporary.open("rb+") as file:  # a rename may reach the disk before the content does
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -55,6 +58,33 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # if there is no such folder, the error above says so
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _in_use(temporary: Path) -> Iterator[None]:
+    """Hold a lock on a temporary file; the system unlocks it if the process is killed."""
+    with temporary.open("wb") as file:
+        _lock(file.fileno())
+        yield
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file; return False if another process holds it, or if locks do not exist."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows; held, or a file system without locks
+        return False
+    return True
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that were killed while replacing a file have left."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), temporary.open("rb+") as file:
+            if _lock(file.fileno()):
+                temporary.unlink()
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
