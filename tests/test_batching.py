@@ -139,7 +139,7 @@ def test_a_batch_by_hand(split):
 
 
 def test_texts_give_the_same_batch_as_the_rows_of_a_split(split):
-    texts = [split.text(i) for i in (5, 0)]
+    texts = [split.caption(i) for i in (5, 0)]
     ids = token_ids(texts, WordTokenizer([f"w{i}" for i in range(30)]), max_length=30)
     mine, theirs = text_batch(ids, [0, 1]), split.batch(np.array([5, 0]))
     for name in ("x", "lengths", "units", "num_bytes", "index"):

@@ -294,7 +294,7 @@ def test_an_encoded_split_by_hand(folder):
     assert split.label_names == splits["valid"].label_names == ["a", "b", "c"]
     assert split.labels.tolist() == [1, 0, 1]
     assert splits["valid"].labels.tolist() == [2]
-    assert split.text(1) == "the dög sat"
+    assert split.caption(1) == "the dög sat"
     assert split.ids(1).dtype == split.lengths.dtype == split.units.dtype == np.int32
     assert (split.truncated, split.dropped) == (0, 0)
     with pytest.raises(ValueError, match="read-only"):
@@ -333,7 +333,7 @@ def test_long_documents_are_cut_or_dropped_with_a_message(folder, long, caplog):
     else:
         assert ids == [[4, 5], [5]]
         assert split.labels.tolist() == [0, 2]
-        assert split.text(1) == "b"
+        assert split.caption(1) == "b"
         assert (split.truncated, split.dropped) == (0, 1)
 
 
@@ -435,7 +435,7 @@ def test_several_workers_give_what_one_gives(folder, tmp_path):
     for name in ("values", "offsets", "lengths", "units", "num_bytes", "labels"):
         assert getattr(one, name).tolist() == getattr(two["train"], name).tolist()
     assert one.content_hash == two["train"].content_hash
-    assert one.text(len(one) - 1) == two["train"].text(len(one) - 1)
+    assert one.caption(len(one) - 1) == two["train"].caption(len(one) - 1)
 
 
 def test_importing_the_corpus_is_quick():

@@ -171,6 +171,17 @@ def test_each_row_is_an_example_of_the_evaluation(trained, corpus, scores):
     assert [row["label"] for row in scores] == [str(i % 3) for i in range(20)]
 
 
+def test_rows_count_the_texts_that_are_too_long_to_be_scored(tiny, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "new.txt"
+    options = ["--train.max_steps", "1", "--data.max_length", "7", "--data.long", "drop"]
+    assert in_child(["train", "--out", str(run), *tiny, *options]) == 0
+    file.write_text("0\tthe cat\n1\tthe cat sees the dog and the bird\n2\tthe dog\n")
+    assert [(row["row"], row["text"]) for row in rows_of(run, file)] == [
+        (0, "the cat"),
+        (2, "the dog"),
+    ]
+
+
 def test_scores_depend_neither_on_the_batch_size_nor_on_the_chunks(
     trained, corpus, scores, monkeypatch
 ):

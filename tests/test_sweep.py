@@ -205,6 +205,14 @@ WRONG = [
         {"vary": {"model.latent_dim": [2]}, "options": {"model": {"latent_dim": 3}}},
         "model.latent_dim is varied with --vary: do not set it as well",
     ),
+    (
+        {"methods": ["vae", "lm"], "options": {"model": {"latent_dim": 3}}},
+        "lm is a language model, and model.latent_dim would make it a VAE",
+    ),
+    (
+        {"methods": ["vae", "lm"], "vary": {"model.latent_dim": [2, 3]}},
+        "lm is a language model, and model.latent_dim would make it a VAE",
+    ),
     (  # each value is in range, but not together with the base
         {"methods": ["sa_vae"], "vary": {"model.latent_dim": [4, 0]}},
         "sa_vae-latent_dim-0: --inference.method semi_amortised needs a latent variable",
@@ -235,6 +243,7 @@ MISTAKES = [
     (["--jobs", "0"], "--jobs 0: must be above 0"),
     (["--launcher-options", "x=1"], "x applies only to the launcher submitit"),
     (["--launcher-options", "x"], "--launcher-options x: must be NAME=VALUE"),
+    (["--vary", "model.latent_dim=2,3"], "x: no such file or folder"),
     (["--run", "x"], "--run takes its options from the manifest: give only --out with it"),
 ]
 
@@ -358,6 +367,12 @@ def test_a_run_of_another_experiment_is_not_touched(undisturbed, small, tmp_path
     assert stats(out) == before
 
 
+def test_the_folder_of_a_run_is_not_one_for_a_sweep(undisturbed, small, capfd):
+    assert run_sweep(undisturbed / NAMES[0], *small, *GRID) == 2
+    assert "is the folder of a run: choose another --out" in capfd.readouterr().err
+    assert not (undisturbed / NAMES[0] / "manifest.json").exists()
+
+
 def test_two_sweeps_cannot_run_in_one_folder(small, tmp_path, capfd):
     with locked(tmp_path):
         assert run_sweep(tmp_path, *small, *GRID) == 2
@@ -383,11 +398,10 @@ def test_a_run_that_fails_is_one_line_and_not_the_end(small, tmp_path, capfd):
 
 
 def test_all_runs_failing_is_status_1_without_a_table(small, tmp_path, capfd):
-    options = ["--data.dir", str(tmp_path / "none"), *QUICK]
-    small = small[: small.index("--data.dir")]
+    options = ["--optim.lr", "1e30", "--optim.clip", "0", *QUICK]
     assert run_sweep(tmp_path / "out", *small, *options) == 1
     said = capfd.readouterr()
-    assert said.out == "" and "no such file or folder" in said.err
+    assert said.out == "" and "is not finite" in said.err
     assert not (tmp_path / "out" / "table.md").exists()
 
 

@@ -23,6 +23,7 @@ from textvae.runs.run_folder import CONFIG
 from textvae.runs.weights import load_some_weights
 from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
 from textvae.text.data.source import without_guesses
+from textvae.text.data.sources import check_place
 from textvae.text.data.targets import read_targets
 from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
 from textvae.text.model import TextVAE, check_arguments
@@ -58,15 +59,24 @@ def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
     Raises:
         UserError: There is no data, or there is a problem with it.
     """
-    data = config.data
-    if not data.dir:
-        raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
-    match data.kind:
+    check_data(config.data)
+    match config.data.kind:
         case "text":
             return _read_text(config, run, fresh)
         case "images":
-            return read_images(data.dir, seed=config.train.seed)
-    raise ValueError(f"unknown kind of data {data.kind!r}")
+            return read_images(config.data.dir, seed=config.train.seed)
+    raise ValueError(f"unknown kind of data {config.data.kind!r}")
+
+
+def check_data(data: DataConfig) -> None:
+    """Check that there is data, without reading it.
+
+    Raises:
+        UserError: None is named, or there is no such file or folder.
+    """
+    if not data.dir:
+        raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
+    check_place(data.dir)
 
 
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:

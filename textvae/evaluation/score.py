@@ -155,7 +155,8 @@ class ScoredFile:
     """The examples of a file, which are scored while they are iterated over, in bounded memory.
 
     Each is a dictionary with its scores as in ``score``, its ``label`` if the file has labels, and
-    its ``text``.
+    its ``text``. Its ``row`` counts the documents of the file from 0, without blank lines but with
+    those that the model's ``data.long`` drops.
 
     Attributes:
         model: The model.
@@ -191,6 +192,7 @@ class ScoredFile:
             row = described["row"]
             if labels is not None and names is not None:
                 described["label"] = names[labels[row]] if labels[row] >= 0 else None
+            described["row"] = self.split.source_row(row)
             yield described | {"text": self.split.caption(row)}
 
 

@@ -91,6 +91,10 @@ class ImageSplit:
         """Return "image" and its index."""
         return f"image {i}"
 
+    def source_row(self, i: int) -> int:
+        """Return the index itself: no image is ever dropped."""
+        return i
+
     def thumbnails(self, count: int) -> Tensor:
         """Return the first images (N, 1, H, W), binarized for evaluation."""
         return torch.from_numpy(self.once[:count]).float()[:, None]

@@ -71,5 +71,9 @@ class Split(Protocol):
     def caption(self, i: int) -> str:
         """Example i as text."""
 
+    def source_row(self, i: int) -> int:
+        """Number of example i among those that were read, of which some may have been dropped."""
+        ...
+
     def thumbnails(self, count: int) -> Tensor | None:
         """The first ``count`` examples as images (N, 1, H, W); None if they are not images."""

@@ -104,10 +104,9 @@ class EncodedSplit:
         """Return the share of the tokens that are ``<unk>``."""
         return float((self.values == UNK).mean()) if len(self.values) else 0.0
 
-    def text(self, i: int) -> str:
-        """The complete text of document i, as it was read."""
-        row = i if self._rows is None else self._rows[i]
-        return self._dataset[int(row)]["text"]
+    def source_row(self, i: int) -> int:
+        """Number of document i among those that were read, including dropped ones."""
+        return i if self._rows is None else int(self._rows[i])
 
     def kept(self, values: Sequence[Any]) -> list[Any]:
         """Return the values of the documents that were kept, given one for every document read."""
@@ -127,8 +126,8 @@ class EncodedSplit:
         )
 
     def caption(self, i: int) -> str:
-        """The text of document i."""
-        return self.text(i)
+        """The complete text of document i, as it was read."""
+        return self._dataset[self.source_row(i)]["text"]
 
     def thumbnails(self, count: int) -> None:
         """Return None: texts have no thumbnails."""

@@ -34,17 +34,26 @@ def find_sources(place: str, named: Mapping[str, str | None], options: Layout) -
         UserError: If nothing is found, a split has two files, the layout is ambiguous, or the hub
             cannot be reached.
     """
+    check_place(place)
     path = expanded(place)
     if place == STANDARD_INPUT or (path.exists() and not path.is_dir()):
         return _single(place, named, options)
     if path.is_dir():
         return _folder_sources(path, named, options)
-    if _looks_like_path(place):
+    _check_no_files(place, options)
+    return _logged(hub_sources(place, named, options.columns))
+
+
+def check_place(place: str) -> None:
+    """Check that a corpus exists, unless its name may be that of a dataset on the hub.
+
+    Raises:
+        UserError: There is no such file or folder.
+    """
+    if place != STANDARD_INPUT and not expanded(place).exists() and _looks_like_path(place):
         raise UserError(
             f"{place}: no such file or folder (datasets on the hub are named owner/name)"
         )
-    _check_no_files(place, options)
-    return _logged(hub_sources(place, named, options.columns))
 
 
 def find_file(place: str | Path, options: Layout) -> Source:

@@ -18,7 +18,7 @@ from textvae.config.recipes import method_files
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
 
-SEED = "train.seed"
+SEED, LATENT_DIM = "train.seed", "model.latent_dim"
 LARGEST_EXACT = 2**53  # floats up to this are exact integers
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
 
@@ -99,6 +99,24 @@ def _check(
     for what, values in lists:
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise UserError(f"{what}: {twice[0]} is given twice")
+    _check_language_models(files, methods, vary, options)
+
+
+def _check_language_models(
+    files: Sequence[Path | str],
+    methods: Sequence[str],
+    vary: Mapping[str, Sequence[Any]],
+    options: Sections,
+) -> None:
+    """Check that no option gives the language model of a method file a latent variable."""
+    if not options.get("model", {}).get("latent_dim") and LATENT_DIM not in vary:
+        return
+    for method in methods:
+        if not Config.load(*files, *method_files(files[0], method)).model.latent_dim:
+            raise UserError(
+                f"{method} is a language model, and {LATENT_DIM} would make it a VAE: train the "
+                "VAEs in a sweep of their own, or set their size in a file given with --config"
+            )
 
 
 def _cell(

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from textvae.build import check_data
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
@@ -30,7 +31,7 @@ from textvae.evaluation.report import report
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
-from textvae.runs.run_folder import make_folder
+from textvae.runs.run_folder import CONFIG, make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
 from textvae.training.progress import console
 from textvae.training.sweeps.grid import make_grid
@@ -102,8 +103,9 @@ def sweep(
         sections: Options of all runs, by section, as for ``Config.load``.
 
     Raises:
-        UserError: Before anything starts: an option is unknown, a value is out of range, a run of
-            another experiment is in the way, or another sweep is running in this folder.
+        UserError: Before anything starts: an option is unknown, a value is out of range, there is
+            no data, a run of another experiment is in the way, or another sweep is running in this
+            folder.
         Interrupted: Ctrl-C or SIGTERM; all runs were saved.
     """
     if jobs < 1:
@@ -111,7 +113,11 @@ def sweep(
     folder = Path(out)
     cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
+    for cell in cells:
+        check_data(cell.config.data)
     make_folder(folder)
+    if (folder / CONFIG).exists():
+        raise UserError(f"{folder} is the folder of a run: choose another --out for the sweep")
     with locked(folder):
         manifest = new_manifest(
             folder,
