@@ -104,7 +104,7 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert re.fullmatch(rf"texts +0\.0 MB +\d+\.\d days ago  {path}", lines[-1])
     assert re.fullmatch(rf"{cache}: 3 entries, \d\.\d MB", total)
     assert main(["cache", "--prune", "1000"]) == 0
-    assert f"{cache}: removed 1 entries" in capfd.readouterr().out
+    assert f"{cache}: removed 1 entry" in capfd.readouterr().out
     assert [entry.part for entry in entries(cache)] != []
     assert len(prune(cache, 0)) == 2
     assert entries(cache) == []

@@ -338,7 +338,7 @@ def test_sentences_go_to_a_file_once_they_are_complete(place, tmp_path, capfd, m
     assert main([*many, "--out", str(path)]) == 0
     captured = capfd.readouterr()
     assert path.read_text(encoding="utf-8").splitlines() == shown and captured.out == ""
-    assert f"wrote 1030 sentences to {path}" in captured.err
+    assert f"wrote 1,030 sentences to {path}" in captured.err
     lines = ["a dog eats the house", "--format", "jsonl", "--out", str(path)]
     assert main(["reconstruct", place["run"], *lines]) == 0
     (row,) = path.read_text(encoding="utf-8").splitlines()

@@ -70,7 +70,7 @@ def test_infinite_scores_and_unlabeled_examples():
 
 
 def test_what_cannot_be_measured():
-    with pytest.raises(UserError, match="0 examples have the label 'c' and 2 another"):
+    with pytest.raises(UserError, match="0 examples with the label 'c' and 2 with another"):
         detect(rows_of("ab", kl=[1.0, 2.0]), "c")
     with pytest.raises(UserError, match="the KL of some examples is not a number"):
         detect(rows_of("ab", kl=[1.0, np.nan]), "a")

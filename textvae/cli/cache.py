@@ -39,5 +39,6 @@ def run(args: Namespace) -> None:
     for entry in found:
         size = f"{entry.size / 1e6:,.1f} MB"
         print(f"{entry.part:<10}  {size:>12}  {entry.days:6.1f} days ago  {entry.name}")
-    total = f"{len(found)} entries, {sum(entry.size for entry in found) / 1e6:,.1f} MB"
+    noun = "entry" if len(found) == 1 else "entries"
+    total = f"{len(found)} {noun}, {sum(entry.size for entry in found) / 1e6:,.1f} MB"
     print(f"{folder}: {total}" if args.prune is None else f"{folder}: removed {total}")

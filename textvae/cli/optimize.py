@@ -57,6 +57,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print the best value so far, by number of evaluations, and the best texts."""
+    from textvae.errors import quantity
     from textvae.evaluation.search.optimize import optimize
     from textvae.runs.tables import check_table_format, write_table
 
@@ -71,4 +72,5 @@ def run(args: Namespace) -> None:
     for call in found.best(args.top):
         print(f"{call.value:12.4g}  " + call.text.replace("\n", " "))
     if args.out is not None:
-        print(f"\nwrote {write_table(Path(args.out), found.rows())} rows to {args.out}")
+        count = write_table(Path(args.out), found.rows())
+        print(f"\nwrote {quantity(count, 'row')} to {args.out}")

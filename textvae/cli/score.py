@@ -80,7 +80,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Score a file; print the scores or write them, and print what they tell about the labels."""
-    from textvae.errors import UserError
+    from textvae.errors import UserError, quantity
     from textvae.evaluation.detection import detect, positive_label
     from textvae.evaluation.score import score_file
     from textvae.runs.tables import check_table_format, json_line, write_table
@@ -102,7 +102,7 @@ def run(args: Namespace) -> None:
     if args.out is not None:
         count = write_table(Path(args.out), rows)
         if args.format == "text":
-            print(f"wrote {count} rows to {args.out}")
+            print(f"wrote {quantity(count, 'row')} to {args.out}")
     elif args.labels:
         for _ in rows:
             pass

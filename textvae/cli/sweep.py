@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.options import new_parser
 from textvae.config.types import NonNegativeInt, PositiveInt
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -119,7 +119,8 @@ def run(args: Namespace) -> int:
         print(done.table)
     if done.failed:
         print(
-            f"{len(done.failed)} of {len(done.runs) + len(done.failed)} runs failed: "
+            f"{len(done.failed)} of "
+            f"{quantity(len(done.runs) + len(done.failed), 'run')} failed: "
             f"{', '.join(done.failed)}; the same command tries them again",
             file=sys.stderr,
         )

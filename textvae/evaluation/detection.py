@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.labels import find_label, label_names
 from textvae.evaluation.metric import decimals
 from textvae.evaluation.metrics import BY_KEY
@@ -34,8 +34,9 @@ class Detection(dict[str, Any]):
     def __str__(self) -> str:
         """Return the table."""
         count = self["positives"] + self["negatives"]
+        among = f"{self['positives']} of {quantity(count, 'example')}"
         lines = [
-            f"{self['positive']} ({self['positives']} of {count} examples) against the rest",
+            f"{self['positive']} ({among}) against the rest",
             "",
             f"{'anomalous if':<22}{'AUROC':>15}{'average precision':>20}",
         ]
@@ -71,8 +72,8 @@ def detect(rows: Iterable[Mapping[str, Any]], positive: str) -> Detection:
     positives, negatives = int(anomalous.sum()), int((~anomalous).sum())
     if not positives or not negatives:
         raise UserError(
-            f"{positives} examples have the label {positive!r} and {negatives} another one: both "
-            "kinds are needed"
+            f"{quantity(positives, 'example')} with the label {positive!r} and {negatives} with "
+            "another one: both kinds are needed"
         )
     scores = {}
     for key in (key for key in (*LOW, *HIGH) if key in labeled[0]):

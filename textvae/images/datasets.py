@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.images.readers import (
     Drawings,
     read_hub,
@@ -245,7 +245,7 @@ def _with_held_out(found: dict[str, Drawings], place: str) -> dict[str, Drawings
     train = found["train"]
     count = max(1, round(HELD_OUT * len(train.images)))
     if len(train.images) <= count * len(missing):
-        raise UserError(f"{place}: {len(train.images)} images are too few to hold any out")
+        raise UserError(f"{place}: {quantity(len(train.images), 'image')}, too few to hold any out")
     order = np.random.default_rng(0).permutation(len(train.images))
     rows = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}
     rows["train"] = order[count * len(missing) :]

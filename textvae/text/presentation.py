@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.runs.files import replacing
 
 WIDTH = 9  # of a column of numbers
@@ -52,7 +52,7 @@ class SentencePrinter:
     def __exit__(self, *error: Any) -> None:
         self._files.__exit__(*error)
         if self.path is not None and error[0] is None:
-            print(f"wrote {self.shown} sentences to {self.path}", file=sys.stderr)
+            print(f"wrote {quantity(self.shown, 'sentence')} to {self.path}", file=sys.stderr)
 
     def show(
         self,

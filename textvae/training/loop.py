@@ -18,7 +18,7 @@ import torch
 
 from textvae.build import Splits, build_buckets
 from textvae.config.experiment import Config
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.diagnosis.advice import steadier
 from textvae.evaluation.goal import Goal
 from textvae.evaluation.metric import clock
@@ -226,12 +226,12 @@ class Trainer(TrainingState):
 
     def _announce(self) -> None:
         logger.info(
-            "%d parameters on %s in %s, %d examples, %d steps per epoch, %d in total",
+            "%d parameters on %s in %s, %s, %s per epoch, %d in total",
             sum(p.numel() for p in self.model.parameters()),
             self.accelerator.device,
             self.config.train.precision,
-            len(self.splits["train"]),
-            self.epoch_steps,
+            quantity(len(self.splits["train"]), "example"),
+            quantity(self.epoch_steps, "step"),
             self.total_steps,
         )
 

@@ -135,7 +135,7 @@ def fit_condition(kind: ConditionKind, split: Split) -> Condition | None:
     """
     if kind == "none":
         return None
-    labels, names = _complete(split, "train")
+    labels, names = _complete(split, "train", kind)
     if kind == "label":
         counts = np.bincount(labels, minlength=len(names))
         return Classes(tuple(names), tuple(counts.tolist()))
@@ -174,30 +174,34 @@ def add_conditions(
 
 def _codes_in(condition: Condition, split: Split, name: str) -> np.ndarray:
     """Return y of every example of a split, (N,)."""
-    labels, names = _complete(split, name)
+    labels, names = _complete(split, name, _noun(condition))
     codes = np.zeros(len(names), np.float32 if isinstance(condition, Numbers) else np.int64)
     present = np.unique(labels)
     codes[present] = condition.codes([names[place] for place in present]).numpy()
     return codes[labels]
 
 
-def _complete(split: Split, name: str) -> tuple[np.ndarray, list[str]]:
+def _complete(split: Split, name: str, noun: str) -> tuple[np.ndarray, list[str]]:
     """Return the label of every example and the names of the labels."""
     labels, names = split.labels, split.label_names
     if labels is None or names is None:
-        same = "; if all have the same label, give --condition LABEL" if name == "new" else ""
+        same = f"; if all have the same, give --condition {noun.upper()}" if name == "new" else ""
         raise UserError(
-            f"the {name} examples have no labels, but the model is conditioned on them: write "
-            "`label<TAB>text` on each line, use a file with a label column (--data.label_column), "
-            f"or, for images, add an array named labels{same}"
+            f"the {name} examples have no {noun}s, but the model is conditioned on them: write "
+            f"`{noun}<TAB>text` on each line, use a file with a {noun} column "
+            f"(--data.label_column), or, for images, add an array named labels{same}"
         )
     if missing := int((labels < 0).sum()):
+        own = ", or give them a label of their own, such as unknown" if noun == "label" else ""
         raise UserError(
-            f"{missing} of {len(labels)} {name} examples have no label (-1, null, or empty), but "
-            "the model is conditioned on it: leave them out, or give them a label of their own, "
-            "such as unknown"
+            f"{missing} of {len(labels)} {name} examples have no {noun} (-1, null, or "
+            f"empty), but the model is conditioned on it: leave them out{own}"
         )
     return np.asarray(labels), names
+
+
+def _noun(condition: Condition) -> str:
+    return "number" if isinstance(condition, Numbers) else "label"
 
 
 def codes_of(
@@ -226,9 +230,9 @@ def codes_of(
     if given is None and noise is not None:
         return condition.draw(noise.uniform(1, 1)[0, :, 0])
     if given is None:
-        what = "number" if isinstance(condition, Numbers) else "label"
         raise UserError(
-            f"this model is conditioned on the {what} of an example: pass it with --condition"
+            f"this model is conditioned on the {_noun(condition)} of an example: pass it with "
+            "--condition"
         )
     if isinstance(given, str | int | float):
         return condition.codes([given], by_number=True).expand(count)

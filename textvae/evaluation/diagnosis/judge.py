@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from textvae.errors import quantity
 from textvae.evaluation.diagnosis.symptoms import READ_SHARE, Symptoms
 from textvae.evaluation.intervals import Interval
 from textvae.evaluation.metric import decimals
@@ -289,7 +290,7 @@ def _fine(symptoms: Symptoms) -> str:
 
 def _few(symptoms: Symptoms) -> str:
     if symptoms.distinct == symptoms.count:
-        held = f"{symptoms.count} example{'s' if symptoms.count > 1 else ''}"
+        held = quantity(symptoms.count, "example")
     else:
         held = f"{symptoms.count} examples, of which {symptoms.distinct} differ"
     return f"{UNCLEAR}: {held}, and at least {MIN_EXAMPLES} different ones are needed"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.open_run import OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER
@@ -101,7 +101,9 @@ def fit_mixture(z: Tensor, seed: int = 0) -> MixtureSampler:
     draws = draws[np.random.default_rng(seed).permutation(len(draws))]
     held_out, rest = np.split(draws, [len(draws) // HELD_OUT])
     if not len(held_out) or len(rest) < PER_COMPONENT:
-        raise UserError(f"a sampler cannot be fitted to {len(draws)} examples: use at least 10")
+        raise UserError(
+            f"a sampler cannot be fitted to {quantity(len(draws), 'example')}: use at least 10"
+        )
     candidates = [c for kind in ("full", "diag") for c in _candidates(rest, held_out, kind, seed)]
     best = max(candidates, key=lambda candidate: candidate.scores.mean())
     for chosen in candidates:  # the first one that is as good, up to chance

@@ -99,7 +99,9 @@ def probe(
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
     chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
     if labels is not None and labels > (count := int(chosen.present["train"].sum())):
-        raise UserError(f"labels={labels}: only {count} training examples have one: use fewer")
+        raise UserError(
+            f"labels={labels}: the training split has only {count} with a label: use fewer"
+        )
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
     names = ("train", split) if chosen.numeric else ("train", "valid", split)
     parts = [_labeled(opened, name, chosen, **options) for name in names]
@@ -167,9 +169,7 @@ def _classification(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
     """Score the two classifiers, given the training, the validation, and the scored split."""
     labels = parts[0].labels
     if len(labels.unique()) < 2:
-        raise UserError(
-            f"all {len(labels)} training examples have the same label: there is nothing to predict"
-        )
+        raise UserError("all training examples have the same label: there is nothing to predict")
     train, valid, test = _standardized(*parts)
     count, most_frequent = len(test.labels), train.labels.mode().values
     return {
@@ -186,10 +186,7 @@ def _regression(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
         (part.means.double().numpy(), part.labels.double().numpy()) for part in parts
     )
     if len(numbers) < 2 or not np.ptp(numbers):
-        raise UserError(
-            f"all {len(numbers)} training examples have the same number: there is nothing to "
-            "predict"
-        )
+        raise UserError("all training examples have the same number: there is nothing to predict")
     fitted = fit_regression(means, numbers)
     return {
         **score_regression(fitted.predict(test_means), test_numbers, seed),

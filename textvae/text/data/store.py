@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.runs.cache import cache_lock, checksum, unwritable
 from textvae.runs.files import write_json
 from textvae.runs.slow_steps import SlowStep
@@ -67,7 +67,7 @@ def stored(source: Source, cache: Path) -> Any:
 
 
 def _counts(facts: dict[str, Any]) -> str:
-    parts = [f"{facts['rows']} documents"]
+    parts = [quantity(facts["rows"], "document")]
     if facts["blank"]:
         parts.append(f"{facts['blank']} blank skipped")
     if 0 < facts["unlabeled"] < facts["rows"]:
@@ -134,7 +134,7 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
             columns = [[text for _, text, _ in kept], *([labels] if labeled else [])]
             writer.write_batch(pa.record_batch(columns, schema=schema))
     if rows == 0:
-        why = f"only {blank} blank lines" if blank else "empty"
+        why = f"only {quantity(blank, 'blank line')}" if blank else "empty"
         raise UserError(f"{source.where}: {why}; a corpus needs at least one document")
     return {
         "where": source.where,

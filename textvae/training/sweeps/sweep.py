@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from textvae.build import check_data
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
 from textvae.evaluation.provenance import provenance
@@ -152,7 +152,8 @@ def _run_all(
     for name in done:
         manifest.runs[name]["state"] = "done"
     manifest.save()
-    logger.info("%d runs in %s: %s", len(manifest.grid), manifest.folder, states.counts())
+    runs = quantity(len(manifest.grid), "run")
+    logger.info("%s in %s: %s", runs, manifest.folder, states.counts())
     left = [name for name in manifest.grid if name not in done]
     # The longest first, so that the last of them does not run alone.
     waiting = deque(sorted(left, key=lambda name: effort(manifest.config(name)), reverse=True))
