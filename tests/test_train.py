@@ -257,6 +257,9 @@ def test_a_finished_run_is_unchanged_and_can_be_extended(uninterrupted, tmp_path
     assert resume(run) == 0
     assert "is finished (all 12 steps done): nothing to do" in capfd.readouterr().err
     assert_same_run(run, uninterrupted)
+    assert resume(run, "--optim.lr", "0.3") == 0
+    assert "--optim.lr has no effect on a finished run" in capfd.readouterr().err
+    assert_same_run(run, uninterrupted)
     assert len(list(run.glob("events*"))) == 1
     assert resume(run, "--train.epochs", "5") == 0
     assert summary(run)["steps"] == 15

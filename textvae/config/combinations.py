@@ -164,6 +164,17 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
             )
 
 
+def changed_options(before: Config, now: Config) -> list[str]:
+    """Return the options of a resumed run that decide how it goes on and have changed."""
+    old, new = asdict(before), asdict(now)
+    return [
+        f"--{section}.{name}"
+        for section, names in options_read(now).items()
+        for name in names
+        if section != "data" and old[section][name] != new[section][name]
+    ]
+
+
 def _same(name: str, old: object, new: object, run: Path) -> bool:
     """Return whether two values of an option are the same, or two names of the same folder."""
     if name != "path" or not (old and new):

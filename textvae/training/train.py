@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from textvae.build import Splits, build_data, build_model, build_objective, check_model, load_parts
-from textvae.config.combinations import check_resumed
+from textvae.config.combinations import changed_options, check_resumed
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.open_run import with_found_data
@@ -26,6 +26,8 @@ from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditions import add_conditions
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -84,10 +86,21 @@ def train(
             config.save(run / run_folder.CONFIG)
             corpus_hash = trainer.splits["train"].content_hash
             run_folder.describe(run, config.train.precision, corpus_hash)
+        elif main and resume:
+            _warn_of_changes(config, run)
         with stop_signals() as stop:
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
+
+
+def _warn_of_changes(config: Config, run: Path) -> None:
+    """Warn if a finished run was resumed with other options."""
+    if changed := changed_options(Config.load(run_folder.config_path(run)), config):
+        logger.warning(
+            "%s no effect on a finished run: to continue it, raise --train.epochs as well",
+            f"{changed[0]} has" if len(changed) == 1 else f"{' and '.join(changed)} have",
+        )
 
 
 def _trainer(
