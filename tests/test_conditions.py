@@ -24,7 +24,8 @@ from textvae.text.model import TextVAE
 from textvae.text.tokenizers import BOS, EOS, PAD, WordTokenizer
 from textvae.training.train import train
 from textvae.vae.batch import Batch
-from textvae.vae.conditions import Classes, Numbers, codes_of
+from textvae.vae.conditioning import codes_of
+from textvae.vae.conditions import Classes, Numbers
 from textvae.vae.estimators import importance_bound
 from textvae.vae.objectives import elbo
 

@@ -19,7 +19,8 @@ from textvae.images.datasets import as_batch, read_image_file, read_image_split
 from textvae.images.model import ImageVAE
 from textvae.images.readers import Drawings, write_drawings
 from textvae.runs.latents import read_labels, read_latents
-from textvae.vae.conditions import Classes, codes_of
+from textvae.vae.conditioning import codes_of
+from textvae.vae.conditions import Classes
 from textvae.vae.objectives import elbo
 
 SIDE, LABELS = 8, Classes(("level", "upright"), (1, 1))

@@ -33,14 +33,8 @@ from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
-from textvae.vae.conditions import (
-    Classes,
-    Given,
-    add_conditions,
-    fit_condition,
-    load_condition,
-    scale_of,
-)
+from textvae.vae.conditioning import add_conditions, fit_condition
+from textvae.vae.conditions import Classes, Given, load_condition
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
@@ -261,8 +255,9 @@ def load_parts(model: Model, folder: Path, parts: str) -> None:
             f"--tokenizer.path {shlex.quote(str(folder))}"
         )
     kind = pretrained.read_config(folder).get("condition", "none")
-    theirs_given = load_condition(kind, folder / pretrained.CONDITION)
-    if scale_of(theirs_given) != scale_of(model.condition):
+    conditions = (load_condition(kind, folder / pretrained.CONDITION), model.condition)
+    scales = [condition and condition.scale for condition in conditions]
+    if scales[0] != scales[1]:
         raise UserError(
             f"--train.init {folder}: its --model.condition is {kind}, that of this run is "
             f"{model.config['condition']}, and both need the same labels, or numbers with the same "

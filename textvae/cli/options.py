@@ -214,7 +214,7 @@ def load(args: Namespace) -> Model:
         UserError: The model cannot be loaded, or there is no such device.
     """
     from textvae.build import load_model, to_device
-    from textvae.vae.conditions import codes_of
+    from textvae.vae.conditioning import codes_of
 
     model = load_model(args.run)
     if args.get("condition") is not None:

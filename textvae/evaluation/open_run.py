@@ -19,7 +19,7 @@ from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
-from textvae.vae.conditions import add_conditions, codes_of
+from textvae.vae.conditioning import add_conditions, codes_of
 from textvae.vae.model import Model
 
 

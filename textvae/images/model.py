@@ -29,7 +29,8 @@ from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import make_embedding
-from textvae.vae.conditions import ConditionKind, Given, check_condition, codes_of, example_of
+from textvae.vae.conditioning import check_condition, codes_of
+from textvae.vae.conditions import ConditionKind, Given
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
@@ -261,7 +262,7 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
             f"dimensions, {encoder} encoder, and {decoder} decoder "
             f"(injection `{self.config['injection']}`)."
         )
-        given = example_of(self.condition)
+        given = "" if self.condition is None else f", condition={self.condition.example}"
         uses = [f"model.sample(64{given})"]
         if self.latent_dim:
             uses += [f"model.{name}(images{given})" for name in ("reconstruct", "encode")]

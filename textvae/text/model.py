@@ -32,7 +32,8 @@ from textvae.text.sentences import Sentences
 from textvae.text.tokenizers import MADE_FOR, PAD, read_tokenizer
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
-from textvae.vae.conditions import ConditionKind, check_condition, example_of
+from textvae.vae.conditioning import check_condition
+from textvae.vae.conditions import ConditionKind
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
@@ -211,7 +212,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
     def describe(self) -> Description:
         """Return the description of this model for its model card."""
         kind = "An LSTM language model, the baseline without a latent variable."
-        given = example_of(self.condition)
+        given = "" if self.condition is None else f", condition={self.condition.example}"
         uses = [f"model.sample(5{given})"]
         if self.latent_dim:
             kind = (

@@ -14,7 +14,8 @@ from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
 from textvae.text.tokenizers import Tokenizer
 from textvae.vae.batch import Batch
-from textvae.vae.conditions import Given, codes_of
+from textvae.vae.conditioning import codes_of
+from textvae.vae.conditions import Given
 from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 

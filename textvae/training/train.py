@@ -23,7 +23,7 @@ from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
 from textvae.training.procedures import Procedure, build_procedure
-from textvae.vae.conditions import add_conditions
+from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 

@@ -17,7 +17,8 @@ from textvae.config.inference import Inference, with_steps
 from textvae.config.types import LARGEST_INT
 from textvae.errors import UserError
 from textvae.vae.batch import Batch, Split
-from textvae.vae.conditions import Given, codes_of
+from textvae.vae.conditioning import codes_of
+from textvae.vae.conditions import Given
 from textvae.vae.examples import ExampleKind
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
