@@ -11,33 +11,29 @@ Images are (N, H, W) with values in [0, 1], as input and as output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_type_hints
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from textvae.config.experiment import OF_ANY_MODEL, ImagesConfig, ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, check_values
 from textvae.errors import UserError
-from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
-from textvae.images.examples import ImageExamples
+from textvae.images.images import Images
 from textvae.images.pixelcnn import PixelCNN
 from textvae.runs.model_folder import Description
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import make_embedding
-from textvae.vae.conditioning import check_condition, codes_of
-from textvae.vae.conditions import ConditionKind, Given
+from textvae.vae.conditioning import check_condition
+from textvae.vae.conditions import ConditionKind
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.model import Source, check_batch_size
-from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
 
-class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
+class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
     """p(z) = N(0, I), a PixelCNN or MLP decoder p(x|z), a ResNet or MLP encoder q(z|x).
 
     Args:
@@ -71,7 +67,6 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         UserError: An argument is out of range, or two are incompatible.
     """
 
-    DECODE_OPTIONS = ("condition",)
     ESSENTIAL = "height"
 
     def __init__(
@@ -126,132 +121,6 @@ class ImageVAE(ImageExamples, tags=["variational-autoencoder", "image-generation
         """Create a prior whose pseudo-inputs are gray images."""
         shape = (config["prior_components"], 1, config["height"], config["width"])
         return VampPrior(config["latent_dim"], torch.randn(shape), _gray)
-
-    def batches(self, examples: Any, batch_size: int) -> Iterator[Batch]:
-        """Split images (N, H, W) into batches."""
-        pixels = self._pixels(examples)
-        for index in torch.arange(len(pixels)).split(batch_size):
-            yield as_batch(pixels[index], index)
-
-    def _pixels(self, images: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
-        if isinstance(images, (list, tuple)) and len(images):
-            images = torch.stack([torch.as_tensor(image) for image in images])
-        pixels, size = torch.as_tensor(images), (self.config["height"], self.config["width"])
-        if pixels.dim() != 3 or pixels.shape[1:] != size or not len(pixels):
-            raise UserError(f"images must be (N, {size[0]}, {size[1]}), not {tuple(pixels.shape)}")
-        if not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN neither
-            raise UserError("images must be numbers from 0 to 1: divide bytes by 255")
-        return pixels.float()
-
-    def decode(  # type: ignore[override]  # its options by name
-        self,
-        z: Tensor,
-        *,
-        condition: Given | None = None,
-        batch_size: int = 64,
-        seed: int = 0,
-        do_sample: bool = False,
-        same_draws: bool = False,
-    ) -> Tensor:
-        """Generate one image per latent vector.
-
-        Args:
-            z: (N, Z).
-            condition: As in ``encode``; None: drawn as often as it occurs in training.
-            batch_size: Images per batch; does not change the results.
-            seed: Seeds the sampling; image i is a function of z, the seed and i.
-            do_sample: Sample the pixels. Otherwise return the probability of each pixel (MLP), or
-                the more likely value of each pixel given those before it (PixelCNN).
-            same_draws: Use the same random numbers for every image, so that images differ only
-                because z does; also for a condition that is drawn.
-
-        Returns:
-            (N, H, W) on the CPU.
-
-        Raises:
-            UserError: z has the wrong shape.
-        """
-        check_batch_size(batch_size)
-        z = self.check_z(z)
-        noise = RowNoise(seed, Purpose.CONDITION, [0] * len(z) if same_draws else range(len(z)))
-        codes = codes_of(self.condition, condition, len(z), noise)
-        if codes is not None:
-            z = self.decoder.with_condition(z, codes)
-        pixels, images = self.config["height"] * self.config["width"], []
-        for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
-            uniforms = None
-            if do_sample:
-                numbers = [0] if same_draws else range(start, start + len(rows))
-                noise = RowNoise(seed, Purpose.TOKENS, numbers)
-                uniforms = noise.uniform(1, pixels)[0].to(z)
-            images.append(self.decoder.sample(rows, uniforms).cpu())
-        return torch.cat(images)
-
-    def sample(  # type: ignore[override]  # its options by name
-        self,
-        n: int = 10,
-        *,
-        source: Source = "prior",
-        z: Tensor | None = None,
-        condition: Given | None = None,
-        do_sample: bool = True,
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> Tensor:
-        """Sample images: z ~ ``source``, then x ~ p(x|z).
-
-        Args:
-            n: Number of images, if ``z`` is not given.
-            source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
-                posterior (``textvae.fit_sampler``).
-            z: Latent vectors (N, Z) to decode instead of draws from the source.
-            condition: As in ``decode``.
-            do_sample: As in ``decode``.
-            seed: Seeds z and the pixels; image i depends only on the seed and i.
-            batch_size: Images per batch; does not change the results.
-
-        Returns:
-            (N, H, W) on the CPU.
-        """
-        if n < 1:
-            raise UserError(f"n={n}: must be at least 1")
-        z = self.draw_z(n, seed, source) if z is None else z
-        options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
-        return self.decode(z, batch_size=batch_size, seed=seed, **options)
-
-    def decode_path(self, z: Tensor, *, same_draws: bool = True, **options: Any) -> Tensor:
-        """See ``Model.decode_path``: by default, sampled pixels differ only because z does."""
-        return self.decode(z, same_draws=same_draws, **options)
-
-    def walk(self, side: int = 15, **options: Any) -> Tensor:
-        """Decode a grid over a two-dimensional latent space, at evenly spaced prior quantiles.
-
-        Args:
-            side: Points along each dimension.
-            options: As in ``decode``.
-
-        Returns:
-            (side * side, H, W), row by row.
-
-        Raises:
-            UserError: The latent space does not have two dimensions, or the prior is learned.
-        """
-        if self.latent_dim != 2:
-            raise UserError(
-                f"a walk needs 2 latent dimensions, but this model has {self.latent_dim}"
-            )
-        if self.on_sphere:
-            raise UserError("a walk needs a plane, but the latent space of this model is a circle")
-        if self.config["prior"] != "standard":
-            raise UserError(
-                "a walk follows the quantiles of N(0, I), but this model learned its prior: use "
-                "sample instead"
-            )
-        ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
-        # Upward is positive, as in a plot.
-        down, right = torch.meshgrid(-ticks, ticks, indexing="ij")
-        points = torch.stack([right, down], dim=-1).view(-1, 2)
-        return self.decode_path(points, **options)
 
     def describe(self) -> Description:
         """Return the description of this model for its model card."""
