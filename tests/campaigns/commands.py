@@ -68,13 +68,14 @@ def forked(argv: list[str], folder: Path) -> Outcome:
         return Outcome(status, errors.read().decode(errors="replace"))
 
 
-def fork(argv: list[str], folder: Path, errors: int | None = None) -> int:
+def fork(argv: list[str], folder: Path, errors: int | None = None, seconds: float = SECONDS) -> int:
     """Start a command in a fork of this process.
 
     Args:
         argv: The arguments.
         folder: Where it runs.
         errors: A file descriptor for its standard error; None discards it.
+        seconds: When an alarm ends it.
 
     Returns:
         The process id.
@@ -92,7 +93,7 @@ def fork(argv: list[str], folder: Path, errors: int | None = None) -> int:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         logging.getLogger().handlers.clear()
         os.chdir(folder)
-        _limit()
+        _limit(seconds)
         from textvae.cli.main import main
 
         status = main(argv)
@@ -105,11 +106,11 @@ def fork(argv: list[str], folder: Path, errors: int | None = None) -> int:
         os._exit(status)
 
 
-def _limit() -> None:
+def _limit(seconds: float) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def start(argv: list[str]) -> int:

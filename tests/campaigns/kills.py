@@ -24,6 +24,7 @@ from tests.campaigns.commands import TINY, fork, import_everything, killed, star
 
 STARTED = 0.1  # share of the commands with an interpreter of their own, instead of a fork
 START_SECONDS = 4.0  # what it needs to start
+LONGEST = 600.0  # seconds of a command that is not killed
 COLD, SHARED = 0.5, 1 / 3  # shares of the trainings
 KINDS: dict[str, list[str]] = {
     "VAE": [],
@@ -52,8 +53,11 @@ class Training:
 
     def _undisturbed(self, command: list[str]) -> float:
         began = time.monotonic()
-        assert killed(fork(command, self.folder), 300) == 0, command
+        assert killed(self._fork(command), LONGEST) == 0, command
         return time.monotonic() - began
+
+    def _fork(self, command: list[str]) -> int:
+        return fork(command, self.folder, seconds=LONGEST)
 
     def _commands(self, run: Path) -> list[list[str]]:
         return [self._train(run), *self._after(run)]
@@ -83,19 +87,19 @@ class Training:
                     break
                 kills += 1
             else:
-                ended = killed(fork(command, self.folder), 300)
+                ended = killed(self._fork(command), LONGEST)
             assert ended == 0, (self.kind, command, ended)
         return kills
 
     def _killed(self, command: list[str], seconds: float, rng: random.Random) -> int | None:
         if rng.random() < STARTED:
             return killed(start(command), rng.uniform(0, START_SECONDS + seconds))
-        return killed(fork(command, self.folder), rng.uniform(0, 1.2 * seconds))
+        return killed(self._fork(command), rng.uniform(0, 1.2 * seconds))
 
     def _killed_beside(self, rng: random.Random) -> int:
         """Kill two trainings on the same corpus that fill the same cache; return the kills."""
         shutil.rmtree(other := self.folder / "other", ignore_errors=True)
-        beside = fork(self._train(other), self.folder)
+        beside = self._fork(self._train(other))
         time.sleep(rng.uniform(0, 0.3))
         first = self._killed(self._train(self.run), self.seconds[0], rng)
         second = killed(beside, rng.uniform(0, 0.3))

@@ -226,13 +226,13 @@ class Trainer(TrainingState):
 
     def _announce(self) -> None:
         logger.info(
-            "%d parameters on %s in %s, %s, %s per epoch, %d in total",
-            sum(p.numel() for p in self.model.parameters()),
+            "%s parameters on %s in %s, %s, %s per epoch, %s in total",
+            f"{sum(p.numel() for p in self.model.parameters()):,}",
             self.accelerator.device,
             self.config.train.precision,
             quantity(len(self.splits["train"]), "example"),
             quantity(self.epoch_steps, "step"),
-            self.total_steps,
+            f"{self.total_steps:,}",
         )
 
     def _finish(self) -> None:
