@@ -74,7 +74,7 @@ def test_help_shows_the_defaults_of_the_files(write, capsys):
     with pytest.raises(SystemExit):
         parse(["train", "--config", str(write("a", "model: {latent_dim: 77}\n")), "--help"])
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert "(type: NonNegativeInteger, default: 77)" in shown
+    assert "(integer >= 0, default: 77)" in shown
 
 
 @pytest.mark.parametrize("kind", ["text", "images"])

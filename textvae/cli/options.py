@@ -5,14 +5,15 @@ Nothing at the top of this file may import torch, so that ``--help`` is fast.
 
 from __future__ import annotations
 
-from argparse import RawDescriptionHelpFormatter
+import re
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps
+from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps, numbers
 from textvae.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,22 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the examples below the options."""
+    """Shows the range and the default of an option; keeps the line breaks of the examples."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        notes = [numbers(getattr(action, "_typehint", action.type))]
+        if action.required and action.option_strings:
+            notes.append("required")
+        flag = action.nargs == 0
+        if not flag and action.default not in (None, "", SUPPRESS) and action.default != []:
+            notes.append("default: %(default)s")
+        said = ", ".join(filter(None, notes))
+        return f"{text} ({said})" if said else text
+
+    def _expand_help(self, action: Action) -> str:
+        text = super()._expand_help(action)  # booleans as in YAML
+        return re.sub("default: (True|False)\\)$", lambda found: found[0].lower(), text)
 
 
 def new_parser(description: str, usage: str) -> ArgumentParser:

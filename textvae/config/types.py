@@ -101,6 +101,23 @@ def mistake(kind: Any, value: Any) -> str | None:
     return None
 
 
+def numbers(kind: Any) -> str:
+    """Return which numbers an option takes, such as "integer > 0".
+
+    Args:
+        kind: The type of the option.
+
+    Returns:
+        The description; empty if the option is not a number.
+    """
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    base, limits = _RANGES.get(members[0], (members[0], []))
+    if base not in (int, float):
+        return ""
+    shown = " and ".join(f"{sign} {limit}" for sign, limit in limits if limit < LARGEST_INT)
+    return f"{'integer' if base is int else 'number'} {shown}".strip()
+
+
 def plain(value: Any) -> Any:
     """Return the value as a plain int or float if the parser made it a restricted one."""
     base, _ = _RANGES.get(type(value), (None, []))
