@@ -259,7 +259,7 @@ def test_the_default_head_leaves_every_weight_as_it_was():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head_scale": 0.5}, "head_scale has no meaning with head linear"),
+        ({"head_scale": 0.5}, "head_scale has no effect with head linear"),
         ({"head": "du", "encoder_layers": 0}, "head du needs an encoder"),
         ({"head": "du", "latent_dim": 0, "injection": "none"}, "head du needs a latent variable"),
         ({"posterior": "vmf", "latent_dim": 0, "injection": "none"}, "vmf needs a latent variable"),

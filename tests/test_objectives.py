@@ -293,7 +293,7 @@ def test_the_config_builds_what_it_says():
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"objective": {"bound": "iwae", "free_bits": 2.0}}, "free_bits has no meaning"),
+        ({"objective": {"bound": "iwae", "free_bits": 2.0}}, "free_bits has no effect"),
         (
             {"objective": {"mmd": 1.0}, "model": {"latent_dim": 0, "injection": "none"}},
             "mmd needs a latent variable",

@@ -85,7 +85,7 @@ def test_options_say_how_a_file_is_laid_out(trained, files, tmp_path, capfd):
     wrong = message(capfd, "encode", trained, tmp_path / "b.csv", *out, "--data.header", "maybe")
     assert "--data.header maybe: must be true or false" in wrong
     wrong = message(capfd, "reconstruct", trained, "a cat", "--data.format", "csv")
-    assert "--data.format has no meaning without --file" in wrong
+    assert "--data.format has no effect without --file" in wrong
 
 
 @pytest.fixture(scope="module")

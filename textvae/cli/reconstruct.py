@@ -65,7 +65,7 @@ def run(args: Namespace) -> None:
     file = args.file or (None if args.examples else model.DEFAULT_FILE)
     if file is None:
         if given := layout(args):
-            raise UserError(f"--data.{next(iter(given))} has no meaning without --file")
+            raise UserError(f"--data.{next(iter(given))} has no effect without --file")
         found = examples(model, args, args.examples)
     else:
         found = read_file(model, args, file)

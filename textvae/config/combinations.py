@@ -1,4 +1,4 @@
-"""Options that are each in range, but have no meaning together.
+"""Options that are each in range, but do not fit together.
 
 Every check raises a ``UserError`` that names both options and a way out.
 """
@@ -19,7 +19,7 @@ def check_combinations(config: Config) -> None:
     """Check that inference, procedure, objective, and posterior fit each other and the model.
 
     Raises:
-        UserError: An option has no meaning with another one.
+        UserError: An option does not fit another one.
     """
     check_inference(config)
     check_procedure(config)
@@ -78,7 +78,7 @@ def check_posterior(config: Config) -> None:
     """Check that the encoder's head and the posterior fit the training and the objective.
 
     Raises:
-        UserError: An option has no meaning with another one.
+        UserError: An option does not fit another one.
     """
     model, data = config.model, config.data
     if not model.latent_dim:
@@ -100,12 +100,12 @@ def check_objective(config: Config) -> None:
     """Check that the parts of the objective fit each other, the model, and inference.
 
     Raises:
-        UserError: An option has no meaning with another one.
+        UserError: An option does not fit another one.
     """
     options, inference = config.objective, config.inference
     if options.bound == "iwae" and options.free_bits:
         raise UserError(
-            "--objective.free_bits has no meaning with --objective.bound iwae, which does not have "
+            "--objective.free_bits has no effect with --objective.bound iwae, which does not have "
             "a separate KL: set --objective.free_bits 0"
         )
     for name in ("min_kl", "mmd"):

@@ -246,7 +246,7 @@ def check_head(arguments: Mapping[str, Any]) -> None:
     head, vmf = arguments["head"], arguments["posterior"] == "vmf"
     if arguments["head_scale"] is not None and head == "linear":
         raise UserError(
-            "model: head_scale has no meaning with head linear: choose batch_norm, du or scale"
+            "model: head_scale has no effect with head linear: choose batch_norm, du or scale"
         )
     if vmf and head != "linear":
         raise UserError(
