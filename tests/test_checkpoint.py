@@ -434,6 +434,22 @@ def test_a_write_removes_the_leftover_of_a_killed_one_but_not_that_of_a_living_o
     assert os.listdir(tmp_path) == ["a[1].json"] and read_record(path) == {}
 
 
+def test_writers_of_one_file_do_not_remove_what_others_are_writing(tmp_path):
+    children = []
+    for number in range(4):
+        if (child := os.fork()) == 0:
+            status = 1
+            try:
+                for _ in range(100):
+                    write_json(tmp_path / "a.json", {"number": number})
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
 def test_versions_record_what_is_needed_to_reproduce_a_run():
     found = run_folder.versions("bf16", "abc")
     assert found["corpus_hash"] == "abc" and found["precision"] == "bf16"

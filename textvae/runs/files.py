@@ -49,9 +49,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with _in_use(temporary):
             _remove_abandoned(path)
             yield temporary
-        with temporary.open("rb+") as file:  # a rename may reach the disk before the content does
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            with temporary.open("rb+") as file:  # or the rename reaches the disk before the content
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         raise UserError(f"cannot write {path}: {reason}; the previous file is intact") from error
@@ -62,20 +62,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _in_use(temporary: Path) -> Iterator[None]:
-    """Hold a lock on a temporary file; the system unlocks it if the process is killed."""
-    with temporary.open("wb") as file:
-        _lock(file.fileno())
-        yield
+    """Create a temporary file and lock it; the system unlocks it if the process is killed."""
+    while True:
+        with temporary.open("wb") as file:
+            locked = _lock(file.fileno())
+            if locked is None:
+                break
+            # Another writer may have taken it for abandoned before it was locked.
+            if locked and temporary.exists():
+                yield
+                return
+    yield  # Windows does not rename an open file
 
 
-def _lock(file: int) -> bool:
-    """Lock an open file; return False if another process holds it, or if locks do not exist."""
+def _lock(file: int) -> bool | None:
+    """Lock an open file; return False if another process holds it, None if there are no locks."""
     try:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):  # Windows; held, or a file system without locks
+    except BlockingIOError:
         return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return None
     return True
 
 
