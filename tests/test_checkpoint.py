@@ -426,6 +426,8 @@ def test_a_write_removes_the_leftover_of_a_killed_one_but_not_that_of_a_living_o
     assert len(os.listdir(tmp_path)) == 1
 
     def write(temporary):
+        temporary.unlink()  # as safetensors does
+        temporary.touch()
         write_json(path, {"written": "first"})
         assert temporary.exists() and len(os.listdir(tmp_path)) == 2
         temporary.write_text("{}")

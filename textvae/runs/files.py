@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError: It cannot be written (a full disk, no permission); the old file is intact.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _in_use(temporary):
@@ -92,8 +92,19 @@ def _remove_abandoned(path: Path) -> None:
     """Remove what processes that were killed while replacing a file have left."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError), temporary.open("rb+") as file:
-            if _lock(file.fileno()):
+            # safetensors puts another file in the place of the locked one.
+            if _lock(file.fileno()) and not _is_running(temporary.name.split(".")[-3]):
                 temporary.unlink()
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
