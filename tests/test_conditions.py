@@ -17,6 +17,7 @@ from textvae.cli.main import main, parse
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
 from textvae.errors import UserError
+from textvae.evaluation.open_run import open_run
 from textvae.evaluation.run_card import evaluate_run
 from textvae.evaluation.score import score_file
 from textvae.text.data.labels import number_of
@@ -235,7 +236,7 @@ def test_texts_without_labels_are_evaluated_with_a_given_one(conditional, tmp_pa
     saved = {path.name for path in (conditional / "metrics").glob("texts*")}
     assert saved >= {"texts.txt-given-sky.json", "texts.txt-given-food.json"}
     new = ["--data", str(texts)]
-    for name, *rest in (["diagnose"], ["evaluate", "--samples", "1", "--generations", "0"]):
+    for name, *rest in (["diagnose"], ["evaluate", "--samples", "1", "--generations", "6"]):
         argv = [name, str(conditional), *rest]
         assert main([*argv, *new, "--condition", "sky"]) == 0
         assert main([*argv, *new]) == 2
@@ -247,7 +248,23 @@ def test_texts_without_labels_are_evaluated_with_a_given_one(conditional, tmp_pa
 
 
 @pytest.mark.parametrize("conditional", ["vae"], indirect=True)
-def test_files_bring_their_labels(conditional, labeled, tmp_path, capsys):
+def test_a_given_label_replaces_those_of_a_file_in_what_is_generated(conditional, labeled):
+    split = open_run(conditional, data=labeled / "test.txt", condition="sky").split("test")
+    model = TextVAE.from_pretrained(conditional)
+    assert model.conditions_in(split, range(3)) == {"condition": ["sky"] * 3}
+    own = open_run(conditional).split("test")
+    names = [own.label_names[label] for label in own.labels[:3]]
+    assert model.conditions_in(own, range(3)) == {"condition": names}
+
+
+def test_the_values_of_codes_are_what_was_coded():
+    assert LABELS.values(LABELS.codes(["sky", "car"])) == ["sky", "car"]
+    numbers = Numbers(5.0, 2.0, (1.0, 5.0, 9.0))
+    assert numbers.values(numbers.codes(["7", 1.5])) == [7.0, 1.5]
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_files_bring_their_labels(conditional, labeled, tmp_path, capsys, caplog):
     test, out = str(labeled / "test.txt"), tmp_path / "means.npz"
     assert main(["encode", str(conditional), test, "--out", str(out)]) == 0
     found = np.load(out)
@@ -262,6 +279,9 @@ def test_files_bring_their_labels(conditional, labeled, tmp_path, capsys):
     for command in (["report", "--limit", "20"], ["probe"], ["diagnose", "--limit", "20"]):
         extra = ["--out", str(tmp_path / "r.html")] if command[0] == "report" else []
         assert main([command[0], str(conditional), *command[1:], *extra]) == 0
+        warned = "the encoder reads the label that is predicted here" in caplog.text
+        assert warned == (command[0] == "probe")
+        caplog.clear()
 
 
 def test_a_resumed_run_is_bit_for_bit_the_same(labeled, tmp_path):

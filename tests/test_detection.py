@@ -91,12 +91,18 @@ def test_the_label_of_the_anomalies():
 
 
 def test_a_label_by_name_or_number():
-    split = Labeled([0, 1, 1, 3], ["2", "x", "y", "0"])
+    split = Labeled([0, 1, 1, 3], ["w", "x", "y", "z"])
     assert find_label(split, "x") == 1 and find_label(split, 1) == 1
-    assert find_label(split, "0") == 3  # a name comes before a number
-    assert find_label(split, 2) == 0
-    for missing in ("y", "-1", "9", "z"):  # y: a label that no example has
-        with pytest.raises(UserError, match="choose from 2, x, 0"):
+    for missing in ("y", "-1", "9", "v"):  # y: a label that no example has
+        with pytest.raises(UserError, match="choose from w, x, z"):
+            find_label(split, missing)
+
+
+def test_labels_that_are_numbers_are_names_only():
+    split = Labeled([0, 1, 3], ["1", "2", "3", "5"])
+    assert find_label(split, 1) == 0 and find_label(split, "5") == 3
+    for missing in ("0", 3):  # neither the first label, nor the last one
+        with pytest.raises(UserError, match="choose from 1, 2, 5"):
             find_label(split, missing)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.vae.batch import Split
+from textvae.vae.conditions import has_numbers
 
 
 def label_names(split: Split) -> list[str]:
@@ -29,14 +30,14 @@ def find_label(split: Split, label: str | int) -> int:
 
     Args:
         split: The labeled examples.
-        label: Its name, or else its number, from 0.
+        label: Its name; or else, unless labels are numbers themselves, its number, from 0.
 
     Raises:
         UserError: There is no such label, or no example has it.
     """
     names, labels, label = label_names(split), np.asarray(split.labels), str(label)
     number = names.index(label) if label in names else -1
-    if number < 0 and label.isdecimal() and int(label) < len(names):
+    if number < 0 and label.isdecimal() and int(label) < len(names) and not has_numbers(names):
         number = int(label)
     if number < 0 or number not in labels:
         present = [names[i] for i in np.unique(labels) if i >= 0]

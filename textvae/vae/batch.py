@@ -57,6 +57,7 @@ class Split(Protocol):
     lengths: np.ndarray  # (N,) predicted symbols
     labels: np.ndarray | None  # (N,) indices into label_names; -1: unlabeled
     label_names: list[str] | None
+    conditions: np.ndarray | None  # (N,) what the model is conditioned on
 
     @property
     def content_hash(self) -> str:

@@ -72,7 +72,7 @@ def add_conditions(
         if given is not None:
             codes = codes_of(condition, given, len(split))
             if split.labels is not None:
-                logger.info("%s: the labels of the examples are replaced by %s", name, given)
+                logger.info("the labels of the %s examples are replaced by %s", name, given)
             split.conditions = None if codes is None else codes.numpy()
         elif condition is not None:
             split.conditions = _codes_in(condition, split, name)

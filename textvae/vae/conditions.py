@@ -12,7 +12,7 @@ learned vector, a number as itself, standardized.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -73,9 +73,13 @@ class Classes(NamedTuple):
             UserError: There is no such label, or it does not occur in training.
         """
         places = {name: i for i, name in enumerate(self.names) if self.counts[i]}
-        if by_number and not any(math.isfinite(_as_number(name)) for name in places):
+        if by_number and not has_numbers(places):
             places = {str(place): place for place in places.values()} | places
         return torch.tensor([self._place(value, places) for value in values], dtype=torch.long)
+
+    def values(self, codes: Sequence[Any]) -> list[str]:
+        """Return the labels with some numbers."""
+        return [self.names[int(code)] for code in codes]
 
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
         if str(value) in places:
@@ -151,6 +155,10 @@ class Numbers(NamedTuple):
         numbers = torch.tensor([_number(value) for value in values], dtype=torch.float64)
         return self._standard(numbers)
 
+    def values(self, codes: Sequence[Any]) -> list[float]:
+        """Return the numbers with some codes."""
+        return [float(code) * self.deviation + self.mean for code in codes]
+
     def _standard(self, numbers: Tensor) -> Tensor:
         return ((numbers - self.mean) / self.deviation).float()
 
@@ -161,6 +169,11 @@ class Numbers(NamedTuple):
 
 
 Condition: TypeAlias = "Classes | Numbers"
+
+
+def has_numbers(names: Iterable[str]) -> bool:
+    """Return whether labels are numbers themselves, so that a number is a name and not a place."""
+    return any(math.isfinite(_as_number(name)) for name in names)
 
 
 def _as_number(value: Any) -> float:

@@ -103,9 +103,9 @@ class Model(ExampleKind):
 
     def conditions_in(self, split: Split, rows: Iterable[int]) -> dict[str, Any]:
         """Return ``condition`` for the examples of a split; empty for a model without one."""
-        if self.condition is None or split.labels is None or split.label_names is None:
+        if self.condition is None or split.conditions is None:
             return {}
-        return {"condition": [split.label_names[split.labels[row]] for row in rows]}
+        return {"condition": self.condition.values([split.conditions[row] for row in rows])}
 
     def draw_z(self, count: int, seed: int, source: Source = "prior", first_row: int = 0) -> Tensor:
         """Draw z to decode, (N, Z); row i depends only on the seed and on i.

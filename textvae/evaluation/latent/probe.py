@@ -97,6 +97,12 @@ def probe(
     prepare_to_save(opened.folder)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
+    if target is None and (condition := opened.model.condition) is not None:
+        logger.warning(
+            "the encoder reads the %s that is predicted here, so the scores do not show what z "
+            "says about the example: choose another --target",
+            condition.noun,
+        )
     chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
     if labels is not None and labels > (count := int(chosen.present["train"].sum())):
         raise UserError(
