@@ -15,6 +15,7 @@ from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.search.optimize import Optimization, optimize
 from textvae.evaluation.search.search import Call, best_so_far, search, try_texts
+from textvae.runs.model_folder import weights_hash
 
 OPTIMUM = np.array([1.5, -1.0, 0.5, 0.0, 2.0])
 NEEDS_BOTORCH = pytest.mark.skipif(not find_spec("botorch"), reason="needs botorch")
@@ -185,7 +186,7 @@ def test_the_command_writes_every_evaluation(trained, tmp_path, monkeypatch, cap
     assert [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()] == rows
 
 
-def test_a_probe_is_an_objective(trained, model, capsys, tmp_path):
+def test_a_probe_is_an_objective(trained, model, caplog):
     with pytest.raises(UserError, match="create it with textvae probe"):
         optimize(trained, "probe:size", budget=4)
     metrics = trained / "metrics"
@@ -196,6 +197,14 @@ def test_a_probe_is_an_objective(trained, model, capsys, tmp_path):
         text, value = found.best(1)[0]
         mean = model.encode([text]).mean[0]
         assert value == pytest.approx(float(mean[0] - 2 * mean[2] + 3), abs=1e-5)
+        record = json.loads(card.read_text())
+        assert "follows noise" not in caplog.text
+        card.write_text(json.dumps(record | {"r2": -0.04, "weights": weights_hash(trained)}))
+        optimize(trained, "probe:size", budget=4, model=model)
+        assert "no better than its mean (R² -0.040)" in caplog.text
+        card.write_text(json.dumps(record | {"weights": "of other weights"}))
+        with pytest.raises(UserError, match="is of earlier weights: run textvae probe"):
+            optimize(trained, "probe:size", budget=4, model=model)
     finally:
         card.unlink()
 

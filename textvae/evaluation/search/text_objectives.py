@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,11 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.evaluation.latent.probe import card_name
 from textvae.evaluation.latent.regression import Regression
+from textvae.runs.model_folder import weights_hash
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
+
+logger = logging.getLogger(__name__)
 
 PROBE = "probe"
 
@@ -94,6 +98,16 @@ def _probe(
             f"{column}"
         ) from None
     regression = Regression.of_record(record, str(path), model.latent_dim)
+    if record.get("weights") not in (None, weights_hash(run)):
+        raise UserError(
+            f"{path} is of earlier weights: run textvae probe {run} --target {column} again"
+        )
+    if isinstance(record.get("r2"), float) and record["r2"] <= 0:
+        logger.warning(
+            "the probe predicts %s no better than its mean (R² %.3f): the search follows noise",
+            column,
+            record["r2"],
+        )
 
     def evaluate(text: str) -> float:
         mean = model.encode([text], condition=condition).center()
