@@ -152,7 +152,7 @@ latent_runs() {
 diagnose_all() { # of some examples, as many models at a time as --jobs; the report reads the records
   latent_runs | tr '\n' '\0' | xargs -0 -P "$jobs" -I {} \
     sh -c 'textvae diagnose "$1" --limit 300 > "$1/metrics/diagnosis.txt"' - {}
-  printf '\n'
+  printf '\nWhat `textvae diagnose --limit 300` says, of 300 examples each:\n\n'
   latent_runs | while read -r run; do  # the first paragraph: the verdict and its reason
     awk '!NF { exit } NR == 1 { printf "- **%s**:", $0; next } { printf " %s", $0 } END { print "" }' \
       "$run/metrics/diagnosis.txt"

@@ -83,10 +83,9 @@ def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: st
 
 def mistake(kind: Any, value: Any) -> str | None:
     """Return what is wrong with a value of this type; None if it is valid."""
-    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    if value is None and type(None) in members:
+    if value is None and type(None) in _members(kind):
         return None
-    kind = members[0]  # the type of an option is one type, or one type and None
+    kind = _members(kind)[0]
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         near = did_you_mean(str(value), choices)
@@ -110,12 +109,17 @@ def numbers(kind: Any) -> str:
     Returns:
         The description; empty if the option is not a number.
     """
-    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    base, limits = _RANGES.get(members[0], (members[0], []))
+    kind = _members(kind)[0]
+    base, limits = _RANGES.get(kind, (kind, []))
     if base not in (int, float):
         return ""
     shown = " and ".join(f"{sign} {limit}" for sign, limit in limits if limit < LARGEST_INT)
     return f"{'integer' if base is int else 'number'} {shown}".strip()
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """Return the parts of an option's type, which is one type, or one type and None."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def plain(value: Any) -> Any:

@@ -84,7 +84,7 @@ def evaluate_run(
     )
     prepare_to_save(opened.folder)
     chosen, model = opened.split(split), opened.model
-    if fit_sampler and model.latent_dim:
+    if fit_sampler:
         fit_opened(opened, batch_size=batch_size)
     rows = rows_of(chosen, batch_size, limit)
     count = sum(map(len, rows))
