@@ -113,6 +113,8 @@ MISTAKES = [
     (["sample", "{run}", "--seed", str(2**63)], f"and at most {2**63 - 1}"),
     (["sample", "{run}", "--seed", "-1"], "--seed -1: must be at least 0"),
     (["sample", "{run}", "-n", "0"], "-n 0: must be above 0"),
+    (["sample", "{run}", "--greedy", "--top-p", "0.5"], "no effect on greedy decoding"),
+    (["sample", "{run}", "--num-beams", "3", "--top-k", "5"], "no effect on greedy decoding"),
     (["sample", "{run}", "--temperature", "0"], "temperature=0.0: must be from 1e-06 to 1e+06"),
     (["sample", "{run}", "--top-p", "2"], "top_p=2.0"),
     (["sample", "{run}", "--top-k", "-3"], "top_k=-3"),

@@ -123,7 +123,9 @@ def test_every_method_gives_as_many_sentences_as_asked():
     assert len(model.sample(z=torch.zeros(3, 4))) == 3
     assert len(model.sample(2, num_beams=3)) == 2
     assert len(model.reconstruct(TEXTS)) == len(model.reconstruct(TEXTS, use="sample")) == 6
-    assert len(model.interpolate("w1", "", steps=5, kind="spherical", top_p=0.5)) == 5
+    assert (
+        len(model.interpolate("w1", "", steps=5, kind="spherical", do_sample=True, top_p=0.5)) == 5
+    )
     for text in model.sample(20) + model.reconstruct(TEXTS):
         assert isinstance(text, str) and len(text.split()) <= 11 and "<" not in text
 

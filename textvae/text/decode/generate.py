@@ -137,6 +137,11 @@ def _check(
         raise UserError(f"top_p={top_p}: must be above 0 and at most 1")
     if do_sample and num_beams > 1:
         raise UserError("num_beams above 1 cannot be combined with do_sample: choose one of them")
+    if not do_sample and (temperature, top_k, top_p) != (1, 0, 1):
+        raise UserError(
+            "temperature, top_k, and top_p have no effect on greedy decoding and beam search: leave "
+            "them out, or sample"
+        )
 
 
 def _decode(
