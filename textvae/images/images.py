@@ -98,7 +98,7 @@ class Images(ImageExamples):
         """Sample images: z ~ ``source``, then x ~ p(x|z).
 
         Args:
-            n: Number of images, if ``z`` is not given.
+            n: Number of images; ignored if ``z`` is given.
             source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
                 posterior (``textvae.fit_sampler``).
             z: Latent vectors (N, Z) to decode instead of draws from the source.

@@ -109,7 +109,7 @@ class Sentences(TextExamples):
         """Sample sentences: z ~ ``source``, then x ~ p(x|z), word by word.
 
         Args:
-            n: Number of sentences, if ``z`` is not given.
+            n: Number of sentences; ignored if ``z`` is given.
             source: What z is drawn from: the ``prior``, or the sampler fitted to the ``aggregate``
                 posterior (``textvae.fit_sampler``).
             z: Latent vectors (N, Z) to decode instead of draws from the source.

@@ -139,8 +139,8 @@ def _check(
         raise UserError("num_beams above 1 cannot be combined with do_sample: choose one of them")
     if not do_sample and (temperature, top_k, top_p) != (1, 0, 1):
         raise UserError(
-            "temperature, top_k, and top_p have no effect on greedy decoding and beam search: leave "
-            "them out, or sample"
+            "temperature, top_k, and top_p have no effect on greedy decoding and beam search: "
+            "leave them out, or sample"
         )
 
 
