@@ -228,7 +228,7 @@ def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, c
         (trained, "mine.py:fails", "ValueError: no"),
         (trained, "mine.py:nothing", "not even a training text: check the objective"),
         (trained, "broken.py:f", "No module named 'nonesuch_module'"),
-        (trained, "absent.py:f", "absent.py"),
+        (trained, "absent.py:f", "absent.py: no such file"),
         (trained, "nonesuch_module:f", "No module named 'nonesuch_module'"),
         (language_model, "mine.py:nothing", "a model of text with a latent variable"),
     ):

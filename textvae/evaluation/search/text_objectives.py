@@ -60,6 +60,8 @@ def load_objective(
 
 def _module(place: str, name: str) -> Any:
     """Import the user's own code."""
+    if place.endswith(".py") and not Path(place).is_file():
+        raise UserError(f"--objective {name}: {place}: no such file")
     try:
         if not place.endswith(".py"):
             if str(Path.cwd()) not in sys.path:  # as with python -m
