@@ -341,7 +341,7 @@ def test_encoding_options_out_of_range(folder):
     corpus, tokenizer = read_corpus(fill(folder, "txt", "a b c\n")), WordTokenizer(["a"])
     with pytest.raises(UserError, match="long 'cut'"):
         encode_corpus(corpus, tokenizer, long="cut")
-    with pytest.raises(UserError, match="max_length 1"):
+    with pytest.raises(UserError, match="max_length=1"):
         encode_corpus(corpus, tokenizer, max_length=1)
     with pytest.raises(UserError, match="train: max_length=2 drops every document"):
         encode_corpus(corpus, tokenizer, max_length=2, long="drop")

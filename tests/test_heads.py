@@ -280,6 +280,7 @@ def test_what_has_no_meaning_is_one_line(options, message):
             {"model": ModelConfig(head="scale"), "data": DataConfig(batch_size=1)},
             "normalizes over the batch",
         ),
+        ({"model": ModelConfig(injection="none")}, "z would never reach the decoder"),
         (
             {"model": ModelConfig(posterior="vmf"), "objective": ObjectiveConfig(free_bits=4.0)},
             "free_bits has no effect with --model.posterior vmf",

@@ -160,7 +160,7 @@ def test_a_closed_alphabet_has_no_bytes():
     assert tokenizer.tokens([3, 4, 5]) == ["</s>", "b", "a"]
     assert tokenizer.fingerprint() != CharTokenizer.train(["abba", "b"]).fingerprint()
     assert len(CharTokenizer.train(["abc"], max_size=6, byte_fallback=False)) == 6
-    with pytest.raises(UserError, match="max_size 4: must exceed 4, the number of special tokens"):
+    with pytest.raises(UserError, match="max_size=4: must exceed 4, the number of special tokens"):
         CharTokenizer.train(["abc"], max_size=4, byte_fallback=False)
 
 
@@ -203,7 +203,7 @@ def test_smiles_by_frequency_and_unseen_symbols():
     assert tokenizer.encode("CO[nH]") == [4, UNK, 6]
     assert tokenizer.decode(tokenizer.encode("CO")) == "C<unk>"
     assert len(SmilesTokenizer.train(["CCO"], min_count=2)) == 5
-    with pytest.raises(UserError, match="max_size 4: must be above 4"):
+    with pytest.raises(UserError, match="max_size=4: must be above 4"):
         SmilesTokenizer.train(["C"], max_size=4)
     with pytest.raises(UserError, match="is the corpus empty"):
         SmilesTokenizer.train([])
@@ -236,12 +236,12 @@ def test_training_is_deterministic_and_survives_reserved_characters():
     ("train", "message"),
     [
         (lambda: WordTokenizer.train([]), "no word"),
-        (lambda: WordTokenizer.train(["a"], max_size=4), "max_size 4"),
-        (lambda: WordTokenizer.train(["a"], min_count=0), "min_count 0"),
+        (lambda: WordTokenizer.train(["a"], max_size=4), "max_size=4"),
+        (lambda: WordTokenizer.train(["a"], min_count=0), "min_count=0"),
         (lambda: CharTokenizer.train([""]), "no character"),
-        (lambda: CharTokenizer.train(["a"], max_size=260), "max_size 260"),
+        (lambda: CharTokenizer.train(["a"], max_size=260), "max_size=260"),
         (lambda: SentencePieceTokenizer.train([], 300), "no text"),
-        (lambda: SentencePieceTokenizer.train(["a b"], 200), "vocab_size 200: too small"),
+        (lambda: SentencePieceTokenizer.train(["a b"], 200), "vocab_size=200: too small"),
         (lambda: SentencePieceTokenizer.train(["a b"], 300, "word"), "unigram or bpe"),
     ],
 )

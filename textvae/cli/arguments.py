@@ -54,9 +54,13 @@ def _explained(command: str, commands: Mapping[str, ArgumentParser]) -> Iterator
         yield
     except ArgumentError as error:
         known = command if command in commands else None
-        options = [a.option_strings for a in commands[command]._actions] if known else []
-        names = [max(each, key=len) for each in options if each] or list(commands)
+        names = option_names(commands[command]) if known else list(commands)
         raise UserError(explain(str(error), names, known)) from None
+
+
+def option_names(parser: ArgumentParser) -> list[str]:
+    """Return the options of a parser, each by its longest name."""
+    return [max(each.option_strings, key=len) for each in parser._actions if each.option_strings]
 
 
 def _split_sections(words: Sequence[str]) -> tuple[list[str], list[str]]:

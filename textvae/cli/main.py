@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from textvae.cli.arguments import parse
+from textvae.cli.arguments import option_names, parse
 from textvae.cli.commands import COMMANDS
 from textvae.cli.exit_codes import exit_status
+from textvae.cli.messages import as_typed
+from textvae.errors import UserError
 from textvae.training.progress import start_logging
 
 
@@ -35,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int | None:
     command, args = parse(argv)
-    return COMMANDS[command].run(args)
+    try:
+        return COMMANDS[command].run(args)
+    except UserError as error:
+        raise UserError(as_typed(str(error), option_names(COMMANDS[command].parser()))) from error
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from textvae.config.types import LIMITS, did_you_mean
+from textvae.config.types import did_you_mean, limits_of
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
+SIMILAR = 0.75  # how alike a name and the last part of an option are, at least (difflib)
 
 
 def explain(message: str, names: Sequence[str], command: str | None) -> str:
@@ -28,6 +29,22 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
     return f"{line} (see {where})"
 
 
+def as_typed(message: str, names: Collection[str]) -> str:
+    """Replace Python's ``name=value`` with ``--name value`` wherever that is an option.
+
+    Args:
+        message: The message of an error that Python code and the command line share.
+        names: The command's options.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        named = _option(found[1])
+        known = [name for name in names if name == named or name.endswith(f".{found[1]}")]
+        return f"{known[0]}{'' if found[2] else ' '}" if len(known) == 1 else found[0]
+
+    return re.sub(r"(?<![\w/.'\"-])([a-z]\w*)=(True\b)?", option, message)
+
+
 def _missing(keys: str, names: Sequence[str]) -> str:
     """Return required keys as the user types them; an argument without an option as it is."""
     given = (key.strip() for key in keys.split(","))
@@ -44,7 +61,8 @@ def _number(line: str) -> str | None:
     value = next(filter(None, given.groups()), "") if given else "null"
     limits = re.findall(r"v([<>]=?)([\d.]+)", reason)
     if limits:
-        need = " and ".join(f"{LIMITS[sign]} {limit}" for sign, limit in limits)
+        bounds = [(sign, int(limit) if limit.isdigit() else float(limit)) for sign, limit in limits]
+        need = limits_of(bounds, int(value) if re.fullmatch(r"-?\d+", value) else 0)
     else:
         need = KINDS["int" if "int()" in reason else "float"]
     return f"{_option(option)} {value}: must be {need}"
@@ -87,7 +105,7 @@ def _name(line: str, names: Sequence[str]) -> str:
     last = {bare.rsplit(".", 1)[-1]: name for bare, name in whole.items()}
     for wrong in (name.replace("-", "_") for name in _unknown(line)):
         near = [whole[bare] for bare in difflib.get_close_matches(wrong, whole, n=1)]
-        near = near or [last[bare] for bare in difflib.get_close_matches(wrong, last, n=1)]
+        near = near or [last[bare] for bare in difflib.get_close_matches(wrong, last, 1, SIMILAR)]
         if near:
             line += f"; did you mean {near[0]}?"
     return line

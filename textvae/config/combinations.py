@@ -75,7 +75,7 @@ def check_procedure(config: Config) -> None:
 
 
 def check_posterior(config: Config) -> None:
-    """Check that the encoder's head and the posterior fit the training and the objective.
+    """Check that the decoder gets z, and that the head and the posterior fit the training.
 
     Raises:
         UserError: An option does not fit another one.
@@ -83,6 +83,11 @@ def check_posterior(config: Config) -> None:
     model, data = config.model, config.data
     if not model.latent_dim:
         return
+    if model.injection == "none":
+        raise UserError(
+            f"--model.injection none: z would never reach the decoder, but --model.latent_dim is "
+            f"{model.latent_dim}; use --model.injection skip, or latent_dim 0 for a language model"
+        )
     if model.head != "linear" and data.batch_size == 1 and not data.max_tokens:
         raise UserError(
             f"--model.head {model.head} normalizes over the batch, but --data.batch_size is 1: use "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -96,8 +96,22 @@ def mistake(kind: Any, value: Any) -> str | None:
     if not isinstance(value, str) and not math.isfinite(value):
         return "must be finite"
     if not all(_holds(value, sign, limit) for sign, limit in limits):
-        return "must be " + " and ".join(f"{LIMITS[sign]} {limit}" for sign, limit in limits)
+        return f"must be {limits_of(limits, value)}"
     return None
+
+
+def limits_of(limits: Sequence[tuple[str, float]], value: float) -> str:
+    """Return a range in words, such as "above 0 and at most 1".
+
+    Args:
+        limits: Pairs of a sign and a number.
+        value: The value outside this range: a very large limit is only named if it exceeds that.
+    """
+    return " and ".join(
+        f"{LIMITS[sign]} {limit}"
+        for sign, limit in limits
+        if limit < LARGEST_INT or value > LARGEST_INT
+    )
 
 
 def numbers(kind: Any) -> str:

@@ -57,7 +57,7 @@ class Columns:
             UserError: There is a label column, but no labels are to be read.
         """
         if label and not labels:
-            raise UserError(f"label_column {label} has no effect without labels: leave one out")
+            raise UserError(f"label_column={label} has no effect without labels: leave one out")
         usual_columns = (_split(usual[0]), usual[1] or None)
         return cls(_split(text), label or None, labels, bool(label), usual_columns, numeric)
 

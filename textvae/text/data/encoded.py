@@ -166,7 +166,7 @@ def encode_corpus(
     if long not in ("truncate", "drop"):
         raise UserError(f"long {long!r}: must be truncate or drop")
     if max_length is not None and max_length < 2:
-        raise UserError(f"max_length {max_length}: must be at least 2: a token and </s>")
+        raise UserError(f"max_length={max_length}: must be at least 2: a token and </s>")
     names, label_ids = _label_names(corpus)
     encoding = Encoding(tokenizer, tokenized, max_length, long, label_ids)
     cache = cache_folder(cache_dir) / "encoded"

@@ -136,12 +136,20 @@ def _check(
     if not 0 < top_p <= 1:
         raise UserError(f"top_p={top_p}: must be above 0 and at most 1")
     if do_sample and num_beams > 1:
-        raise UserError("num_beams above 1 cannot be combined with do_sample: choose one of them")
-    if not do_sample and (temperature, top_k, top_p) != (1, 0, 1):
         raise UserError(
-            "temperature, top_k, and top_p have no effect on greedy decoding and beam search: "
-            "leave them out, or sample"
+            f"num_beams={num_beams} cannot be combined with do_sample=True: choose one of them"
         )
+    of_sampling = {
+        "temperature": None if temperature == 1 else temperature,
+        "top_k": top_k or None,
+        "top_p": None if top_p == 1 else top_p,
+    }
+    for name, given in of_sampling.items():
+        if given is not None and not do_sample:
+            raise UserError(
+                f"{name}={given}: no effect on greedy decoding and beam search; leave it out, or "
+                "sample"
+            )
 
 
 def _decode(

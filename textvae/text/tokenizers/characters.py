@@ -74,7 +74,7 @@ class CharTokenizer:
         if max_size is not None and max_size <= first:
             and_bytes = " and bytes" if byte_fallback else ""
             raise UserError(
-                f"max_size {max_size}: must exceed {first}, the number of special tokens{and_bytes}"
+                f"max_size={max_size}: must exceed {first}, the number of special tokens{and_bytes}"
             )
         counts: Counter[str] = Counter()
         for text in texts:

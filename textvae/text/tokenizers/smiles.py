@@ -71,7 +71,7 @@ class SmilesTokenizer:
         """
         if max_size is not None and max_size <= len(SPECIALS):
             raise UserError(
-                f"max_size {max_size}: must be above {len(SPECIALS)}, the number of special tokens"
+                f"max_size={max_size}: must be above {len(SPECIALS)}, the number of special tokens"
             )
         counts: Counter[str] = Counter()
         for text in texts:

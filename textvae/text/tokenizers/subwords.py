@@ -99,7 +99,7 @@ class SentencePieceTokenizer:
                 text.
         """
         if model_type not in MODEL_TYPES:
-            raise UserError(f"model_type {model_type!r}: choose {' or '.join(MODEL_TYPES)}")
+            raise UserError(f"model_type={model_type!r}: choose {' or '.join(MODEL_TYPES)}")
         from sentencepiece import SentencePieceTrainer
 
         model = io.BytesIO()
@@ -227,7 +227,7 @@ def _explained(error: RuntimeError, vocab_size: int) -> UserError:
     message = str(error)
     if needed := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return UserError(
-            f"vocab_size {vocab_size}: too small; the special tokens, bytes and characters of this "
+            f"vocab_size={vocab_size}: too small; the special tokens, bytes and characters of this "
             f"corpus need at least {needed[1]}"
         )
     if "sentences_.empty()" in message:

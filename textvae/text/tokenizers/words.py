@@ -140,10 +140,10 @@ class WordTokenizer:
         """
         if max_size is not None and max_size <= len(SPECIALS):
             raise UserError(
-                f"max_size {max_size}: must be above {len(SPECIALS)}, the number of special tokens"
+                f"max_size={max_size}: must be above {len(SPECIALS)}, the number of special tokens"
             )
         if min_count < 1:
-            raise UserError(f"min_count {min_count}: must be at least 1")
+            raise UserError(f"min_count={min_count}: must be at least 1")
         splitter = cls([], tokenized=tokenized, unk_aliases=unk_aliases)
         counts: Counter[str] = Counter()
         for text in texts:
