@@ -424,6 +424,22 @@ def test_decode_refuses_vectors_of_another_size(place, tmp_path, capfd):
     assert line == "z must be (N, 4) for this model, not (2, 7)"
 
 
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_decode_warns_of_vectors_of_another_model(place, tmp_path, caplog, ending):
+    latents, copy = str(tmp_path / f"z{ending}"), tmp_path / "copy"
+    main(["encode", place["run"], place["lines.txt"], "--out", latents])
+    main(["decode", place["run"], latents])
+    assert "other weights" not in caplog.text
+    shutil.copytree(place["run"], copy)
+    with (copy / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        last = weights.read(1)[0]
+        weights.seek(-1, 2)
+        weights.write(bytes([last ^ 128]))  # the sign of one weight
+    assert main(["decode", str(copy), latents]) == 0
+    assert "was encoded with other weights than those in" in caplog.text
+
+
 def test_compare_prints_a_row_per_run(place, tmp_path, capfd):
     shutil.copytree(place["run"], tmp_path / "second")
     rows = out(capfd, ["compare", place["run"], str(tmp_path / "second")])

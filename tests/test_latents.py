@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
-from textvae.runs.latents import Extent, check_size, latents_file, read_latents
+from textvae.runs.latents import Extent, check_size, latents_file, read_latents, read_weights
 
 TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
 
 
-def write_latents(path, columns, texts, labels=()):
-    with latents_file(path, Extent().with_part(texts, labels)) as file:
+def write_latents(path, columns, texts, labels=(), weights=None):
+    with latents_file(path, Extent().with_part(texts, labels), weights) as file:
         file.add(columns, texts, labels)
 
 
@@ -26,7 +26,9 @@ def q() -> dict[str, np.ndarray]:
 def test_what_is_written_is_read(ending, q, tmp_path):
     path = tmp_path / f"latents{ending}"
     write_latents(path, q, TEXTS)
-    assert np.array_equal(read_latents(path), q["mean"])
+    assert np.array_equal(read_latents(path), q["mean"]) and read_weights(path) is None
+    write_latents(path, q, TEXTS, weights="ab12")
+    assert np.array_equal(read_latents(path), q["mean"]) and read_weights(path) == "ab12"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

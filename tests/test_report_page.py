@@ -23,6 +23,7 @@ from textvae import TextVAE
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
+from textvae.evaluation.compare import compare
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.metric import decimals
@@ -328,9 +329,13 @@ def test_what_is_of_earlier_weights_is_computed_again(trained, tmp_path, caplog)
         model.decoder.embedding.weight.mul_(0.5)
     model.save_pretrained(copy)  # as a resumed training does
     old = json.loads((copy / "metrics" / "test.json").read_text())
-    assert find_card(copy)["elbo"] == old["elbo"]
+    assert find_card(copy)["stale"]
+    table = compare([copy, {**old, "model": "before"}])
+    assert "**Earlier weights** than the run has now: vae." in table
     assert "is of earlier weights: evaluate the last ones with textvae evaluate" in caplog.text
+    caplog.clear()
     report(copy, tmp_path / "page.html", limit=12, samples=4)
+    assert "evaluate the last ones" not in caplog.text  # it did that
     new = json.loads((copy / "metrics" / "test.json").read_text())
     assert new["elbo"] != old["elbo"] and new["weights"] != old["weights"]
     found = json.loads((copy / "metrics" / "test-diagnosis-limit12.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 
+logger = logging.getLogger(__name__)
+
+
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser("decode the latent vectors in a file", "textvae decode RUN LATENTS [...]")
@@ -37,10 +41,17 @@ def run(args: Namespace) -> None:
     """Show one example per latent vector."""
     import torch
 
-    from textvae.runs.latents import read_labels, read_latents
+    from textvae.runs.latents import read_labels, read_latents, read_weights
+    from textvae.runs.model_folder import weights_hash
 
     z = torch.from_numpy(read_latents(Path(args.file)))
     model = load(args)
+    made_by, weights = read_weights(Path(args.file)), weights_hash(Path(args.run))
+    if None not in (made_by, weights) and made_by != weights:
+        logger.warning(
+            "%s was encoded with other weights than those in %s, whose latent space is another one",
+            *(args.file, args.run),
+        )
     output, options = presenter(model, args), generation(model, args)
     if model.condition is not None and args.condition is None:
         options["condition"] = read_labels(Path(args.file), len(z))

@@ -50,6 +50,7 @@ def run(args: Namespace) -> None:
     The file is read twice, so that its examples need not be kept in memory.
     """
     from textvae.runs.latents import Extent, check_format, check_size, latents_file
+    from textvae.runs.model_folder import weights_hash
 
     path = Path(args.out)
     check_format(path)
@@ -60,7 +61,7 @@ def run(args: Namespace) -> None:
     check_size(path, extent)
     by_label = model.condition is not None and args.condition is None
     options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
-    with latents_file(path, extent) as file:
+    with latents_file(path, extent, weights_hash(Path(args.run))) as file:
         for part in parts():
             given = part.labels if by_label else args.condition
             q = model.encode(part.inputs, condition=given, first_row=first, **options)

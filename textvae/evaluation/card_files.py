@@ -195,12 +195,21 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
 def read_cards(given: Path | str, split: str = "test") -> list[Card]:
     """Read the card of a run for a split, or all cards in a JSON or YAML file.
 
+    A card of earlier weights is read with a warning.
+
     Raises:
         UserError: As in ``find_card`` and ``load_cards``.
     """
     if Path(given).suffix in (".yaml", ".yml") and not Path(given).is_dir():
         return load_cards(given)
-    return [find_card(given, split)]
+    card = find_card(given, split)
+    if card.get("stale"):
+        logger.warning(
+            "the card of %s is of earlier weights: evaluate the last ones with textvae evaluate %s "
+            "--split %s",
+            *(given, given, split),
+        )
+    return [card]
 
 
 def find_card(given: Path | str, split: str = "test") -> Card:
@@ -209,6 +218,9 @@ def find_card(given: Path | str, split: str = "test") -> Card:
     Args:
         given: A run folder, or a JSON file.
         split: The split, for a run folder.
+
+    Returns:
+        The card; ``stale`` is true if the run has other weights by now.
 
     Raises:
         UserError: There is no card, or it is broken; the message has the command that creates it.
@@ -227,7 +239,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
     except UserError as error:
         raise UserError(f"{error} with {command}") from error
     if card.get("weights") not in (None, weights_hash(given)):
-        logger.warning("%s is of earlier weights: evaluate the last ones with %s", path, command)
+        card["stale"] = True
     if card["model"] == split:
         card["model"] = given.resolve().name
     probed = path.with_name(f"{split}-probe.json")

@@ -135,6 +135,8 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
         notes.append(f"accuracy: {BY_KEY['accuracy'].help}")
     if conditional := [_name(card) for card in cards if card.get("condition")]:
         notes.append(f"log p(x|y), given labels or numbers: {', '.join(conditional)}.")
+    if stale := [_name(card) for card in cards if card.get("stale")]:
+        notes.append(f"**Earlier weights** than the run has now: {', '.join(stale)}.")
     return notes + _differences(cards)
 
 

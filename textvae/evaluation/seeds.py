@@ -62,7 +62,8 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
                 f"the seeds of {name} were evaluated with different {BY_KEY[key].header} "
                 f"({', '.join(str(card.get(key)) for card in cards)}): evaluate them alike"
             )
-    averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)"})
+    stale = any(card.get("stale") for card in cards)
+    averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)", "stale": stale})
     for key in NUMBERS & first.keys() - set(CONSTANTS):
         values = [card[key] for card in cards if card.get(key) is not None]
         if len(values) < len(cards):  # a mean over some of the seeds would mislead

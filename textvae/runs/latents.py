@@ -16,6 +16,7 @@ from textvae.runs.files import replacing
 from textvae.runs.npz import open_npz
 
 FORMATS = (".npz", ".parquet")
+WEIGHTS = "weights"  # where a file says which weights made its vectors
 LARGEST_TEXTS = 2**30  # bytes, in an .npz file
 
 
@@ -56,7 +57,7 @@ class LatentsFile(Protocol):
 
 
 @contextmanager
-def latents_file(path: Path, extent: Extent) -> Iterator[LatentsFile]:
+def latents_file(path: Path, extent: Extent, weights: str | None = None) -> Iterator[LatentsFile]:
     """Write a table with columns ``text`` and ``label``, and columns of vectors, part by part.
 
     There is no column ``label`` if no example has one. In .npz, the label of an unlabeled example
@@ -65,13 +66,14 @@ def latents_file(path: Path, extent: Extent) -> Iterator[LatentsFile]:
     Args:
         path: A .npz or .parquet file, which appears once it is complete.
         extent: What all parts together hold.
+        weights: The hash of the model's weights, which ``read_weights`` returns.
 
     Raises:
         UserError: The file has another extension, or cannot be written.
     """
     check_format(path)
     with replacing(path) as temporary:
-        file = (_Npz if path.suffix == ".npz" else _Parquet)(temporary, extent)
+        file = (_Npz if path.suffix == ".npz" else _Parquet)(temporary, extent, weights)
         try:
             yield file
             file.finish()
@@ -82,8 +84,8 @@ def latents_file(path: Path, extent: Extent) -> Iterator[LatentsFile]:
 class _Npz:
     """Arrays in files of their own until all rows are there, because a zip file takes no others."""
 
-    def __init__(self, path: Path, extent: Extent) -> None:
-        self.path, self.extent, self.done = path, extent, 0
+    def __init__(self, path: Path, extent: Extent, weights: str | None) -> None:
+        self.path, self.extent, self.weights, self.done = path, extent, weights, 0
         self.folder = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)
         self.arrays: dict[str, np.memmap] = {}
 
@@ -114,6 +116,9 @@ class _Npz:
             for name, array in self.arrays.items():
                 array.flush()
                 packed.write(Path(self.folder.name) / f"{name}.npy", f"{name}.npy")
+            if self.weights is not None:
+                with packed.open(f"{WEIGHTS}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.array(self.weights))
 
     def close(self) -> None:
         """Remove the temporary files."""
@@ -124,8 +129,9 @@ class _Npz:
 class _Parquet:
     """One group of rows for every part."""
 
-    def __init__(self, path: Path, extent: Extent) -> None:
+    def __init__(self, path: Path, extent: Extent, weights: str | None) -> None:
         self.path, self.labeled = path, extent.label is not None
+        self.metadata = None if weights is None else {WEIGHTS: weights}
         self.writer: Any = None
 
     def add(
@@ -144,7 +150,7 @@ class _Parquet:
         for name, values in columns.items():
             ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
             table[name] = pyarrow.ListArray.from_arrays(ends, values.ravel())
-        rows = pyarrow.table(table)
+        rows = pyarrow.table(table, metadata=self.metadata)
         if self.writer is None:
             self.writer = pyarrow.parquet.ParquetWriter(self.path, rows.schema)
         self.writer.write_table(rows)
@@ -236,6 +242,29 @@ def read_labels(path: Path, count: int) -> list[str | None] | None:
     if len(labels) != count:
         raise UserError(f"{path}: {len(labels)} labels for {count} latent vectors")
     return labels if any(labels) else None
+
+
+def read_weights(path: Path) -> str | None:
+    """Read the hash of the weights that made a file that ``read_latents`` can read, if it has one.
+
+    Args:
+        path: A .npz or .parquet file.
+    """
+    try:
+        if path.suffix == ".npz":
+            return str(_from_npz(path, WEIGHTS))
+        return _metadata(path)[WEIGHTS.encode()].decode()
+    except KeyError:
+        return None
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: {WEIGHTS} cannot be read: {reason}") from error
+
+
+def _metadata(path: Path) -> Mapping[bytes, bytes]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_schema(path).metadata or {}
 
 
 def _from_parquet(path: Path, column: str = "mean") -> list[Any]:

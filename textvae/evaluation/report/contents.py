@@ -110,7 +110,7 @@ def _card(opened: OpenRun, split: str, **options: Any) -> Card:
     """Return the card of a run; compute and save it if there is none."""
     if (opened.folder / "metrics" / f"{split}.json").exists():
         card = find_card(opened.folder, split)
-        if card.get("weights") in (None, opened.weights):
+        if not card.get("stale"):
             return card
     logger.info(
         "%s has no metrics card of these weights for %r: computing it, as textvae evaluate %s "
