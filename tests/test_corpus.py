@@ -237,7 +237,7 @@ def test_a_missing_column(folder):
 @pytest.mark.parametrize("content", ["a b\nc d\n", "x\ta b\ny\tc d\n"])
 @pytest.mark.parametrize("option", ["text_column", "label_column"])
 def test_columns_of_lines_without_any(folder, content, option):
-    with pytest.raises(UserError, match=r"train\.txt: read as l.*, which has no columns: --data"):
+    with pytest.raises(UserError, match=r"train\.txt: no column 'label': it was read as l.*, and"):
         read_corpus(fill(folder, "txt", content), **{option: "label"})
 
 

@@ -278,7 +278,7 @@ def test_standard_input_has_one_text_per_line(trained, capfd, tmp_path):
         (["{run}", "{file}", "--labels"], "choose the label of the anomalies with --positive: 0"),
         (["{run}", "{file}", "--labels", "--positive", "x"], "choose from 0, 1, 2"),
         (["{run}", "-", "--labels"], "this needs labels"),
-        (["{run}", "{file}", "--data.text_column", "a"], "which has no columns"),
+        (["{run}", "{file}", "--data.text_column", "a"], "files have columns"),
         (["{run}", "{file}", "--data.format", "doc"], "format 'doc': must be auto or one of"),
         (["nowhere", "{file}"], "nowhere"),
     ],

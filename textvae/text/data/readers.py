@@ -62,8 +62,8 @@ def detect_layout(file: InputFile, options: Layout) -> Layout:
             return parquet_layout(file, layout)
     if layout.columns.named:
         raise UserError(
-            f"{file.where}: read as {layout.format}, which has no columns: --data.text_column and "
-            "--data.label_column apply only to jsonl, csv, tsv and parquet"
+            f"{file.where}: no column {layout.columns.named[0]!r}: it was read as {layout.format}, "
+            "and only csv, tsv, jsonl, json, and parquet files have columns"
         )
     return layout
 

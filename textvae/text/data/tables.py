@@ -64,7 +64,11 @@ def table_layout(file: InputFile, layout: Layout) -> Layout:
         if set(_names(first, torchtext)).issuperset(layout.columns.named):
             layout = torchtext
     names = _names(first, layout)
-    unnamed = ", or set --data.header false if the first row is a document" * bool(layout.header)
+    unnamed = ""
+    if layout.header:
+        unnamed = ", or set --data.header false if the first row is a document"
+        if (layout.delimiter, len(names)) == ("\t", 2):
+            unnamed += ", or --data.format label-tab-text if every row is a label and a document"
     columns = layout.columns
     if layout.format == "torchtext-csv":
         columns = replace(columns, text=columns.text or tuple(names[1:]))
