@@ -105,6 +105,8 @@ def test_a_missing_column_is_one_line(run, tmp_path, capsys):
     assert main(["probe", str(run), "--target", "weight"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "no column 'weight'" in said and "size" in said
+    assert main(["probe", str(run), "--target", "text"]) == 2
+    assert "--target text: " in capsys.readouterr().err
     file = tmp_path / "new.txt"
     file.write_text("a cat\n")
     assert main(["probe", str(run), "--target", "size", "--data", str(file)]) == 2

@@ -145,6 +145,12 @@ def _target(opened: OpenRun, names: Iterable[str], column: str | None) -> Target
     found = {name: every[name] for name in names if opened.split(name)}
     known = sorted({value for own in found.values() for value in own if value is not None})
     numeric = are_numbers(known)
+    examples = sum(map(len, found.values()))
+    if not numeric and len(known) > max(2, examples / 2):
+        raise UserError(
+            f"target={column}: {len(known):,} different texts in {examples:,} examples; a probe "
+            "predicts classes or numbers"
+        )
     codes: dict[str | None, float] = {None: -1}
     codes |= {value: float(value) if numeric else i for i, value in enumerate(known)}
     dtype = torch.float64 if numeric else torch.long
