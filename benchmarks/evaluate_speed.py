@@ -31,7 +31,7 @@ from textvae.vae.priors import StandardNormal
 
 BATCH = 64  # sentences per batch, as in `textvae evaluate`
 PLAIN_DRAWS = 4  # samples of one batch, for the plain row
-EXAMPLES = "sizes of the data sets that mutual information is measured on"
+EXAMPLES = "sizes of the datasets that mutual information is measured on"
 
 
 def batches_of(size: Size, sentences: int) -> list[Batch]:

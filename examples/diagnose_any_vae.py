@@ -58,7 +58,7 @@ class AsDecoder(nn.Module):
 
 
 def diagnose(vae: TutorialVAE, x: torch.Tensor) -> textvae.Diagnosis:
-    """Diagnose the model on a data set x (N, inputs)."""
+    """Diagnose the model on a dataset x (N, inputs)."""
     model = textvae.VAE(AsEncoder(vae), AsDecoder(vae), prior=5)
     return textvae.diagnose(model, x.split(64))  # textvae.evaluate: the whole metrics card
 

@@ -20,7 +20,7 @@ def covered(intervals: list[Interval], truth: float) -> float:
 
 @pytest.mark.parametrize("count", [10, 30, 200])
 def test_the_mean_of_normal_draws_is_covered_95_times_in_100(count):
-    """1500 data sets: the standard error of the coverage is 0.6 %."""
+    """1500 datasets: the standard error of the coverage is 0.6 %."""
     assert covered(of_means(3.0 + draws(1500, count)), 3.0) == pytest.approx(0.95, abs=0.02)
 
 

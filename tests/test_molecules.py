@@ -275,7 +275,7 @@ def test_published_statistics_next_to_a_file_are_used(tmp_path, network, caplog,
     assert reference_moments(file, chemnet.ChemNet(network), 1).mean.tolist() == [1] * 6
     written(file, *MOLECULES, ETHANOL)  # other molecules
     assert reference_moments(file, chemnet.ChemNet(network), 1).mean.tolist() != [1] * 6
-    assert "of other molecules" in caplog.text
+    assert "describes other molecules" in caplog.text
     (tmp_path / "test.stats.npz").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"test.stats.npz: damaged; restore it or remove it"):
         reference_moments(file, chemnet.ChemNet(network), 1)
@@ -328,7 +328,7 @@ def test_without_rdkit_it_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     file = written(tmp_path / "file.txt", ETHANOL)
     assert main(["molecules", "metrics", str(file)]) == 2
-    assert "pip install textvae[molecules]" in capsys.readouterr().err
+    assert "pip install 'textvae[molecules]'" in capsys.readouterr().err
 
 
 class Copier:

@@ -85,7 +85,7 @@ def test_the_card_of_a_file_replaces_no_other_in_silence(run, examples, tmp_path
     evaluate_run(run, data=paths[0], **options)
     assert "replaced" not in caplog.text
     evaluate_run(run, data=paths[1], **options)
-    assert "test.txt.json was the record of other texts of this name: replaced" in caplog.text
+    assert "test.txt.json held the results of other texts with this name; replaced" in caplog.text
 
 
 def test_cards_of_different_texts_are_not_compared_in_silence(run, examples, tmp_path):
@@ -94,7 +94,9 @@ def test_cards_of_different_texts_are_not_compared_in_silence(run, examples, tmp
         for chosen in (examples[:5], examples[:5], sorted(examples[:5]))
     ]
     assert "Not comparable" not in compare(cards[:2])
-    assert "**Not comparable**: the cards are of different texts or labels." in compare(cards[1:])
+    assert "**Not comparable**: the cards were computed on different texts or labels." in compare(
+        cards[1:]
+    )
 
 
 def test_the_command_names_the_file(run, examples, tmp_path, capfd):

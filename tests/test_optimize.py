@@ -203,7 +203,7 @@ def test_a_probe_is_an_objective(trained, model, caplog):
         optimize(trained, "probe:size", budget=4, model=model)
         assert "no better than its mean (R² -0.040)" in caplog.text
         card.write_text(json.dumps(record | {"weights": "of other weights"}))
-        with pytest.raises(UserError, match="is of earlier weights: run textvae probe"):
+        with pytest.raises(UserError, match="was computed from earlier weights: run textvae probe"):
             optimize(trained, "probe:size", budget=4, model=model)
     finally:
         card.unlink()

@@ -1,4 +1,4 @@
-"""Every data set with every method: the stack parses, is complete when saved, and trains."""
+"""Every dataset with every method: the stack parses, is complete when saved, and trains."""
 
 import itertools
 import os

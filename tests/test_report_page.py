@@ -331,11 +331,11 @@ def test_what_is_of_earlier_weights_is_computed_again(trained, tmp_path, caplog)
     old = json.loads((copy / "metrics" / "test.json").read_text())
     assert find_card(copy)["stale"]
     table = compare([copy, {**old, "model": "before"}])
-    assert "**Earlier weights** than the run has now: vae." in table
-    assert "is of earlier weights: evaluate the last ones with textvae evaluate" in caplog.text
+    assert "**Computed from earlier weights**: vae." in table
+    assert "was computed from earlier weights: update it with textvae evaluate" in caplog.text
     caplog.clear()
     report(copy, tmp_path / "page.html", limit=12, samples=4)
-    assert "evaluate the last ones" not in caplog.text  # it did that
+    assert "update it with" not in caplog.text  # it did that
     new = json.loads((copy / "metrics" / "test.json").read_text())
     assert new["elbo"] != old["elbo"] and new["weights"] != old["weights"]
     found = json.loads((copy / "metrics" / "test-diagnosis-limit12.json").read_text())

@@ -74,7 +74,7 @@ def test_split_files_may_be_elsewhere(folder, tmp_path, monkeypatch):
     assert [part["text"][:] for part in corpus.values()] == [["a", "b"], ["v"], ["t"]]
     alone = read_corpus(folder / "one.txt", valid="two.txt", test="three.txt")
     assert [part["text"][:] for part in alone.values()] == [["a", "b"], ["v"], ["t"]]
-    with pytest.raises(UserError, match="is a file, so it is train"):
+    with pytest.raises(UserError, match="is a single file, so it is the training data"):
         read_corpus(folder / "one.txt", train="two.txt")
 
 

@@ -11,7 +11,7 @@ from textvae.images.readers import Drawings, write_drawings
 WHERE = """No --source given. Download MNIST and run
     python data/mnist/prepare.py --source PLACE --out DIR
 where PLACE is a folder with the four published files (train-images-idx3-ubyte, …, gzipped or not),
-an .npz file with x_train, y_train, x_test, y_test, or a name on the Hugging Face hub, such as
+an .npz file with x_train, y_train, x_test, y_test, or a name on the Hugging Face Hub, such as
 ylecun/mnist."""
 TRAIN, VALID, TEST = 50_000, 10_000, 10_000
 

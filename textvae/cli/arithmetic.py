@@ -9,7 +9,6 @@ from jsonargparse import ArgumentParser
 from textvae.cli.options import (
     add_do_sample,
     add_generation,
-    add_model,
     add_refinement,
     examples,
     generation,
@@ -29,7 +28,7 @@ def parser() -> ArgumentParser:
         "move sentences or images from one label toward another and decode them",
         "textvae arithmetic RUN --from LABEL --to LABEL EXAMPLE [...] [--strength S]",
     )
-    add_model(parser)
+    parser.add_argument("run", help="a run folder")
     add = parser.add_argument
     add(
         "examples",
@@ -49,7 +48,7 @@ def parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="compute the means from at most LIMIT training examples of each label; default: all",
     )
-    add("--data", type=str, help="where the data set is now, if it has moved since training")
+    add("--data", type=str, help="where the dataset is now, if it has moved since training")
     add_refinement(parser)
     add_do_sample(parser)
     add_generation(parser, show_source=True)

@@ -60,7 +60,8 @@ COMMANDS: dict[str, ModuleType] = {
     "report": report,
 }
 EXAMPLES = """examples:
-  textvae train --config recipes/toy/base.yaml --out runs/skip --data.dir my_texts
+  textvae train --config recipes/toy/base.yaml --out runs/skip \\
+    --data.dir my_texts.txt --data.tokenized false
   textvae evaluate runs/skip          textvae sample runs/skip -n 10
   textvae train --resume runs/skip    textvae compare runs/vae runs/skip
 """

@@ -38,7 +38,7 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--provenance",
         action="store_true",
-        help="also print commands, seeds, commits, hardware and training cost",
+        help="also print commands, seeds, commits, hardware, and training cost",
     )
     return parser
 

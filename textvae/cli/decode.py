@@ -49,7 +49,8 @@ def run(args: Namespace) -> None:
     made_by, weights = read_weights(Path(args.file)), weights_hash(Path(args.run))
     if None not in (made_by, weights) and made_by != weights:
         logger.warning(
-            "%s was encoded with other weights than those in %s, whose latent space is another one",
+            "%s was encoded with weights other than those in %s: its vectors belong to another "
+            "latent space",
             *(args.file, args.run),
         )
     output, options = presenter(model, args), generation(model, args)

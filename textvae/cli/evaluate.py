@@ -29,7 +29,7 @@ OPTIONS = (
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "compute, print and save the metrics of a run", "textvae evaluate RUN [...]"
+        "compute, print, and save the metrics of a run", "textvae evaluate RUN [...]"
     )
     add_run(parser, "the split to evaluate")
     add = parser.add_argument
@@ -50,7 +50,7 @@ def parser() -> ArgumentParser:
         "--generations",
         type=NonNegativeInt,
         default=500,
-        help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
+        help="sentences generated for BLEU, distinct-n, and self-BLEU; 0 skips them",
     )
     add(
         "--fit-sampler",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_condition, add_model, load, new_parser
+from textvae.cli.options import add_common, add_condition, load, new_parser
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def parser() -> ArgumentParser:
         "with samples of the model and with training texts",
         "textvae optimize RUN --objective MODULE:FUNCTION [--budget N] [--out FILE] [...]",
     )
-    add_model(parser)
+    parser.add_argument("run", help="a run folder")
     add = parser.add_argument
     add(
         "--objective",
@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")
     add("--out", type=str, help="write every evaluation to this .jsonl or .parquet file")
-    add("--data", type=str, help="where the data set is now, if it has moved since training")
+    add("--data", type=str, help="where the dataset is now, if it has moved since training")
     add_condition(parser)
     add_common(parser)
     return parser

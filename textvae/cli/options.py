@@ -91,7 +91,7 @@ def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> No
     parser.add_argument(
         "--data",
         type=str,
-        help=f"where the data set is now, if it has moved since training{instead}",
+        help=f"where the dataset is now, if it has moved since training{instead}",
     )
     add_layout(parser)
 
@@ -196,7 +196,7 @@ def add_generation(
         help="one sentence per line, or one JSON object per line",
     )
     if show_source:
-        add("--show-source", action="store_true", help="print each source above its reconstruction")
+        add("--show-source", action="store_true", help="print each source above its output")
     parser.add_argument(
         "--out",
         type=str,
@@ -217,9 +217,9 @@ def add_condition(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--condition",
         type=str,
-        help="for a model trained with --model.condition: the label of all examples, by name or "
-        "by its number, or their number; default: the labels in the file, or, for samples, labels "
-        "drawn as often as they occur in training",
+        help="for a model trained with --model.condition: the label (by name or index) or the "
+        "number given to every example; default: those in the file, or, for samples, labels drawn "
+        "with their frequencies in training",
     )
 
 

@@ -33,7 +33,7 @@ def parser() -> ArgumentParser:
     )
     add("--out", required=True, help="the .html file to write")
     add("--split", default="test", help="the split that was evaluated")
-    add("--data", type=str, help="where the data set is now, if it has moved since training")
+    add("--data", type=str, help="where the dataset is now, if it has moved since training")
     add(
         "--limit",
         type=PositiveInt,

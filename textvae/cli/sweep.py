@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def parser() -> ArgumentParser:
     """Return the parser of the command, without the options of ``train`` that it takes, too."""
     parser = new_parser(
-        "train, evaluate and compare a grid of runs",
+        "train, evaluate, and compare a grid of runs",
         "textvae sweep --config FILE ... --out DIR [--methods NAME ...] "
         "[--vary SECTION.NAME=A,B ...]\n"
         "                     [--seeds N] [--jobs N] [--SECTION.NAME VALUE ...]",

@@ -21,7 +21,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 def parser() -> ArgumentParser:
     """Return the parser of the command, with an option for every field of ``Config``."""
     parser = new_parser(
-        "train a language model, a VAE or a Skip-VAE",
+        "train a language model, a VAE, or a Skip-VAE",
         "textvae train --config FILE ... --out RUN [--data.dir PLACE] [--SECTION.NAME VALUE ...]\n"
         "       textvae train --resume RUN [--SECTION.NAME VALUE ...]",
     )

@@ -124,8 +124,8 @@ def check_objective(config: Config) -> None:
             inference.method == "semi_amortised" and inference.encoder != "unrolled"
         ):
             raise UserError(
-                f"--objective.{name} trains the encoder, which this kind of refinement holds out "
-                "of the objective: use --inference.method amortised, or semi_amortised with "
+                f"--objective.{name} trains the encoder, which this kind of refinement excludes "
+                "from the objective: use --inference.method amortised, or semi_amortised with "
                 "--inference.encoder unrolled"
             )
 

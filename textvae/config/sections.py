@@ -26,7 +26,7 @@ from textvae.config.types import (
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The data set and how it is batched."""
+    """The dataset and how it is batched."""
 
     dir: str = ""
     """a folder with train/valid/test files, a file, - (standard input), or a dataset on the hub"""
@@ -140,9 +140,9 @@ class ModelConfig:
     encoder_noise: Literal["none", "delete", "mask", "shuffle", "blank"] = "none"
     """noise on the encoder's input in training; blank replaces neighboring words by one <unk>"""
     encoder_noise_rate: DropoutRate = 0.3
-    """fraction of the words that this noise deletes, replaces, or moves"""
+    """fraction of the words that encoder_noise deletes, replaces, or moves"""
     initial_state: Literal["hidden", "cell"] = "hidden"
-    """whether z sets h0 (SA-VAE, Skip-VAE) or c0 (lagging encoder)"""
+    """whether z sets h0, as in SA-VAE and Skip-VAE, or c0, as in He et al. 2019"""
     tie_embeddings: bool = False
     """share the weights of the softmax layer with the decoder's embeddings"""
     output_bias: bool = True
@@ -150,9 +150,9 @@ class ModelConfig:
     head_bias: bool = True
     """use a bias in the encoder's last layer"""
     init_scale: PositiveFloat | None = 0.1
-    """weights from U(-s, s): 0.1 SA-VAE and Skip-VAE, 0.01 lagging encoder; null: PyTorch's own"""
+    """initialize weights from U(-s, s), as in SA-VAE and Skip-VAE; null: PyTorch's defaults"""
     init_embedding: PositiveFloat | None = None
-    """the same for embeddings only (lagging encoder: 0.1)"""
+    """like init_scale, for the embeddings only; null: init_scale"""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class ObjectiveConfig:
     free_bits: NonNegativeFloat = 0.0
     """nats of KL that are not penalized; helps against posterior collapse"""
     free_bits_per: Literal["element", "dim", "sample", "batch"] = "element"
-    """what they apply to: each example and dimension, dimensions, examples, or the batch"""
+    """what free bits apply to: each example and dimension, dimensions, examples, or the batch"""
     min_kl: NonNegativeFloat = 0.0
     """minimum of the mean KL in nats, with a learned multiplier; 0 for none"""
     mmd: NonNegativeFloat = 0.0
@@ -214,7 +214,7 @@ class OptimConfig:
     encoder_name: Literal["sgd", "adam", "adamw"] | None = None
     """an optimizer for the encoder alone; by default, the same one trains all parts"""
     encoder_lr: PositiveFloat = 0.001
-    """its peak learning rate, which follows the same schedule"""
+    """the encoder's peak learning rate, which follows the same schedule"""
     momentum: ClosedUnitInterval = 0.0
     """momentum of SGD"""
     weight_decay: NonNegativeFloat = 0.0
@@ -228,7 +228,7 @@ class OptimConfig:
     lr_decay: PositiveShare = 0.5
     """learning-rate factor of the plateau schedule"""
     patience: PositiveInt = 1
-    """evaluations without improvement before a decay: 1 SA-VAE, 2 lagging encoder"""
+    """evaluations without improvement before a decay"""
     decay_from: NonNegativeInt = 15
     """first epoch that counts toward a decay"""
     decay_every: bool = True
@@ -260,7 +260,7 @@ class TrainConfig:
     autoencode_decoder: Literal["reset", "keep"] = "reset"
     """whether the decoder then starts again from initial weights; the encoder is kept"""
     init: str | None = None
-    """a trained model to start from: a run folder, or a name on the Hugging Face hub"""
+    """a trained model to start from: a run folder, or a name on the Hugging Face Hub"""
     init_parts: Literal["encoder", "decoder", "all"] = "all"
     """the parts that start with the weights of that model"""
     init_embeddings: str | None = None

@@ -11,7 +11,7 @@ They are converted to other units only here:
     bits_per_dim_*   the same per predicted symbol, for data without words
 
 Since a bound is at most log p(x), each of these is at least its true value. Mutual information and
-active units (``textvae.vae.estimators``) are computed over the whole data set. ``shuffle_gap`` is
+active units (``textvae.vae.estimators``) are computed over the whole dataset. ``shuffle_gap`` is
 the increase of -log p(x|z) in nats per example when every example is decoded from the z of another
 one. If the KL has no closed form, it is estimated from the draws of z (``kl_estimated``).
 
@@ -72,7 +72,7 @@ def evaluate(
     max_symbols: int | None = None,
     config: Config | None = None,
 ) -> Card:
-    """Compute the metrics card of a model on a whole data set.
+    """Compute the metrics card of a model on a whole dataset.
 
     It works with any ``VAE``, or any module with the attributes of
     ``textvae.vae.contracts.LatentModel``. The global random state and the train/eval mode of the
@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         model: The model.
-        batches: Every row of the data set once, in any order, as ``Batch`` objects, or as plain
+        batches: Every row of the dataset once, in any order, as ``Batch`` objects, or as plain
             tensors x, whose rows are numbered in the order given; or a function that returns them.
         samples: K of the importance-weighted bound; 0 skips it (``iw`` is None).
         elbo_samples: Draws of z for ``rec`` if K is 0; otherwise ``rec`` uses the K draws.
@@ -125,7 +125,7 @@ def evaluate(
 
 
 class Examination(NamedTuple):
-    """Everything that was measured on a data set."""
+    """Everything that was measured on a dataset."""
 
     card: dict[str, Any]
     stats: ExampleStats

@@ -97,7 +97,7 @@ def _warn_of_other_texts(path: Path, record: Mapping[str, Any]) -> None:
     with suppress(UserError):
         before = read_record(path).get("corpus_hash") if path.exists() else None
         if before not in (None, record.get("corpus_hash")):
-            logger.warning("%s was the record of other texts of this name: replaced", path)
+            logger.warning("%s held the results of other texts with this name; replaced", path)
 
 
 def finite(value: Any) -> Any:
@@ -195,7 +195,7 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
 def read_cards(given: Path | str, split: str = "test") -> list[Card]:
     """Read the card of a run for a split, or all cards in a JSON or YAML file.
 
-    A card of earlier weights is read with a warning.
+    A card that was computed from earlier weights is read with a warning.
 
     Raises:
         UserError: As in ``find_card`` and ``load_cards``.
@@ -205,7 +205,7 @@ def read_cards(given: Path | str, split: str = "test") -> list[Card]:
     card = find_card(given, split)
     if card.get("stale"):
         logger.warning(
-            "the card of %s is of earlier weights: evaluate the last ones with textvae evaluate %s "
+            "the card of %s was computed from earlier weights: update it with textvae evaluate %s "
             "--split %s",
             *(given, given, split),
         )

@@ -113,13 +113,18 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[str]:
     latent = [card for card in cards if card.get("latent_dim") != 0]  # without z, K is meaningless
+    models = [card for card in latent if card.get("latent_dim")]  # a true distribution has factors
     facts = [_units(shown), "ELBO and IW are lower bounds on log p(x)."]
-    for key, fact in (
-        ("samples", "IW with K = {}."),
-        ("mi_max", "MI is at most {}."),
-        ("au_threshold", "AU: the posterior mean of an active dimension has variance {} or more."),
+    for key, those, fact in (
+        ("samples", latent, "IW with K = {}."),
+        ("mi_max", models, "MI is at most {}."),
+        (
+            "au_threshold",
+            latent,
+            "AU: the posterior mean of an active dimension has variance {} or more.",
+        ),
     ):
-        if (values := _values(key, latent)) != MISSING:
+        if (values := _values(key, those)) != MISSING:
             facts.append(fact.format(values))
     notes = [" ".join(facts)]
     if any(card.get("encoder_au") is not None for card in cards):
@@ -136,7 +141,7 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
     if conditional := [_name(card) for card in cards if card.get("condition")]:
         notes.append(f"log p(x|y), given labels or numbers: {', '.join(conditional)}.")
     if stale := [_name(card) for card in cards if card.get("stale")]:
-        notes.append(f"**Earlier weights** than the run has now: {', '.join(stale)}.")
+        notes.append(f"**Computed from earlier weights**: {', '.join(stale)}.")
     return notes + _differences(cards)
 
 
@@ -147,7 +152,7 @@ def _differences(cards: Sequence[Mapping[str, Any]]) -> list[str]:
         if "/" in (values := _values(key, cards)):
             found.append(f"**Not comparable**: different numbers of {name} ({values}).")
     if not found and len({card.get("corpus_hash") for card in cards} - {None}) > 1:
-        found.append("**Not comparable**: the cards are of different texts or labels.")
+        found.append("**Not comparable**: the cards were computed on different texts or labels.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Statistics of every example of a data set, independent of how it was batched.
+"""Statistics of every example of a dataset, independent of how it was batched.
 
 The noise of an example depends only on the seed and its row (``textvae.vae.noise``), so nothing
 here changes with the batch size or the order of the batches.

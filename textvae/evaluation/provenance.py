@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import read_record
 
@@ -57,6 +57,7 @@ def provenance(runs: Sequence[Path | str], split: str = "test") -> str:
 
 
 def _row(run: Path, versions: Any, training: Any) -> list[str]:
+    threads = quantity(int(versions["threads"]), "thread")
     return [
         run.name,
         str(_training_seed(run)),
@@ -65,7 +66,7 @@ def _row(run: Path, versions: Any, training: Any) -> list[str]:
         f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else "–",
         training["finished"] or "not finished",
         versions["commit"] or "–",
-        f"{versions['device']}, {versions['threads']} threads, {versions['precision']}",
+        f"{versions['device']}, {threads}, {versions['precision']}",
     ]
 
 

@@ -140,7 +140,7 @@ def _elbo(stats: ExampleStats) -> Tensor:
 def _rates(
     iw: np.ndarray, units: np.ndarray, num_bytes: np.ndarray, symbols: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Divide the bound by each way to count, for a whole data set in one of them."""
+    """Divide the bound by each way to count, for a whole dataset in one of them."""
     if not units.any():
         return {"bits_per_dim_iw": -iw / (math.log(2) * symbols), "tokens": symbols}
     with np.errstate(divide="ignore", over="ignore"):  # infinite without bytes, or very unlikely

@@ -1,1 +1,1 @@
-"""Images: data sets, encoders, and decoders that fulfill the contracts of ``textvae.vae``."""
+"""Images: datasets, encoders, and decoders that fulfill the contracts of ``textvae.vae``."""

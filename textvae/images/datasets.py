@@ -114,11 +114,11 @@ def as_batch(
 
 
 def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
-    """Read the splits of a data set.
+    """Read the splits of a dataset.
 
     Args:
         place: A folder with train.npz, valid.npz and test.npz or with idx files, one .npz or .mat
-            file, or a data set name on the Hugging Face hub.
+            file, or a dataset name on the Hugging Face Hub.
         seed: Seeds the binarization for training. It does not affect the choice of held-out images
             if splits are missing, which is the same for every run.
 
@@ -133,13 +133,13 @@ def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
 
 
 def read_published(place: str) -> dict[str, Drawings]:
-    """Read the splits that a data set comes with.
+    """Read the splits that a dataset comes with.
 
     Args:
         place: As for ``read_images``.
 
     Returns:
-        The splits by name; a single one called ``all`` if the data set is not split.
+        The splits by name; a single one called ``all`` if the dataset is not split.
 
     Raises:
         UserError: The files are missing or invalid.

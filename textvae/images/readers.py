@@ -1,4 +1,4 @@
-"""Readers for the file formats in which image data sets are published.
+"""Readers for the file formats in which image datasets are published.
 
     idx       MNIST's format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte
     .npz      x_train, y_train, x_test, y_test; or images, labels for one split or the whole set
@@ -156,10 +156,10 @@ def _unrolled(columns: np.ndarray) -> np.ndarray:
 
 
 def read_hub(name: str) -> dict[str, Drawings]:
-    """Download an image data set from the Hugging Face hub.
+    """Download an image dataset from the Hugging Face Hub.
 
     Args:
-        name: The name of the data set.
+        name: The name of the dataset.
 
     Raises:
         UserError: The download fails, or a split has no images.
@@ -171,8 +171,8 @@ def read_hub(name: str) -> dict[str, Drawings]:
     except Exception as error:  # the hub's client raises many unrelated types
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{name!r} is neither a file, a folder, nor a data set available on the Hugging Face "
-            f"hub: {reason}"
+            f"{name!r} is neither a file, a folder, nor a dataset available on the Hugging Face "
+            f"Hub: {reason}"
         ) from error
     found = {}
     for split, rows in splits.items():

@@ -103,7 +103,7 @@ def fetch(name: str, **options: Any) -> Path:
     """Return a model folder: ``name`` itself if it is a folder, else a download from the hub.
 
     Args:
-        name: A folder, or the name of a model on the Hugging Face hub.
+        name: A folder, or the name of a model on the Hugging Face Hub.
         options: Arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
@@ -121,7 +121,7 @@ def fetch(name: str, **options: Any) -> Path:
     except Exception as error:  # the hub's client raises many unrelated types
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise UserError(
-            f"{name!r} is not a folder, and could not be downloaded from the Hugging Face hub: "
+            f"{name!r} is not a folder, and could not be downloaded from the Hugging Face Hub: "
             f"{reason}. Offline? Pass the folder of a model instead"
         ) from error
 

@@ -87,7 +87,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         head_bias: Whether the encoder's last layer has a bias.
         init_scale: Draw the initial weights of encoder and decoder from U(-s, s); None keeps
             torch's defaults.
-        init_embedding: The same for the word embeddings only, overriding ``init_scale``.
+        init_embedding: Like ``init_scale``, for the word embeddings only.
         max_length: Longest sentence in training in tokens, not counting its end. Longer texts are
             cut when they are encoded, and generated sentences are no longer by default.
 

@@ -22,7 +22,7 @@ class Batch:
     lengths: Tensor = None  # type: ignore[assignment]  # (B,) predicted symbols of each example
     units: Tensor = None  # type: ignore[assignment]  # (B,) words + end of sentence; 0: no words
     num_bytes: Tensor = None  # type: ignore[assignment]  # (B,) UTF-8 bytes of the text
-    index: Tensor = None  # type: ignore[assignment]  # (B,) row of each example in its data set
+    index: Tensor = None  # type: ignore[assignment]  # (B,) row of each example in its dataset
     labels: Tensor | None = None  # (B,)
     condition: Tensor | None = None  # (B,) what the model is conditioned on: see vae/conditions.py
 

@@ -5,7 +5,7 @@ Importance-weighted bound (Burda, Grosse & Salakhutdinov 2016), z_k ~ q(z|x):
     log p(x) >= E[ log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) ] >= elbo
 
 It increases with K; K = 1 gives the ELBO. Mutual information of x and z under q (Hoffman & Johnson
-2016; Dieng et al. 2019), with q(z) = 1/N sum_n q(z|x_n) over the *whole* data set:
+2016; Dieng et al. 2019), with q(z) = 1/N sum_n q(z|x_n) over the *whole* dataset:
 
     I = E_x KL(q(z|x) || p(z)) - KL(q(z) || p(z)) = E_x E_q(z|x)[ log q(z|x) - log q(z) ]
 
@@ -138,7 +138,7 @@ def mutual_information(
     noise: Noise | None = None,
     max_pairs: int = MAX_PAIRS,
 ) -> MutualInformation:
-    """Estimate I(x; z) under q for a whole data set of N examples.
+    """Estimate I(x; z) under q for a whole dataset of N examples.
 
     Args:
         q: Posteriors of all N examples (with a mini-batch, the result could not exceed ln B).
@@ -244,7 +244,7 @@ def active_units(means: Tensor, threshold: float = 0.01) -> int:
     """Number of latent dimensions whose posterior mean varies by ``threshold`` or more.
 
     Args:
-        means: (N, Z) posterior means of the *whole* data set; a batch gives a different answer.
+        means: (N, Z) posterior means of the *whole* dataset; a batch gives a different answer.
         threshold: Minimum variance of an active unit (0.01: Burda et al. 2016).
     """
     return int((mean_variances(means) >= threshold).sum())

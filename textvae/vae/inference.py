@@ -130,7 +130,7 @@ def infer_all(
 ) -> Any:
     """Infer q(z|x) of every example in some batches, sorted by ``index``, on the CPU.
 
-    All code that needs the posteriors of a data set calls this function or uses the same noise, so
+    All code that needs the posteriors of a dataset calls this function or uses the same noise, so
     that with a given seed an example has the same posterior everywhere.
 
     Args:

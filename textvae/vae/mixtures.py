@@ -1,4 +1,4 @@
-"""Mixtures: log 1/N sum_n q(z|x_n) over a data set, densities of Gaussians in pairs, components.
+"""Mixtures: log 1/N sum_n q(z|x_n) over a dataset, densities of Gaussians in pairs, components.
 
 They are what the aggregate posterior, learned priors, and samplers have in common.
 """

@@ -69,7 +69,7 @@ class Model(ExampleKind):
                 0 for the encoder only.
             seed: Seed of the noise in the steps; example i gets the noise of (seed, i).
             batch_size: Examples per batch; does not change the results.
-            first_row: Number of the first example, to encode a large data set in parts.
+            first_row: Number of the first example, to encode a large dataset in parts.
 
         Returns:
             The posterior of all examples: for a Gaussian, ``mean`` and ``logvar`` (N, Z).

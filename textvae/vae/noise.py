@@ -43,7 +43,7 @@ class RowNoise(NamedTuple):
     Attributes:
         seed: The user's seed.
         purpose: What the draws are for.
-        rows: The row of each example in its data set (a sequence or a tensor).
+        rows: The row of each example in its dataset (a sequence or a tensor).
         turn: Counts repeated uses for the same purpose, such as refinement steps.
     """
 

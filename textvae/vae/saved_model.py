@@ -1,4 +1,4 @@
-"""A VAE with its arguments, in a folder or on the Hugging Face hub.
+"""A VAE with its arguments, in a folder or on the Hugging Face Hub.
 
 The folder holds weights (safetensors), the arguments and the inference options (JSON), and a model
 card; nothing in it is executed when it is loaded.

@@ -58,7 +58,7 @@ def diagnose(
 
     Args:
         model: The model.
-        batches: Every row of the data set once, in any order, as ``Batch`` objects, or as plain
+        batches: Every row of the dataset once, in any order, as ``Batch`` objects, or as plain
             tensors x, whose rows are numbered in the order given; or a function that returns them.
         samples: Draws of z per example for the reconstruction term.
         seed: Seed of all noise.

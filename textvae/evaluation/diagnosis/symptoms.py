@@ -23,7 +23,7 @@ READ_SHARE = 0.5  # of the MI: an exact posterior has a shuffle gap of at least 
 
 @dataclass(frozen=True)
 class Symptoms:
-    """The figures of one model on one data set.
+    """The figures of one model on one dataset.
 
     Attributes:
         count: N.

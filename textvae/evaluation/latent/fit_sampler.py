@@ -73,8 +73,8 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
         raise UserError(f"{opened.folder} has no latent variable (latent_dim 0) to sample from")
     if opened.model.on_sphere:
         raise UserError(
-            f"the z of {opened.folder} lies on a sphere, where a mixture of Gaussians has no draw: "
-            "sample from the prior, which is uniform there"
+            f"the latent space of {opened.folder} is a sphere, and draws from a mixture of "
+            "Gaussians do not lie on it: sample from the prior, which is uniform on the sphere"
         )
     make_folder(opened.folder)  # writable?
     train = opened.split("train")

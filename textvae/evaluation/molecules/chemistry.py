@@ -51,7 +51,7 @@ def check_rdkit() -> None:
         import rdkit  # noqa: F401
     except ImportError:
         raise UserError(
-            "molecules need RDKit, which is not installed: pip install textvae[molecules]"
+            "molecules need RDKit, which is not installed: pip install 'textvae[molecules]'"
         ) from None
 
 
@@ -128,7 +128,7 @@ def scaffold(molecule: Any) -> str | None:
 def passes_filters(smiles: str, patterns: Path) -> bool:
     """Return whether a molecule passes the filters of MOSES.
 
-    It has no ring of more than 7 atoms, no charge, no element other than those of the data set, and
+    It has no ring of more than 7 atoms, no charge, no element other than those of the dataset, and
     none of the substructures of the medicinal chemistry filters (MCF) and PAINS.
 
     Args:

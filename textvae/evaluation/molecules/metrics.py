@@ -8,7 +8,7 @@
 | ``SNN/…`` | mean similarity to the nearest molecule of a reference set |
 | ``Frag/…``, ``Scaf/…`` | cosine between the counts of fragments, and of scaffolds |
 | ``IntDiv``, ``IntDiv2`` | internal diversity, p = 1 and 2 |
-| ``Filters`` | share that passes the filters by which the data set was made |
+| ``Filters`` | share that passes the filters by which the dataset was made |
 | ``Novelty`` | share of the distinct molecules that are not in the training set |
 """
 

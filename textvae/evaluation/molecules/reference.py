@@ -142,7 +142,7 @@ def _known(
             raise UserError(f"{published}: damaged; restore it or remove it")
         if str(arrays["content"]) == content:
             return arrays
-        log.warning("%s: of other molecules than those in %s; not used", published, path)
+        log.warning("%s describes other molecules than those in %s; ignored", published, path)
     parts = f"{_VERSION} {rdkit_version} {' '.join(names)} {content}"
     key = hashlib.sha256(parts.encode()).hexdigest()
     entry = cache_folder(None) / PART / f"{key}.npz"

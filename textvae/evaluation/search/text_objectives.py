@@ -102,7 +102,8 @@ def _probe(
     regression = Regression.of_record(record, str(path), model.latent_dim)
     if record.get("weights") not in (None, weights_hash(run)):
         raise UserError(
-            f"{path} is of earlier weights: run textvae probe {run} --target {column} again"
+            f"{path} was computed from earlier weights: run textvae probe {run} --target {column} "
+            "again"
         )
     if isinstance(record.get("r2"), float) and record["r2"] <= 0:
         logger.warning(

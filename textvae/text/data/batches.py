@@ -30,7 +30,7 @@ def text_batch(
 
     Args:
         ids: Token ids of each sentence, without special tokens.
-        rows: Number of each sentence in its data set.
+        rows: Number of each sentence in its dataset.
         units: Number of words in each sentence, including ``</s>``, for any tokenizer. Only metrics
             need ``units`` and ``num_bytes``; both are 0 by default.
         num_bytes: Number of UTF-8 bytes of each text.

@@ -1,4 +1,4 @@
-"""Text corpora: from files or a data set on the Hugging Face hub to token ids on disk.
+"""Text corpora: from files or a dataset on the Hugging Face Hub to token ids on disk.
 
     read_corpus        -> {"train": Dataset, "valid": …, "test": …}    texts, on disk
     corpus_tokenizer   -> Tokenizer                                    learned once; tokenizer.py

@@ -40,7 +40,7 @@ def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) ->
     Raises:
         UserError: The hub cannot be reached, or a split or a column is missing.
     """
-    log.info("%s: no such file or folder, looking on the Hugging Face hub", name)
+    log.info("%s: no such file or folder, looking on the Hugging Face Hub", name)
     repo, _, config = name.partition(":")
     return _sources(name, _load_hub(repo, config or None), named, columns)
 
@@ -81,7 +81,7 @@ def _load_hub(repo: str, config: str | None) -> Any:
         return import_datasets().load_dataset(repo, config)
     except Exception as error:  # load_dataset raises a dozen types from four libraries
         raise UserError(
-            f"{repo}: no such file or folder, and the Hugging Face hub did not provide it: "
+            f"{repo}: no such file or folder, and the Hugging Face Hub did not provide it: "
             f"{_first_line(error)}. Offline? Download it on a machine with a network connection "
             "and pass its folder"
         ) from error

@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-MISSING = ("", "-1")  # unlabeled, as in many published data sets; so are null and NaN
+MISSING = ("", "-1")  # unlabeled, as in many published datasets; so are null and NaN
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 
 

@@ -73,7 +73,9 @@ def find_file(place: str | Path, options: Layout) -> Source:
 
 def _single(place: str, named: Mapping[str, str | None], options: Layout) -> dict[str, Source]:
     if named.get("train"):
-        raise UserError(f"{place} is a file, so it is train: leave out --data.train")
+        raise UserError(
+            f"{place} is a single file, so it is the training data: leave out --data.train"
+        )
     found = {"train": find_file(place, options)}
     return found | {split: find_file(name, options) for split, name in named.items() if name}
 
