@@ -32,6 +32,11 @@ FIRST = [
     *("--train.autoencode_epochs", "1.5", "--train.epochs", "2", "--train.samples", "0"),
     *("--train.save_every", "2", "--train.log_every", "1"),
 ]
+# The first phase has an optimizer of its own.
+OTHER_FIRST = [
+    *("--optim.name", "sgd", "--optim.lr", "0.5", "--objective.free_bits", "2"),
+    *("--optim.autoencode_name", "adam", "--optim.autoencode_lr", "0.01", *FIRST[6:]),
+]
 ONE_STEP = ["--train.max_steps", "1"]
 
 
@@ -187,6 +192,18 @@ def test_the_schedules_start_when_autoencoding_ends():
     for step in range(40):
         assert phases.beta(15 + step) == plain.beta(step)
         assert phases.learning_rate(15 + step) == plain.learning_rate(step)
+        assert phases.optimizer(step) == (phases.lr.config if step >= 15 else phases.optimizer(0))
+
+
+def test_the_optimizer_of_autoencoding_is_another_one():
+    config = config_for(Path("corpus"), autoencode_epochs=1.5, epochs=4)
+    optim = OptimConfig(
+        lr=0.5, encoder_name="adamw", autoencode_name="adam", autoencode_lr=0.02, schedule="cosine"
+    )
+    phases = Phases(replace(config, optim=optim), epoch_steps=10)
+    first, second = phases.optimizer(14), phases.optimizer(15)
+    assert (first.name, first.encoder_name) == ("adam", None) and second == optim
+    assert [phases.learning_rate(step) for step in (0, 14, 15)] == [0.02, 0.02, 0.5]
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +219,36 @@ def test_autoencoding_resumes_bit_for_bit_across_the_reset(number, autoencoded, 
     assert train(run, [*tiny, *FIRST], before=kill_at_update(number)) == -signal.SIGKILL
     assert resume(run) == 0
     assert_same_run(run, autoencoded)
+
+
+@pytest.fixture(scope="module")
+def with_two_optimizers(tiny, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("two_optimizers") / "run"
+    assert train(run, [*tiny, *OTHER_FIRST]) == 0
+    return run
+
+
+@pytest.mark.parametrize("number", [5, 9, 10])
+def test_two_optimizers_resume_bit_for_bit(number, with_two_optimizers, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, *OTHER_FIRST], before=kill_at_update(number)) == -signal.SIGKILL
+    assert resume(run) == 0
+    assert_same_run(run, with_two_optimizers)
+
+
+def test_the_first_of_two_optimizers_does_what_it_does_alone(tiny, tmp_path):
+    found = []
+    for name, options in (("one", FIRST), ("two", OTHER_FIRST)):
+        run = tmp_path / name
+        assert train(run, [*tiny, *options, "--train.max_steps", "8"]) == 0
+        found.append(state(run)["model"])
+    for name, weight in found[0].items():
+        assert torch.equal(weight, found[1][name]), name
+
+
+def test_an_optimizer_of_autoencoding_without_autoencoding_is_refused(tiny, tmp_path, capfd):
+    assert train(tmp_path / "run", [*tiny, "--optim.autoencode_name", "adam"]) == 2
+    assert "no effect without --train.autoencode_epochs" in capfd.readouterr().err
 
 
 def test_the_best_model_is_one_trained_with_the_kl(autoencoded):

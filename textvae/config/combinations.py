@@ -56,11 +56,15 @@ def check_inference(config: Config) -> None:
 
 
 def check_procedure(config: Config) -> None:
-    """Check that there is an encoder for a procedure that trains it separately.
+    """Check that a procedure that trains the encoder separately has one, and is asked for.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no encoder, or an option is for a procedure that is not chosen.
     """
+    if config.optim.autoencode_name and not config.train.autoencode_epochs:
+        raise UserError(
+            "--optim.autoencode_name has no effect without --train.autoencode_epochs: leave it out"
+        )
     section = "images" if config.data.kind == "images" else "model"
     if config.model.latent_dim and getattr(config, section).encoder_layers:
         return

@@ -215,6 +215,10 @@ class OptimConfig:
     """an optimizer for the encoder alone; by default, the same one trains all parts"""
     encoder_lr: PositiveFloat = 0.001
     """the encoder's peak learning rate, which follows the same schedule"""
+    autoencode_name: Literal["sgd", "adam", "adamw"] | None = None
+    """an optimizer for the autoencoding phase; by default, the same one trains both phases"""
+    autoencode_lr: PositiveFloat = 0.001
+    """the learning rate of autoencode_name"""
     momentum: ClosedUnitInterval = 0.0
     """momentum of SGD"""
     weight_decay: NonNegativeFloat = 0.0

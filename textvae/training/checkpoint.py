@@ -108,6 +108,7 @@ class TrainingState:
         try:
             check_state(state)
             self._check_steps(state)
+            self.updater.use_optimizer(self.phases.optimizer(max(0, int(state["step"]) - 1)))
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.phases.lr.load_state_dict(state["lr"])

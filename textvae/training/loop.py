@@ -74,8 +74,7 @@ class Trainer(TrainingState):
         self.epoch_steps = math.ceil(len(self.loader) / config.train.accumulate)
         self.phases = Phases(config, self.epoch_steps)
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
-        schedules = (self.phases.beta, self.phases.learning_rate)
-        self.updater = Updater(config, model, objective, accelerator, *schedules)
+        self.updater = Updater(config, model, objective, accelerator, self.phases)
         self.step = 0
         self.seconds = 0.0  # of training, without evaluations and checkpoints
         self.card: dict[str, Any] | None = None  # from the last evaluation
@@ -115,7 +114,7 @@ class Trainer(TrainingState):
         self.step += 1
 
     def _end_autoencoding(self) -> None:
-        """Keep the encoder; reset the optimizer and, unless it is kept, the decoder."""
+        """Keep the encoder; start a new optimizer and, unless it is kept, the decoder."""
         weights = self.model.state_dict()
         if self.config.train.autoencode_decoder == "reset":
             # A function of the seed alone: a run that resumes here gets the same weights.
@@ -123,6 +122,7 @@ class Trainer(TrainingState):
             fresh = type(self.model)(**self.model.config).decoder.state_dict()
             weights |= {f"decoder.{name}": weight for name, weight in fresh.items()}
         self.updater.load_weights(weights)
+        self.updater.use_optimizer(self.phases.optimizer(self.step))
         logger.info(
             "autoencoding is over: the KL counts from here on, and the decoder is %s",
             "reset" if self.config.train.autoencode_decoder == "reset" else "kept",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from textvae.config.experiment import Config
+from textvae.config.experiment import Config, OptimConfig
 from textvae.training.optim import LearningRate
 from textvae.vae.objectives import kl_weight
 
 
 class Phases:
-    """The KL weight and the learning rate of every step of a run.
+    """The KL weight, the optimizer, and the learning rate of every step of a run.
 
     A run has one phase, or two (Li et al. 2019): in the first, the KL weight is 0 and the learning
     rate does not decay. The second starts like a new run whose encoder is already trained: all
@@ -34,11 +34,19 @@ class Phases:
         self.total_steps = min(steps, train.max_steps or steps)
         self.lr = LearningRate(config.optim, self.total_steps - self.autoencode_steps)
         first = replace(config.optim, schedule="constant")
+        if first.autoencode_name is not None:
+            first = replace(
+                first, name=first.autoencode_name, lr=first.autoencode_lr, encoder_name=None
+            )
         self._autoencode_lr = LearningRate(first, self.autoencode_steps)
 
     def autoencoding(self, step: int) -> bool:
         """Return whether a step belongs to the first phase."""
         return step < self.autoencode_steps
+
+    def optimizer(self, step: int) -> OptimConfig:
+        """Return the options of the optimizer that makes a training step."""
+        return self._autoencode_lr.config if self.autoencoding(step) else self.lr.config
 
     def beta(self, step: int) -> float:
         """Return the weight of the KL at a training step."""

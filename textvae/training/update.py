@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from textvae.config.experiment import Config
+from textvae.config.experiment import Config, OptimConfig
 from textvae.errors import UserError
 from textvae.training.devices import mean_of_processes
 from textvae.training.optim import build_optimizer
+from textvae.training.phases import Phases
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
 from textvae.vae.vae import VAE
@@ -28,8 +29,7 @@ class Updater:
         model: The model to train.
         objective: Turns the terms of a batch into its loss.
         accelerator: accelerate's ``Accelerator``.
-        beta: Weight of the KL at an optimizer step.
-        lr: Learning rate at an optimizer step.
+        phases: The KL weight, the optimizer, and the learning rate of every step.
     """
 
     def __init__(
@@ -38,15 +38,12 @@ class Updater:
         model: VAE,
         objective: Objective,
         accelerator: Any,
-        beta: Callable[[int], float],
-        lr: Callable[[int], float],
+        phases: Phases,
     ) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
-        self.objective, self.beta, self.lr = objective, beta, lr
-        fused = True if accelerator.device.type == "cpu" else None
-        self.wrapped, self.optimizer = accelerator.prepare(
-            model, build_optimizer(config.optim, model, fused)
-        )
+        self.objective, self.phases = objective, phases
+        self.wrapped = accelerator.prepare(model)
+        self.use_optimizer(phases.optimizer(0))
         self.sums = MetricSums(accelerator.device)
 
     def update(
@@ -75,8 +72,8 @@ class Updater:
         self.model.train()
         torch.manual_seed(self._noise_seed(step, turn))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(step) * group.get("lr_ratio", 1.0)
-        beta = self.beta(step)
+            group["lr"] = self.phases.learning_rate(step) * group.get("lr_ratio", 1.0)
+        beta = self.phases.beta(step)
         others = self._others(only, skip)
         with _frozen(others if self._parts_are_separable() else ()):
             for i, batch in enumerate(batches):
@@ -125,6 +122,13 @@ class Updater:
         """Return whether every loss, gradient, and weight is finite."""
         weights = (bool(p.isfinite().all()) for p in self.model.parameters())
         return self.sums.is_finite() and all(weights)
+
+    def use_optimizer(self, options: OptimConfig) -> None:
+        """Make all further steps with a new optimizer, whose state is empty."""
+        fused = True if self.accelerator.device.type == "cpu" else None
+        # accelerate keeps all optimizers, and fp16 would unscale the gradients once for each.
+        self.accelerator._optimizers.clear()
+        self.optimizer = self.accelerator.prepare(build_optimizer(options, self.model, fused))
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load other weights and reset the optimizer's state."""
