@@ -43,7 +43,7 @@ from textvae.training import train as training
 from textvae.training.loop import Trainer
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-METHODS = "skip_vae-free_bits-autoencode"
+METHODS = "skip_vae-autoencode-free_bits-denoising-short"
 PARTS = ("start-up", "data", "steps", "evaluation", "saving")
 SPENT = "time-to-model.json"  # in the run folder: the seconds of every part so far
 
@@ -212,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     add("--mi", type=float, default=5.0, help="mutual information to reach, nats")
     add("--near", type=float, default=1.15, help="check once the ELBO is within this factor")
     add("--samples", type=int, default=50, help="samples of the bound in a check")
-    add("--limit", type=int, default=1000, help="examples of a check")
+    add("--limit", type=int, help="examples of a check; default: the whole validation split")
     add("--minutes", type=float, default=60.0, help="stop after this time")
     add("--length", type=int, default=22, help="mean tokens per sentence of the plain steps")
     add("--repeats", type=int, default=8, help="plain steps that are measured; 0: none")
