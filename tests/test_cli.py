@@ -77,7 +77,10 @@ MISTAKES = [
     (["train", "--model.injection", "skp"], "choose one of none, init, input, skip; did you mean"),
     (["interpolate", "{run}", "a", "b", "--kind", "sperical"], "did you mean spherical?"),
     (["sample", "{run}", "-n", "x"], "must be an integer"),
-    (["reconstruct", "{run}", "a", "--num-beams", "2", "--do-sample"], "with --do-sample: choose"),
+    (
+        ["reconstruct", "{run}", "a", "--num-beams", "2", "--do-sample"],
+        "--num-beams 2, --do-sample: cannot",
+    ),
     # where to
     (["train"], "give either --out RUN to start a new run or --resume RUN"),
     (["train", "--out", "{out}", "--resume", "{run}"], "give either --out RUN"),
@@ -141,6 +144,7 @@ MISTAKES = [
     (["sample", "{run}", "--out", "."], "--out . is a folder: give the name of a file"),
     # files
     (["reconstruct", "{run}", "--file", "{folder}/none"], "no such file"),
+    (["encode", "{run}", "seed=3/x.txt", "--out", "{out}.npz"], "seed=3/x.txt: no such file"),
     (["reconstruct", "{run}", "--file", "{blank.txt}"], "blank.txt has no sentences"),
     (["encode", "{run}", "{latin.txt}", "--out", "{out}.npz"], "latin.txt, line 2: not UTF-8"),
     (["encode", "{run}", "{lines.txt}", "--out", "{out}.txt"], "written as .npz or .parquet"),

@@ -151,7 +151,7 @@ def test_options_for_other_formats_are_refused(read):
             read(content, name=name, header=True)
     with pytest.raises(UserError, match="delimiter ';;': must be one character"):
         read("a\n", delimiter=";;")
-    with pytest.raises(UserError, match="label_column=x has no effect without labels"):
+    with pytest.raises(UserError, match="label_column='x': no effect without labels"):
         read("text,x\na,1\n", label_column="x", labels=False)
 
 

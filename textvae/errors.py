@@ -10,6 +10,22 @@ class UserError(Exception):
     """
 
 
+class OptionError(UserError):
+    """An argument with a value that it cannot have; on the command line, an option.
+
+    The message names it as in Python, ``top_p=2.0``. The command line shows it as it is typed.
+
+    Args:
+        problem: What is wrong, and what to do.
+        values: The arguments concerned, by name.
+    """
+
+    def __init__(self, problem: str, **values: object) -> None:
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        super().__init__(f"{shown}: {problem}")
+        self.problem, self.values = problem, values
+
+
 def quantity(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 example" and "2,000 examples".
 

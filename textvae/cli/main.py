@@ -11,7 +11,7 @@ from textvae.cli.arguments import option_names, parse
 from textvae.cli.commands import COMMANDS
 from textvae.cli.exit_codes import exit_status
 from textvae.cli.messages import as_typed
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.training.progress import start_logging
 
 
@@ -39,8 +39,8 @@ def _run(argv: Sequence[str]) -> int | None:
     command, args = parse(argv)
     try:
         return COMMANDS[command].run(args)
-    except UserError as error:
-        raise UserError(as_typed(str(error), option_names(COMMANDS[command].parser()))) from error
+    except OptionError as error:
+        raise UserError(as_typed(error, option_names(COMMANDS[command].parser()))) from error
 
 
 if __name__ == "__main__":

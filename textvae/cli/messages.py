@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from textvae.config.types import did_you_mean, limits_of
+from textvae.errors import OptionError
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
 SIMILAR = 0.75  # how alike a name and the last part of an option are, at least (difflib)
@@ -29,20 +30,23 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
     return f"{line} (see {where})"
 
 
-def as_typed(message: str, names: Collection[str]) -> str:
-    """Replace Python's ``name=value`` with ``--name value`` wherever that is an option.
+def as_typed(error: OptionError, names: Collection[str]) -> str:
+    """Return the message of an error with ``--name value`` in place of Python's ``name=value``.
 
     Args:
-        message: The message of an error that Python code and the command line share.
+        error: The error; arguments that are not an option of this command stay as they are.
         names: The command's options.
     """
+    shown = ", ".join(_typed(name, value, names) for name, value in error.values.items())
+    return f"{shown}: {error.problem}"
 
-    def option(found: re.Match[str]) -> str:
-        named = _option(found[1])
-        known = [name for name in names if name == named or name.endswith(f".{found[1]}")]
-        return f"{known[0]}{'' if found[2] else ' '}" if len(known) == 1 else found[0]
 
-    return re.sub(r"(?<![\w/.'\"-])([a-z]\w*)=(True\b)?", option, message)
+def _typed(argument: str, value: object, names: Collection[str]) -> str:
+    named = _option(argument)
+    known = [name for name in names if name == named or name.endswith(f".{argument}")]
+    if len(known) != 1:
+        return f"{argument}={value!r}"
+    return known[0] if value is True else f"{known[0]} {value}"
 
 
 def _missing(keys: str, names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from textvae.build import generation_metrics
-from textvae.errors import UserError
+from textvae.errors import OptionError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import prepare_to_save, save_card
 from textvae.evaluation.latent.fit_sampler import fit_opened
@@ -135,6 +135,6 @@ def _check_options(
     least = {"samples": (samples, 0), "limit": (limit, 1), "generations": (generations, 0)}
     for name, (value, minimum) in (least | {"batch_size": (batch_size, 1)}).items():
         if value is not None and value < minimum:
-            raise UserError(f"{name}={value}: must be at least {minimum}")
+            raise OptionError(f"must be at least {minimum}", **{name: value})
     if precision not in ("fp32", "bf16"):
-        raise UserError(f"precision={precision!r}: choose fp32 or bf16")
+        raise OptionError("choose fp32 or bf16", precision=precision)

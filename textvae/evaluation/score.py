@@ -35,7 +35,7 @@ from torch import Tensor
 
 from textvae.build import load_model, read_new, to_device
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
-from textvae.errors import UserError
+from textvae.errors import OptionError
 from textvae.evaluation.labels import label_names
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
@@ -238,7 +238,7 @@ def score_file(
     check_batch_size(batch_size)
     for name, value, least in (("samples", samples, 1), ("regret_steps", regret_steps, 0)):
         if value < least:
-            raise UserError(f"{name}={value}: must be at least {least}")
+            raise OptionError(f"must be at least {least}", **{name: value})
     folder = model_folder.fetch(str(run))
     model = to_device(load_model(str(folder)), device) if model is None else model
     options = {

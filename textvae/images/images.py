@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.images.datasets import as_batch
 from textvae.images.examples import ImageExamples
 from textvae.vae.batch import Batch
@@ -111,7 +111,7 @@ class Images(ImageExamples):
             (N, H, W) on the CPU.
         """
         if n < 1:
-            raise UserError(f"n={n}: must be at least 1")
+            raise OptionError("must be at least 1", n=n)
         z = self.draw_z(n, seed, source) if z is None else z
         options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
         return self.decode(z, batch_size=batch_size, seed=seed, **options)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
@@ -131,7 +131,7 @@ class Sentences(TextExamples):
             UserError: An option is out of range, or there is no tokenizer.
         """
         if n < 0:
-            raise UserError(f"n={n}: must be at least 0")
+            raise OptionError("must be at least 0", n=n)
         z = self.draw_z(n, seed, source, first_row) if z is None else z
         return self.decode(
             z,

@@ -121,7 +121,7 @@ class Trainer(TrainingState):
             torch.manual_seed(self.config.train.seed)
             fresh = type(self.model)(**self.model.config).decoder.state_dict()
             weights |= {f"decoder.{name}": weight for name, weight in fresh.items()}
-        self.updater.load_weights(weights)
+        self.model.load_state_dict(weights)
         self.updater.use_optimizer(self.phases.optimizer(self.step))
         logger.info(
             "autoencoding is over: the KL counts from here on, and the decoder is %s",

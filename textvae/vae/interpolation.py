@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import OptionError
 
 
 def between(
@@ -32,7 +32,7 @@ def between(
     if kind == "linear":
         return line
     if kind != "spherical":
-        raise UserError(f"kind={kind!r}: choose linear or spherical")
+        raise OptionError("choose linear or spherical", kind=kind)
     lengths = torch.stack([start.norm(), end.norm()])
     if bool((lengths == 0).any()):
         return line  # the origin has no direction

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from textvae.config.inference import Inference, with_steps
 from textvae.config.types import LARGEST_INT
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.vae.batch import Batch, Split
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
@@ -122,7 +122,7 @@ class Model(ExampleKind):
         rows = range(first_row, first_row + count)
         sources = {"prior": self.prior, "aggregate": self.sampler}
         if source not in sources:
-            raise UserError(f"source={source!r}: choose prior or aggregate")
+            raise OptionError("choose prior or aggregate", source=source)
         if sources[source] is None:
             raise UserError(
                 "source='aggregate': this model has no fitted sampler yet; create it with "
@@ -157,11 +157,11 @@ class Model(ExampleKind):
             UserError: There are too few steps, or there is no latent variable to refine.
         """
         if refine_steps and not self.latent_dim:
-            raise UserError(f"refine_steps={refine_steps}: this model has no latent variable")
+            raise OptionError("this model has no latent variable", refine_steps=refine_steps)
         try:
             return with_steps(self.inference, refine_steps, self.has_encoder)
         except ValueError as error:
-            raise UserError(f"refine_steps={refine_steps}: {error}") from error
+            raise OptionError(f"{error}", refine_steps=refine_steps) from error
 
     def check_z(self, z: Tensor) -> Tensor:
         """Move z (N, Z) to the model's device.
@@ -203,7 +203,7 @@ class Model(ExampleKind):
             UserError: As in ``encode`` and ``decode``.
         """
         if use not in ("mean", "sample"):
-            raise UserError(f"use={use!r}: choose mean or sample")
+            raise OptionError("choose mean or sample", use=use)
         q = self.encode(
             examples,
             condition=condition,
@@ -247,9 +247,9 @@ class Model(ExampleKind):
             UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
         if not 2 <= steps <= LARGEST_INT:
-            raise UserError(
-                f"steps={steps}: an interpolation has at least 2 steps, its two ends, and at most "
-                f"{LARGEST_INT}"
+            raise OptionError(
+                f"an interpolation has at least 2 steps, its two ends, and at most {LARGEST_INT}",
+                steps=steps,
             )
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)
         start, end = q.center()
@@ -277,4 +277,4 @@ class Model(ExampleKind):
 def check_batch_size(batch_size: int) -> None:
     """Raise a ``UserError`` if the batch size is out of range."""
     if not 1 <= batch_size <= LARGEST_INT:
-        raise UserError(f"batch_size={batch_size}: must be at least 1 and at most {LARGEST_INT}")
+        raise OptionError(f"must be at least 1 and at most {LARGEST_INT}", batch_size=batch_size)

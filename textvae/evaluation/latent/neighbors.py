@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from textvae.errors import UserError
+from textvae.errors import OptionError
 from textvae.evaluation.open_run import is_new_file, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
@@ -60,7 +60,7 @@ def neighbors(
         UserError: There is no latent variable, n is below 1, or the run cannot be opened.
     """
     if n < 1:
-        raise UserError(f"n={n}: must be at least 1")
+        raise OptionError("must be at least 1", n=n)
     opened = open_run(
         run,
         data=data,
@@ -103,7 +103,7 @@ def nearest(
     from sklearn.neighbors import NearestNeighbors
 
     if distance not in ("euclidean", "cosine"):
-        raise UserError(f"distance={distance!r}: choose euclidean or cosine")
+        raise OptionError("choose euclidean or cosine", distance=distance)
     # Brute force: trees only help in a few dimensions, and do not know the cosine distance.
     search = NearestNeighbors(metric=distance, algorithm="brute").fit(points)
     return search.kneighbors(queries, min(n, len(points)))

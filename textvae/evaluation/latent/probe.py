@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.build import read_column
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import prepare_to_save, save_card
 from textvae.evaluation.latent.regression import fit_regression, score_regression
 from textvae.evaluation.open_run import OpenRun, open_run
@@ -105,8 +105,9 @@ def probe(
         )
     chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
     if labels is not None and labels > (count := int(chosen.present["train"].sum())):
-        raise UserError(
-            f"labels={labels}: the training split has only {count} with a label: use fewer"
+        raise OptionError(
+            f"the training split has only {count} with a label: use fewer",
+            labels=labels,
         )
     options = {"seed": seed, "refine_steps": refine_steps, "batch_size": batch_size}
     names = ("train", split) if chosen.numeric else ("train", "valid", split)
@@ -147,9 +148,10 @@ def _target(opened: OpenRun, names: Iterable[str], column: str | None) -> Target
     numeric = are_numbers(known)
     examples = sum(map(len, found.values()))
     if not numeric and len(known) > max(2, examples / 2):
-        raise UserError(
-            f"target={column}: {len(known):,} different texts in {examples:,} examples; a probe "
-            "predicts classes or numbers"
+        raise OptionError(
+            f"{len(known):,} different texts in {examples:,} examples; a probe "
+            "predicts classes or numbers",
+            target=column,
         )
     codes: dict[str | None, float] = {None: -1}
     codes |= {value: float(value) if numeric else i for i, value in enumerate(known)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
 from textvae.runs.files import write_text
 
@@ -64,8 +64,9 @@ def latent_metrics(
     """
     check_rdkit()
     if steps < 3:
-        raise UserError(
-            f"steps={steps}: a line needs at least 3 points, to have one between its ends"
+        raise OptionError(
+            "a line needs at least 3 points, to have one between its ends",
+            steps=steps,
         )
     if len(molecules) < 2 * lines:
         raise UserError(f"{lines} lines need {2 * lines} molecules, but there are {len(molecules)}")

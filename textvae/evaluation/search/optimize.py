@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from textvae.build import load_model, to_device
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
@@ -113,7 +113,7 @@ def optimize(
             text has a value, or the run cannot be opened.
     """
     if budget < 2:
-        raise UserError(f"budget={budget}: a search needs at least 2 evaluations")
+        raise OptionError("a search needs at least 2 evaluations", budget=budget)
     check_installed(method)
     model = to_device(load_model(str(run)), device) if model is None else model
     if not model.latent_dim or model.KIND != "text":

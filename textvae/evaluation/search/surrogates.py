@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 
 POINTS = 300  # that a process is fitted to: the best and the latest ones
 STARTS = 10  # points that botorch moves
@@ -56,7 +56,7 @@ def make_surrogate(method: str, refit: int) -> Surrogate:
         case "botorch":
             check_installed(method)
             return BotorchProcess()
-    raise UserError(f"method={method!r}: choose bayes, botorch, or evolution")
+    raise OptionError("choose bayes, botorch, or evolution", method=method)
 
 
 def check_installed(method: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.text.data.labels import label_of, number_of
 
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 40  # in messages
@@ -57,7 +57,7 @@ class Columns:
             UserError: There is a label column, but no labels are to be read.
         """
         if label and not labels:
-            raise UserError(f"label_column={label} has no effect without labels: leave one out")
+            raise OptionError("no effect without labels: leave one out", label_column=label)
         usual_columns = (_split(usual[0]), usual[1] or None)
         return cls(_split(text), label or None, labels, bool(label), usual_columns, numeric)
 

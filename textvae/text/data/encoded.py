@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.runs.cache import cache_folder, cache_lock, checksum, unwritable
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.batches import text_batch
@@ -166,7 +166,7 @@ def encode_corpus(
     if long not in ("truncate", "drop"):
         raise UserError(f"long {long!r}: must be truncate or drop")
     if max_length is not None and max_length < 2:
-        raise UserError(f"max_length={max_length}: must be at least 2: a token and </s>")
+        raise OptionError("must be at least 2: a token and </s>", max_length=max_length)
     names, label_ids = _label_names(corpus)
     encoding = Encoding(tokenizer, tokenized, max_length, long, label_ids)
     cache = cache_folder(cache_dir) / "encoded"

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import OptionError
 from textvae.text.decode.beam import beam_search
 from textvae.text.decode.repetition import Repetition
 from textvae.text.nn import kernels
@@ -124,20 +124,20 @@ def _check(
 ) -> None:
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
         if not 1 <= value <= LONGEST:
-            raise UserError(f"{name}={value}: must be at least 1 and at most {LONGEST}")
+            raise OptionError(f"must be at least 1 and at most {LONGEST}", **{name: value})
     low, high = TEMPERATURES
     if not low <= temperature <= high:
-        raise UserError(
-            f"temperature={temperature}: must be from {low:g} to {high:g} (use greedy decoding "
-            "instead of 0)"
+        raise OptionError(
+            f"must be from {low:g} to {high:g} (use greedy decoding instead of 0)",
+            temperature=temperature,
         )
     if top_k < 0:
-        raise UserError(f"top_k={top_k}: must be a number of words, or 0 for all")
+        raise OptionError("must be a number of words, or 0 for all", top_k=top_k)
     if not 0 < top_p <= 1:
-        raise UserError(f"top_p={top_p}: must be above 0 and at most 1")
+        raise OptionError("must be above 0 and at most 1", top_p=top_p)
     if do_sample and num_beams > 1:
-        raise UserError(
-            f"num_beams={num_beams} cannot be combined with do_sample=True: choose one of them"
+        raise OptionError(
+            "cannot be combined; choose one of them", num_beams=num_beams, do_sample=True
         )
     of_sampling = {
         "temperature": None if temperature == 1 else temperature,
@@ -146,9 +146,9 @@ def _check(
     }
     for name, given in of_sampling.items():
         if given is not None and not do_sample:
-            raise UserError(
-                f"{name}={given}: no effect on greedy decoding and beam search; leave it out, or "
-                "sample"
+            raise OptionError(
+                "no effect on greedy decoding and beam search; leave it out, or sample",
+                **{name: given},
             )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import OptionError
 from textvae.text.tokenizers import PAD
 
 
@@ -31,9 +31,9 @@ class Repetition(NamedTuple):
             UserError: An option is out of range.
         """
         if not 0 < self.penalty < math.inf:
-            raise UserError(f"repetition_penalty={self.penalty}: must be above 0; 1 for none")
+            raise OptionError("must be above 0; 1 for none", repetition_penalty=self.penalty)
         if self.ngram < 0:
-            raise UserError(f"no_repeat_ngram_size={self.ngram}: must be at least 1, or 0 for none")
+            raise OptionError("must be at least 1, or 0 for none", no_repeat_ngram_size=self.ngram)
         return self
 
     def apply(self, logits: Tensor, ids: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
@@ -73,8 +73,9 @@ class CharTokenizer:
         first = _first_character(byte_fallback)
         if max_size is not None and max_size <= first:
             and_bytes = " and bytes" if byte_fallback else ""
-            raise UserError(
-                f"max_size={max_size}: must exceed {first}, the number of special tokens{and_bytes}"
+            raise OptionError(
+                f"must exceed {first}, the number of special tokens{and_bytes}",
+                max_size=max_size,
             )
         counts: Counter[str] = Counter()
         for text in texts:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
@@ -70,8 +70,9 @@ class SmilesTokenizer:
             UserError: If ``max_size`` leaves no room for tokens, or there is no text.
         """
         if max_size is not None and max_size <= len(SPECIALS):
-            raise UserError(
-                f"max_size={max_size}: must be above {len(SPECIALS)}, the number of special tokens"
+            raise OptionError(
+                f"must be above {len(SPECIALS)}, the number of special tokens",
+                max_size=max_size,
             )
         counts: Counter[str] = Counter()
         for text in texts:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.runs.files import replace_file
 from textvae.runs.slow_steps import SlowStep, interruptible
 from textvae.text.tokenizers.vocabulary import (
@@ -99,7 +99,7 @@ class SentencePieceTokenizer:
                 text.
         """
         if model_type not in MODEL_TYPES:
-            raise UserError(f"model_type={model_type!r}: choose {' or '.join(MODEL_TYPES)}")
+            raise OptionError(f"choose {' or '.join(MODEL_TYPES)}", model_type=model_type)
         from sentencepiece import SentencePieceTrainer
 
         model = io.BytesIO()
@@ -226,9 +226,10 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
 def _explained(error: RuntimeError, vocab_size: int) -> UserError:
     message = str(error)
     if needed := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return UserError(
-            f"vocab_size={vocab_size}: too small; the special tokens, bytes and characters of this "
-            f"corpus need at least {needed[1]}"
+        return OptionError(
+            "too small; the special tokens, bytes and characters of this "
+            f"corpus need at least {needed[1]}",
+            vocab_size=vocab_size,
         )
     if "sentences_.empty()" in message:
         return UserError(

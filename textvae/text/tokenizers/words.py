@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
@@ -139,11 +139,12 @@ class WordTokenizer:
             UserError: If ``max_size`` or ``min_count`` is out of range, or no word is left.
         """
         if max_size is not None and max_size <= len(SPECIALS):
-            raise UserError(
-                f"max_size={max_size}: must be above {len(SPECIALS)}, the number of special tokens"
+            raise OptionError(
+                f"must be above {len(SPECIALS)}, the number of special tokens",
+                max_size=max_size,
             )
         if min_count < 1:
-            raise UserError(f"min_count={min_count}: must be at least 1")
+            raise OptionError("must be at least 1", min_count=min_count)
         splitter = cls([], tokenized=tokenized, unk_aliases=unk_aliases)
         counts: Counter[str] = Counter()
         for text in texts:

@@ -16,7 +16,7 @@ from textvae.build import check_model
 from textvae.config.experiment import OPTIONS, Config, options_read
 from textvae.config.recipes import method_files
 from textvae.config.types import did_you_mean
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
 LARGEST_EXACT = 2**53  # floats up to this are exact integers
@@ -83,7 +83,7 @@ def _check(
     if methods and not files:
         raise UserError("methods are stacked on a file: give one with --config")
     if seeds < 1:
-        raise UserError(f"seeds={seeds}: must be at least 1")
+        raise OptionError("must be at least 1", seeds=seeds)
     if SEED in vary and seeds > 1:
         raise UserError(f"give either several seeds or values of {SEED}, not both")
     known = [f"{section}.{name}" for section, names in OPTIONS.items() for name in names]

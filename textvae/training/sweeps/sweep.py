@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from textvae.build import check_data
-from textvae.errors import UserError, quantity
+from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
 from textvae.evaluation.provenance import provenance
@@ -109,7 +109,7 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM; all runs were saved.
     """
     if jobs < 1:
-        raise UserError(f"jobs={jobs}: must be at least 1")
+        raise OptionError("must be at least 1", jobs=jobs)
     folder = Path(out)
     cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
