@@ -75,6 +75,10 @@ MISTAKES = [
     (["train", "--optim.lr", "fast"], "--optim.lr fast: must be a number"),
     (["train", "--data.tokenized", "perhaps"], "must be true or false"),
     (["train", "--model.injection", "skp"], "choose one of none, init, input, skip; did you mean"),
+    (
+        ["train", "--optim.autoencode_name", "adma"],
+        "choose one of sgd, adam, adamw; did you mean adam? (see",
+    ),
     (["interpolate", "{run}", "a", "b", "--kind", "sperical"], "did you mean spherical?"),
     (["sample", "{run}", "-n", "x"], "must be an integer"),
     (

@@ -27,6 +27,8 @@ def test_what_is_written_is_read(ending, q, tmp_path):
     path = tmp_path / f"latents{ending}"
     write_latents(path, q, TEXTS)
     assert np.array_equal(read_latents(path), q["mean"]) and read_weights(path) is None
+    write_latents(path, q | {"weights": q["mean"]}, TEXTS)  # a column of that name is another thing
+    assert read_weights(path) is None
     write_latents(path, q, TEXTS, weights="ab12")
     assert np.array_equal(read_latents(path), q["mean"]) and read_weights(path) == "ab12"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -86,7 +86,8 @@ def _value(line: str) -> str | None:
         return None
     option, expected, value = wrong.groups()
     if "Literal" in expected:
-        return _one_of(_option(option), value, re.findall(r"'([^']*)'", expected))
+        choices = re.findall(r"'([^']*)'", re.sub(r"<class '.*?'>", "", expected))
+        return _one_of(_option(option), value, choices)
     kind = next((KINDS[name] for name in KINDS if f"'{name}'" in expected), expected)
     return f"{_option(option)} {value}: must be {kind}"
 

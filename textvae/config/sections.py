@@ -212,11 +212,11 @@ class OptimConfig:
     lr: PositiveFloat = 1.0
     """peak learning rate"""
     encoder_name: Literal["sgd", "adam", "adamw"] | None = None
-    """an optimizer for the encoder alone; by default, the same one trains all parts"""
+    """sgd, adam, or adamw for the encoder alone; by default, one optimizer trains all parts"""
     encoder_lr: PositiveFloat = 0.001
     """the encoder's peak learning rate, which follows the same schedule"""
     autoencode_name: Literal["sgd", "adam", "adamw"] | None = None
-    """an optimizer for the autoencoding phase; by default, the same one trains both phases"""
+    """sgd, adam, or adamw for the autoencoding phase; by default, as for the rest of the run"""
     autoencode_lr: PositiveFloat = 0.001
     """the learning rate of autoencode_name"""
     momentum: ClosedUnitInterval = 0.0

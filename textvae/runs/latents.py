@@ -16,7 +16,7 @@ from textvae.runs.files import replacing
 from textvae.runs.npz import open_npz
 
 FORMATS = (".npz", ".parquet")
-WEIGHTS = "weights"  # where a file says which weights made its vectors
+WEIGHTS = "weights_sha256"  # where a file says which weights made its vectors
 LARGEST_TEXTS = 2**30  # bytes, in an .npz file
 
 
