@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "data" / "toy"))
 
 from grammar import Grammar
-from measuring import CLOCKS, PACKAGE, Row, row, save, show, timed
+from measuring import CLOCKS, PACKAGE, Row, row, run_as_program, save, show, timed
 
 from textvae.text.data.corpus import read_corpus, texts
 from textvae.text.data.encoded import encode_corpus
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -20,7 +20,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import CLOCKS, Row, measure, parse, peak_of, peak_rows, row, save, show, timed
+from measuring import (
+    CLOCKS,
+    Row,
+    measure,
+    parse,
+    peak_of,
+    peak_rows,
+    row,
+    run_as_program,
+    save,
+    show,
+    timed,
+)
 from train_speed import LATENT, SIZES, PlainVAE, Size, flops_per_token, textvae_of
 
 from textvae.evaluation.per_example import collect
@@ -136,4 +148,4 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

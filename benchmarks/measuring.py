@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 import textvae
+from textvae.cli.exit_codes import exit_status
 from textvae.runs.run_folder import commit
 from textvae.text.nn.products import product
 from textvae.training.devices import keep_freed_memory, peak_memory_mb
@@ -155,3 +157,12 @@ def save(rows: list[Row], path: Path | None) -> None:
     """Save the rows as a JSON list if a path is given."""
     if path is not None:
         path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def run_as_program(main: Callable[[], object]) -> None:
+    """Run a benchmark and exit; an error that the user can fix is one line, as in ``textvae``."""
+
+    def run() -> None:
+        main()
+
+    sys.exit(exit_status(Path(sys.argv[0]).stem, run))

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import Row, measure, parse, row, save, show, timed
+from measuring import Row, measure, parse, row, run_as_program, save, show, timed
 from torch import Tensor
 from train_speed import our_optimizer, step_of
 
@@ -105,4 +105,4 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -25,6 +25,8 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
+from measuring import run_as_program
+
 from textvae import Config, evaluate_run, train
 from textvae.config.sections import (
     DataConfig,
@@ -34,6 +36,7 @@ from textvae.config.sections import (
     TokenizerConfig,
     TrainConfig,
 )
+from textvae.errors import UserError
 
 NUDGE = 1e-6  # relative change of the learning rate
 SAMPLES = "samples of the importance-weighted bound"
@@ -59,7 +62,9 @@ def shorten(source: Path, target: Path, sentences: int) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for split in ("train", "valid", "test"):
         count = sentences if split == "train" else sentences // 10
-        found = next(iter(sorted(source.glob(f"*{split}.txt"))))
+        found = next(iter(sorted(source.glob(f"*{split}.txt"))), None)
+        if found is None:
+            raise UserError(f"{source}: no file {split}.txt")
         with found.open(encoding="utf-8") as lines:
             (target / f"{split}.txt").write_text("".join(islice(lines, count)), encoding="utf-8")
 
@@ -140,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

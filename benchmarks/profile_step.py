@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import Row, parse, row, save, show, synchronize, timed
+from measuring import Row, parse, row, run_as_program, save, show, synchronize, timed
 from torch.profiler import ProfilerActivity, profile
 from train_speed import BATCH, MODELS, SIZES, batch_of, our_optimizer, step_of, textvae_of
 
@@ -102,4 +102,4 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -22,7 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import CLOCKS, Row, measure, parse, row, save, show, timed
+from measuring import CLOCKS, Row, measure, parse, row, run_as_program, save, show, timed
 from torch import Tensor
 from torch.nn import functional as F
 from train_speed import BATCH, LATENT, SIZES, PlainVAE, Size, batch_of, our_optimizer, step_of
@@ -204,4 +204,4 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -12,7 +12,6 @@ sentences far above it there is `inference.max_growth`, which is disabled here.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -21,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from measuring import run_as_program
 from torch import Tensor
 
 from textvae.build import build_buckets
@@ -134,11 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and save."""
     args = parse(argv)
     torch.set_num_threads(args.threads)
-    try:
-        rows = table(args)
-    except UserError as error:
-        print(f"refinement_growth: {error}", file=sys.stderr)
-        sys.exit(2)
+    rows = table(args)
     for row in rows:
         print(
             "  ".join(
@@ -150,4 +146,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

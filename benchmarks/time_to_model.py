@@ -30,7 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import Row, measure, row, save, show, timed
+from measuring import Row, measure, row, run_as_program, save, show, timed
 from train_speed import PLAIN, PlainVAE, Size, random_batches, step_of
 
 from textvae.config.experiment import Config
@@ -242,4 +242,4 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -33,7 +33,18 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from measuring import CLOCKS, Row, measure, peak_of, peak_rows, row, save, show, timed
+from measuring import (
+    CLOCKS,
+    Row,
+    measure,
+    peak_of,
+    peak_rows,
+    row,
+    run_as_program,
+    save,
+    show,
+    timed,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -292,4 +303,4 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

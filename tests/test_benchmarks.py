@@ -124,6 +124,23 @@ def test_the_study_of_precision_runs(corpus, tmp_path):
     assert 0 < abs(rows["bf16"]["iw_difference"]) < 0.1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["precision_study", "--data", "missing", "--out", "out"],
+        ["time_to_model", "--data", "missing", "--out", "out"],
+        ["refinement_growth", "missing"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_data_that_does_not_exist_is_one_line(words, tmp_path):
+    script = [sys.executable, str(BENCHMARKS / f"{words[0]}.py"), *words[1:]]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{words[0]}: missing")
+    assert done.stderr.count("\n") == 1
+
+
 def test_growth_is_one_for_tiny_steps_and_the_same_with_either_product(trained, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     study = importlib.import_module("refinement_growth")

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.given import examples, generation, load, presenter
 from textvae.cli.options import (
+    add_data,
     add_do_sample,
     add_generation,
     add_refinement,
-    examples,
-    generation,
-    load,
+    add_run_folder,
     new_parser,
-    presenter,
 )
 from textvae.config.types import PositiveInt
 
@@ -28,7 +27,7 @@ def parser() -> ArgumentParser:
         "move sentences or images from one label toward another and decode them",
         "textvae arithmetic RUN --from LABEL --to LABEL EXAMPLE [...] [--strength S]",
     )
-    parser.add_argument("run", help="a run folder")
+    add_run_folder(parser)
     add = parser.add_argument
     add(
         "examples",
@@ -48,7 +47,7 @@ def parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="compute the means from at most LIMIT training examples of each label; default: all",
     )
-    add("--data", type=str, help="where the dataset is now, if it has moved since training")
+    add_data(parser)
     add_refinement(parser)
     add_do_sample(parser)
     add_generation(parser, show_source=True)

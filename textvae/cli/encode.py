@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.given import load, read_parts
 from textvae.cli.options import (
     add_common,
     add_condition,
     add_layout,
     add_model,
     add_refinement,
-    load,
     new_parser,
-    read_parts,
 )
 
 if TYPE_CHECKING:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.given import layout
 from textvae.cli.options import (
     add_common,
     add_condition,
+    add_measures,
     add_refinement,
     add_run,
-    layout,
     new_parser,
 )
-from textvae.config.types import NonNegativeInt, PositiveInt
+from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -33,12 +34,7 @@ def parser() -> ArgumentParser:
     )
     add_run(parser, "the split to evaluate")
     add = parser.add_argument
-    add(
-        "--samples",
-        type=NonNegativeInt,
-        default=200,
-        help="samples K of the importance-weighted bound; 0 skips it",
-    )
+    add_measures(parser)
     add_refinement(parser)
     add(
         "--limit",
@@ -47,22 +43,10 @@ def parser() -> ArgumentParser:
         "the card is saved under a name of its own",
     )
     add(
-        "--generations",
-        type=NonNegativeInt,
-        default=500,
-        help="sentences generated for BLEU, distinct-n, and self-BLEU; 0 skips them",
-    )
-    add(
         "--fit-sampler",
         action="store_true",
         help="first fit the sampler of textvae sample --from aggregate, so that the card also "
         "reports how many of its draws fall into holes",
-    )
-    add(
-        "--precision",
-        choices=["fp32", "bf16"],
-        default="fp32",
-        help="precision of matrix products",
     )
     add("--json", action="store_true", help="print the metrics as JSON")
     add_common(parser)

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import (
-    add_do_sample,
-    add_generation,
-    add_model,
-    add_refinement,
-    examples,
-    generation,
-    load,
-    new_parser,
-    presenter,
-)
+from textvae.cli.given import examples, generation, load, presenter
+from textvae.cli.options import add_do_sample, add_generation, add_model, add_refinement, new_parser
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace

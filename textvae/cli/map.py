@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import (
-    add_common,
-    add_condition,
-    add_refinement,
-    add_run,
-    layout,
-    new_parser,
-)
+from textvae.cli.given import layout
+from textvae.cli.options import add_common, add_condition, add_refinement, add_run, new_parser
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:

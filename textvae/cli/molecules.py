@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, load, new_parser
+from textvae.cli.given import load
+from textvae.cli.options import add_common, new_parser
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:

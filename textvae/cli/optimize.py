@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_condition, load, new_parser
+from textvae.cli.given import load
+from textvae.cli.options import add_common, add_condition, add_data, add_run_folder, new_parser
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def parser() -> ArgumentParser:
         "with samples of the model and with training texts",
         "textvae optimize RUN --objective MODULE:FUNCTION [--budget N] [--out FILE] [...]",
     )
-    parser.add_argument("run", help="a run folder")
+    add_run_folder(parser)
     add = parser.add_argument
     add(
         "--objective",
@@ -49,7 +50,7 @@ def parser() -> ArgumentParser:
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")
     add("--out", type=str, help="write every evaluation to this .jsonl or .parquet file")
-    add("--data", type=str, help="where the dataset is now, if it has moved since training")
+    add_data(parser)
     add_condition(parser)
     add_common(parser)
     return parser

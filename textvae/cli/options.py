@@ -1,4 +1,4 @@
-"""Options shared by several commands: their declarations, and how they reach the model.
+"""Options shared by several commands; ``textvae.cli.given`` turns them into models and examples.
 
 Nothing at the top of this file may import torch, so that ``--help`` is fast.
 """
@@ -7,21 +7,12 @@ from __future__ import annotations
 
 import re
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps, numbers
-from textvae.errors import UserError
-
-if TYPE_CHECKING:
-    from jsonargparse import Namespace
-
-    from textvae.vae.batching import Split
-    from textvae.vae.examples import Examples, Presenter
-    from textvae.vae.model import Model
 
 LAYOUT = ("format", "text_column", "label_column", "delimiter", "header")  # of text files
 # Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".
@@ -85,15 +76,45 @@ def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> No
         split: Help text for ``--split``.
         new_files: Whether the command also reads a file of new examples.
     """
-    instead = "; or a file of new examples to use instead of the split" if new_files else ""
-    parser.add_argument("run", help="a run folder")
+    add_run_folder(parser)
     parser.add_argument("--split", default="test", help=split)
-    parser.add_argument(
-        "--data",
-        type=str,
-        help=f"where the dataset is now, if it has moved since training{instead}",
-    )
+    instead = "or a file of new examples to use instead of the split"
+    add_data(parser, f"; {instead}" if new_files else "")
     add_layout(parser)
+
+
+def add_run_folder(parser: ArgumentParser) -> None:
+    """Add the run of a command that needs more of it than the model."""
+    parser.add_argument("run", help="a run folder")
+
+
+def add_data(parser: ArgumentParser, more: str = "") -> None:
+    """Add the place of the dataset; ``more`` is the rest of the help text."""
+    moved = "where the dataset is now, if it has moved since training"
+    parser.add_argument("--data", type=str, help=moved + more)
+
+
+def add_measures(parser: ArgumentParser) -> None:
+    """Add what a metrics card takes its time for, and the precision of that."""
+    add = parser.add_argument
+    add(
+        "--samples",
+        type=NonNegativeInt,
+        default=200,
+        help="samples K of the importance-weighted bound; 0 skips it",
+    )
+    add(
+        "--generations",
+        type=NonNegativeInt,
+        default=500,
+        help="sentences generated for BLEU, distinct-n, and self-BLEU; 0 skips them",
+    )
+    add(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="precision of matrix products in the evaluation",
+    )
 
 
 def add_layout(parser: ArgumentParser) -> None:
@@ -155,8 +176,26 @@ def add_generation(
     """
     add_common(parser)
     add_condition(parser)
-    group = parser.add_argument_group("options for text models")
-    add = group.add_argument
+    text = parser.add_argument_group("options for text models").add_argument
+    _add_decoding(text)
+    if show_source:
+        text("--show-source", action="store_true", help="print each source above its output")
+    parser.add_argument(
+        "--out",
+        type=str,
+        help="the file to write: the .png file of an image model (required), or the sentences of a "
+        "text model, which go to standard output by default",
+    )
+    if walk:
+        parser.add_argument_group("options for image models").add_argument(
+            "--walk",
+            type=PositiveInt | None,
+            help="instead of samples, a WALK x WALK grid over the prior's quantiles (only for 2 "
+            "latent dimensions)",
+        )
+
+
+def _add_decoding(add: Callable[..., Any]) -> None:
     add(
         "--temperature",
         type=float,
@@ -195,21 +234,6 @@ def add_generation(
         default="text",
         help="one sentence per line, or one JSON object per line",
     )
-    if show_source:
-        add("--show-source", action="store_true", help="print each source above its output")
-    parser.add_argument(
-        "--out",
-        type=str,
-        help="the file to write: the .png file of an image model (required), or the sentences of a "
-        "text model, which go to standard output by default",
-    )
-    if walk:
-        parser.add_argument_group("options for image models").add_argument(
-            "--walk",
-            type=PositiveInt | None,
-            help="instead of samples, a WALK x WALK grid over the prior's quantiles (only for 2 "
-            "latent dimensions)",
-        )
 
 
 def add_condition(parser: ArgumentParser) -> None:
@@ -221,91 +245,3 @@ def add_condition(parser: ArgumentParser) -> None:
         "number given to every example; default: those in the file, or, for samples, labels drawn "
         "with their frequencies in training",
     )
-
-
-def load(args: Namespace) -> Model:
-    """Load the model of a command on the chosen device.
-
-    Raises:
-        UserError: The model cannot be loaded, or there is no such device.
-    """
-    from textvae.build import load_model, to_device
-    from textvae.vae.conditioning import codes_of
-
-    model = load_model(args.run)
-    if args.get("condition") is not None:
-        codes_of(model.condition, args.condition, 1)  # a wrong one is refused before any work
-    return to_device(model, args.device)
-
-
-def presenter(model: Model, args: Namespace) -> Presenter:
-    """Return the object that shows a command's output; check its options before the computation.
-
-    Raises:
-        UserError: An option does not apply to this kind of model, or one is missing.
-    """
-    for kind, options in APPLIES_TO.items():
-        given = [name for name, default in options.items() if args.get(name, default) != default]
-        if given and kind != model.KIND:
-            raise UserError(f"{_listed(given)} only to {kind} models, and {args.run} is not one")
-    return model.presenter(
-        out=None if args.out is None else Path(args.out),
-        format=args.format,
-        show_sources=args.get("show_source", False),
-    )
-
-
-def read_file(model: Model, args: Namespace, file: str) -> Examples:
-    """Read the examples in a file with the layout that the options describe.
-
-    Raises:
-        UserError: It cannot be read, or an option does not apply to this kind of model.
-    """
-    return model.read_examples(file, **_reading(args))
-
-
-def read_parts(
-    model: Model, args: Namespace, file: str, size: int
-) -> Callable[[], Iterator[Examples]]:
-    """Return a function that reads the examples in a file as ``read_file`` does, some at a time.
-
-    Raises:
-        UserError: As ``read_file`` does.
-    """
-    return model.example_parts(file, size, **_reading(args))
-
-
-def _reading(args: Namespace) -> dict[str, Any]:
-    from textvae.config.experiment import Config
-    from textvae.runs.run_folder import CONFIG
-
-    config = Path(args.run) / CONFIG
-    data = Config.load(config).data if config.exists() else Config().data
-    return {"usual": (data.text_column, data.label_column), **layout(args)}
-
-
-def layout(args: Namespace) -> dict[str, Any]:
-    """Return the options of ``add_layout`` that were given, with their names in the config."""
-    options = {name: args[f"data_{name}"] for name in LAYOUT}
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _listed(names: Sequence[str]) -> str:
-    options = [f"--{name.replace('_', '-')}" for name in names]
-    return f"{' and '.join(options)} {'applies' if len(options) == 1 else 'apply'}"
-
-
-def generation(model: Model, args: Namespace) -> dict[str, Any]:
-    """Return the options of ``model.decode`` and of the methods that call it."""
-    return {name: args[name] for name in ("seed", "batch_size", *model.DECODE_OPTIONS)}
-
-
-def examples(model: Model, args: Namespace, names: Sequence[str]) -> Examples:
-    """Return the examples named on the command line."""
-
-    def test_split() -> Split:
-        from textvae.evaluation.open_run import open_run
-
-        return open_run(args.run, model=model).split("test")
-
-    return model.pick_examples(names, test_split)

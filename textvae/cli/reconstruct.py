@@ -6,19 +6,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.given import examples, generation, layout, load, presenter, read_file
 from textvae.cli.options import (
     add_do_sample,
     add_generation,
     add_layout,
     add_model,
     add_refinement,
-    examples,
-    generation,
-    layout,
-    load,
     new_parser,
-    presenter,
-    read_file,
 )
 from textvae.errors import UserError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, new_parser
+from textvae.cli.options import add_common, add_data, new_parser
 from textvae.config.types import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def parser() -> ArgumentParser:
     )
     add("--out", required=True, help="the .html file to write")
     add("--split", default="test", help="the split that was evaluated")
-    add("--data", type=str, help="where the dataset is now, if it has moved since training")
+    add_data(parser)
     add(
         "--limit",
         type=PositiveInt,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_generation, add_model, generation, load, new_parser, presenter
+from textvae.cli.given import generation, load, presenter
+from textvae.cli.options import add_generation, add_model, new_parser
 from textvae.config.types import Count
 
 if TYPE_CHECKING:

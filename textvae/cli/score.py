@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.given import layout, load
 from textvae.cli.options import (
     add_common,
     add_condition,
     add_layout,
     add_model,
     add_refinement,
-    layout,
-    load,
     new_parser,
 )
 from textvae.config.types import PositiveInt, Steps

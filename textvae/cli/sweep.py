@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import new_parser
-from textvae.config.types import NonNegativeInt, PositiveInt
+from textvae.cli.options import add_measures, new_parser
+from textvae.config.types import PositiveInt
 from textvae.errors import UserError, quantity
 
 if TYPE_CHECKING:
@@ -43,24 +43,7 @@ def parser() -> ArgumentParser:
     )
     add("--seeds", type=PositiveInt, default=1, help="runs of each that differ in their seed")
     add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
-    add(
-        "--samples",
-        type=NonNegativeInt,
-        default=200,
-        help="samples K of the importance-weighted bound; 0 skips it",
-    )
-    add(
-        "--generations",
-        type=NonNegativeInt,
-        default=500,
-        help="sentences generated for BLEU, distinct-n and self-BLEU; 0 skips them",
-    )
-    add(
-        "--precision",
-        choices=["fp32", "bf16"],
-        default="fp32",
-        help="precision of matrix products in the evaluation",
-    )
+    add_measures(parser)
     add("--probe", action="store_true", help="also predict labels from z")
     add("--no-report", action="store_true", help="do not write report.html at the end")
     add("--train-only", action="store_true", help="do not evaluate the runs")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import prepare_to_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
@@ -71,7 +71,7 @@ def diagnose_run(
     """
     for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
-            raise UserError(f"{option}={value}: must be at least 1")
+            raise OptionError("must be at least 1", **{option: value})
     opened = open_run(
         run, data=data, reading=reading, condition=condition, device=device, model=model
     )

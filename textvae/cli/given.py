@@ -1,0 +1,108 @@
+"""What the shared options of commands stand for: the model, the examples, and the arguments.
+
+Like ``textvae.cli.options``, this file may not import torch at its top, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textvae.cli.options import APPLIES_TO, LAYOUT
+from textvae.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from textvae.vae.batching import Split
+    from textvae.vae.examples import Examples, Presenter
+    from textvae.vae.model import Model
+
+
+def load(args: Namespace) -> Model:
+    """Load the model of a command on the chosen device.
+
+    Raises:
+        UserError: The model cannot be loaded, or there is no such device.
+    """
+    from textvae.build import load_model, to_device
+    from textvae.vae.conditioning import codes_of
+
+    model = load_model(args.run)
+    if args.get("condition") is not None:
+        codes_of(model.condition, args.condition, 1)  # a wrong one is refused before any work
+    return to_device(model, args.device)
+
+
+def presenter(model: Model, args: Namespace) -> Presenter:
+    """Return the object that shows a command's output; check its options before the computation.
+
+    Raises:
+        UserError: An option does not apply to this kind of model, or one is missing.
+    """
+    for kind, options in APPLIES_TO.items():
+        given = [name for name, default in options.items() if args.get(name, default) != default]
+        if given and kind != model.KIND:
+            raise UserError(f"{_listed(given)} only to {kind} models, and {args.run} is not one")
+    return model.presenter(
+        out=None if args.out is None else Path(args.out),
+        format=args.format,
+        show_sources=args.get("show_source", False),
+    )
+
+
+def read_file(model: Model, args: Namespace, file: str) -> Examples:
+    """Read the examples in a file with the layout that the options describe.
+
+    Raises:
+        UserError: It cannot be read, or an option does not apply to this kind of model.
+    """
+    return model.read_examples(file, **_reading(args))
+
+
+def read_parts(
+    model: Model, args: Namespace, file: str, size: int
+) -> Callable[[], Iterator[Examples]]:
+    """Return a function that reads the examples in a file as ``read_file`` does, some at a time.
+
+    Raises:
+        UserError: As ``read_file`` does.
+    """
+    return model.example_parts(file, size, **_reading(args))
+
+
+def _reading(args: Namespace) -> dict[str, Any]:
+    from textvae.config.experiment import Config
+    from textvae.runs.run_folder import CONFIG
+
+    config = Path(args.run) / CONFIG
+    data = Config.load(config).data if config.exists() else Config().data
+    return {"usual": (data.text_column, data.label_column), **layout(args)}
+
+
+def layout(args: Namespace) -> dict[str, Any]:
+    """Return the options of ``add_layout`` that were given, with their names in the config."""
+    options = {name: args[f"data_{name}"] for name in LAYOUT}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _listed(names: Sequence[str]) -> str:
+    options = [f"--{name.replace('_', '-')}" for name in names]
+    return f"{' and '.join(options)} {'applies' if len(options) == 1 else 'apply'}"
+
+
+def generation(model: Model, args: Namespace) -> dict[str, Any]:
+    """Return the options of ``model.decode`` and of the methods that call it."""
+    return {name: args[name] for name in ("seed", "batch_size", *model.DECODE_OPTIONS)}
+
+
+def examples(model: Model, args: Namespace, names: Sequence[str]) -> Examples:
+    """Return the examples named on the command line."""
+
+    def test_split() -> Split:
+        from textvae.evaluation.open_run import open_run
+
+        return open_run(args.run, model=model).split("test")
+
+    return model.pick_examples(names, test_split)
