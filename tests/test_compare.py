@@ -323,3 +323,12 @@ def test_meaningless_figures_are_not_shown():
         assert "PPL" not in text and "sentence" not in text
         assert "0.1234" in text
     assert "bits/dim" not in str(Card(VAE)) + compare([VAE])
+
+
+def test_the_accuracy_of_other_weights_is_left_out(tmp_path, caplog):
+    save_card(tmp_path, "test", {**VAE, "weights": "now"})
+    for weights, shown in (("now", True), (None, True), ("before", False)):
+        save_card(tmp_path, "test-probe", {"model": "vae", "accuracy": 0.5, "weights": weights})
+        caplog.clear()
+        assert ("accuracy" in find_card(tmp_path)) == shown
+        assert ("is that of other weights" in caplog.text) != shown

@@ -443,3 +443,10 @@ def test_a_number_decides_how_long_texts_are(tmp_path):
     assert model.sample(5, condition="2", seed=1) == model.sample(5, condition=2.0, seed=1)
     drawn = [len(text.split()) for text in model.sample(300, seed=3)]
     assert np.mean(drawn) == pytest.approx(np.mean(counts) + 2, abs=0.8)
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_no_texts_need_no_condition(conditional):
+    model = TextVAE.from_pretrained(conditional)
+    for condition in (model.condition.names[0], []):
+        assert model.encode([], condition=condition).center().shape == (0, model.latent_dim)

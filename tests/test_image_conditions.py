@@ -308,3 +308,30 @@ def test_labels_of_images_that_are_none(labels, names, message, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays, **({} if names is None else {"label_names": names}))
     with pytest.raises(UserError, match=message):
         read_image_split(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+def test_no_latent_vectors_are_no_images(run):
+    model = ImageVAE.from_pretrained(run)
+    shape = (0, model.config["height"], model.config["width"])
+    assert model.decode(torch.zeros(0, model.latent_dim)).shape == shape
+
+
+@pytest.mark.parametrize("run", ["mlp"], indirect=True)
+def test_an_image_is_looked_up_where_the_data_is_now(run, folder, tmp_path, monkeypatch):
+    moved, copy = tmp_path / "moved", tmp_path / "run"
+    shutil.copytree(folder, moved)
+    shutil.copytree(run, copy)
+    config = (copy / "config.yaml").read_text().replace(str(folder), str(tmp_path / "gone"))
+    (copy / "config.yaml").write_text(config)
+    words = [*("neighbors", str(copy), "3", "-n", "2"), "--condition", LABELS.names[0]]
+    assert main(words) == 2
+    assert main([*words, "--data", str(moved)]) == 0
+
+
+def test_a_grid_is_one_over_the_prior(tmp_path, capsys):
+    model = ImageVAE(8, 8, latent_dim=2, decoder="mlp", decoder_hidden=8, encoder_hidden=8)
+    model.save_pretrained(tmp_path)
+    words = ["sample", str(tmp_path), "--walk", "3", "--out", str(tmp_path / "a.png")]
+    assert main([*words, "--from", "aggregate"]) == 2
+    assert "--walk shows the quantiles of the prior" in capsys.readouterr().err

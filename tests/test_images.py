@@ -370,3 +370,8 @@ def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd, monkey
     assert "has no latent" in capfd.readouterr().err
     assert in_child(["map", str(language_model), "--out", str(tmp_path / "b.png")]) == 2
     assert "has no latent variable" in capfd.readouterr().err
+
+
+def test_a_probe_of_refined_means_has_a_name_of_its_own():
+    assert probe_module.card_name("test") == "test-probe"
+    assert probe_module.card_name("test", None, 100, 5) == "test-probe-100-refine5"

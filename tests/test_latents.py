@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
-from textvae.runs.latents import Extent, check_size, latents_file, read_latents, read_weights
+from textvae.runs.latents import (
+    Extent,
+    check_size,
+    latents_file,
+    read_labels,
+    read_latents,
+    read_weights,
+)
 
 TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
 
@@ -175,3 +182,16 @@ def test_a_missing_folder_is_created_or_refused(q, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         write_latents(tmp_path / "file" / "l.npz", q, TEXTS)
+
+
+def test_zero_is_a_label_and_nothing_is_none(tmp_path):
+    mean = np.zeros((3, 2), np.float32)
+    for labels, names in (
+        (np.array([0, 1, 0]), ["0", "1", "0"]),
+        (np.array([0, 0, 0]), ["0", "0", "0"]),
+        (np.array(["a", "", "b"]), ["a", None, "b"]),
+        (np.array([0.0, np.nan, 1.0]), ["0.0", None, "1.0"]),
+        (np.array(["", "", ""]), None),
+    ):
+        np.savez(tmp_path / "l.npz", mean=mean, label=labels)
+        assert read_labels(tmp_path / "l.npz", 3) == names

@@ -297,3 +297,30 @@ def test_clock():
         "1:00:00",
         "100:01:01",
     ]
+
+
+def test_the_speed_counts_the_time_before_an_evaluation(tiny, tmp_path):
+    """With a clock on which only updates take time: one second each."""
+    run = tmp_path / "run"
+
+    def one_second_each():
+        from textvae.training import loop, update
+
+        now = [0.0]
+        monkey = update.Updater.update
+
+        def slow(self, *args, **options):
+            now[0] += 1.0
+            return monkey(self, *args, **options)
+
+        update.Updater.update = slow
+        loop.time = SimpleNamespace(perf_counter=lambda: now[0])
+
+    options = ["--train.log_every", "4", "--train.evaluate_every", "1", "--data.batch_size", "16"]
+    argv = ["train", "--out", str(run), *tiny, *options, "--train.epochs", "4"]
+    assert in_child([*argv, "--train.max_steps", "14"], before=one_second_each) == 0
+    resumed = ["train", "--resume", str(run), "--train.max_steps", "24"]
+    assert in_child(resumed, before=one_second_each) == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    speeds = [row["tokens_per_second"] for row in rows if row["group"] == "train"]
+    assert len(speeds) == 6 and max(speeds) < 2 * min(speeds)

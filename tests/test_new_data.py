@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import in_child
 
+import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.compare import compare
@@ -192,3 +194,45 @@ def test_a_read_only_run_is_evaluated_and_nothing_is_saved(run, monkeypatch, cap
 
 def here(path):
     return (Path(path), *Path(path).parents)
+
+
+def test_generations_are_those_of_the_evaluated_examples(run, examples, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(texts, **options):
+        seen.extend(texts)
+        return {}
+
+    monkeypatch.setattr("textvae.build.text_quality", remember)
+    path = write(tmp_path / "new.txt", examples)
+    evaluate_run(run, data=path, samples=1, limit=4, generations=500)
+    rows = [0, 6, 13, 19]
+    assert seen == [examples[row][1] for row in rows]
+    seen.clear()
+    evaluate_run(run, data=path, samples=1, generations=2)
+    assert seen == [examples[0][1], examples[19][1]]
+
+
+def test_the_data_of_a_run_may_be_a_file_without_a_suffix(tiny, corpus, tmp_path):
+    lines = "".join((corpus / f"{name}.txt").read_text() for name in ("train", "valid", "test"))
+    path, out = tmp_path / "sentences", tmp_path / "run"
+    path.write_text(lines)
+    options = [*tiny, "--data.dir", str(path), "--data.format", "label-tab-text"]
+    assert in_child(["train", "--out", str(out), *options, "--train.max_steps", "2"]) == 0
+    assert open_run(out, data=path).splits.keys() == {"train", "valid", "test"}
+    assert open_run(out, data=path).new is None
+
+
+def test_the_model_card_has_the_figures_of_its_weights(run, tmp_path):
+    pushed = tmp_path / "pushed"
+    (run / "README.md").unlink()
+    evaluate_run(run, samples=2, generations=0)
+    assert "## Test split" in (run / "README.md").read_text()
+    model = textvae.load(str(run))
+    model.save_pretrained(pushed)
+    assert "## Test split" in (pushed / "README.md").read_text()
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+    for folder in (run, pushed):
+        model.save_pretrained(folder)
+        assert "## Test split" not in (folder / "README.md").read_text()

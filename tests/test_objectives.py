@@ -318,3 +318,17 @@ def test_a_combination_without_meaning_is_one_line(sections, message):
 def test_what_refinement_passes_on_may_be_constrained():
     unrolled = {"method": "semi_amortised"}
     check_model(config(objective={"mmd": 1.0, "min_kl": 2.0}, inference=unrolled))
+
+
+def test_free_bits_that_reach_nothing_are_refused():
+    def check(**options):
+        check_model(Config.load(objective={"free_bits": 4.0}, **options))
+
+    svi = {"inference": {"method": "svi"}, "model": {"encoder_layers": 0}}
+    with pytest.raises(UserError, match="free_bits trains the encoder"):
+        check(**svi)
+    with pytest.raises(UserError, match="free_bits trains the encoder"):
+        check(inference={"method": "semi_amortised", "encoder": "elbo"})
+    check(inference=svi["inference"], model=svi["model"] | {"prior": "mixture"})
+    check(model={"latent_dim": 0})
+    check(inference={"method": "semi_amortised"})

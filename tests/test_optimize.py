@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -258,3 +259,54 @@ def test_botorch_says_nothing_about_values_that_are_equal_or_huge(recwarn):
 def test_an_unknown_method_is_refused():
     with pytest.raises(UserError, match="choose bayes, botorch, or evolution"):
         search(decode, near, start(), budget=25, method="random")
+
+
+def test_the_first_texts_may_have_no_value(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "seen = []\n\ndef late(text):\n    seen.append(text)\n"
+        "    return None if len(seen) < 4 else len(seen) / 2\n"
+    )
+    words = ["optimize", str(trained), "--objective", "mine.py:late", "--budget", "8"]
+    assert main([*words, "--out", "found.parquet"]) == 0
+    found = pyarrow.parquet.read_table("found.parquet").to_pydict()
+    assert found["value"][:5] == [None, None, None, 2.0, 2.5]
+
+
+def test_an_interrupted_search_keeps_its_values(trained, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from pathlib import Path\n\ndef length(text):\n"
+        "    log = Path('calls')\n    calls = log.read_text() if log.exists() else ''\n"
+        "    if len(calls) == {limit}:\n        raise ValueError('stop')\n"
+        "    log.write_text(calls + '.')\n    return len(text)\n"
+    )
+    words = ["optimize", str(trained), "--objective", "mine.py:length", "--budget", "8"]
+    Path("mine.py").write_text(code.format(limit=9))
+    assert main([*words, "--out", "a.jsonl"]) == 2
+    assert Path("calls").read_text() == 9 * "."
+    with Path("a.jsonl.values").open("a") as file:
+        file.write('{"text": "cut o')  # killed while it was written
+    Path("mine.py").write_text(code.format(limit=1000))
+    assert main([*words, "--out", "a.jsonl"]) == 0
+    assert "9 values of an earlier search from a.jsonl.values" in caplog.text
+    assert not Path("a.jsonl.values").exists()
+    asked = len(Path("calls").read_text())
+    Path("calls").unlink()
+    assert main([*words, "--out", "b.jsonl"]) == 0  # not interrupted
+    assert asked == len(Path("calls").read_text())  # no text was evaluated twice
+    assert Path("a.jsonl").read_text() == Path("b.jsonl").read_text()
+
+
+def test_values_of_another_objective_are_not_used(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["optimize", str(trained), "--objective", "builtins:len", "--out", "a.jsonl"]
+    for content, message in (
+        ('{"objective": "mine:other"}\n', "has the values of mine:other, not of builtins:len"),
+        ("not a record\n", "cannot be read"),
+    ):
+        Path("a.jsonl.values").write_text(content)
+        assert main(words) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+        assert Path("a.jsonl.values").read_text() == content

@@ -410,3 +410,70 @@ def test_weights_that_do_not_fit_are_one_line(options, error, trained, tiny, tmp
     assert "Traceback" not in printed
     assert error in printed.splitlines()[-1]
     assert not (run / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("kept", ["decoder", "embeddings"])
+def test_the_decoder_is_reset_to_what_the_run_began_with(kept, trained, tiny, tmp_path):
+    theirs, run = load_file(trained / "model.safetensors"), tmp_path / "run"
+    (tmp_path / "cat.txt").write_text("cat" + 8 * " 0.5" + "\n")
+    start = {
+        "decoder": ["--train.init", str(trained), "--train.init_parts", "decoder"],
+        "embeddings": ["--train.init_embeddings", str(tmp_path / "cat.txt")],
+    }[kept]
+    options = [*tiny, *FIRST, *start, "--train.save_every", "2", "--optim.autoencode_name", "sgd"]
+    options += ["--optim.autoencode_lr", "0.5", "--optim.name", "sgd", "--optim.lr", "1e-30"]
+    assert train(run, [*options, "--train.max_steps", "6"]) == 0  # of 9 that autoencode
+    assert "first_decoder" in state(run)
+    assert resume(run, "--train.max_steps", "10") == 0  # one step that changes nothing
+    assert "first_decoder" not in state(run)
+    model = textvae.load(str(run))
+    weights = state(run)["model"]
+    if kept == "decoder":
+        for name, weight in weights.items():
+            if name.startswith("decoder"):
+                assert torch.equal(weight, theirs[name]), name
+    else:
+        cat = model.tokenizer.encode("cat")[0]
+        row = next(w for n, w in weights.items() if n.startswith("decoder.emb"))[cat]
+        assert torch.equal(row, torch.full((8,), 0.5))
+
+
+def test_a_decoder_of_another_model_in_a_checkpoint_is_refused(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, *FIRST, "--train.max_steps", "2"]) == 0
+    broken = torch.load(run / "checkpoint" / "state.pt", weights_only=True)
+    broken["first_decoder"].popitem()
+    torch.save(broken, run / "checkpoint" / "state.pt")
+    assert resume(run, "--train.max_steps", "4") == 2
+    assert "first_decoder is not the decoder of this model" in capfd.readouterr().err
+
+
+def test_embeddings_of_an_untied_model_do_not_fit_a_tied_one(tiny, tmp_path, capfd):
+    square = [*tiny, "--model.embedding_dim", "12"]
+    assert train(tmp_path / "a", [*square, "--train.max_steps", "1"]) == 0
+    tied = [*square, "--model.tie_embeddings", "true", "--train.init", str(tmp_path / "a")]
+    assert train(tmp_path / "b", tied) == 2
+    assert "are not tied there" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_an_optimizer_for_an_encoder_that_is_not_there_is_refused(tiny, tmp_path, capfd):
+    options = [*tiny, "--optim.encoder_name", "adam", "--model.latent_dim", "0"]
+    assert train(tmp_path / "run", options) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("textvae: --optim.encoder_name trains an encoder, but this model has")
+
+
+def test_a_resumed_run_may_become_aggressive(tiny, tmp_path):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, "--train.max_steps", "2"]) == 0
+    assert resume(run, "--train.procedure", "aggressive", "--train.max_steps", "3") == 0
+    assert state(run)["procedure"]["active"]
+
+
+def test_the_state_of_another_optimizer_is_one_line(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    options = ["--optim.name", "sgd", "--optim.momentum", "0.9", "--train.max_steps", "2"]
+    assert train(run, [*tiny, *options]) == 0
+    assert resume(run, "--optim.name", "adam", "--train.max_steps", "3") == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "the state of another optimizer" in last and "--optim.name" in last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -285,7 +285,7 @@ def to_device(model: Model, device: str | torch.device | None = None) -> Model:
 
 
 def generation_metrics(
-    config: Config, model: Any, split: Split, count: int, *, seed: int, **options: Any
+    config: Config, model: Any, split: Split, rows: Sequence[int], *, seed: int, **options: Any
 ) -> Callable[[], dict[str, Any]] | None:
     """Return a function that measures generated sentences, if the data is text.
 
@@ -293,24 +293,25 @@ def generation_metrics(
         config: The experiment.
         model: A trained model.
         split: The split with the sentences to reconstruct.
-        count: Number of sentences to reconstruct, and maximum number to sample.
+        rows: The examples to reconstruct; at most as many are sampled.
         seed: Seed of all noise.
         options: Options of ``reconstruct``: refine_steps, batch_size.
 
     Returns:
         A function that generates sentences and measures them; None if there is nothing to measure.
     """
-    if not count or config.data.kind != "text":
+    if not len(rows) or config.data.kind != "text":
         return None
-    sources = [split.caption(i) for i in range(count)] if model.latent_dim else []
-    given = model.conditions_in(split, range(len(sources)))
+    reconstructed = rows if model.latent_dim else []
+    sources = [split.caption(row) for row in reconstructed]
+    given = model.conditions_in(split, reconstructed)
     return lambda: text_quality(
         sources,
         reconstruct=lambda texts: model.reconstruct(texts, seed=seed, **given, **options),
         sample=lambda n: model.sample(n, seed=seed, batch_size=options["batch_size"]),
         split=lambda text: split_words(text, config.data.tokenized),
-        max_texts=count,
-        samples=min(count, 200),
+        max_texts=len(sources),
+        samples=min(len(rows), 200),
     )
 
 

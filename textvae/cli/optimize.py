@@ -65,13 +65,15 @@ def run(args: Namespace) -> None:
     if args.out is not None:
         check_table_format(Path(args.out))
     model = load(args)
-    found = optimize(
-        args.run, args.objective, model=model, **{name: args[name] for name in OPTIONS}
-    )
+    options = {name: args[name] for name in OPTIONS}
+    if args.out is not None:
+        options["keep"] = Path(f"{args.out}.values")
+    found = optimize(args.run, args.objective, model=model, **options)
     print(found)
     print("\nbest texts of the search:")
     for call in found.best(args.top):
         print(f"{call.value:12.4g}  " + call.text.replace("\n", " "))
     if args.out is not None:
-        count = write_table(Path(args.out), found.rows())
+        count = write_table(Path(args.out), found.rows(), numbers=("value", "best"))
+        options["keep"].unlink()
         print(f"\nwrote {quantity(count, 'row')} to {args.out}")

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from textvae.cli.given import generation, load, presenter
 from textvae.cli.options import add_generation, add_model, new_parser
 from textvae.config.types import Count
+from textvae.errors import UserError
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -44,6 +45,8 @@ def run(args: Namespace) -> None:
     output, options = presenter(model, args), generation(model, args)
     options["do_sample"] = not args.greedy
     if args.walk is not None:
+        if args["from"] != "prior":
+            raise UserError("--walk shows the quantiles of the prior: leave out --from aggregate")
         with output:
             output.show(model.walk(args.walk, **options), columns=args.walk)
         return

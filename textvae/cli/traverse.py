@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import examples, generation, load, presenter
-from textvae.cli.options import add_do_sample, add_generation, add_model, add_refinement, new_parser
+from textvae.cli.options import (
+    add_data,
+    add_do_sample,
+    add_generation,
+    add_model,
+    add_refinement,
+    new_parser,
+)
 from textvae.config.types import NonNegativeInt, PositiveFloat, PositiveInt
 from textvae.errors import UserError
 
@@ -36,6 +43,7 @@ def parser() -> ArgumentParser:
     add("-n", type=PositiveInt, default=5, help="number of dimensions if --dim is not given")
     add("--steps", type=PositiveInt, default=7, help="number of values of each dimension")
     add("--span", type=PositiveFloat, default=3.0, help="the values go from -SPAN to SPAN")
+    add_data(parser)
     add_refinement(parser)
     add_do_sample(parser)
     add_generation(parser)
@@ -68,6 +76,6 @@ def _leading(model: Model, args: Namespace) -> list[int]:
     from textvae.evaluation.latent.traversal import leading_dimensions
     from textvae.evaluation.open_run import open_run
 
-    split = open_run(args.run, model=model).split("valid")
+    split = open_run(args.run, data=args.data, model=model).split("valid")
     options = {name: args[name] for name in ("seed", "refine_steps", "batch_size")}
     return list(leading_dimensions(model, split, args.n, **options))

@@ -71,10 +71,12 @@ def check_procedure(config: Config) -> None:
     for option, asked in (
         ("procedure aggressive", config.train.procedure == "aggressive"),
         ("autoencode_epochs", config.train.autoencode_epochs > 0),
+        ("encoder_name", config.optim.encoder_name is not None),
     ):
         if asked:
+            group = "optim" if option == "encoder_name" else "train"
             raise UserError(
-                f"--train.{option} trains an encoder, but this model has none: leave it out"
+                f"--{group}.{option} trains an encoder, but this model has none: leave it out"
             )
 
 
@@ -117,9 +119,12 @@ def check_objective(config: Config) -> None:
             "--objective.free_bits has no effect with --objective.bound iwae, which does not have "
             "a separate KL: set --objective.free_bits 0"
         )
-    for name in ("min_kl", "mmd"):
+    for name in ("free_bits", "min_kl", "mmd"):
         if not getattr(options, name):
             continue
+        harmless = not config.model.latent_dim or config.model.prior != "standard"
+        if name == "free_bits" and harmless:
+            continue  # stacks of methods share it with language models; a prior learns from it
         if not config.model.latent_dim:
             raise UserError(
                 f"--objective.{name} needs a latent variable, but --model.latent_dim is 0"

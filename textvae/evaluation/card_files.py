@@ -220,7 +220,8 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         split: The split, for a run folder.
 
     Returns:
-        The card; ``stale`` is true if the run has other weights by now.
+        The card; ``stale`` is true if the run has other weights by now. A probe accuracy of weights
+        other than those of the card is left out, with a warning.
 
     Raises:
         UserError: There is no card, or it is broken; the message has the command that creates it.
@@ -244,8 +245,16 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         card["model"] = given.resolve().name
     probed = path.with_name(f"{split}-probe.json")
     if probed.exists():
-        accuracies = load_card(probed)
-        card |= {key: accuracies[key] for key in ("accuracy", "accuracy_se") if key in accuracies}
+        found = load_card(probed)
+        measured = {found.get("weights"), card.get("weights")} - {None}
+        if len(measured) > 1:
+            logger.warning(
+                "the probe accuracy of %s is left out, because it is that of other weights: update "
+                "it with textvae probe %s --split %s",
+                *(given, given, split),
+            )
+        else:
+            card |= {key: found[key] for key in ("accuracy", "accuracy_se") if key in found}
     return card
 
 

@@ -112,12 +112,17 @@ def open_run(
                 "labels of its own"
             )
         return opened._replace(splits=_splits_for(model, folder, config))
-    one_file = bool(Path(run_config(folder).data.dir).suffix)  # the run's data, perhaps this file
-    if one_file and condition is None:
+    if condition is None and _is_one_file(run_config(folder).data.dir):  # perhaps this one
         with suppress(UserError):
             return opened._replace(splits=_splits_for(model, folder, config))
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     return opened._replace(splits={"test": new}, new=Path(str(data)).name, given=condition)
+
+
+def _is_one_file(place: str) -> bool:
+    """Return whether the data of a run is a file; one that has moved is known by its suffix."""
+    path = expanded(place)
+    return path.is_file() if path.exists() else bool(path.suffix)
 
 
 def is_new_file(data: Path | str | None) -> bool:

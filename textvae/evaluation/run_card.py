@@ -15,7 +15,7 @@ from textvae.errors import OptionError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import prepare_to_save, save_card
 from textvae.evaluation.latent.fit_sampler import fit_opened
-from textvae.evaluation.open_run import open_run, rows_of
+from textvae.evaluation.open_run import open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
@@ -87,7 +87,8 @@ def evaluate_run(
     if fit_sampler:
         fit_opened(opened, batch_size=batch_size)
     rows = rows_of(chosen, batch_size, limit)
-    count = sum(map(len, rows))
+    evaluated = spaced(len(chosen), limit)
+    generated = evaluated[spaced(len(evaluated), generations)] if generations else []
     with (
         torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     ):
@@ -102,7 +103,7 @@ def evaluate_run(
                 opened.config,
                 model,
                 chosen,
-                min(generations, count),
+                [int(row) for row in generated],
                 seed=seed,
                 refine_steps=refine_steps,
                 batch_size=batch_size,
@@ -125,7 +126,8 @@ def evaluate_run(
     name = opened.title(split)
     name += "" if refine_steps is None else f"-refine{refine_steps}"
     name += "" if limit is None else f"-limit{limit}"  # never in place of the whole card
-    save_card(opened.folder, name, card)
+    if save_card(opened.folder, name, card) is not None and name == "test":
+        model.write_card(opened.folder)
     return card
 
 

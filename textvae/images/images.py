@@ -82,7 +82,8 @@ class Images(ImageExamples):
                 noise = RowNoise(seed, Purpose.TOKENS, numbers)
                 uniforms = noise.uniform(1, pixels)[0].to(z)
             images.append(self.decoder.sample(rows, uniforms).cpu())
-        return torch.cat(images)
+        shape = (0, self.config["height"], self.config["width"])
+        return torch.cat(images) if images else torch.empty(shape)
 
     def sample(  # type: ignore[override]  # its options by name
         self,

@@ -233,7 +233,7 @@ def read_labels(path: Path, count: int) -> list[str | None] | None:
     """
     read = _from_npz if path.suffix == ".npz" else _from_parquet
     try:
-        labels = [str(label) if label else None for label in read(path, "label")]
+        labels = [_named(label) for label in read(path, "label")]
     except KeyError:
         return None
     except Exception as error:
@@ -241,7 +241,12 @@ def read_labels(path: Path, count: int) -> list[str | None] | None:
         raise UserError(f"{path}: the labels cannot be read: {reason}") from error
     if len(labels) != count:
         raise UserError(f"{path}: {len(labels)} labels for {count} latent vectors")
-    return labels if any(labels) else None
+    return labels if any(label is not None for label in labels) else None
+
+
+def _named(label: Any) -> str | None:
+    missing = label is None or label == "" or label != label  # nan is not equal to itself
+    return None if missing else str(label)
 
 
 def read_weights(path: Path) -> str | None:

@@ -156,12 +156,15 @@ def write_card(
         header: The YAML block for the hub.
         description: The description of the model.
         config: Its arguments.
-        metrics: Its scores, as returned by ``read_metrics``; used if the folder has none.
+        metrics: Its scores, as returned by ``read_metrics``; used if the folder has none of these
+            weights.
     """
     path = folder / CARD
     if path.exists() and _CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
-    scores = read_metrics(folder) or metrics
+    weights = (None, weights_hash(folder))
+    known = (scores for scores in (read_metrics(folder), metrics) if scores.get("summary"))
+    scores = next((found for found in known if found.get("weights") in weights), {})
     write_text(path, model_card(header, description, config, scores.get("summary", ())))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ def check_table_format(path: Path) -> None:
         raise UserError(f"{path}: tables are written as {' or '.join(FORMATS)}")
 
 
-def write_table(path: Path, rows: Iterable[Row]) -> int:
+def write_table(path: Path, rows: Iterable[Row], numbers: Collection[str] = ()) -> int:
     """Write a table, completely or not at all.
 
     Args:
         path: A .jsonl or .parquet file.
         rows: At least one row; all of them have the same columns.
+        numbers: Columns of numbers that may be None; the types of the other columns are those of
+            the first row.
 
     Returns:
         The number of rows.
@@ -43,8 +45,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> int:
     """
     check_table_format(path)
     with replacing(path) as temporary:
-        write = _write_jsonl if path.suffix == ".jsonl" else _write_parquet
-        return write(temporary, iter(rows))
+        if path.suffix == ".jsonl":
+            return _write_jsonl(temporary, iter(rows))
+        return _write_parquet(temporary, iter(rows), numbers)
 
 
 def json_line(row: Row) -> str:
@@ -65,15 +68,15 @@ def _write_jsonl(path: Path, rows: Iterator[Row]) -> int:
     return count
 
 
-def _write_parquet(path: Path, rows: Iterator[Row]) -> int:
+def _write_parquet(path: Path, rows: Iterator[Row], numbers: Collection[str]) -> int:
     import pyarrow
     import pyarrow.parquet
 
     first = next(rows)
     types = {int: pyarrow.int64(), float: pyarrow.float64()}
-    schema = pyarrow.schema(
-        [(name, types.get(type(value), pyarrow.string())) for name, value in first.items()]
-    )
+    columns = {name: types.get(type(value), pyarrow.string()) for name, value in first.items()}
+    columns |= dict.fromkeys(numbers, pyarrow.float64())
+    schema = pyarrow.schema(columns.items())
     rows, count = chain([first], rows), 0
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, ROWS_AT_ONCE)):

@@ -93,7 +93,7 @@ def load_some_weights(model: nn.Module, folder: Path, parts: Sequence[str]) -> s
     state = model.state_dict(keep_vars=True)
     stored = of_parts(_with_ties(_read_weights(folder / WEIGHTS), state))
     _check_finite(folder / WEIGHTS, stored)
-    if why := _misfit(of_parts(state), stored):
+    if why := _misfit(of_parts(state), stored) or _untied(of_parts(state), stored):
         return why
     model.load_state_dict(stored, strict=False)
     return None
@@ -125,6 +125,16 @@ def _with_ties(stored: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[s
         if name not in stored and id(tensor) in shared:
             stored[name] = shared[id(tensor)]
     return stored
+
+
+def _untied(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Say which two weights are one in this model, but not in the other."""
+    first: dict[int, str] = {}
+    for name, tensor in expected.items():
+        other = first.setdefault(id(tensor), name)
+        if not torch.equal(found[name], found[other]):
+            return f"{other} and {name} are not tied there"
+    return None
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from textvae.build import Splits
 from textvae.config.experiment import Config
 from textvae.errors import UserError
@@ -24,13 +26,13 @@ COUNT, REAL = False, True
 NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fraction, lowest value
     **dict.fromkeys(("step", "loader.epoch", "loader.next_batch", "autoencode_steps"), (COUNT, 0)),
     "epoch_steps": (COUNT, 1),
-    **dict.fromkeys(("seconds", "kl_weight"), (REAL, 0)),
+    **dict.fromkeys(("seconds", "logged_at", "kl_weight"), (REAL, 0)),
     "lr.scale": (REAL, 0),
     **dict.fromkeys(("lr.best", "lr.bar", "procedure.best"), (REAL, -math.inf)),
     **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays", "procedure.stale"), (COUNT, 0)),
 }
 # Not in every checkpoint:
-OPTIONAL = ("autoencode_steps", "kl_weight", "procedure.best", "procedure.stale")
+OPTIONAL = ("autoencode_steps", "kl_weight", "logged_at", "procedure.best", "procedure.stale")
 
 
 def check_state(state: Mapping[str, Any]) -> None:
@@ -51,6 +53,12 @@ def check_state(state: Mapping[str, Any]) -> None:
             raise ValueError(f"{path} is {value}")
 
 
+def _check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    shapes = [{name: (w.shape, w.dtype) for name, w in side.items()} for side in (found, expected)]
+    if shapes[0] != shapes[1] or not all(bool(w.isfinite().all()) for w in found.values()):
+        raise ValueError("first_decoder is not the decoder of this model")
+
+
 class TrainingState:
     """How far a training has progressed, as a checkpoint keeps it."""
 
@@ -66,6 +74,8 @@ class TrainingState:
     procedure: Procedure
     step: int
     seconds: float  # of training, without evaluations and checkpoints
+    logged_at: float  # the seconds at the last log line
+    first_decoder: dict[str, Tensor]  # before autoencoding, after which it may be needed again
 
     @property
     def epoch(self) -> float:
@@ -95,9 +105,14 @@ class TrainingState:
             "lr": self.phases.lr.state_dict(),
             "kl_weight": Goal.of(self.config).beta,  # in lr.best
             "seconds": self.seconds,
+            "logged_at": self.logged_at,
             "procedure": self.procedure.state_dict(),
             **self.updater.state_dict(),
+            **({"first_decoder": self.first_decoder} if self._decoder_is_needed(self.step) else {}),
         }
+
+    def _decoder_is_needed(self, step: int) -> bool:
+        return 0 < self.phases.autoencode_steps >= step
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a ``state_dict``.
@@ -117,6 +132,10 @@ class TrainingState:
                 logger.info("the KL weight has changed: model selection starts over")
             self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.logged_at = float(state.get("logged_at", self.seconds))
+            if (first := state.get("first_decoder")) is not None:
+                _check_fits(first, self.first_decoder)
+                self.first_decoder = first
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from textvae.build import Splits, build_buckets
 from textvae.config.experiment import Config
@@ -76,7 +76,11 @@ class Trainer(TrainingState):
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
         self.updater = Updater(config, model, objective, accelerator, self.phases)
         self.step = 0
-        self.seconds = 0.0  # of training, without evaluations and checkpoints
+        self.seconds = self.logged_at = 0.0
+        self.first_decoder: dict[str, Tensor] = {}
+        if self.phases.autoencode_steps:
+            weights = model.decoder.state_dict()
+            self.first_decoder = {name: weight.cpu().clone() for name, weight in weights.items()}
         self.card: dict[str, Any] | None = None  # from the last evaluation
         self.is_main = accelerator.is_main_process
         self.monitor: Monitor | None = None  # on the main process, once training starts
@@ -115,13 +119,8 @@ class Trainer(TrainingState):
 
     def _end_autoencoding(self) -> None:
         """Keep the encoder; start a new optimizer and, unless it is kept, the decoder."""
-        weights = self.model.state_dict()
         if self.config.train.autoencode_decoder == "reset":
-            # A function of the seed alone: a run that resumes here gets the same weights.
-            torch.manual_seed(self.config.train.seed)
-            fresh = type(self.model)(**self.model.config).decoder.state_dict()
-            weights |= {f"decoder.{name}": weight for name, weight in fresh.items()}
-        self.model.load_state_dict(weights)
+            self.model.decoder.load_state_dict(self.first_decoder)
         self.updater.use_optimizer(self.phases.optimizer(self.step))
         logger.info(
             "autoencoding is over: the KL counts from here on, and the decoder is %s",
@@ -141,11 +140,13 @@ class Trainer(TrainingState):
         sums = self.updater.sums
         means = sums.means(self.accelerator)
         tokens = means.pop("tokens")
+        self._count_time()
+        seconds, self.logged_at = self.seconds - self.logged_at, self.seconds
         values = {
             **means,
             "beta": self.phases.beta(self.step),
             "lr": self.phases.learning_rate(self.step),
-            "tokens_per_second": tokens / self._lap(),
+            "tokens_per_second": tokens / max(seconds, 1e-9),
         }
         if self.monitor is not None:
             values = self._applicable(values)
@@ -169,17 +170,16 @@ class Trainer(TrainingState):
             f"{steadier(self.config)}; {run_folder.last_good(self.run)}"
         )
 
-    def _lap(self) -> float:
-        """Return the seconds since the last call or evaluation, and count them as training."""
+    def _count_time(self) -> None:
+        """Count the time since the last call, evaluation, or checkpoint as training."""
         now = time.perf_counter()
-        lap, self._clock = now - self._clock, now
-        self.seconds += lap
-        return max(lap, 1e-9)
+        self.seconds += now - self._clock
+        self._clock = now
 
     def evaluate(self) -> None:
         """Evaluate on the validation split; update the best model and the learning rate."""
         self._check_finite()
-        self.seconds += time.perf_counter() - self._clock
+        self._count_time()
         found = self._validate()
         self._clock = time.perf_counter()
         autoencoded = self.step <= self.phases.autoencode_steps
@@ -260,7 +260,9 @@ class Trainer(TrainingState):
     def save(self) -> None:
         """Save a checkpoint of everything that the rest of the run depends on."""
         self._check_finite()
+        self._count_time()
         state = self.state_dict()
         if self.is_main:
             run_folder.save_state(self.run, state)
             write_json(self.run / "training.json", self.summary())
+        self._clock = time.perf_counter()

@@ -128,7 +128,8 @@ class Aggressive(Joint):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a ``state_dict``."""
-        self.active, self.best, self.stale = state["active"], state["best"], state["stale"]
+        if state:  # else the run has been trained jointly so far
+            self.active, self.best, self.stale = state["active"], state["best"], state["stale"]
 
 
 def _with_length(loss: Tensor, batches: list[Batch]) -> Tensor:

@@ -87,19 +87,21 @@ def train(
             corpus_hash = trainer.splits["train"].content_hash
             run_folder.describe(run, config.train.precision, corpus_hash)
         elif main and resume:
-            _warn_of_changes(config, run)
+            _warn_of_changes(config, run, trainer.why_done() or "")
         with stop_signals() as stop:
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
 
 
-def _warn_of_changes(config: Config, run: Path) -> None:
+def _warn_of_changes(config: Config, run: Path, why_done: str) -> None:
     """Warn if a finished run was resumed with other options."""
     if changed := changed_options(Config.load(run_folder.config_path(run)), config):
         logger.warning(
-            "%s no effect on a finished run: to continue it, raise --train.epochs as well",
+            "%s no effect on a finished run (%s)%s",
             f"{changed[0]} has" if len(changed) == 1 else f"{' and '.join(changed)} have",
+            why_done,
+            "" if "--train.epochs" in changed else ": to continue it, raise --train.epochs as well",
         )
 
 

@@ -156,7 +156,13 @@ class Updater:
         """
         options = [dict(group, params=None) for group in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except KeyError as missing:
+            raise UserError(
+                f"the checkpoint has the state of another optimizer, without {missing}: resume "
+                "with the same --optim.name"
+            ) from missing
         self._check_moments()
         for group, own in zip(self.optimizer.param_groups, options, strict=True):
             group.update({name: value for name, value in own.items() if name != "params"})

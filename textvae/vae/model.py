@@ -87,8 +87,9 @@ class Model(ExampleKind):
         count = 1 if isinstance(examples, str) else len(examples)
         codes = codes_of(self.condition, condition, count)
         batches: Iterable[Batch] = self.batches(examples, batch_size)
-        if codes is not None and count:
-            batches = (replace(batch, condition=codes[batch.index]) for batch in batches)
+        if codes is not None:
+            known = codes if count else codes.new_zeros(1)  # of the placeholder for no examples
+            batches = (replace(batch, condition=known[batch.index]) for batch in batches)
         if first_row:
             batches = (replace(b, index=b.index + first_row * (b.index >= 0)) for b in batches)
         return infer_all(self, batches, self.inference_with(refine_steps), seed)

@@ -95,9 +95,12 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
             sampler.unlink(missing_ok=True)  # fitted to other weights
         if self.condition is not None:
             save_condition(self.condition, save_directory / pretrained.CONDITION)
+        self.write_card(save_directory)
+
+    def write_card(self, folder: Path) -> None:
+        """Write the model card into the folder of this model, unless a person has written one."""
         header = f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\n---"
-        card = (header, self.describe(), self.config, self.metrics)
-        pretrained.write_card(save_directory, *card)
+        pretrained.write_card(folder, header, self.describe(), self.config, self.metrics)
 
     def _metadata(self) -> dict[str, str]:
         """Return strings to store with the weights."""

@@ -126,13 +126,20 @@ def probe(
         weights=opened.weights,
         commit=run_folder.commit(),
     )
-    save_card(opened.folder, card_name(split, target, labels), card)
+    save_card(opened.folder, card_name(split, target, labels, refine_steps), card)
     return card
 
 
-def card_name(split: str, target: str | None = None, labels: int | None = None) -> str:
+def card_name(
+    split: str,
+    target: str | None = None,
+    labels: int | None = None,
+    refine_steps: int | None = None,
+) -> str:
     """Return what the scores are saved as."""
-    suffixes = [str(part).replace("/", "_") for part in (target, labels) if part is not None]
+    steps = None if refine_steps is None else f"refine{refine_steps}"
+    parts = (target, labels, steps)
+    suffixes = [str(part).replace("/", "_") for part in parts if part is not None]
     return "-".join([split, "probe", *suffixes])
 
 

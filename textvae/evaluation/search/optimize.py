@@ -7,7 +7,8 @@ evaluations of the objective.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from textvae.build import load_model, to_device
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
+from textvae.evaluation.search.kept_values import Objective, keeping
 from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
 from textvae.evaluation.search.surrogates import check_installed
 from textvae.evaluation.search.text_objectives import load_objective
@@ -30,8 +32,6 @@ logger = logging.getLogger(__name__)
 START = 1000  # training examples whose posterior means are known to the search
 DRAWN = 64  # samples at a time
 REPEATS = 20  # texts that are drawn, at most, for every evaluation
-
-Objective = Callable[[str], float | None]
 
 
 class Optimization(NamedTuple):
@@ -85,6 +85,7 @@ def optimize(
     model: Model | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    keep: Path | str | None = None,
 ) -> Optimization:
     """Search for texts with a large value of an objective.
 
@@ -104,6 +105,8 @@ def optimize(
         model: A model to use instead of the one in the folder.
         batch_size: Texts per batch; does not change the results.
         seed: Seed of everything that is drawn.
+        keep: A file for the values. If the search is interrupted, it does not compute them again
+            the next time.
 
     Returns:
         All evaluations; ``print`` shows the best value so far, by their number.
@@ -129,20 +132,23 @@ def optimize(
     def decode(points: np.ndarray) -> Sequence[str]:
         return model.decode(torch.from_numpy(points).float(), **options)
 
-    def signed(text: str) -> float | None:
-        return _signed(sign, evaluate(text))
+    name = getattr(objective, "__qualname__", str(objective))
+    with nullcontext(evaluate) if keep is None else keeping(Path(keep), evaluate, name) as value_of:
 
-    found = search(
-        decode,
-        signed,
-        q.center().double().numpy(),
-        budget=budget,
-        method=method,
-        seed=seed,
-        on_sphere=model.on_sphere,
-    )
-    drawn = try_texts(_samples(model, options), signed, budget, REPEATS * budget)
-    known = try_texts(_training(train, seed), signed, budget, len(train))
+        def signed(text: str) -> float | None:
+            return _signed(sign, value_of(text))
+
+        found = search(
+            decode,
+            signed,
+            q.center().double().numpy(),
+            budget=budget,
+            method=method,
+            seed=seed,
+            on_sphere=model.on_sphere,
+        )
+        drawn = try_texts(_samples(model, options), signed, budget, REPEATS * budget)
+        known = try_texts(_training(train, seed), signed, budget, len(train))
     result = Optimization({"search": found, "samples": drawn, "training": known}, sign)
     if all(call.value is None for calls in result.calls.values() for call in calls):
         raise UserError("no text has a value, not even a training text: check the objective")
