@@ -225,11 +225,11 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
         options += ["--objective.free_bits", "0"] if objective.free_bits else []
         yield retrain(
             case,
-            ["scale"],
-            "as much information without holes: on the generated corpus, with skip connections, an "
-            "MI of 5.4 nats with 0% of the draws in holes, compared with 5.6 nats and 65% for free "
-            "bits",
-            *options,
+            ["batch_norm"],
+            "as much information with hardly any holes: on Yelp, with skip connections, an MI of "
+            "6.0 nats with 1% of the draws in holes, compared with 6.4 nats and 17% for free bits, "
+            "at the same perplexity",
+            *("--model.head_scale", "0.7", *options),
         )
     if objective.free_bits:
         reason = f"{objective.free_bits:g} free nats let q(z|x) go where the prior has little mass"
