@@ -136,7 +136,8 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         if config.train.epochs / AUTOENCODE_SHARE < AUTOENCODE_EPOCHS:
             epochs = max(1, round(config.train.epochs / AUTOENCODE_SHARE))
             options += ["--train.autoencode_epochs", str(epochs)]
-    if not objective.free_bits and config.model.posterior != "vmf":
+    reached = _encoder_has_the_objective(config)
+    if not objective.free_bits and config.model.posterior != "vmf" and reached:
         names.append("free_bits")
         why.append("the first nats of KL are free, so that it does not fall to 0")
         options += ["--objective.bound", "elbo"] if objective.bound == "iwae" else []
@@ -144,6 +145,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         why.append("together, they ended at 6.1 nats (with 16 free nats)")
     if config.model.prior == "vamp":
         options += ["--model.prior", "standard"]
+        options += ["--objective.free_bits", "0"] if objective.free_bits and not reached else []
         why.append("a VampPrior was the only method that collapsed with skip connections")
     if config.optim.name == "sgd":
         options += ["--optim.name", "adam", "--optim.lr", "0.002"]
@@ -151,7 +153,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
             "SGD teaches the encoder too slowly: on Penn Treebank, its MI was 0.00 nats after "
             "three epochs, and with Adam 5.5 after a quarter of one"
         )
-    if not why and objective.free_bits:
+    if not why and objective.free_bits and reached:
         options += ["--objective.free_bits", f"{2 * objective.free_bits:g}"]
         why.append(f"{objective.free_bits:g} free nats were not enough")
     if why:
@@ -160,7 +162,8 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
 
 def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
     model, objective, skip = case.config.model, case.config.objective, _skip(case.config)
-    if model.posterior != "vmf" and objective.bound == "elbo":
+    reached = _encoder_has_the_objective(case.config)
+    if model.posterior != "vmf" and objective.bound == "elbo" and reached:
         if objective.free_bits and objective.free_bits_per == "element":
             reason = f"{objective.free_bits:g} free nats did not keep every dimension alive"
             yield retrain(
