@@ -310,3 +310,23 @@ def test_values_of_another_objective_are_not_used(trained, tmp_path, monkeypatch
         assert main(words) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
         assert Path("a.jsonl.values").read_text() == content
+
+
+def test_texts_without_a_value_are_not_kept(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["optimize", str(trained), "--objective", "mine.py:size", "--budget", "4"]
+    Path("mine.py").write_text("def size(text):\n    return None\n")  # a mistake
+    assert main([*words, "--out", "a.jsonl"]) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.py"]
+    Path("mine.py").write_text("def size(text):\n    return len(text)\n")
+    assert main([*words, "--out", "a.jsonl"]) == 0
+
+
+def test_values_of_a_probe_are_not_kept(trained, model, tmp_path):
+    card = trained / "metrics" / "test-probe-size.json"
+    card.write_text(json.dumps({"coefficients": [1.0, 0.0, -2.0, 0.0], "intercept": 3.0}))
+    try:
+        optimize(trained, "probe:size", budget=4, model=model, keep=tmp_path / "values")
+    finally:
+        card.unlink()
+    assert not list(tmp_path.iterdir())

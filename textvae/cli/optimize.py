@@ -75,5 +75,5 @@ def run(args: Namespace) -> None:
         print(f"{call.value:12.4g}  " + call.text.replace("\n", " "))
     if args.out is not None:
         count = write_table(Path(args.out), found.rows(), numbers=("value", "best"))
-        options["keep"].unlink()
+        options["keep"].unlink(missing_ok=True)
         print(f"\nwrote {quantity(count, 'row')} to {args.out}")

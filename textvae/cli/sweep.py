@@ -47,6 +47,19 @@ def parser() -> ArgumentParser:
     add("--probe", action="store_true", help="also predict labels from z")
     add("--no-report", action="store_true", help="do not write report.html at the end")
     add("--train-only", action="store_true", help="do not evaluate the runs")
+    _add_launcher(parser)
+    add(
+        "--run",
+        type=str,
+        metavar="NAME",
+        help="instead: train and evaluate one run of the manifest in DIR, in this process",
+    )
+    return parser
+
+
+def _add_launcher(parser: ArgumentParser) -> None:
+    """Add where the runs are trained."""
+    add = parser.add_argument
     add(
         "--launcher",
         choices=["local", "submitit"],
@@ -61,13 +74,6 @@ def parser() -> ArgumentParser:
         metavar="NAME=VALUE",
         help="parameters of submitit's executor, such as timeout_min=60 slurm_partition=gpu",
     )
-    add(
-        "--run",
-        type=str,
-        metavar="NAME",
-        help="instead: train and evaluate one run of the manifest in DIR, in this process",
-    )
-    return parser
 
 
 def run(args: Namespace) -> int:

@@ -69,15 +69,12 @@ def check_procedure(config: Config) -> None:
     if config.model.latent_dim and getattr(config, section).encoder_layers:
         return
     for option, asked in (
-        ("procedure aggressive", config.train.procedure == "aggressive"),
-        ("autoencode_epochs", config.train.autoencode_epochs > 0),
-        ("encoder_name", config.optim.encoder_name is not None),
+        ("train.procedure aggressive", config.train.procedure == "aggressive"),
+        ("train.autoencode_epochs", config.train.autoencode_epochs > 0),
+        ("optim.encoder_name", config.optim.encoder_name is not None),
     ):
         if asked:
-            group = "optim" if option == "encoder_name" else "train"
-            raise UserError(
-                f"--{group}.{option} trains an encoder, but this model has none: leave it out"
-            )
+            raise UserError(f"--{option} trains an encoder, but this model has none: leave it out")
 
 
 def check_posterior(config: Config) -> None:
@@ -113,30 +110,26 @@ def check_objective(config: Config) -> None:
     Raises:
         UserError: An option does not fit another one.
     """
-    options, inference = config.objective, config.inference
+    options, model = config.objective, config.model
     if options.bound == "iwae" and options.free_bits:
         raise UserError(
             "--objective.free_bits has no effect with --objective.bound iwae, which does not have "
             "a separate KL: set --objective.free_bits 0"
         )
-    for name in ("free_bits", "min_kl", "mmd"):
-        if not getattr(options, name):
-            continue
-        harmless = not config.model.latent_dim or config.model.prior != "standard"
-        if name == "free_bits" and harmless:
-            continue  # stacks of methods share it with language models; a prior learns from it
-        if not config.model.latent_dim:
-            raise UserError(
-                f"--objective.{name} needs a latent variable, but --model.latent_dim is 0"
-            )
-        if inference.method == "svi" or (
-            inference.method == "semi_amortised" and inference.encoder != "unrolled"
-        ):
-            raise UserError(
-                f"--objective.{name} trains the encoder, which this kind of refinement excludes "
-                "from the objective: use --inference.method amortised, or semi_amortised with "
-                "--inference.encoder unrolled"
-            )
+    asked = [name for name in ("min_kl", "mmd") if getattr(options, name)]
+    if asked and not model.latent_dim:
+        raise UserError(
+            f"--objective.{asked[0]} needs a latent variable, but --model.latent_dim is 0"
+        )
+    # A language model may have them from a stack of methods, and a learned prior learns from them.
+    if options.free_bits and model.latent_dim and model.prior == "standard":
+        asked.append("free_bits")
+    if asked and not config.inference.encoder_has_objective:
+        raise UserError(
+            f"--objective.{asked[0]} trains the encoder, which this kind of refinement excludes "
+            "from the objective: use --inference.method amortised, or semi_amortised with "
+            "--inference.encoder unrolled"
+        )
 
 
 # The options, by section, that a resumed run may change. Of the data: where its corpus is (the

@@ -47,6 +47,12 @@ class Inference:
     token_share: PositiveShare = 1.0
     """fraction of tokens that a refinement step scores, resampled for every step"""
 
+    @property
+    def encoder_has_objective(self) -> bool:
+        """Whether the encoder learns from the whole objective, with all that is added to it."""
+        unrolled = self.method == "semi_amortised" and self.encoder == "unrolled"
+        return self.method == "amortised" or unrolled
+
     def save(self, path: Path) -> None:
         """Write the options as JSON."""
         write_json(path, asdict(self))

@@ -83,6 +83,7 @@ def evaluate_run(
         run, data=data, reading=reading, condition=condition, device=device, model=model
     )
     prepare_to_save(opened.folder)
+    own = model is None  # whether it is the one that the model card in the folder describes
     chosen, model = opened.split(split), opened.model
     if fit_sampler:
         fit_opened(opened, batch_size=batch_size)
@@ -126,7 +127,8 @@ def evaluate_run(
     name = opened.title(split)
     name += "" if refine_steps is None else f"-refine{refine_steps}"
     name += "" if limit is None else f"-limit{limit}"  # never in place of the whole card
-    if save_card(opened.folder, name, card) is not None and name == "test":
+    saved = save_card(opened.folder, name, card)
+    if saved is not None and name == "test" and own:
         model.write_card(opened.folder)
     return card
 

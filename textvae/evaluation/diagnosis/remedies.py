@@ -94,7 +94,7 @@ def _against_collapse(case: Case) -> Iterator[Remedy]:
             "skip connections alone were not enough; on Penn Treebank, where they were not either, "
             "refinement raised the MI from 0.0 to 4.6 nats, at several times the cost",
         )
-    if not objective.min_kl and model.posterior != "vmf" and _encoder_has_the_objective(config):
+    if not objective.min_kl and model.posterior != "vmf" and config.inference.encoder_has_objective:
         yield retrain(
             case,
             [*_skip(config), "mdr"],
@@ -115,12 +115,6 @@ def _can_be_refined(config: Config) -> bool:
     return config.inference.method == "amortised" and not config.data.max_tokens
 
 
-def _encoder_has_the_objective(config: Config) -> bool:
-    """Return whether the encoder learns from the whole objective, with all that is added to it."""
-    method, encoder = config.inference.method, config.inference.encoder
-    return method == "amortised" or (method == "semi_amortised" and encoder == "unrolled")
-
-
 def _first_choice(case: Case) -> Iterator[Remedy]:
     """Yield skip connections, autoencoding first, and free bits, as far as they are missing."""
     config = case.config
@@ -136,7 +130,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         if config.train.epochs / AUTOENCODE_SHARE < AUTOENCODE_EPOCHS:
             epochs = max(1, round(config.train.epochs / AUTOENCODE_SHARE))
             options += ["--train.autoencode_epochs", str(epochs)]
-    reached = _encoder_has_the_objective(config)
+    reached = config.inference.encoder_has_objective
     if not objective.free_bits and config.model.posterior != "vmf" and reached:
         names.append("free_bits")
         why.append("the first nats of KL are free, so that it does not fall to 0")
@@ -162,7 +156,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
 
 def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
     model, objective, skip = case.config.model, case.config.objective, _skip(case.config)
-    reached = _encoder_has_the_objective(case.config)
+    reached = case.config.inference.encoder_has_objective
     if model.posterior != "vmf" and objective.bound == "elbo" and reached:
         if objective.free_bits and objective.free_bits_per == "element":
             reason = f"{objective.free_bits:g} free nats did not keep every dimension alive"

@@ -122,6 +122,7 @@ def probe(
         **score(parts, seed),
         probed=len(parts[-1].labels),
         trained_on=len(parts[0].labels),
+        **({} if refine_steps is None else {"refine_steps": refine_steps}),
         seed=seed,
         weights=opened.weights,
         commit=run_folder.commit(),

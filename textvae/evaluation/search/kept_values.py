@@ -1,19 +1,22 @@
 """Values of an objective in a file, so that a search that is interrupted loses none of them.
 
 The first line names the objective; every other line holds a text and its value. A search with the
-same seed asks for the same texts again, and gets their values from the file.
+same seed asks for the same texts again, and gets their values from the file. Texts without a value
+are not kept: they may be due to a mistake in the objective.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
-from typing import Any
 
 from textvae.errors import UserError, quantity
+from textvae.runs.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -39,31 +42,42 @@ def keeping(path: Path, objective: Objective, name: str) -> Iterator[Objective]:
             quantity(len(known), "value"),
             path,
         )
-    with path.open("w", encoding="utf-8", newline="\n", buffering=1) as file:
+    # Written anew, because a search that was killed may have left half a line.
+    write_text(path, "".join([_line(objective=name), *starmap(_entry, known.items())]))
+    try:
+        with path.open("a", encoding="utf-8", newline="\n", buffering=1) as file:
 
-        def keep(line: dict[str, Any]) -> None:
-            file.write(json.dumps(line) + "\n")
+            def evaluate(text: str) -> float | None:
+                if text in known:
+                    return known[text]
+                value = objective(text)
+                if value is not None and math.isfinite(value):
+                    known[text] = value
+                    file.write(_entry(text, value))
+                return value
 
-        def evaluate(text: str) -> float | None:
-            if text not in known:
-                known[text] = objective(text)
-                keep({"text": text, "value": known[text]})
-            return known[text]
-
-        keep({"objective": name})
-        for text, value in known.items():
-            keep({"text": text, "value": value})
-        yield evaluate
+            yield evaluate
+    finally:
+        if not known:
+            path.unlink()
 
 
-def _read(path: Path, name: str) -> dict[str, float | None]:
-    values: dict[str, float | None] = {}
+def _entry(text: str, value: float) -> str:
+    return _line(text=text, value=value)
+
+
+def _line(**fields: str | float) -> str:
+    return json.dumps(fields) + "\n"
+
+
+def _read(path: Path, name: str) -> dict[str, float]:
+    values: dict[str, float] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         found = json.loads(lines[0])["objective"] if lines else name
         for line in lines[1:]:
             entry = json.loads(line)
-            values[str(entry["text"])] = None if entry["value"] is None else float(entry["value"])
+            values[str(entry["text"])] = float(entry["value"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if not values:
             raise UserError(f"{path} cannot be read ({error}): delete it") from error

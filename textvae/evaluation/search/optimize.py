@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.kept_values import Objective, keeping
 from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
 from textvae.evaluation.search.surrogates import check_installed
-from textvae.evaluation.search.text_objectives import load_objective
+from textvae.evaluation.search.text_objectives import PROBE, load_objective
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
@@ -105,8 +105,8 @@ def optimize(
         model: A model to use instead of the one in the folder.
         batch_size: Texts per batch; does not change the results.
         seed: Seed of everything that is drawn.
-        keep: A file for the values. If the search is interrupted, it does not compute them again
-            the next time.
+        keep: A file for the values of your own function. If the search is interrupted, it does not
+            compute them again the next time.
 
     Returns:
         All evaluations; ``print`` shows the best value so far, by their number.
@@ -133,7 +133,10 @@ def optimize(
         return model.decode(torch.from_numpy(points).float(), **options)
 
     name = getattr(objective, "__qualname__", str(objective))
-    with nullcontext(evaluate) if keep is None else keeping(Path(keep), evaluate, name) as value_of:
+    values: AbstractContextManager[Objective] = nullcontext(evaluate)
+    if keep is not None and not name.startswith(f"{PROBE}:"):  # which is quick
+        values = keeping(Path(keep), evaluate, name)
+    with values as value_of:
 
         def signed(text: str) -> float | None:
             return _signed(sign, value_of(text))
