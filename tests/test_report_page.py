@@ -110,11 +110,13 @@ def single(run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def comparison(run, lm, single, tmp_path_factory) -> Path:
-    """Two runs, one of them not evaluated yet, and the card of another model."""
+    """Two runs, one of them not evaluated yet, and the cards of two other models."""
     folder = tmp_path_factory.mktemp("page")
     card = {"model": "the <truth>", "latent_dim": 2, "rec": -9.0, "kl": 2.0, "elbo": -11.0}
     (folder / "truth.json").write_text(json.dumps(card))
-    report([run, lm, folder / "truth.json"], folder / "both.html", samples=3)
+    (folder / "bound.json").write_text(json.dumps({"model": "a bound", "iw": -9.5}))
+    cards = [folder / "truth.json", folder / "bound.json"]
+    report([run, lm, *cards], folder / "both.html", samples=3)
     return folder / "both.html"
 
 
@@ -203,6 +205,7 @@ def test_a_comparison_shows_every_model(comparison, run, lm):
     assert "Comparison of 2 runs" in page.text
     for model in ("vae", "lm", "the <truth>"):
         assert page.text.count(model) >= 2  # in the table and in the legend of the plane
+    assert page.text.count("a bound") == 1  # only in the table: it has no place in the plane
     assert "language model" in page.text
     assert find_card(lm)["samples"] == 1  # it was evaluated first, and has no z to draw
     plane = comparison.read_text().split('id="plane"')[1].split("</svg>")[0]

@@ -49,7 +49,12 @@ def parser() -> ArgumentParser:
     )
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")
-    add("--out", type=str, help="write every evaluation to this .jsonl or .parquet file")
+    add(
+        "--out",
+        type=str,
+        help="write every evaluation to this .jsonl or .parquet file; until then, values are in "
+        "OUT.values, so that an interrupted search does not compute them again",
+    )
     add_data(parser)
     add_condition(parser)
     add_common(parser)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "change one latent dimension of a sentence or image after the other and decode it",
+        "change the latent dimensions of a sentence or image one at a time, and decode the results",
         "textvae traverse RUN EXAMPLE [--dim DIM ...] [--steps STEPS] [...]",
     )
     add_model(parser)

@@ -103,8 +103,8 @@ def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UserError: As for ``rate_distortion``.
     """
-    points = [(card, point) for card in cards if (point := _point(card)) is not None]
-    if left_out := [_label(card) for card in cards if _point(card) is None]:
+    points = [(card, point) for card in cards if (point := point_of(card)) is not None]
+    if left_out := [_label(card) for card in cards if point_of(card) is None]:
         logger.warning("not drawn, because rec or KL is missing: %s", ", ".join(left_out))
     if all(card.get("latent_dim") == 0 for card, _ in points):
         raise UserError(
@@ -116,7 +116,7 @@ def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
     _set_limits(axes, points)
     _draw_equal_elbo(axes)
     for card, style in zip(cards, styles(cards), strict=True):
-        if (point := _point(card)) is None:
+        if (point := point_of(card)) is None:
             continue
         if style.shape is not None:
             _draw_point(axes, card, point, style)
@@ -125,7 +125,7 @@ def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
             axes.axline((0, point[1]), slope=-1, **line)
 
 
-def _point(card: Mapping[str, Any]) -> tuple[float, float] | None:
+def point_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return (KL, -rec) of a card, of which either may follow from the ELBO; None without them."""
     kl, rec, elbo = (card.get(key) for key in ("kl", "rec", "elbo"))
     if card.get("latent_dim") == 0:

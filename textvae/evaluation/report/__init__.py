@@ -16,7 +16,7 @@ import torch
 from textvae.errors import UserError
 from textvae.evaluation.card_files import read_cards
 from textvae.evaluation.compare import tabulate
-from textvae.evaluation.rate_distortion import Style, styles
+from textvae.evaluation.rate_distortion import Style, point_of, styles
 from textvae.evaluation.report.contents import Contents, read_contents
 from textvae.evaluation.report.exhibits import STEPS
 from textvae.evaluation.report.figures import Line, draw_curves, draw_models
@@ -130,6 +130,7 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
     return {
         "runs": views,
         "models": models,
+        "drawn": [m for m, card in zip(models, cards, strict=True) if point_of(card) is not None],
         "title": views[0].name if len(views) == 1 else f"Comparison of {len(views)} runs",
         "split": split,
         "seed": seed,
