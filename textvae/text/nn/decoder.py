@@ -5,7 +5,7 @@ One option sets how z enters it (Dieng et al. 2019, section 3 and the text model
 * ``none``   z is ignored;
 * ``init``   the initial state of the top layer is a linear map of z;
 * ``input``  as ``init``, and z joins the word embedding at every time step: the paper's plain VAE;
-* ``skip``   as ``input``, and z enters every other layer and the softmax layer at every time step.
+* ``skip``   as ``input``, and z enters all other layers and the softmax layer at every time step.
 
 If the model is conditioned on y (``textvae.vae.conditions``), the vector of y joins z wherever z
 enters the decoder. Time is the first dimension inside the module, so that a time step is one
