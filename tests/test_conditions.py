@@ -263,6 +263,27 @@ def test_the_values_of_codes_are_what_was_coded():
     assert numbers.values(numbers.codes(["7", 1.5])) == [7.0, 1.5]
 
 
+def test_an_integer_is_a_place_only_if_labels_are_not_numbers():
+    assert LABELS.codes([2, "car"]).tolist() == [2, 0]
+    stars = Classes(("1", "2", "3"), (1, 1, 1))
+    assert stars.codes([1, "3"]).tolist() == [0, 2]
+    for wrong in (0, True):
+        with pytest.raises(UserError, match="not trained with the label"):
+            stars.codes([wrong])
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+def test_a_blank_line_has_no_label(conditional, tmp_path, capfd, command):
+    path, out = tmp_path / "texts.txt", ["--out", str(tmp_path / "out.npz")]
+    path.write_text("car\tthe road\n\nsky\tthe sun\n")
+    options = [str(path), *out] if command == "encode" else ["--file", str(path)]
+    capfd.readouterr()
+    assert main([command, str(conditional), *options]) == 2
+    assert "example 2 has no label (it is blank)" in capfd.readouterr().err
+    assert main([command, str(conditional), *options, "--condition", "car"]) == 0
+
+
 @pytest.mark.parametrize("conditional", ["vae"], indirect=True)
 def test_files_bring_their_labels(conditional, labeled, tmp_path, capsys, caplog):
     test, out = str(labeled / "test.txt"), tmp_path / "means.npz"

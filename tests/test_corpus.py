@@ -18,7 +18,12 @@ from textvae.errors import UserError
 from textvae.text.data import chunks, sources
 from textvae.text.data.corpus import encode_corpus, read_corpus, texts
 from textvae.text.data.tokenizer import learned_tokenizer
-from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+from textvae.text.tokenizers import (
+    CharTokenizer,
+    SentencePieceTokenizer,
+    SmilesTokenizer,
+    WordTokenizer,
+)
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -335,6 +340,25 @@ def test_long_documents_are_cut_or_dropped_with_a_message(folder, long, caplog):
         assert split.labels.tolist() == [0, 2]
         assert split.caption(1) == "b"
         assert (split.truncated, split.dropped) == (0, 1)
+
+
+UNKNOWN = "incomprehensibilities"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "kept"),
+    [
+        (WordTokenizer(["b", "c"]), f"{UNKNOWN} b c c", f"{UNKNOWN} b"),
+        (WordTokenizer(["b", "c"], tokenized=False), f"{UNKNOWN}, b c", f"{UNKNOWN},"),
+        (WordTokenizer(["b", "c"]), "b c c", "b c"),
+        (CharTokenizer(["b", "c"], byte_fallback=False), "\u00e9bc", "\u00e9b"),
+        (SmilesTokenizer(["C"]), "[nH]CC", "[nH]C"),
+    ],
+)
+def test_the_bytes_of_a_cut_document_are_those_of_its_text(folder, tokenizer, text, kept):
+    fill(folder, "txt", f"{text}\n", valid="a\n")
+    split = encode_corpus(read_corpus(folder), tokenizer, max_length=3)["train"]
+    assert split.num_bytes.tolist() == [len(kept.encode())]
 
 
 def test_encoding_options_out_of_range(folder):

@@ -109,6 +109,11 @@ def test_empty_input_and_errors():
             generate(model, torch.zeros(1, 4), **({"max_new_tokens": 5} | {name: value}))
     with pytest.raises(UserError, match="num_beams"):
         generate(model, torch.zeros(1, 4), max_new_tokens=5, num_beams=2, do_sample=True)
+    for penalty in (400.0, float("nan")):
+        with pytest.raises(UserError, match="length_penalty"):
+            generate(
+                model, torch.zeros(1, 4), max_new_tokens=5, num_beams=2, length_penalty=penalty
+            )
 
 
 def test_greedy_takes_the_most_likely_word():

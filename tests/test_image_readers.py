@@ -88,6 +88,16 @@ def test_shares_become_bytes(tmp_path):
     np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["all"].images, GREY)
 
 
+def test_bytes_that_are_0_and_1_are_binary_images(tmp_path, caplog):
+    ink = np.array([[[0, 1], [1, 0]]], np.uint8)
+    np.savez(tmp_path / "a.npz", images=ink, labels=[1], label_names=np.array([b"cat", b"dog"]))
+    with caplog.at_level("INFO"):
+        found = read_npz(tmp_path / "a.npz")["all"]
+    np.testing.assert_array_equal(found.images, 255 * ink)
+    assert "pixels are 0 and 1: read as binary images" in caplog.text
+    assert found.label_names == ["cat", "dog"]
+
+
 def test_another_kind_of_file_is_not_taken_for_a_pickle(tmp_path):
     (tmp_path / "picture.npz").write_bytes(b"\x89PNG\r\n")
     for read in (read_npz, read_latents):

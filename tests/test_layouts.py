@@ -9,6 +9,7 @@ from textvae.build import build_data
 from textvae.config.experiment import Config, DataConfig
 from textvae.errors import UserError
 from textvae.text.data.corpus import read_file
+from textvae.text.data.layout import Usual
 
 
 @pytest.fixture(autouse=True)
@@ -161,12 +162,32 @@ def test_labels_can_be_left_out(read):
 
 
 def test_the_usual_columns_are_read_if_a_file_has_them(read):
-    usual = ("sentence", "topic")
+    usual = Usual(text_column="sentence", label_column="topic")
     content = "sentence,topic,text\na b,x,c\n"
     assert read(content, usual=usual) == [("a b", "x")]
     assert read(content, usual=usual, text_column="text") == [("c", "x")]
     assert read("text,id\na b,x\n", usual=usual) == [("a b", None)]
     assert read("a b\n", name="a.txt", usual=usual) == [("a b", None)]
+
+
+def test_files_of_the_same_kind_are_read_like_the_training_data(read, caplog):
+    tabs, table = "w\tso what\nv\tyes\n", "label;text\nx;a, b\ny;c\n"
+    as_lines = Usual("data/train.txt", "lines")
+    assert read(tabs, name="a.txt") == [("so what", "w"), ("yes", "v")]
+    assert read(tabs, name="a.text", usual=as_lines) == [
+        ("w\tso what", None),
+        ("v\tyes", None),
+    ]
+    assert read(tabs, name="b.txt", usual=Usual("folder", "lines")) == [
+        ("w\tso what", None),
+        ("v\tyes", None),
+    ]
+    assert read(tabs, name="c.txt", usual=as_lines, format="label-tab-text")[0] == ("so what", "w")
+    assert read("text,label\na,b\n", usual=as_lines) == [("a", "b")]  # another kind of file
+    pipes = Usual("train.csv", delimiter="pipe", header=False, text_column="1")
+    assert read("a,b|2\n", usual=pipes) == [("a,b", None)]
+    assert read(table, usual=pipes, delimiter=";") == [("a, b", "x"), ("c", "y")]
+    assert read("a\tb\n", name="a.dat", usual=Usual("b.dat", "lines")) == [("a\tb", None)]
 
 
 def test_nested_columns_and_lists_of_tokens(read):

@@ -203,7 +203,7 @@ def test_generations_are_those_of_the_evaluated_examples(run, examples, tmp_path
         seen.extend(texts)
         return {}
 
-    monkeypatch.setattr("textvae.build.text_quality", remember)
+    monkeypatch.setattr("textvae.text.examples.text_quality", remember)
     path = write(tmp_path / "new.txt", examples)
     evaluate_run(run, data=path, samples=1, limit=4, generations=500)
     rows = [0, 6, 13, 19]

@@ -94,7 +94,9 @@ def test_no_free_bits_is_the_plain_kl():
 
 def test_free_bits_without_a_latent_cost_nothing():
     nothing = terms_of([-1.0, -3.0], torch.zeros(2, 0))
-    assert float(elbo(nothing, 1.0, 0.0)) == pytest.approx(2.0)
+    for per in ("element", "dim", "sample", "batch"):
+        for target in (0.0, 3.0):
+            assert float(elbo(nothing, 1.0, target, per)) == pytest.approx(2.0)
 
 
 def test_unknown_options_are_refused():
@@ -288,6 +290,14 @@ def test_the_config_builds_what_it_says():
     torch.testing.assert_close(loss(mmd=2.0), elbo(found, 0.5) + penalty)
     torch.testing.assert_close(loss(bound="iwae", mmd=2.0), iwae(found, 0.5) + penalty)
     assert build_objective(config(objective={"min_kl": 3.0})).target == 3.0
+
+
+def test_free_bits_of_a_learned_prior_are_not_per_dimension(caplog):
+    with caplog.at_level("INFO"):
+        build_objective(config(objective={"free_bits": 2.0}))
+        assert not caplog.text
+        build_objective(config(objective={"free_bits": 2.0}, model={"prior": "mixture"}))
+    assert "the KL to a learned prior is not a sum over dimensions" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,13 @@ def test_vectors_of_known_words_are_read(tmp_path, header, packed):
     }
 
 
+def test_words_with_spaces_are_words(tmp_path):
+    text = "cat 0.5 -1\ncat name@domain.com 1 2\nice cream 3 4\n. . . 5 6\n"
+    (tmp_path / "v.txt").write_text(text)
+    found = read_word_vectors(tmp_path / "v.txt", WORDS, 2)
+    assert {row: vector.tolist() for row, vector in found.items()} == {4: [0.5, -1], 6: [3, 4]}
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import in_child
 from pyarrow import parquet
 
 from textvae.cli.main import main
@@ -132,3 +133,25 @@ def test_unlabeled_examples_are_not_probed_and_not_named_on_the_map(
     )
     wrong = message(capfd, "probe", run, "--data", unlabeled, *place[2:])
     assert "the test split has no labels, and a probe needs them" in wrong
+
+
+def test_half_a_character_is_one_line_everywhere(trained, tmp_path, capfd):
+    (tmp_path / "a.jsonl").write_text('{"text": "hi"}\n{"text": "hi \\ud83d there"}\n')
+    for command in (["encode", trained], ["reconstruct", trained, "--file"], ["score", trained]):
+        out = ["--out", tmp_path / "z.npz"] if command[0] == "encode" else []
+        found = message(capfd, *command, tmp_path / "a.jsonl", *out)
+        assert "line 2: a lone surrogate, which is not a character" in found
+    assert "sentence 1: a lone surrogate" in message(capfd, "reconstruct", trained, "caf\udce9")
+
+
+def test_a_file_is_scored_as_it_was_in_training(tiny, tmp_path, caplog, capfd):
+    lines = "".join(f"{'wv'[i % 2]}\tthe cat sees tree {i}\n" for i in range(80))
+    (tmp_path / "texts.txt").write_text(lines)
+    run, path = tmp_path / "run", tmp_path / "texts.txt"
+    options = [*tiny, "--data.dir", path, "--data.format", "lines", "--train.max_steps", "2"]
+    assert in_child([str(word) for word in ["train", "--out", run, *options]]) == 0
+    for command in (["score"], ["encode", "--out", tmp_path / "z.parquet"]):
+        run_ok(command[0], run, path, *command[1:])
+    assert parquet.read_table(tmp_path / "z.parquet")["text"][0].as_py().startswith("w\tthe cat")
+    out = capfd.readouterr().out
+    assert "w\tthe cat" in out or "w the cat" in out

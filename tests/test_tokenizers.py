@@ -19,6 +19,7 @@ from textvae.text.tokenizers import (
     SmilesTokenizer,
     WordTokenizer,
     load_tokenizer,
+    train_tokenizer,
 )
 from textvae.text.tokenizers.smiles import split_smiles
 from textvae.text.tokenizers.vocabulary import fingerprint_of
@@ -240,6 +241,11 @@ def test_training_is_deterministic_and_survives_reserved_characters():
         (lambda: WordTokenizer.train(["a"], min_count=0), "min_count=0"),
         (lambda: CharTokenizer.train([""]), "no character"),
         (lambda: CharTokenizer.train(["a"], max_size=260), "max_size=260"),
+        (lambda: train_tokenizer(["a"], kind="bpe", vocab_size=300, min_count=2), "min_count=2"),
+        (
+            lambda: train_tokenizer(["a"], kind="word", vocab_size=300, byte_fallback=False),
+            "byte_fallback=False: no effect on kind word",
+        ),
         (lambda: SentencePieceTokenizer.train([], 300), "no text"),
         (lambda: SentencePieceTokenizer.train(["a b"], 200), "vocab_size=200: too small"),
         (lambda: SentencePieceTokenizer.train(["a b"], 300, "word"), "unigram or bpe"),

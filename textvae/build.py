@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,15 +23,14 @@ from textvae.runs import model_folder as pretrained
 from textvae.runs.run_folder import CONFIG
 from textvae.runs.weights import load_some_weights
 from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
+from textvae.text.data.layout import Usual
 from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import check_place
 from textvae.text.data.targets import read_targets
 from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
 from textvae.text.model import TextVAE, check_arguments
-from textvae.text.quality import text_quality
 from textvae.text.tokenizers import Tokenizer, read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
-from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.conditioning import add_conditions, fit_condition
@@ -39,6 +39,7 @@ from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
 
+logger = logging.getLogger(__name__)
 Splits = Mapping[str, Split]
 
 
@@ -101,8 +102,8 @@ def read_new(
         folder: Its run folder, or a folder with only the model.
         source: The file, or ``-`` for standard input.
         condition: What the model is conditioned on, if it is; None: the labels in the file.
-        reading: For text, options of ``textvae.text.data.corpus.read_file``. By default, the
-            columns are those of the run, if the file has them.
+        reading: For text, options of ``textvae.text.data.corpus.read_file``. By default, they are
+            those of the run, if the file is of the same kind and has the columns.
 
     Raises:
         UserError: The file cannot be read, or it does not fit the model.
@@ -120,12 +121,18 @@ def read_new(
     else:
         tokenized = getattr(model.tokenizer, "tokenized", False)
         data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
-    given["usual"] = (data.text_column, data.label_column)
+    given["usual"] = training_layout(data)
     given["numeric"] = model.config["condition"] == "number"
     texts = read_file(source, cache_dir=data.cache_dir, **given)
     splits = _encoded({"new": texts}, model.tokenizer, data)
     add_conditions(splits, model.condition, condition)
     return splits["new"]
+
+
+def training_layout(data: DataConfig) -> Usual:
+    """Return how the files of a run are laid out, as far as its options say."""
+    options = {name: getattr(data, name) for name in Usual._fields[1:]}
+    return Usual(data.train or data.dir, **options)
 
 
 def read_column(config: Config, splits: Splits, column: str) -> dict[str, list[str | None]]:
@@ -215,6 +222,13 @@ def _text_model(
 def build_objective(config: Config) -> Objective:
     """Build the loss that the config asks for."""
     options = config.objective
+    per_dimension = options.free_bits > 0 and options.free_bits_per in ("element", "dim")
+    if per_dimension and config.model.prior != "standard":
+        logger.info(
+            "--objective.free_bits_per %s: the KL to a learned prior is not a sum over dimensions, "
+            "so the free bits are those of all of them together",
+            options.free_bits_per,
+        )
     objective: Objective = iwae
     if options.bound == "elbo":
         objective = partial(elbo, free_nats=options.free_bits, per=options.free_bits_per)
@@ -282,37 +296,6 @@ def to_device(model: Model, device: str | torch.device | None = None) -> Model:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
-
-
-def generation_metrics(
-    config: Config, model: Any, split: Split, rows: Sequence[int], *, seed: int, **options: Any
-) -> Callable[[], dict[str, Any]] | None:
-    """Return a function that measures generated sentences, if the data is text.
-
-    Args:
-        config: The experiment.
-        model: A trained model.
-        split: The split with the sentences to reconstruct.
-        rows: The examples to reconstruct; at most as many are sampled.
-        seed: Seed of all noise.
-        options: Options of ``reconstruct``: refine_steps, batch_size.
-
-    Returns:
-        A function that generates sentences and measures them; None if there is nothing to measure.
-    """
-    if not len(rows) or config.data.kind != "text":
-        return None
-    reconstructed = rows if model.latent_dim else []
-    sources = [split.caption(row) for row in reconstructed]
-    given = model.conditions_in(split, reconstructed)
-    return lambda: text_quality(
-        sources,
-        reconstruct=lambda texts: model.reconstruct(texts, seed=seed, **given, **options),
-        sample=lambda n: model.sample(n, seed=seed, batch_size=options["batch_size"]),
-        split=lambda text: split_words(text, config.data.tokenized),
-        max_texts=len(sources),
-        samples=min(len(rows), 200),
-    )
 
 
 def build_buckets(config: Config, split: Split, replicas: int = 1, rank: int = 0) -> LengthBuckets:

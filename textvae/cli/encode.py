@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import load, read_parts
+from textvae.cli.given import labels_of, load, read_parts
 from textvae.cli.options import (
     add_common,
     add_condition,
@@ -58,11 +58,10 @@ def run(args: Namespace) -> None:
     for part in parts():
         extent = extent.with_part(part.captions, part.labels)
     check_size(path, extent)
-    by_label = model.condition is not None and args.condition is None
     options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
     with latents_file(path, extent, weights_hash(Path(args.run))) as file:
         for part in parts():
-            given = part.labels if by_label else args.condition
+            given = labels_of(model, args, part, first)
             q = model.encode(part.inputs, condition=given, first_row=first, **options)
             tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``: not every q has
             columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}

@@ -72,13 +72,38 @@ def read_parts(
     return model.example_parts(file, size, **_reading(args))
 
 
+def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) -> Any:
+    """Return what the model is conditioned on: ``--condition``, or the labels of the examples.
+
+    Args:
+        model: The model.
+        args: The options of the command.
+        found: The examples, from a file.
+        first: The number of the first one in the file, from 0.
+
+    Raises:
+        UserError: An example has no label.
+    """
+    if model.condition is None or args.condition is not None:
+        return args.condition
+    if None in found.labels and any(found.labels):
+        row = found.labels.index(None)
+        blank = "" if found.captions[row].strip() else " (it is blank)"
+        raise UserError(
+            f"example {first + row + 1} has no {model.condition.noun}{blank}, and this model "
+            "depends on it: add it, leave the example out, or set --condition for all"
+        )
+    return found.labels
+
+
 def _reading(args: Namespace) -> dict[str, Any]:
+    from textvae.build import training_layout
     from textvae.config.experiment import Config
     from textvae.runs.run_folder import CONFIG
 
     config = Path(args.run) / CONFIG
     data = Config.load(config).data if config.exists() else Config().data
-    return {"usual": (data.text_column, data.label_column), **layout(args)}
+    return {"usual": training_layout(data), **layout(args)}
 
 
 def layout(args: Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import examples, generation, layout, load, presenter, read_file
+from textvae.cli.given import examples, generation, labels_of, layout, load, presenter, read_file
 from textvae.cli.options import (
     add_do_sample,
     add_generation,
@@ -64,6 +64,7 @@ def run(args: Namespace) -> None:
         found = examples(model, args, args.examples)
     else:
         found = read_file(model, args, file)
+        labels_of(model, args, found)  # none may be missing
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
     options |= generation(model, args)
     if model.condition is not None and args.condition is None and any(found.labels):

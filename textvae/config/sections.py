@@ -86,7 +86,7 @@ class TokenizerConfig:
     vocab_size: VocabSize = 20000
     """maximum vocabulary size"""
     min_count: PositiveInt = 1
-    """words with fewer occurrences become <unk>"""
+    """words or characters with fewer occurrences become <unk>; not for unigram and bpe"""
     byte_fallback: bool = True
     """for char: spell characters that are not in the training split in bytes; false: as <unk>"""
     path: str | None = None

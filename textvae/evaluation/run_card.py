@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from textvae.build import generation_metrics
 from textvae.errors import OptionError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import prepare_to_save, save_card
@@ -100,11 +99,10 @@ def evaluate_run(
             seed=seed,
             inference=model.inference_with(refine_steps),
             config=opened.config,
-            generation=generation_metrics(
-                opened.config,
-                model,
+            generation=model.generation_metrics(
                 chosen,
                 [int(row) for row in generated],
+                tokenized=opened.config.data.tokenized,
                 seed=seed,
                 refine_steps=refine_steps,
                 batch_size=batch_size,

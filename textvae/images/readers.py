@@ -10,6 +10,7 @@ All readers return uint8 pixels, 0 for paper and 255 for ink.
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import struct
 import zipfile
@@ -22,6 +23,8 @@ import numpy as np
 from textvae.errors import UserError
 from textvae.runs.files import replace_file
 from textvae.runs.npz import open_npz
+
+log = logging.getLogger(__name__)
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
 IDX_NAMES = {"train": "train", "valid": "valid", "test": "t10k"}
@@ -112,7 +115,7 @@ def read_npz(path: Path) -> dict[str, Drawings]:
         given = content.get("label_names")
         if given is not None and given.ndim != 1:
             raise UserError(f"{path}: label_names has shape {given.shape}, not (labels,)")
-        names = None if given is None else [str(name) for name in given]
+        names = None if given is None else [_as_text(name) for name in given]
         return {"all": checked(content["images"], content.get("labels"), path, names)}
     found = {
         split: checked(content[f"x_{name}"], content.get(f"y_{name}"), path)
@@ -123,6 +126,10 @@ def read_npz(path: Path) -> dict[str, Drawings]:
         held = ", ".join(content) or "nothing"
         raise UserError(f"{path} has neither images nor x_train and x_test: it has {held}")
     return found
+
+
+def _as_text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def read_mat(path: Path) -> dict[str, Drawings]:
@@ -200,7 +207,7 @@ def checked(
     """Check that images and labels match, and convert the pixels to uint8.
 
     Args:
-        images: (N, H, W), bytes or values in [0, 1].
+        images: (N, H, W), bytes or values in [0, 1]. Bytes of which none is above 1 are 0 and 1.
         labels: (N,) integers, -1 for an unlabeled image.
         path: Where they come from, for error messages.
         label_names: The name of each label.
@@ -214,6 +221,9 @@ def checked(
         if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
             raise UserError(f"{path}: pixels must be bytes from 0 to 255, or numbers from 0 to 1")
         images = np.rint(255 * images.astype(np.float64)).astype(np.uint8)
+    elif images.max() == 1:
+        log.info("%s: pixels are 0 and 1: read as binary images", path)
+        images = 255 * images
     if labels is None:
         return Drawings(images)
     if labels.shape != (len(images),):

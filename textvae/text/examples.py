@@ -9,8 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from textvae.text.data.layout import Layout
+from textvae.text.data.source import utf8
 from textvae.text.data.sources import document_parts, read_documents
 from textvae.text.presentation import SentencePrinter
+from textvae.text.quality import text_quality
+from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
 from textvae.vae.examples import Examples, Shown
 from textvae.vae.model import Model
@@ -22,6 +25,24 @@ class TextExamples(Model):
     KIND = "text"
     DEFAULT_FILE = "-"
     ON_A_PAGE = 6
+
+    def generation_metrics(
+        self, split: Split, rows: Sequence[int], *, tokenized: bool, seed: int, **options: Any
+    ) -> Callable[[], dict[str, Any]] | None:
+        """Return a function that measures reconstructions of these rows, and samples."""
+        if not len(rows):
+            return None
+        reconstructed = rows if self.latent_dim else []
+        sources = [split.caption(row) for row in reconstructed]
+        given = self.conditions_in(split, reconstructed)
+        return lambda: text_quality(
+            sources,
+            reconstruct=lambda texts: self.reconstruct(texts, seed=seed, **given, **options),
+            sample=lambda n: self.sample(n, seed=seed, batch_size=options["batch_size"]),
+            split=lambda text: split_words(text, tokenized),
+            max_texts=len(sources),
+            samples=min(len(rows), 200),
+        )
 
     def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
         """Return the texts of these rows."""
@@ -65,6 +86,8 @@ class TextExamples(Model):
 
     def pick_examples(self, names: Sequence[str], read_split: Callable[[], Split]) -> Examples:
         """Return the sentences given, which have no labels."""
+        for number, name in enumerate(names, start=1):
+            utf8(name, f"sentence {number}")
         return Examples(list(names), list(names), [None] * len(names))
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:

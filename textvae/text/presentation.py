@@ -74,12 +74,16 @@ class SentencePrinter:
                 self._print(json.dumps(row, ensure_ascii=False))
                 continue
             if sources is not None and self.show_sources:
-                self._print(f"> {sources[i]}")
-            words = [*map(_aligned, details[i].values()), output.replace("\n", " ")]
+                self._print(f"> {_on_one_line(sources[i])}")
+            words = [*map(_aligned, details[i].values()), _on_one_line(output)]
             self._print(" ".join(words))
 
     def _print(self, line: str) -> None:
         print(line, file=self.file)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def _aligned(value: float) -> str:

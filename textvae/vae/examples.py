@@ -71,6 +71,20 @@ class ExampleKind(SavedModel):
         """Generate samples and reconstructions, by title: rows, or images (N, 1, H, W)."""
         raise NotImplementedError
 
+    def generation_metrics(
+        self, split: Split, rows: Sequence[int], *, tokenized: bool, seed: int, **options: Any
+    ) -> Callable[[], dict[str, Any]] | None:
+        """Return a function that generates examples and measures them; None if nothing is measured.
+
+        Args:
+            split: The split with the examples to reconstruct.
+            rows: The examples to reconstruct; at most as many are sampled.
+            tokenized: Whether words are separated by spaces.
+            seed: Seed of all noise.
+            options: Options of ``reconstruct``: refine_steps, batch_size.
+        """
+        return None
+
     def show_rows(self, split: Split, rows: Sequence[int]) -> list[Shown]:
         """Return examples of a split for a page."""
         raise NotImplementedError

@@ -80,9 +80,9 @@ def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "element") -> Tensor
     A KL below the target counts as the target, so it has no gradient.
 
     Args:
-        kl: (B, Z) nats.
+        kl: (B, Z) nats; (B, 1) with a learned prior, whose KL is not a sum over dimensions.
         target: Free nats in total; with ``element`` and ``dim``, each dimension gets ``target / Z``
-            of them.
+            of them (with a learned prior, all of them).
         per: What is compared with the target: each dimension of each example (``element``), the
             batch mean of each dimension (``dim``), each example's sum (``sample``), or the batch
             mean of the sum (``batch``).
@@ -90,11 +90,13 @@ def free_bits(kl: Tensor, target: float, per: FreeBitsPer = "element") -> Tensor
     Raises:
         ValueError: Unknown ``per``.
     """
+    if not kl.size(1):  # a language model: there is nothing to be free
+        return kl.sum(-1).mean()
     match per:
         case "element":
-            return kl.clamp(min=target / max(1, kl.size(1))).sum(-1).mean()
+            return kl.clamp(min=target / kl.size(1)).sum(-1).mean()
         case "dim":
-            return kl.mean(0).clamp(min=target / max(1, kl.size(1))).sum()
+            return kl.mean(0).clamp(min=target / kl.size(1)).sum()
         case "sample":
             return kl.sum(-1).clamp(min=target).mean()
         case "batch":

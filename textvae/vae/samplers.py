@@ -82,7 +82,7 @@ class MixtureSampler(NamedTuple):
 
     def _mistake(self, latent_dim: int) -> str | None:
         """Return what is wrong with the numbers, if anything."""
-        count, size = len(self.weights), latent_dim
+        count, size = self.weights.numel(), latent_dim
         shapes = {"weights": (count,), "means": (count, size), "factors": (count, size, size)}
         for name, part in self._asdict().items():
             if part.shape != shapes[name] or not count:

@@ -113,8 +113,8 @@ def read_file(
         source: The file, or ``-`` for standard input.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
         options: format, text_column, label_column, labels, delimiter, header, and numeric, as for
-            ``read_corpus``; and ``usual``, the text and label columns of the training data, which
-            are used if the file has them and none are named.
+            ``read_corpus``; and ``usual``, the options of the training data, which are used if the
+            file is of the same kind and none are given.
 
     Returns:
         A dataset with a column ``text`` and possibly ``label``.

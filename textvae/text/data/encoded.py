@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _LABELS_AT_ONCE = 10_000
 _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 
@@ -205,7 +205,7 @@ def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | N
         columns = dataset.select_columns("label").with_format("arrow").iter(_LABELS_AT_ONCE)
         found.update(*(batch["label"].unique().to_pylist() for batch in columns))
     found.discard(None)  # type: ignore[arg-type]
-    numeric = all(label.lstrip("-").isdecimal() for label in found)
+    numeric = all(label.removeprefix("-").isdecimal() for label in found)
     ordered = sorted(found, key=lambda label: (int(label) if numeric else 0, label))
     return ordered, {label: i for i, label in enumerate(ordered)}
 

@@ -47,7 +47,10 @@ def detect_layout(file: InputFile, options: Layout) -> Layout:
         UserError: The layout is ambiguous, or an option does not fit it; the message names the
             option that settles it.
     """
-    layout = replace(options, format=_format_of(file, options))
+    extension = extension_of(Path(file.where))
+    kind = EXTENSIONS.get(extension, None if file.copy is None else "lines")  # a pipe has none
+    options = options.for_file(extension, kind)
+    layout = replace(options, format=_format_of(file, options, kind))
     if layout.format in TABLES:
         return table_layout(file, layout)
     if layout.delimiter is not None or layout.header is not None:
@@ -68,19 +71,16 @@ def detect_layout(file: InputFile, options: Layout) -> Layout:
     return layout
 
 
-def _format_of(file: InputFile, options: Layout) -> str:
+def _format_of(file: InputFile, options: Layout, kind: str | None) -> str:
     if options.format != "auto":
         return options.format
-    form = EXTENSIONS.get(extension_of(Path(file.where)))
-    if form is None and file.copy is not None:
-        form = "lines"  # a pipe needs no extension
-    if form is None:
+    if kind is None:
         raise UserError(
             f"{file.where}: unknown extension; use one of {', '.join('.' + e for e in EXTENSIONS)},"
             " or set --data.format"
         )
-    if form != "lines":
-        return form
+    if kind != "lines":
+        return kind
     if options.delimiter is not None:
         return "csv"
     return _format_of_lines(file)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from textvae.errors import UserError
 from textvae.text.data.columns import Row
 
 SPLITS = ("train", "valid", "test")
@@ -34,6 +35,18 @@ class Source:
     described: str = ""
     labeled: bool = True
     label_names: tuple[str, ...] | None = None
+
+
+def utf8(text: str, where: str) -> bytes:
+    """Return a text in UTF-8.
+
+    Raises:
+        UserError: It has a lone surrogate: half a character, or a byte that was not UTF-8.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: a lone surrogate, which is not a character") from None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from textvae.text.data.columns import Row
 from textvae.text.data.hub import hub_sources, is_saved, saved_sources
 from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.readers import detect_layout, has_labels, read_rows
-from textvae.text.data.source import Source, guesses
+from textvae.text.data.source import Source, guesses, utf8
 from textvae.text.data.split_files import class_folders, documents, split_files
 from textvae.text.data.streams import STANDARD_INPUT, InputFile, input_file
 
@@ -188,6 +188,8 @@ def document_parts(
         rows, only_blank = iter(source.rows()), True
         while part := list(islice(rows, size)):
             only_blank &= not any(text and not text.isspace() for _, text, _ in part)
+            for line, *texts in part:
+                utf8("".join(text or "" for text in texts), f"{source.where}, line {line}")
             yield [text or "" for _, text, _ in part], [label for _, _, label in part]
         if only_blank:
             raise UserError(f"{source.where} has no sentences")

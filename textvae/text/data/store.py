@@ -24,7 +24,7 @@ from textvae.runs.cache import cache_lock, checksum, unwritable
 from textvae.runs.files import write_json
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.hub import import_datasets
-from textvae.text.data.source import Source, guesses
+from textvae.text.data.source import Source, guesses, utf8
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 log = logging.getLogger(__name__)
@@ -161,12 +161,7 @@ def _digest(digest: Any, rows: list, source: Source) -> None:
             if part is None:
                 digest.update(_NOTHING)
                 continue
-            try:
-                encoded = part.encode("utf-8")
-            except UnicodeEncodeError:
-                raise UserError(
-                    f"{source.where}, line {line}: a lone surrogate, which is not a character"
-                ) from None
+            encoded = utf8(part, f"{source.where}, line {line}")
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 

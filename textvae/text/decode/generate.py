@@ -30,6 +30,7 @@ from textvae.vae.noise import Purpose, RowNoise
 
 TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
 LONGEST = 10**6  # tokens of a sentence, and beams
+STRONGEST_PENALTY = 10  # either way: an exponent of the length
 _DRAWN = 32  # rows drawn at once on a CPU: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
 _GROUP = 8  # rows: finished sentences are removed when this leaves fewer groups of this size
@@ -87,7 +88,7 @@ def generate(
     Raises:
         UserError: If an option is out of range.
     """
-    _check(max_new_tokens, do_sample, temperature, top_k, top_p, num_beams)
+    _check(max_new_tokens, do_sample, temperature, top_k, top_p, num_beams, length_penalty)
     repetition = Repetition(repetition_penalty, no_repeat_ngram_size).check()
     banned = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=z.device)
     if len(z) == 0:
@@ -121,6 +122,7 @@ def _check(
     top_k: int,
     top_p: float,
     num_beams: int,
+    length_penalty: float,
 ) -> None:
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
         if not 1 <= value <= LONGEST:
@@ -135,6 +137,11 @@ def _check(
         raise OptionError("must be a number of words, or 0 for all", top_k=top_k)
     if not 0 < top_p <= 1:
         raise OptionError("must be above 0 and at most 1", top_p=top_p)
+    if not abs(length_penalty) <= STRONGEST_PENALTY:
+        raise OptionError(
+            f"must be from -{STRONGEST_PENALTY} to {STRONGEST_PENALTY}",
+            length_penalty=length_penalty,
+        )
     if do_sample and num_beams > 1:
         raise OptionError(
             "cannot be combined; choose one of them", num_beams=num_beams, do_sample=True

@@ -38,11 +38,12 @@ def read_word_vectors(
     try:
         with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, start=1):
-                word, *numbers = line.rstrip().split(" ")
+                word, numbers = _parts(line, dimension)
                 if number == 1 and len(numbers) == 1:  # the number of words and their dimension
                     continue
-                if (row := words.get(word)) is not None:
-                    found.setdefault(row, _vector(numbers, dimension, f"{path}, line {number}"))
+                row = words.get(word)
+                if row is not None and row not in found:
+                    found[row] = _vector(numbers, dimension, f"{path}, line {number}")
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: cannot be read ({reason})") from error
@@ -52,6 +53,23 @@ def read_word_vectors(
             "--tokenizer.kind word, and the same spelling (lower case, for instance)"
         )
     return found
+
+
+def _parts(line: str, dimension: int) -> tuple[str, list[str]]:
+    """Split a line into the word and its numbers; some words of GloVe's files contain spaces."""
+    word, *numbers = line.rstrip().split(" ")
+    if len(numbers) > dimension and not _is_number(numbers[0]):
+        more = len(numbers) - dimension
+        return " ".join([word, *numbers[:more]]), numbers[more:]
+    return word, numbers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _vector(numbers: list[str], dimension: int, where: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.runs.model_folder import WEIGHTS
 from textvae.runs.weights import read_metadata
 from textvae.text.tokenizers.characters import CharTokenizer
@@ -113,8 +113,8 @@ def train_tokenizer(
     Raises:
         UserError: The corpus is empty, or an option does not fit it.
     """
-    if kind == "auto":
-        kind = "word" if tokenized else "unigram"
+    kind = chosen_kind(kind, tokenized)
+    check_options(kind, min_count, byte_fallback)
     match kind:
         case "word":
             return WordTokenizer.train(
@@ -129,6 +129,28 @@ def train_tokenizer(
         case "unigram" | "bpe":
             return SentencePieceTokenizer.train(texts, vocab_size=vocab_size, model_type=kind)
     raise ValueError(f"unknown tokenizer {kind!r}")
+
+
+def chosen_kind(kind: str, tokenized: bool) -> str:
+    """Return the kind of tokenizer that ``auto`` stands for."""
+    if kind != "auto":
+        return kind
+    return "word" if tokenized else "unigram"
+
+
+def check_options(kind: str, min_count: int, byte_fallback: bool) -> None:
+    """Check that the options have an effect on this kind of tokenizer.
+
+    Raises:
+        UserError: One has none.
+    """
+    if kind in ("unigram", "bpe") and min_count != 1:
+        raise OptionError(f"no effect on subwords (kind {kind}): leave it out", min_count=min_count)
+    if kind != "char" and not byte_fallback:
+        raise OptionError(
+            f"no effect on kind {kind}: leave it out, or choose kind char",
+            byte_fallback=byte_fallback,
+        )
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

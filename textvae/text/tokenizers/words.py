@@ -148,7 +148,7 @@ class WordTokenizer:
         splitter = cls([], tokenized=tokenized, unk_aliases=unk_aliases)
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(splitter._split(text))
+            counts.update(splitter.split(text))
         kept = [w for w, n in counts.items() if n >= min_count and w not in splitter._reserved]
         if not kept:
             raise UserError(
@@ -189,11 +189,14 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the words of a text, without special tokens."""
-        return [self._ids.get(word, UNK) for word in self._split(text)]
+        return [self._ids.get(word, UNK) for word in self.split(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Join the words with spaces, or by Treebank rules if the corpus is raw text."""
-        words = self.tokens(without_specials(ids))
+        return self.join(self.tokens(without_specials(ids)))
+
+    def join(self, words: Sequence[str]) -> str:
+        """Return the text of some words."""
         return " ".join(words) if self.tokenized else _treebank()[1].detokenize(words)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
@@ -239,5 +242,6 @@ class WordTokenizer:
             )
         return cls(words, tokenized=tokenized, unk_aliases=aliases)
 
-    def _split(self, text: str) -> list[str]:
+    def split(self, text: str) -> list[str]:
+        """Return the words of a text, as ``encode`` sees them."""
         return split_words(text, self.tokenized, self.unk_aliases)
