@@ -106,7 +106,12 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert main(["cache", "--prune", "1000"]) == 0
     assert f"{cache}: removed 1 entry" in capfd.readouterr().out
     assert [entry.part for entry in entries(cache)] != []
+    (cache / "texts" / "thesis").mkdir()  # not an entry
+    (cache / "texts" / "thesis" / "chapter.txt").touch()
     assert len(prune(cache, 0)) == 2
+    assert (cache / "texts" / "thesis" / "chapter.txt").exists()
+    assert main(["cache", "--cache-dir", str(cache / "nothing")]) == 2
+    assert "there is no such folder" in capfd.readouterr().err
     assert entries(cache) == []
     assert use(path) == expected
 

@@ -167,6 +167,8 @@ def test_relative_paths_of_the_data_work_from_another_directory(
     assert main(["evaluate", run, "--samples", "2", "--generations", "0"]) == 0
     assert main(["train", "--resume", run, "--train.max_steps", "6"]) == 0
     assert "all 6 steps done" in (start / "run" / "training.json").read_text()
+    found = textvae.diagnose_run(run, samples=2)
+    assert all(f"--data.dir {start / 'texts'}" in r.command for r in found.remedies if r.files)
     assert main(["evaluate", run, "--samples", "2", "--generations", "0"]) == 0
     shutil.rmtree(start / "texts")
     capfd.readouterr()

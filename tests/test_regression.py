@@ -74,6 +74,12 @@ def test_r2_and_mae_are_those_of_scikit_learn_with_intervals_that_contain_the_tr
     assert inside >= 34
 
 
+def test_a_constant_has_no_r2():
+    found = score_regression(np.array([1.0, 2.0, 4.0]), np.full(3, 3.0))
+    assert found["r2"] is None and found["r2_interval"] is None
+    assert found["mae"] == pytest.approx(4 / 3)
+
+
 def test_the_interval_of_a_mean_is_that_of_a_statistic():
     columns = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 1)))
     assert of_statistic(columns, lambda means: means[:, 0], 3) == of_means(columns, 3)[0]

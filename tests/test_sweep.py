@@ -243,6 +243,7 @@ MISTAKES = [
     (["--jobs", "0"], "--jobs 0: must be above 0"),
     (["--launcher-options", "x=1"], "x applies only to the launcher submitit"),
     (["--launcher-options", "x"], "--launcher-options x: must be NAME=VALUE"),
+    (["--launcher-options", "x=["], "--launcher-options x=[: not a value in YAML"),
     (["--vary", "model.latent_dim=2,3"], "x: no such file or folder"),
     (["--run", "x"], "--run takes its options from the manifest: give only --out with it"),
 ]
@@ -277,6 +278,20 @@ def test_a_job_needs_a_manifest_with_its_name(undisturbed, tmp_path, capfd):
     ):
         assert main(["sweep", "--out", str(out), "--run", "x"]) == 2
         assert message in capfd.readouterr().err
+
+
+def test_a_job_takes_no_other_options(undisturbed, capfd):
+    assert main(["sweep", "--out", str(undisturbed), "--run", NAMES[0], "--samples", "77"]) == 2
+    assert "--run takes its options from the manifest" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"config": {"model": {"newer": 1}}}, {}, 3])
+def test_a_manifest_of_another_release_is_one_line(undisturbed, tmp_path, wrong):
+    record = json.loads((undisturbed / "manifest.json").read_text())
+    record["runs"][NAMES[0]] = wrong
+    (tmp_path / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises(textvae.UserError, match=r"broken, or was written by another|newer"):
+        read_manifest(tmp_path)
 
 
 def test_no_out_is_one_line(capfd):

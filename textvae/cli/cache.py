@@ -24,16 +24,20 @@ def parser() -> ArgumentParser:
         "--prune",
         type=NonNegativeFloat | None,
         metavar="DAYS",
-        help="remove what was not used for DAYS days; 0 removes everything. What is needed again "
-        "is made again",
+        help="remove what has not been used for DAYS days; 0 removes everything. What is needed "
+        "again is re-created",
     )
     return parser
 
 
 def run(args: Namespace) -> None:
     """Print a line for every entry, or for every entry that was removed."""
+    from textvae.errors import UserError
     from textvae.runs.cache import cache_folder, entries, prune
+    from textvae.runs.files import expanded
 
+    if args.cache_dir is not None and not expanded(args.cache_dir).is_dir():
+        raise UserError(f"--cache-dir {args.cache_dir}: there is no such folder")
     folder = cache_folder(args.cache_dir)
     found = entries(folder) if args.prune is None else prune(folder, args.prune)
     for entry in found:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import generation, load, presenter
-from textvae.cli.options import add_generation, add_model, new_parser
+from textvae.cli.options import add_data, add_generation, add_model, new_parser
 from textvae.config.types import Count
 from textvae.errors import UserError
 
@@ -35,6 +35,7 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="take the most likely words or pixels instead of sampling them",
     )
+    add_data(parser, " (only for --from aggregate, until it has been fitted)")
     add_generation(parser, walk=True)
     return parser
 
@@ -53,7 +54,7 @@ def run(args: Namespace) -> None:
     if args["from"] == "aggregate" and model.sampler is None:
         from textvae.evaluation.latent.fit_sampler import fit_sampler
 
-        fit_sampler(args.run, model=model, batch_size=args.batch_size)
+        fit_sampler(args.run, data=args.data, model=model, batch_size=args.batch_size)
     options["source"] = args["from"]
     with output:
         if output.at_once is None:

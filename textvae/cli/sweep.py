@@ -15,6 +15,12 @@ from textvae.errors import UserError, quantity
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+# Options that the manifest has recorded by the time that --run trains one of the runs.
+OF_THE_MANIFEST = (
+    *("seeds", "jobs", "samples", "generations", "precision", "probe", "no_report", "train_only"),
+    *("launcher", "launcher_options"),
+)
+
 
 def parser() -> ArgumentParser:
     """Return the parser of the command, without the options of ``train`` that it takes, too."""
@@ -81,7 +87,9 @@ def run(args: Namespace) -> int:
     if args.run is not None:
         from textvae.training.sweeps.job import run_job
 
-        if args.files or args.sections or args.vary or args.methods:
+        defaults = parser().get_defaults()
+        changed = [name for name in OF_THE_MANIFEST if args[name] != defaults[name]]
+        if args.files or args.sections or args.vary or args.methods or changed:
             raise UserError("--run takes its options from the manifest: give only --out with it")
         run_job(args.out, args.run)
         return 0
@@ -123,5 +131,8 @@ def _parameters(words: list[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise UserError(f"--launcher-options {word}: must be NAME=VALUE")
-        parameters[name] = yaml.safe_load(value)
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--launcher-options {word}: not a value in YAML") from None
     return parameters

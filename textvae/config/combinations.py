@@ -134,16 +134,16 @@ def check_objective(config: Config) -> None:
 
 # The options, by section, that a resumed run may change. Of the data: where its corpus is (the
 # hashes of the splits say whether it is the same) and the batches; the others decide what an
-# example is. Of the model: noise in training, and what only has an effect at the start.
+# example is. Of the model: noise in training.
+AT_THE_START = ("init_scale", "init_embedding", "init", "init_parts", "init_embeddings")
 CHANGEABLE = {
     "data": ("dir", *OF_TEXT_FILES, "cache_dir", "batch_size", "max_tokens", "equal_length"),
     "tokenizer": (),
     "model": (
         *("dropout_in", "dropout_out", "word_dropout", "encoder_noise", "encoder_noise_rate"),
-        *("init_scale", "init_embedding"),
     ),
     "images": (),
-    "train": tuple(name for name in OPTIONS["train"] if name != "seed"),
+    "train": tuple(name for name in OPTIONS["train"] if name not in ("seed", *AT_THE_START)),
 }
 WHY = {
     "data": "figures before and after would not compare",
@@ -165,9 +165,10 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
         for name in known.get(section, ()):
             if name in changeable or _same(name, old[section][name], new[section][name], run):
                 continue
+            why = "it counts only at the start" if name in AT_THE_START else WHY[section]
             raise UserError(
                 f"--{section}.{name} {new[section][name]}: {run} began with "
-                f"{old[section][name]}, and {WHY[section]}: leave it out, or start a new run"
+                f"{old[section][name]}, and {why}: leave it out, or start a new run"
             )
 
 

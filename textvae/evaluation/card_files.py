@@ -23,7 +23,7 @@ from textvae.config.types import did_you_mean
 from textvae.errors import UserError
 from textvae.evaluation.metrics import NUMBERS
 from textvae.evaluation.presentation import Card, summary
-from textvae.runs.files import read_record, write_json
+from textvae.runs.files import quoted, read_record, write_json
 from textvae.runs.model_folder import weights_hash
 from textvae.runs.run_folder import config_path, make_folder
 
@@ -205,11 +205,17 @@ def read_cards(given: Path | str, split: str = "test") -> list[Card]:
     card = find_card(given, split)
     if card.get("stale"):
         logger.warning(
-            "the card of %s was computed from earlier weights: update it with textvae evaluate %s "
-            "--split %s",
-            *(given, given, split),
+            "the card of %s was computed from earlier weights: update it with %s",
+            *(given, _command(given, split)),
         )
     return [card]
+
+
+def _command(run: Path | str, name: str) -> str:
+    """Return the command that writes the card of a split, or of a file with that name."""
+    is_split = name in ("train", "valid", "test")
+    given = f"--split {name}" if is_split else "and the options of that card"
+    return f"textvae evaluate {quoted(run)} {given}"
 
 
 def find_card(given: Path | str, split: str = "test") -> Card:
@@ -231,7 +237,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         if not given.exists():
             raise UserError(f"{given}: there is no such run folder or metrics card")
         return load_card(given)
-    path, command = given / "metrics" / f"{split}.json", f"textvae evaluate {given} --split {split}"
+    path, command = given / "metrics" / f"{split}.json", _command(given, split)
     if not path.exists():
         config_path(given)  # a folder of runs, or any other folder, cannot be evaluated
         raise UserError(f"{given} has no metrics for {split!r}: create them with {command}")
@@ -251,7 +257,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
             logger.warning(
                 "the probe accuracy of %s is left out, because it is that of other weights: update "
                 "it with textvae probe %s --split %s",
-                *(given, given, split),
+                *(given, quoted(given), split),
             )
         else:
             card |= {key: found[key] for key in ("accuracy", "accuracy_se") if key in found}

@@ -62,6 +62,11 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
                 f"the seeds of {name} were evaluated with different {BY_KEY[key].header} "
                 f"({', '.join(str(card.get(key)) for card in cards)}): evaluate them alike"
             )
+    for key, what in (("corpus_hash", "data"), ("precision", "precisions")):
+        if len({card[key] for card in cards if card.get(key) is not None}) > 1:
+            raise UserError(
+                f"the seeds of {name} were evaluated with different {what}: evaluate them alike"
+            )
     stale = any(card.get("stale") for card in cards)
     averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)", "stale": stale})
     for key in NUMBERS & first.keys() - set(CONSTANTS):

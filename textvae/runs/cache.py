@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import zlib
@@ -24,6 +25,7 @@ from textvae.runs.files import expanded
 log = logging.getLogger(__name__)
 
 PARTS = ("sources", "texts", "tokenizers", "encoded", "molecules")
+_ENTRY = re.compile(r"\.?[0-9a-f]{32,}")  # what the names of entries begin with
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BLOCK = 2**20
 _DAY = 86_400  # seconds
@@ -126,7 +128,7 @@ def entries(folder: Path) -> list[Entry]:
     found, names = [], _names(folder)
     for part in PARTS[1:]:
         for path in (folder / part).iterdir():
-            if path.suffix == ".lock":
+            if path.suffix == ".lock" or not _ENTRY.match(path.name):
                 continue
             with suppress(FileNotFoundError):  # another process has removed it
                 files = [path, *path.rglob("*")] if path.is_dir() else [path]

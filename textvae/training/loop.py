@@ -234,6 +234,12 @@ class Trainer(TrainingState):
             quantity(self.epoch_steps, "step"),
             f"{self.total_steps:,}",
         )
+        if 0 < self.total_steps <= self.phases.autoencode_steps:
+            logger.warning(
+                "all %s steps belong to the autoencoding, which takes %s: the KL never counts",
+                f"{self.total_steps:,}",
+                f"{self.phases.autoencode_steps:,}",
+            )
 
     def _finish(self) -> None:
         reason = self.why_done()

@@ -86,8 +86,10 @@ class Monitor:
         if line.get("kl_per_dim"):
             self._kl_history.append((line["epoch"], line["kl_per_dim"]))
 
-    def validation(self, step: int, epoch: float, card: Mapping[str, Any]) -> None:
-        """Log a validation card.
+    def validation(
+        self, step: int, epoch: float, card: Mapping[str, Any], beta: float | None = None
+    ) -> None:
+        """Log a validation card, and the KL weight at that time.
 
         All of its numbers go to metrics.jsonl. In TensorBoard, ``valid`` holds the curves of
         ``textvae compare`` and ``valid_details`` all others; constants are left out, except the
@@ -95,7 +97,8 @@ class Monitor:
         """
         numbers = _numbers(card)
         per_dim = {"kl_per_dim": card["kl_per_dim"]} if card.get("kl_per_dim") else {}
-        self._write_line("valid", step, epoch, numbers | per_dim)
+        weight = {} if beta is None else {"beta": beta}
+        self._write_line("valid", step, epoch, numbers | weight | per_dim)
         for name, value in _curves(numbers).items():
             self.board.add_scalar(f"{_group(name)}/{name}", value, step)
         for refinement_step, elbo in enumerate(card.get("elbo_by_step") or ()):

@@ -59,7 +59,7 @@ def validate(
         logger.warning(card["collapse"])
     if card.get("gap", 0) < 0:
         logger.warning(overshoot(card["gap"], config))
-    monitor.validation(step, epoch, card)
+    monitor.validation(step, epoch, card, beta if card["latent_dim"] else None)
     show_examples(model, split, config.train.samples, monitor, step)
     return card
 

@@ -136,7 +136,9 @@ def _moment(line: Line, lines: Sequence[Line]) -> Moment:
 
 
 def _beta(line: Line, lines: Sequence[Line]) -> float | None:
-    """Return the KL weight that was logged last."""
+    """Return the KL weight of an evaluation, or the one that was logged last before it."""
+    if _is_number(line.get("beta")):
+        return line["beta"]
     known = [x["beta"] for x in lines if x["step"] <= line["step"] and _is_number(x.get("beta"))]
     return known[-1] if known else None
 

@@ -190,7 +190,11 @@ def _against_unread(case: Case) -> Iterator[Remedy]:
             "z enters every layer of the decoder and the softmax; on the generated corpus, the "
             "shuffle gap was then larger than the MI under every method that kept one",
         )
-    if train.autoencode_epochs and train.autoencode_decoder == "reset":
+    epoch = None if case.training is None else case.training.epoch
+    was_reset = train.autoencode_decoder == "reset" and (
+        epoch is None or epoch > train.autoencode_epochs
+    )
+    if train.autoencode_epochs and was_reset:
         reason = "the decoder that had learned to read z was reset after autoencoding"
         yield retrain(case, [], reason, "--train.autoencode_decoder", "keep")
     for name in ("free_bits", "min_kl"):
@@ -211,7 +215,8 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
     model, objective = case.config.model, case.config.objective
     if model.posterior != "vmf":  # whose z lies on a sphere, where no mixture of Gaussians does
         reason = "draw z from where the decoder was trained, without training again"
-        yield another_command(case, reason, "sample", RUN, "--from", "aggregate")
+        moved = ["--data", case.data] if case.data else []
+        yield another_command(case, reason, "sample", RUN, "--from", "aggregate", *moved)
     if not objective.beta:
         reason = (
             "only the MMD pulls q(z|x) to the prior (objective.beta 0); with a KL, it is closer"

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import prepare_to_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.remedy import Case
 from textvae.evaluation.diagnosis.result import Diagnosis
-from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name
+from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
 from textvae.evaluation.open_run import OpenRun, open_run, rows_of, run_config
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.runs import run_folder
@@ -90,7 +91,7 @@ def diagnose_run(
             read_training(opened.folder, opened.config, history),
             larger_split=_larger(opened, split),
             run=Path(run),
-            data=None if data is None or opened.new else str(data),
+            data=_moved(opened, data),
         ),
         samples=samples,
         seed=seed,
@@ -105,10 +106,20 @@ def diagnose_run(
         "seed": seed,
         "corpus_hash": chosen.content_hash,
         "weights": opened.weights,
+        "steps": steps_done(opened.folder),
         "commit": run_folder.commit(),
     }
     save_record(opened.folder, diagnosis_name(opened.title(split), limit), found.to_dict() | record)
     return found
+
+
+def _moved(opened: OpenRun, data: Path | str | None) -> str | None:
+    """Return where the data of a run is, if its config does not say so from here."""
+    if data is not None and not opened.new:
+        return str(data)
+    recorded = Config.load(run_folder.config_path(opened.folder)).data.dir
+    found = run_config(opened.folder).data.dir
+    return None if found == recorded else found
 
 
 def _open_baseline(

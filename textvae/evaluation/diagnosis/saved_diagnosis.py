@@ -34,7 +34,8 @@ def load_diagnosis(
         limit: The number of examples, evenly spaced; None: all of them.
 
     Returns:
-        None if there is no such diagnosis, or if it is of other weights or of another release.
+        None if there is no such diagnosis, if it is of other weights or of another release, or if
+        the run was trained since.
     """
     path = run / "metrics" / f"{diagnosis_name(split, limit)}.json"
     try:
@@ -45,7 +46,14 @@ def load_diagnosis(
         return None
     count = card.get("count") if limit is None else limit
     current = record.get("weights") == weights_hash(run)
+    current = current and record.get("steps") == steps_done(run)
     return found if current and found.count == count else None
+
+
+def steps_done(run: Path) -> int | None:
+    """Return the number of training steps of a run, None if it is not known."""
+    path = run / "training.json"
+    return read_record(path).get("steps") if path.exists() else None
 
 
 def _from_dict(record: Mapping[str, Any]) -> Diagnosis:

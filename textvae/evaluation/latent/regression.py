@@ -86,9 +86,11 @@ def score_regression(predicted: np.ndarray, numbers: np.ndarray, seed: int = 0) 
         "r2": of_statistic(columns[:, :3], explained, seed),
         "mae": of_means(columns[:, 3:], seed)[0],
     }
-    return {key: interval.value for key, interval in found.items()} | {
-        f"{key}_interval": _ends(interval) for key, interval in found.items()
-    }
+    card: dict[str, Any] = {key: interval.value for key, interval in found.items()}
+    card |= {f"{key}_interval": _ends(interval) for key, interval in found.items()}
+    if np.ptp(numbers) == 0:  # there is no variance to explain
+        card |= {"r2": None, "r2_interval": None}
+    return card
 
 
 def _ends(interval: Interval) -> list[float]:

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.evaluation.latent.probe import card_name
 from textvae.evaluation.latent.regression import Regression
+from textvae.runs.files import quoted
 from textvae.runs.model_folder import weights_hash
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
@@ -92,19 +94,16 @@ def _probe(
     column: str, run: Path, model: Model, condition: Given | None
 ) -> Callable[[str], float | None]:
     path = run / "metrics" / f"{card_name('test', column)}.json"
+    command = f"textvae probe {quoted(run)} --target {shlex.quote(column)}"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         raise UserError(
-            f"--objective {PROBE}:{column}: no {path}: create it with textvae probe {run} --target "
-            f"{column}"
+            f"--objective {PROBE}:{column}: no {path}: create it with {command}"
         ) from None
     regression = Regression.of_record(record, str(path), model.latent_dim)
     if record.get("weights") not in (None, weights_hash(run)):
-        raise UserError(
-            f"{path} was computed from earlier weights: run textvae probe {run} --target {column} "
-            "again"
-        )
+        raise UserError(f"{path} was computed from earlier weights: run {command} again")
     if isinstance(record.get("r2"), float) and record["r2"] <= 0:
         logger.warning(
             "the probe predicts %s no better than its mean (R² %.3f): the search follows noise",

@@ -102,9 +102,16 @@ def read_manifest(folder: Path | str) -> Manifest:
     if not path.exists():
         raise UserError(f"{folder} holds no sweep: it has no {MANIFEST}")
     try:
-        return Manifest(folder, **read_record(path))
-    except TypeError as error:
-        raise UserError(f"{path} was written by another release of textvae ({error})") from error
+        manifest = Manifest(folder, **read_record(path))
+        for name in manifest.runs:
+            manifest.config(name)
+            manifest.runs[name]["state"]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is broken, or was written by another release of textvae "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    return manifest
 
 
 def _record(folder: Path, cell: Cell) -> dict[str, Any]:
