@@ -332,3 +332,13 @@ def test_the_accuracy_of_other_weights_is_left_out(tmp_path, caplog):
         caplog.clear()
         assert ("accuracy" in find_card(tmp_path)) == shown
         assert ("is that of other weights" in caplog.text) != shown
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_path(tmp_path):
+    for parent in ("a", "b"):
+        (tmp_path / parent / "vae" / "metrics").mkdir(parents=True)
+        save_card(tmp_path / parent / "vae", "test", Card(VAE))
+    paths = [tmp_path / parent / "vae" for parent in ("a", "b")]
+    table = compare([*paths, {**VAE, "model": "lm"}])
+    assert all(f"| {path} " in table for path in paths) and "| lm " in table
+    assert "| vae " in compare(paths[:1])

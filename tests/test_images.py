@@ -274,7 +274,7 @@ def test_a_probe_with_few_labels_uses_no_more(run, tmp_path, capfd):
     whole = probe(tmp_path / "run")
     few = probe(tmp_path / "run", labels=20)
     assert few["trained_on"] == 20 < whole["trained_on"] and few["probed"] == whole["probed"]
-    assert (tmp_path / "run" / "metrics" / "test-probe-20.json").exists()
+    assert (tmp_path / "run" / "metrics" / "test-probe-labels20.json").exists()
     assert find_card(tmp_path / "run")["accuracy"] == whole["accuracy"]  # not the few
     assert probe(tmp_path / "run", labels=whole["trained_on"])["trained_on"] == whole["trained_on"]
     with pytest.raises(UserError, match="labels=100000: the training split has only"):
@@ -374,4 +374,4 @@ def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd, monkey
 
 def test_a_probe_of_refined_means_has_a_name_of_its_own():
     assert probe_module.card_name("test") == "test-probe"
-    assert probe_module.card_name("test", None, 100, 5) == "test-probe-100-refine5"
+    assert probe_module.card_name("test", None, 100, 5) == "test-probe-labels100-refine5"

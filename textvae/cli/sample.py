@@ -35,13 +35,15 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="take the most likely words or pixels instead of sampling them",
     )
-    add_data(parser, " (only for --from aggregate, until it has been fitted)")
+    add_data(parser, " (for --from aggregate, on first use)")
     add_generation(parser, walk=True)
     return parser
 
 
 def run(args: Namespace) -> None:
     """Show samples, or a grid over a two-dimensional latent space."""
+    if args.data is not None and args["from"] != "aggregate":
+        raise UserError("--data has no effect without --from aggregate")
     model = load(args)
     output, options = presenter(model, args), generation(model, args)
     options["do_sample"] = not args.greedy

@@ -129,7 +129,8 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for place, row in enumerate(rows):
         shown = [BY_KEY[key] for key in row if key in BY_KEY and key not in COUNTS]
         widths = [max(WIDTH, len(metric.header)) for metric in shown]
-        others = [str(row[name]).replace("\n", " ") for name in ("label", "text") if name in row]
+        others = [row[name] for name in ("label", "text") if name in row]
+        others = ["–" if value is None else str(value).replace("\n", " ") for value in others]
         if place == 0:
             headers = [f"{metric.header:>{w}}" for metric, w in zip(shown, widths, strict=True)]
             yield " ".join([*headers, "", *(name for name in ("label", "text") if name in row)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,7 @@ def gather(
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
     groups: dict[Any, list[Card]] = {}
+    folders: dict[Any, Path | str] = {}
     paths = [given for given in runs_or_cards if not isinstance(given, Mapping)]
     runs = [path for path in paths if average_seeds and Path(path).is_dir()]
     experiments = dict(zip(runs, experiments_of(runs), strict=True))
@@ -84,8 +86,22 @@ def gather(
             groups[place] = [Card(given)]
             continue
         for row, card in enumerate(read_cards(given, split)):
-            groups.setdefault(experiments.get(given, (place, row)), []).append(card)
-    return [average_cards(cards) for cards in groups.values()]
+            key = experiments.get(given, (place, row))
+            groups.setdefault(key, []).append(card)
+            if Path(given).is_dir():
+                folders[key] = given
+    found = [average_cards(cards) for cards in groups.values()]
+    _tell_apart(found, [folders.get(key) for key in groups])
+    return found
+
+
+def _tell_apart(cards: Sequence[Card], folders: Sequence[Path | str | None]) -> None:
+    """Name runs by their path if they have the same name."""
+    counts = Counter(_name(card) for card in cards)
+    for card, folder in zip(cards, folders, strict=True):
+        name = _name(card)
+        if folder is not None and counts[name] > 1:
+            card["model"] = str(folder) + name.removeprefix(Path(folder).resolve().name)
 
 
 def _name(card: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ class Classes(NamedTuple):
         """Return the numbers of some labels, (N,).
 
         Args:
-            values: Their names; or, unless names are numbers, their numbers from 0 as integers.
+            values: Their names; or their numbers from 0, as integers that are not names.
             by_number: Whether a string that is no name may be a number, unless names are numbers.
 
         Raises:
@@ -84,7 +84,7 @@ class Classes(NamedTuple):
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
         if str(value) in places:
             return places[str(value)]
-        if type(value) is int and value in places.values() and not has_numbers(self.names):
+        if type(value) is int and value in places.values():
             return value
         known = [name for name, count in zip(self.names, self.counts, strict=True) if count]
         more = f", … ({len(known)} in all)" if len(known) > SHOWN else ""

@@ -68,7 +68,7 @@ def probe(
 
     Labels are predicted by the two classifiers, and numbers by ridge regression. The scores are
     saved as ``RUN/metrics/SPLIT-probe.json``, where ``compare`` finds them, or as
-    ``SPLIT-probe-TARGET-LABELS.json`` for another target or a limited number of labels.
+    ``SPLIT-probe-TARGET-labelsN.json`` for another target or a limited number of labels.
 
     Args:
         run: A run folder.
@@ -139,7 +139,7 @@ def card_name(
 ) -> str:
     """Return what the scores are saved as."""
     steps = None if refine_steps is None else f"refine{refine_steps}"
-    parts = (target, labels, steps)
+    parts = (target, None if labels is None else f"labels{labels}", steps)
     suffixes = [str(part).replace("/", "_") for part in parts if part is not None]
     return "-".join([split, "probe", *suffixes])
 
