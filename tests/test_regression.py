@@ -96,7 +96,7 @@ def test_a_number_that_z_encodes_is_predicted(run, capsys):
     assert "R²" in shown and "size of 57 examples; ridge regression" in shown
     fewer = probe(run, target="size", labels=20)
     assert fewer["trained_on"] == 20
-    assert (run / "metrics" / "test-probe-size-20.json").exists()
+    assert (run / "metrics" / "test-probe-size-labels20.json").exists()
 
 
 def test_missing_numbers_are_left_out_and_classes_are_classified(run):
