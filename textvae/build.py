@@ -29,7 +29,7 @@ from textvae.text.data.sources import check_place
 from textvae.text.data.targets import read_targets
 from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
 from textvae.text.model import TextVAE, check_arguments
-from textvae.text.tokenizers import Tokenizer, read_tokenizer
+from textvae.text.tokenizers import Tokenizer, check_options, chosen_kind, read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
@@ -169,7 +169,11 @@ def check_model(config: Config) -> None:
         check_images(_image_options(config))
     else:
         options = vars(config.model) | {"max_length": config.data.max_length}
-        check_arguments(options | {"vocab_size": config.tokenizer.vocab_size})
+        tokenizer = config.tokenizer
+        check_arguments(options | {"vocab_size": tokenizer.vocab_size})
+        if tokenizer.path is None:
+            kind = chosen_kind(tokenizer.kind, config.data.tokenized)
+            check_options(kind, tokenizer.min_count, tokenizer.byte_fallback)
     check_combinations(config)
 
 

@@ -75,6 +75,8 @@ def read_parts(
 def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) -> Any:
     """Return what the model is conditioned on: ``--condition``, or the labels of the examples.
 
+    It is None if there is neither; the model then says what it needs.
+
     Args:
         model: The model.
         args: The options of the command.
@@ -86,7 +88,9 @@ def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) ->
     """
     if model.condition is None or args.condition is not None:
         return args.condition
-    if None in found.labels and any(found.labels):
+    if not any(found.labels):
+        return None
+    if None in found.labels:
         row = found.labels.index(None)
         blank = "" if found.captions[row].strip() else " (it is blank)"
         raise UserError(

@@ -64,11 +64,8 @@ def run(args: Namespace) -> None:
         found = examples(model, args, args.examples)
     else:
         found = read_file(model, args, file)
-        labels_of(model, args, found)  # none may be missing
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
-    options |= generation(model, args)
-    if model.condition is not None and args.condition is None and any(found.labels):
-        options["condition"] = found.labels
+    options |= generation(model, args) | {"condition": labels_of(model, args, found)}
     outputs = model.reconstruct(found.inputs, **options)
     with output:
         output.show(outputs, sources=found.inputs)

@@ -15,12 +15,6 @@ from textvae.errors import UserError, quantity
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-# Options that the manifest has recorded by the time that --run trains one of the runs.
-OF_THE_MANIFEST = (
-    *("seeds", "jobs", "samples", "generations", "precision", "probe", "no_report", "train_only"),
-    *("launcher", "launcher_options"),
-)
-
 
 def parser() -> ArgumentParser:
     """Return the parser of the command, without the options of ``train`` that it takes, too."""
@@ -87,9 +81,14 @@ def run(args: Namespace) -> int:
     if args.run is not None:
         from textvae.training.sweeps.job import run_job
 
-        defaults = parser().get_defaults()
-        changed = [name for name in OF_THE_MANIFEST if args[name] != defaults[name]]
-        if args.files or args.sections or args.vary or args.methods or changed:
+        defaults = vars(parser().get_defaults())
+        names = defaults.keys() - {"out", "run", "vary"}
+        if (
+            args.files
+            or args.sections
+            or args.vary
+            or any(args[name] != defaults[name] for name in names)
+        ):
             raise UserError("--run takes its options from the manifest: give only --out with it")
         run_job(args.out, args.run)
         return 0

@@ -42,7 +42,7 @@ def keeping(path: Path, objective: Objective, name: str) -> Iterator[Objective]:
             quantity(len(known), "value"),
             path,
         )
-    # Written anew, because a search that was killed may have left half a line.
+    # Rewrite the file: a search that was killed may have left half a line.
     write_text(path, "".join([_line(objective=name), *starmap(_entry, known.items())]))
     try:
         with path.open("a", encoding="utf-8", newline="\n", buffering=1) as file:
