@@ -9,6 +9,8 @@ import torch
 from conftest import in_child
 
 from textvae.errors import UserError
+from textvae.evaluation.rate_distortion import Style
+from textvae.evaluation.report import figures
 from textvae.evaluation.run_card import evaluate_run
 from textvae.text.model import TextVAE
 
@@ -96,3 +98,20 @@ def test_a_language_model_has_a_card_without_a_latent(language_model, tmp_path, 
     found = json.loads(capfd.readouterr().out)
     assert found["kl"] == 0 and found["latent_dim"] == 0 and found["collapse"] is None
     assert found["iw"] == pytest.approx(found["elbo"]) == pytest.approx(found["rec"])
+
+
+def test_the_kl_weight_is_one_curve_whoever_logs_it(monkeypatch):
+    train = [{"epoch": e / 4, "beta": min(1.0, e / 8), "kl": 1.0} for e in range(1, 13)]
+    valid = [{"epoch": e, "beta": min(1.0, e / 2), "kl": 2.0} for e in range(1, 4)]
+    line, lines = figures.Line(train, valid, Style("C0", "o"), has_latent=True), {}
+    draw = figures._draw_line
+
+    def remember(axes, curve, line):
+        drawn = draw(axes, curve, line)
+        lines[curve.key] = [len(each.get_xdata()) for each in axes.lines]
+        return drawn
+
+    monkeypatch.setattr(figures, "_draw_line", remember)
+    figures.draw_curves([line])
+    assert lines["kl"] == [12, 3]  # training behind validation
+    assert lines["beta"] == [15]

@@ -38,6 +38,7 @@ class Curve(NamedTuple):
         from_zero: Whether the picture always includes 0.
         cut: Whether the start of the training, where it changes the most, may lie outside.
         logarithmic: Whether small and large values are of interest.
+        scheduled: Whether training sets it, so that all records show the same curve.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Curve(NamedTuple):
     from_zero: bool = True
     cut: bool = False
     logarithmic: bool = False
+    scheduled: bool = False
 
 
 CURVES = (
@@ -56,8 +58,8 @@ CURVES = (
     Curve("kl", "KL", "nats per example", logarithmic=True),
     Curve("mi", "MI", "nats", ceiling="mi_max"),
     Curve("au", "Active units", "dimensions", ceiling="latent_dim"),
-    Curve("beta", "KL weight β"),
-    Curve("lr", "Learning rate", needs_latent=False),
+    Curve("beta", "KL weight β", scheduled=True),
+    Curve("lr", "Learning rate", needs_latent=False, scheduled=True),
 )
 
 
@@ -100,6 +102,9 @@ def draw_curves(lines: Sequence[Line]) -> list[Picture]:
 def _draw_line(axes: Axes, curve: Curve, line: Line) -> bool:
     """Draw the validation curve of a run, and the training curve as a thin line behind it."""
     color, drawn = line.style.color, False
+    if curve.scheduled:
+        everything = sorted([*line.train, *line.valid], key=lambda record: record["epoch"])
+        line = line._replace(train=everything, valid=[])
     if points := _points(line.train, curve.key):
         alone = not _points(line.valid, curve.key)
         look: dict[str, Any] = {"lw": 1.3} if alone else {"lw": 0.8, "alpha": 0.45}
