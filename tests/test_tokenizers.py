@@ -55,6 +55,17 @@ def test_words_by_frequency_then_spelling_with_the_specials_first():
     assert tokenizer.decode([BOS, 4, UNK, 6, EOS, PAD, PAD]) == "a <unk> c"
 
 
+def test_the_first_ids_stand_for_the_beginning_of_a_text(every_kind):
+    text = "the \u00e9lan of the [nH] dog"
+    for tokenizer in every_kind:
+        ids = tokenizer.encode(text)
+        parts = [tokenizer.prefix(text, count) for count in range(len(ids) + 1)]
+        assert (parts[0], parts[-1]) == ("", text)
+        # A character cut within its bytes is the only part that is not spelled as the text is.
+        assert all(text.startswith(part.rstrip("\ufffd")) for part in parts)
+        assert [len(part) for part in parts] == sorted(len(part) for part in parts)
+
+
 @pytest.mark.parametrize(("kind", "other"), [("unigram", "bpe"), ("bpe", "unigram")])
 def test_subwords_taken_over_are_of_the_kind_asked_for(kind, other, tmp_path):
     found = SentencePieceTokenizer.train(SENTENCES, vocab_size=290, model_type=kind)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from textvae.text.tokenizers import UNK, SmilesTokenizer, Tokenizer
-from textvae.text.tokenizers.smiles import split_smiles
+from textvae.text.tokenizers import Tokenizer
 from textvae.text.tokenizers.words import WordTokenizer, count_words
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
                 continue
             truncated += 1
             ids = ids[:limit]
-            text = _kept(tokenizer, text, ids)
+            text = tokenizer.prefix(text, limit)
         documents.append(np.asarray(ids, np.int32))
         units.append((len(ids) if ids_are_words else count_words(text, encoding.tokenized)) + 1)
         num_bytes.append(len(text.encode("utf-8")))
@@ -112,16 +111,6 @@ def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
         truncated=truncated,
         digest=_digest(texts, labels),
     )
-
-
-def _kept(tokenizer: Tokenizer, text: str, ids: list[int]) -> str:
-    """Return the part of a text that its first ids stand for, unknown words as they are."""
-    if UNK not in ids:
-        return tokenizer.decode(ids)
-    if isinstance(tokenizer, WordTokenizer):
-        return tokenizer.join(tokenizer.split(text)[: len(ids)])
-    parts = split_smiles(text) if isinstance(tokenizer, SmilesTokenizer) else text
-    return "".join(parts[: len(ids)])  # of subwords and bytes, none is unknown
 
 
 def _label_array(

@@ -69,6 +69,10 @@ class Tokenizer(Protocol):
         """Return the text of token ids; skips padding, ``<s>`` and ``</s>`` but not ``<unk>``."""
         ...
 
+    def prefix(self, text: str, count: int) -> str:
+        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        ...
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the string of each id, including special tokens, for display."""
         ...

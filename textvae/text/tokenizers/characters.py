@@ -115,6 +115,12 @@ class CharTokenizer:
                 spelled += self._characters[i - self._first].encode("utf-8")
         return spelled.decode("utf-8", errors="replace")
 
+    def prefix(self, text: str, count: int) -> str:
+        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        if not self.byte_fallback:
+            return text[:count]
+        return self.decode(self.encode(text)[:count])
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the string of each id; bytes look like ``<0x0A>``."""
         return [self._piece(int(i)) for i in ids]

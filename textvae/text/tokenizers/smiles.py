@@ -94,6 +94,10 @@ class SmilesTokenizer:
         """Join the tokens; ``<unk>`` is kept, and makes the string invalid."""
         return "".join(self.tokens(without_specials(ids)))
 
+    def prefix(self, text: str, count: int) -> str:
+        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        return "".join(split_smiles(text)[:count])
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the token of each id, including special tokens."""
         return [self._pieces[int(i)] for i in ids]

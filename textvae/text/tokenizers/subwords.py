@@ -152,6 +152,10 @@ class SentencePieceTokenizer:
         """Return the text of token ids; bytes that are not valid UTF-8 become U+FFFD."""
         return self._processor.decode(without_specials(ids))
 
+    def prefix(self, text: str, count: int) -> str:
+        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        return self.decode(self.encode(text)[:count])
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the piece of each id; U+2581 is a space, and bytes look like ``<0x0A>``."""
         return [self._processor.id_to_piece(int(i)) for i in ids]

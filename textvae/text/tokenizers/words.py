@@ -193,10 +193,13 @@ class WordTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Join the words with spaces, or by Treebank rules if the corpus is raw text."""
-        return self.join(self.tokens(without_specials(ids)))
+        return self._join(self.tokens(without_specials(ids)))
 
-    def join(self, words: Sequence[str]) -> str:
-        """Return the text of some words."""
+    def prefix(self, text: str, count: int) -> str:
+        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        return self._join(self.split(text)[:count])
+
+    def _join(self, words: Sequence[str]) -> str:
         return " ".join(words) if self.tokenized else _treebank()[1].detokenize(words)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
