@@ -8,7 +8,7 @@
 
 set -euo pipefail
 name=moses
-models="lm benchmark large-skip_vae-free_bits skip_vae-exact"
+models="lm benchmark large-skip_vae-free_bits large-skip_vae-exact"
 samples=20
 first="CC1C2CCC(C2)C1CN(CCO)C(=O)c1ccc(Cl)cc1"
 last="COc1ccc(-c2cc(=O)c3c(O)c(OC)c(OC)cc3o2)cc1O"
