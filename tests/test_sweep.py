@@ -26,10 +26,11 @@ from textvae.evaluation.compare import compare
 from textvae.runs.lock import locked
 from textvae.training.sweeps import launchers, states
 from textvae.training.sweeps.grid import make_grid
-from textvae.training.sweeps.job import PARENT, effort
+from textvae.training.sweeps.job import PARENT
 from textvae.training.sweeps.launchers import LocalJob, find_launcher
-from textvae.training.sweeps.manifest import read_manifest
+from textvae.training.sweeps.manifest import new_manifest, read_manifest
 from textvae.training.sweeps.states import States, last_line
+from textvae.training.sweeps.sweep import _in_turn
 
 ROOT = Path(__file__).parent.parent
 TOY = ROOT / "recipes" / "toy" / "base.yaml"
@@ -258,11 +259,12 @@ def test_a_mistake_is_one_line_and_starts_nothing(options, message, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
-def test_the_longest_run_comes_first():
+def test_with_several_jobs_the_longest_run_comes_first(tmp_path):
     methods = ["lm", "vae", "skip_vae-autoencode", "sa_vae", "skip_vae-iwae"]
-    cells = make_grid((TOY,), methods=methods)
-    by_effort = sorted(cells, key=lambda cell: effort(cell.config), reverse=True)
-    assert [cell.name for cell in by_effort] == [
+    how = {"evaluate": False, "samples": 1, "generations": 0, "probe": False}
+    manifest = new_manifest(tmp_path, make_grid((TOY,), methods=methods), **how)
+    assert list(_in_turn(manifest, methods, jobs=1)) == methods
+    assert list(_in_turn(manifest, methods, jobs=2)) == [
         "skip_vae-iwae",  # five samples
         "sa_vae",  # five steps
         "skip_vae-autoencode",  # two epochs more

@@ -155,8 +155,7 @@ def _run_all(
     runs = quantity(len(manifest.grid), "run")
     logger.info("%s in %s: %s", runs, manifest.folder, states.counts())
     left = [name for name in manifest.grid if name not in done]
-    # The longest first, so that the last of them does not run alone.
-    waiting = deque(sorted(left, key=lambda name: effort(manifest.config(name)), reverse=True))
+    waiting = deque(_in_turn(manifest, left, jobs))
     running: dict[str, Job] = {}
     try:
         while running or (waiting and not stop.requested):
@@ -176,6 +175,14 @@ def _run_all(
         raise
     if stop.requested:
         raise Interrupted(f"stopped, {states.counts()}: run the same command to continue")
+
+
+def _in_turn(manifest: Manifest, names: Sequence[str], jobs: int) -> Sequence[str]:
+    """Return the names in the order in which they should start."""
+    if jobs == 1:
+        return names
+    # The longest first, so that the last of them does not run alone.
+    return sorted(names, key=lambda name: effort(manifest.config(name)), reverse=True)
 
 
 def _stop(running: dict[str, Job], states: States) -> None:
