@@ -138,6 +138,10 @@ MISTAKES = [
     (["interpolate", "{run}", "a", "b", "--steps", "1"], "--steps 1"),
     (["sample", "{run}", "--device", "cudda"], "device cudda: "),
     (
+        ["sample", "{run}", "--device", "meta"],
+        "device meta: it computes nothing; choose cpu or cuda",
+    ),
+    (
         ["evaluate", "{lm}", "--refine-steps", "2"],
         "--refine-steps 2: this model has",
     ),

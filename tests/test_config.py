@@ -103,6 +103,8 @@ MISTAKES = [
     ("train:\n  epochs: null", "train.epochs null: must be an integer"),
     ("train: {epochs: 2.0}", "train.epochs 2.0: must be an integer"),
     ("train: {epochs: true}", "train.epochs True: must be an integer"),
+    ("train: {threads: 9999}", "train.threads 9999: must be above 0 and at most 1024"),
+    ("model: {kappa: 1e5}", "model.kappa 100000.0: must be above 0 and at most 10000"),
     ("train: {max_steps: 0}", "train.max_steps 0: must be above 0"),
     ("train: {seed: 9223372036854775808}", "must be at least 0 and at most 9223372036854775807"),
     ("model: {tie_embeddings: 1}", "tie_embeddings 1: must be true or false"),

@@ -297,6 +297,8 @@ def to_device(model: Model, device: str | torch.device | None = None) -> Model:
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if torch.device(device).type == "meta":
+            raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
         return model.to(device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error

@@ -10,6 +10,7 @@ from typing import Literal
 
 from textvae.config.types import (
     ClosedUnitInterval,
+    Concentration,
     DecoderLayers,
     DropoutRate,
     EncoderLayers,
@@ -20,6 +21,7 @@ from textvae.config.types import (
     PositiveInt,
     PositiveShare,
     Seed,
+    Threads,
     VocabSize,
 )
 
@@ -117,7 +119,7 @@ class ModelConfig:
     """scale of normalized means; 0.6 for batch_norm, 0.5 for du, 1.1 for scale by default"""
     posterior: Literal["gaussian", "vmf"] = "gaussian"
     """family of q(z|x); vmf: von Mises-Fisher, with z on the unit sphere and a constant KL"""
-    kappa: PositiveFloat = 13.0
+    kappa: Concentration = 13.0
     """concentration of the von Mises-Fisher posterior"""
     prior: Literal["standard", "mixture", "vamp"] = "standard"
     """p(z): N(0, I), a learned mixture of Gaussians, or posteriors of learned inputs (VampPrior)"""
@@ -273,7 +275,7 @@ class TrainConfig:
     """precision of matrix products (weights and sums stay in fp32); auto: bf16 if it is fast"""
     accumulate: PositiveInt = 1
     """batches per optimizer step"""
-    threads: PositiveInt | None = None
+    threads: Threads | None = None
     """CPU threads; PyTorch's choice by default"""
     early_stopping: PositiveInt | None = None
     """stop after this many evaluations without improvement, with any schedule"""

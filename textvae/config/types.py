@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     VocabSize: TypeAlias = int
     Seed: TypeAlias = int
     Steps: TypeAlias = int
+    Threads: TypeAlias = int
+    Concentration: TypeAlias = float
     PositiveFloat: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     PositiveShare: TypeAlias = float
@@ -57,6 +59,9 @@ else:
     VocabSize = _number("VocabSize", int, (">=", 5), ("<=", LARGEST_INT))
     Steps = _number("Steps", int, (">=", 0), ("<=", 10_000))  # of gradient descent per example
     Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))
+    Threads = _number("Threads", int, (">", 0), ("<=", 1024))
+    # Of a von Mises-Fisher distribution; above, fp32 no longer resolves its log density.
+    Concentration = _number("Concentration", float, (">", 0), ("<=", 10_000))
     PositiveFloat = _number("PositiveFloat", float, (">", 0))
     NonNegativeFloat = _number("NonNegativeFloat", float, (">=", 0))
     PositiveShare = _number("PositiveShare", float, (">", 0), ("<=", 1))
