@@ -141,6 +141,7 @@ CHOICES = {
         {},
         {"train": {"autoencode_epochs": 2.0, "max_steps": 500}},
         {"data": {"max_tokens": 999}},
+        {"data": {"batch_size": 1}},
     ],
 }
 
@@ -207,6 +208,15 @@ def test_a_command_can_be_pasted(verdict, kind, tmp_path, monkeypatch):
             changed = config_of(args)
             assert changed.data.dir == "new place" and changed != experiment
             assert Path(args.out).parent == tmp_path and args.out != str(run)
+
+
+@pytest.mark.parametrize("name", [".", "..", "../run"])
+def test_the_new_run_lies_next_to_the_old_one(name, tmp_path, monkeypatch):
+    (tmp_path / "run" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / ("deeper" if name == ".." else ""))
+    (remedy, *_) = remedies_for("collapsed", Case(PLAIN, run=Path(name)))
+    *_, out = shlex.split(remedy.command)
+    assert Path(out).resolve() == tmp_path / "run-skip_vae-autoencode-free_bits"
 
 
 def test_a_command_uses_the_recipes_below_the_current_folder(monkeypatch):

@@ -111,6 +111,11 @@ def _has_encoder(config: Config) -> bool:
     return config.inference.method != "svi"
 
 
+def _can_normalize_means(config: Config) -> bool:
+    several = config.data.batch_size > 1 or bool(config.data.max_tokens)
+    return config.model.head == "linear" and _has_encoder(config) and several
+
+
 def _can_be_refined(config: Config) -> bool:
     return config.inference.method == "amortised" and not config.data.max_tokens
 
@@ -170,7 +175,7 @@ def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
                 "each dimension gets its share of the free nats: on the generated corpus, all 16 "
                 "dimensions were active",
             )
-    if _has_encoder(case.config) and model.head == "linear" and model.posterior == "gaussian":
+    if _can_normalize_means(case.config) and model.posterior == "gaussian":
         yield retrain(
             case,
             [*skip, "batch_norm"],
@@ -222,7 +227,7 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
             "only the MMD pulls q(z|x) to the prior (objective.beta 0); with a KL, it is closer"
         )
         yield retrain(case, ["mmd"], reason)
-    if model.head == "linear" and _has_encoder(case.config):
+    if _can_normalize_means(case.config):
         options = ["--model.posterior", "gaussian"] if model.posterior == "vmf" else []
         options += ["--objective.free_bits", "0"] if objective.free_bits else []
         yield retrain(

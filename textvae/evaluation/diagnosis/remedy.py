@@ -79,7 +79,9 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
         words += ["--config", _path(file)]
     changes = zip(options[::2], options[1::2], strict=True)
     label = names or [f"{option.rpartition('.')[2]}_{value}" for option, value in changes]
-    words += ["--out", f"{case.run}-{'-'.join(label)}"]
+    # `.` and `..` have no name of their own to add to.
+    run = case.run if case.run.name not in ("", "..") else case.run.resolve()
+    words += ["--out", f"{run}-{'-'.join(label)}"]
     words += ["--data.dir", case.data] if case.data else []
     return Remedy(files, options, reason, shlex.join([*words, *options]))
 
