@@ -129,7 +129,7 @@ def recipes(corpus, tmp_path) -> Path:
         section, _, key = option[2:].partition(".")
         sections.setdefault(section, {})[key] = yaml.safe_load(value)
     (folder / "tiny" / "base.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
-    prepare = f'name=tiny\nmodels=vae\nprepare() {{ cp -r "{corpus}" "$prepared"; }}\n'
+    prepare = f'name=tiny\nmodels=vae\nprepare() {{ cp -r "{corpus}/." "$prepared"; }}\n'
     script = f'{prepare}. "$(dirname "$0")/../stages.sh"\nmain "$@"\n'
     (folder / "tiny" / "run.sh").write_text(script, encoding="utf-8")
     publish(folder, {"elbo": -1.0, "kl": 0.0, "tolerance": {"elbo": 0.5}})
@@ -165,6 +165,15 @@ def test_a_reproduction_checks_itself_and_trains_only_once(recipes, tmp_path, ca
     estimate = decimals(lagging_information(out / "vae"))
     assert f"| vae | {both} | {estimate} |" in said.out
     assert stats(out) == before and any(name.endswith("state.pt") for name in before)
+
+
+def test_a_corpus_that_was_left_half_prepared_is_prepared_again(recipes, corpus, tmp_path):
+    out = tmp_path / "out"
+    (out / "corpus").mkdir(parents=True)
+    (out / "corpus" / "train.txt").write_text("0\tonly the beginning\n", encoding="utf-8")
+    assert run_reproduce(recipes, out) == 1
+    for file in corpus.iterdir():
+        assert (out / "corpus" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_seeds_are_averaged_and_methods_chosen(recipes, tmp_path, capfd):

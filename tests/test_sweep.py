@@ -282,6 +282,18 @@ def test_a_job_needs_a_manifest_with_its_name(undisturbed, tmp_path, capfd):
         assert message in capfd.readouterr().err
 
 
+def test_a_probe_without_labels_is_refused_before_any_training(small, tmp_path, capfd):
+    unlabeled = tmp_path / "texts"
+    unlabeled.mkdir()
+    for split in ("train", "valid", "test"):
+        (unlabeled / f"{split}.txt").write_text("a cat sat\na dog ran\n" * 20, encoding="utf-8")
+    grid = ["--config", str(TOY), *small, "--data.dir", str(unlabeled), "--probe"]
+    assert main(["sweep", "--out", str(tmp_path / "out"), *grid, *QUICK]) == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert f"--probe: {unlabeled} has no labels (test, train): add them" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_job_takes_no_other_options(undisturbed, capfd):
     assert main(["sweep", "--out", str(undisturbed), "--run", NAMES[0], "--samples", "77"]) == 2
     assert "--run takes its options from the manifest" in capfd.readouterr().err

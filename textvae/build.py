@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -38,6 +38,9 @@ from textvae.vae.conditions import Classes, Given, load_condition
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 Splits = Mapping[str, Split]
@@ -74,12 +77,29 @@ def check_data(data: DataConfig) -> None:
     check_place(data.dir)
 
 
+def labeled_splits(config: Config) -> set[str]:
+    """Return the names of the splits that have labels; the data is read, and cached.
+
+    Raises:
+        UserError: There is a problem with the data.
+    """
+    if config.data.kind == "images":
+        images = read_images(config.data.dir, seed=config.train.seed)
+        return {name for name, split in images.items() if split.labels is not None}
+    corpus = _read_corpus(config)
+    return {name for name, documents in corpus.items() if "label" in documents.column_names}
+
+
+def _read_corpus(config: Config) -> dict[str, Dataset]:
+    options = {name: getattr(config.data, name) for name in OF_TEXT_FILES}
+    options["numeric"] = config.model.condition == "number"
+    return read_corpus(config.data.dir, cache_dir=config.data.cache_dir, **options)
+
+
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     data = config.data
-    options = {name: getattr(data, name) for name in OF_TEXT_FILES}
-    options["numeric"] = config.model.condition == "number"
     with nullcontext() if fresh else without_guesses():
-        corpus = read_corpus(data.dir, cache_dir=data.cache_dir, **options)
+        corpus = _read_corpus(config)
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:

@@ -23,7 +23,7 @@ from textvae.evaluation.lagging import lagging_information, lagging_table
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.published import FAILURES, Verdict, judge, verdict_table
 from textvae.runs.run_folder import make_folder
-from textvae.training.sweeps.manifest import read_manifest
+from textvae.training.sweeps.manifest import MANIFEST, read_manifest
 from textvae.training.sweeps.sweep import sweep
 
 logger = logging.getLogger(__name__)
@@ -121,9 +121,9 @@ def _find(recipes: Path, name: str) -> Path:
 
 
 def _prepare(recipe: Path, folder: Path, data: Path | str | None) -> Path:
-    """Prepare the corpus with the first stage of the recipe's script, unless it is there."""
+    """Prepare the corpus with the first stage of the recipe's script, unless runs have used it."""
     corpus = folder / "corpus"
-    if corpus.is_dir() and data is None:
+    if (folder / MANIFEST).exists() and corpus.is_dir() and data is None:
         return corpus
     make_folder(folder)
     command = ["bash", str(recipe / "run.sh"), "--stop-stage", "1", "--out", str(folder)]

@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from textvae.build import check_data
+from textvae.build import check_data, labeled_splits
+from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
@@ -115,6 +116,8 @@ def sweep(
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
     for cell in cells:
         check_data(cell.config.data)
+    if probe:
+        _check_labels([cell.config for cell in cells])
     make_folder(folder)
     if (folder / CONFIG).exists():
         raise UserError(f"{folder} is the folder of a run: choose another --out for the sweep")
@@ -134,6 +137,21 @@ def sweep(
         with stop_signals(message) as stop, states:
             _run_all(manifest, states, launch, jobs, stop)
         return _conclude(manifest, states, average_seeds=seeds > 1, with_report=with_report)
+
+
+def _check_labels(configs: Sequence[Config]) -> None:
+    """Check that there is something to probe, before hours of training.
+
+    Raises:
+        UserError: The data has no labels.
+    """
+    for config in {repr(config.data): config for config in configs}.values():
+        missing = {"train", "test"} - labeled_splits(config)
+        if missing and config.model.latent_dim:
+            raise UserError(
+                f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
+                "them, or leave out --probe"
+            )
 
 
 def _log(folder: Path, name: str) -> Path:
