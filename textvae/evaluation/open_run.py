@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from textvae.build import Splits, build_data, load_model, read_new, to_device
+from textvae.build.data import Splits, build_data, read_new
+from textvae.build.model import load_model, to_device
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import run_folder

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from textvae.build import Splits
+from textvae.build.data import Splits
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.goal import Goal
