@@ -12,7 +12,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 import textvae
 from textvae.errors import UserError
 from textvae.evaluation.latent.fit_sampler import fit_mixture
-from textvae.runs.model_folder import SAMPLER
+from textvae.runs.model_folder import SAMPLER, WEIGHTS
 from textvae.vae.aggregate import consistent_units, hole_shares, marginal_kls
 from textvae.vae.mixtures import mixture_log_prob
 from textvae.vae.noise import Purpose, RowNoise
@@ -249,6 +249,23 @@ def test_new_weights_are_saved_without_the_old_sampler(run, tmp_path):
     fitted.sampler = None
     fitted.save_pretrained(run)
     assert not (run / SAMPLER).exists()
+
+
+def test_a_sampler_never_lies_next_to_other_weights(run, tmp_path, monkeypatch):
+    fitted = textvae.load(str(run))
+    fitted.sampler = None
+    textvae.fit_sampler(run)
+    before = (run / WEIGHTS).read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(fitted), "_save_more", killed)
+    with torch.no_grad():
+        next(fitted.parameters()).add_(1)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.save_pretrained(run)
+    assert (run / WEIGHTS).read_bytes() != before and not (run / SAMPLER).exists()
 
 
 def test_a_language_model_has_nothing_to_fit(language_model):

@@ -6,6 +6,7 @@ card; nothing in it is executed when it is loaded.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -75,7 +76,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         """Write the model folder, and optionally push it to the hub; returns the commit's URL.
 
         Raises:
-            UserError: The folder cannot be written; its previous contents are intact.
+            UserError: The folder cannot be written; the previous weights in it are intact.
         """
         folder = Path(save_directory)
         self._save_pretrained(folder)
@@ -84,15 +85,15 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         return self.push_to_hub(repo_id or folder.name, **hub_options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        sampler = save_directory / pretrained.SAMPLER
+        with suppress(OSError):  # where nothing can be removed, nothing can be written either
+            sampler.unlink()  # first, so that it never lies next to other weights
         save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
         self._save_more(save_directory)
         pretrained.write_config(save_directory, self.config)
         self.inference.save(save_directory / pretrained.INFERENCE)
-        sampler = save_directory / pretrained.SAMPLER
         if self.sampler is not None:
             self.sampler.save(sampler)
-        else:
-            sampler.unlink(missing_ok=True)  # fitted to other weights
         if self.condition is not None:
             save_condition(self.condition, save_directory / pretrained.CONDITION)
         self.write_card(save_directory)

@@ -112,8 +112,8 @@ def fit_mixture(z: Tensor, seed: int = 0) -> MixtureSampler:
             break
     mixture = chosen.mixture
     logger.info(
-        "fitted %d Gaussians with %s covariances, held-out log-likelihood %.3f",
-        mixture.n_components,
+        "fitted %s with %s covariances, held-out log-likelihood %.3f",
+        quantity(mixture.n_components, "Gaussian"),
         "full" if mixture.covariance_type == "full" else "diagonal",
         chosen.scores.mean(),
     )
