@@ -419,6 +419,15 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".hidden", "notes.tmp", "state.pt"]
 
 
+def test_a_file_that_is_being_written_is_no_leftover(tmp_path):
+    def write(temporary):
+        remove_leftovers(tmp_path)
+        temporary.write_text("{}")
+
+    replace_file(tmp_path / "a.json", write)
+    assert read_record(tmp_path / "a.json") == {}
+
+
 def test_a_write_removes_the_leftover_of_a_killed_one_but_not_that_of_a_living_one(tmp_path):
     path = tmp_path / "a[1].json"
     child = os.fork()

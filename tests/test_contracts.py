@@ -349,17 +349,83 @@ def test_a_model_of_another_class_is_never_taken_for_a_standard_one(run, corpus)
         textvae.train(config_for(corpus, epochs=3), run, resume=True)
 
 
+SIZES = {"vocab_size": 10, "latent_dim": 2, "embedding_dim": 4, "encoder_hidden": 4}
+SIZES |= {"decoder_hidden": 4}
+
+
 class WithAConstant(textvae.TextVAE):
-    """A prior with a buffer that is not saved."""
+    """A prior with values that are needed while it is made, and some that are not saved."""
+
+    def __init__(self, width: float = 1.0, **arguments):
+        self.width = width
+        super().__init__(**arguments)
 
     def make_prior(self, config):
         prior = super().make_prior(config)
         prior.register_buffer("constant", torch.ones(1), persistent=False)
+        prior.scale = torch.linspace(0, self.width, 3)
+        prior.steps = prior.scale.tolist()
         return prior
 
+    def make_decoder(self, config):
+        decoder = super().make_decoder(config)
+        decoder.norm = torch.nn.LayerNorm(2)
+        return decoder
 
-def test_a_buffer_that_is_not_saved_is_one_line(tmp_path):
-    sizes = {"embedding_dim": 4, "encoder_hidden": 4, "decoder_hidden": 4}
-    WithAConstant(vocab_size=10, latent_dim=2, **sizes).save_pretrained(tmp_path)
-    with pytest.raises(textvae.UserError, match=r"prior\.constant is not saved"):
+
+def test_own_parts_come_back_with_their_values(tmp_path):
+    model = WithAConstant(width=3.0, **SIZES)
+    model.tokenizer = textvae.WordTokenizer(list("abcdef"))
+    model.save_pretrained(tmp_path)
+    before = torch.get_rng_state()
+    again = WithAConstant.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again.prior.constant == 1 and again.prior.steps == [0.0, 1.5, 3.0]
+    assert again.prior.scale.tolist() == again.prior.steps and again.width == 3.0
+    (tmp_path / "config.json").write_text(json.dumps({**model.config, "widht": 1.0}))
+    with pytest.raises(textvae.UserError, match="has no option 'widht'"):
         WithAConstant.from_pretrained(tmp_path)
+
+
+class OwnDecoder(torch.nn.Module):
+    """Words that do not depend on each other."""
+
+    def __init__(self, vocab_size: int, latent_dim: int, shape: str = "right"):
+        super().__init__()
+        self.shape, self.norm = shape, torch.nn.LayerNorm(latent_dim)
+        self.output = torch.nn.Linear(latent_dim, vocab_size)
+
+    def log_prob(self, batch, z):
+        words = self.output(self.norm(z)).log_softmax(-1)  # (K, B, V)
+        targets = batch.x[:, 1:].expand(len(z), -1, -1)
+        scores = words.gather(2, targets) * (targets != 0)
+        return {"right": scores.sum(-1), "by word": scores, "flat": scores.sum(-1)[0]}[self.shape]
+
+
+class Flat(textvae.TextVAE):
+    """A decoder that cannot generate."""
+
+    def make_decoder(self, config):
+        return OwnDecoder(config["vocab_size"], config["latent_dim"])
+
+
+def test_own_parts_keep_their_initial_values():
+    model = Flat(**SIZES)
+    assert torch.equal(model.decoder.norm.weight, torch.ones(2))
+    assert float(model.encoder.embedding.weight.detach().abs().max()) <= 0.1
+
+
+@pytest.mark.parametrize("shape", ["by word", "flat"])
+def test_a_log_density_of_another_shape_is_refused(shape):
+    model = Flat(**SIZES)
+    model.decoder.shape = shape
+    batch = textvae.Batch(torch.tensor([[2, 5, 6, 3], [2, 7, 8, 3]]), torch.tensor([3, 3]))
+    with pytest.raises(ValueError, match=r"decoder's log_prob must return .* \(1, 2\), not"):
+        model(batch)
+
+
+def test_a_decoder_that_cannot_generate_is_trained_and_evaluated(corpus, tmp_path):
+    model = textvae.train(config_for(corpus), tmp_path / "run", model_class=Flat)
+    card = textvae.evaluate_run(tmp_path / "run", model=model, samples=2)
+    assert "bleu" not in card and card["elbo"] < 0
+    assert "class `Flat`)" in (tmp_path / "run" / "README.md").read_text()

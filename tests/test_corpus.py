@@ -16,7 +16,7 @@ import pytest
 
 from textvae.errors import UserError
 from textvae.text.data import chunks, sources
-from textvae.text.data.corpus import encode_corpus, read_corpus, texts
+from textvae.text.data.corpus import encode_corpus, read_corpus, read_file, texts, write_split
 from textvae.text.data.tokenizer import learned_tokenizer
 from textvae.text.tokenizers import (
     CharTokenizer,
@@ -450,16 +450,32 @@ def test_two_processes_at_once_agree(folder, cache):
     assert not list(cache.rglob("*.tmp"))
 
 
-def test_several_workers_give_what_one_gives(folder, tmp_path):
-    fill(folder, "txt", "".join(f"{i % 3}\tword {i}\n" for i in range(2_500)), valid="0\ta\n")
-    corpus, tokenizer = read_corpus(folder), SentencePieceTokenizer.train(["word 123"], 280)
-    options = {"max_length": 7, "long": "drop"}
-    one = encode_corpus(corpus, tokenizer, cache_dir=tmp_path / "one", **options)["train"]
-    two = encode_corpus(corpus, tokenizer, cache_dir=tmp_path / "two", num_proc=2, **options)
-    for name in ("values", "offsets", "lengths", "units", "num_bytes", "labels"):
-        assert getattr(one, name).tolist() == getattr(two["train"], name).tolist()
-    assert one.content_hash == two["train"].content_hash
-    assert one.caption(len(one) - 1) == two["train"].caption(len(one) - 1)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("a cat", "x"), ("a\tdog", None), ("a bird", "y")],
+        [("a cat", None), ("a dog", None)],
+    ],
+)
+def test_what_is_written_is_read_back(rows, tmp_path):
+    assert write_split(tmp_path / "train.txt", rows) == len(rows)
+    found = read_file(tmp_path / "train.txt")
+    labels = found["label"][:] if "label" in found.column_names else [None] * len(rows)
+    expected = [(" ".join(text.split()), label) for text, label in rows]
+    assert list(zip(found["text"][:], labels, strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a", "Society & Culture")], "the label 'Society & Culture' has a space"),
+        ([("a", None), ("b", "x")], "the label 'x' comes after a text without"),
+    ],
+)
+def test_labels_that_could_not_be_read_back_are_refused(rows, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_split(tmp_path / "train.txt", rows)
+    assert not list(tmp_path.iterdir())
 
 
 def test_importing_the_corpus_is_quick():

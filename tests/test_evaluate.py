@@ -1,7 +1,9 @@
 """The metrics card: its values, its units, and what must not change it."""
 
 import copy
+import json
 import math
+import shutil
 from functools import partial
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 from torch.nn.utils.rnn import pad_sequence
 
+import textvae
 from textvae.config.inference import Inference, with_steps
 from textvae.evaluation.card import evaluate, evaluate_quick
 from textvae.text.nn.decoder import LSTMDecoder
@@ -402,3 +405,21 @@ def test_mixed_precision_leaves_the_latent_figures_alone():
         card = evaluate(model, text_batches(), samples=2)
     assert card["iw"] == pytest.approx(expected["iw"], rel=0.01)
     assert card["mi"] == pytest.approx(expected["mi"], rel=0.02)
+
+
+def test_the_figures_of_another_model_are_not_saved_as_those_of_the_run(trained, tmp_path, caplog):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    model = textvae.load(str(run))
+    with torch.no_grad():
+        model.decoder.output.bias.add_(torch.randn(model.config["vocab_size"]))
+    card = textvae.evaluate_run(run, model=model, samples=2, generations=0)
+    textvae.fit_sampler(run, model=model)
+    textvae.probe(run, model=model)
+    textvae.diagnose_run(run, model=model)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert "the model is not the one in" in caplog.text and model.sampler is not None
+    assert card["elbo"] != json.loads((run / "metrics" / "test.json").read_text())["elbo"]
+    own = textvae.load(str(run)).double()
+    textvae.evaluate_run(run, model=own, samples=2, generations=0)
+    assert json.loads((run / "metrics" / "test.json").read_text())["samples"] == 2

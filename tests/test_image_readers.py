@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import UserError
+from textvae.images.datasets import read_images
 from textvae.images.readers import (
     Drawings,
     read_hub,
@@ -110,8 +111,8 @@ def test_another_kind_of_file_is_not_taken_for_a_pickle(tmp_path):
     [
         ({"other": GREY}, "neither images nor x_train and x_test: it has other"),
         ({"images": GREY[0]}, r"images must be \(N, H, W\), not \(3, 4\)"),
-        ({"images": GREY.astype(float)}, "bytes from 0 to 255, or numbers from 0 to 1"),
-        ({"images": np.full((1, 2, 2), np.nan)}, "bytes from 0 to 255, or numbers from 0 to 1"),
+        ({"images": GREY.astype(float)}, "integers from 0 to 255, or numbers from 0 to 1"),
+        ({"images": np.full((1, 2, 2), np.nan)}, "integers from 0 to 255, or numbers from 0 to 1"),
         ({"images": GREY, "labels": LABELS - 2}, "labels from -2 to -1 are invalid"),
         ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 are"),
         (
@@ -175,3 +176,32 @@ def test_an_unreachable_hub(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(UserError, match=r"neither a file, a folder, .*: no network"):
         read_hub("owner/name")
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16])
+def test_integers_of_every_size_are_pixels(kind, tmp_path):
+    images = np.arange(0, 256, 4).reshape(4, 4, 4)
+    np.savez(tmp_path / "a.npz", images=images.astype(kind))
+    np.savez(tmp_path / "b.npz", images=images.astype(np.uint8))
+    found = [read_npz(tmp_path / name)["all"].images for name in ("a.npz", "b.npz")]
+    assert found[0].dtype == np.uint8 and np.array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((2, 3, 3), "a"), "pixels must be numbers, not <U1"),
+        (np.full((2, 3, 3), 256), "integers from 0 to 255, or numbers from 0 to 1"),
+        (np.full((2, 3, 3), 2j), "pixels must be numbers, not complex128"),
+    ],
+)
+def test_pixels_that_are_none_are_one_line(images, message, tmp_path):
+    np.savez(tmp_path / "a.npz", images=images)
+    with pytest.raises(UserError, match=message):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_images_without_a_training_split_are_one_line(tmp_path):
+    np.savez(tmp_path / "a.npz", x_test=np.zeros((4, 3, 3)))
+    with pytest.raises(UserError, match="no training images, only test"):
+        read_images(str(tmp_path / "a.npz"))

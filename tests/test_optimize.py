@@ -14,6 +14,7 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
+from textvae.evaluation.search.kept_values import keeping
 from textvae.evaluation.search.optimize import Optimization, optimize
 from textvae.evaluation.search.search import Call, best_so_far, search, try_texts
 from textvae.runs.model_folder import weights_hash
@@ -299,12 +300,25 @@ def test_an_interrupted_search_keeps_its_values(trained, tmp_path, monkeypatch, 
     assert Path("a.jsonl").read_text() == Path("b.jsonl").read_text()
 
 
+@pytest.mark.parametrize("length", [0, 8, 21, 24, 30, 40])
+def test_values_are_kept_wherever_the_file_was_cut(length, tmp_path):
+    path = tmp_path / "values"
+    lines = '{"objective": "len"}\n{"text": "a", "value": 9.0}\n'
+    path.write_text(lines[:length])
+    with keeping(path, len, "len") as evaluate:
+        assert (evaluate("four"), evaluate("a")) == (4, 1)
+    assert path.read_text() == lines[:21] + (
+        '{"text": "four", "value": 4}\n{"text": "a", "value": 1}\n'
+    )
+
+
 def test_values_of_another_objective_are_not_used(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["optimize", str(trained), "--objective", "builtins:len", "--out", "a.jsonl"]
     for content, message in (
         ('{"objective": "mine:other"}\n', "has the values of mine:other, not of builtins:len"),
         ("not a record\n", "cannot be read"),
+        ('{"objective": "builtins:len"}\ndamaged\n{"text": "a", "value": 1}\n', "cannot be read"),
     ):
         Path("a.jsonl.values").write_text(content)
         assert main(words) == 2

@@ -191,3 +191,11 @@ def test_without_gradients_the_values_are_the_same(grouped, cast):
             found = token_nll(*given, chunk=16, groups=groups)
     tolerance = {"rtol": 1e-5, "atol": 1e-5} if cast is None else {"rtol": 0, "atol": 0.02}
     torch.testing.assert_close(found, expected.detach(), **tolerance)
+
+
+def test_without_a_target_the_gradients_are_zero(monkeypatch):
+    monkeypatch.setattr(torch, "empty_like", lambda x, **how: torch.full_like(x, torch.nan, **how))
+    *inputs, targets = arguments(rows=3, ignored=range(3))
+    inputs[0].requires_grad_()
+    for gradient in torch.autograd.grad(token_nll(*inputs, targets, chunk=2).sum(), inputs):
+        assert gradient.eq(0).all()

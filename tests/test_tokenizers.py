@@ -321,3 +321,13 @@ def test_a_missing_or_exchanged_file_is_refused(tmp_path, subwords):
         load_tokenizer(tmp_path)
     with pytest.raises(UserError, match="not a SentencePiece model"):
         SentencePieceTokenizer(b"something else")
+
+
+def test_every_kind_is_taken_over_under_the_name_of_its_option(every_kind, tmp_path):
+    options = ["word", "unigram", "char", "char", "smiles"]
+    for tokenizer, kind in zip(every_kind, options, strict=True):
+        tokenizer.save(tmp_path)
+        found = corpus_tokenizer(None, path=str(tmp_path), kind=kind, tokenized=True)
+        assert found.option == tokenizer.option == kind
+    with pytest.raises(UserError, match="its kind is smiles, not char"):
+        corpus_tokenizer(None, path=str(tmp_path), kind="char", tokenized=True)

@@ -35,16 +35,24 @@ LARGEST = 1e100  # of a figure; a larger one is a mistake
 _REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
 
 
-def prepare_to_save(run: Path) -> None:
-    """Check before the work whether ``RUN/metrics`` can be written to, and say so if it cannot.
+def may_save(run: Path, foreign: bool = False) -> bool:
+    """Check before the work whether results are saved in ``RUN/metrics``, and say so if not.
+
+    Args:
+        run: The run folder.
+        foreign: Whether the results will be those of another model.
 
     Raises:
         UserError: It could be written to, but cannot be created.
     """
+    if foreign:
+        logger.warning("the model is not the one in %s: its results are not saved there", run)
+        return False
     if _is_read_only(run):
         logger.warning("%s is read-only: the results are printed, but not saved", run)
-    else:
-        make_folder(run / "metrics")
+        return False
+    make_folder(run / "metrics")
+    return True
 
 
 def _is_read_only(run: Path) -> bool:

@@ -18,6 +18,7 @@ from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
+from textvae.runs.weights import holds_weights
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.conditioning import add_conditions, codes_of
@@ -35,9 +36,14 @@ class OpenRun(NamedTuple):
     config: Config
     model: Model
     splits: Splits
-    weights: str | None  # the hash of the weights in the folder
+    weights: str | None  # the hash of the weights in the folder; None if the model has others
     new: str | None = None
     given: str | float | None = None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the model is not the one in the folder, where its figures would be mistaken."""
+        return self.weights is None
 
     @property
     def name(self) -> str:
@@ -100,8 +106,9 @@ def open_run(
     weights = weights_hash(folder)  # before they are read: a training may replace them
     if model is None:
         model = to_device(load_model(str(folder)), device)
-    elif device is not None:
-        model = to_device(model, device)
+    else:
+        weights = weights if holds_weights(model, folder) else None
+        model = model if device is None else to_device(model, device)
     model.eval()
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work

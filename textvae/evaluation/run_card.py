@@ -12,7 +12,7 @@ import torch
 
 from textvae.errors import OptionError
 from textvae.evaluation.card import evaluate
-from textvae.evaluation.card_files import prepare_to_save, save_card
+from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.open_run import open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
@@ -81,8 +81,7 @@ def evaluate_run(
     opened = open_run(
         run, data=data, reading=reading, condition=condition, device=device, model=model
     )
-    prepare_to_save(opened.folder)
-    own = model is None  # whether it is the one that the model card in the folder describes
+    save = may_save(opened.folder, opened.is_foreign)
     chosen, model = opened.split(split), opened.model
     if fit_sampler:
         fit_opened(opened, batch_size=batch_size)
@@ -125,9 +124,10 @@ def evaluate_run(
     name = opened.title(split)
     name += "" if refine_steps is None else f"-refine{refine_steps}"
     name += "" if limit is None else f"-limit{limit}"  # never in place of the whole card
-    saved = save_card(opened.folder, name, card)
-    if saved is not None and name == "test" and own:
-        model.write_card(opened.folder)
+    if save:
+        save_card(opened.folder, name, card)
+        if name == "test":
+            model.write_card(opened.folder)
     return card
 
 

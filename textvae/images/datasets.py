@@ -126,6 +126,8 @@ def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
         UserError: The files are missing or invalid.
     """
     found = _with_held_out(read_published(place), place)
+    if "train" not in found:
+        raise UserError(f"{place}: no training images, only {', '.join(found)}")
     sizes = {drawings.images.shape[1:] for drawings in found.values()}
     if len(sizes) > 1:
         raise UserError(f"{place}: the splits have images of different sizes")

@@ -33,7 +33,11 @@ class Images(ImageExamples):
     def _pixels(self, images: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
         if isinstance(images, (list, tuple)) and len(images):
             images = torch.stack([torch.as_tensor(image) for image in images])
-        pixels, size = torch.as_tensor(images), (self.config["height"], self.config["width"])
+        size = (self.config["height"], self.config["width"])
+        try:
+            pixels = torch.as_tensor(images)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"images must be arrays of numbers ({error})") from error
         if pixels.dim() != 3 or pixels.shape[1:] != size or not len(pixels):
             raise UserError(f"images must be (N, {size[0]}, {size[1]}), not {tuple(pixels.shape)}")
         if not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN neither

@@ -24,7 +24,7 @@ from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
 from textvae.images.images import Images
 from textvae.images.pixelcnn import PixelCNN
-from textvae.runs.model_folder import Description
+from textvae.runs.model_folder import Description, public_module
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import make_embedding
 from textvae.vae.conditioning import check_condition
@@ -135,7 +135,10 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
         uses = [f"model.sample(64{given})"]
         if self.latent_dim:
             uses += [f"model.{name}(images{given})" for name in ("reconstruct", "encode")]
-        return Description("textvae image model", kind, "ImageVAE", uses)
+        if type(self) is not ImageVAE:
+            kind = f"{kind[:-1]}, with parts of its own (class `{type(self).__name__}`)."
+        name, module = type(self).__name__, public_module(type(self))
+        return Description("textvae image model", kind, module, name, uses)
 
 
 def _gray(inputs: Tensor) -> Batch:

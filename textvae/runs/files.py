@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _in_use(temporary):
-            _remove_abandoned(path)
+            _remove_abandoned(path.parent, glob.escape(path.name))
             yield temporary
             with temporary.open("rb+") as file:  # or the rename reaches the disk before the content
                 os.fsync(file.fileno())
@@ -88,10 +88,15 @@ def _lock(file: int) -> bool | None:
     return True
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes that were killed while replacing a file have left."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError), temporary.open("rb+") as file:
+def _remove_abandoned(folder: Path, name: str) -> None:
+    """Remove what processes that were killed while replacing a file have left.
+
+    Args:
+        folder: The folder of the file.
+        name: Its name, or a pattern for several.
+    """
+    for temporary in folder.glob(f".{name}.*.tmp"):
+        with suppress(OSError), temporary.open("rb+") as file:  # a folder of this name is not ours
             # safetensors puts another file in the place of the locked one.
             if _lock(file.fileno()) and not _is_running(temporary.name.split(".")[-3]):
                 temporary.unlink()
@@ -162,6 +167,4 @@ def read_record(path: Path) -> dict[str, Any]:
 def remove_leftovers(*folders: Path) -> None:
     """Remove the temporary files of processes that were killed while writing."""
     for folder in folders:
-        for temporary in folder.glob(".*.tmp"):
-            with suppress(OSError):  # a folder of this name is not ours
-                temporary.unlink(missing_ok=True)
+        _remove_abandoned(folder, "*")

@@ -126,18 +126,26 @@ def fetch(name: str, **options: Any) -> Path:
         ) from error
 
 
+def public_module(kind: type) -> str:
+    """Return where users import a class from: our own ones from the top level."""
+    package = __name__.partition(".")[0]
+    return package if kind.__module__.partition(".")[0] == package else kind.__module__
+
+
 class Description(NamedTuple):
     """A description of a model, for its card.
 
     Attributes:
         title: The heading.
         kind: A sentence that says what the model is.
+        module: Where its class is imported from.
         name: The name of its class.
         uses: Lines of Python that use it.
     """
 
     title: str
     kind: str
+    module: str
     name: str
     uses: Sequence[str]
 
@@ -194,7 +202,7 @@ def model_card(
     name = description.name
     use = [
         "```python",
-        f"from textvae import {name}",
+        f"from {description.module} import {name}",
         "",
         f'model = {name}.from_pretrained("this folder, or its name on the hub")',
         *description.uses,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+# What numpy raises for damaged files: lying headers and unknown compression among others.
+BROKEN: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError),
+    *(MemoryError, NotImplementedError, KeyError),
+)
 ZIP = b"PK"  # what every zip archive starts with
 
 
@@ -19,3 +26,16 @@ def open_npz(path: Path) -> np.lib.npyio.NpzFile:
         if file.read(len(ZIP)) != ZIP:
             raise ValueError("it is not a zip archive")
     return np.load(path, allow_pickle=False)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file.
+
+    Raises:
+        ValueError: It is missing, damaged, or not a file of numbers; the message is why.
+    """
+    try:
+        with open_npz(path) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except BROKEN as error:
+        raise ValueError("it holds Python objects" if "pickle" in str(error) else error) from error

@@ -40,11 +40,8 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
         tensors.setdefault(id(tensor), (name, tensor.detach().contiguous()))
 
     def write(temporary: Path) -> None:
-        try:
-            save_file(dict(tensors.values()), str(temporary), about)
-            temporary.chmod(0o644)  # safetensors makes it readable only by its owner
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        save_file(dict(tensors.values()), str(temporary), about)
+        temporary.chmod(0o644)  # safetensors makes it readable only by its owner
 
     replace_file(Path(path), write)
 
@@ -70,6 +67,20 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
     _check_finite(path, stored)
     cast = {name: stored[name].to(state[name].dtype) for name in state}
     model.load_state_dict(cast, assign=True)
+
+
+def holds_weights(model: nn.Module, folder: Path) -> bool:
+    """Return whether a model has the weights in a folder, perhaps in another precision."""
+    try:
+        state = model.state_dict(keep_vars=True)
+        stored = _with_ties(_read_weights(folder / WEIGHTS), state)
+    except UserError:
+        return False
+    return state.keys() == stored.keys() and all(
+        tensor.shape == stored[name].shape
+        and torch.equal(tensor.detach().cpu(), stored[name].to(tensor.dtype))
+        for name, tensor in state.items()
+    )
 
 
 def load_some_weights(model: nn.Module, folder: Path, parts: Sequence[str]) -> str | None:

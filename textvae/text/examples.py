@@ -26,11 +26,16 @@ class TextExamples(Model):
     DEFAULT_FILE = "-"
     ON_A_PAGE = 6
 
+    @property
+    def can_generate(self) -> bool:
+        """Whether the decoder generates text: one of your own may only score it."""
+        return hasattr(self.decoder, "stepper")
+
     def generation_metrics(
         self, split: Split, rows: Sequence[int], *, tokenized: bool, seed: int, **options: Any
     ) -> Callable[[], dict[str, Any]] | None:
         """Return a function that measures reconstructions of these rows, and samples."""
-        if not len(rows):
+        if not (len(rows) and self.can_generate):
             return None
         reconstructed = rows if self.latent_dim else []
         sources = [split.caption(row) for row in reconstructed]
@@ -96,6 +101,8 @@ class TextExamples(Model):
 
     def previews(self, split: Split, count: int) -> dict[str, list[dict[str, str]]]:
         """Generate samples, and reconstructions of sentences from the split."""
+        if not self.can_generate:
+            return {}
         shown = {"samples": [{"sample": text} for text in self.sample(count)]}
         if self.latent_dim:
             rows = range(min(count, len(split)))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from textvae.config.experiment import ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
 from textvae.errors import UserError
-from textvae.runs.model_folder import Description
+from textvae.runs.model_folder import Description, public_module
 from textvae.text.nn.decoder import InitialState, Injection, LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder, Pooling
 from textvae.text.nn.input_noise import InputNoise
@@ -141,8 +141,8 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
 
     @torch.no_grad()
     def _initialize(self, scale: float | None, embedding_scale: float | None) -> None:
-        if scale is not None:
-            for part in (self.encoder, self.decoder):  # a prior sets its own initial values
+        for part in (self.encoder, self.decoder):  # other parts set their own initial values
+            if scale is not None and isinstance(part, (LSTMEncoder, LSTMDecoder)):
                 for parameter in part.parameters():
                     parameter.uniform_(-scale, scale)
         if embedding_scale is not None:
@@ -214,14 +214,16 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         kind = "An LSTM language model, the baseline without a latent variable."
         given = "" if self.condition is None else f", condition={self.condition.example}"
         uses = [f"model.sample(5{given})"]
+        name = type(self).__name__
         if self.latent_dim:
+            decoder = f"an LSTM decoder (injection `{self.config['injection']}`)"
             kind = (
-                f"A text variational autoencoder with {self.latent_dim} latent dimensions and an "
-                f"LSTM decoder (injection `{self.config['injection']}`)."
+                f"A text variational autoencoder with {self.latent_dim} latent dimensions and "
+                f"{decoder if type(self) is TextVAE else f'parts of its own (class `{name}`)'}."
             )
             shown = f'(["a sentence"]{given})'
             uses += [f"model.{name}{shown}" for name in ("reconstruct", "encode")]
-        return Description("textvae model", kind, "TextVAE", uses)
+        return Description("textvae model", kind, public_module(type(self)), name, uses)
 
     def _metadata(self) -> dict[str, str]:
         own = {} if self.tokenizer is None else {MADE_FOR: self.tokenizer.fingerprint()}

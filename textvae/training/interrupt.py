@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,8 @@ def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
             )
 
     signals = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        signals = []  # Python handles signals in the main thread only
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, ask) for number in heeded}
     try:

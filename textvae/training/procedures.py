@@ -140,6 +140,9 @@ def _with_length(loss: Tensor, batches: list[Batch]) -> Tensor:
 
 def build_procedure(config: Config) -> Procedure:
     """Build the procedure that the config asks for."""
-    if config.train.procedure == "aggressive":
-        return Aggressive(config.train.aggressive_patience)
-    return Joint()
+    match config.train.procedure:
+        case "joint":
+            return Joint()
+        case "aggressive":
+            return Aggressive(config.train.aggressive_patience)
+    raise ValueError(f"unknown procedure {config.train.procedure!r}")

@@ -25,8 +25,6 @@ class LengthBuckets:
         batch_size: Maximum number of rows in a batch; None if only ``max_tokens`` limits it.
         max_tokens: Maximum number of tokens in a batch, including padding; a longer row forms a
             batch by itself.
-        pool: Sort within random pools of this many rows instead of over the whole corpus: batches
-            vary more between epochs, at the cost of a little padding.
         equal_length: Whether all rows of a batch must have exactly the same length, as in the
             reference implementations.
         seed: Seed of the shuffling.
@@ -42,7 +40,6 @@ class LengthBuckets:
         lengths: Sequence[int] | np.ndarray,
         batch_size: int | None = 32,
         max_tokens: int | None = None,
-        pool: int | None = None,
         equal_length: bool = False,
         seed: int = 0,
         num_replicas: int = 1,
@@ -51,7 +48,7 @@ class LengthBuckets:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         if batch_size is None and max_tokens is None:
             raise ValueError("batch_size or max_tokens must be given")
-        limits = {"batch_size": batch_size, "max_tokens": max_tokens, "pool": pool}
+        limits = {"batch_size": batch_size, "max_tokens": max_tokens}
         for name, limit in limits.items():
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} {limit}: must be at least 1")
@@ -61,7 +58,6 @@ class LengthBuckets:
             raise ValueError(f"{len(self.lengths)} rows cannot feed {num_replicas} replicas")
         self.batch_size = batch_size
         self.max_tokens = max_tokens
-        self.pool = pool
         self.equal_length = equal_length
         self.seed = seed
         self.num_replicas = num_replicas
@@ -78,19 +74,9 @@ class LengthBuckets:
         batches = self._cut(np.argsort(self.lengths, kind="stable"))
         return [step[self.rank] for step in self._steps(batches)][::-1]
 
-    def padding_share(self, batches: Sequence[np.ndarray]) -> float:
-        """Fraction of the tokens in these batches that are padding."""
-        real = sum(int(self.lengths[rows].sum()) for rows in batches)
-        padded = sum(int(self.lengths[rows].max()) * len(rows) for rows in batches)
-        return 1 - real / padded
-
     def _batches(self, order: np.ndarray) -> list[np.ndarray]:
-        batches = []
-        for start in range(0, len(order), self.pool or len(order)):
-            pool = order[start : start + (self.pool or len(order))]
-            # A stable sort of a shuffled order leaves ties in random order.
-            batches += self._cut(pool[np.argsort(self.lengths[pool], kind="stable")])
-        return batches
+        # A stable sort of a shuffled order leaves ties in random order.
+        return self._cut(order[np.argsort(self.lengths[order], kind="stable")])
 
     def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
         lengths = self.lengths[rows]

@@ -180,7 +180,7 @@ def _as_number(value: Any) -> float:
     """Return a value as a number; NaN if it is none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

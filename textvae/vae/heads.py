@@ -218,6 +218,8 @@ def make_head(
     """
     if posterior == "vmf":
         return VonMisesFisherHead(features, latent_dim, bias, kappa)
+    if posterior != "gaussian":
+        raise ValueError(f"unknown posterior {posterior!r}")
     if kind == "linear":
         return GaussianHead(features, latent_dim, bias)
     make, default = _NORMALIZED[kind]

@@ -38,12 +38,14 @@ class Model(ExampleKind):
         """Create the prior p(z) from the model's arguments; override it for a different prior."""
         if config["latent_dim"] and config.get("posterior") == "vmf":
             return UniformSphere(config["latent_dim"])
-        match config.get("prior"):
+        match config["prior"]:
+            case "standard":
+                return make_prior(config["latent_dim"])
             case "mixture":
                 return MixturePrior(config["latent_dim"], config["prior_components"])
             case "vamp":
                 return self.make_vamp_prior(config)
-        return make_prior(config["latent_dim"])
+        raise ValueError(f"unknown prior {config['prior']!r}")
 
     def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
         """Create a prior with pseudo-inputs that the encoder reads."""
@@ -168,7 +170,7 @@ class Model(ExampleKind):
         """Move z (N, Z) to the model's device.
 
         Raises:
-            UserError: It has the wrong shape.
+            UserError: It has the wrong shape, or values that are not finite.
         """
         dtype = next(self.parameters()).dtype
         z = torch.as_tensor(z, dtype=dtype, device=self.device)
@@ -176,6 +178,8 @@ class Model(ExampleKind):
             raise UserError(
                 f"z must be (N, {self.latent_dim}) for this model, not {tuple(z.shape)}"
             )
+        if not z.isfinite().all():
+            raise UserError("z has values that are not finite")
         return z
 
     def reconstruct(

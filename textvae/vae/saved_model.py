@@ -6,6 +6,7 @@ card; nothing in it is executed when it is loaded.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -90,7 +91,9 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
             sampler.unlink()  # first, so that it never lies next to other weights
         save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
         self._save_more(save_directory)
-        pretrained.write_config(save_directory, self.config)
+        given: Any = self._hub_mixin_config  # the arguments of the constructor
+        own = {name: given[name] for name in self._own_arguments() if name in given}
+        pretrained.write_config(save_directory, self.config | own)
         self.inference.save(save_directory / pretrained.INFERENCE)
         if self.sampler is not None:
             self.sampler.save(sampler)
@@ -106,6 +109,31 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
     def _metadata(self) -> dict[str, str]:
         """Return strings to store with the weights."""
         return {CLASS: type(self).__name__}
+
+    @classmethod
+    def _arguments(cls) -> set[str]:
+        """Return the names of the constructor's arguments, with those that it hands on."""
+        names: set[str] = set()
+        for base in cls.__mro__:
+            if "__init__" in vars(base):
+                parameters = inspect.signature(base).parameters.values()
+                names |= {parameter.name for parameter in parameters}
+                if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+                    break
+        return names
+
+    def _own_arguments(self) -> set[str]:
+        """Return the names of the arguments that a subclass has added."""
+        return self._arguments() - self.config.keys()
+
+    @classmethod
+    def _made(cls: type[Self], config: dict[str, Any]) -> Self:
+        """Make a model whose weights are about to be replaced, without touching random numbers."""
+        if cls.__module__.partition(".")[0] == __package__.partition(".")[0]:
+            with torch.device("meta"), _Uninitialized():  # without memory, in no time
+                return cls(**config)
+        with torch.random.fork_rng(devices=[]):  # parts of one's own may need their first values
+            return cls(**config)
 
     @classmethod
     def check_class(cls, folder: Path) -> None:
@@ -155,18 +183,12 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit
         cls: type[Self], *, model_id: str, map_location: str | torch.device = "cpu", **_: Any
     ) -> Self:
         folder = Path(model_id)
-        known = set(cls._hub_mixin_init_parameters) - {"self"}
         config = pretrained.read_config(folder)
-        pretrained.check_names(config, known, cls.ESSENTIAL, folder / pretrained.CONFIG)
+        pretrained.check_names(config, cls._arguments(), cls.ESSENTIAL, folder / pretrained.CONFIG)
         cls.check_class(folder)
-        with torch.device("meta"), _Uninitialized():  # no memory, no random numbers
-            model = cls(**config)
+        model = cls._made(config)
         load_weights(model, folder / pretrained.WEIGHTS, map_location)
-        if lost := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
-            raise UserError(
-                f"{cls.__name__}: the buffer {lost[0]} is not saved with the weights and has no "
-                "value now: register it with persistent=True"
-            )
+        model.to(map_location)  # buffers that are not saved
         model._load_more(folder)
         kind = config.get("condition", "none")
         count = config.get("num_labels", 0)

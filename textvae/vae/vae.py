@@ -65,7 +65,9 @@ class VAE(nn.Module):
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats, (K, B), for z (K, B, Z)."""
-        return self.decoder.log_prob(batch, z)
+        log_px = self.decoder.log_prob(batch, z)
+        check_shape("the decoder's log_prob", log_px, z)
+        return log_px
 
     def forward(
         self,
@@ -84,14 +86,35 @@ class VAE(nn.Module):
         """
         q, encoder_loss, path = infer(self, batch, inference, beta)
         z = q.rsample(samples)  # (K, B, Z)
+        log_pz, log_qz = self.prior.log_prob(z), q.log_prob(z)
+        check_shape("the prior's log_prob", log_pz, z)
+        check_shape("the posterior's log_prob", log_qz, z)
         return Terms(
             q=q,
             z=z,
             log_px=self.log_likelihood(batch, z),
-            log_pz=self.prior.log_prob(z),
-            log_qz=q.log_prob(z),
+            log_pz=log_pz,
+            log_qz=log_qz,
             kl=kl(q, self.prior, z),
             encoder_loss=encoder_loss,
             path=path,
             prior=self.prior,
+        )
+
+
+def check_shape(what: str, log_density: Tensor, z: Tensor) -> None:
+    """Check that a log density has one value for every draw: others would broadcast in silence.
+
+    Args:
+        what: What computed it, for the message.
+        log_density: (K, B).
+        z: (K, B, Z).
+
+    Raises:
+        ValueError: It has another shape.
+    """
+    if log_density.shape != z.shape[:-1]:
+        raise ValueError(
+            f"{what} must return one number for every z, {tuple(z.shape[:-1])}, "
+            f"not {tuple(log_density.shape)}"
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError
-from textvae.evaluation.card_files import prepare_to_save, save_record
+from textvae.evaluation.card_files import may_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.remedy import Case
@@ -76,7 +76,7 @@ def diagnose_run(
     opened = open_run(
         run, data=data, reading=reading, condition=condition, device=device, model=model
     )
-    prepare_to_save(opened.folder)
+    save = may_save(opened.folder, opened.is_foreign)
     chosen, history = opened.split(split), read_history(opened.folder)
     rows = rows_of(chosen, batch_size, limit)
     reference = None
@@ -109,7 +109,9 @@ def diagnose_run(
         "steps": steps_done(opened.folder),
         "commit": run_folder.commit(),
     }
-    save_record(opened.folder, diagnosis_name(opened.title(split), limit), found.to_dict() | record)
+    if save:
+        name = diagnosis_name(opened.title(split), limit)
+        save_record(opened.folder, name, found.to_dict() | record)
     return found
 
 

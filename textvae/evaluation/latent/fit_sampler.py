@@ -76,13 +76,15 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
             f"the latent space of {opened.folder} is a sphere, and draws from a mixture of "
             "Gaussians do not lie on it: sample from the prior, which is uniform on the sphere"
         )
-    make_folder(opened.folder)  # writable?
+    if not opened.is_foreign:
+        make_folder(opened.folder)  # writable?
     train = opened.split("train")
     rows = spaced(len(train), EXAMPLES)
     q = posteriors(opened.model, train, rows, seed=seed, batch_size=batch_size)
     z = q.rsample(1, RowNoise(seed, Purpose.MIXTURE, rows.tolist()))[0]
     sampler = fit_mixture(z, seed)
-    sampler.save(opened.folder / SAMPLER)
+    if not opened.is_foreign:
+        sampler.save(opened.folder / SAMPLER)
     opened.model.sampler = sampler
     return sampler
 

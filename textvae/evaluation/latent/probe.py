@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from textvae.build.data import read_column
 from textvae.errors import OptionError, UserError
-from textvae.evaluation.card_files import prepare_to_save, save_card
+from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.latent.regression import fit_regression, score_regression
 from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
@@ -94,7 +94,7 @@ def probe(
             cannot be opened.
     """
     opened = open_run(run, data=data, reading=reading, device=device, model=model)
-    prepare_to_save(opened.folder)
+    save = may_save(opened.folder, opened.is_foreign)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
     if target is None and (condition := opened.model.condition) is not None:
@@ -127,7 +127,8 @@ def probe(
         weights=opened.weights,
         commit=run_folder.commit(),
     )
-    save_card(opened.folder, card_name(split, target, labels, refine_steps), card)
+    if save:
+        save_card(opened.folder, card_name(split, target, labels, refine_steps), card)
     return card
 
 

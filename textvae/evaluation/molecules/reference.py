@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from textvae.evaluation.molecules.chemnet import ChemNet, activations
 from textvae.evaluation.molecules.measures import Moments, bits, moments
 from textvae.runs.cache import cache_folder, cache_lock
 from textvae.runs.files import replace_file
+from textvae.runs.npz import read_npz
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,6 @@ def _write(path: Path, arrays: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """Read arrays; None if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return read_npz(path)
+    except ValueError:
         return None

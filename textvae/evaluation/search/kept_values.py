@@ -73,15 +73,15 @@ def _line(**fields: str | float) -> str:
 def _read(path: Path, name: str) -> dict[str, float]:
     values: dict[str, float] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        found = json.loads(lines[0])["objective"] if lines else name
-        for line in lines[1:]:
+        text = path.read_text(encoding="utf-8")
+        # What follows the last line end was cut: the search was killed while it wrote that line.
+        first, *lines = text[: text.rfind("\n") + 1].splitlines() or [_line(objective=name)]
+        found = json.loads(first)["objective"]
+        for line in lines:
             entry = json.loads(line)
             values[str(entry["text"])] = float(entry["value"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if not values:
-            raise UserError(f"{path} cannot be read ({error}): delete it") from error
-        # The search was killed while it wrote the last line.
+        raise UserError(f"{path} cannot be read ({error}): delete it") from error
     if found != name:
         raise UserError(f"{path} has the values of {found}, not of {name}: delete it")
     return values

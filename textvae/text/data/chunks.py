@@ -1,13 +1,11 @@
-"""Encode documents, a thousand at a time, in one process or in several."""
+"""Encode documents, a thousand at a time."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,7 +20,7 @@ _CHUNK = 1000  # documents encoded at once; part of the content hash
 
 @dataclass(frozen=True)
 class Encoding:
-    """How documents become ids: everything that a worker needs to know.
+    """How documents become ids.
 
     Attributes:
         tokenizer: Maps a text to its ids.
@@ -53,30 +51,10 @@ class Chunk(NamedTuple):
     digest: bytes
 
 
-def encode_chunks(dataset: Dataset, encoding: Encoding, num_proc: int | None) -> Iterator[Chunk]:
-    """Encode a whole dataset in order, with ``num_proc`` processes."""
-    starts = range(0, len(dataset), _CHUNK)
-    if not num_proc or num_proc == 1 or len(starts) == 1:
-        yield from (_encode_chunk(dataset, encoding, start) for start in starts)
-        return
-    # Not fork: threads of the parent (torch, SentencePiece) do not survive it.
-    with ProcessPoolExecutor(
-        num_proc, get_context("spawn"), initializer=_start_worker, initargs=(dataset, encoding)
-    ) as pool:
-        yield from pool.map(_encode_in_worker, starts)
-
-
-_worker: tuple[Any, Encoding] | None = None
-
-
-def _start_worker(dataset: Dataset, encoding: Encoding) -> None:
-    global _worker
-    _worker = (dataset, encoding)
-
-
-def _encode_in_worker(start: int) -> Chunk:
-    assert _worker is not None  # _start_worker has run
-    return _encode_chunk(*_worker, start)
+def encode_chunks(dataset: Dataset, encoding: Encoding) -> Iterator[Chunk]:
+    """Encode a whole dataset in order."""
+    for start in range(0, len(dataset), _CHUNK):
+        yield _encode_chunk(dataset, encoding, start)
 
 
 def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:

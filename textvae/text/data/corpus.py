@@ -22,6 +22,7 @@ from textvae.runs.cache import cache_folder
 from textvae.runs.files import replace_file
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
 from textvae.text.data.layout import Layout
+from textvae.text.data.readers import is_label
 from textvae.text.data.source import SPLITS, guesses
 from textvae.text.data.sources import find_file, find_sources
 from textvae.text.data.store import stored
@@ -140,23 +141,29 @@ def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:
 
     Args:
         path: ``train.txt``, ``valid.txt`` or ``test.txt`` in the folder of the corpus.
-        rows: Text and label of each document.
+        rows: Text and label of each document. None is no label; the first document has one unless
+            there are none at all.
 
     Returns:
         The number of documents.
 
     Raises:
-        UserError: If the file cannot be written.
+        UserError: The file cannot be written.
+        ValueError: A label could not be read back.
     """
-    count = 0
+    count, labeled = 0, False
 
     def write(temporary: Path) -> None:
-        nonlocal count
+        nonlocal count, labeled
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             for text, label in rows:
+                labeled = labeled if count else label is not None
+                if label is not None and not (labeled and is_label(label)):
+                    why = "has a space or is too long" if labeled else "comes after a text without"
+                    raise ValueError(f"{path}: the label {label!r} {why}")
                 if any(mark in text for mark in "\n\r\t"):
                     text = " ".join(text.split())
-                file.write(f"{text}\n" if label is None else f"{label}\t{text}\n")
+                file.write(f"{label or ''}\t{text}\n" if labeled else f"{text}\n")
                 count += 1
 
     replace_file(path, write)

@@ -141,7 +141,6 @@ def encode_corpus(
     max_length: int | None = None,
     long: str = "truncate",
     cache_dir: str | Path | None = None,
-    num_proc: int | None = None,
 ) -> dict[str, EncodedSplit]:
     """Encode all splits of a corpus, or load them from the cache if they were encoded before.
 
@@ -154,8 +153,6 @@ def encode_corpus(
         max_length: Maximum number of predicted tokens of a document, including ``</s>``.
         long: What to do with longer documents, ``truncate`` or ``drop``; their number is logged.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
-        num_proc: Number of worker processes; a script that uses several needs the
-            ``if __name__ == "__main__"`` guard.
 
     Returns:
         The encoded splits.
@@ -172,7 +169,7 @@ def encode_corpus(
     cache = cache_folder(cache_dir) / "encoded"
     splits = {}
     for name, dataset in corpus.items():
-        folder = _encoded(dataset, encoding, names, cache, num_proc)
+        folder = _encoded(dataset, encoding, names, cache)
         splits[name] = EncodedSplit(folder, dataset, names)
         _report(name, splits[name], encoding)
     return splits
@@ -210,9 +207,7 @@ def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | N
     return ordered, {label: i for i, label in enumerate(ordered)}
 
 
-def _encoded(
-    dataset: Dataset, encoding: Encoding, names: list | None, cache: Path, num_proc: int | None
-) -> Path:
+def _encoded(dataset: Dataset, encoding: Encoding, names: list | None, cache: Path) -> Path:
     key = fingerprint_of(
         _VERSION,
         dataset._fingerprint,
@@ -225,7 +220,7 @@ def _encoded(
         # If several processes start at once, one encodes and the others wait.
         with cache_lock(folder):
             if not _complete(folder):
-                _write(dataset, encoding, folder, num_proc)
+                _write(dataset, encoding, folder)
     return folder
 
 
@@ -237,11 +232,11 @@ def _complete(folder: Path) -> bool:
         return False
 
 
-def _write(dataset: Dataset, encoding: Encoding, folder: Path, num_proc: int | None) -> None:
+def _write(dataset: Dataset, encoding: Encoding, folder: Path) -> None:
     temporary = folder.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         temporary.mkdir()
-        chunks = _shown(encode_chunks(dataset, encoding, num_proc), len(dataset))
+        chunks = _shown(encode_chunks(dataset, encoding), len(dataset))
         facts = _write_arrays(chunks, len(dataset), temporary)
         facts["checksums"] = {file.name: checksum(file, flush=True) for file in temporary.iterdir()}
         (temporary / "facts.json").write_text(json.dumps(facts, indent=1))

@@ -52,6 +52,8 @@ def number_of(value: Any) -> str | None:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(repr(value)) from None
+    except OverflowError:
+        raise ValueError("an integer that is too large") from None
     if math.isnan(number) and not isinstance(value, str):
         return None
     if not math.isfinite(number):

@@ -93,7 +93,7 @@ def _format_of_lines(file: InputFile) -> str:
     for number, text in islice(lines, _SAMPLE):
         first = first or text
         label, tab, rest = text.partition("\t")
-        if not (tab and "\t" not in rest and rest.strip() and _LABEL.fullmatch(label.strip())):
+        if not (tab and "\t" not in rest and rest.strip() and is_label(label.strip())):
             neither += 1
             without = without or number
         elif label.strip():
@@ -135,6 +135,11 @@ def read_rows(file: InputFile, layout: Layout) -> Iterator[Row]:
         case _:
             records = table_records(file, layout)
     return (layout.columns.pick(record, file.where, line) for line, record in records)
+
+
+def is_label(name: str) -> bool:
+    """Whether a name before a tab is taken for a label; an empty one is for unlabeled texts."""
+    return _LABEL.fullmatch(name) is not None
 
 
 def has_labels(layout: Layout) -> bool:

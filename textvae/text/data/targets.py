@@ -31,9 +31,20 @@ def read_targets(
     for name, dataset in corpus.items():
         if "label" not in dataset.column_names:
             raise UserError(f"column {column!r} is empty in the {name} split")
-    if all(are_numbers(dataset["label"]) for dataset in corpus.values()):
+    classes = {name: getattr(d.features["label"], "names", None) for name, d in corpus.items()}
+    if not any(classes.values()) and all(are_numbers(d["label"]) for d in corpus.values()):
         corpus = read_corpus(**options, numeric=True)  # where -1 is one, too
-    return {name: splits[name].kept(dataset["label"][:]) for name, dataset in corpus.items()}
+    return {
+        name: splits[name].kept(_named(dataset["label"][:], classes[name]))
+        for name, dataset in corpus.items()
+    }
+
+
+def _named(values: list[Any], classes: list[str] | None) -> list[Any]:
+    """Return the names in place of the indices of a dataset with classes; -1 is no class."""
+    if classes is None:
+        return values
+    return [None if value is None or value < 0 else classes[value] for value in values]
 
 
 def are_numbers(names: Iterable[Any]) -> bool:

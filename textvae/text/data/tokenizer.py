@@ -49,10 +49,10 @@ def corpus_tokenizer(
         return learned_tokenizer(dataset, partial(train_tokenizer, **options), options, cache_dir)
     named, kind, tokenized = Path(path), options["kind"], options["tokenized"]
     found = load_tokenizer(named.parent if named.name == TOKENIZER_FILE else fetch(path))
-    theirs = getattr(found, "model_type", found.kind)
-    if kind not in ("auto", theirs):
+    if kind not in ("auto", found.option):
         raise UserError(
-            f"--tokenizer.path {path}: its kind is {theirs}, not {kind}: set --tokenizer.kind auto"
+            f"--tokenizer.path {path}: its kind is {found.option}, not {kind}: set "
+            "--tokenizer.kind auto"
         )
     made_for = getattr(found, "tokenized", tokenized)
     if made_for != tokenized:

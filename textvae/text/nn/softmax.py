@@ -190,7 +190,9 @@ def _sweep(
     b = None if bias is None else bias.to(wide)
     nll = x.new_zeros(len(x), dtype=wide)
     d_x = torch.empty_like(x) if need[0] else None
-    d_w = torch.empty_like(w, dtype=wide) if need[1] else None
+    # The first chunk overwrites it; there is none if no token is to be predicted.
+    empty = torch.empty_like if len(x) else torch.zeros_like
+    d_w = empty(w, dtype=wide) if need[1] else None
     d_b = torch.zeros_like(b) if need[2] and b is not None else None
     # With gradients, the weight is also needed transposed: preparing both gains nothing.
     multiply = partial(product, weight=w) if any(need) else prepared(w, min(chunk, len(x)))

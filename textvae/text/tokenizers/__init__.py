@@ -59,7 +59,12 @@ MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tok
 class Tokenizer(Protocol):
     """What the rest of textvae needs from a tokenizer."""
 
-    kind: str
+    kind: str  # in ``tokenizer.json``
+
+    @property
+    def option(self) -> str:
+        """The value of ``--tokenizer.kind`` that trains such a tokenizer."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens."""
@@ -70,7 +75,7 @@ class Tokenizer(Protocol):
         ...
 
     def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        """Return the part of a text that its first ``count`` ids stand for."""
         ...
 
     def tokens(self, ids: Iterable[int]) -> list[str]:

@@ -35,6 +35,7 @@ class CharTokenizer:
     """
 
     kind = "character"
+    option = "char"
 
     def __init__(self, characters: Sequence[str], *, byte_fallback: bool = True):
         if any(len(c) != 1 for c in characters) or len(set(characters)) != len(characters):
@@ -116,7 +117,7 @@ class CharTokenizer:
         return spelled.decode("utf-8", errors="replace")
 
     def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        """Return the part of a text that its first ``count`` ids stand for."""
         if not self.byte_fallback:
             return text[:count]
         return self.decode(self.encode(text)[:count])

@@ -42,6 +42,7 @@ class SmilesTokenizer:
     """
 
     kind = "smiles"
+    option = "smiles"
 
     def __init__(self, symbols: Sequence[str]):
         if wrong := [symbol for symbol in symbols if not _is_token(symbol)]:
@@ -95,7 +96,7 @@ class SmilesTokenizer:
         return "".join(self.tokens(without_specials(ids)))
 
     def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        """Return the part of a text that its first ``count`` ids stand for."""
         return "".join(split_smiles(text)[:count])
 
     def tokens(self, ids: Iterable[int]) -> list[str]:

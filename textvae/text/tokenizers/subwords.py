@@ -126,7 +126,7 @@ class SentencePieceTokenizer:
         return tokenizer
 
     @property
-    def model_type(self) -> str:
+    def option(self) -> str:
         """How its pieces were learned: ``unigram``, ``bpe``, or in a way that textvae does not."""
         from sentencepiece import sentencepiece_model_pb2
 
@@ -153,7 +153,7 @@ class SentencePieceTokenizer:
         return self._processor.decode(without_specials(ids))
 
     def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        """Return the part of a text that its first ``count`` ids stand for."""
         return self.decode(self.encode(text)[:count])
 
     def tokens(self, ids: Iterable[int]) -> list[str]:

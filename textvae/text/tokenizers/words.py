@@ -93,6 +93,7 @@ class WordTokenizer:
     """
 
     kind = "word"
+    option = "word"
 
     def __init__(
         self,
@@ -196,7 +197,7 @@ class WordTokenizer:
         return self._join(self.tokens(without_specials(ids)))
 
     def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for, as it is spelled."""
+        """Return the part of a text that its first ``count`` ids stand for."""
         return self._join(self.split(text)[:count])
 
     def _join(self, words: Sequence[str]) -> str:
