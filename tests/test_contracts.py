@@ -7,6 +7,7 @@ sampled from, in a text model.
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from conftest import step_noise
 from torch import Tensor, nn
 
 import textvae
+from textvae.build.model import build_objective
 from textvae.config.experiment import (
     Config,
     DataConfig,
@@ -28,8 +30,10 @@ from textvae.config.experiment import (
 )
 from textvae.config.inference import Inference
 from textvae.text.nn.encoder import LSTMEncoder
-from textvae.vae.batch import Batch
+from textvae.training.procedures import build_procedure
+from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
+from textvae.vae.heads import make_head
 from textvae.vae.inference import infer
 from textvae.vae.posteriors import closed_kl, kl
 from textvae.vae.vae import VAE
@@ -429,3 +433,104 @@ def test_a_decoder_that_cannot_generate_is_trained_and_evaluated(corpus, tmp_pat
     card = textvae.evaluate_run(tmp_path / "run", model=model, samples=2)
     assert "bleu" not in card and card["elbo"] < 0
     assert "class `Flat`)" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_the_batches_of_any_loader(tmp_path):
+    inputs = torch.randn(10, 3)
+    tensors = torch.utils.data.TensorDataset(inputs, torch.arange(10))
+    loaders = [
+        [Batch(inputs[:6]), Batch(inputs[6:], index=torch.arange(6, 10))],
+        list(inputs.split(6)),
+        torch.utils.data.DataLoader(tensors, batch_size=6),
+        [part.numpy() for part in inputs.split(6)],
+    ]
+    found = [list(numbered(loader)) for loader in loaders]
+    for batches in found:
+        assert [batch.index.tolist() for batch in batches] == [[*range(6)], [*range(6, 10)]]
+        assert torch.equal(torch.cat([batch.x for batch in batches]), inputs)
+    with pytest.raises(TypeError, match="not a single tensor"):
+        list(numbered(inputs))
+    with pytest.raises(TypeError, match="must be a Batch or a tensor, not str"):
+        list(numbered(["a sentence"]))
+
+
+class Adapting:
+    """An objective that could not be resumed."""
+
+    def __call__(self, terms, beta):
+        return -terms.elbo.mean()
+
+    def after_update(self, mean):
+        pass
+
+
+class Forgetful:
+    """A procedure that could not be resumed."""
+
+    def update(self, step, next_batches, updater):
+        updater.update(next_batches(), step)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"objective": Adapting()}, "after_update also needs state_dict and load_state_dict"),
+        ({"objective": 3}, "an objective is a function, not int"),
+        ({"procedure": Forgetful()}, "the procedure has no state_dict and load_state_dict"),
+    ],
+)
+def test_parts_that_could_not_be_resumed_are_refused_at_once(part, message, corpus, tmp_path):
+    with pytest.raises(TypeError, match=message):
+        textvae.train(config_for(corpus), tmp_path / "run", **part)
+
+
+def my_objective(terms, beta):
+    return -terms.elbo.mean()
+
+
+def test_a_run_goes_on_with_its_own_objective_only(corpus, tmp_path):
+    run = tmp_path / "run"
+    textvae.train(config_for(corpus, max_steps=2), run, objective=my_objective)
+    longer = config_for(corpus, max_steps=4)
+    with pytest.raises(textvae.UserError, match=r"objective .*my_objective, and this"):
+        textvae.train(longer, run, resume=True)
+    textvae.train(longer, run, resume=True, objective=my_objective)
+    with pytest.raises(textvae.UserError, match="the procedure the one in its config, and"):
+        textvae.train(longer, run, resume=True, objective=my_objective, procedure=Remembering())
+
+
+class Remembering(Forgetful):
+    """A procedure with the whole contract."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_training_works_outside_of_the_main_thread(corpus, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        model = pool.submit(
+            textvae.train, config_for(corpus, max_steps=2), tmp_path / "run"
+        ).result()
+    assert model.latent_dim == 4
+
+
+def test_a_kind_that_nothing_builds_is_an_error():
+    arguments = {"latent_dim": 2, "prior": "student"}
+    with pytest.raises(ValueError, match="unknown prior 'student'"):
+        Flat(**SIZES).make_prior(arguments)
+    with pytest.raises(ValueError, match="unknown posterior 'laplace'"):
+        make_head(3, 2, posterior="laplace")
+    config = textvae.Config()
+    with pytest.raises(ValueError, match="unknown bound 'renyi'"):
+        build_objective(replace(config, objective=ObjectiveConfig(bound="renyi")))
+    with pytest.raises(ValueError, match="unknown procedure 'alternate'"):
+        build_procedure(replace(config, train=TrainConfig(procedure="alternate")))
+
+
+def test_z_must_be_finite():
+    model = Flat(**SIZES)
+    with pytest.raises(textvae.UserError, match="z has values that are not finite"):
+        model.check_z(torch.tensor([[0.0, math.nan]]))

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +43,7 @@ from textvae.evaluation.diagnosis.symptoms import Symptoms, symptoms_of
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.presentation import Card
 from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls
-from textvae.vae.batch import Batch
+from textvae.vae.batch import Batch, numbered
 from textvae.vae.estimators import (
     mean_variances,
     pointwise_information,
@@ -192,21 +192,10 @@ def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **optio
 def repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
     """Return a function that returns the same batches whenever it is called."""
     if callable(batches):
-        return lambda: _numbered(batches())
+        return lambda: numbered(batches())
     # Listed once: a shuffling loader would number plain tensors differently each time.
-    kept = batches if isinstance(batches, (list, tuple)) else list(batches)
-    return lambda: _numbered(kept)
-
-
-def _numbered(batches: Iterable[Batch | Tensor]) -> Iterator[Batch]:
-    """Turn plain tensors into batches whose rows are numbered from 0."""
-    first = 0
-    for batch in batches:
-        if isinstance(batch, Tensor):
-            batch = Batch(batch, index=torch.arange(first, first + len(batch)))
-        first += len(batch)
-        if len(batch):
-            yield batch
+    kept = batches if isinstance(batches, (list, tuple, Tensor)) else list(batches)
+    return lambda: numbered(kept)
 
 
 def _bounds(stats: ExampleStats, samples: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from textvae.errors import OptionError
 from textvae.evaluation.labels import label_names
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
-from textvae.vae.batch import Batch, Split
+from textvae.vae.batch import Batch, Split, numbered
 from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model, check_batch_size
 
@@ -53,7 +53,7 @@ SIZES = (1 / 4, 1 / 32, 1 / 256)
 
 def score(
     model: Any,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     *,
     samples: int = 200,
     regret_steps: int = REGRET_STEPS,
@@ -68,7 +68,7 @@ def score(
 
     Args:
         model: The model.
-        batches: Every example once, as ``Batch`` objects, in any order.
+        batches: Every example once, as ``Batch`` objects in any order, or as plain tensors.
         samples: K, draws of z for the reconstruction term and the importance-weighted bound.
         regret_steps: Gradient steps of the likelihood regret; 0 skips it.
         seed: Seed of all noise.
@@ -84,7 +84,7 @@ def score(
     Raises:
         ValueError: There are no examples, a row occurs twice, or K is below 1.
     """
-    kept = list(batches)
+    kept = list(numbered(batches))
 
     def examine(some: Iterable[Batch], options: Inference) -> ExampleStats:
         return collect(model, some, samples, seed, options, max_symbols=max_symbols)

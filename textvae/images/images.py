@@ -31,10 +31,10 @@ class Images(ImageExamples):
             yield as_batch(pixels[index], index)
 
     def _pixels(self, images: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
-        if isinstance(images, (list, tuple)) and len(images):
-            images = torch.stack([torch.as_tensor(image) for image in images])
         size = (self.config["height"], self.config["width"])
         try:
+            if isinstance(images, (list, tuple)) and len(images):
+                images = torch.stack([torch.as_tensor(image) for image in images])
             pixels = torch.as_tensor(images)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"images must be arrays of numbers ({error})") from error

@@ -16,6 +16,7 @@ from textvae.errors import UserError
 from textvae.evaluation.goal import Goal
 from textvae.runs.model_folder import written_by
 from textvae.training.devices import peak_memory_mb
+from textvae.training.own_parts import check_same_parts, own_parts
 from textvae.training.phases import Phases
 from textvae.training.procedures import Procedure
 from textvae.training.update import Updater
@@ -107,6 +108,7 @@ class TrainingState:
             "seconds": self.seconds,
             "logged_at": self.logged_at,
             "procedure": self.procedure.state_dict(),
+            "own_parts": own_parts(self.updater.objective, self.procedure),
             **self.updater.state_dict(),
             **({"first_decoder": self.first_decoder} if self._decoder_is_needed(self.step) else {}),
         }
@@ -123,6 +125,8 @@ class TrainingState:
         try:
             check_state(state)
             self._check_steps(state)
+            now = own_parts(self.updater.objective, self.procedure)
+            check_same_parts(self.run, state.get("own_parts", now), now)
             self.updater.use_optimizer(self.phases.optimizer(max(0, int(state["step"]) - 1)))
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])

@@ -23,6 +23,7 @@ from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
+from textvae.training.own_parts import check_parts
 from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
@@ -58,6 +59,8 @@ def train(
             or the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a Config, as Config.load returns, not {config!r:.60}")
     if not str(out):
         raise UserError("the name of the run folder is empty: choose one with --out")
     run = Path(out)
@@ -132,15 +135,10 @@ def _trainer(
         load_parts(model, start_folder, config.train.init_parts)
     if state is None and config.train.init_embeddings:
         model.load_embeddings(expanded(config.train.init_embeddings))
-    trainer = Trainer(
-        config,
-        run,
-        splits,
-        model,
-        accelerator,
-        objective or build_objective(config),
-        procedure or build_procedure(config),
-    )
+    objective = objective or build_objective(config)
+    procedure = procedure or build_procedure(config)
+    check_parts(objective, procedure)
+    trainer = Trainer(config, run, splits, model, accelerator, objective, procedure)
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

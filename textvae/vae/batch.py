@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -78,3 +79,29 @@ class Split(Protocol):
 
     def thumbnails(self, count: int) -> Tensor | None:
         """The first ``count`` examples as images (N, 1, H, W); None if they are not images."""
+
+
+def numbered(batches: Iterable[Any]) -> Iterator[Batch]:
+    """Turn the batches of any loader into ``Batch`` objects, and leave out empty ones.
+
+    The rows of plain tensors are numbered from 0.
+
+    Args:
+        batches: Batches, tensors or arrays x, or tuples that start with x, as a DataLoader makes.
+
+    Raises:
+        TypeError: It is a single tensor, or its elements are something else.
+    """
+    if isinstance(batches, Tensor | np.ndarray):
+        raise TypeError("batches must be a list or a loader of batches, not a single tensor")
+    first = 0
+    for batch in batches:
+        if not isinstance(batch, Batch):
+            x = batch[0] if isinstance(batch, list | tuple) and batch else batch
+            if not isinstance(x, Tensor | np.ndarray):
+                raise TypeError(f"a batch must be a Batch or a tensor, not {type(x).__name__}")
+            x = torch.as_tensor(x)
+            batch = Batch(x, index=torch.arange(first, first + len(x)))
+        first += len(batch)
+        if len(batch):
+            yield batch
