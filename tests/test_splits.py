@@ -5,6 +5,7 @@ import pytest
 
 from textvae.errors import UserError
 from textvae.text.data.corpus import encode_corpus, read_corpus
+from textvae.text.data.targets import read_targets
 from textvae.text.tokenizers import CharTokenizer
 
 
@@ -118,6 +119,14 @@ def saved():
     return datasets.Dataset.from_dict(
         {"body": ["good", "so so", "bad"], "label": [1, -1, 0]}, features=features
     )
+
+
+def test_the_classes_of_a_column_are_names_and_not_numbers(folder):
+    datasets.DatasetDict({"train": saved(), "validation": saved()}).save_to_disk(folder)
+    corpus = read_corpus(folder, text_column="body")
+    splits = encode_corpus(corpus, CharTokenizer.train(["a"]))
+    found = read_targets(splits, "label", dir=str(folder), text_column="body")
+    assert found == {"train": ["pos", None, "neg"], "valid": ["pos", None, "neg"]}
 
 
 def test_a_folder_of_save_to_disk(folder, tmp_path):
