@@ -35,7 +35,7 @@ from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
 from textvae.vae.heads import make_head
 from textvae.vae.inference import infer
-from textvae.vae.posteriors import closed_kl, kl
+from textvae.vae.posteriors import DiagGaussian, closed_kl, kl
 from textvae.vae.vae import VAE
 
 
@@ -534,3 +534,24 @@ def test_z_must_be_finite():
     model = Flat(**SIZES)
     with pytest.raises(textvae.UserError, match="z has values that are not finite"):
         model.check_z(torch.tensor([[0.0, math.nan]]))
+
+
+class Halved(torch.nn.Module):
+    """An encoder that computes its posterior in the precision of autocast."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 4)
+
+    def forward(self, batch):
+        return DiagGaussian(*self.linear(batch.x).chunk(2, dim=-1))
+
+
+def test_a_posterior_is_in_full_precision_under_autocast():
+    model = VAE(Halved(), Halved(), prior=2)
+    batch = Batch(torch.randn(5, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.encoder(batch).mean.dtype == torch.bfloat16
+        q = model.posterior(batch)
+        assert q.mean.dtype == q.logvar.dtype == torch.float32
+    assert model.double().posterior(Batch(batch.x.double())).mean.dtype == torch.float64
