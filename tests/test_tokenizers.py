@@ -172,7 +172,7 @@ def test_a_closed_alphabet_has_no_bytes():
     assert tokenizer.tokens([3, 4, 5]) == ["</s>", "b", "a"]
     assert tokenizer.fingerprint() != CharTokenizer.train(["abba", "b"]).fingerprint()
     assert len(CharTokenizer.train(["abc"], max_size=6, byte_fallback=False)) == 6
-    with pytest.raises(UserError, match="max_size=4: must exceed 4, the number of special tokens"):
+    with pytest.raises(UserError, match="max_size=4: must be above 4, the number of special tokens"):
         CharTokenizer.train(["abc"], max_size=4, byte_fallback=False)
 
 
@@ -217,7 +217,7 @@ def test_smiles_by_frequency_and_unseen_symbols():
     assert len(SmilesTokenizer.train(["CCO"], min_count=2)) == 5
     with pytest.raises(UserError, match="max_size=4: must be above 4"):
         SmilesTokenizer.train(["C"], max_size=4)
-    with pytest.raises(UserError, match="is the corpus empty"):
+    with pytest.raises(UserError, match="the corpus is empty"):
         SmilesTokenizer.train([])
 
 

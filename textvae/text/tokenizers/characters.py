@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from textvae.errors import OptionError, UserError
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     UNK,
     broken,
+    check_limits,
     fingerprint_of,
+    most_frequent,
     read_description,
     read_strings,
     without_specials,
@@ -72,21 +73,15 @@ class CharTokenizer:
             UserError: If ``max_size`` leaves no room for characters, or there is no text.
         """
         first = _first_character(byte_fallback)
-        if max_size is not None and max_size <= first:
-            and_bytes = " and bytes" if byte_fallback else ""
-            raise OptionError(
-                f"must exceed {first}, the number of special tokens{and_bytes}",
-                max_size=max_size,
-            )
+        and_bytes = " and bytes" if byte_fallback else ""
+        check_limits(max_size, min_count, first, f"special tokens{and_bytes}")
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(text)
-        kept = [c for c, n in counts.items() if n >= min_count and not _is_surrogate(c)]
-        if not kept:
-            raise UserError(f"no character occurs at least {min_count} times: is the corpus empty?")
-        kept.sort(key=lambda c: (-counts[c], c))
         size = None if max_size is None else max_size - first
-        return cls(kept[:size], byte_fallback=byte_fallback)
+        known = {c: n for c, n in counts.items() if not _is_surrogate(c)}
+        kept = most_frequent(known, size, min_count, "character")
+        return cls(kept, byte_fallback=byte_fallback)
 
     def __len__(self) -> int:
         return self._first + len(self._characters)

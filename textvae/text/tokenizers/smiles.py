@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from textvae.errors import OptionError, UserError
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     UNK,
     broken,
+    check_limits,
     fingerprint_of,
+    most_frequent,
     read_description,
     read_strings,
     without_specials,
@@ -70,19 +71,12 @@ class SmilesTokenizer:
         Raises:
             UserError: If ``max_size`` leaves no room for tokens, or there is no text.
         """
-        if max_size is not None and max_size <= len(SPECIALS):
-            raise OptionError(
-                f"must be above {len(SPECIALS)}, the number of special tokens",
-                max_size=max_size,
-            )
+        check_limits(max_size, min_count, len(SPECIALS), "special tokens")
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(split_smiles(text))
-        kept = [symbol for symbol, n in counts.items() if n >= min_count]
-        if not kept:
-            raise UserError(f"no token occurs at least {min_count} times: is the corpus empty?")
-        kept.sort(key=lambda symbol: (-counts[symbol], symbol))
-        return cls(kept[: None if max_size is None else max_size - len(SPECIALS)])
+        size = None if max_size is None else max_size - len(SPECIALS)
+        return cls(most_frequent(counts, size, min_count, "token"))
 
     def __len__(self) -> int:
         return len(self._pieces)

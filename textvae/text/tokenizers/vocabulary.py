@@ -6,10 +6,11 @@ Models see token ids but no tokenizer, so the special tokens have the same ids i
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.runs.files import write_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
@@ -76,6 +77,48 @@ def read_strings(folder: Path, description: dict[str, Any], key: str) -> list[st
     if len(set(strings)) != len(strings):
         raise broken(path, f"{key!r} has the same entry twice")
     return strings
+
+
+def check_limits(max_size: int | None, min_count: int, reserved: int, what: str) -> None:
+    """Check the limits of a vocabulary before a corpus is read.
+
+    Args:
+        max_size: Maximum size of the vocabulary, including the reserved ids; None for any.
+        min_count: Minimum number of occurrences of a token.
+        reserved: Number of ids that are not for tokens of the corpus.
+        what: What they are for.
+
+    Raises:
+        UserError: One of them leaves no room, or makes no sense.
+    """
+    if max_size is not None and max_size <= reserved:
+        raise OptionError(f"must be above {reserved}, the number of {what}", max_size=max_size)
+    if min_count < 1:
+        raise OptionError("must be at least 1", min_count=min_count)
+
+
+def most_frequent(
+    counts: Mapping[str, int], size: int | None, min_count: int, noun: str
+) -> list[str]:
+    """Return the tokens of a corpus, most frequent first.
+
+    Args:
+        counts: How often each token occurs.
+        size: How many to return at most.
+        min_count: Leave out tokens that are rarer.
+        noun: What a token is called.
+
+    Raises:
+        UserError: There is none.
+    """
+    kept = [token for token, count in counts.items() if count >= min_count]
+    if not kept:
+        raise UserError(
+            f"no {noun} occurs at least {min_count} times: the corpus is empty or min_count is too "
+            "high"
+        )
+    # Ties are broken by spelling: the vocabulary must not depend on the order of the corpus.
+    return sorted(kept, key=lambda token: (-counts[token], token))[:size]
 
 
 def broken(path: Path, why: str) -> UserError:

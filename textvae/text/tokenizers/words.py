@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import OptionError, UserError
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     UNK,
     broken,
+    check_limits,
     fingerprint_of,
+    most_frequent,
     read_description,
     read_strings,
     without_specials,
@@ -139,27 +140,15 @@ class WordTokenizer:
         Raises:
             UserError: If ``max_size`` or ``min_count`` is out of range, or no word is left.
         """
-        if max_size is not None and max_size <= len(SPECIALS):
-            raise OptionError(
-                f"must be above {len(SPECIALS)}, the number of special tokens",
-                max_size=max_size,
-            )
-        if min_count < 1:
-            raise OptionError("must be at least 1", min_count=min_count)
+        check_limits(max_size, min_count, len(SPECIALS), "special tokens")
         splitter = cls([], tokenized=tokenized, unk_aliases=unk_aliases)
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(splitter.split(text))
-        kept = [w for w, n in counts.items() if n >= min_count and w not in splitter._reserved]
-        if not kept:
-            raise UserError(
-                f"no word occurs at least {min_count} times: the corpus is empty or min_count "
-                "is too high"
-            )
-        # Ties are broken by spelling: the vocabulary must not depend on the order of the corpus.
-        kept.sort(key=lambda word: (-counts[word], word))
         size = None if max_size is None else max_size - len(SPECIALS)
-        return cls(kept[:size], tokenized=tokenized, unk_aliases=unk_aliases)
+        known = {word: n for word, n in counts.items() if word not in splitter._reserved}
+        kept = most_frequent(known, size, min_count, "word")
+        return cls(kept, tokenized=tokenized, unk_aliases=unk_aliases)
 
     @classmethod
     def from_torchtext(
