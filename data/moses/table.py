@@ -1,6 +1,6 @@
 """Tables of models of molecules: the metrics of MOSES, and what z carries.
 
-    python data/moses/table.py runs/moses/lm runs/moses/skip_vae-exact
+    python data/moses/table.py runs/moses/lm runs/moses/large-skip_vae-exact
 
 Reads what stages 3 and 4 of ``recipes/moses/run.sh`` leave in ``RUN/metrics``: the card
 (``test.json``), the metrics of samples (``moses-prior.json``, ``moses-aggregate.json``, and the
