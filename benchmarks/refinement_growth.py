@@ -23,7 +23,7 @@ import torch
 from measuring import run_as_program
 from torch import Tensor
 
-from textvae.build.data import build_buckets
+from textvae.builders.data import build_buckets
 from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation.open_run import OpenRun, open_run

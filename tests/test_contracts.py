@@ -19,7 +19,7 @@ from conftest import step_noise
 from torch import Tensor, nn
 
 import textvae
-from textvae.build.model import build_objective
+from textvae.builders.model import build_objective
 from textvae.config.experiment import (
     Config,
     DataConfig,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from textvae.build.model import check_model
+from textvae.builders.model import check_model
 from textvae.config.experiment import Config, DataConfig, ModelConfig, ObjectiveConfig
 from textvae.config.inference import Inference
 from textvae.errors import UserError

@@ -1,12 +1,14 @@
 """When a latent variable died, from the lines of metrics.jsonl."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from textvae.config.experiment import Config
-from textvae.config.sections import ObjectiveConfig
+from textvae.config.sections import ModelConfig, ObjectiveConfig
 from textvae.evaluation.diagnosis.history import Death, History, read_history, read_training
+from textvae.evaluation.goal import Goal
 
 
 def train(step, kl, beta):
@@ -115,3 +117,23 @@ def test_with_another_kl_weight_the_best_model_is_the_best_in_what_is_trained(wr
     training = read_training(run, config, read_history(run))
     assert training.epoch == 3.0 and training.elbo == -24.0
     assert training.gain == pytest.approx((-12 - 1.2) - (-15 - 1))
+
+
+@pytest.mark.parametrize(
+    ("beta", "free", "name", "goals"),
+    [
+        (1.0, 0.0, "elbo", (-60.0, -63.0)),
+        (0.1, 0.0, "rec - 0.1 kl", (-15.0, -9.3)),
+        (1.0, 68.0, "rec - max(kl, 68)", (-78.0, -71.0)),
+        (1.0, 2.0, "rec - max(kl, 2)", (-60.0, -63.0)),
+        (0.5, 55.0, "rec - 0.5 max(kl, 55)", (-37.5, -33.0)),
+    ],
+)
+def test_the_goal_is_what_is_trained(beta, free, name, goals):
+    objective = ObjectiveConfig(beta=beta, free_bits=free)
+    goal = Goal.of(replace(Config(), objective=objective))
+    assert goal.name == name
+    early, late = goal.reached(-10.0, -60.0), goal.reached(-3.0, -63.0)  # KL 50 and 60
+    assert (early, late) == pytest.approx(goals)
+    language_model = replace(Config(), objective=objective, model=ModelConfig(latent_dim=0))
+    assert Goal.of(language_model).reached(-5.0, -5.0) == -5.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from textvae.build.model import load_model
+from textvae.builders.model import load_model
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
 from textvae.evaluation.card import evaluate

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "textvae"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # From the bottom up: a folder may import those below it; text and images not each other.
-ROOMS = ["errors", "runs", "config", "vae", "text", "images", "build", "evaluation", "training"]
+ROOMS = ["errors", "runs", "config", "vae", "text", "images", "builders", "evaluation", "training"]
 ROOMS += ["cli", "__init__", "__main__"]
 BELOW = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)}
 BELOW["images"] -= {"text"}

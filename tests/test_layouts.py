@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from textvae.build.data import build_data
+from textvae.builders.data import build_data
 from textvae.config.experiment import Config, DataConfig
 from textvae.errors import UserError
 from textvae.text.data.corpus import read_file

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_estimators import LinearGaussian, batch_of
 
-from textvae.build.model import build_objective, check_model
+from textvae.builders.model import build_objective, check_model
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.vae.batch import Batch

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import textvae
-from textvae.build.data import build_data
-from textvae.build.model import build_model
+from textvae.builders.data import build_data
+from textvae.builders.model import build_model
 from textvae.evaluation.latent import map as map_module
 from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.per_example import collect, posteriors

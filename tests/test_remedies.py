@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from textvae.build.model import check_model
+from textvae.builders.model import check_model
 from textvae.cli.arguments import parse
 from textvae.cli.train import config_of
 from textvae.config.experiment import (

@@ -27,7 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from textvae.build.model import load_model as load
+    from textvae.builders.model import load_model as load
     from textvae.config.experiment import Config
     from textvae.config.inference import Inference
     from textvae.errors import UserError
@@ -75,7 +75,7 @@ _SOURCES = {
     "TextVAE": "textvae.text.model",
     "ImageVAE": "textvae.images.model",
     "Config": "textvae.config.experiment",
-    "load": "textvae.build.model:load_model",
+    "load": "textvae.builders.model:load_model",
     "train": "textvae.training.train",
     "sweep": "textvae.training.sweeps.sweep",
     "reproduce": "textvae.training.reproduce",

@@ -26,7 +26,7 @@ def load(args: Namespace) -> Model:
     Raises:
         UserError: The model cannot be loaded, or there is no such device.
     """
-    from textvae.build.model import load_model, to_device
+    from textvae.builders.model import load_model, to_device
     from textvae.vae.conditioning import codes_of
 
     model = load_model(args.run)
@@ -101,7 +101,7 @@ def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) ->
 
 
 def _reading(args: Namespace) -> dict[str, Any]:
-    from textvae.build.data import training_layout
+    from textvae.builders.data import training_layout
     from textvae.config.experiment import Config
     from textvae.runs.run_folder import CONFIG
 

@@ -8,27 +8,39 @@ from textvae.config.experiment import Config
 
 
 class Goal(NamedTuple):
-    """The ELBO on the validation split, with the KL weight that the training ends with.
+    """What training maximizes, on the validation split: rec - beta max(KL, free nats).
 
-    With any other weight, a run would keep an early model: the best at something it is not trained
-    for.
+    By its ELBO, a run with a small KL weight or many free nats would keep an early model: the best
+    at something it is not trained for.
 
     Attributes:
         beta: The KL weight after warm-up.
+        free: Nats of KL that are not penalized. The KL of each dimension of each example may be
+            free, but only their mean sum counts here, so the goal is the ELBO wherever that exceeds
+            the free nats.
     """
 
     beta: float
+    free: float = 0.0
 
     @classmethod
     def of(cls, config: Config) -> Goal:
         """Return the goal of an experiment."""
-        return cls(config.objective.beta if config.model.latent_dim else 1.0)
+        if not config.model.latent_dim:
+            return cls(1.0)
+        return cls(config.objective.beta, config.objective.free_bits)
 
     @property
     def name(self) -> str:
         """The name of the criterion in log messages."""
-        return "elbo" if self.beta == 1 else f"rec - {self.beta:g} kl"
+        kl = f"max(kl, {self.free:g})" if self.free else "kl"
+        if self.beta == 1:
+            return f"rec - {kl}" if self.free else "elbo"
+        return f"rec - {self.beta:g} {kl}"
 
     def reached(self, rec: float, elbo: float) -> float:
         """Return the criterion for a model, in nats per example; its KL is rec - elbo."""
-        return elbo if self.beta == 1 else rec - self.beta * (rec - elbo)
+        kl = rec - elbo
+        if self.beta == 1 and kl >= self.free:
+            return elbo
+        return rec - self.beta * max(kl, self.free)

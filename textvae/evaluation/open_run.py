@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from textvae.build.data import Splits, build_data, read_new
-from textvae.build.model import load_model, to_device
+from textvae.builders.data import Splits, build_data, read_new
+from textvae.builders.model import load_model, to_device
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs import run_folder

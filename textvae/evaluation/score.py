@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.build.data import read_new
-from textvae.build.model import load_model, to_device
+from textvae.builders.data import read_new
+from textvae.builders.model import load_model, to_device
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
 from textvae.errors import OptionError
 from textvae.evaluation.labels import label_names

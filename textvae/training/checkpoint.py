@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from textvae.build.data import Splits
+from textvae.builders.data import Splits
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.goal import Goal
@@ -27,13 +27,14 @@ COUNT, REAL = False, True
 NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fraction, lowest value
     **dict.fromkeys(("step", "loader.epoch", "loader.next_batch", "autoencode_steps"), (COUNT, 0)),
     "epoch_steps": (COUNT, 1),
-    **dict.fromkeys(("seconds", "logged_at", "kl_weight"), (REAL, 0)),
+    **dict.fromkeys(("seconds", "logged_at", "kl_weight", "free_nats"), (REAL, 0)),
     "lr.scale": (REAL, 0),
     **dict.fromkeys(("lr.best", "lr.bar", "procedure.best"), (REAL, -math.inf)),
     **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays", "procedure.stale"), (COUNT, 0)),
 }
 # Not in every checkpoint:
-OPTIONAL = ("autoencode_steps", "kl_weight", "logged_at", "procedure.best", "procedure.stale")
+OPTIONAL = {"autoencode_steps", "kl_weight", "free_nats", "logged_at"}
+OPTIONAL |= {"procedure.best", "procedure.stale"}
 
 
 def check_state(state: Mapping[str, Any]) -> None:
@@ -104,7 +105,8 @@ class TrainingState:
             "autoencode_steps": self.phases.autoencode_steps,
             "loader": self.loader.state_dict(),
             "lr": self.phases.lr.state_dict(),
-            "kl_weight": Goal.of(self.config).beta,  # in lr.best
+            "kl_weight": Goal.of(self.config).beta,  # in lr.best, as are the free nats
+            "free_nats": Goal.of(self.config).free,
             "seconds": self.seconds,
             "logged_at": self.logged_at,
             "procedure": self.procedure.state_dict(),
@@ -131,9 +133,10 @@ class TrainingState:
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
             self.phases.lr.load_state_dict(state["lr"])
-            if state.get("kl_weight", 1.0) != Goal.of(self.config).beta:
+            before = Goal(state.get("kl_weight", 1.0), state.get("free_nats", 0.0))
+            if before != Goal.of(self.config):
                 self.phases.lr.forget()
-                logger.info("the KL weight has changed: model selection starts over")
+                logger.info("the KL weight or the free bits changed: model selection starts over")
             self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.logged_at = float(state.get("logged_at", self.seconds))
@@ -163,7 +166,7 @@ class TrainingState:
     def summary(self) -> dict[str, Any]:
         """Return how far the training got and what it cost, for tables."""
         best = self.phases.lr.best
-        is_elbo = Goal.of(self.config).beta == 1
+        is_elbo = Goal.of(self.config) == Goal(1.0)
         return {
             "epochs": round(self.epoch, 2),
             "steps": self.step,

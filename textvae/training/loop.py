@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from textvae.build.data import Splits, build_buckets
+from textvae.builders.data import Splits, build_buckets
 from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
 from textvae.evaluation.diagnosis.advice import steadier

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from textvae.build.data import Splits, build_data
-from textvae.build.model import build_model, build_objective, check_model, load_parts
+from textvae.builders.data import Splits, build_data
+from textvae.builders.model import build_model, build_objective, check_model, load_parts
 from textvae.config.combinations import changed_options, check_resumed
 from textvae.config.experiment import Config
 from textvae.errors import UserError

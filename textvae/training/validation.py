@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textvae.build.data import build_buckets
+from textvae.builders.data import build_buckets
 from textvae.config.experiment import Config
 from textvae.evaluation.card import evaluate_quick
 from textvae.evaluation.diagnosis.advice import overshoot

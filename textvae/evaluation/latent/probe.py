@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textvae.build.data import read_column
+from textvae.builders.data import read_column
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.latent.regression import fit_regression, score_regression

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from textvae.build.model import load_model, to_device
+from textvae.builders.model import load_model, to_device
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textvae.build.model import check_model
+from textvae.builders.model import check_model
 from textvae.config.experiment import OPTIONS, Config, options_read
 from textvae.config.recipes import method_files
 from textvae.config.types import did_you_mean

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from textvae.build.data import check_data, labeled_splits
+from textvae.builders.data import check_data, labeled_splits
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.card_files import find_card

@@ -1,0 +1,179 @@
+"""From a configuration to the splits of its data, and to batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textvae.config.experiment import OF_TEXT_FILES, Config, DataConfig
+from textvae.errors import UserError
+from textvae.images.datasets import read_image_split, read_images
+from textvae.images.model import ImageVAE
+from textvae.runs.run_folder import CONFIG
+from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
+from textvae.text.data.layout import Usual
+from textvae.text.data.source import without_guesses
+from textvae.text.data.sources import check_place
+from textvae.text.data.targets import read_targets
+from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
+from textvae.text.tokenizers import read_tokenizer
+from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
+from textvae.vae.batch import Split
+from textvae.vae.batching import LengthBuckets
+from textvae.vae.conditioning import add_conditions
+from textvae.vae.conditions import Given
+from textvae.vae.model import Model
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Splits = Mapping[str, Split]
+
+
+def build_data(config: Config, run: Path, fresh: bool = False) -> Splits:
+    """Read the splits of a run's data; ``add_conditions`` adds what the model is conditioned on.
+
+    Args:
+        config: The experiment.
+        run: The run folder; for text, a tokenizer is trained and saved there if there is none.
+        fresh: Whether the run is new; a tokenizer left over from a failed start is then ignored.
+
+    Raises:
+        UserError: There is no data, or there is a problem with it.
+    """
+    check_data(config.data)
+    match config.data.kind:
+        case "text":
+            return _read_text(config, run, fresh)
+        case "images":
+            return read_images(config.data.dir, seed=config.train.seed)
+    raise ValueError(f"unknown kind of data {config.data.kind!r}")
+
+
+def check_data(data: DataConfig) -> None:
+    """Check that there is data, without reading it.
+
+    Raises:
+        UserError: None is named, or there is no such file or folder.
+    """
+    if not data.dir:
+        raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
+    check_place(data.dir)
+
+
+def labeled_splits(config: Config) -> set[str]:
+    """Return the names of the splits that have labels; the data is read, and cached.
+
+    Raises:
+        UserError: There is a problem with the data.
+    """
+    if config.data.kind == "images":
+        images = read_images(config.data.dir, seed=config.train.seed)
+        return {name for name, split in images.items() if split.labels is not None}
+    corpus = _read_corpus(config)
+    return {name for name, documents in corpus.items() if "label" in documents.column_names}
+
+
+def read_new(
+    model: Model, folder: Path, source: str, condition: Given | None = None, **reading: Any
+) -> Split:
+    """Read all examples of a file that is not part of a run's data, in the way the run reads it.
+
+    Args:
+        model: The model that will read them.
+        folder: Its run folder, or a folder with only the model.
+        source: The file, or ``-`` for standard input.
+        condition: What the model is conditioned on, if it is; None: the labels in the file.
+        reading: For text, options of ``textvae.text.data.corpus.read_file``. By default, they are
+            those of the run, if the file is of the same kind and has the columns.
+
+    Raises:
+        UserError: The file cannot be read, or it does not fit the model.
+    """
+    given = {name: value for name, value in reading.items() if value is not None}
+    if isinstance(model, ImageVAE):
+        if given:
+            raise UserError(f"{source}: {', '.join(given)} can only be chosen for text")
+        size = (model.config["height"], model.config["width"])
+        images = read_image_split(Path(source), size)
+        add_conditions({"new": images}, model.condition, condition)
+        return images
+    if (folder / CONFIG).exists():
+        data = Config.load(folder / CONFIG).data
+    else:
+        tokenized = getattr(model.tokenizer, "tokenized", False)
+        data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
+    given["usual"] = training_layout(data)
+    given["numeric"] = model.config["condition"] == "number"
+    texts = read_file(source, cache_dir=data.cache_dir, **given)
+    splits = _encoded({"new": texts}, model.tokenizer, data)
+    add_conditions(splits, model.condition, condition)
+    return splits["new"]
+
+
+def training_layout(data: DataConfig) -> Usual:
+    """Return how the files of a run are laid out, as far as its options say."""
+    options = {name: getattr(data, name) for name in Usual._fields[1:]}
+    return Usual(data.train or data.dir, **options)
+
+
+def read_column(config: Config, splits: Splits, column: str) -> dict[str, list[str | None]]:
+    """Read another column of a run's data: for every split, the value of each example.
+
+    Raises:
+        UserError: There is no such column, or the data is not text.
+    """
+    if config.data.kind != "text":
+        raise UserError(f"column {column}: only text files have columns")
+    options = {name: getattr(config.data, name) for name in ("dir", "cache_dir", *OF_TEXT_FILES)}
+    texts: dict[str, Any] = dict(splits)
+    return read_targets(texts, column, **options)
+
+
+def build_buckets(config: Config, split: Split, replicas: int = 1, rank: int = 0) -> LengthBuckets:
+    """Split the rows of a split into batches; a token budget, if set, replaces the batch size."""
+    data = config.data
+    return LengthBuckets(
+        split.lengths,
+        batch_size=None if data.max_tokens else data.batch_size,
+        max_tokens=data.max_tokens,
+        equal_length=data.equal_length,
+        seed=config.train.seed,
+        num_replicas=replicas,
+        rank=rank,
+    )
+
+
+def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
+    data = config.data
+    with nullcontext() if fresh else without_guesses():
+        corpus = _read_corpus(config)
+    if not fresh and (run / TOKENIZER_FILE).exists():
+        tokenizer = read_tokenizer(run)
+    else:
+        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized}
+        tokenizer = corpus_tokenizer(corpus["train"], cache_dir=data.cache_dir, **chosen)
+        tokenizer.save(run)
+    splits = _encoded(corpus, tokenizer, data)
+    if fresh and config.tokenizer.path is not None:
+        warn_of_unknown(splits["train"], config.tokenizer.path)
+    return splits
+
+
+def _read_corpus(config: Config) -> dict[str, Dataset]:
+    options = {name: getattr(config.data, name) for name in OF_TEXT_FILES}
+    options["numeric"] = config.model.condition == "number"
+    return read_corpus(config.data.dir, cache_dir=config.data.cache_dir, **options)
+
+
+def _encoded(corpus: dict[str, Any], tokenizer: Any, data: DataConfig) -> dict[str, EncodedSplit]:
+    return encode_corpus(
+        corpus,
+        tokenizer,
+        tokenized=data.tokenized,
+        max_length=data.max_length,
+        long=data.long,
+        cache_dir=data.cache_dir,
+    )

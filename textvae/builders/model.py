@@ -1,0 +1,182 @@
+"""From a configuration to a model and its objective, and from a folder to a trained model."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textvae.builders.data import Splits
+from textvae.config.combinations import check_combinations
+from textvae.config.experiment import OF_ANY_MODEL, Config
+from textvae.config.inference import for_evaluation
+from textvae.errors import UserError
+from textvae.images.datasets import ImageSplit
+from textvae.images.model import ImageVAE
+from textvae.images.model import check_arguments as check_images
+from textvae.runs import model_folder as pretrained
+from textvae.runs.weights import load_some_weights
+from textvae.text.model import TextVAE, check_arguments
+from textvae.text.tokenizers import Tokenizer, check_options, chosen_kind, read_tokenizer
+from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
+from textvae.vae.conditioning import fit_condition
+from textvae.vae.conditions import Classes, load_condition
+from textvae.vae.contracts import Objective
+from textvae.vae.model import Model
+from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
+
+logger = logging.getLogger(__name__)
+
+
+def check_model(config: Config) -> None:
+    """Check the model's options before the data is read, which may take a while.
+
+    Raises:
+        UserError: An option is out of range.
+    """
+    if config.data.kind == "images":
+        check_images(_image_options(config))
+    else:
+        options = vars(config.model) | {"max_length": config.data.max_length}
+        tokenizer = config.tokenizer
+        check_arguments(options | {"vocab_size": tokenizer.vocab_size})
+        if tokenizer.path is None:
+            kind = chosen_kind(tokenizer.kind, config.data.tokenized)
+            check_options(kind, tokenizer.min_count, tokenizer.byte_fallback)
+    check_combinations(config)
+
+
+def build_model(
+    config: Config, run: Path, splits: Splits, model_class: type[Any] | None = None
+) -> Model:
+    """Build a new model, with weights determined by ``train.seed``.
+
+    Args:
+        config: The experiment.
+        run: The run folder, which contains the tokenizer if the data is text.
+        splits: The data.
+        model_class: A subclass of ``TextVAE`` or ``ImageVAE`` to use instead.
+
+    Raises:
+        UserError: An option does not fit the data or another option.
+    """
+    torch.manual_seed(config.train.seed)
+    train = splits["train"]
+    condition = fit_condition(config.model.condition, train)
+    labels = {"num_labels": len(condition.names)} if isinstance(condition, Classes) else {}
+    try:
+        if isinstance(train, ImageSplit):
+            kind: type[Any] = model_class or ImageVAE
+            model = kind(*train.size, **labels, **_image_options(config))
+        else:
+            model = _text_model(config, read_tokenizer(run), labels, model_class or TextVAE)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+    model.condition = condition
+    model.inference = for_evaluation(config.inference, config.data.batch_size)
+    return model
+
+
+def build_objective(config: Config) -> Objective:
+    """Build the loss that the config asks for."""
+    options = config.objective
+    per_dimension = options.free_bits > 0 and options.free_bits_per in ("element", "dim")
+    if per_dimension and config.model.prior != "standard":
+        logger.info(
+            "--objective.free_bits_per %s: the KL to a learned prior is not a sum over dimensions, "
+            "so the free bits are those of all of them together",
+            options.free_bits_per,
+        )
+    objective: Objective
+    match options.bound:
+        case "elbo":
+            objective = partial(elbo, free_nats=options.free_bits, per=options.free_bits_per)
+        case "iwae":
+            objective = iwae
+        case _:
+            raise ValueError(f"unknown bound {options.bound!r}")
+    if options.mmd:
+        objective = WithMMD(objective, options.mmd)
+    if options.min_kl:
+        objective = WithMinimumKL(objective, options.min_kl)
+    return objective
+
+
+def load_model(name: str, **options: Any) -> Model:
+    """Load a trained model of either kind from a folder or from the hub.
+
+    Raises:
+        UserError: The folder is missing or broken, or the hub cannot be reached.
+    """
+    folder = pretrained.fetch(name, **options)
+    kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
+    return kind.from_pretrained(folder)
+
+
+def load_parts(model: Model, folder: Path, parts: str) -> None:
+    """Start a model from the weights of a trained one.
+
+    Args:
+        model: The new model.
+        folder: The folder of the trained one.
+        parts: ``encoder``, ``decoder``, or ``all``.
+
+    Raises:
+        UserError: The weights do not fit the new model, or they belong to another tokenizer.
+    """
+    ours = getattr(model, "tokenizer", None)
+    theirs = read_tokenizer(folder) if (folder / TOKENIZER_FILE).exists() else None
+    if ours and theirs and ours.fingerprint() != theirs.fingerprint():
+        raise UserError(
+            f"--train.init {folder}: its tokenizer differs from the one of this run: add "
+            f"--tokenizer.path {shlex.quote(str(folder))}"
+        )
+    kind = pretrained.read_config(folder).get("condition", "none")
+    conditions = (load_condition(kind, folder / pretrained.CONDITION), model.condition)
+    scales = [condition and condition.scale for condition in conditions]
+    if scales[0] != scales[1]:
+        raise UserError(
+            f"--train.init {folder}: its --model.condition is {kind}, that of this run is "
+            f"{model.config['condition']}, and both need the same labels, or numbers with the same "
+            "mean and standard deviation"
+        )
+    names = ("encoder", "decoder", "prior") if parts == "all" else (parts,)
+    if why := load_some_weights(model, folder, names):
+        raise UserError(
+            f"--train.init {folder}: its weights do not fit this model ({why}): use the model "
+            "options of that run, or choose other --train.init_parts"
+        )
+
+
+def to_device(model: Model, device: str | torch.device | None = None) -> Model:
+    """Move a model to a device; None: a GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if torch.device(device).type == "meta":
+            raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
+        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
+
+
+def _text_model(
+    config: Config, tokenizer: Tokenizer, labels: dict[str, int], model_class: type[Any]
+) -> Any:
+    length = config.data.max_length - 1  # the end of the sentence is not counted there
+    model = model_class(len(tokenizer), max_length=length, **labels, **vars(config.model))
+    model.tokenizer = tokenizer
+    return model
+
+
+def _image_options(config: Config) -> dict[str, Any]:
+    model = config.model
+    own = {name: getattr(model, name) for name in OF_ANY_MODEL}
+    return own | vars(config.images)
