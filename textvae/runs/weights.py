@@ -71,8 +71,10 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
 
 def holds_weights(model: nn.Module, folder: Path) -> bool:
     """Return whether a model has the weights in a folder, perhaps in another precision."""
+    if not isinstance(model, nn.Module):
+        return False
+    state = model.state_dict(keep_vars=True)
     try:
-        state = model.state_dict(keep_vars=True)
         stored = _with_ties(_read_weights(folder / WEIGHTS), state)
     except UserError:
         return False

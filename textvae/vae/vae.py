@@ -60,7 +60,7 @@ class VAE(nn.Module):
     def posterior(self, batch: Batch) -> Posterior:
         """Return q(z|x) as computed by the encoder."""
         q = self.encoder(batch)
-        if torch.is_autocast_enabled(self.device.type) and any(part.itemsize < 4 for part in q):
+        if torch.is_autocast_enabled(batch.x.device.type) and any(part.itemsize < 4 for part in q):
             return move(q, torch.float32)  # a head of one's own that did not leave autocast
         weights = (p.dtype for p in self.decoder.parameters())
         return q if self.has_encoder else move(q, next(weights, torch.get_default_dtype()))
