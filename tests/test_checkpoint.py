@@ -20,7 +20,14 @@ from safetensors.torch import load_file, save_file
 
 from textvae.errors import UserError
 from textvae.runs import run_folder
-from textvae.runs.files import quoted, read_record, remove_leftovers, replace_file, write_json
+from textvae.runs.files import (
+    check_replaceable,
+    quoted,
+    read_record,
+    remove_leftovers,
+    replace_file,
+    write_json,
+)
 from textvae.runs.lock import locked
 from textvae.training.checkpoint import check_state
 
@@ -417,6 +424,23 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path, tmp_path / "not there")
     assert sorted(os.listdir(tmp_path)) == [".hidden", "notes.tmp", "state.pt"]
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(UserError, match=f"cannot write {path}: it is not a regular file"):
+            write_json(path, {})
+    assert pipe.is_fifo() and link.is_symlink() and sorted(tmp_path.iterdir()) == [link, pipe]
+    file.write_text("old")
+    write_json(file, {})
+    assert read_record(file) == {}
+    # Only checked: as root, a mistake here would cost the machine its devices.
+    for name in ("/dev/null", "/dev/full", "/dev/stdout", "/dev/../dev/new", "/proc/self/fd/1"):
+        with pytest.raises(UserError, match="is not a regular file"):
+            check_replaceable(Path(name))
 
 
 def test_a_file_that_is_being_written_is_no_leftover(tmp_path):

@@ -61,7 +61,7 @@ def _is_read_only(run: Path) -> bool:
     return there.exists() and not os.access(there, os.W_OK)
 
 
-def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path | None:
+def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
     """Write ``RUN/metrics/NAME.json``, completely or not at all.
 
     Figures that are not finite become null, because JSON cannot represent them. ``summary`` is what
@@ -73,13 +73,13 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path | Non
         card: The figures.
 
     Returns:
-        The path of the file; None if the run folder is read-only.
+        The path of the file.
     """
     rows = summary(card)
     return save_record(run, name, {**card, **({"summary": rows} if rows else {})})
 
 
-def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path | None:
+def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
     """Write ``RUN/metrics/NAME.json`` with any content, completely or not at all.
 
     Numbers that are not finite become null, because JSON cannot represent them.
@@ -90,10 +90,8 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path |
         record: Its content.
 
     Returns:
-        The path of the file; None if the run folder is read-only.
+        The path of the file.
     """
-    if _is_read_only(Path(run)):
-        return None
     path = Path(run) / "metrics" / f"{name}.json"
     _warn_of_other_texts(path, record)
     write_json(path, finite(record))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,9 +41,11 @@ def replacing(path: Path) -> Iterator[Path]:
         The path of the temporary file next to it.
 
     Raises:
-        UserError: It cannot be written (a full disk, no permission); the old file is intact.
+        UserError: It cannot be written (a full disk, no permission); the old file is intact. Or it
+            is a device or a pipe, which a new file would replace.
     """
     path = Path(path)
+    check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +61,29 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # if there is no such folder, the error above says so
             temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that there is nothing at a path that a new file must not replace.
+
+    As root, a rename onto /dev/null removes the device for everybody. /dev/stdout is a link that
+    may lead to a file, but it is not one either.
+
+    Raises:
+        UserError: It is a device or a pipe, or a link among them.
+    """
+    there = Path(os.path.realpath(path.parent))
+    if there == Path("/dev") or there.is_relative_to("/proc") or _is_special(path):
+        raise UserError(f"cannot write {path}: it is not a regular file; choose another name")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something other than a file or a folder, possibly at the end of links."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there, or the attempt to write says what is wrong
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class _Uninitialized(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae", license="mit"):
+class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
     """A VAE together with its arguments, its inference options, and its scores."""
 
     ESSENTIAL: ClassVar[str]  # the argument that only this kind of model has
