@@ -450,6 +450,16 @@ def test_two_processes_at_once_agree(folder, cache):
     assert not list(cache.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize(("valid", "share"), [("x y", 100), ("a b c x", 25), ("a " * 19 + "x", 0)])
+def test_a_split_that_is_unknown_is_announced(folder, valid, share, caplog):
+    fill(folder, "txt", "a b c\n", valid=f"{valid}\n")
+    encode_corpus(read_corpus(folder), WordTokenizer(["a", "b", "c"]))
+    found = [record.getMessage() for record in caplog.records if "<unk>" in record.getMessage()]
+    assert [message.partition(" of the")[0] for message in found] == (
+        [f"valid: {share}%"] if share else []
+    )
+
+
 @pytest.mark.parametrize(
     "rows",
     [

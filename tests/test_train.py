@@ -503,3 +503,14 @@ def test_a_corpus_whose_name_is_not_utf_8(tiny, corpus, tmp_path):
     options = ["--train.epochs", "1", "--data.dir", str(tmp_path / "\udc80")]
     assert train(tmp_path / "run", [*tiny, *options]) == 0
     assert resume(tmp_path / "run", "--train.epochs", "2") == 0
+
+
+def test_a_run_stopped_before_its_first_evaluation_is_not_finished(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    options = ["--train.save_every", "2", "--train.evaluate_every", "2"]
+    assert train(run, [*tiny, *options], before=kill_at_update(5)) != 0
+    assert resume(run, "--train.max_steps", "3") == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert "was stopped at step 4, before its first evaluation, and has no model yet" in said
+    assert "resume it for more than 3 steps" in said
+    assert resume(run) == 0

@@ -91,11 +91,25 @@ def train(
             corpus_hash = trainer.splits["train"].content_hash
             run_folder.describe(run, config.train.precision, corpus_hash)
         elif main and resume:
+            _check_has_model(run, trainer)
             _warn_of_changes(config, run, trainer.why_done() or "")
         with stop_signals() as stop:
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
+
+
+def _check_has_model(run: Path, trainer: Trainer) -> None:
+    """Check that a run with nothing left to do has a model.
+
+    Raises:
+        UserError: It was stopped before its first evaluation, and is not to go on from there.
+    """
+    if not (run / model_folder.WEIGHTS).exists():
+        raise UserError(
+            f"{run} was stopped at step {trainer.step}, before its first evaluation, and has no "
+            f"model yet: resume it for more than {trainer.total_steps} steps"
+        )
 
 
 def _warn_of_changes(config: Config, run: Path, why_done: str) -> None:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = 3
 _LABELS_AT_ONCE = 10_000
+TOO_MANY_UNKNOWN = 0.1  # of the tokens; words of real text that were left out are fewer
 _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 
 
@@ -187,6 +188,13 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
         )
     if len(split) == 0:
         raise UserError(f"{name}: max_length={encoding.max_length} drops every document")
+    if (share := split.unknown_share()) > TOO_MANY_UNKNOWN:
+        log.warning(
+            "%s: %.0f%% of the tokens are <unk>, which are easy to predict: its perplexities and "
+            "bits per byte are too low; use subwords (--data.tokenized false), characters "
+            "(--tokenizer.kind char), or a larger vocabulary",
+            *(name, 100 * share),
+        )
 
 
 def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | None]:
