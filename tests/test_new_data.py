@@ -238,3 +238,21 @@ def test_the_model_card_has_the_figures_of_its_weights(run, tmp_path):
     for folder in (run, pushed):
         model.save_pretrained(folder)
         assert "## Test split" not in (folder / "README.md").read_text()
+
+
+def test_the_data_of_a_run_with_another_column_as_its_labels(tiny, examples, tmp_path):
+    at = tiny.index("--data.dir")
+    rows = [{"text": text, "label": y, "kind": "ab"[i % 2]} for i, (y, text) in enumerate(examples)]
+    for split in ("train", "valid", "test"):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    run = tmp_path / "run"
+    assert in_child(["train", "--out", str(run), *tiny[:at], "--data.dir", str(tmp_path)]) == 0
+    opened = open_run(run, reading={"label_column": "kind"})
+    assert opened.split("test").label_names == ["a", "b"]
+    assert open_run(run, reading={"labels": False}).split("test").labels is None
+    assert open_run(run).split("test").label_names == ["0", "1", "2"]
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"text": "more", "label": "0", "kind": "a"}\n')
+    with pytest.raises(UserError, match=r"is not the data that .* was trained on"):
+        open_run(run, reading={"label_column": "kind"})

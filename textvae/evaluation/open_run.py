@@ -210,13 +210,20 @@ def _splits_for(model: Model, folder: Path, config: Config) -> Splits:
 
 
 def run_splits(folder: Path, config: Config) -> Splits:
-    """Read the data that a run was trained on.
+    """Read the data that a run was trained on, perhaps with other labels.
 
     Raises:
         UserError: It is missing, or it is not the data of the run.
     """
     splits = build_data(config, folder)
-    if run_folder.corpus_hash(folder) not in (None, splits["train"].content_hash):
+    trained_on = run_folder.corpus_hash(folder)  # of texts and labels
+    recorded = Config.load(run_folder.config_path(folder)).data
+    as_trained = replace(
+        config,
+        data=replace(config.data, label_column=recorded.label_column, labels=recorded.labels),
+    )
+    same = splits if as_trained == config else build_data(as_trained, folder)
+    if trained_on not in (None, same["train"].content_hash):
         raise UserError(
             f"{config.data.dir} is not the data that {folder} was trained on: pass its location "
             "with --data"
