@@ -435,7 +435,7 @@ def test_a_decoder_that_cannot_generate_is_trained_and_evaluated(corpus, tmp_pat
     assert "class `Flat`)" in (tmp_path / "run" / "README.md").read_text()
 
 
-def test_the_batches_of_any_loader(tmp_path):
+def test_the_batches_of_any_loader():
     inputs = torch.randn(10, 3)
     tensors = torch.utils.data.TensorDataset(inputs, torch.arange(10))
     loaders = [
