@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -256,16 +257,21 @@ def test_a_failure_leaves_no_file(trained, corpus, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_standard_input_has_one_text_per_line(trained, capfd, tmp_path):
+def test_standard_input_has_one_text_per_line(trained, capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "in").write_text("the cat sees the tree\n\na\tdog\n")
 
     def redirect():
         sys.stdin = (tmp_path / "in").open()
+        tempfile.tempdir = str(tmp_path)  # the child ends without cleaning up
 
     argv = ["score", str(trained), "-", "--samples", "2", "--format", "jsonl"]
     assert in_child(argv, redirect) == 0
     rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == ["the cat sees the tree", "a\tdog"]
+    assert not list((tmp_path / "cache").rglob("*.*"))  # nothing of it is kept
+    (private,) = tmp_path.glob("textvae-*")
+    assert private.stat().st_mode & 0o777 == 0o700 and list(private.rglob("*.arrow"))
 
 
 @pytest.mark.parametrize(

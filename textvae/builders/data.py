@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from textvae.config.experiment import OF_TEXT_FILES, Config, DataConfig
 from textvae.errors import UserError
 from textvae.images.datasets import read_image_split, read_images
 from textvae.images.model import ImageVAE
+from textvae.runs.cache import private_cache
 from textvae.runs.run_folder import CONFIG
 from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
 from textvae.text.data.layout import Usual
 from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import check_place
+from textvae.text.data.streams import STANDARD_INPUT
 from textvae.text.data.targets import read_targets
 from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
 from textvae.text.tokenizers import read_tokenizer
@@ -105,6 +108,8 @@ def read_new(
     else:
         tokenized = getattr(model.tokenizer, "tokenized", False)
         data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
+    if source == STANDARD_INPUT:  # what is piped once is not kept
+        data = replace(data, cache_dir=str(private_cache()))
     given["usual"] = training_layout(data)
     given["numeric"] = model.config["condition"] == "number"
     texts = read_file(source, cache_dir=data.cache_dir, **given)

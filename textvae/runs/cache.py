@@ -6,12 +6,14 @@ a file that was damaged later is written again. A complete cache may be read-onl
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -56,6 +58,13 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
         raise UserError(
             f"cache folder {folder}: {error.strerror}; set --data.cache_dir or TEXTVAE_CACHE"
         ) from None
+    return folder
+
+
+def private_cache() -> Path:
+    """Return a cache folder that only this user can read, and that is removed at exit."""
+    folder = Path(tempfile.mkdtemp(prefix="textvae-"))  # of mode 0700
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
