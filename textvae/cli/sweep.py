@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
         help="methods to try: stacks of files in recipes/methods and next to the base, such as "
         "skip_vae or skip_vae-free_bits",
     )
-    add("--seeds", type=PositiveInt, default=1, help="runs of each that differ in their seed")
+    add("--seeds", type=PositiveInt, default=1, help="runs of each model that differ in their seed")
     add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
     add_measures(parser)
     add("--probe", action="store_true", help="also predict labels from z")
