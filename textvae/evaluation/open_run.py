@@ -217,15 +217,22 @@ def run_splits(folder: Path, config: Config) -> Splits:
     """
     splits = build_data(config, folder)
     trained_on = run_folder.corpus_hash(folder)  # of texts and labels
-    recorded = Config.load(run_folder.config_path(folder)).data
-    as_trained = replace(
-        config,
-        data=replace(config.data, label_column=recorded.label_column, labels=recorded.labels),
-    )
-    same = splits if as_trained == config else build_data(as_trained, folder)
-    if trained_on not in (None, same["train"].content_hash):
+    if trained_on not in (None, splits["train"].content_hash, _hash_as_trained(folder, config)):
         raise UserError(
             f"{config.data.dir} is not the data that {folder} was trained on: pass its location "
             "with --data"
         )
     return splits
+
+
+def _hash_as_trained(folder: Path, config: Config) -> str | None:
+    """Return the hash of the training split with the labels that the run was trained with."""
+    recorded = Config.load(run_folder.config_path(folder)).data
+    labels = {"label_column": recorded.label_column, "labels": recorded.labels}
+    as_trained = replace(config, data=replace(config.data, **labels))
+    if as_trained == config:
+        return None
+    try:
+        return build_data(as_trained, folder)["train"].content_hash
+    except UserError:  # there is no such column: a corpus that has moved into tables
+        return None
