@@ -132,7 +132,7 @@ def our_steps(size: Size, batch: Batch, args: argparse.Namespace) -> dict[str, C
             decoder_hidden=size.hidden,
             decoder_layers=size.layers,
         ).to(args.device)
-        refined = Inference("semi_amortised", steps=args.steps)
+        refined = Inference("semi_amortized", steps=args.steps)
         inferences = {f"vae {precision}": AMORTIZED}
         for name in args.variants:
             inferences[f"sa-vae {precision}, {name}"] = replace(refined, **VARIANTS[name])

@@ -85,7 +85,7 @@ def table(args: argparse.Namespace) -> list[dict[str, Any]]:
         raise UserError(f"{args.run} is not a text model with a latent variable")
     batches = [batch.to(args.device) for batch in batches_of(run, args.batches)]
     model, inference = run.model.train(), run.config.inference
-    steps = replace(inference, method="semi_amortised", encoder="unrolled", max_growth=0.0)
+    steps = replace(inference, method="semi_amortized", encoder="unrolled", max_growth=0.0)
     for hvp in args.hvp:
         for lr in args.lr or [inference.lr]:
             options = replace(steps, lr=lr, hvp=hvp)
@@ -119,7 +119,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("run", type=Path, help="a run trained with `inference.method=semi_amortised`")
+    add("run", type=Path, help="a run trained with `inference.method=semi_amortized`")
     add("--lr", type=float, nargs="+", help="step sizes; by default that of the run")
     add("--hvp", nargs="+", choices=["difference", "exact"], default=["difference"])
     add("--batches", type=int, default=4, help="training batches to measure")

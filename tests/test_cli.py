@@ -213,11 +213,11 @@ MISFITS = [
     (["--inference.method", "svi"], "svi has no encoder: set --model.encoder_layers 0"),
     (["--model.encoder_layers", "0"], "means no encoder: set --inference.method svi"),
     (
-        ["--inference.method", "semi_amortised", "--model.latent_dim", "0"],
+        ["--inference.method", "semi_amortized", "--model.latent_dim", "0"],
         "--model.latent_dim is 0",
     ),
     (
-        ["--inference.method", "semi_amortised", "--data.max_tokens", "99"],
+        ["--inference.method", "semi_amortized", "--data.max_tokens", "99"],
         "use --inference.loss_per example",
     ),
 ]

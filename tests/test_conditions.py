@@ -95,7 +95,7 @@ def batch(lengths=(4, 6, 3), condition=(0, 1, 2), columns=None) -> Batch:
 
 
 @pytest.mark.parametrize("injection", ["init", "input", "skip"])
-@pytest.mark.parametrize("method", ["amortised", "semi_amortised"])
+@pytest.mark.parametrize("method", ["amortized", "semi_amortized"])
 def test_the_gradient_reaches_the_vectors_of_the_labels_that_occur(injection, method):
     model = build(injection=injection, decoder_layers=2, bidirectional=True)
     inference = Inference(method, steps=2, lr=0.1)

@@ -229,6 +229,18 @@ def test_inference_json(tmp_path):
             Inference.load(path)
 
 
+def test_files_of_the_first_release_have_their_spelling_of_the_method(tmp_path):
+    path = tmp_path / "inference.json"
+    path.write_text('{"method": "semi_amortised", "steps": 7}')
+    assert Inference.load(path) == Inference(method="semi_amortized", steps=7)
+    path = tmp_path / "config.yaml"
+    path.write_text("inference: {method: amortised}\ntokenizer: {kind: char}")
+    assert Config.load(path).inference.method == "amortized"
+    path.write_text("inference: {method: amortisated}")
+    with pytest.raises(UserError, match="choose one of amortized"):
+        Config.load(path)
+
+
 def test_a_config_json_is_checked_like_the_options():
     from textvae.images.model import ImageVAE
     from textvae.text.model import TextVAE

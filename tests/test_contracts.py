@@ -272,7 +272,7 @@ def test_it_can_be_refined(run):
 # Semi-amortized training of a posterior and a prior that refinement knows nothing about.
 
 EXACT = Inference(
-    "semi_amortised", steps=3, lr=0.2, hvp="exact", decoder_terms="all", max_growth=0.0, clip=0.5
+    "semi_amortized", steps=3, lr=0.2, hvp="exact", decoder_terms="all", max_growth=0.0, clip=0.5
 )
 
 

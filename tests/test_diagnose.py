@@ -147,7 +147,7 @@ def test_an_aggregate_posterior_that_misses_the_prior():
 
 @pytest.mark.parametrize("lr", [0.02, 0.45], ids=["short steps", "long steps"])
 def test_refinement_that_goes_too_far(lr):
-    steps = Inference("semi_amortised", steps=8, lr=lr, loss_per="example", clip=0.0, momentum=0.0)
+    steps = Inference("semi_amortized", steps=8, lr=lr, loss_per="example", clip=0.0, momentum=0.0)
     found = diagnose(model(), data(), inference=steps)
     assert (found.verdict == "over-refined") == (lr > 0.4)
     if lr > 0.4:
@@ -156,7 +156,7 @@ def test_refinement_that_goes_too_far(lr):
 
 def test_information_that_only_comes_from_refinement():
     steps = Inference(
-        "semi_amortised", steps=20, lr=0.1, loss_per="example", clip=0.0, momentum=0.0
+        "semi_amortized", steps=20, lr=0.1, loss_per="example", clip=0.0, momentum=0.0
     )
     found = diagnose(model((0.0,) * 4), data(), inference=steps)
     assert found.verdict == "collapsed" and "comes from the refinement steps" in found.summary

@@ -194,7 +194,7 @@ def test_bounds_are_in_order_when_the_posterior_is_wrong():
 
 def test_a_refined_posterior_is_shown_next_to_the_encoder():
     model, batches, log_p = linear_gaussian(widen=1.5)
-    steps = Inference("semi_amortised", steps=60, lr=0.02, loss_per="example", clip=0.0)
+    steps = Inference("semi_amortized", steps=60, lr=0.02, loss_per="example", clip=0.0)
     card, own = evaluate(model, batches, inference=steps, samples=50), evaluate(model, batches)
     assert card["iw"] == pytest.approx(log_p, abs=0.05)
     for key in ("kl", "mi", "au"):
@@ -206,7 +206,7 @@ def test_a_refined_posterior_is_shown_next_to_the_encoder():
 
 def test_the_gap_is_what_the_steps_add_to_the_elbo():
     model, batches, log_p = linear_gaussian(widen=1.5, count=2000)
-    steps = Inference("semi_amortised", steps=60, lr=0.02, loss_per="example", clip=0.0)
+    steps = Inference("semi_amortized", steps=60, lr=0.02, loss_per="example", clip=0.0)
     card = evaluate(model, batches, inference=steps, samples=50)
     assert card["gap"] == pytest.approx(card["elbo"] - card["encoder_elbo"])
     # the exact posterior is diagonal, so that all of log p(x) - ELBO can be closed
@@ -219,7 +219,7 @@ def test_the_gap_is_what_the_steps_add_to_the_elbo():
 
 def test_a_refined_card_does_not_depend_on_the_batches():
     model = text_vae()
-    steps = Inference("semi_amortised", steps=3, lr=0.1, loss_per="example", clip_per="example")
+    steps = Inference("semi_amortized", steps=3, lr=0.1, loss_per="example", clip_per="example")
     a = evaluate(model, text_batches(), inference=steps, samples=4)
     b = evaluate(model, text_batches(list(range(COUNT))[::-1], 3, 2), inference=steps, samples=4)
     assert_same(a, b)
@@ -227,7 +227,7 @@ def test_a_refined_card_does_not_depend_on_the_batches():
 
 def test_zero_steps_give_the_encoders_card():
     model = text_vae()
-    none = with_steps(Inference("semi_amortised"), 0, has_encoder=True)
+    none = with_steps(Inference("semi_amortized"), 0, has_encoder=True)
     a, b = (evaluate(model, text_batches(), inference=i) for i in (none, Inference()))
     assert_same(a, b)
 

@@ -49,7 +49,7 @@ KINDS = {
     "pixels": {"decoder": "pixelcnn"},
     "pixels, mlp": {"decoder": "mlp", "encoder": "mlp"},
 }
-REFINED = Inference("semi_amortised", steps=3, lr=0.5)
+REFINED = Inference("semi_amortized", steps=3, lr=0.5)
 HOW = [
     REFINED,
     replace(REFINED, decoder_terms="all"),
@@ -231,7 +231,7 @@ def test_a_run_is_resumed_on_another_device(first, then, half_done, tmp_path):
 
 @pytest.mark.parametrize(
     "precision, method",
-    [("fp32", "semi_amortised"), ("bf16", "amortised"), ("fp16", "semi_amortised")],
+    [("fp32", "semi_amortized"), ("bf16", "amortized"), ("fp16", "semi_amortized")],
 )
 def test_a_run_in_every_precision(precision, method, tiny, tmp_path):
     if DEVICE == "cpu" and precision == "fp16":

@@ -203,10 +203,10 @@ def sentences(count=6):
 
 
 OPTIONS = [*({"head": kind} for kind in NORMALIZED), {"posterior": "vmf"}]
-STEPS = Inference("semi_amortised", steps=2, lr=0.5, hvp="exact")
+STEPS = Inference("semi_amortized", steps=2, lr=0.5, hvp="exact")
 
 
-@pytest.mark.parametrize("inference", [Inference(), STEPS], ids=["amortised", "refined"])
+@pytest.mark.parametrize("inference", [Inference(), STEPS], ids=["amortized", "refined"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_models_of_text_and_images_train_and_are_saved(options, inference, tmp_path):
     pixels = (torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.3).float()

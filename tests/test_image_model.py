@@ -158,7 +158,7 @@ def test_eight_images_are_memorized(decoder, injection):
     assert float(((again > 0.5) == (images(8) > 0.5)).float().mean()) > 0.97
 
 
-@pytest.mark.parametrize("inference", ["semi_amortised", "svi"])
+@pytest.mark.parametrize("inference", ["semi_amortized", "svi"])
 @pytest.mark.parametrize("decoder", ["pixelcnn", "mlp"])
 def test_refinement_works_for_images_without_special_code(inference, decoder):
     layers = 0 if inference == "svi" else 2

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from textvae.errors import UserError
 from textvae.images.datasets import read_images
@@ -15,6 +16,7 @@ from textvae.images.readers import (
     read_idx_folder,
     read_mat,
     read_npz,
+    read_pictures,
     write_drawings,
 )
 from textvae.runs.latents import read_latents
@@ -205,3 +207,40 @@ def test_images_without_a_training_split_are_one_line(tmp_path):
     np.savez(tmp_path / "a.npz", x_test=np.zeros((4, 3, 3)))
     with pytest.raises(UserError, match="no training images, only test"):
         read_images(str(tmp_path / "a.npz"))
+
+
+def picture(path, size=(4, 3), ink=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, ink).save(path)
+
+
+def test_pictures_in_folders(tmp_path):
+    for split, label, ink in (("train", "a", 9), ("train", "b", 200), ("val", "b", 7)):
+        picture(tmp_path / split / label / "1.png", ink=ink)
+    found = read_pictures(tmp_path)
+    assert found.keys() == {"train", "valid"}
+    train = found["train"]
+    assert train.images.shape == (2, 3, 4) and train.images[:, 0, 0].tolist() == [9, 200]
+    assert (train.labels.tolist(), train.label_names) == ([0, 1], ["a", "b"])
+    assert read_images(str(tmp_path))["valid"].gray[0, 0, 0] == 7
+
+
+def test_pictures_without_labels_or_splits(tmp_path):
+    for i in range(3):
+        picture(tmp_path / f"{i}.PNG", ink=i)
+    images = read_images(str(tmp_path))
+    assert images["train"].labels is None
+    assert sum(map(len, images.values())) == 3
+
+
+def test_pictures_that_cannot_be_read_are_one_line(tmp_path):
+    picture(tmp_path / "train" / "1.png")
+    picture(tmp_path / "train" / "2.png", (9, 9))
+    with pytest.raises(UserError, match="different sizes, such as 4 x 3 and 9 x 9: scale them"):
+        read_images(str(tmp_path))
+    noise = np.random.default_rng(0).integers(256, size=(3, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "train" / "2.png")
+    content = (tmp_path / "train" / "2.png").read_bytes()
+    (tmp_path / "train" / "2.png").write_bytes(content[:45])
+    with pytest.raises(UserError, match="cannot be read: "):
+        read_images(str(tmp_path))

@@ -58,7 +58,7 @@ def log_joint_gain(model, text, q):
 
 def test_refinement_finds_a_better_z_for_every_batch_size():
     model = build().eval()
-    model.inference = Inference("amortised", lr=0.2, loss_per="example", clip_per="example")
+    model.inference = Inference("amortized", lr=0.2, loss_per="example", clip_per="example")
     plain, refined = (model.encode(TEXTS, refine_steps=k) for k in (0, 30))
     for size in (1, 4):
         parts = model.encode(TEXTS, refine_steps=30, batch_size=size)
@@ -72,7 +72,7 @@ def test_refinement_finds_a_better_z_for_every_batch_size():
 
 def test_a_model_remembers_how_its_posteriors_are_found(tmp_path):
     model = build()
-    model.inference = Inference("semi_amortised", steps=3, lr=0.1, loss_per="example")
+    model.inference = Inference("semi_amortized", steps=3, lr=0.1, loss_per="example")
     model.save_pretrained(tmp_path)
     loaded = TextVAE.from_pretrained(tmp_path)
     assert loaded.inference == model.inference

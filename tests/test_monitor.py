@@ -240,7 +240,7 @@ def test_refinement_that_overshoots_is_reported(monkeypatch, caplog):
     monkeypatch.setattr(validation, "build_buckets", lambda *_: SimpleNamespace(sequential=list))
     monitor, model = SimpleNamespace(validation=lambda *_: None), SimpleNamespace(inference=None)
     options = replace(
-        Config(), train=TrainConfig(samples=0), inference=Inference("semi_amortised", lr=0.3)
+        Config(), train=TrainConfig(samples=0), inference=Inference("semi_amortized", lr=0.3)
     )
     for gap in (0.4, -2.7):
         seen = {**card, "gap": gap, "collapse": None}
@@ -255,6 +255,7 @@ def test_refinement_that_overshoots_is_reported(monkeypatch, caplog):
 def test_decimals_never_show_a_negative_zero():
     assert [decimals(x) for x in (-0.001, -0.0, -0.006, 2.345)] == ["0.00", "0.00", "-0.01", "2.35"]
     assert decimals(float("inf")) == "inf"
+    assert decimals(1.25e15) == "1.2e+15" and decimals(123_456_789.5) == "123456789.50"
 
 
 def test_metric_sums_give_means_over_examples_and_updates():

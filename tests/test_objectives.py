@@ -314,7 +314,7 @@ def test_free_bits_of_a_learned_prior_are_not_per_dimension(caplog):
             "min_kl trains the encoder",
         ),
         (
-            {"objective": {"mmd": 1.0}, "inference": {"method": "semi_amortised", "encoder": "kl"}},
+            {"objective": {"mmd": 1.0}, "inference": {"method": "semi_amortized", "encoder": "kl"}},
             "mmd trains the encoder",
         ),
     ],
@@ -326,7 +326,7 @@ def test_a_combination_without_meaning_is_one_line(sections, message):
 
 
 def test_what_refinement_passes_on_may_be_constrained():
-    unrolled = {"method": "semi_amortised"}
+    unrolled = {"method": "semi_amortized"}
     check_model(config(objective={"mmd": 1.0, "min_kl": 2.0}, inference=unrolled))
 
 
@@ -338,7 +338,7 @@ def test_free_bits_that_reach_nothing_are_refused():
     with pytest.raises(UserError, match="free_bits trains the encoder"):
         check(**svi)
     with pytest.raises(UserError, match="free_bits trains the encoder"):
-        check(inference={"method": "semi_amortised", "encoder": "elbo"})
+        check(inference={"method": "semi_amortized", "encoder": "elbo"})
     check(inference=svi["inference"], model=svi["model"] | {"prior": "mixture"})
     check(model={"latent_dim": 0})
-    check(inference={"method": "semi_amortised"})
+    check(inference={"method": "semi_amortized"})

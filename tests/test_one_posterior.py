@@ -28,7 +28,7 @@ def refined(corpus, tmp_path_factory):
     splits = build_data(config, run, fresh=True)
     assert 0 < splits["test"].truncated < len(splits["test"])
     model = build_model(config, run, splits).eval()
-    model.inference = replace(model.inference, method="semi_amortised", steps=4, lr=0.1)
+    model.inference = replace(model.inference, method="semi_amortized", steps=4, lr=0.1)
     return model, splits["test"]
 
 

@@ -162,7 +162,7 @@ def test_refinement_differentiates_through_a_vamp_prior():
     batch = Batch(torch.rand(3, WORDS).double() * 4)
     draws = torch.randn(3, 3, LATENT).double()
     options = Inference(
-        "semi_amortised", steps=2, lr=0.3, hvp="exact", decoder_terms="all", max_growth=0.0
+        "semi_amortized", steps=2, lr=0.3, hvp="exact", decoder_terms="all", max_growth=0.0
     )
 
     def loss(*_):

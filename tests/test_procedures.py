@@ -136,12 +136,12 @@ def test_the_end_of_aggressive_training_survives_a_resume(tiny, tmp_path):
 @pytest.mark.parametrize(
     "more",
     [
-        [*("--inference.method", "semi_amortised", "--inference.steps", "1"), *ONE_STEP],
+        [*("--inference.method", "semi_amortized", "--inference.steps", "1"), *ONE_STEP],
         ["--train.autoencode_epochs", "0.34"],
         ["--train.autoencode_epochs", "0.34", "--model.prior", "vamp"],
         ["--model.injection", "init"],
     ],
-    ids=["semi_amortised", "autoencode", "vamp", "init"],
+    ids=["semi_amortized", "autoencode", "vamp", "init"],
 )
 def test_aggressive_training_combines(more, tiny, tmp_path):
     assert train(tmp_path / "run", [*tiny, *AGGRESSIVE, "--train.max_steps", "3", *more]) == 0
@@ -177,7 +177,7 @@ def test_only_the_parts_asked_for_change(corpus, tmp_path):
 
     config = config_for(corpus, max_steps=2)
     textvae.train(config, tmp_path / "plain", procedure=Spy())
-    refined = replace(config.inference, method="semi_amortised", steps=2, decoder_terms="all")
+    refined = replace(config.inference, method="semi_amortized", steps=2, decoder_terms="all")
     textvae.train(replace(config, inference=refined), tmp_path / "refined", procedure=Spy())
     assert seen == [{"encoder"}, {"decoder"}] * 4
 

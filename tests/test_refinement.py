@@ -31,7 +31,7 @@ from textvae.vae.vae import VAE
 SIZE, LATENT, WORDS = 5, 3, 7
 PRIOR = StandardNormal(LATENT)
 EXACT = Inference(
-    "semi_amortised", steps=4, lr=0.7, hvp="exact", decoder_terms="all", max_growth=0.0
+    "semi_amortized", steps=4, lr=0.7, hvp="exact", decoder_terms="all", max_growth=0.0
 )
 
 

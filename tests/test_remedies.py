@@ -108,7 +108,7 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_made_longer():
 
 
 def test_refinement_gets_shorter_or_fewer_steps():
-    case = Case(config(inference={"method": "semi_amortised", "lr": 3.0}), best_steps=4)
+    case = Case(config(inference={"method": "semi_amortized", "lr": 3.0}), best_steps=4)
     options = [remedy.options for remedy in remedies_for("over-refined", case)]
     assert options == [("--inference.lr", "1"), ("--inference.steps", "4")]
 
@@ -133,8 +133,8 @@ CHOICES = {
         {"objective": {"beta": 4.0, "free_bits": 2.0, "free_bits_per": "batch"}},
     ],
     "inference": [
-        *({}, {"inference": {"method": "semi_amortised"}}),
-        {"inference": {"method": "semi_amortised", "encoder": "kl"}},
+        *({}, {"inference": {"method": "semi_amortized"}}),
+        {"inference": {"method": "semi_amortized", "encoder": "kl"}},
         {"inference": {"method": "svi"}, "model": {"encoder_layers": 0}},
     ],
     "train": [
@@ -230,18 +230,18 @@ def test_a_command_uses_the_recipes_below_the_current_folder(monkeypatch):
 
 
 def test_refinement_that_overshoots_needs_shorter_steps():
-    said = overshoot(-2.7, config(inference={"method": "semi_amortised", "lr": 0.3}))
+    said = overshoot(-2.7, config(inference={"method": "semi_amortized", "lr": 0.3}))
     assert said.startswith("refinement lowers the ELBO by 2.70 nats")
     assert said.endswith("try --inference.lr 0.1")
 
 
 def test_steadier_names_only_what_is_not_done_yet():
-    refined = config(inference={"method": "semi_amortised", "lr": 1.0}, train={"precision": "bf16"})
+    refined = config(inference={"method": "semi_amortized", "lr": 1.0}, train={"precision": "bf16"})
     assert steadier(refined) == (
         "try --optim.lr 0.3 or --optim.name adam --optim.lr 0.001 or --inference.lr 0.3 "
         "or --train.precision fp32"
     )
-    free = config(inference={"method": "semi_amortised", "max_growth": 0.0})
+    free = config(inference={"method": "semi_amortized", "max_growth": 0.0})
     assert "or --inference.max_growth 3" in steadier(free)
     plain = config(optim={"name": "adam", "lr": 0.001}, train={"precision": "fp32"})
     assert steadier(plain) == "try --optim.lr 0.0003"

@@ -81,7 +81,7 @@ def test_regret_is_what_refinement_adds_to_the_elbo():
     model, batch = linear_model([1.0, -2.0], [0.0, 0.5])
     found = score(model, [batch], samples=5, regret_steps=7, inference=STEPS)
     plain = score(model, [batch], samples=5, regret_steps=0, inference=STEPS)
-    refine = replace(STEPS, method="semi_amortised", steps=7, lr=STEPS.lr * SIZES[0])
+    refine = replace(STEPS, method="semi_amortized", steps=7, lr=STEPS.lr * SIZES[0])
     refined = score(model, [batch], samples=5, regret_steps=0, inference=refine)
     assert "regret" not in plain
     assert found["regret"] == pytest.approx(refined["elbo"] - plain["elbo"])
@@ -90,7 +90,7 @@ def test_regret_is_what_refinement_adds_to_the_elbo():
 
 def test_regret_starts_from_the_encoder_even_if_the_elbo_is_refined():
     model, batch = linear_model([1.0, -2.0], [0.0, 0.5])
-    refine = replace(STEPS, method="semi_amortised", steps=20)
+    refine = replace(STEPS, method="semi_amortized", steps=20)
     options = {"samples": 5, "regret_steps": 7}
     refined = score(model, [batch], **options, inference=refine)
     plain = score(model, [batch], **options, inference=STEPS)

@@ -216,7 +216,7 @@ WRONG = [
     ),
     (  # each value is in range, but not together with the base
         {"methods": ["sa_vae"], "vary": {"model.latent_dim": [4, 0]}},
-        "sa_vae-latent_dim-0: --inference.method semi_amortised needs a latent variable",
+        "sa_vae-latent_dim-0: --inference.method semi_amortized needs a latent variable",
     ),
 ]
 

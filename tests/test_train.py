@@ -314,7 +314,7 @@ REFINED = [
 ]
 
 
-@pytest.mark.parametrize("method", ["semi_amortised", "svi"])
+@pytest.mark.parametrize("method", ["semi_amortized", "svi"])
 def test_refined_training_resumes_bit_for_bit_and_shows_its_gap(method, tiny, tmp_path):
     options = [*tiny, *REFINED, "--inference.method", method]
     options += ["--model.encoder_layers", "0" if method == "svi" else "1"]
@@ -332,7 +332,7 @@ def test_refined_training_resumes_bit_for_bit_and_shows_its_gap(method, tiny, tm
 
 @pytest.mark.parametrize("encoder", ["unrolled", "elbo", "kl"])
 def test_every_encoder_loss_trains_every_weight(encoder, tiny, tmp_path):
-    options = [*tiny, *REFINED, "--inference.method", "semi_amortised"]
+    options = [*tiny, *REFINED, "--inference.method", "semi_amortized"]
     assert train(tmp_path / "run", [*options, "--inference.encoder", encoder]) == 0
     before = train(tmp_path / "none", [*options, "--train.max_steps", "1", "--optim.lr", "1e-9"])
     assert before == 0
@@ -514,3 +514,12 @@ def test_a_run_stopped_before_its_first_evaluation_is_not_finished(tiny, tmp_pat
     assert "was stopped at step 4, before its first evaluation, and has no model yet" in said
     assert "resume it for more than 3 steps" in said
     assert resume(run) == 0
+
+
+def test_a_failed_start_leaves_no_folder_of_its_own(tiny, tmp_path):
+    wrong = [*tiny, "--data.dir", str(tmp_path / "nowhere")]
+    assert train(tmp_path / "run", wrong) == 2
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "there").mkdir()
+    assert train(tmp_path / "there", wrong) == 2
+    assert list((tmp_path / "there").iterdir()) == []

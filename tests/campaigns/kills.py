@@ -31,7 +31,7 @@ KINDS: dict[str, list[str]] = {
     "language model": ["--model.latent_dim", "0"],
     "autoencode first": ["--train.autoencode_epochs", "2", "--objective.free_bits", "2"],
     "aggressive": ["--train.procedure", "aggressive"],
-    "refined": ["--inference.method", "semi_amortised", "--inference.steps", "2"],
+    "refined": ["--inference.method", "semi_amortized", "--inference.steps", "2"],
     "subwords": ["--data.tokenized", "false", "--tokenizer.vocab_size", "300"],
 }
 UNEQUAL = ("seconds", "logged_at", "tokens_per_second")  # differ between two runs

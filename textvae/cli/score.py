@@ -106,7 +106,8 @@ def run(args: Namespace) -> None:
         for _ in rows:
             pass
     else:
-        for line in map(json_line, rows) if args.format == "jsonl" else _table(rows):
+        labels = scored.split.label_names or ()
+        for line in map(json_line, rows) if args.format == "jsonl" else _table(rows, labels):
             print(line)
     if positive is not None:
         found = detect(numbers, positive)
@@ -122,17 +123,23 @@ def _remembered(
         yield row
 
 
-def _table(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _table(rows: Iterable[Mapping[str, Any]], labels: Iterable[str]) -> Iterator[str]:
     """Return the lines of a table."""
     from textvae.evaluation.metrics import BY_KEY
 
+    width = max(map(len, ("label", *map(_on_one_line, labels))))
     for place, row in enumerate(rows):
         shown = [BY_KEY[key] for key in row if key in BY_KEY and key not in COUNTS]
         widths = [max(WIDTH, len(metric.header)) for metric in shown]
-        others = [row[name] for name in ("label", "text") if name in row]
-        others = ["–" if value is None else str(value).replace("\n", " ") for value in others]
+        others = [f"{_on_one_line(row['label']):{width}}"] if "label" in row else []
+        others += [_on_one_line(row["text"])] if "text" in row else []
         if place == 0:
             headers = [f"{metric.header:>{w}}" for metric, w in zip(shown, widths, strict=True)]
-            yield " ".join([*headers, "", *(name for name in ("label", "text") if name in row)])
+            names = [f"{'label':{width}}"] if "label" in row else []
+            yield " ".join([*headers, "", *names, *(["text"] if "text" in row else [])])
         cells = [f"{metric.show(row):>{w}}" for metric, w in zip(shown, widths, strict=True)]
         yield " ".join([*cells, "", *others])
+
+
+def _on_one_line(value: str | None) -> str:
+    return "–" if value is None else value.replace("\n", " ")

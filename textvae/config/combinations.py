@@ -36,11 +36,11 @@ def check_inference(config: Config) -> None:
     section = "images" if config.data.kind == "images" else "model"
     layers, latent = getattr(config, section).encoder_layers, config.model.latent_dim
     method = config.inference.method
-    if method != "amortised" and not latent:
+    if method != "amortized" and not latent:
         raise UserError(
             f"--inference.method {method} needs a latent variable, but --model.latent_dim is 0"
         )
-    if method != "amortised" and config.inference.loss_per == "batch" and config.data.max_tokens:
+    if method != "amortized" and config.inference.loss_per == "batch" and config.data.max_tokens:
         raise UserError(
             "--data.max_tokens makes batches of different sizes, and with --inference.loss_per "
             "batch the refinement steps depend on the batch size: use --inference.loss_per example "
@@ -127,7 +127,7 @@ def check_objective(config: Config) -> None:
     if asked and not config.inference.encoder_has_objective:
         raise UserError(
             f"--objective.{asked[0]} trains the encoder, which this kind of refinement excludes "
-            "from the objective: use --inference.method amortised, or semi_amortised with "
+            "from the objective: use --inference.method amortized, or semi_amortized with "
             "--inference.encoder unrolled"
         )
 

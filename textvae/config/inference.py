@@ -13,6 +13,7 @@ from textvae.config.types import (
     PositiveInt,
     PositiveShare,
     check_values,
+    current_value,
 )
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
@@ -22,7 +23,7 @@ from textvae.runs.files import read_record, write_json
 class Inference:
     """How q(z|x) is found: by the encoder, by gradient steps on the ELBO, or by both."""
 
-    method: Literal["amortised", "svi", "semi_amortised"] = "amortised"
+    method: Literal["amortized", "svi", "semi_amortized"] = "amortized"
     """encoder only; gradient steps from the prior (no encoder); or from the encoder's output"""
     steps: PositiveInt = 20
     """gradient steps on the mean and log variance of each example"""
@@ -50,8 +51,8 @@ class Inference:
     @property
     def encoder_has_objective(self) -> bool:
         """Whether the encoder learns from the whole objective, with all that is added to it."""
-        unrolled = self.method == "semi_amortised" and self.encoder == "unrolled"
-        return self.method == "amortised" or unrolled
+        unrolled = self.method == "semi_amortized" and self.encoder == "unrolled"
+        return self.method == "amortized" or unrolled
 
     def save(self, path: Path) -> None:
         """Write the options as JSON."""
@@ -66,7 +67,8 @@ class Inference:
         """
         if not path.exists():
             return DEFAULT_INFERENCE
-        record, types = read_record(path), get_type_hints(cls)
+        found, types = read_record(path), get_type_hints(cls)
+        record = {k: current_value(f"inference.{k}", value) for k, value in found.items()}
         if foreign := [name for name in record if name not in types]:
             raise UserError(f"{path}: this release of textvae does not know {foreign[0]!r}")
         check_values(types, record, f"{path}: ")
@@ -116,5 +118,5 @@ def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Infe
     if steps < 0 or (steps == 0 and not has_encoder):
         raise ValueError(f"{steps} refinement steps: at least {0 if has_encoder else 1}")
     if steps == 0:
-        return replace(options, method="amortised")
-    return replace(options, method="semi_amortised" if has_encoder else "svi", steps=steps)
+        return replace(options, method="amortized")
+    return replace(options, method="semi_amortized" if has_encoder else "svi", steps=steps)

@@ -68,6 +68,17 @@ else:
     ClosedUnitInterval = _number("ClosedUnitInterval", float, (">=", 0), ("<=", 1))
     DropoutRate = _number("DropoutRate", float, (">=", 0), ("<", 1))
 
+# Values that release 0.1.0 spelled differently in its files.
+_FORMER_VALUES = {
+    "inference.method": {"amortised": "amortized", "semi_amortised": "semi_amortized"}
+}
+
+
+def current_value(option: str, value: Any) -> Any:
+    """Return the value of an option in a file as it is spelled now."""
+    former = _FORMER_VALUES.get(option, {})
+    return former.get(value, value) if isinstance(value, str) else value
+
 
 def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> None:
     """Check the values in a config, in a model's arguments, or in a JSON file against their types.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from textvae.config.types import check_values, did_you_mean
+from textvae.config.types import check_values, current_value, did_you_mean
 from textvae.errors import UserError
 
 
@@ -105,6 +105,6 @@ def _value(loader: Loader, node: yaml.Node, where: str, option: str) -> Any:
     if not isinstance(node, yaml.ScalarNode):
         raise UserError(f"{where}: {option} is an option: give it a single value")
     try:
-        return loader.construct_object(node)
+        return current_value(option, loader.construct_object(node))
     except (yaml.YAMLError, ValueError) as error:  # such as an unknown or unsuitable tag
         raise UserError(f"{where}: {option} {node.value}: cannot be read as a value") from error

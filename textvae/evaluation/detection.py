@@ -24,7 +24,8 @@ from textvae.vae.batch import Split
 # Scores that are low for an anomaly; the others are high. The length is there for comparison:
 # where it alone tells the classes apart, a likelihood that does so shows little.
 LOW = ("elbo", "iw", "rec")
-HIGH = ("ppl_iw", "bits_per_byte_iw", "bits_per_dim_iw", "kl", "regret", "units", "tokens")
+COUNTS = ("units", "tokens")
+HIGH = ("ppl_iw", "bits_per_byte_iw", "bits_per_dim_iw", "kl", "regret", *COUNTS)
 DIGITS = 3
 
 
@@ -41,7 +42,8 @@ class Detection(dict[str, Any]):
             f"{'anomalous if':<22}{'AUROC':>15}{'average precision':>20}",
         ]
         for key, found in self["scores"].items():
-            name = f"{found['direction']} {BY_KEY[key].header}"
+            how = "many" if key in COUNTS else found["direction"]
+            name = f"{how} {BY_KEY[key].header}"
             auroc = decimals(found["auroc"], DIGITS)
             if found["auroc_se"] is not None:
                 auroc += f" ± {decimals(found['auroc_se'], DIGITS)}"

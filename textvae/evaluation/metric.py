@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 MISSING = "–"
+TOO_LONG = 1e9  # a number that is shown as a power of 10
 Section = Literal["likelihood", "latent", "text", "probe", "setup"]
 
 
@@ -62,7 +63,12 @@ class Metric(NamedTuple):
 
 
 def decimals(value: float, digits: int = 2) -> str:
-    """Format a number with a fixed number of decimals, and zero without a minus sign."""
+    """Format a number with a fixed number of decimals, and zero without a minus sign.
+
+    A perplexity per word has no meaning where a text has no spaces; its power of 10 is enough.
+    """
+    if abs(value) >= TOO_LONG:
+        return f"{value:.1e}"
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 

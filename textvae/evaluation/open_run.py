@@ -228,8 +228,8 @@ def run_splits(folder: Path, config: Config) -> Splits:
 def _hash_as_trained(folder: Path, config: Config) -> str | None:
     """Return the hash of the training split with the labels that the run was trained with."""
     recorded = Config.load(run_folder.config_path(folder)).data
-    labels = {"label_column": recorded.label_column, "labels": recorded.labels}
-    as_trained = replace(config, data=replace(config.data, **labels))
+    data = replace(config.data, label_column=recorded.label_column, labels=recorded.labels)
+    as_trained = replace(config, data=data)
     if as_trained == config:
         return None
     try:

@@ -95,7 +95,7 @@ def score(
         if stats.posterior.center().size(1):
             scores["kl"] = stats.kl.sum(-1)
             if regret_steps and getattr(model, "has_encoder", True):
-                own = stats if inference.method == "amortised" else examine(kept, AMORTIZED)
+                own = stats if inference.method == "amortized" else examine(kept, AMORTIZED)
                 steps = with_steps(inference, regret_steps, has_encoder=True)
                 scores["regret"] = _regret(examine, kept, own, steps)
     arrays = {key: column.numpy() for key, column in scores.items()}

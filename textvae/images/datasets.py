@@ -24,6 +24,7 @@ from textvae.images.readers import (
     read_idx_folder,
     read_mat,
     read_npz,
+    read_pictures,
 )
 from textvae.runs.files import expanded
 from textvae.vae.batch import Batch, Split
@@ -117,8 +118,9 @@ def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
     """Read the splits of a dataset.
 
     Args:
-        place: A folder with train.npz, valid.npz and test.npz or with idx files, one .npz or .mat
-            file, or a dataset name on the Hugging Face Hub.
+        place: A folder with train.npz, valid.npz and test.npz, with idx files, or with pictures
+            (train/1.png or train/CLASS/1.png); one .npz or .mat file; or a dataset name on the
+            Hugging Face Hub.
         seed: Seeds the binarization for training. It does not affect the choice of held-out images
             if splits are missing, which is the same for every run.
 
@@ -150,13 +152,13 @@ def read_published(place: str) -> dict[str, Drawings]:
     if path.is_dir():
         files = {split: path / f"{split}.npz" for split in SPLITS}
         found = {split: _only(read_npz(f), f) for split, f in files.items() if f.exists()}
-        found = found or read_idx_folder(path)
+        found = found or read_idx_folder(path) or read_pictures(path)
         if "train" not in found:
             others = sorted(f for f in path.iterdir() if f.suffix.lower() in (".npz", ".mat"))
             other = f"; if {others[0].name} holds all splits, give {others[0]}" if others else ""
             raise UserError(
-                f"{path} has no training images: train.npz or train-images-idx3-ubyte (or .gz)"
-                f"{other}"
+                f"{path} has no training images: train.npz, train-images-idx3-ubyte (or .gz), or "
+                f"pictures such as train/1.png{other}"
             )
         return found
     suffix = path.suffix.lower()

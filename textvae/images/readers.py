@@ -3,8 +3,9 @@
     idx       MNIST's format, gzipped or not: train-images-idx3-ubyte, train-labels-idx1-ubyte
     .npz      x_train, y_train, x_test, y_test; or images, labels for one split or the whole set
     .mat      Burda's chardata.mat of Omniglot: data, testdata (pixels, N), target, testtarget
+    pictures  .png, .jpg, ...: train/3.png, or train/CLASS/3.png, of one size
 
-All readers return uint8 pixels, 0 for paper and 255 for ink.
+All readers return uint8 pixels, 0 for paper and 255 for ink, or as the pictures have them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
 IDX_NAMES = {"train": "train", "valid": "valid", "test": "t10k"}
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 NPZ_NAMES = {"train": "train", "valid": "valid", "test": "test"}
 
 
@@ -164,31 +167,73 @@ def read_hub(name: str) -> dict[str, Drawings]:
     Raises:
         UserError: The download fails, or a split has no images.
     """
-    from datasets import ClassLabel, Image, load_dataset
+    from datasets import load_dataset
 
     try:
         splits = load_dataset(name)
     except Exception as error:  # the hub's client raises many unrelated types
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{name!r} is neither a file, a folder, nor a dataset available on the Hugging Face "
-            f"Hub: {reason}"
+            f"Hub: {_in_short(error)}"
         ) from error
+    return _drawings(splits, name)
+
+
+def read_pictures(folder: Path) -> dict[str, Drawings]:
+    """Read the splits in a folder of picture files; the labels are the folders they are in.
+
+    Args:
+        folder: The folder with the splits.
+
+    Returns:
+        The splits by name; empty if there are no pictures.
+
+    Raises:
+        UserError: A picture is damaged, or they differ in size.
+    """
+    from datasets import disable_progress_bars, load_dataset
+
+    if not any(file.suffix.lower() in PICTURES for file in folder.rglob("*")):
+        return {}
+    disable_progress_bars()
+    with TemporaryDirectory() as cache:  # the pixels end up in memory
+        try:
+            rows = load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)
+            return _drawings(rows, str(folder))
+        except UserError:
+            raise
+        except Exception as error:  # of several libraries, for a damaged picture
+            raise UserError(f"{folder}: cannot be read: {_in_short(error)}") from error
+
+
+def _drawings(dataset: Any, name: str) -> dict[str, Drawings]:
+    """Return the images in all splits of a ``datasets.DatasetDict``, in shades of gray."""
+    from datasets import ClassLabel, Image
+
     found = {}
-    for split, rows in splits.items():
+    for split, rows in dataset.items():
         column = next((k for k, kind in rows.features.items() if isinstance(kind, Image)), None)
         if column is None:
             raise UserError(f"{name}: the split {split} has no image column")
         label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
-        images = np.stack([np.asarray(image.convert("L")) for image in rows[column]])
+        images = [np.asarray(image.convert("L")) for image in rows[column]]
+        if len(sizes := sorted({image.shape[::-1] for image in images})) > 1:
+            raise UserError(
+                f"{name}: the {split} images have different sizes, such as {sizes[0][0]} x "
+                f"{sizes[0][1]} and {sizes[1][0]} x {sizes[1][1]}: scale them first"
+            )
         labels = None
         if label is not None:
             labels = np.array([-1 if value is None else value for value in rows[label]], np.int64)
         names = None if label is None else rows.features[label].names
         found["valid" if split == "validation" else split] = checked(
-            images, labels, Path(name), names
+            np.stack(images), labels, Path(name), names
         )
     return found
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def checked(

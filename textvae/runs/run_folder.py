@@ -23,6 +23,8 @@ import shlex
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,20 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot create the folder {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"cannot write to the folder {folder}")
+
+
+@contextmanager
+def started(run: Path) -> Iterator[None]:
+    """Create the folder of a new run; remove it if the start fails and has written nothing."""
+    there = run.exists()
+    make_folder(run)
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # not empty
+                run.rmdir()
+        raise
 
 
 def describe(run: Path, precision: str, corpus_hash: str) -> None:

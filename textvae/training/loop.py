@@ -156,7 +156,7 @@ class Trainer(TrainingState):
 
     def _applicable(self, values: dict[str, float]) -> dict[str, float]:
         """Leave out what means nothing without a latent variable or without refinement."""
-        unused = {"gap"} if self.config.inference.method == "amortised" else set()
+        unused = {"gap"} if self.config.inference.method == "amortized" else set()
         if not self.model.latent_dim:
             unused |= {"kl", "beta", "gap"}
         return {name: value for name, value in values.items() if name not in unused}

@@ -71,7 +71,6 @@ def train(
         check_resumed(Config.load(run_folder.config_path(run)), config, run)
     else:
         run_folder.check_new(run)
-        run_folder.make_folder(run)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
@@ -80,7 +79,8 @@ def train(
     main = accelerator.is_main_process
     if not main:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
-    with locked(run) if main else nullcontext():
+    folder = nullcontext() if resume else run_folder.started(run)
+    with folder, locked(run) if main else nullcontext():
         if main and not resume:
             run_folder.check_new(run)  # another training may have ended just now
             remove_leftovers(run)  # of a start that was killed

@@ -111,7 +111,7 @@ class Updater:
         refinement steps is one computation.
         """
         alone = self.accelerator.num_processes == 1
-        return alone and self.config.inference.method == "amortised"
+        return alone and self.config.inference.method == "amortized"
 
     def _noise_seed(self, step: int, turn: int) -> int:
         rank, size = self.accelerator.process_index, self.accelerator.num_processes

@@ -1,8 +1,8 @@
 """Inference of z: amortized, stochastic variational (SVI), and semi-amortized.
 
-* ``amortised``: q(z|x) is the encoder's output (Kingma & Welling 2014).
+* ``amortized``: q(z|x) is the encoder's output (Kingma & Welling 2014).
 * ``svi``: K gradient steps on the ELBO from N(0, I), without an encoder (Hoffman et al. 2013).
-* ``semi_amortised``: the steps start from the encoder's output (Kim et al. 2018). The encoder
+* ``semi_amortized``: the steps start from the encoder's output (Kim et al. 2018). The encoder
   learns through all steps from the refined ELBO (``unrolled``: SA-VAE), from its own ELBO
   (``elbo``: VAE+SVI), or by moving toward the refined posterior (``kl``: VAE+SVI+KL).
 
@@ -58,9 +58,9 @@ def infer(
     """
     start: Any = model.posterior(batch)
     match options.method:
-        case "amortised":
+        case "amortized":
             return Inferred(start)
-        case "svi" | "semi_amortised":
+        case "svi" | "semi_amortized":
             pass
         case _:
             raise ValueError(f"unknown inference method {options.method!r}")
@@ -95,7 +95,7 @@ def _has_decoder_terms(problem: Problem) -> bool:
     The steps of SVI are not differentiated.
     """
     options, trainable = problem.options, problem.likelihood.weights or problem.prior_weights
-    through = options.method == "semi_amortised" and options.decoder_terms != "none"
+    through = options.method == "semi_amortized" and options.decoder_terms != "none"
     return through and bool(trainable) and torch.is_grad_enabled()
 
 

@@ -19,7 +19,7 @@ def steadier(config: Config) -> str:
     options = [f"--optim.lr {optim.lr / 3:.1g}"]
     if optim.name == "sgd":
         options.append("--optim.name adam --optim.lr 0.001")
-    if inference.method != "amortised":
+    if inference.method != "amortized":
         options.append(f"--inference.lr {inference.lr / 3:.1g}")
         if inference.encoder == "unrolled" and not inference.max_growth:
             options.append(f"--inference.max_growth {Inference().max_growth:g}")

@@ -117,7 +117,7 @@ def _can_normalize_means(config: Config) -> bool:
 
 
 def _can_be_refined(config: Config) -> bool:
-    return config.inference.method == "amortised" and not config.data.max_tokens
+    return config.inference.method == "amortized" and not config.data.max_tokens
 
 
 def _first_choice(case: Case) -> Iterator[Remedy]:

@@ -73,7 +73,7 @@ def effort(config: Config) -> float:
     """Return roughly how long a run takes, compared with others: decoder passes per example."""
     options, inference = config.train, config.inference
     passes = 1.5 if config.model.latent_dim else 1.0  # with and without an encoder
-    if inference.method != "amortised":
+    if inference.method != "amortized":
         passes += inference.steps
     return passes * config.objective.samples * (options.autoencode_epochs + options.epochs)
 
