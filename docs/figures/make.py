@@ -116,6 +116,9 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.runs) > len(COLORS):
         parser.error(f"at most {len(COLORS)} runs")
+    for run in args.runs:
+        if not (run / "metrics" / "test.json").exists():
+            parser.error(f"{run} has no card: run textvae evaluate {run} --split test")
     runs = [read_run(*pair) for pair in zip(args.runs, COLORS, strict=False)]
     if languages := [run.name for run in runs if not run.card["latent_dim"]]:
         parser.error(f"no latent variable in {', '.join(languages)}")

@@ -256,11 +256,12 @@ class Trainer(TrainingState):
         if math.isfinite(self.lr.best):
             best = f": best validation {Goal.of(self.config).name} {self.lr.best:.2f}"
         logger.info(
-            "%s after %s of training%s; next: textvae evaluate %s",
+            "%s after %s of training%s; next: textvae evaluate %s%s",
             reason,
             clock(self.seconds),
             best,
             quoted(self.run),
+            ", with the same text on standard input" if self.config.data.dir == "-" else "",
         )
 
     def save(self) -> None:

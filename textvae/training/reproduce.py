@@ -136,7 +136,8 @@ def _prepare(recipe: Path, folder: Path, data: Path | str | None) -> Path:
     except FileNotFoundError as error:
         raise UserError("recipes are bash scripts: install bash") from error
     if status != 0 or not corpus.is_dir():
-        raise UserError(f"{recipe / 'run.sh'} could not prepare the corpus (see above)")
+        place = "" if data is not None else ": give its source to this command with --data"
+        raise UserError(f"{recipe / 'run.sh'} could not prepare the corpus (see above){place}")
     return corpus
 
 

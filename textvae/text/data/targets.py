@@ -8,6 +8,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.text.data.corpus import EncodedSplit, read_corpus
 from textvae.text.data.labels import number_of
+from textvae.text.data.source import without_guesses
 
 
 def read_targets(
@@ -33,7 +34,8 @@ def read_targets(
             raise UserError(f"column {column!r} is empty in the {name} split")
     classes = {name: getattr(d.features["label"], "names", None) for name, d in corpus.items()}
     if not any(classes.values()) and all(are_numbers(d["label"]) for d in corpus.values()):
-        corpus = read_corpus(**options, numeric=True)  # where -1 is one, too
+        with without_guesses():  # they are in the log already
+            corpus = read_corpus(**options, numeric=True)  # where -1 is one, too
     return {
         name: splits[name].kept(_named(dataset["label"][:], classes[name]))
         for name, dataset in corpus.items()
