@@ -218,7 +218,7 @@ def test_the_metrics_card_judges_alike(writes, reads):
     if found.verdict == "healthy":
         assert card["collapse"] is None
     else:
-        assert card["collapse"].startswith(f"{found.summary}; try skip_vae.yaml")
+        assert card["collapse"].startswith(f"{found.summary}; try skip connections from z")
 
 
 def test_a_model_without_a_latent_variable_is_refused():

@@ -26,9 +26,9 @@ from textvae.config.experiment import (
 from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis.advice import overshoot, steadier
-from textvae.evaluation.diagnosis.judge import SEVERITY, UNCLEAR, Training
+from textvae.evaluation.diagnosis.judge import COLLAPSED, PARTIAL, SEVERITY, UNCLEAR, Training
 from textvae.evaluation.diagnosis.remedies import remedies_for
-from textvae.evaluation.diagnosis.remedy import Case
+from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
 
 ROOT = Path(__file__).parent.parent
 
@@ -253,3 +253,11 @@ def test_steadier_names_options_that_the_command_line_takes(name):
     options = advised.removeprefix("try ").replace(" or ", " ").split()
     _, args = parse(["train", "--out", "run", "--data.dir", "corpus", *options])
     assert config_of(args).optim.lr < OptimConfig().lr
+
+
+def test_a_model_that_no_recipe_made_is_advised_in_words():
+    found = {verdict: remedies_for(verdict, Case(UNKNOWN, alive=3)) for verdict in SEVERITY}
+    titles = [remedy.title for remedies in found.values() for remedy in remedies]
+    assert not any(".yaml" in title or "--model" in title for title in titles)
+    assert found[COLLAPSED][0].title == "skip connections from z + autoencoding first + free bits"
+    assert found[PARTIAL][-1].title == "latent_dim 3"

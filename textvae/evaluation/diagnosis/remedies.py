@@ -63,6 +63,8 @@ def warning(symptoms: Symptoms, config: Config | None = None) -> str | None:
     remedies = remedies_for(verdict, Case(config or UNKNOWN))
     if not remedies:
         return summary
+    if config is None:
+        return f"{summary}; try {remedies[0].title}"
     names = " + ".join(file.removeprefix(f"{METHODS}/") for file in remedies[0].files)
     where = f" ({METHODS})" if names else ""
     tried = " and ".join(part for part in (names + where, " ".join(remedies[0].options)) if part)
@@ -98,8 +100,8 @@ def _against_collapse(case: Case) -> Iterator[Remedy]:
         yield retrain(
             case,
             [*_skip(config), "mdr"],
-            "if you want to choose the KL yourself (--objective.min_kl): on the generated corpus, "
-            "with skip connections, 5 nats of KL came with an MI of 3.8",
+            "if you want to choose the KL yourself: on the generated corpus, with skip "
+            "connections, 5 nats of KL came with an MI of 3.8",
         )
 
 

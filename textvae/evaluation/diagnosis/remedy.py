@@ -14,6 +14,17 @@ from textvae.evaluation.diagnosis.judge import Training
 
 METHODS = "recipes/methods"
 RUN = "RUN"  # stands for the run folder in the words of a command
+# Methods in words, for a model that no recipe has made.
+IN_WORDS = {
+    "autoencode": "autoencoding first",
+    "batch_norm": "batch-normalized means",
+    "free_bits": "free bits",
+    "iwae": "the importance-weighted bound",
+    "mdr": "a minimum KL",
+    "mixture_prior": "a learned mixture as the prior",
+    "skip_vae": "skip connections from z",
+    "word_dropout": "word dropout",
+}
 # A model of which nothing is known is assumed to have no remedy yet.
 UNKNOWN = Config(model=ModelConfig(injection="input"), optim=OptimConfig(name="adam", lr=0.001))
 
@@ -27,17 +38,23 @@ class Remedy:
         options: Options to add on the command line.
         reason: Why it fits this model.
         command: The whole command; None for a model without a run folder.
+        in_words: Whether no recipe has made the model, so that files and options say nothing.
     """
 
     files: tuple[str, ...]
     options: tuple[str, ...]
     reason: str
     command: str | None
+    in_words: bool = False
 
     @property
     def title(self) -> str:
         """The files and options in one line; empty if it is another command."""
-        return " + ".join([*self.files, *([" ".join(self.options)] if self.options else [])])
+        files, options = self.files, " ".join(self.options)
+        if self.in_words:
+            files = tuple(IN_WORDS[Path(file).stem] for file in files)
+            options = options.replace("--model.", "")
+        return " + ".join([*files, *([options] if options else [])])
 
 
 class Case(NamedTuple):
@@ -73,7 +90,7 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
     """
     files = tuple(f"{METHODS}/{name}.yaml" for name in names)
     if case.run is None:
-        return Remedy(files, options, reason, None)
+        return Remedy(files, options, reason, None, in_words=case.config is UNKNOWN)
     words = ["textvae", "train", "--config", str(case.run / "config.yaml")]
     for file in files:
         words += ["--config", _path(file)]
