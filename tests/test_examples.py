@@ -32,10 +32,14 @@ def test_objectives_for_molecules(trained, tmp_path):
     pytest.importorskip("rdkit")
     from textvae.evaluation.search.text_objectives import load_objective
 
-    place = str(EXAMPLES / "qed.py")
-    qed, logp = (load_objective(f"{place}:{name}", trained, None) for name in ("qed", "logp"))
+    place = str(EXAMPLES / "molecules.py")
+    names = ("qed", "logp", "celecoxib")
+    qed, logp, celecoxib = (load_objective(f"{place}:{name}", trained, None) for name in names)
     aspirin = "CC(=O)Oc1ccccc1C(=O)O"
     assert qed(aspirin) == pytest.approx(0.55, abs=0.01)  # Bickerton et al. 2012
     assert logp(aspirin) == pytest.approx(1.31, abs=0.01)
     for text in ("", "C1CC", "not a molecule"):
-        assert qed(text) is None and logp(text) is None
+        assert qed(text) is logp(text) is celecoxib(text) is None
+    assert celecoxib("FC(F)(F)c1nn(-c2ccc(S(N)(=O)=O)cc2)c(-c2ccc(C)cc2)c1") == 1.0
+    assert 0.5 < celecoxib("Cc1ccc(-c2ccc(S(N)(=O)=O)cc2)cc1") < 0.6  # without the middle ring
+    assert celecoxib("CCO") < 0.1

@@ -197,7 +197,7 @@ REFUSED = {
         ["arithmetic", "RUN", "0", "--from", "upright", "--to", "slanted", "--out", "a.png"],
         "choose from upright, level",
     ),
-    "no map": (["map", "RUN", "--out", "a.jpg"], "written as .png"),
+    "no map": (["map", "RUN", "--out", "a.jpg"], "written as .svg, .png, .pdf"),
     "no split": (["probe", "RUN", "--split", "dev"], "no split 'dev'"),
 }
 

@@ -14,6 +14,7 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
+from textvae.evaluation.search.curve import draw_search
 from textvae.evaluation.search.kept_values import keeping
 from textvae.evaluation.search.optimize import Optimization, optimize
 from textvae.evaluation.search.search import Call, best_so_far, search, try_texts
@@ -176,7 +177,7 @@ def test_a_word_count_of_a_model(method, trained, model):
 def test_the_command_writes_every_evaluation(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("def length(text):\n    return len(text.split())\n")
-    options = ["--budget", "12", "--out", "found.jsonl", "--top", "1"]
+    options = ["--budget", "12", "--out", "found.jsonl", "--top", "1", "--plot", "curve.svg"]
     assert main(["optimize", str(trained), "--objective", "mine.py:length", *options]) == 0
     shown = capsys.readouterr().out
     rows = [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()]
@@ -186,6 +187,15 @@ def test_the_command_writes_every_evaluation(trained, tmp_path, monkeypatch, cap
         assert row["value"] == len(row["text"].split()) <= row["best"]
     assert main(["optimize", str(trained), "--objective", "mine:length", *options]) == 0
     assert [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()] == rows
+    assert "wrote curve.svg" in shown and Path("curve.svg").read_text().startswith("<?xml")
+    for line, name in zip(
+        draw_search(rows).axes[0].lines, ("search", "samples", "training"), strict=True
+    ):
+        calls = [row["call"] for row in rows if row["from"] == name]
+        assert line.get_xdata().tolist() == calls
+        assert line.get_ydata()[-1] == max(row["value"] for row in rows if row["from"] == name)
+    assert main(["optimize", str(trained), "--objective", "m:f", "--plot", "a.gif"]) == 2
+    assert "a plot is written as .svg, .png, .pdf" in capsys.readouterr().err
 
 
 def test_a_probe_is_an_objective(trained, model, caplog):

@@ -20,10 +20,10 @@ def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
         "plot posterior means in two dimensions (t-SNE), colored by label",
-        "textvae map RUN --out FILE.png [...]",
+        "textvae map RUN --out FILE [...]",
     )
     add_run(parser, "the split to plot")
-    parser.add_argument("--out", required=True, help="the .png file to write")
+    parser.add_argument("--out", required=True, help="the file to write (.svg, .png or .pdf)")
     parser.add_argument(
         "--limit", type=PositiveInt, default=2000, help="plot at most LIMIT examples, evenly spaced"
     )

@@ -55,6 +55,12 @@ def parser() -> ArgumentParser:
         help="write every evaluation to this .jsonl or .parquet file; until then, values are in "
         "OUT.values, so that an interrupted search does not compute them again",
     )
+    add(
+        "--plot",
+        type=str,
+        metavar="FILE",
+        help="also draw the best value so far against evaluations (.svg, .png or .pdf)",
+    )
     add_data(parser)
     add_condition(parser)
     add_common(parser)
@@ -69,6 +75,11 @@ def run(args: Namespace) -> None:
 
     if args.out is not None:
         check_table_format(Path(args.out))
+    if args.plot is not None:
+        from textvae.evaluation.plot_file import check_plot_format, save_plot
+        from textvae.evaluation.search.curve import draw_search
+
+        check_plot_format(args.plot)
     model = load(args)
     options = {name: args[name] for name in OPTIONS}
     if args.out is not None:
@@ -82,3 +93,6 @@ def run(args: Namespace) -> None:
         count = write_table(Path(args.out), found.rows(), numbers=("value", "best"))
         options["keep"].unlink(missing_ok=True)
         print(f"\nwrote {quantity(count, 'row')} to {args.out}")
+    if args.plot is not None:
+        save_plot(draw_search(found.rows()), args.plot)
+        print(f"wrote {args.plot}")

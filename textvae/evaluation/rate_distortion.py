@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import count, cycle
 from pathlib import Path
@@ -20,14 +19,11 @@ from matplotlib.figure import Figure
 
 from textvae.errors import UserError
 from textvae.evaluation.compare import gather
+from textvae.evaluation.plot_file import COLORS, check_plot_format, save_plot
 from textvae.evaluation.seeds import SPREAD
-from textvae.runs.files import replace_file
 
 logger = logging.getLogger(__name__)
-FORMATS = (".svg", ".png", ".pdf")
-# Okabe and Ito: safe for color blindness; the shapes repeat less often than the colors.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SHAPES = "osD^vPX*"
+SHAPES = "osD^vPX*"  # repeat less often than the colors
 DASHES = ("--", ":", "-.", (0, (1, 4)), (0, (8, 3)))  # of language models
 MARGIN = 0.08  # of the range of the points, around them
 SMALLEST_MARGIN = 0.05  # nats
@@ -62,15 +58,9 @@ def draw_rate_distortion(
         UserError: There is no model with a latent variable, a card is missing or broken, or the
             file cannot be written.
     """
-    path = Path(out)
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{str(out)!r}: a plot is written as {', '.join(FORMATS)}")
+    check_plot_format(out)
     cards = gather(runs_or_cards, split, average_seeds=average_seeds)
-    figure = rate_distortion(cards)
-    options: dict[str, Any] = {"format": path.suffix[1:].lower(), "bbox_inches": "tight"}
-    with warnings.catch_warnings():  # of letters that the font does not have
-        warnings.simplefilter("ignore", UserWarning)
-        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=150, **options))
+    save_plot(rate_distortion(cards), out)
 
 
 def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:

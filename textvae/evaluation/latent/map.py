@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from textvae.errors import UserError
 from textvae.evaluation.open_run import open_run, spaced
 from textvae.evaluation.per_example import posteriors
-from textvae.runs.files import replace_file
+from textvae.evaluation.plot_file import check_plot_format, save_plot
 from textvae.vae.model import Model
 
 PERPLEXITY = 30
@@ -43,11 +43,11 @@ def draw_map(
     batch_size: int = 64,
     seed: int = 0,
 ) -> None:
-    """Draw a map of evenly spaced examples of a split as a PNG file.
+    """Draw a map of evenly spaced examples of a split.
 
     Args:
         run: A run folder.
-        out: The file to write.
+        out: The file to write: .svg, .png or .pdf.
         data: Where the data is, if it has moved since the training.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
         condition: For a model that is conditioned on labels or numbers: that of all examples in a
@@ -64,9 +64,7 @@ def draw_map(
         UserError: There is no latent variable, there are too few examples, the run cannot be
             opened, or the file cannot be written.
     """
-    path = Path(out)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path}: a map is written as .png")
+    check_plot_format(out)
     opened = open_run(
         run, data=data, reading=reading, condition=condition, device=device, model=model
     )
@@ -91,11 +89,7 @@ def draw_map(
         )
     labels = None if chosen.labels is None else chosen.labels[rows]
     points = in_two_dimensions(q.center().numpy(), seed)
-    figure = _figure(points, labels, chosen.label_names, opened.name)
-    replace_file(
-        path,
-        lambda temporary: figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight"),
-    )
+    save_plot(_figure(points, labels, chosen.label_names, opened.name), out)
 
 
 def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
