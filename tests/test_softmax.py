@@ -35,9 +35,10 @@ def assert_same_gradients(nll, expected, arguments, upstream):
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("ignored", [(), (0,), (2, 3, 12), range(13)])
 @pytest.mark.parametrize("uniform", [True, False])
-def test_equals_cross_entropy(chunk, ignored, uniform):
+@pytest.mark.parametrize("ahead", [True, False])
+def test_equals_cross_entropy(chunk, ignored, uniform, ahead):
     *inputs, targets = arguments(ignored=ignored)
-    nll = token_nll(*inputs, targets, chunk=chunk)
+    nll = token_nll(*inputs, targets, chunk=chunk, ahead=ahead)
     expected = reference(*inputs, targets)
     torch.testing.assert_close(nll, expected)
     upstream = torch.full_like(nll, -0.7) if uniform else torch.linspace(-1, 2, len(nll)).double()
@@ -49,7 +50,7 @@ def test_equals_cross_entropy(chunk, ignored, uniform):
 def test_ignored_rows_can_have_weight_zero_instead_of_being_left_out(ignored, uniform):
     """This is used on devices where selecting rows is expensive."""
     *inputs, targets = arguments(ignored=ignored)
-    nll = _ChunkedNLL.apply(*inputs, targets, None, targets != 0, 4, torch.float64)
+    nll = _ChunkedNLL.apply(*inputs, targets, None, targets != 0, 4, torch.float64, True)
     expected = reference(*inputs, targets)
     torch.testing.assert_close(nll, expected)
     upstream = torch.full_like(nll, -0.7) if uniform else torch.linspace(-1, 2, len(nll)).double()
@@ -89,9 +90,23 @@ def test_only_needed_arguments_get_a_gradient(needed):
     assert_same_gradients(nll, expected, wanted, upstream)
 
 
-def test_gradients_equal_finite_differences():
+@pytest.mark.parametrize("ahead", [True, False])
+def test_gradients_equal_finite_differences(ahead):
     *inputs, targets = arguments(7, 3, 5, ignored=(2,))
-    assert torch.autograd.gradcheck(lambda *a: token_nll(*a, targets, chunk=3), inputs)
+    assert torch.autograd.gradcheck(lambda *a: token_nll(*a, targets, chunk=3, ahead=ahead), inputs)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_products_that_are_not_needed_are_not_computed(uniform):
+    *inputs, targets = arguments()
+    upstream = torch.ones(13).double() if uniform else torch.linspace(-1, 2, 13).double()
+    flops = {}
+    for ahead in (True, False):
+        with FlopCounterMode(display=False) as counter:
+            token_nll(*inputs, targets, ahead=ahead).backward(upstream)
+        flops[ahead] = counter.get_total_flops()
+    # The logits, dx, and dW; with unequal weights all of them twice, or the logits twice.
+    assert flops[True] == flops[False] * (3 if uniform else 6) / 4
 
 
 def test_without_bias_and_with_another_ignored_index():

@@ -168,6 +168,7 @@ class LSTMDecoder(ConditionalDecoder):
             targets.flatten(),
             ignore_index=PAD,
             groups=None if self.output_latent is None else rows.flatten(),
+            ahead=samples == 1,  # several draws are weighted differently: IWAE
         )
         return nll.view_as(targets) / share
 

@@ -9,8 +9,8 @@ The N x V logits of a batch would take more memory than the rest of a training s
 therefore processed in chunks. Since dnll/dl depends only on the logits, it is computed, used, and
 discarded while a chunk is in memory, and the backward pass only scales the result. This is
 exact if the nll of every token has the same weight in the loss (a sum or mean over tokens or
-sentences). Otherwise the backward pass computes the gradients of W and b again with the actual
-weights.
+sentences). Otherwise the backward pass computes the gradients again with the actual weights, and
+``ahead=False`` saves computing them before.
 
 A term that is the same for all tokens of a sentence, such as W_z z for a latent z, belongs in the
 bias: one row of a table (S, V) for each sentence, where ``groups`` gives the row of each token.
@@ -57,6 +57,7 @@ def token_nll(
     chunk: int | None = None,
     implementation: Literal["chunked", "plain"] = "chunked",
     groups: Tensor | None = None,
+    ahead: bool = True,
 ) -> Tensor:
     """Compute -log softmax(features W^T + b)[target] for every token.
 
@@ -69,6 +70,8 @@ def token_nll(
         chunk: Number of rows at once; does not change the result.
         implementation: ``chunked``, or ``plain`` to keep all logits in memory.
         groups: (N,) int64, the row of ``bias`` that each token uses.
+        ahead: Whether to compute gradients with the loss: faster, unless its tokens have different
+            weights.
 
     Returns:
         The nll in nats, (N,); 0 where the target is ignored.
@@ -80,7 +83,7 @@ def token_nll(
         bias = None if bias is None else bias.detach()
     on_cpu, real = features.device.type == "cpu", targets != ignore_index
     dtype = product_dtype(features)
-    options = chunk or _usual_chunk(weight, dtype), dtype
+    options = chunk or _usual_chunk(weight, dtype), dtype, ahead
     if not on_cpu:  # selecting rows would make the host wait for the device: weight them by 0
         return _ChunkedNLL.apply(features, weight, bias, targets * real, groups, real, *options)
     rows = real.nonzero().squeeze(1)
@@ -137,10 +140,12 @@ class _Gradients(NamedTuple):
 
 class _ChunkedNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features, weight, bias, targets, groups, real, chunk, dtype):
-        ctx.chunk, ctx.dtype, need = chunk, dtype, ctx.needs_input_grad[:3]
+    def forward(ctx, features, weight, bias, targets, groups, real, chunk, dtype, ahead):
+        ctx.chunk, ctx.dtype = chunk, dtype
+        need = ctx.needs_input_grad[:3] if ahead else (False, False, False)
         rows = _Rows(targets, groups, None if real is None else real.to(state_dtype(dtype)))
-        nll, ctx.ready = _sweep(features, weight, bias, rows, chunk, dtype, need)
+        nll, ready = _sweep(features, weight, bias, rows, chunk, dtype, need)
+        ctx.ready = ready if ahead else None
         ctx.save_for_backward(features, weight, bias, targets, groups, real)
         return nll
 
@@ -154,8 +159,9 @@ class _ChunkedNLL(torch.autograd.Function):
         if graph_is_needed():
             plain = partial(_plain, targets=targets, groups=groups)
             found = plain_gradients(plain, (features, weight, bias), need, grad, ctx.dtype)
-            return *found, None, None, None, None, None
-        scale = _common_value(grad, real) if need[1] or need[2] else grad.new_ones(())
+            return *found, None, None, None, None, None, None
+        shared = ready is not None and (need[1] or need[2])
+        scale = _common_value(grad, real) if shared else grad.new_ones(())
         if ready is None or scale is None:
             rows = _Rows(targets, groups, grad)
             found = _sweep(features, weight, bias, rows, ctx.chunk, ctx.dtype, need)[1]
@@ -164,7 +170,7 @@ class _ChunkedNLL(torch.autograd.Function):
             found = [None if r is None else r.mul_(s) for r, s in zip(ready, factors, strict=True)]
         arguments = (features, weight, bias)
         cast = [None if g is None else g.to(a.dtype) for g, a in zip(found, arguments, strict=True)]
-        return *cast, None, None, None, None, None
+        return *cast, None, None, None, None, None, None
 
 
 def _common_value(grad: Tensor, real: Tensor | None) -> Tensor | None:
