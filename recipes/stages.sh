@@ -28,6 +28,10 @@ main() { # "$@" of the recipe
   out="${out:-runs/$name}"
   prepared="$out/corpus"
   truth="$prepared/grammar.json"  # the card of the true distribution, if it is known
+  case "${place:+$(declare -f prepare)}" in
+    '' | *'${place'*) ;;
+    *) fail "--data $place: this recipe makes its own corpus: leave it out" ;;
+  esac
   ensure_environment
   if runs_stage 1 "prepare the corpus"; then
     mkdir -p "$out" 2> /dev/null || fail "--out $out is not a folder and cannot become one"

@@ -120,3 +120,12 @@ def test_a_held_out_split_leaves_nothing_else_in_the_cache(path, cache):
     splits = encode_corpus(read_corpus(path), TOKENIZER)
     assert splits["valid"].label_names == ["x", "y"]
     assert len(list(cache.glob("texts/*.arrow"))) == 1
+
+
+def test_a_listing_changes_nothing(tmp_path, capfd):
+    (tmp_path / "other").mkdir()
+    assert main(["cache", "--cache-dir", str(tmp_path / "other")]) == 0
+    assert not list((tmp_path / "other").iterdir())
+    capfd.readouterr()
+    assert main(["cache", "--cache-dir", "", "--prune", "0"]) == 2
+    assert "the name of the cache folder is empty" in capfd.readouterr().err

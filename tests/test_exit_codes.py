@@ -129,3 +129,23 @@ def test_no_name_for_a_run_is_an_error(tiny, tmp_path):
 def test_too_little_memory_is_one_line(capfd):
     assert exit_status("sample", lambda: torch.empty(10**14) and None) == 2
     assert "not enough memory: use smaller batches" in capfd.readouterr().err
+
+
+def test_what_is_piped_leaves_nothing_when_the_command_is_terminated(trained, tmp_path):
+    (tmp_path / "a.txt").write_text("the cat sees the tree\n" * 20_000)
+    with open(tmp_path / "a.txt", "rb") as text:
+        scoring = subprocess.Popen(
+            [*COMMAND, "score", str(trained), "-", "--samples", "400"],
+            stdin=text,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        while not list(tmp_path.glob("textvae-*/encoded/*")):
+            assert scoring.poll() is None
+            time.sleep(0.05)
+        scoring.terminate()
+        assert scoring.communicate(timeout=60)[1].splitlines()[-1] == "textvae: terminated"
+    assert scoring.returncode == 130
+    assert not list(tmp_path.glob("textvae-*"))

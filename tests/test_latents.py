@@ -143,8 +143,12 @@ def npy(path: Path) -> Path:
         ),
         (lambda path: save(path, mean=np.zeros((0, 3))), "l.npz", r"not \(N, Z\)"),
         (lambda path: save(path, mean=np.full((2, 2), np.nan)), "l.npz", "not finite"),
+        (lambda path: save(path, mean=np.full((2, 2), 1e300)), "l.npz", "or too large"),
+        (lambda path: save(path, mean=np.zeros((2, 2), complex)), "l.npz", "holds complex128"),
+        (lambda path: save(path, mean=np.zeros((2, 2), bool)), "l.npz", "holds bool"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_files_without_latents(make, name, message, tmp_path):
     make(tmp_path / name)
     with pytest.raises(UserError, match=message) as raised:

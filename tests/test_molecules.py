@@ -368,7 +368,7 @@ def test_latent_metrics_by_hand(tmp_path, rdkit):
     assert found["valid_between"] == 0
     assert found["distinct"] == 2
     assert "<svg" in (tmp_path / "lines.svg").read_text()
-    with pytest.raises(UserError, match="3 lines need 6 molecules"):
+    with pytest.raises(UserError, match="lines=3: needs 6 molecules, two for each line"):
         latent_metrics(Copier(), sources, lines=3)
     with pytest.raises(UserError, match="at least 3 points"):
         latent_metrics(Copier(), sources, lines=2, steps=2)

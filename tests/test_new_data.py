@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +257,49 @@ def test_the_data_of_a_run_with_another_column_as_its_labels(tiny, examples, tmp
         file.write('{"text": "more", "label": "0", "kind": "a"}\n')
     with pytest.raises(UserError, match=r"is not the data that .* was trained on"):
         open_run(run, reading={"label_column": "kind"})
+
+
+def test_new_examples_from_a_pipe(run, examples, tmp_path, monkeypatch, capfd):
+    path = write(tmp_path / "new.txt", examples)
+    expected = evaluate_run(run, data=path, samples=2, generations=0)
+    options = ["--samples", "2", "--generations", "0", "--json"]
+    with path.open() as text:
+        monkeypatch.setattr("sys.stdin", text)
+        capfd.readouterr()
+        assert main(["evaluate", str(run), "--data", "-", *options]) == 0
+    card = json.loads(capfd.readouterr().out)
+    assert {k: card[k] for k in FIGURES} == {k: expected[k] for k in FIGURES}
+    assert card["split"] == "standard-input-file"
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text(path.read_text()))
+    writer.start()
+    piped = evaluate_run(run, data=tmp_path / "pipe", samples=2, generations=0)
+    writer.join()
+    assert piped["elbo"] == expected["elbo"]
+
+
+def test_a_new_file_of_unknown_words_is_named_once(tiny, examples, tmp_path, caplog):
+    run, data = tmp_path / "run", write(tmp_path / "data.txt", examples)
+    at = tiny.index("--data.dir")
+    assert in_child(["train", "--out", str(run), *tiny[:at], "--data.dir", str(data)]) == 0
+    (tmp_path / "odd.txt").write_text("xx yy\n" * 30)
+    evaluate_run(run, data=tmp_path / "odd.txt", samples=1, generations=0)
+    (warning,) = [r.getMessage() for r in caplog.records if "<unk>" in r.getMessage()]
+    assert warning.startswith(f"{tmp_path / 'odd.txt'}: ")
+
+
+def test_data_that_has_moved_says_what_to_do(tiny, examples, tmp_path, capfd):
+    run, data = tmp_path / "run", write(tmp_path / "data.txt", examples)
+    at = tiny.index("--data.dir")
+    assert in_child(["train", "--out", str(run), *tiny[:at], "--data.dir", str(data)]) == 0
+    data.rename(tmp_path / "moved.txt")
+    capfd.readouterr()
+    assert main(["evaluate", str(run)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "data.txt: no such file or folder" in line
+    assert line.endswith(f"; if the data of {run} has moved, pass --data")
+
+
+def test_a_single_labeled_example_is_named(run, capfd):
+    assert main(["probe", str(run), "--labels", "1"]) == 2
+    assert "--labels 1: these examples all have the same label" in capfd.readouterr().err

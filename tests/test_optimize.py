@@ -354,3 +354,19 @@ def test_values_of_a_probe_are_not_kept(trained, model, tmp_path):
     finally:
         card.unlink()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_small_budget_is_used():
+    def rarely_new(points):
+        return [str(round(5 * number)) for number in points[:, 0]]
+
+    assert len(search(rarely_new, float, start(), budget=8, method="evolution")) == 8
+
+
+def test_an_objective_that_exits_is_one_line(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("script.py").write_text("import sys\nsys.exit(0)\n")
+    Path("inside.py").write_text("def f(text):\n    raise SystemExit(3)\n")
+    for name, message in (("script.py:f", "SystemExit: 0"), ("inside.py:f", "SystemExit: 3")):
+        assert main(["optimize", str(trained), "--objective", name, "--budget", "4"]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]

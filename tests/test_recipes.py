@@ -150,11 +150,12 @@ def test_a_recipe_script_explains_itself(path):
         *(["--stage"], ["--stage", "x"], ["--stage", ""]),
         *(["--models", "nonesuch"], ["--models", "vae-odd"], ["--models", " "]),
         ["--stage", "5", "--stop-stage", "2"],
+        ["--data", "nowhere"],
     ],
     ids=" ".join,
 )
 def test_a_wrong_option_is_one_line(options):
-    script = str(SCRIPTS[0])
+    script = str(ROOT / "recipes" / "toy" / "run.sh")
     done = subprocess.run(["bash", script, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

@@ -261,3 +261,20 @@ def test_a_model_that_no_recipe_made_is_advised_in_words():
     assert not any(".yaml" in title or "--model" in title for title in titles)
     assert found[COLLAPSED][0].title == "skip connections from z + autoencoding first + free bits"
     assert found[PARTIAL][-1].title == "latent_dim 3"
+
+
+def test_a_remedy_that_was_tried_is_compared(tmp_path):
+    case = Case(PLAIN, run=tmp_path / "vae")
+    words = shlex.split(remedies_for(COLLAPSED, case)[0].command)
+    tried = Path(words[words.index("--out") + 1])
+    tried.mkdir()
+    (tried / "config.yaml").touch()
+    again = remedies_for(COLLAPSED, case)[0]
+    assert again.command == shlex.join(["textvae", "compare", str(tmp_path / "vae"), str(tried)])
+    assert again.reason.endswith(f"({tried} has tried it)")
+
+
+def test_more_examples_keep_the_baseline():
+    case = Case(PLAIN, larger_split="test", run=Path("run"), baseline="lm")
+    (remedy,) = remedies_for(UNCLEAR, case)
+    assert remedy.command == "textvae diagnose run --split test --baseline lm"

@@ -75,7 +75,10 @@ def distinct(ids: torch.Tensor) -> float:
     return sum(len(set(words)) / len(words) for words in kept) / len(kept)
 
 
-@pytest.mark.parametrize("option", [{"repetition_penalty": 0}, {"no_repeat_ngram_size": -1}])
+@pytest.mark.parametrize(
+    "option",
+    [{"repetition_penalty": 0}, {"repetition_penalty": 1e-38}, {"no_repeat_ngram_size": -1}],
+)
 def test_options_out_of_range_are_errors(option):
     with pytest.raises(UserError, match=next(iter(option))):
         generate(decoder(), latents(1, seed=0), max_new_tokens=3, **option)

@@ -245,3 +245,13 @@ def test_the_estimate_of_vae_lagging_encoder_is_within_batches_of_one_length(tra
         total += float((block.diagonal() - block.logsumexp(1) + math.log(len(rows))).sum())
     assert lagging_information(trained) == pytest.approx(total / len(split), abs=1e-6)
     assert lagging_information(trained, batch_size=1) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_corpus_is_given_where_it_is_needed(tmp_path, capfd):
+    for name, options, message in (
+        ("toy", ["--data", "nowhere"], "toy makes its own corpus: leave it out"),
+        ("ptb", [], "ptb: pass the source of its corpus with --data"),
+    ):
+        assert main(["reproduce", name, *options, "--out", str(tmp_path / name)]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert message in line and not (tmp_path / name).exists()

@@ -13,6 +13,7 @@ from textvae.errors import UserError
 from textvae.images.datasets import read_image_split, read_images
 from textvae.images.model import ImageVAE
 from textvae.runs.cache import private_cache
+from textvae.runs.files import expanded
 from textvae.runs.run_folder import CONFIG
 from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
 from textvae.text.data.layout import Usual
@@ -108,14 +109,15 @@ def read_new(
     else:
         tokenized = getattr(model.tokenizer, "tokenized", False)
         data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
-    if source == STANDARD_INPUT:  # what is piped once is not kept
+    if source == STANDARD_INPUT or not expanded(source).is_file():  # what is piped is not kept
         data = replace(data, cache_dir=str(private_cache()))
     given["usual"] = training_layout(data)
     given["numeric"] = model.config["condition"] == "number"
     texts = read_file(source, cache_dir=data.cache_dir, **given)
-    splits = _encoded({"new": texts}, model.tokenizer, data)
+    name = "standard input" if source == STANDARD_INPUT else source
+    splits = _encoded({name: texts}, model.tokenizer, data)
     add_conditions(splits, model.condition, condition)
-    return splits["new"]
+    return splits[name]
 
 
 def training_layout(data: DataConfig) -> Usual:

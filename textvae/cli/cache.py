@@ -33,12 +33,11 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Print a line for every entry, or for every entry that was removed."""
     from textvae.errors import UserError
-    from textvae.runs.cache import cache_folder, entries, prune
-    from textvae.runs.files import expanded
+    from textvae.runs.cache import cache_place, entries, prune
 
-    if args.cache_dir is not None and not expanded(args.cache_dir).is_dir():
+    folder = cache_place(args.cache_dir)
+    if args.cache_dir is not None and not folder.is_dir():
         raise UserError(f"--cache-dir {args.cache_dir}: there is no such folder")
-    folder = cache_folder(args.cache_dir)
     found = entries(folder) if args.prune is None else prune(folder, args.prune)
     for entry in found:
         size = f"{entry.size / 1e6:,.1f} MB"

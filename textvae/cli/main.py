@@ -12,6 +12,7 @@ from textvae.cli.commands import COMMANDS
 from textvae.cli.exit_codes import exit_status
 from textvae.cli.messages import as_typed
 from textvae.errors import OptionError, UserError
+from textvae.training.interrupt import interrupted_by_sigterm
 from textvae.training.progress import start_logging
 
 
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # escapes what a terminal cannot encode
-    return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
+    with interrupted_by_sigterm():
+        return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 
 def _run(argv: Sequence[str]) -> int | None:

@@ -15,7 +15,7 @@ from textvae.cli.options import (
     add_refinement,
     new_parser,
 )
-from textvae.config.types import NonNegativeInt, PositiveFloat, PositiveInt
+from textvae.config.types import Deviations, NonNegativeInt, PositiveInt
 from textvae.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def parser() -> ArgumentParser:
     )
     add("-n", type=PositiveInt, default=5, help="number of dimensions if --dim is not given")
     add("--steps", type=PositiveInt, default=7, help="number of values of each dimension")
-    add("--span", type=PositiveFloat, default=3.0, help="the values go from -SPAN to SPAN")
+    add("--span", type=Deviations, default=3.0, help="the values go from -SPAN to SPAN")
     add_data(parser)
     add_refinement(parser)
     add_do_sample(parser)

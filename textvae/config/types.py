@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     Steps: TypeAlias = int
     Threads: TypeAlias = int
     Concentration: TypeAlias = float
+    Deviations: TypeAlias = float
     PositiveFloat: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     PositiveShare: TypeAlias = float
@@ -62,6 +63,7 @@ else:
     Threads = _number("Threads", int, (">", 0), ("<=", 1024))
     # Of a von Mises-Fisher distribution; above, fp32 no longer resolves its log density.
     Concentration = _number("Concentration", float, (">", 0), ("<=", 10_000))
+    Deviations = _number("Deviations", float, (">", 0), ("<=", 1_000_000))  # of the prior
     PositiveFloat = _number("PositiveFloat", float, (">", 0))
     NonNegativeFloat = _number("NonNegativeFloat", float, (">=", 0))
     PositiveShare = _number("PositiveShare", float, (">", 0), ("<=", 1))

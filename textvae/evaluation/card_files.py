@@ -21,7 +21,7 @@ import yaml
 
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
-from textvae.evaluation.metrics import NUMBERS
+from textvae.evaluation.metrics import NUMBERS, RESULTS
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import quoted, read_record, write_json
 from textvae.runs.model_folder import weights_hash
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 # What a published row says besides figures (textvae.evaluation.published).
 OF_A_ROW = frozenset({"model", "stack", "source", "tolerance", "differs"})
 LARGEST = 1e100  # of a figure; a larger one is a mistake
-_REQUIRED = ("model", "elbo", "iw", "ppl_elbo", "ppl_iw")  # a card has at least one of these
+_USUAL = ("elbo", "ppl_iw", "kl")
 
 
 def may_save(run: Path, foreign: bool = False) -> bool:
@@ -193,8 +193,8 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
         return f"is not a metrics card: {odd[0]!r} is not the name of a figure"
     if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
         return f"is not a metrics card: {', '.join(wrong)} must be a finite number"
-    if not card.keys() & set(_REQUIRED):
-        return f"is not a metrics card: it has none of {', '.join(_REQUIRED)}"
+    if all(card.get(key) is None for key in RESULTS):
+        return f"is not a metrics card: it has no figure, such as {', '.join(_USUAL)}"
     return None
 
 

@@ -340,6 +340,7 @@ BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
 COMPANIONS: frozenset[str] = frozenset(
     key for metric in METRICS for key in (metric.error, metric.encoder) if key is not None
 )
+RESULTS: frozenset[str] = frozenset(metric.key for metric in METRICS if metric.section != "setup")
 NUMBERS: frozenset[str] = COMPANIONS | BY_KEY.keys()  # a number or null on every card
 # What a card records besides figures: names, settings, a warning, and one value per dimension.
 NOT_METRICS: frozenset[str] = frozenset(

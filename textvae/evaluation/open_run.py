@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +20,13 @@ from textvae.runs import run_folder
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
 from textvae.runs.weights import holds_weights
+from textvae.text.data.streams import STANDARD_INPUT
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.conditioning import add_conditions, codes_of
 from textvae.vae.model import Model
+
+STDIN_NAME = "standard-input"  # of new examples that are piped
 
 
 class OpenRun(NamedTuple):
@@ -120,11 +124,29 @@ def open_run(
                 "labels of its own"
             )
         return opened._replace(splits=_splits_for(model, folder, config))
-    if condition is None and _is_one_file(run_config(folder).data.dir):  # perhaps this one
-        with suppress(UserError):
+    if condition is None and _may_be_of_run(folder, str(data)):
+        with suppress(UserError), _silent():  # nothing is wrong if it is another file
             return opened._replace(splits=_splits_for(model, folder, config))
     new = read_new(model, folder, str(data), condition, **(reading or {}))
-    return opened._replace(splits={"test": new}, new=Path(str(data)).name, given=condition)
+    name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name
+    return opened._replace(splits={"test": new}, new=name, given=condition)
+
+
+def _may_be_of_run(folder: Path, data: str) -> bool:
+    """Return whether a file may be the one that a run was trained on; a pipe is read only once."""
+    return _is_one_file(run_config(folder).data.dir) and expanded(data).is_file()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the log quiet about data that was not asked for."""
+    log = logging.getLogger("textvae")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _is_one_file(place: str) -> bool:
@@ -134,8 +156,10 @@ def _is_one_file(place: str) -> bool:
 
 
 def is_new_file(data: Path | str | None) -> bool:
-    """Return whether ``data`` is a file to open instead of the run's own data."""
-    return data is not None and expanded(data).is_file()
+    """Return whether ``data`` is a file, or a pipe, to open instead of the run's own data."""
+    if data is None or str(data) == STANDARD_INPUT:
+        return data is not None
+    return expanded(data).exists() and not expanded(data).is_dir()
 
 
 def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.ndarray]:
@@ -215,7 +239,12 @@ def run_splits(folder: Path, config: Config) -> Splits:
     Raises:
         UserError: It is missing, or it is not the data of the run.
     """
-    splits = build_data(config, folder)
+    try:
+        splits = build_data(config, folder)
+    except UserError as error:
+        if expanded(config.data.dir).exists():
+            raise
+        raise UserError(f"{error}; if the data of {folder} has moved, pass --data") from error
     trained_on = run_folder.corpus_hash(folder)  # of texts and labels
     if trained_on not in (None, splits["train"].content_hash, _hash_as_trained(folder, config)):
         raise UserError(

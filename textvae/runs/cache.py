@@ -45,12 +45,7 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
     Raises:
         UserError: If it cannot be created.
     """
-    chosen = cache_dir or os.environ.get("TEXTVAE_CACHE") or "~/.cache/textvae"
-    folder = expanded(chosen)
-    if folder.parts[0] == "~":
-        raise UserError(
-            "there is no home folder for the cache: set --data.cache_dir or TEXTVAE_CACHE"
-        )
+    folder = cache_place(cache_dir)
     try:
         for part in PARTS:
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -58,6 +53,25 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
         raise UserError(
             f"cache folder {folder}: {error.strerror}; set --data.cache_dir or TEXTVAE_CACHE"
         ) from None
+    return folder
+
+
+def cache_place(cache_dir: str | Path | None) -> Path:
+    """Return where the cache folder is, or will be.
+
+    Args:
+        cache_dir: As for ``cache_folder``.
+
+    Raises:
+        UserError: The name is empty, or there is no home folder.
+    """
+    if cache_dir == "":
+        raise UserError("the name of the cache folder is empty: leave it out for the default")
+    folder = expanded(cache_dir or os.environ.get("TEXTVAE_CACHE") or "~/.cache/textvae")
+    if folder.parts[:1] == ("~",):
+        raise UserError(
+            "there is no home folder for the cache: set --data.cache_dir or TEXTVAE_CACHE"
+        )
     return folder
 
 
@@ -136,7 +150,7 @@ def entries(folder: Path) -> list[Entry]:
     """
     found, names = [], _names(folder)
     for part in PARTS[1:]:
-        for path in (folder / part).iterdir():
+        for path in (folder / part).glob("*"):
             if path.suffix == ".lock" or not _ENTRY.match(path.name):
                 continue
             with suppress(FileNotFoundError):  # another process has removed it

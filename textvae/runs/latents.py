@@ -208,7 +208,11 @@ def read_latents(path: Path) -> np.ndarray:
         raise UserError(f"{path}: latent vectors are read from {' or '.join(FORMATS)}")
     read = _from_npz if path.suffix == ".npz" else _from_parquet
     try:
-        mean = np.asarray(read(path), dtype=np.float32)
+        found = np.asarray(read(path))
+        if found.dtype.kind not in "fiu":
+            raise ValueError(f"mean holds {found.dtype}, not numbers")
+        with np.errstate(over="ignore"):  # too large a number is infinite, and refused below
+            mean = found.astype(np.float32)
     except Exception as error:  # numpy, zipfile, and pyarrow raise many unrelated types
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -217,7 +221,7 @@ def read_latents(path: Path) -> np.ndarray:
     if mean.ndim != 2 or not len(mean):
         raise UserError(f"{path}: mean has shape {mean.shape}, not (N, Z)")
     if not np.isfinite(mean).all():
-        raise UserError(f"{path}: mean has values that are not finite")
+        raise UserError(f"{path}: mean has values that are not finite, or too large")
     return mean
 
 

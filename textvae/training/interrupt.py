@@ -33,6 +33,24 @@ AFTER_THIS_UPDATE = "stopping after this update; press Ctrl-C again to stop imme
 
 
 @contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM do what Ctrl-C does, so that temporary files are removed."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield  # whoever has set it knows better
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second one interrupts immediately.
 

@@ -125,8 +125,14 @@ def _prepare(recipe: Path, folder: Path, data: Path | str | None) -> Path:
     corpus = folder / "corpus"
     if (folder / MANIFEST).exists() and corpus.is_dir() and data is None:
         return corpus
+    script = recipe / "run.sh"
+    needs_data = "$place" in script.read_text(encoding="utf-8")
+    if needs_data and data is None:
+        raise UserError(f"{recipe.name}: pass the source of its corpus with --data")
+    if data is not None and not needs_data:
+        raise UserError(f"--data {data}: {recipe.name} makes its own corpus: leave it out")
     make_folder(folder)
-    command = ["bash", str(recipe / "run.sh"), "--stop-stage", "1", "--out", str(folder)]
+    command = ["bash", str(script), "--stop-stage", "1", "--out", str(folder)]
     if data is not None:
         command += ["--data", str(data)]
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -136,8 +142,7 @@ def _prepare(recipe: Path, folder: Path, data: Path | str | None) -> Path:
     except FileNotFoundError as error:
         raise UserError("recipes are bash scripts: install bash") from error
     if status != 0 or not corpus.is_dir():
-        place = "" if data is not None else ": give its source to this command with --data"
-        raise UserError(f"{recipe / 'run.sh'} could not prepare the corpus (see above){place}")
+        raise UserError(f"{script} could not prepare the corpus (see above)")
     return corpus
 
 

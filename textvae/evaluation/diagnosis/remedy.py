@@ -68,6 +68,7 @@ class Case(NamedTuple):
         larger_split: A split with more examples, if there is one.
         run: The run folder, if there is one.
         data: Where the data is, if it has moved.
+        baseline: The language model that it is compared with, if there is one.
     """
 
     config: Config
@@ -77,6 +78,7 @@ class Case(NamedTuple):
     larger_split: str | None = None
     run: Path | None = None
     data: str | None = None
+    baseline: str | None = None
 
 
 def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:
@@ -98,9 +100,16 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
     label = names or [f"{option.rpartition('.')[2]}_{value}" for option, value in changes]
     # `.` and `..` have no name of their own to add to.
     run = case.run if case.run.name not in ("", "..") else case.run.resolve()
-    words += ["--out", f"{run}-{'-'.join(label)}"]
+    out = Path(f"{run}-{'-'.join(label)}")
+    if (out / "config.yaml").exists():
+        return Remedy(files, options, f"{reason} ({out} has tried it)", _comparison(case.run, out))
+    words += ["--out", str(out)]
     words += ["--data.dir", case.data] if case.data else []
     return Remedy(files, options, reason, shlex.join([*words, *options]))
+
+
+def _comparison(run: Path, tried: Path) -> str:
+    return shlex.join(["textvae", "compare", str(run), str(tried)])
 
 
 def _path(file: str) -> str:

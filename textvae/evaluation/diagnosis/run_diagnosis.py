@@ -89,9 +89,10 @@ def diagnose_run(
         Case(
             opened.config,
             read_training(opened.folder, opened.config, history),
-            larger_split=_larger(opened, split),
+            larger_split=_larger(opened, split, limit),
             run=Path(run),
             data=_moved(opened, data),
+            baseline=None if baseline is None else str(baseline),
         ),
         samples=samples,
         seed=seed,
@@ -164,6 +165,9 @@ def _log_p(
         return collect(baseline.model, (same[0].batch(batch) for batch in rows), 1, seed).rec
 
 
-def _larger(opened: OpenRun, split: str) -> str | None:
+def _larger(opened: OpenRun, split: str, limit: int | None) -> str | None:
+    """Return a split with more examples than were examined: the same one if they were limited."""
+    if limit is not None and limit < len(opened.splits[split]):
+        return split
     largest = max(opened.splits, key=lambda name: len(opened.splits[name]))
     return largest if len(opened.splits[largest]) > len(opened.splits[split]) else None

@@ -114,6 +114,8 @@ def probe(
     parts = [_labeled(opened, name, chosen, **options) for name in names]
     if labels is not None:
         parts = [*(_some(part, labels, seed) for part in parts[:-1]), parts[-1]]
+        if len(parts[0].labels.unique()) < 2:
+            raise OptionError("these examples all have the same label: use more", labels=labels)
     score = _regression if chosen.numeric else _classification
     card = Card(
         model=opened.name,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from textvae.errors import OptionError, UserError
+from textvae.errors import OptionError
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
 from textvae.runs.files import write_text
 
@@ -69,7 +69,11 @@ def latent_metrics(
             steps=steps,
         )
     if len(molecules) < 2 * lines:
-        raise UserError(f"{lines} lines need {2 * lines} molecules, but there are {len(molecules)}")
+        raise OptionError(
+            f"needs {2 * lines} molecules, two for each line between molecules, but there are "
+            f"{len(molecules)}",
+            lines=lines,
+        )
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     z = model.encode(molecules, **options).center()  # (N, Z)
     options["num_beams"] = num_beams

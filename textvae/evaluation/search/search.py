@@ -105,8 +105,8 @@ def search(
     scale = start.std(0).clip(min=1e-6)
     chosen = start[random.permutation(len(start))[: max(2, budget // 5)]]
     points, values = chosen, _values(memory, decode(chosen))
-    idle = rounds = 0
-    while memory.left > 0 and idle < PATIENCE and rounds < budget:
+    idle = 0
+    while memory.left > 0 and idle < PATIENCE:
         count = min(ROUND, memory.left)
         known = _ranked(values)
         made = np.stack(
@@ -125,7 +125,6 @@ def search(
         kept, found = _evaluated(memory, made, decode(made), count)
         points, values = np.concatenate([points, kept]), np.concatenate([values, found])
         idle = idle + 1 if len(memory.values) == before else 0
-        rounds += 1
     return memory.calls()
 
 

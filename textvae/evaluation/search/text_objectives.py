@@ -73,7 +73,7 @@ def _module(place: str, name: str) -> Any:
         assert spec is not None and spec.loader is not None  # the name ends with .py
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    except Exception as error:  # anything can go wrong in the user's code
+    except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
         raise UserError(f"--objective {name}: {place}: {type(error).__name__}: {error}") from error
     return module
 
@@ -83,7 +83,7 @@ def _checked(function: Callable[[str], Any], name: str) -> Callable[[str], float
         try:
             value = function(text)
             return None if value is None else float(value)
-        except Exception as error:  # anything can go wrong in the user's code
+        except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise UserError(f"--objective {name} failed for {text!r}: {why}") from error
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from textvae.errors import OptionError
 from textvae.text.tokenizers import PAD
 
+PENALTIES = (1e-3, 1e3)  # beyond these, logits are no longer finite, or all words alike
+
 
 class Repetition(NamedTuple):
     """What happens to words that a sentence has already used.
@@ -30,8 +32,11 @@ class Repetition(NamedTuple):
         Raises:
             UserError: An option is out of range.
         """
-        if not 0 < self.penalty < math.inf:
-            raise OptionError("must be above 0; 1 for none", repetition_penalty=self.penalty)
+        low, high = PENALTIES
+        if not low <= self.penalty <= high:
+            raise OptionError(
+                f"must be from {low:g} to {high:g}; 1 for none", repetition_penalty=self.penalty
+            )
         if self.ngram < 0:
             raise OptionError("must be at least 1, or 0 for none", no_repeat_ngram_size=self.ngram)
         return self
