@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 for success, 1 if a check failed that the user asked for, 2 for an error
-        that the user can fix, 130 for Ctrl-C.
+        that the user can fix, 130 for Ctrl-C or SIGTERM.
     """
     # Must be set before torch loads: limits how long idle OpenMP threads spin. With the default, a
     # busy machine becomes many times slower; without any spinning, an idle one loses up to half of
