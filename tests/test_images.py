@@ -279,7 +279,7 @@ def test_a_probe_with_few_labels_uses_no_more(run, tmp_path, capfd):
     assert probe(tmp_path / "run", labels=whole["trained_on"])["trained_on"] == whole["trained_on"]
     with pytest.raises(UserError, match="labels=100000: the training split has only"):
         probe(tmp_path / "run", labels=100000)
-    with pytest.raises(UserError, match="all training examples have the same label"):
+    with pytest.raises(UserError, match="labels=1: these examples all have the same label"):
         probe(tmp_path / "run", labels=1)
     assert in_child(["probe", str(tmp_path / "run"), "--labels", "0"]) == 2
     assert "--labels 0: must be above 0" in capfd.readouterr().err

@@ -115,9 +115,9 @@ def read_new(
     given["numeric"] = model.config["condition"] == "number"
     texts = read_file(source, cache_dir=data.cache_dir, **given)
     name = "standard input" if source == STANDARD_INPUT else source
-    splits = _encoded({name: texts}, model.tokenizer, data)
-    add_conditions(splits, model.condition, condition)
-    return splits[name]
+    new = _encoded({name: texts}, model.tokenizer, data)[name]
+    add_conditions({"new": new}, model.condition, condition)
+    return new
 
 
 def training_layout(data: DataConfig) -> Usual:
