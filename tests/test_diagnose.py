@@ -115,7 +115,7 @@ def test_one_dead_dimension_of_many_is_no_illness():
 def test_a_decoder_that_ignores_z():
     found = diagnose(model(GAINS, (0.0,) * 4), data())
     assert found.verdict == "unread"
-    assert "replacing z by that of another example costs only 0.00 nats" in found.summary
+    assert "replacing z with that of another example costs only 0.00 nats" in found.summary
     assert states(found) == ["unread"] * 4
     assert found.remedies[0].files == ("recipes/methods/skip_vae.yaml",)
 

@@ -225,7 +225,7 @@ def test_a_method_that_is_not_installed_is_one_line(trained, monkeypatch, capsys
     monkeypatch.setitem(sys.modules, "botorch", None)
     words = ["optimize", str(trained), "--objective", "builtins:len", "--method", "botorch"]
     assert main(words) == 2
-    assert "pip install 'textvae[search]'" in capsys.readouterr().err.splitlines()[-1]
+    assert "pip install botorch" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Molecules: MOSES with a language model, the settings of its own VAE, and models from the best
-# likelihood to exact reconstruction. Needs RDKit (pip install "textvae[molecules]"); pass the wheel
+# likelihood to exact reconstruction. Needs RDKit (pip install -e ".[molecules]"); pass the wheel
 # of molsets, or its csv files, with --data. TRAIN=N trains on N molecules instead of 1,574,663,
 # MOLECULES=N draws N samples instead of 30,000.
 #

@@ -33,7 +33,7 @@ def parser() -> ArgumentParser:
         "--plot",
         type=str,
         metavar="FILE",
-        help="also draw KL against reconstruction (.svg, .png or .pdf), with lines of equal ELBO",
+        help="also draw KL against reconstruction (.svg, .png, or .pdf), with lines of equal ELBO",
     )
     parser.add_argument(
         "--provenance",

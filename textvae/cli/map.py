@@ -23,7 +23,7 @@ def parser() -> ArgumentParser:
         "textvae map RUN --out FILE [...]",
     )
     add_run(parser, "the split to plot")
-    parser.add_argument("--out", required=True, help="the file to write (.svg, .png or .pdf)")
+    parser.add_argument("--out", required=True, help="the file to write (.svg, .png, or .pdf)")
     parser.add_argument(
         "--limit", type=PositiveInt, default=2000, help="plot at most LIMIT examples, evenly spaced"
     )

@@ -45,7 +45,7 @@ def parser() -> ArgumentParser:
         default="bayes",
         help="how points are chosen: bayes takes those with the largest expected improvement under "
         "a Gaussian process; botorch also moves them to where it is larger (needs pip install "
-        "'textvae[search]'); evolution selects, recombines, and mutates, for a budget of thousands",
+        "botorch); evolution selects, recombines, and mutates, for a budget of thousands",
     )
     add("--minimize", action="store_true", help="search for a small value instead of a large one")
     add("--top", type=PositiveInt, default=10, help="number of the best texts to print")
@@ -59,7 +59,7 @@ def parser() -> ArgumentParser:
         "--plot",
         type=str,
         metavar="FILE",
-        help="also draw the best value so far against evaluations (.svg, .png or .pdf)",
+        help="also draw the best value so far against evaluations (.svg, .png, or .pdf)",
     )
     add_data(parser)
     add_condition(parser)

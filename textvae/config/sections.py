@@ -140,7 +140,7 @@ class ModelConfig:
     word_dropout: DropoutRate = 0.0
     """fraction of the decoder's input words replaced by <unk>; helps against posterior collapse"""
     encoder_noise: Literal["none", "delete", "mask", "shuffle", "blank"] = "none"
-    """noise on the encoder's input in training; blank replaces neighboring words by one <unk>"""
+    """noise on the encoder's input in training; blank replaces neighboring words with one <unk>"""
     encoder_noise_rate: DropoutRate = 0.3
     """fraction of the words that encoder_noise deletes, replaces, or moves"""
     initial_state: Literal["hidden", "cell"] = "hidden"
@@ -256,7 +256,7 @@ class TrainConfig:
     max_steps: PositiveInt | None = None
     """maximum number of optimizer steps"""
     seed: Seed = 0
-    """random seed of initial weights, data order and noise"""
+    """random seed of initial weights, data order, and noise"""
     procedure: Literal["joint", "aggressive"] = "joint"
     """joint updates, or updates of the encoder alone before each update of the decoder"""
     aggressive_patience: PositiveInt = 1
@@ -270,7 +270,7 @@ class TrainConfig:
     init_parts: Literal["encoder", "decoder", "all"] = "all"
     """the parts that start with the weights of that model"""
     init_embeddings: str | None = None
-    """a file of word vectors (text format of word2vec, GloVe or fastText) to start from"""
+    """a file of word vectors (text format of word2vec, GloVe, or fastText) to start from"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """precision of matrix products (weights and sums stay in fp32); auto: bf16 if it is fast"""
     accumulate: PositiveInt = 1

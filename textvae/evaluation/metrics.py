@@ -195,7 +195,7 @@ METRICS: tuple[Metric, ...] = (
         "hole_share",
         "holes (prior)",
         _FRACTION,
-        "Share of draws from the prior that lie outside the region with 99 % of the mass of the "
+        "Share of draws from the prior that lie outside the region with 99% of the mass of the "
         "aggregate posterior q(z): 0.01 if the two are equal.",
         digits=3,
         better="lower",

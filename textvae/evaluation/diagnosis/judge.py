@@ -189,7 +189,7 @@ def _is_unread(symptoms: Symptoms) -> tuple[bool | None, str]:
     if gap is None or read is None:
         return False, ""
     mi, cost = decimals(symptoms.figures["mi"].value), decimals(gap.value)
-    swap = f"replacing z by that of another example costs only {cost} nats"
+    swap = f"replacing z with that of another example costs only {cost} nats"
     if gap.below(UNUSED):
         return True, f"the decoder ignores z, although z carries information (MI {mi} nats): {swap}"
     little = read.below(0.0, margin=READ_SHARE / 2 * symptoms.figures["mi"].value)

@@ -50,9 +50,7 @@ def check_rdkit() -> None:
     try:
         import rdkit  # noqa: F401
     except ImportError:
-        raise UserError(
-            "molecules need RDKit, which is not installed: pip install 'textvae[molecules]'"
-        ) from None
+        raise UserError("molecules need RDKit, which is not installed: pip install rdkit") from None
 
 
 @contextmanager

@@ -71,8 +71,7 @@ def check_installed(method: str) -> None:
         import botorch  # noqa: F401
     except ImportError:
         raise UserError(
-            "the method botorch needs BoTorch, which is not installed: "
-            "pip install 'textvae[search]'"
+            "the method botorch needs BoTorch, which is not installed: pip install botorch"
         ) from None
 
 

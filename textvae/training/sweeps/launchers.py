@@ -124,7 +124,7 @@ def _submitit(folder: Path, options: Mapping[str, Any]) -> Launch:
         import submitit
     except ImportError:
         raise UserError(
-            "the submitit launcher needs the submitit package: pip install 'textvae[cluster]'"
+            "the submitit launcher needs the submitit package: pip install submitit"
         ) from None
     parameters = dict(options)
     try:
