@@ -514,7 +514,7 @@ def test_submitit_is_an_extra(tmp_path):
     try:
         import submitit  # noqa: F401
     except ImportError:
-        with pytest.raises(UserError, match=r"pip install 'textvae\[cluster\]'"):
+        with pytest.raises(UserError, match=r"pip install submitit"):
             find_launcher("submitit", tmp_path, {})
     else:
         with pytest.raises(UserError, match="the options of the launcher"):
