@@ -214,12 +214,14 @@ def picture(path, size=(4, 3), ink=0):
     Image.new("L", size, ink).save(path)
 
 
-def test_pictures_in_folders(tmp_path):
+def test_pictures_in_folders(tmp_path, caplog):
+    caplog.set_level("INFO", "textvae")
     for split, label, ink in (("train", "a", 9), ("train", "b", 200), ("val", "b", 7)):
         picture(tmp_path / split / label / "1.png", ink=ink)
     found = read_pictures(tmp_path)
     assert found.keys() == {"train", "valid"}
     train = found["train"]
+    assert "the train split is read as pictures: 2 images, labels a, b" in caplog.text
     assert train.images.shape == (2, 3, 4) and train.images[:, 0, 0].tolist() == [9, 200]
     assert (train.labels.tolist(), train.label_names) == ([0, 1], ["a", "b"])
     assert read_images(str(tmp_path))["valid"].gray[0, 0, 0] == 7
@@ -231,6 +233,9 @@ def test_pictures_without_labels_or_splits(tmp_path):
     images = read_images(str(tmp_path))
     assert images["train"].labels is None
     assert sum(map(len, images.values())) == 3
+    np.savez(tmp_path / "all.npz", images=GREY)
+    with pytest.raises(UserError, match=r"if all\.npz holds all splits, give"):
+        read_images(str(tmp_path))  # the pictures only show what is in the dataset
 
 
 def test_pictures_that_cannot_be_read_are_one_line(tmp_path):

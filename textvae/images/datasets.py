@@ -152,9 +152,11 @@ def read_published(place: str) -> dict[str, Drawings]:
     if path.is_dir():
         files = {split: path / f"{split}.npz" for split in SPLITS}
         found = {split: _only(read_npz(f), f) for split, f in files.items() if f.exists()}
-        found = found or read_idx_folder(path) or read_pictures(path)
+        found = found or read_idx_folder(path)
+        others = sorted(f for f in path.iterdir() if f.suffix.lower() in (".npz", ".mat"))
+        if not found and not others:  # beside a dataset, pictures only show what is in it
+            found = read_pictures(path)
         if "train" not in found:
-            others = sorted(f for f in path.iterdir() if f.suffix.lower() in (".npz", ".mat"))
             other = f"; if {others[0].name} holds all splits, give {others[0]}" if others else ""
             raise UserError(
                 f"{path} has no training images: train.npz, train-images-idx3-ubyte (or .gz), or "

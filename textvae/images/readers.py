@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.runs.files import replace_file
 from textvae.runs.npz import read_npz as numbers_in
 
@@ -199,11 +199,21 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
     with TemporaryDirectory() as cache:  # the pixels end up in memory
         try:
             rows = load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)
-            return _drawings(rows, str(folder))
+            found = _drawings(rows, str(folder))
         except UserError:
             raise
         except Exception as error:  # of several libraries, for a damaged picture
             raise UserError(f"{folder}: cannot be read: {_in_short(error)}") from error
+    for split, drawings in found.items():
+        labels = drawings.label_names
+        log.info(
+            "%s: the %s split is read as pictures: %s%s",
+            folder,
+            split,
+            quantity(len(drawings.images), "image"),
+            f", labels {', '.join(labels[:3])}{', ...' * (len(labels) > 3)}" if labels else "",
+        )
+    return found
 
 
 def _drawings(dataset: Any, name: str) -> dict[str, Drawings]:

@@ -31,7 +31,6 @@ from textvae.vae.model import Model
 logger = logging.getLogger(__name__)
 START = 1000  # training examples whose posterior means are known to the search
 DRAWN = 64  # samples at a time
-NAMES = {"prior": "prior", "aggregate": "aggregate posterior"}
 REPEATS = 20  # texts that are drawn, at most, for every evaluation
 
 
@@ -168,7 +167,7 @@ def optimize(
 
 def _samples(model: Model, options: dict[str, Any]) -> Iterator[str]:
     source = "prior" if model.sampler is None else "aggregate"
-    logger.info("samples of the model: z from the %s", NAMES[source])
+    logger.info("the samples are those of textvae sample --from %s", source)
     for part in count():
         yield from model.sample(DRAWN, source=source, first_row=part * DRAWN, **options)
 
