@@ -135,5 +135,7 @@ def test_the_goal_is_what_is_trained(beta, free, name, goals):
     assert goal.name == name
     early, late = goal.reached(-10.0, -60.0), goal.reached(-3.0, -63.0)  # KL 50 and 60
     assert (early, late) == pytest.approx(goals)
+    demanded = ObjectiveConfig(beta=beta, min_kl=free)
+    assert Goal.of(replace(Config(), objective=demanded)) == goal
     language_model = replace(Config(), objective=objective, model=ModelConfig(latent_dim=0))
     assert Goal.of(language_model).reached(-5.0, -5.0) == -5.0

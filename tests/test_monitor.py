@@ -242,7 +242,7 @@ def test_refinement_that_overshoots_is_reported(monkeypatch, caplog):
     options = replace(
         Config(), train=TrainConfig(samples=0), inference=Inference("semi_amortized", lr=0.3)
     )
-    for gap in (0.4, -2.7):
+    for gap in (0.4, -0.004, -2.7):
         seen = {**card, "gap": gap, "collapse": None}
         monkeypatch.setattr(validation, "evaluate_quick", lambda *_, seen=seen, **__: seen)
         validation.validate(model, None, options, monitor, 1, 2.0, 1.0)

@@ -7,6 +7,7 @@ import torch
 from test_estimators import LinearGaussian, batch_of
 
 from textvae.builders.model import build_objective, check_model
+from textvae.config.combinations import NEEDS, options_without_effect
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.vae.batch import Batch
@@ -20,7 +21,7 @@ from textvae.vae.objectives import (
     kl_weight,
     mmd,
 )
-from textvae.vae.posteriors import DiagGaussian, kl
+from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.priors import StandardNormal
 from textvae.vae.vae import VAE
 
@@ -54,8 +55,9 @@ def test_free_bits_are_weighted_like_the_kl():
 
 
 def test_free_bits_are_per_example_and_dimension_by_default():
-    expected = 15 + 0.5 * (1.0 + 2.0 + 1.0 + 4.0) / 2  # 1 nat per entry: 0.1 and 0.5 cost 1
-    assert float(elbo(terms(), 0.5, free_nats=2.0)) == pytest.approx(expected)
+    expected = 15 + 0.5 * (0.3 + 2.0 + 0.5 + 4.0) / 2  # 0.3 nats per entry: only 0.1 costs more
+    assert float(elbo(terms(), 0.5, free_nats=0.6)) == pytest.approx(expected)
+    assert float(elbo(terms(), 0.5, free_nats=0.6, per="dim")) < expected - 0.01
 
 
 @pytest.mark.parametrize(
@@ -166,14 +168,25 @@ def test_sums_over_tokens_and_dimensions_means_over_examples_and_draws():
 
 
 def linear_gaussian(samples: int, **wrong: float) -> tuple[Terms, torch.Tensor]:
-    """The terms of a model whose log p(x) is known, and log p(x)."""
+    """The terms of a VAE whose log p(x) is known, and log p(x)."""
     torch.manual_seed(0)
     model, x = LinearGaussian(**wrong), torch.randn(4, 3, dtype=torch.float64)
-    q, prior = model.posterior(batch_of(x)), model.prior
-    z = q.rsample(samples)
-    log_px = model.log_likelihood(batch_of(x), z)
-    found = Terms(q, z, log_px, prior.log_prob(z), q.log_prob(z), kl(q, prior, z), prior=prior)
-    return found, model.log_marginal(x)
+    vae = VAE(Wrapped(model), Wrapped(model), model.prior)
+    return vae(batch_of(x), samples), model.log_marginal(x)
+
+
+class Wrapped(torch.nn.Module):
+    """The encoder and the decoder of a linear-Gaussian model."""
+
+    def __init__(self, model: LinearGaussian) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> DiagGaussian:
+        return self.model.posterior(batch)
+
+    def log_prob(self, batch: Batch, z: torch.Tensor) -> torch.Tensor:
+        return self.model.log_likelihood(batch, z)
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3])
@@ -328,6 +341,45 @@ def test_a_combination_without_meaning_is_one_line(sections, message):
 def test_what_refinement_passes_on_may_be_constrained():
     unrolled = {"method": "semi_amortized"}
     check_model(config(objective={"mmd": 1.0, "min_kl": 2.0}, inference=unrolled))
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        (
+            {"model": {"kappa": 50.0}},
+            "--model.kappa 50.0 has no effect without --model.posterior vmf",
+        ),
+        (
+            {"objective": {"free_bits": 4.0, "beta": 0.0}},
+            "--objective.free_bits 4.0 has no effect without an --objective.beta above 0",
+        ),
+        (
+            {"objective": {"bound": "iwae"}},
+            "--objective.bound iwae has no effect without --objective.samples above 1",
+        ),
+        (
+            {"model": {"posterior": "vmf"}, "objective": {"beta": 0.5}},
+            "--objective.beta 0.5 has no effect without a posterior whose KL is not constant",
+        ),
+        (
+            {"train": {"init_parts": "encoder"}},
+            "--train.init_parts encoder has no effect without --train.init",
+        ),
+    ],
+)
+def test_an_option_that_has_no_effect_is_said_to_have_none(sections, line):
+    assert options_without_effect(config(**sections)) == [line]
+
+
+def test_every_option_that_may_have_no_effect_has_one_where_it_says():
+    for option in NEEDS:
+        section, name = option.split(".")
+        assert hasattr(getattr(Config(), section), name)
+    assert options_without_effect(config(model={"posterior": "vmf", "kappa": 50.0})) == []
+    wae = {"objective": {"beta": 0.0, "mmd": 1.0}, "model": {"posterior": "vmf"}}
+    assert options_without_effect(config(**wae)) == []
+    assert options_without_effect(config(model={"latent_dim": 0, "kappa": 50.0})) == []
 
 
 def test_free_bits_that_reach_nothing_are_refused():

@@ -38,6 +38,8 @@ OTHER_FIRST = [
     *("--optim.name", "sgd", "--optim.lr", "0.5", "--objective.free_bits", "2"),
     *("--optim.autoencode_name", "adam", "--optim.autoencode_lr", "0.01", *FIRST[6:]),
 ]
+# Whole epochs, after which the evaluation saves a checkpoint exactly at the reset.
+WHOLE = [*OTHER_FIRST, "--train.autoencode_epochs", "1", "--train.epochs", "1"]
 ONE_STEP = ["--train.max_steps", "1"]
 
 
@@ -220,6 +222,18 @@ def test_autoencoding_resumes_bit_for_bit_across_the_reset(number, autoencoded, 
     assert train(run, [*tiny, *FIRST], before=kill_at_update(number)) == -signal.SIGKILL
     assert resume(run) == 0
     assert_same_run(run, autoencoded)
+
+
+@pytest.mark.parametrize("start", [[], ["--train.init", "{trained}"]], ids=["new", "init"])
+def test_a_run_resumes_bit_for_bit_from_the_reset(start, trained, tiny, tmp_path):
+    options = [*tiny, *WHOLE, *[word.format(trained=trained) for word in start]]
+    options += ["--train.save_every", "100"]
+    undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
+    assert train(undisturbed, options) == 0
+    assert train(run, options, before=kill_at_update(6)) == -signal.SIGKILL
+    assert state(run)["step"] == state(run)["autoencode_steps"] == 6
+    assert resume(run) == 0
+    assert_same_run(run, undisturbed)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import in_child
@@ -11,7 +12,10 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 import textvae
 from textvae.errors import UserError
+from textvae.evaluation.latent import fit_sampler
 from textvae.evaluation.latent.fit_sampler import fit_mixture
+from textvae.evaluation.open_run import open_run
+from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER, WEIGHTS
 from textvae.vae.aggregate import consistent_units, hole_shares, marginal_kls
 from textvae.vae.mixtures import mixture_log_prob
@@ -229,6 +233,18 @@ def test_sampling_from_the_aggregate_fits_once(run, capfd):
     model = textvae.load(str(run))
     assert model.sample(3, source="aggregate") == printed
     assert not torch.equal(model.draw_z(3, 0), model.draw_z(3, 0, "aggregate"))
+
+
+def test_a_sampler_is_fitted_to_draws_from_the_posteriors_not_to_their_means(run, monkeypatch):
+    opened, seen = open_run(run), []
+    monkeypatch.setattr(fit_sampler, "fit_mixture", lambda z, seed: seen.append(z) or known())
+    fit_sampler.fit_opened(opened)
+    train = opened.split("train")
+    q = posteriors(opened.model, train, np.arange(len(train)))
+    (z,) = seen
+    assert z.shape == q.mean.shape
+    scaled = (z - q.mean) / (q.logvar / 2).exp()  # standard normal
+    assert abs(float(scaled.mean())) < 0.2 and float(scaled.var()) == pytest.approx(1, abs=0.2)
 
 
 def test_a_card_reports_the_holes_of_the_sampler(run):

@@ -377,7 +377,7 @@ def test_resumed_with_another_kl_weight_the_search_for_the_best_model_starts_aga
     first = ["--objective.beta", "0", "--objective.kl_start", "0", "--train.max_steps", "6"]
     assert train(run, [*tiny, *first]) == 0
     assert resume(run, "--objective.beta", "1", "--train.max_steps", "12") == 0
-    assert "the KL weight or the free bits changed" in capfd.readouterr().err
+    assert "the weight or the free nats of the KL changed" in capfd.readouterr().err
     later = [e["elbo"] for e in lines(run) if e["group"] == "valid" and e["step"] > 6]
     assert summary(run)["best_valid_elbo"] == max(later)
 

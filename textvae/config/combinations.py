@@ -5,6 +5,7 @@ Every check raises a ``UserError`` that names both options and a way out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from os.path import realpath
 from pathlib import Path
@@ -130,6 +131,62 @@ def check_objective(config: Config) -> None:
             "from the objective: use --inference.method amortized, or semi_amortized with "
             "--inference.encoder unrolled"
         )
+
+
+# Options that only matter together with others: whether they do, and what they need.
+NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
+    "model.kappa": (lambda c: c.model.posterior == "vmf", "--model.posterior vmf"),
+    "model.head_scale": (lambda c: c.model.head != "linear", "a --model.head other than linear"),
+    "model.prior_components": (
+        lambda c: c.model.prior != "standard",
+        "a --model.prior other than standard",
+    ),
+    "model.condition_dim": (lambda c: c.model.condition == "label", "--model.condition label"),
+    "model.encoder_noise_rate": (
+        lambda c: c.model.encoder_noise != "none",
+        "--model.encoder_noise",
+    ),
+    "model.pooling": (lambda c: c.model.encoder_layers, "an encoder"),
+    "objective.beta": (
+        lambda c: c.model.posterior != "vmf" or not c.objective.beta,
+        "a posterior whose KL is not constant",
+    ),
+    "objective.free_bits": (lambda c: c.objective.beta, "an --objective.beta above 0"),
+    "objective.free_bits_per": (lambda c: c.objective.free_bits, "--objective.free_bits"),
+    "objective.kl_ramp": (
+        lambda c: c.objective.kl_schedule == "cyclical",
+        "--objective.kl_schedule cyclical",
+    ),
+    "objective.bound": (lambda c: c.objective.samples > 1, "--objective.samples above 1"),
+    "optim.encoder_lr": (lambda c: c.optim.encoder_name, "--optim.encoder_name"),
+    "optim.autoencode_lr": (lambda c: c.optim.autoencode_name, "--optim.autoencode_name"),
+    "train.aggressive_patience": (
+        lambda c: c.train.procedure == "aggressive",
+        "--train.procedure aggressive",
+    ),
+    "train.autoencode_decoder": (
+        lambda c: c.train.autoencode_epochs,
+        "--train.autoencode_epochs",
+    ),
+    "train.init_parts": (lambda c: c.train.init, "--train.init"),
+}
+
+
+def options_without_effect(config: Config) -> list[str]:
+    """Return one line for each option that was changed but needs another one to have an effect.
+
+    They are no errors: the runs of a sweep may share options that only some of them use. Nothing is
+    said about a language model, which may have all those of a latent variable.
+    """
+    if not config.model.latent_dim:
+        return []
+    defaults, lines = Config(), []
+    for option, (matters, needed) in NEEDS.items():
+        section, name = option.split(".")
+        value = getattr(getattr(config, section), name)
+        if value != getattr(getattr(defaults, section), name) and not matters(config):
+            lines.append(f"--{option} {value} has no effect without {needed}")
+    return lines
 
 
 # The options, by section, that a resumed run may change. Of the data: where its corpus is (the

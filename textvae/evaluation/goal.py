@@ -15,9 +15,9 @@ class Goal(NamedTuple):
 
     Attributes:
         beta: The KL weight after warm-up.
-        free: Nats of KL that are not penalized. The KL of each dimension of each example may be
-            free, but only their mean sum counts here, so the goal is the ELBO wherever that exceeds
-            the free nats.
+        free: Nats of KL that are not penalized, or that training demands (``min_kl``). The KL of
+            each dimension of each example may be free, but only their mean sum counts here, so the
+            goal is the ELBO wherever that exceeds the free nats.
     """
 
     beta: float
@@ -28,7 +28,8 @@ class Goal(NamedTuple):
         """Return the goal of an experiment."""
         if not config.model.latent_dim:
             return cls(1.0)
-        return cls(config.objective.beta, config.objective.free_bits)
+        objective = config.objective
+        return cls(objective.beta, max(objective.free_bits, objective.min_kl))
 
     @property
     def name(self) -> str:

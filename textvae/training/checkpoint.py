@@ -136,7 +136,9 @@ class TrainingState:
             before = Goal(state.get("kl_weight", 1.0), state.get("free_nats", 0.0))
             if before != Goal.of(self.config):
                 self.phases.lr.forget()
-                logger.info("the KL weight or the free bits changed: model selection starts over")
+                logger.info(
+                    "the weight or the free nats of the KL changed: model selection starts over"
+                )
             self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.logged_at = float(state.get("logged_at", self.seconds))

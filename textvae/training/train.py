@@ -12,7 +12,11 @@ import torch
 
 from textvae.builders.data import Splits, build_data
 from textvae.builders.model import build_model, build_objective, check_model, load_parts
-from textvae.config.combinations import changed_options, check_resumed
+from textvae.config.combinations import (
+    changed_options,
+    check_resumed,
+    options_without_effect,
+)
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.open_run import with_found_data
@@ -71,6 +75,8 @@ def train(
         check_resumed(Config.load(run_folder.config_path(run)), config, run)
     else:
         run_folder.check_new(run)
+        for line in options_without_effect(config):
+            logger.warning(line)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()

@@ -57,7 +57,7 @@ def validate(
         card["collapse"] = None
     if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
-    if card.get("gap", 0) < 0:
+    if round(card.get("gap", 0), 2) < 0:
         logger.warning(overshoot(card["gap"], config))
     monitor.validation(step, epoch, card, beta if card["latent_dim"] else None)
     show_examples(model, split, config.train.samples, monitor, step)
