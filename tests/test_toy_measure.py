@@ -82,9 +82,9 @@ def test_the_command_measures_runs(tmp_path, capsys):
     textvae.fit_sampler(runs[0])
     assert measure.main([*runs, "--count", "5"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].count("|") == table[1].count("|") == table[3].count("|") == 8
+    assert table[0].count("|") == table[1].count("|") == table[3].count("|") == 9
     assert table[2].startswith("| run2 | ") and "–" not in table[2]
-    assert table[3].startswith("| run0 | – | – |")
+    assert table[3].startswith("| run0 | – | – | – |")
     for wrong, reason in (
         ([str(tmp_path / "none")], "none"),
         ([runs[0], "--data", str(TOY)], "train.jsonl: No such file"),

@@ -5,9 +5,10 @@
 Prints a Markdown table with one row per run:
 
 * ``topic kept``: share of test documents whose reconstruction has the topic of its source;
-* ``derivable``: share of the texts that the grammar can produce: of the reconstructions, of samples
-  from the prior, and, if a sampler has been fitted, of samples from the aggregate posterior; one
-  wrong word in a text is enough to fail;
+* ``derivable``: share of the texts that the grammar can produce: of the reconstructions, of the
+  five texts on the way from one test document to the next, of samples from the prior, and, if a
+  sampler has been fitted, of samples from the aggregate posterior; one wrong word in a text is
+  enough to fail;
 * ``word pairs``: share of the pairs of neighboring words that occur in the training split.
 
 The topic of a text is the most probable one under p(topic | x) if the grammar can derive the text.
@@ -28,6 +29,8 @@ from pathlib import Path
 
 from grammar import TOPICS, Grammar
 from prepare import OneLineParser
+
+BETWEEN = 5  # texts of an interpolation, without its ends
 
 
 class Judge:
@@ -107,6 +110,11 @@ def measure(run: Path, judge: Judge, sources: Sequence[str], count: int) -> dict
         texts = model.reconstruct(sources)
         found["topic kept"] = judge.topic_kept(list(zip(sources, texts, strict=True)))
         found["derivable (reconstructions)"] = judge.derivable(texts)
+        ends = list(pairwise(sources[: max(2, count // BETWEEN + 1)]))
+        paths = [model.interpolate(a, b, steps=BETWEEN + 2)[1:-1] for a, b in ends]
+        found["derivable (interpolations)"] = judge.derivable(
+            [text for path in paths for text in path]
+        )
     texts = model.sample(count)
     found["derivable (samples)"] = judge.derivable(texts)
     found["word pairs (samples)"] = judge.known_pairs(texts)
