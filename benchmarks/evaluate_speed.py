@@ -101,7 +101,7 @@ def table(args: argparse.Namespace) -> list[Row]:
     seconds |= measure({name: bound(size, batches, args)}, args.repeats, clock, warm_up=False)
     speed = {key: tokens[key] / timed(seconds[key]).median for key in tokens}
     forward = flops_per_token("skip_vae", size, backward=False, encoder=False)
-    peak = peak_of(seconds, args.precision)
+    peak = peak_of(seconds, args.precision, args.device)
     return [
         row(
             key,

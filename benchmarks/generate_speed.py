@@ -136,7 +136,7 @@ def table(args: argparse.Namespace) -> list[Row]:
             sentences_s=speed[case.name] / WORDS,
             ratio_to_plain=speed[case.name] / speed[f"{PLAIN}, fp32"],
             ratio_to_autocast=speed[case.name] / speed[f"{PLAIN}, bf16"],
-            peak_share=speed[case.name] * forward / peak_of(seconds, case.precision),
+            peak_share=speed[case.name] * forward / peak_of(seconds, case.precision, args.device),
         )
         for case in todo
     ]

@@ -27,7 +27,8 @@ from textvae.training.devices import keep_freed_memory, peak_memory_mb
 KEYS = ("name", "tok_s", "ratio_to_plain", "ratio_to_autocast", "peak_share", "peak_rss_mb")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PACKAGE = Path(textvae.__file__).resolve().parent  # what is measured
-SIDE = 2048  # of the matrices whose product gives the peak
+# Of the matrices whose product gives the peak; on a GPU, it has to take longer than its launch.
+SIDES = {"cpu": 2048, "cuda": 8192}
 Row = dict[str, Any]
 
 
@@ -88,23 +89,24 @@ def synchronize() -> None:
 
 def peak_rows(device: str = "cpu") -> dict[str, Callable[[], object]]:
     """Return large matrix products, to be measured in turn with the other rows."""
-    made = {}
+    made, side = {}, SIDES[device]
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         made[f"peak {precision}"] = lambda a=a, b=b: a @ b.t()
         made[f"peak {precision} oneDNN"] = lambda a=a, b=b: product(a, b)
     return made
 
 
-def peak_of(times: dict[str, list[float]], precision: str) -> float:
+def peak_of(times: dict[str, list[float]], precision: str, device: str = "cpu") -> float:
     """Return the additions and multiplications per second of the fastest large product.
 
     Args:
         times: What ``measure`` returned for rows that include ``peak_rows``.
         precision: ``fp32`` or ``bf16``.
+        device: The device that ``peak_rows`` was called with.
     """
     fastest = min(min(s) for name, s in times.items() if name.startswith(f"peak {precision}"))
-    return 2 * SIDE**3 / fastest
+    return 2 * SIDES[device] ** 3 / fastest
 
 
 def row(name: str, tokens: float, seconds: Timed, **further: Any) -> Row:
@@ -120,7 +122,9 @@ def row(name: str, tokens: float, seconds: Timed, **further: Any) -> Row:
     speed = tokens / seconds.median if tokens else None
     known |= {"name": name, "tok_s": speed, "ms": 1e3 * seconds.median}
     known |= {"ms_min": 1e3 * seconds.least, "ms_max": 1e3 * seconds.most}
-    return known | {"peak_rss_mb": peak_memory_mb()} | further
+    # The peak of a GPU is that since ``measure`` began its last row.
+    memory = None if torch.cuda.is_available() else peak_memory_mb()
+    return known | {"peak_rss_mb": memory} | further
 
 
 def show(title: str, rows: list[Row], columns: dict[str, str]) -> None:

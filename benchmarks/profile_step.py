@@ -64,7 +64,7 @@ def table(args: argparse.Namespace) -> list[Row]:
         torch.manual_seed(0)
         seconds, events = profiled(step_for(name, args), args)
         if on_gpu:  # the operations on the host carry the time of their kernels, too
-            events = [e for e in events if str(e.device_type).endswith("CUDA")]
+            events = [e for e in events if _is_kernel(e)]
         spent = {e.key: _microseconds(e, on_gpu) / args.repeats / 1e6 for e in events}
         calls = {e.key: e.count / args.repeats for e in events}
         named = f"{name} {args.precision}"
@@ -77,6 +77,12 @@ def table(args: argparse.Namespace) -> list[Row]:
 
 def _row(name: str, own: float, busy: float, step: float, calls: float) -> Row:
     return row(name, 0, timed([own])) | {"busy": busy / step, "calls": calls}
+
+
+def _is_kernel(event: Any) -> bool:
+    """Return whether it is work of the GPU; annotations span kernels that are listed as well."""
+    on_gpu = str(event.device_type).endswith("CUDA")
+    return on_gpu and not getattr(event, "is_user_annotation", False)
 
 
 def _microseconds(event: Any, on_gpu: bool) -> float:

@@ -247,7 +247,7 @@ def table(args: argparse.Namespace) -> list[Row]:
                 ratio_to_plain=speed[name] / speed[f"{model} plain fp32"],
                 ratio_to_autocast=speed[name] / speed[f"{model} plain bf16"],
                 ratio_to_random=speed[name] / padded if padded else None,
-                peak_share=work / peak_of(seconds, precision),
+                peak_share=work / peak_of(seconds, precision, args.device),
                 peak_rss_mb=peak_memory(name, args) if args.memory else on_gpu.get(name),
             )
         )

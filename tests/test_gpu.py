@@ -41,7 +41,10 @@ KINDS = {
     "skip": {},
     "pooled": {"bidirectional": True, "pooling": "mean"},
     "maximum": {"pooling": "max", "tie_embeddings": True, "embedding_dim": 20},
-    "batch-normalized": {"head": "batch_norm"},
+    # With small weights, normalization would multiply rounding errors; it takes out the bias.
+    "batch-normalized": {"head": "batch_norm", "init_scale": 0.5, "head_bias": False},
+    "dispersed": {"head": "du", "init_scale": 0.5, "head_bias": False},
+    "scaled": {"head": "scale", "init_scale": 0.5},
     "mixture": {"prior": "mixture", "prior_components": 3},
     "vamp": {"prior": "vamp", "prior_components": 3},
     "sphere": {"posterior": "vmf"},
@@ -145,7 +148,7 @@ def test_refinement_of_other_models(kind):
 def test_half_precision(kind, inference, cast):
     found = loss_and_gradients(DEVICE, kind, inference, cast=cast)
     expected = loss_and_gradients("cpu", kind, inference)
-    assert_close(found, expected, 0.15)
+    assert_close(found, expected, 0.3)  # a wrong gradient has an error of about 1
     torch.testing.assert_close(found[0], expected[0], rtol=0.01, atol=0)
 
 

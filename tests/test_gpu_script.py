@@ -24,6 +24,7 @@ def run_script(*words):
 @pytest.fixture
 def parts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     threads = torch.get_num_threads()
     yield importlib.import_module("gpu_parts")
     torch.set_num_threads(threads)

@@ -237,7 +237,9 @@ def test_the_command_by_hand(tmp_path, patterns, capsys, rdkit):
     train = written(tmp_path / "train.txt", "OCC", BENZENE)
     words = ["molecules", "metrics", str(generated), "--train", str(train), "--test", str(test)]
     assert main([*words, "--no-fcd", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert "unique@1000 and unique@10000: computed over all 4 valid molecules" in printed.err
     assert found["count"] == 5
     assert found["valid"] == 4 / 5
     assert found["unique@1000"] == found["unique@10000"] == 3 / 4

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ from textvae.evaluation.molecules.reference import (
     reference_summary,
     summarize,
 )
+
+logger = logging.getLogger(__name__)
 
 UNIQUE_AT = (1000, 10_000)
 PROBED = 1000  # training molecules that show whether the file is in canonical form
@@ -108,6 +111,12 @@ def molecule_metrics(
     found = MoleculeMetrics({"count": len(texts), "valid": len(molecules) / len(texts)})
     smiles = [molecule.smiles for molecule in molecules]
     found |= {f"unique@{k}": unique(smiles, k) for k in UNIQUE_AT}
+    if fewer := [f"unique@{k}" for k in UNIQUE_AT if len(smiles) < k]:
+        logger.warning(
+            "%s: computed over all %d valid molecules, which are fewer",
+            " and ".join(fewer),
+            len(smiles),
+        )
     found |= _compare(molecules, references, network, jobs)
     found |= _diversity(molecules)
     if folder is not None:
