@@ -230,16 +230,15 @@ def test_a_damaged_filter_names_its_line(patterns, rdkit):
         unwanted(patterns)
 
 
-def test_the_command_by_hand(tmp_path, patterns, capsys, rdkit):
+def test_the_command_by_hand(tmp_path, patterns, capsys, caplog, rdkit):
     """Five strings, four valid, of which two are equal and one is in the training set."""
     generated = written(tmp_path / "new.txt", "OCC", "CCO", "CN=O", NAPHTHALENE, "C1C")
     test = written(patterns / "test.txt", NAPHTHALENE, ETHANOL)
     train = written(tmp_path / "train.txt", "OCC", BENZENE)
     words = ["molecules", "metrics", str(generated), "--train", str(train), "--test", str(test)]
     assert main([*words, "--no-fcd", "--json"]) == 0
-    printed = capsys.readouterr()
-    found = json.loads(printed.out)
-    assert "unique@1000 and unique@10000: computed over all 4 valid molecules" in printed.err
+    found = json.loads(capsys.readouterr().out)
+    assert "unique@1000 and unique@10000: computed over all 4 valid molecules" in caplog.text
     assert found["count"] == 5
     assert found["valid"] == 4 / 5
     assert found["unique@1000"] == found["unique@10000"] == 3 / 4
