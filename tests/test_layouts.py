@@ -84,7 +84,15 @@ def test_one_column_without_a_header_keeps_its_first_document(read, first):
     assert read(f"{first}\nthe sun is out\n") == [(first, None), ("the sun is out", None)]
 
 
-@pytest.mark.parametrize("content", ["apple\nbanana\n", "great film\nit rains again\n", "7\na b\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "apple\nbanana\n",
+        "great film\nit rains again\n",
+        "7\na b\n",
+        "Wonderful.\nThe cat sat here today.\n",
+    ],
+)
 def test_one_column_whose_first_row_may_be_either(read, content):
     with pytest.raises(
         UserError, match=r"may be a header or a document: set --data.header true or"

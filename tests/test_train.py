@@ -523,3 +523,10 @@ def test_a_failed_start_leaves_no_folder_of_its_own(tiny, tmp_path):
     (tmp_path / "there").mkdir()
     assert train(tmp_path / "there", wrong) == 2
     assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_tilde_in_out_is_the_home_folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert train("~/mine", [*tiny, "--train.max_steps", "1"]) == 0
+    assert (tmp_path / "mine" / "model.safetensors").is_file() and not (tmp_path / "~").exists()

@@ -67,7 +67,7 @@ def train(
         raise TypeError(f"config must be a Config, as Config.load returns, not {config!r:.60}")
     if not str(out):
         raise UserError("the name of the run folder is empty: choose one with --out")
-    run = Path(out)
+    run = expanded(out)
     config.check()
     check_model(config)
     if resume:

@@ -30,7 +30,7 @@ YAHOO_COLUMNS = ("label", "question_title", "question_content", "best_answer")
 _SAMPLE = 1000  # lines read to detect the layout
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _INTEGER = re.compile(r"[+-]?\d+")
-_WORD = re.compile(r"[^\W\d][\w.-]*")  # such as a column's name
+_WORD = re.compile(r"[^\W\d](?:[\w.-]*\w)?")  # such as a column's name, not the end of a sentence
 _SENTENCE = 4  # words
 
 
