@@ -71,6 +71,17 @@ def test_a_damaged_compressed_file_is_one_line(tmp_path, suffix):
         read(written(tmp_path, f"none.txt.{suffix}", CONTENT))
 
 
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_what_follows_a_stream_is_read_or_refused(tmp_path, suffix):
+    packed = PACK[suffix](CONTENT)
+    long = PACK[suffix](CONTENT * 20_000)
+    assert len(read(written(tmp_path, f"long.txt.{suffix}", long + packed))) == 60_003
+    assert read(written(tmp_path, f"padded.txt.{suffix}", packed + bytes(8) + packed)) == TEXTS * 2
+    for after in (b"damaged" + packed[7:], b"anything", packed[:-9]):
+        with pytest.raises(UserError, match=r"damaged \w+ file"):
+            read(written(tmp_path, f"more.txt.{suffix}", packed + after))
+
+
 def test_a_deflate_stream_that_is_damaged_after_its_header(tmp_path):
     packed = bytearray(gzip.compress(CONTENT))
     packed[10:14] = b"\xff\xff\xff\xff"  # an invalid block type

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -142,12 +143,46 @@ def _unpacked(raw: BinaryIO, kind: str) -> Any:
         case "gzip":
             return gzip.GzipFile(fileobj=raw)
         case "bzip2":
-            return bz2.BZ2File(raw)
+            return _Streams(raw, bz2.BZ2Decompressor)
         case "xz":
-            return lzma.LZMAFile(raw)
+            return _Streams(raw, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ))
     import pyarrow
 
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
+
+
+class _Streams:
+    """One compressed stream after another; ``bz2`` and ``lzma`` would ignore a damaged second one.
+
+    Args:
+        raw: The file.
+        new: Returns a decompressor for the next stream.
+    """
+
+    def __init__(self, raw: BinaryIO, new: Callable[[], Any]) -> None:
+        self.raw, self.new, self.decompressor = raw, new, new()
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, and none only at the end."""
+        while True:
+            packed = b""
+            if self.decompressor.eof:
+                packed = self._next_stream()
+                if not packed:
+                    return b""
+                self.decompressor = self.new()
+            elif self.decompressor.needs_input and not (packed := self.raw.read(_BUFFER)):
+                raise EOFError("it ends in the middle")
+            if data := self.decompressor.decompress(packed, size):
+                return data
+
+    def _next_stream(self) -> bytes:
+        """The first bytes after a stream that are not padding."""
+        packed = self.decompressor.unused_data
+        while not (packed := packed.lstrip(b"\0")):
+            if not (packed := self.raw.read(_BUFFER)):
+                break
+        return packed
 
 
 class _Bounded(io.RawIOBase):
