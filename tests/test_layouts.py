@@ -71,6 +71,16 @@ def test_a_table_in_a_text_file_is_recognized_by_its_header(read):
     assert read(table("\t"), name="train.txt") == LABELED
 
 
+@pytest.mark.parametrize("header", [None, True])
+def test_a_delimiter_that_leaves_the_columns_in_one_piece_is_refused(read, header):
+    """Such as that of the training data, for a new file."""
+    content = "text,label\nit rains again .,neg\nthe sun .,pos\n"
+    with pytest.raises(UserError, match=r"are separated by ',', not by ';': set --data\.delimiter"):
+        read(content, delimiter=";", header=header)
+    one = read("text\nit rains, again\n", delimiter=";", header=header)
+    assert one == [("it rains, again", None)]
+
+
 @pytest.mark.parametrize("first", ["text", "sentence", "review_text"])
 def test_one_column_below_a_header(read, first):
     assert read(f"{first}\nit rains again\nthe sun\n") == [

@@ -50,7 +50,9 @@ def table_layout(file: InputFile, layout: Layout) -> Layout:
     sample = [text for _, text in islice(read_lines(file), _SAMPLE)]
     if not any(line.strip() for line in sample):
         return replace(layout, delimiter=layout.delimiter or ",", header=True)
-    if layout.delimiter is None:
+    if layout.delimiter is not None:
+        _check_delimiter(file, sample, layout)
+    else:
         tab = layout.format == "tsv"
         layout = replace(layout, delimiter="\t" if tab else _delimiter(file, sample, layout))
     rows = _sample_rows(sample, layout)
@@ -164,6 +166,23 @@ def _delimiter(file: InputFile, sample: list[str], layout: Layout) -> str:
             "--data.format lines if it has no columns)"
         )
     return found[0] if found else ","
+
+
+def _check_delimiter(file: InputFile, sample: list[str], layout: Layout) -> None:
+    """Check that a delimiter that is given, such as that of the training data, separates columns.
+
+    Raises:
+        UserError: It leaves the first row in one piece, and another one makes the columns of it.
+    """
+    if len(_sample_rows(sample, layout)[0]) > 1:
+        return
+    for other in DELIMITERS:
+        row = _sample_rows(sample, replace(layout, delimiter=other))[0]
+        if len(row) > 1 and _holds_columns(row, layout):
+            raise UserError(
+                f"{file.where}: its columns ({listed(row)}) are separated by {other!r}, not by "
+                f"{layout.delimiter!r}: set --data.delimiter"
+            )
 
 
 def _holds_columns(first: list[str], layout: Layout) -> bool:
