@@ -81,7 +81,7 @@ class Part:
 
     def save(self) -> None:
         """Write everything found so far."""
-        on_gpu = torch.cuda.is_available()
+        on_gpu = not self.dry and torch.cuda.is_available()
         content = {
             "part": self.args.part,
             "dry": self.dry,

@@ -349,7 +349,7 @@ def test_a_broken_folder_is_explained_in_one_line(tmp_path, damage):
 def test_neither_folder_nor_hub(tmp_path, monkeypatch):
     import huggingface_hub
 
-    with pytest.raises(UserError, match="is not a folder") as error:
+    with pytest.raises(UserError, match="there is no such folder") as error:
         TextVAE.from_pretrained(tmp_path / "nowhere")
     assert "\n" not in str(error.value)
 

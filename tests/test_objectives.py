@@ -372,7 +372,7 @@ def test_an_option_that_has_no_effect_is_said_to_have_none(sections, line):
     assert options_without_effect(config(**sections)) == [line]
 
 
-def test_every_option_that_may_have_no_effect_has_one_where_it_says():
+def test_options_with_an_effect_are_not_named():
     for option in NEEDS:
         section, name = option.split(".")
         assert hasattr(getattr(Config(), section), name)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Yahoo Answers, small enough for a CPU: language model (also with SGD, which it prefers), VAE, and a
-# Skip-VAE that does not collapse. The corpus may be used only for non-commercial research and is not included: pass its folder with --data.
+# Skip-VAE that does not collapse. The corpus may be used only for non-commercial research and is not
+# included: pass its folder with --data.
 #
 #   bash recipes/yahoo/run.sh --data FOLDER
 #   bash recipes/yahoo/run.sh --data FOLDER --models "lm vae skip_vae"    the size of the paper, on a GPU

@@ -114,6 +114,8 @@ def fetch(name: str, **options: Any) -> Path:
         return folder
     if folder.exists():
         raise UserError(f"{name} is a file, not a model folder")
+    if folder.is_absolute() or str(name).startswith("."):  # no name on the hub
+        raise UserError(f"{name}: there is no such folder")
     from huggingface_hub import snapshot_download
 
     try:
