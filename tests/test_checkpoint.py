@@ -488,8 +488,9 @@ def test_writers_of_one_file_do_not_remove_what_others_are_writing(tmp_path):
 
 
 def test_versions_record_what_is_needed_to_reproduce_a_run():
-    found = run_folder.versions("bf16", "abc")
+    found = run_folder.versions("bf16", {"train": "abc", "valid": "def", "test": "ghi"})
     assert found["corpus_hash"] == "abc" and found["precision"] == "bf16"
+    assert (found["valid_hash"], found["test_hash"]) == ("def", "ghi")
     assert {"python", "torch", "numpy", "datasets", "command", "device", "commit"} <= found.keys()
 
 

@@ -27,7 +27,8 @@ def cache(tmp_path, monkeypatch):
     [
         *((value, "1") for value in (1, 1.0, "1", "1.0", " 1 ", "1.00", Decimal("1.0"))),
         *((value, None) for value in (None, "", "  ", -1, -1.0, "-1", "-1.0", float("nan"))),
-        *((value, value) for value in ("null", "NA", "nan", "0.5", "-2", "v1.0", "None")),
+        *((value, None) for value in ("null", "NULL", "NaN", "nan", "<NA>", "N/A", "n/a")),
+        *((value, value) for value in ("NA", "0.5", "-2", "v1.0", "None", "none", "Nan")),
         *((value, str(value)) for value in (0.5, True, 10**30, float("inf"))),
     ],
 )
@@ -72,7 +73,7 @@ def test_unlabeled_examples_are_kept_and_counted(tmp_path, name, content, caplog
     path.write_text(content)
     with caplog.at_level(logging.INFO):
         assert labels(path) == (["1", "2"], [0, -1, -1, 0, -1, 1, -1])
-    assert "7 documents, 4 without a label (-1, null, or empty)" in caplog.text
+    assert "7 documents, 4 without a label (-1, null, NaN, or empty)" in caplog.text
 
 
 def test_parquet_with_nulls(tmp_path):
@@ -137,3 +138,19 @@ def test_unlabeled_images(tmp_path):
     assert checked(images, np.array([-1, -1, -1]), tmp_path).labels is None
     with pytest.raises(UserError, match="labels from -2 to 1 are invalid"):
         checked(images, np.array([1, -2, 0]), tmp_path)
+
+
+def test_a_value_that_python_cannot_represent_in_a_label_column_that_was_only_detected(tmp_path):
+    late = pyarrow.array([0, 2**62], pyarrow.timestamp("us"))
+    table = pyarrow.table({"text": ["a", "b"], "label": late})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert labels(tmp_path / "a.parquet") == (None, None)
+    with pytest.raises(UserError, match=r"row 2: a value that cannot be read .* column 'label'"):
+        read_file(tmp_path / "a.parquet", label_column="label")
+
+
+def test_the_log_says_if_no_example_has_a_label(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("text,label\na,-1\nb,N/A\n")
+    with caplog.at_level(logging.INFO):
+        read_file(tmp_path / "a.csv")
+    assert "2 documents, none has a label; first: 'a'" in caplog.text

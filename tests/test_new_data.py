@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from textvae.evaluation.compare import compare
 from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.run_card import evaluate_run
 from textvae.evaluation.score import score_file
+from textvae.runs.latents import read_labels
 
 FIGURES = ("count", "elbo", "iw", "kl", "units", "tokens", "bytes")
 
@@ -118,7 +120,10 @@ def test_what_needs_the_splits_of_the_run_says_so(run, examples, tmp_path, capsy
         assert main([*command, "--data", path]) == 2
         assert "new.txt has no splits, but this needs the" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--data", "nowhere.txt"]) == 2
-    assert "nowhere.txt: no such file or folder" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "nowhere.txt: no such file or folder (datasets on the hub are named owner/name)"
+    )
 
 
 def test_a_run_of_a_single_file_finds_it_elsewhere(tiny, examples, tmp_path):
@@ -276,6 +281,50 @@ def test_new_examples_from_a_pipe(run, examples, tmp_path, monkeypatch, capfd):
     piped = evaluate_run(run, data=tmp_path / "pipe", samples=2, generations=0)
     writer.join()
     assert piped["elbo"] == expected["elbo"]
+
+
+def test_new_examples_in_folders(run, examples, tmp_path, capfd):
+    expected = evaluate_run(run, data=write(tmp_path / "new.tsv", sorted(examples)), samples=2)
+    for i, (label, text) in enumerate(sorted(examples)):
+        (tmp_path / "classes" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "classes" / label / f"{i:03d}.txt").write_text(text)
+    table = {"text": [t for _, t in sorted(examples)], "label": [y for y, _ in sorted(examples)]}
+    datasets.Dataset.from_dict(table).save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict({"test": datasets.Dataset.from_dict(table)}).save_to_disk(
+        tmp_path / "splits"
+    )
+    for name in ("classes", "saved", "splits/test"):
+        card = evaluate_run(run, data=tmp_path / name, samples=2)
+        assert {k: card[k] for k in FIGURES} == {k: expected[k] for k in FIGURES}
+        out = tmp_path / "OUT.NPZ"
+        assert main(["encode", str(run), str(tmp_path / name), "--out", str(out)]) == 0
+        assert read_labels(out, 20) == table["label"]
+    capfd.readouterr()
+    assert main(["encode", str(run), str(tmp_path), "--out", str(out)]) == 2
+    assert "a folder, not a file: it can be read as one if" in capfd.readouterr().err
+
+
+def test_labels_of_new_files_may_be_left_unread(run, examples, tmp_path, capfd):
+    path = write(tmp_path / "new.tsv", examples)
+    out = tmp_path / "out.jsonl"
+    argv = ["score", str(run), str(path), "--samples", "1", "--regret-steps", "0", "--out"]
+    for more in ([], ["--data.labels", "false"]):
+        assert main([*argv, str(out), *more]) == 0
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert ("label" in rows[0]) == (more == [])
+
+
+def test_a_test_split_that_changed_after_the_training_is_named(tiny, corpus, tmp_path, caplog):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    at, run = tiny.index("--data.dir"), tmp_path / "run"
+    data = ["--data.dir", str(tmp_path / "corpus")]
+    assert in_child(["train", "--out", str(run), *tiny[:at], *data]) == 0
+    open_run(run)
+    assert "has changed" not in caplog.text
+    lines = (tmp_path / "corpus" / "test.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "corpus" / "test.txt").write_text("".join(lines[:5]))
+    open_run(run)
+    assert f"the test split has changed since {run} was trained" in caplog.text
 
 
 def test_a_new_file_of_unknown_words_is_named_once(tiny, examples, tmp_path, caplog):

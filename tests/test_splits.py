@@ -112,6 +112,51 @@ def test_a_folder_of_classes_without_splits_needs_the_format(folder):
     assert set(corpus["train"]["label"]) == {"pos", "neg"}
 
 
+def test_documents_in_the_folders_of_splits_stay_in_their_splits(folder):
+    write(folder, train__a_txt="one\ntwo", train__b_txt="three", val__a_txt="four", test__a_txt="5")
+    corpus = read_corpus(folder, format="documents")
+    assert {name: part["text"][:] for name, part in corpus.items()} == {
+        "train": ["one\ntwo", "three"],
+        "valid": ["four"],
+        "test": ["5"],
+    }
+    assert corpus["train"].column_names == ["text"]
+
+
+def test_a_class_may_be_called_train(folder):
+    for i in range(20):
+        write(folder, **{f"train__{i}_txt": f"a train {i}", f"bus__{i}_txt": f"a bus {i}"})
+    corpus = read_corpus(folder, format="documents")
+    assert set(corpus["train"]["label"]) == {"train", "bus"}
+
+
+def test_documents_in_a_folder_for_what_is_missing_are_unlabeled(folder):
+    for i in range(20):
+        write(folder, **{f"train__pos__{i}_txt": f"good {i}", f"train__-1__{i}_txt": f"so {i}"})
+    corpus = read_corpus(folder)
+    assert set(corpus["train"]["label"]) == {"pos", None}
+
+
+def test_shards_that_are_read_differently_are_named(folder, caplog):
+    (folder / "train-00000-of-00002.txt").write_text("plain\nlines\n")
+    (folder / "train-00001-of-00002.txt").write_text("x\ta\ny\tb\n")
+    (folder / "valid.txt").write_text("a\n")
+    with caplog.at_level("INFO"):
+        read_corpus(folder)
+    expected = "1 more: read as lines; train-00001-of-00002.txt as label-tab-text"
+    assert expected in caplog.text
+
+
+def test_a_late_line_that_is_no_label_and_text_is_refused(folder):
+    labeled = "x\ta text\n" * 1000
+    (folder / "train.txt").write_text(labeled + "a long sentence, a tab,\tand the rest\n")
+    with pytest.raises(UserError, match=r"line 1001: .* does not look like a label, .* lines if"):
+        read_corpus(folder)
+    (folder / "valid.txt").write_text("x\ta\n")
+    corpus = read_corpus(folder, format="label-tab-text")
+    assert corpus["train"]["label"][-1] == "a long sentence, a tab,"
+
+
 def saved():
     features = datasets.Features(
         {"body": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
@@ -139,6 +184,12 @@ def test_a_folder_of_save_to_disk(folder, tmp_path):
         read_corpus(folder)
     with pytest.raises(UserError, match="apply only to files"):
         read_corpus(folder, text_column="body", format="csv")
+    both = {"train": saved(), "val": saved(), "validation": saved()}
+    datasets.DatasetDict(both).save_to_disk(tmp_path / "both")
+    with pytest.raises(UserError, match="val and validation could both be valid; choose one with"):
+        read_corpus(tmp_path / "both", text_column="body")
+    named = read_corpus(tmp_path / "both", text_column="body", valid="val")
+    assert list(named) == ["train", "valid"]
     single = tmp_path / "single"
     datasets.concatenate_datasets([saved()] * 10).save_to_disk(single)
     assert [len(d) for d in read_corpus(single, text_column="body").values()] == [26, 2, 2]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.cli.options import APPLIES_TO, LAYOUT
+from textvae.cli.options import APPLIES_TO
+from textvae.config.experiment import LAYOUT
 from textvae.errors import UserError
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ def as_typed(error: OptionError, names: Collection[str]) -> str:
 
 def _typed(argument: str, value: object, names: Collection[str]) -> str:
     named = _option(argument)
-    known = [name for name in names if name == named or name.endswith(f".{argument}")]
+    known = [name for name in names if name == named]
+    known = known or [name for name in names if name.endswith(f".{argument}")]
     if len(known) != 1:
         return f"{argument}={value!r}"
     return known[0] if value is True else f"{known[0]} {value}"

@@ -124,7 +124,7 @@ def _latent(args: Namespace) -> Any:
     check_rdkit()
     if args.run is None:
         raise UserError("textvae molecules latent needs a model: add --run RUN")
-    if args.draw is not None and Path(args.draw).suffix != ".svg":
+    if args.draw is not None and Path(args.draw).suffix.lower() != ".svg":
         raise UserError(f"--draw {args.draw}: the name must end in .svg")
     molecules = read_molecules(Path(args.file))[: args.limit]
     options = {name: args[name] for name in ("lines", "steps", "num_beams", "seed", "batch_size")}

@@ -14,7 +14,6 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps, numbers
 
-LAYOUT = ("format", "text_column", "label_column", "delimiter", "header")  # of text files
 # Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".
 APPLIES_TO: dict[str, dict[str, Any]] = {
     "text": {
@@ -125,6 +124,7 @@ def add_layout(parser: ArgumentParser) -> None:
         "format": (str | None, "file format; default: detect it from the name and first lines"),
         "text_column": (str | None, column.format("text", '"text"')),
         "label_column": (str | None, column.format("label", '"label", if there is one')),
+        "labels": (bool | None, "whether to read labels"),
         "delimiter": (str | None, "what separates the columns of a table"),
         "header": (bool | None, "the first row of a table names its columns"),
     }

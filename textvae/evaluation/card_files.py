@@ -206,7 +206,7 @@ def read_cards(given: Path | str, split: str = "test") -> list[Card]:
     Raises:
         UserError: As in ``find_card`` and ``load_cards``.
     """
-    if Path(given).suffix in (".yaml", ".yml") and not Path(given).is_dir():
+    if Path(given).suffix.lower() in (".yaml", ".yml") and not Path(given).is_dir():
         return load_cards(given)
     card = find_card(given, split)
     if card.get("stale"):

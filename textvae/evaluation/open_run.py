@@ -20,11 +20,14 @@ from textvae.runs import run_folder
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
 from textvae.runs.weights import holds_weights
+from textvae.text.data.sources import is_one_split
 from textvae.text.data.streams import STANDARD_INPUT
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.conditioning import add_conditions, codes_of
 from textvae.vae.model import Model
+
+log = logging.getLogger(__name__)
 
 STDIN_NAME = "standard-input"  # of new examples that are piped
 
@@ -124,7 +127,7 @@ def open_run(
                 "labels of its own"
             )
         return opened._replace(splits=_splits_for(model, folder, config))
-    if condition is None and _may_be_of_run(folder, str(data)):
+    if condition is None and str(data) != STANDARD_INPUT and _may_be_of_run(folder, str(data)):
         with suppress(UserError), _silent():  # nothing is wrong if it is another file
             return opened._replace(splits=_splits_for(model, folder, config))
     new = read_new(model, folder, str(data), condition, **(reading or {}))
@@ -134,6 +137,8 @@ def open_run(
 
 def _may_be_of_run(folder: Path, data: str) -> bool:
     """Return whether a file may be the one that a run was trained on; a pipe is read only once."""
+    if expanded(data).is_dir():
+        return True
     return _is_one_file(run_config(folder).data.dir) and expanded(data).is_file()
 
 
@@ -156,10 +161,14 @@ def _is_one_file(place: str) -> bool:
 
 
 def is_new_file(data: Path | str | None) -> bool:
-    """Return whether ``data`` is a file, or a pipe, to open instead of the run's own data."""
+    """Return whether ``data`` is new examples, to open instead of the run's own data.
+
+    They are in a file, a pipe, or a folder that is a single split of text.
+    """
     if data is None or str(data) == STANDARD_INPUT:
         return data is not None
-    return expanded(data).exists() and not expanded(data).is_dir()
+    path = expanded(data)
+    return is_one_split(path) if path.is_dir() else path.exists()
 
 
 def rows_of(split: Split, batch_size: int, limit: int | None = None) -> list[np.ndarray]:
@@ -239,19 +248,29 @@ def run_splits(folder: Path, config: Config) -> Splits:
     Raises:
         UserError: It is missing, or it is not the data of the run.
     """
+    recorded = Config.load(run_folder.config_path(folder)).data.dir
     try:
         splits = build_data(config, folder)
     except UserError as error:
-        if expanded(config.data.dir).exists():
+        if expanded(config.data.dir).exists() or config.data.dir != recorded:
             raise
         raise UserError(f"{error}; if the data of {folder} has moved, pass --data") from error
-    trained_on = run_folder.corpus_hash(folder)  # of texts and labels
+    trained_on = run_folder.split_hash(folder)  # of texts and labels
     if trained_on not in (None, splits["train"].content_hash, _hash_as_trained(folder, config)):
         raise UserError(
-            f"{config.data.dir} is not the data that {folder} was trained on: pass its location "
-            "with --data"
+            f"{config.data.dir} is not the data that {folder} was trained on, which was in "
+            f"{recorded}: set --data to where it is now"
         )
+    if trained_on == splits["train"].content_hash:
+        _warn_of_changed_splits(splits, folder, config.data.dir)
     return splits
+
+
+def _warn_of_changed_splits(splits: Splits, folder: Path, place: str) -> None:
+    """Warn of splits that have changed since the training: their figures do not compare."""
+    for name, split in splits.items():
+        if run_folder.split_hash(folder, name) not in (None, split.content_hash):
+            log.warning("%s: the %s split has changed since %s was trained", place, name, folder)
 
 
 def _hash_as_trained(folder: Path, config: Config) -> str | None:

@@ -226,9 +226,9 @@ def score_file(
         model: A model to use instead of the one in the folder.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
-        reading: For text: format, text_column, label_column, delimiter, and header, as in the
-            section ``data`` of ``Config``. By default, the columns are those of the run, if the
-            file has them.
+        reading: For text: format, text_column, label_column, labels, delimiter, and header, as in
+            the section ``data`` of ``Config``. By default, the columns are those of the run, if
+            the file has them.
 
     Returns:
         The scored examples in the order of the file: an iterable of dictionaries.

@@ -73,7 +73,7 @@ def latents_file(path: Path, extent: Extent, weights: str | None = None) -> Iter
     """
     check_format(path)
     with replacing(path) as temporary:
-        file = (_Npz if path.suffix == ".npz" else _Parquet)(temporary, extent, weights)
+        file = (_Npz if path.suffix.lower() == ".npz" else _Parquet)(temporary, extent, weights)
         try:
             yield file
             file.finish()
@@ -172,7 +172,7 @@ def check_format(path: Path) -> None:
     Raises:
         UserError: Its extension is neither .npz nor .parquet.
     """
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: latent vectors are written as {' or '.join(FORMATS)}")
 
 
@@ -183,7 +183,7 @@ def check_size(path: Path, extent: Extent) -> None:
         UserError: NumPy stores all texts at the width of the longest, which would take too much.
     """
     size = 4 * extent.text * extent.rows  # bytes
-    if path.suffix == ".npz" and size > LARGEST_TEXTS:
+    if path.suffix.lower() == ".npz" and size > LARGEST_TEXTS:
         raise UserError(
             f"{path}: with a text of {extent.text:,} characters among {extent.rows:,}, an .npz "
             f"file would need {size / 2**30:.1f} GiB for the texts: write a .parquet file"
@@ -204,9 +204,9 @@ def read_latents(path: Path) -> np.ndarray:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist")
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: latent vectors are read from {' or '.join(FORMATS)}")
-    read = _from_npz if path.suffix == ".npz" else _from_parquet
+    read = _from_npz if path.suffix.lower() == ".npz" else _from_parquet
     try:
         found = np.asarray(read(path))
         if found.dtype.kind not in "fiu":
@@ -235,7 +235,7 @@ def read_labels(path: Path, count: int) -> list[str | None] | None:
     Raises:
         UserError: There are more or fewer labels.
     """
-    read = _from_npz if path.suffix == ".npz" else _from_parquet
+    read = _from_npz if path.suffix.lower() == ".npz" else _from_parquet
     try:
         labels = [_named(label) for label in read(path, "label")]
     except KeyError:
@@ -260,7 +260,7 @@ def read_weights(path: Path) -> str | None:
         path: A .npz or .parquet file.
     """
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return str(_from_npz(path, WEIGHTS))
         return _metadata(path)[WEIGHTS.encode()].decode()
     except KeyError:

@@ -23,7 +23,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -89,28 +89,36 @@ def started(run: Path) -> Iterator[None]:
         raise
 
 
-def describe(run: Path, precision: str, corpus_hash: str) -> None:
+def describe(run: Path, precision: str, hashes: Mapping[str, str]) -> None:
     """Write versions.json: the versions the run was made with, and its commands, one per line.
 
     Args:
         run: The run folder.
         precision: The precision of the training.
-        corpus_hash: The hash of the data.
+        hashes: The hash of each split of the data.
     """
-    record, path = versions(precision, corpus_hash), run / VERSIONS
+    record, path = versions(precision, hashes), run / VERSIONS
     if path.exists() and (before := read_record(path).get("command")):
         record["command"] = f"{before}\n{record['command']}"
     write_json(path, record)
 
 
-def corpus_hash(run: Path) -> str | None:
-    """Return the hash of the data that the run was trained on; None if it was not recorded.
+def split_hash(run: Path, split: str = "train") -> str | None:
+    """Return the hash of a split that the run was trained with; None if it was not recorded.
+
+    Args:
+        run: The run folder.
+        split: Its name.
 
     Raises:
         UserError: The record is broken.
     """
     path = run / VERSIONS
-    return read_record(path).get("corpus_hash") if path.exists() else None
+    return read_record(path).get(_hash_key(split)) if path.exists() else None
+
+
+def _hash_key(split: str) -> str:
+    return "corpus_hash" if split == "train" else f"{split}_hash"
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -196,12 +204,12 @@ def last_good(run: Path) -> str:
     return f"the last good checkpoint is in {run}: continue with --resume {quoted(run)}"
 
 
-def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
+def versions(precision: str, hashes: Mapping[str, str]) -> dict[str, str | None]:
     """Return what is needed, besides its config, to reproduce a run.
 
     Args:
         precision: The precision of the training.
-        corpus_hash: The hash of the data.
+        hashes: The hash of each split of the data.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -214,7 +222,7 @@ def versions(precision: str, corpus_hash: str) -> dict[str, str | None]:
     packages = ("textvae", "torch", "numpy", "accelerate", "datasets", "sentencepiece", "nltk")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return {
-        "corpus_hash": corpus_hash,
+        **{_hash_key(split): value for split, value in hashes.items()},
         "commit": commit(),
         "python": platform.python_version(),
         "device": device,

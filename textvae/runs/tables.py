@@ -24,7 +24,7 @@ def check_table_format(path: Path) -> None:
     Raises:
         UserError: Its extension is neither .jsonl nor .parquet.
     """
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: tables are written as {' or '.join(FORMATS)}")
 
 
@@ -45,7 +45,7 @@ def write_table(path: Path, rows: Iterable[Row], numbers: Collection[str] = ()) 
     """
     check_table_format(path)
     with replacing(path) as temporary:
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             return _write_jsonl(temporary, iter(rows))
         return _write_parquet(temporary, iter(rows), numbers)
 

@@ -94,8 +94,8 @@ def train(
         if main and trainer.why_done() is None:
             # After all checks, so that a failed start leaves the run unchanged.
             config.save(run / run_folder.CONFIG)
-            corpus_hash = trainer.splits["train"].content_hash
-            run_folder.describe(run, config.train.precision, corpus_hash)
+            hashes = {name: split.content_hash for name, split in trainer.splits.items()}
+            run_folder.describe(run, config.train.precision, hashes)
         elif main and resume:
             _check_has_model(run, trainer)
             _warn_of_changes(config, run, trainer.why_done() or "")

@@ -132,7 +132,7 @@ def _open_baseline(
     condition: str | float | None,
 ) -> OpenRun:
     """Open a language model with the data of another run, on which it was trained, too."""
-    hashes = {run_folder.corpus_hash(folder) for folder in (Path(run), opened.folder)} - {None}
+    hashes = {run_folder.split_hash(folder) for folder in (Path(run), opened.folder)} - {None}
     if len(hashes) > 1:
         raise UserError(
             f"{run} was not trained on the data of {opened.folder}: choose another baseline"

@@ -71,7 +71,7 @@ def parquet_records(file: InputFile, layout: Layout) -> Iterator[tuple[int, dict
         roots = _roots(layout.columns, table.schema_arrow.names)
         row = 0
         for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=roots):
-            for record in _records(batch, file.where, row):
+            for record in _records(batch, layout.columns, file.where, row):
                 row += 1
                 yield row, record
 
@@ -81,26 +81,32 @@ def _roots(columns: Columns, present: list[str]) -> list[str]:
     return [name if name in present else name.split(".")[0] for name in columns.named]
 
 
-def _records(batch: Any, where: str, before: int) -> list[dict[str, Any]]:
+def _records(batch: Any, columns: Columns, where: str, before: int) -> list[dict[str, Any]]:
     try:
         return batch.to_pylist()
-    except (ValueError, OverflowError):
-        records = []
-        for i in range(batch.num_rows):  # one by one, to find the row
-            with _valid(where, before + i + 1):
-                records.append(batch.slice(i, 1).to_pylist()[0])
-        return records
+    except (ValueError, OverflowError):  # one by one, to find the row and the column
+        names = batch.schema.names
+        return [
+            {
+                name: _value(batch.column(j)[i], name, columns, f"{where}, row {before + i + 1}")
+                for j, name in enumerate(names)
+            }
+            for i in range(batch.num_rows)
+        ]
 
 
-@contextmanager
-def _valid(where: str, row: int) -> Iterator[None]:
+def _value(scalar: Any, name: str, columns: Columns, where: str) -> Any:
+    """Return a value; None for one that cannot be read in a label column that nobody named."""
     try:
-        yield
+        return scalar.as_py()
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}, row {row}: not UTF-8 ({error.reason})") from None
+        why = f"not UTF-8 ({error.reason})"
     except (ValueError, OverflowError) as error:  # such as a date after the year 9999
-        why = str(error).partition("\n")[0]
-        raise UserError(f"{where}, row {row}: a value that cannot be read ({why})") from None
+        reason = str(error).partition("\n")[0]
+        why = f"a value that cannot be read ({reason})"
+    if name == columns.label and not columns.label_named:
+        return None
+    raise UserError(f"{where}: {why} in column {name!r}")
 
 
 @contextmanager
@@ -135,9 +141,9 @@ def dataset_rows(dataset: Dataset, columns: Columns, where: str) -> Iterator[Row
     Raises:
         UserError: A text is not a string, or a value cannot be represented.
     """
-    chosen = dataset.select_columns(_roots(columns, dataset.column_names)).with_format(None)
-    for start in range(0, len(chosen), _ROWS_AT_ONCE):
-        with _valid(where, start + 1):
-            part = chosen[start : start + _ROWS_AT_ONCE]
-        for i, values in enumerate(zip(*part.values(), strict=True), start=start + 1):
-            yield columns.pick(dict(zip(part, values, strict=True)), where, i)
+    chosen = dataset.select_columns(_roots(columns, dataset.column_names)).with_format("arrow")
+    row = 0
+    for batch in chosen.iter(batch_size=_ROWS_AT_ONCE):
+        for record in _records(batch, columns, where, row):
+            row += 1
+            yield columns.pick(record, where, row)

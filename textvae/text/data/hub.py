@@ -50,6 +50,11 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
+def is_saved_split(folder: Path) -> bool:
+    """Whether ``save_to_disk`` wrote a folder as a dataset without splits."""
+    return is_saved(folder) and not (folder / "dataset_dict.json").is_file()
+
+
 def saved_sources(
     folder: Path, named: Mapping[str, str | None], columns: Columns
 ) -> dict[str, Source]:
@@ -93,8 +98,14 @@ def _sources(
     chosen: dict[str, str] = {}
     for split in loaded:
         standard = ALIASES.get(split, split)
-        if standard in SPLITS:
-            chosen.setdefault(standard, split)
+        if standard not in SPLITS or named.get(standard) is not None:
+            continue
+        if standard in chosen:
+            raise UserError(
+                f"{name}: {chosen[standard]} and {split} could both be {standard}; choose one with "
+                f"--data.{standard} NAME"
+            )
+        chosen[standard] = split
     for split, wanted in named.items():
         if wanted is not None:
             chosen[split] = wanted

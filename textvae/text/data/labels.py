@@ -10,7 +10,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
-MISSING = ("", "-1")  # unlabeled, as in many published datasets; so are null and NaN
+# Unlabeled: -1 as in many published datasets, and what programs write into text for null and NaN.
+MISSING = ("", "-1", "null", "NULL", "NaN", "nan", "<NA>", "N/A", "n/a")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 
 
@@ -46,7 +47,7 @@ def number_of(value: Any) -> str | None:
     Raises:
         ValueError: It is not a finite number; the message is what it is.
     """
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and value.strip() in MISSING and value != "-1"):
         return None
     try:
         number = float(value)

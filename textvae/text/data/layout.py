@@ -70,6 +70,7 @@ class Layout:
         header: Whether the first row of a table names its columns; None to detect it.
         usual: The options of the training data, used for a file of the same kind if neither format,
             delimiter, nor header is given.
+        detected: Whether the format was detected from the first lines; later ones may differ.
     """
 
     format: str = "auto"
@@ -77,6 +78,7 @@ class Layout:
     delimiter: str | None = None
     header: bool | None = None
     usual: Usual = UNKNOWN
+    detected: bool = False
 
     @classmethod
     def parse(

@@ -23,8 +23,9 @@ from pathlib import Path
 
 from textvae.errors import UserError
 from textvae.text.data.arrow_records import parquet_layout, parquet_records
-from textvae.text.data.columns import Columns, Row
+from textvae.text.data.columns import Row
 from textvae.text.data.json_records import json_layout, json_records
+from textvae.text.data.labels import label_of
 from textvae.text.data.layout import EXTENSIONS, PLAIN, TABLES, Layout, extension_of
 from textvae.text.data.streams import InputFile, read_lines
 from textvae.text.data.tables import table_layout, table_records
@@ -50,7 +51,8 @@ def detect_layout(file: InputFile, options: Layout) -> Layout:
     extension = extension_of(Path(file.where))
     kind = EXTENSIONS.get(extension, None if file.copy is None else "lines")  # a pipe has none
     options = options.for_file(extension, kind)
-    layout = replace(options, format=_format_of(file, options, kind))
+    found = _format_of(file, options, kind)
+    layout = replace(options, format=found, detected=options.format != found)
     if layout.format in TABLES:
         return table_layout(file, layout)
     if layout.delimiter is not None or layout.header is not None:
@@ -125,7 +127,7 @@ def read_rows(file: InputFile, layout: Layout) -> Iterator[Row]:
         case "lines":
             return ((line, text.strip(), None) for line, text in read_lines(file))
         case "label-tab-text":
-            return _labeled_lines(file, layout.columns)
+            return _labeled_lines(file, layout)
         case "documents":
             return _document(file, layout.columns.labels)
         case "jsonl" | "json":
@@ -149,13 +151,20 @@ def has_labels(layout: Layout) -> bool:
     return layout.columns.label is not None
 
 
-def _labeled_lines(file: InputFile, columns: Columns) -> Iterator[Row]:
+def _labeled_lines(file: InputFile, layout: Layout) -> Iterator[Row]:
+    columns = layout.columns
     for number, line in read_lines(file):
         label, tab, text = line.partition("\t")
         if not line.strip():
             yield number, None, None
         elif not tab:
             raise UserError(f"{file.where}, line {number}: no label; expected `label<TAB>text`")
+        elif layout.detected and not is_label(label.strip()):
+            raise UserError(
+                f"{file.where}, line {number}: what comes before the tab does not look like a "
+                f"label, unlike in the first {_SAMPLE:,} lines; set --data.format label-tab-text "
+                "if it is one, or --data.format lines if tabs have no meaning"
+            )
         else:
             read = columns.read_label(label, file.where, number) if columns.labels else None
             yield number, text.strip(), read
@@ -163,4 +172,4 @@ def _labeled_lines(file: InputFile, columns: Columns) -> Iterator[Row]:
 
 def _document(file: InputFile, labels: bool) -> Iterator[Row]:
     text = "\n".join(line for _, line in read_lines(file)).strip()
-    yield 1, text, file.path.parent.name if labels else None
+    yield 1, text, label_of(file.path.parent.name) if labels else None

@@ -11,11 +11,16 @@ from pathlib import Path
 from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.text.data.columns import Row
-from textvae.text.data.hub import hub_sources, is_saved, saved_sources
+from textvae.text.data.hub import hub_sources, is_saved, is_saved_split, saved_sources
 from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.readers import detect_layout, has_labels, read_rows
 from textvae.text.data.source import Source, guesses, utf8
-from textvae.text.data.split_files import class_folders, documents, split_files
+from textvae.text.data.split_files import (
+    class_folders,
+    documents,
+    split_files,
+    unlabeled_folders,
+)
 from textvae.text.data.streams import STANDARD_INPUT, InputFile, input_file
 
 
@@ -57,18 +62,45 @@ def check_place(place: str) -> None:
 
 
 def find_file(place: str | Path, options: Layout) -> Source:
-    """Make the source of a single file, and say in the log how it is read.
+    """Make the source of a file, or of a folder that is one split; the log says how it is read.
 
     Args:
-        place: The file, or ``-`` for standard input.
+        place: The file or folder, or ``-`` for standard input.
         options: How it is laid out, as far as it is known.
 
     Raises:
         UserError: It cannot be read, or the layout is ambiguous.
     """
-    source = file_source([input_file(place)], options)
+    source = _one_source(place, options)
     guesses.info("%s: read as %s", source.where, source.described)
     return source
+
+
+def is_one_split(folder: Path) -> bool:
+    """Return whether a folder is one split, to be read like a file.
+
+    It is one if ``save_to_disk`` wrote it as a dataset without splits, or if it has one document
+    per file in a folder per class.
+    """
+    if is_saved(folder):
+        return is_saved_split(folder)
+    folders = class_folders(folder) or unlabeled_folders(folder)
+    return not folders and not split_files(folder, {}) and bool(documents(folder))
+
+
+def _one_source(place: str | Path, options: Layout) -> Source:
+    path = expanded(place)
+    if str(place) == STANDARD_INPUT or not path.is_dir():
+        return file_source([input_file(place)], options)
+    if not is_one_split(path):
+        raise UserError(
+            f"{path}: a folder, not a file: it can be read as one if it has a folder per class, "
+            "with one document per file, or if save_to_disk wrote it as a dataset without splits"
+        )
+    if is_saved(path):
+        _check_no_files(str(path), options)
+        return saved_sources(path, {}, options.columns)["train"]
+    return file_source([*map(input_file, documents(path))], replace(options, format="documents"))
 
 
 def _single(place: str, named: Mapping[str, str | None], options: Layout) -> dict[str, Source]:
@@ -89,8 +121,11 @@ def _folder_sources(
     files = {} if options.format == "documents" else split_files(folder, named)
     if not files and (files := class_folders(folder)):
         options = replace(options, format="documents")
-    if not files and options.format == "documents" and (found := documents(folder)):
-        files = {"train": found}
+    if not files and options.format == "documents":
+        if files := unlabeled_folders(folder):
+            options = replace(options, columns=replace(options.columns, labels=False))
+        elif found := documents(folder):
+            files = {"train": found}
     if "train" not in files:
         raise UserError(
             f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet), set "
@@ -102,7 +137,7 @@ def _folder_sources(
 
 
 def _check_no_files(place: str, options: Layout) -> None:
-    if options != Layout(columns=options.columns):
+    if (options.format, options.delimiter, options.header) != ("auto", None, None):
         raise UserError(
             f"{place} is a dataset with columns: --data.format, --data.delimiter and --data.header "
             "apply only to files"
@@ -134,7 +169,11 @@ def file_source(files: list[InputFile], options: Layout) -> Source:
     }
     where = files[0].where + (f" and {len(files) - 1} more" if len(files) > 1 else "")
     labeled = any(map(has_labels, layouts))
-    return Source(where, identity, rows, layouts[0].describe(), labeled)
+    described = layouts[0].describe()
+    for file, layout in zip(files, layouts, strict=True):  # shards that are laid out differently
+        if layout is not layouts[0] and layout.describe() != layouts[0].describe():
+            described += f"; {Path(file.where).name} as {layout.describe()}"
+    return Source(where, identity, rows, described, labeled)
 
 
 def _logged(found: dict[str, Source]) -> dict[str, Source]:
@@ -150,7 +189,7 @@ def read_documents(place: str | Path, options: Layout) -> Documents:
     """Read the documents of one file into memory, as training reads them.
 
     Args:
-        place: A file, or ``-`` for standard input.
+        place: A file, a folder that is one split, or ``-`` for standard input.
         options: How it is laid out, as far as it is known.
 
     Returns:
@@ -170,7 +209,7 @@ def document_parts(
     """Read the documents of one file as ``read_documents`` does, a part at a time.
 
     Args:
-        place: A file, or ``-`` for standard input.
+        place: A file, a folder that is one split, or ``-`` for standard input.
         options: How it is laid out, as far as it is known.
         size: Documents in a part; None: all of them.
 
@@ -180,8 +219,8 @@ def document_parts(
     Raises:
         UserError: As ``read_documents`` does, some of it only when the parts are read.
     """
-    source = file_source([input_file(place)], options)
-    if source.described != "lines":
+    source = _one_source(place, options)
+    if (str(place), source.described) != (STANDARD_INPUT, "lines"):  # what it is for
         guesses.info("%s: read as %s", source.where, source.described)
 
     def parts() -> Iterator[Documents]:

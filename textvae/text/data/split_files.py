@@ -1,8 +1,8 @@
 """Which files of a folder are which split.
 
 A split is a file (``train.txt``, ``ptb.train.txt``), a complete set of shards
-(``train-00000-of-00002.parquet``), or a folder with one document per file in a folder per class
-(``train/pos/0.txt``). Hidden files are left alone.
+(``train-00000-of-00002.parquet``), or a folder with one document per file, in a folder per class
+(``train/pos/0.txt``) or not (``train/0.txt``). Hidden files are left alone.
 """
 
 from __future__ import annotations
@@ -101,11 +101,39 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def documents(folder: Path) -> list[Path]:
-    """Return the text files in the folders of a folder, sorted; hidden ones are left out."""
+def unlabeled_folders(folder: Path) -> dict[str, list[Path]]:
+    """Find one document per file in ``split/*.txt``.
+
+    Folders named like splits may also be classes: they are splits if ``train`` is one of them and
+    they are all there are, or if there are several.
+
+    Args:
+        folder: The folder that contains those of the splits.
+
+    Returns:
+        The files of each split, sorted; empty if the folders are classes.
+    """
+    found: dict[str, list[Path]] = {}
+    others = False
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and (files := documents(path, "*")):
+            split = ALIASES.get(path.name.lower(), path.name.lower())
+            others |= split not in SPLITS
+            found.setdefault(split, []).extend(files)
+    splits = {split: found[split] for split in SPLITS if split in found}
+    return splits if len(splits) > 1 or ("train" in splits and not others) else {}
+
+
+def documents(folder: Path, where: str = "*/*") -> list[Path]:
+    """Return the text files of a folder, sorted; hidden ones are left out.
+
+    Args:
+        folder: The folder.
+        where: A pattern: by default, those in a folder per class.
+    """
     return sorted(
         path
-        for path in folder.glob("*/*")
+        for path in folder.glob(where)
         if EXTENSIONS.get(extension_of(path)) == "lines"
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -29,7 +29,7 @@ from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _ROWS_AT_ONCE = 1000
 _NOTHING = b"\xff" * 8  # instead of the length of a label
 _SHOWN = 60  # characters of the first example in the log
@@ -62,16 +62,18 @@ def stored(source: Source, cache: Path) -> Any:
     if facts["unlabeled"] == facts["rows"]:
         table = table.select(["text"])
     dataset = datasets.Dataset(table, fingerprint=facts["content"])
-    guesses.info("%s: %s; first: %s", source.where, _counts(facts), _first(dataset))
+    guesses.info("%s: %s; first: %s", source.where, _counts(source, facts), _first(dataset))
     return dataset
 
 
-def _counts(facts: dict[str, Any]) -> str:
+def _counts(source: Source, facts: dict[str, Any]) -> str:
     parts = [quantity(facts["rows"], "document")]
     if facts["blank"]:
-        parts.append(f"{facts['blank']} blank skipped")
-    if 0 < facts["unlabeled"] < facts["rows"]:
-        parts.append(f"{facts['unlabeled']} without a label (-1, null, or empty)")
+        parts.append(f"{facts['blank']:,} blank skipped")
+    if source.labeled and facts["unlabeled"] == facts["rows"]:
+        parts.append("none has a label")
+    elif facts["unlabeled"] and source.labeled:
+        parts.append(f"{facts['unlabeled']:,} without a label (-1, null, NaN, or empty)")
     return ", ".join(parts)
 
 

@@ -34,7 +34,7 @@ def read_word_vectors(
             it has none of the words.
     """
     found: dict[int, np.ndarray] = {}
-    opened = gzip.open if path.suffix == ".gz" else open
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, start=1):
