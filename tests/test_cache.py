@@ -11,7 +11,7 @@ import pytest
 
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.runs.cache import entries, prune
+from textvae.runs.cache import cache_place, entries, prune
 from textvae.text.data.corpus import encode_corpus, read_corpus, read_file
 from textvae.text.data.tokenizer import learned_tokenizer
 from textvae.text.tokenizers import WordTokenizer
@@ -129,3 +129,10 @@ def test_a_listing_changes_nothing(tmp_path, capfd):
     capfd.readouterr()
     assert main(["cache", "--cache-dir", "", "--prune", "0"]) == 2
     assert "the name of the cache folder is empty" in capfd.readouterr().err
+
+
+def test_an_empty_home_is_not_the_root_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("TEXTVAE_CACHE", raising=False)
+    with pytest.raises(UserError, match="there is no home folder for the cache"):
+        cache_place(None)

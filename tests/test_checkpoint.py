@@ -248,6 +248,42 @@ def test_wrong_numbers_in_a_checkpoint_are_one_line(run, path, value, capfd):
     assert f"the checkpoint in {run} does not fit the config" in one_line(capfd)
 
 
+DAMAGED_LINES = [
+    '{"step": 1, "epoch": 1e999, "group": "valid", "elbo": -3.0}',
+    '{"step": 2, "epoch": 1.0, "group": "valid", "elbo": -Infinity, "kl": NaN, "mi": 1e999}',
+    '{"step": 2, "epoch": 1.0, "group": "valid", "kl_per_dim": [1.0]}',
+    '{"step": 2, "epoch": 1.0, "group": "valid", "kl_per_dim": [1.0, "x", null, 2.0]}',
+    '{"step": 2, "epoch": 1.0, "group": "train", "beta": ' + "9" * 400 + "}",
+]
+
+
+def test_damaged_lines_of_a_log_are_left_out(run, capfd):
+    whole = run_folder.read_log(run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(f"{line}\n" for line in DAMAGED_LINES)
+    found = run_folder.read_log(run)
+    assert found[: len(whole)] == whole and len(found) == len(whole) + 4
+    assert not any(key in record for record in found[len(whole) :] for key in ("elbo", "beta"))
+    assert in_child(["diagnose", str(run)]) == 0
+    assert in_child(["report", str(run), "--out", str(run / "report.html"), "--limit", "5"]) == 0
+    assert resume(run, *LONGER) == 0
+
+
+def test_weights_that_are_too_large_or_not_numbers_are_refused(run, capfd):
+    path = run / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    weights = load_file(path)
+    name = next(iter(weights))
+    for wrong, message in (
+        (torch.full_like(weights[name], 3e38), f"is damaged: {name} has values above 1e+09"),
+        (torch.ones_like(weights[name]).long(), f"{name} is torch.int64 where torch.float32 is"),
+    ):
+        save_file(weights | {name: wrong}, path, about)
+        assert in_child(["sample", str(run)]) == 2
+        assert message in one_line(capfd)
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "inference.json"])
 def test_deep_nesting_is_one_line(run, name, capfd):
     (run / name).write_text("[" * 100_000)

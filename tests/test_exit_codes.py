@@ -120,6 +120,32 @@ def test_ctrl_c_while_python_imports_is_one_line(tmp_path):
     assert (done.returncode, done.stderr) == (130, "textvae: interrupted\n")
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+@pytest.mark.parametrize("module", ["jsonargparse", "torch", "textvae.text.model"])
+def test_a_signal_during_an_import_is_one_line(trained, tmp_path, name, module):
+    number = getattr(signal, name)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "class Signal:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Signal())\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    done = subprocess.run(
+        [*COMMAND, "sample", str(trained)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(number, usual),  # the tests may run under nohup
+    )
+    said = "interrupted" if name == "SIGINT" else "terminated"
+    assert (done.returncode, done.stderr, done.stdout) == (130, f"textvae: {said}\n", "")
+
+
 def test_no_name_for_a_run_is_an_error(tiny, tmp_path):
     done = command("train", *tiny, "--out", "", cwd=tmp_path)
     assert done.returncode == 2 and "name of the run folder is empty" in done.stderr

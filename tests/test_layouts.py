@@ -213,7 +213,7 @@ def test_nested_columns_and_lists_of_tokens(read):
     content = json.dumps(record) + "\n"
     options = {"text_column": "data.text,a.b", "label_column": "data.kind.name"}
     assert read(content, name="a.jsonl", **options) == [("a b c", "x")]
-    with pytest.raises(UserError, match=r"no column 'data.body' \(text_column\)"):
+    with pytest.raises(UserError, match=r"no column 'data.body'; it has"):
         read(content, name="a.jsonl", text_column="data.body")
     with pytest.raises(UserError, match=r"line 2: no 'data.text' here"):
         read(content + '{"data": 3}\n', name="a.jsonl", text_column="data.text")

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from textvae.config.experiment import OptimConfig
+from textvae.errors import UserError
 from textvae.text.model import TextVAE
-from textvae.training.optim import LearningRate, build_optimizer
+from textvae.training.optim import LearningRate, build_optimizer, check_moments
 
 SA_VAE = OptimConfig(lr=1.0, patience=1, decay_from=15, decay_every=True, min_lr_share=0.03)
 LAGGING = OptimConfig(
@@ -215,3 +217,32 @@ def test_clearing_the_state_clears_that_of_both():
     moved = fresh.encoder.state_dict()
     for name, p in model.encoder.state_dict().items():
         torch.testing.assert_close(moved[name] - p, torch.full_like(p, 0.01))
+
+
+def _set(**values):
+    return lambda moments: moments.update(values)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(_set(exp_avg=value) for value in (None, "x", 3, torch.tensor(math.nan))),
+        *(_set(step=value) for value in (torch.ones(2), torch.tensor(-1.0))),
+        lambda moments: moments["exp_avg"].view(-1)[0].fill_(math.nan),
+        lambda moments: moments["exp_avg_sq"].view(-1)[0].fill_(-1.0),
+        lambda moments: moments.pop("exp_avg_sq"),
+    ],
+)
+def test_damaged_moments_are_refused(damage):
+    layer = nn.Linear(2, 3)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    again = torch.optim.Adam(layer.parameters())
+    again.load_state_dict(state)
+    check_moments(again)
+    damage(state["state"][0])
+    again.load_state_dict(state)
+    with pytest.raises(UserError, match=r"the checkpoint's optimizer state \(.*\) does not fit"):
+        check_moments(again)

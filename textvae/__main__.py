@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
+from textvae.training.interrupt import interrupted_by_signals
+
 
 def run() -> None:
     """Run one command and exit with its status."""
     _open_missing_streams()
     try:
-        from textvae.cli.main import main
-    except KeyboardInterrupt:
-        print("textvae: interrupted", file=sys.stderr)
+        with interrupted_by_signals():
+            from textvae.cli.main import main
+    except KeyboardInterrupt as stopped:
+        print(f"textvae: {str(stopped) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
     status = main()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -22,7 +22,7 @@ def exit_status(name: str, run: Callable[[], int | None]) -> int:
 
     Returns:
         0 for success, 1 if a check that the user asked for failed, 2 for an error that the user can
-        fix, 130 for Ctrl-C or SIGTERM.
+        fix, 130 for Ctrl-C or another signal to stop.
     """
     status = 0
     try:

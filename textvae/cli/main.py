@@ -12,7 +12,7 @@ from textvae.cli.commands import COMMANDS
 from textvae.cli.exit_codes import exit_status
 from textvae.cli.messages import as_typed
 from textvae.errors import OptionError, UserError
-from textvae.training.interrupt import interrupted_by_sigterm
+from textvae.training.interrupt import interrupted_by_signals
 from textvae.training.progress import start_logging
 
 
@@ -24,20 +24,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 for success, 1 if a check failed that the user asked for, 2 for an error
-        that the user can fix, 130 for Ctrl-C or SIGTERM.
+        that the user can fix, 130 for Ctrl-C or another signal to stop.
     """
     # Must be set before torch loads: limits how long idle OpenMP threads spin. With the default, a
     # busy machine becomes many times slower; without any spinning, an idle one loses up to half of
     # its speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
+
+
+@interrupted_by_signals()
+def _run(argv: Sequence[str]) -> int | None:
     start_logging()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # escapes what a terminal cannot encode
-    with interrupted_by_sigterm():
-        return exit_status("textvae", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
-
-
-def _run(argv: Sequence[str]) -> int | None:
     command, args = parse(argv)
     try:
         return COMMANDS[command].run(args)

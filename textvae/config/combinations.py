@@ -5,6 +5,7 @@ Every check raises a ``UserError`` that names both options and a way out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from os.path import realpath
@@ -224,9 +225,14 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
                 continue
             why = "it counts only at the start" if name in AT_THE_START else WHY[section]
             raise UserError(
-                f"--{section}.{name} {new[section][name]}: {run} began with "
-                f"{old[section][name]}, and {why}: leave it out, or start a new run"
+                f"--{section}.{name} {_shown(new[section][name])}: {run} began with "
+                f"{_shown(old[section][name])}, and {why}: leave it out, or start a new run"
             )
+
+
+def _shown(value: object) -> str:
+    """Return a value as it is written in YAML and on the command line."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def changed_options(before: Config, now: Config) -> list[str]:

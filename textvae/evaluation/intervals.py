@@ -1,7 +1,7 @@
-"""How far a figure may be from its value over all possible examples: 95 % intervals.
+"""How far a figure may be from its value over all possible examples: 95% intervals.
 
 A figure is computed again for 1000 resamples of the N examples (the bootstrap, Efron 1979), and its
-interval is where 95 % of the results lie. Percentiles of the bootstrap are too narrow for small N.
+interval is where 95% of the results lie. Percentiles of the bootstrap are too narrow for small N.
 They are moved outward as far as those of the t distribution are from those of the normal one (the
 expanded percentile interval, Hesterberg 2015):
 
@@ -26,7 +26,7 @@ AT_ONCE = 2**22  # weights held at once
 
 
 class Interval(NamedTuple):
-    """A figure and the ends of its 95 % interval."""
+    """A figure and the ends of its 95% interval."""
 
     value: float
     low: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from textvae.errors import quantity
 from textvae.evaluation.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics import BY_KEY, METRICS
 
@@ -109,14 +110,14 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
     if card.get("r2_interval"):
         ends = [[decimals(end, 3) for end in card[f"{key}_interval"]] for key in ("r2", "mae")]
         notes.append(
-            f"{card['target']} of {show('probed')} examples; ridge regression on "
-            f"{show('trained_on')} posterior means; 95 % intervals: R² {ends[0][0]} to "
+            f"{card['target']} of {quantity(card['probed'], 'example')}; ridge regression on "
+            f"{show('trained_on')} posterior means; 95% intervals: R² {ends[0][0]} to "
             f"{ends[0][1]}, MAE {ends[1][0]} to {ends[1][1]}"
         )
     elif card.get("probed") is not None:
         notes.append(
-            f"{show('probed')} labeled examples, {show('classes')} classes; classifiers trained "
-            f"on {show('trained_on')} posterior means"
+            f"{quantity(card['probed'], 'labeled example')}, {show('classes')} classes; "
+            f"classifiers trained on {show('trained_on')} posterior means"
         )
     return notes
 

@@ -20,7 +20,9 @@ from textvae.errors import UserError
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder in place of ``~``; unchanged if there is no such user."""
+    """Return a path with the home folder in place of ``~``; unchanged if there is none."""
+    if os.environ.get("HOME") == "" and str(path).partition("/")[0] == "~":
+        return Path(path)  # and not the root folder
     return Path(os.path.expanduser(path))
 
 
@@ -57,7 +59,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
-        raise UserError(f"cannot write {path}: {reason}; the previous file is intact") from error
+        kept = "; the previous file is intact" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {reason}{kept}") from error
     finally:
         with suppress(OSError):  # if there is no such folder, the error above says so
             temporary.unlink(missing_ok=True)

@@ -95,8 +95,10 @@ def written_by(folder: Path) -> str:
         versions = read_record(folder / VERSIONS)
     except UserError:
         return ""
+    if not versions.get("textvae"):
+        return ""
     commit = f", commit {versions['commit']}" if versions.get("commit") else ""
-    return f" (written by textvae {versions.get('textvae')}{commit})"
+    return f" (written by textvae {versions['textvae']}{commit})"
 
 
 def fetch(name: str, **options: Any) -> Path:

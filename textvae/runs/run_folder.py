@@ -17,12 +17,14 @@ Files are replaced atomically: after a crash or on a full disk, each is either t
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +39,7 @@ from textvae.runs.model_folder import VERSIONS, is_number
 CONFIG = "config.yaml"
 LOG = "metrics.jsonl"
 STATE = Path("checkpoint") / "state.pt"
+_DIGITS = 19  # of an integer that is a count
 
 
 def check_new(run: Path) -> None:
@@ -125,7 +128,8 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """Return what a run logged over its training, oldest first; empty if there is no log.
 
     Each record has a ``step`` and an ``epoch``. Its ``group`` is ``train`` for means since the
-    last one, ``valid`` for validation cards.
+    last one, ``valid`` for validation cards. Damaged lines are left out, and so are numbers that
+    are not finite, and lists of another length than most.
 
     Raises:
         UserError: The log cannot be read.
@@ -138,12 +142,29 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     records = []
     for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_int=_integer)
         except (ValueError, RecursionError):  # cut short when the process was killed, or damaged
             continue
-        if isinstance(record, dict) and all(is_number(record.get(k)) for k in ("step", "epoch")):
-            records.append(record)
-    return records
+        if isinstance(record, dict):
+            records.append({k: value for k, value in record.items() if _is_finite(value)})
+    logged = [r for r in records if all(is_number(r.get(key)) for key in ("step", "epoch"))]
+    lengths = Counter((k, len(v)) for r in logged for k, v in r.items() if isinstance(v, list))
+    usual = {key: length for (key, length), _ in reversed(lengths.most_common())}
+    return [
+        {k: v for k, v in r.items() if not isinstance(v, list) or len(v) == usual[k]}
+        for r in logged
+    ]
+
+
+def _integer(digits: str) -> float:
+    """Return an integer, or infinity for one that no float can hold."""
+    return int(digits) if len(digits) < _DIGITS else float(digits)
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(is_number(each) and _is_finite(each) for each in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:

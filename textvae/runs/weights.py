@@ -19,6 +19,7 @@ from textvae.runs.files import replace_file
 from textvae.runs.model_folder import CONFIG, WEIGHTS, written_by
 
 ABOUT = "textvae"  # key of the strings stored with the weights, as JSON
+LARGEST = 1e9  # larger weights come from damaged files, and their products are not finite
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -129,6 +130,8 @@ def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
             raise UserError(f"{path} is damaged: {name} has values that are not finite")
+        if tensor.numel() and tensor.abs().max() > LARGEST:
+            raise UserError(f"{path} is damaged: {name} has values above {LARGEST:g}")
 
 
 def _with_ties(stored: dict[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -169,4 +172,6 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str 
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape:
             return f"{name} is {tuple(found[name].shape)} where {tuple(tensor.shape)} is expected"
+        if found[name].is_floating_point() != tensor.is_floating_point():
+            return f"{name} is {found[name].dtype} where {tensor.dtype} is expected"
     return None

@@ -91,8 +91,10 @@ class TrainingState:
         patience = self.config.train.early_stopping
         if patience is not None and self.phases.lr.stale >= patience:
             return f"stopped early: no improvement in {self.phases.lr.stale} evaluations"
-        if self.step >= self.total_steps:
+        if self.step == self.total_steps:
             return f"all {self.step} steps done"
+        if self.step > self.total_steps:
+            return f"{self.step} steps done, and there are only {self.total_steps} now"
         return None
 
     def state_dict(self) -> dict[str, Any]:

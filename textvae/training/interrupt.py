@@ -10,8 +10,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 # Seconds: launchers of several processes forward a Ctrl-C that each process has already received.
 SAME_SIGNAL = 0.5
@@ -29,25 +31,67 @@ class StopRequest:
     when = 0.0
 
 
-AFTER_THIS_UPDATE = "stopping after this update; press Ctrl-C again to stop immediately"
+AGAIN = "press Ctrl-C again"
+AFTER_THIS_UPDATE = f"stopping after this update; {AGAIN} to stop immediately"
+WHILE_IMPORTING = 0.02  # seconds between two looks whether an import has ended
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM do what Ctrl-C does, so that temporary files are removed."""
+def interrupted_by_signals() -> Iterator[None]:
+    """Make all of the signals do what Ctrl-C does, so that temporary files are removed.
 
-    def interrupt(number: int, _: object) -> None:
-        raise KeyboardInterrupt("terminated")
+    An import is not interrupted, but the command is as soon as it has ended: while they are
+    imported, and when they are called, compiled modules turn the exception into others.
 
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # whoever has set it knows better
-        return
-    signal.signal(signal.SIGTERM, interrupt)
+    Raises:
+        KeyboardInterrupt: A signal arrived, whatever has become of the exception since.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if number != alarm:
+            message.append("" if number == signal.SIGINT else "terminated")
+        if alarm is not None and _is_importing(frame):
+            signal.signal(alarm, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, WHILE_IMPORTING)
+        else:
+            raise KeyboardInterrupt(message[0])
+
+    message: list[str] = []  # of the first signal
+    alarm = getattr(signal, "SIGALRM", None)  # Windows has none
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    # Whoever has set another handler, or ignores a signal, knows better.
+    heeded = [number for number in _signals() if signal.getsignal(number) in usual]
+    previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
+    except Exception as error:
+        if message and not isinstance(error, Interrupted):
+            raise KeyboardInterrupt(message[0]) from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if message and alarm is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        _restore(previous)
+
+
+def _signals() -> list[int]:
+    """Return the numbers of the signals; none outside of the main thread, where Python has none."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+
+
+def _restore(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -66,20 +110,17 @@ def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
         if not stop.requested:
             stop.requested, stop.when = True, time.monotonic()
             # Not through logging: the signal may have arrived in the middle of a log line.
+            said = message if number == signal.SIGINT else message.replace(AGAIN, "send it again")
             with suppress(OSError):  # a terminal that has closed
-                os.write(2, f"{message}\n".encode() if message else b"")
+                os.write(2, f"{said}\n".encode() if said else b"")
         elif time.monotonic() - stop.when > SAME_SIGNAL:
             raise KeyboardInterrupt(
                 "stopped immediately: --resume continues from the last checkpoint"
             )
 
-    signals = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        signals = []  # Python handles signals in the main thread only
-    heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    heeded = [number for number in _signals() if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, ask) for number in heeded}
     try:
         yield stop
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        _restore(previous)

@@ -18,7 +18,7 @@ from torch import Tensor
 from textvae.config.experiment import Config, options_read
 from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import write_text
-from textvae.runs.run_folder import LOG
+from textvae.runs.run_folder import LOG, read_log
 from textvae.training.board import Board
 
 logger = logging.getLogger(__name__)
@@ -58,17 +58,10 @@ class Monitor:
     def _forget_after(self, step: int) -> None:
         if not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                logged = json.loads(line)
-                if logged["step"] <= step:
-                    kept.append(line + "\n")
-                    self._remember(logged)
-            except (ValueError, KeyError, TypeError, RecursionError):
-                # Cut short when the process was killed, or damaged.
-                continue
-        write_text(self.path, "".join(kept))
+        kept = [line for line in read_log(self.path.parent) if line["step"] <= step]
+        for line in kept:
+            self._remember(line)
+        write_text(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def scalars(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and each value as ``group/name`` to TensorBoard."""

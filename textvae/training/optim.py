@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from textvae.config.experiment import OptimConfig
+from textvae.errors import UserError
 
+MOMENTS: tuple[set[str], ...] = (
+    {"step", "exp_avg", "exp_avg_sq"},
+    {"momentum_buffer"},
+    set(),
+)  # of Adam and of SGD
+NOT_NEGATIVE = ("step", "exp_avg_sq")
 SAVED = ("scale", "best", "bar", "stale", "since_decay", "decays")
 
 
@@ -61,6 +68,42 @@ def _optimizer(
         case "adamw":
             return torch.optim.AdamW(parameters, fused=fused, **options)
     raise ValueError(f"unknown optimizer {name!r}")
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Check what an optimizer remembers of each parameter, after it was read from a file.
+
+    With a tensor of a wrong shape, torch's fused steps corrupt memory.
+
+    Raises:
+        UserError: Something is missing, has another type or shape, or is not finite.
+    """
+    for parameter, moments in optimizer.state.items():
+        if not isinstance(moments, dict) or set(moments) not in MOMENTS:
+            raise _unfit("its names")
+        for name, value in moments.items():
+            shape = torch.Size() if name == "step" else parameter.shape
+            if not _is_moment(value, shape, name in NOT_NEGATIVE):
+                raise _unfit(name)
+
+
+def _is_moment(value: Any, shape: torch.Size, not_negative: bool) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.shape == shape
+        and value.layout == torch.strided
+        and value.is_contiguous()
+        and value.is_floating_point()
+        and bool(value.isfinite().all())
+        and not (not_negative and bool((value < 0).any()))
+    )
+
+
+def _unfit(what: str) -> UserError:
+    return UserError(
+        f"the checkpoint's optimizer state ({what}) does not fit the model: "
+        "it is damaged, or was not written by textvae"
+    )
 
 
 class OptimizerPair(torch.optim.Optimizer):

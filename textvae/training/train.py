@@ -98,7 +98,7 @@ def train(
             run_folder.describe(run, config.train.precision, hashes)
         elif main and resume:
             _check_has_model(run, trainer)
-            _warn_of_changes(config, run, trainer.why_done() or "")
+            _warn_of_changes(config, run, trainer)
         with stop_signals() as stop:
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
@@ -118,14 +118,17 @@ def _check_has_model(run: Path, trainer: Trainer) -> None:
         )
 
 
-def _warn_of_changes(config: Config, run: Path, why_done: str) -> None:
+def _warn_of_changes(config: Config, run: Path, trainer: Trainer) -> None:
     """Warn if a finished run was resumed with other options."""
+    limited = config.train.max_steps == trainer.total_steps
+    limit = "--train.max_steps" if limited else "--train.epochs"
     if changed := changed_options(Config.load(run_folder.config_path(run)), config):
+        raised = limit in changed or trainer.step < trainer.total_steps
         logger.warning(
             "%s no effect on a finished run (%s)%s",
             f"{changed[0]} has" if len(changed) == 1 else f"{' and '.join(changed)} have",
-            why_done,
-            "" if "--train.epochs" in changed else ": to continue it, raise --train.epochs as well",
+            trainer.why_done(),
+            "" if raised else f": to continue it, raise {limit} as well",
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from textvae.config.experiment import Config, OptimConfig
 from textvae.errors import UserError
 from textvae.training.devices import mean_of_processes
-from textvae.training.optim import build_optimizer
+from textvae.training.optim import build_optimizer, check_moments
 from textvae.training.phases import Phases
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
@@ -163,7 +163,7 @@ class Updater:
                 f"the checkpoint has the state of another optimizer, without {missing}: resume "
                 "with the same --optim.name"
             ) from missing
-        self._check_moments()
+        check_moments(self.optimizer)
         for group, own in zip(self.optimizer.param_groups, options, strict=True):
             group.update({name: value for name, value in own.items() if name != "params"})
         if state["scaler"] is not None and self.accelerator.scaler is not None:
@@ -174,19 +174,6 @@ class Updater:
             self.sums.values.copy_(state["tally"])
         if not self.is_finite():
             raise ValueError("it has weights or sums that are not finite")
-
-    def _check_moments(self) -> None:
-        """Check the optimizer's tensors: with a wrong shape, torch's fused steps corrupt memory."""
-        for parameter, moments in self.optimizer.state.items():
-            for name, value in moments.items():
-                if not isinstance(value, Tensor) or name == "step":
-                    continue
-                fits = value.shape == parameter.shape and value.layout == torch.strided
-                if not (fits and value.is_contiguous() and value.is_floating_point()):
-                    raise UserError(
-                        f"the checkpoint's optimizer state ({name}) does not fit the model: "
-                        "it is damaged, or was not written by textvae"
-                    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
 from textvae.evaluation.card import Batches, Examination, examine, repeatable
 from textvae.evaluation.diagnosis.history import History
-from textvae.evaluation.diagnosis.judge import dimension_states, judge
+from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
 from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
@@ -177,7 +177,9 @@ def _evidence(symptoms: Symptoms) -> tuple[Evidence, ...]:
     for key in SHOWN:
         if key in symptoms.figures:
             name, unit = NAMES[key] if key in NAMES else (BY_KEY[key].header, BY_KEY[key].unit)
-            rows.append(Evidence(key, name, *symptoms.figures[key], unit))
+            value, low, high = symptoms.figures[key]
+            ends = (math.nan, math.nan) if too_few(symptoms) else (low, high)
+            rows.append(Evidence(key, name, value, *ends, unit))
     return tuple(rows)
 
 

@@ -111,7 +111,7 @@ def judge_use(symptoms: Symptoms) -> list[Finding]:
 
 
 def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
-    if symptoms.distinct < MIN_EXAMPLES:
+    if too_few(symptoms):
         return [Finding(UNCLEAR, _few(symptoms), COLLAPSED)]
     if not math.isfinite(symptoms.figures["elbo"].value):
         return []  # training has failed, which is not for this module to say
@@ -125,6 +125,11 @@ def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
     return found
 
 
+def too_few(symptoms: Symptoms) -> bool:
+    """Return whether there are too few different examples for any statement, or any interval."""
+    return symptoms.distinct < MIN_EXAMPLES
+
+
 def too_early(epoch: float, beta: float, final_beta: float) -> bool:
     """Return whether it is too early to call a model collapsed: its encoder has barely learned."""
     return epoch <= 1 and beta < final_beta
@@ -132,6 +137,8 @@ def too_early(epoch: float, beta: float, final_beta: float) -> bool:
 
 def dimension_states(symptoms: Symptoms) -> list[str]:
     """Say for every dimension whether it is alive, dead, unread, or unclear."""
+    if too_few(symptoms):
+        return ["unclear"] * symptoms.latent_dim
     gaps: Sequence[Interval | None] = symptoms.dimension_gaps or [None] * symptoms.latent_dim
     pairs = zip(symptoms.variances, gaps, strict=True)
     return [_state(variance, gap, symptoms.au_threshold) for variance, gap in pairs]
@@ -291,8 +298,10 @@ def _fine(symptoms: Symptoms) -> str:
 def _few(symptoms: Symptoms) -> str:
     if symptoms.distinct == symptoms.count:
         held = quantity(symptoms.count, "example")
+    elif symptoms.distinct == 1:
+        held = f"{symptoms.count:,} examples that are all the same"
     else:
-        held = f"{symptoms.count} examples, of which {symptoms.distinct} differ"
+        held = f"{symptoms.count:,} examples, only {symptoms.distinct} of them different"
     return f"{UNCLEAR}: {held}, and at least {MIN_EXAMPLES} different ones are needed"
 
 

@@ -31,7 +31,7 @@ MOMENT_ROWS = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """One figure with its 95 % interval.
+    """One figure with its 95% interval.
 
     Attributes:
         key: Its name in JSON; that of the metrics card, if the card has it.

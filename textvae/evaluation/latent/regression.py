@@ -68,7 +68,7 @@ def fit_regression(means: np.ndarray, numbers: np.ndarray) -> Regression:
 
 
 def score_regression(predicted: np.ndarray, numbers: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Return R^2 and the mean absolute error with their 95 % intervals, as part of a card.
+    """Return R^2 and the mean absolute error with their 95% intervals, as part of a card.
 
     Args:
         predicted: (N,).

@@ -85,6 +85,8 @@ class Columns:
         Raises:
             UserError: If a named column is missing, or the text column cannot be detected.
         """
+        if not present:
+            raise UserError(f"{where}: it has no columns")
         usual, usual_label = self.usual
         text = self.text or (usual if all(_has(present, name) for name in usual) else ())
         text = text or (("text",) if "text" in present else tuple(present) * (len(present) == 1))
@@ -103,9 +105,9 @@ class Columns:
                 and name not in text
             ):
                 found = replace(found, label=name)
-        for option, name in [("text_column", n) for n in text] + [("label_column", found.label)]:
-            if name is not None and not _has(present, name):
-                raise UserError(f"{where}: no column {name!r} ({option}); it has {listed(present)}")
+        for name in found.named:
+            if not _has(present, name):
+                raise UserError(f"{where}: no column {name!r}; it has {listed(present)}")
         return found
 
     def pick(self, record: Mapping[str, Any], where: str, line: int) -> Row:

@@ -102,10 +102,11 @@ def table_records(file: InputFile, layout: Layout) -> Iterator[tuple[int, dict[s
             if layout.header:
                 continue
         if len(row) != len(names):
+            named = f" ({listed(names)})" if layout.header else ""
             raise UserError(
-                f"{file.where}, line {line}: {len(row)} columns, expected {len(names)} "
-                f"({listed(names)}): quote texts that contain {layout.delimiter!r}, or set "
-                "--data.delimiter, or --data.format lines if it has no columns"
+                f"{file.where}, line {line}: {len(row)} columns, expected {len(names)}{named}: "
+                f"quote texts that contain {layout.delimiter!r}, or set --data.delimiter, or "
+                "--data.format lines if it has no columns"
             )
         yield line, dict(zip(names, row, strict=True))
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.runs.cache import cache_folder, cache_lock, unwritable
 from textvae.runs.model_folder import fetch
 from textvae.runs.slow_steps import SlowStep, counted
@@ -98,7 +98,7 @@ def learned_tokenizer(
     with cache_lock(folder):  # one of several processes learns, the others wait
         with suppress(UserError):
             return load_tokenizer(folder)
-        log.info("learning a tokenizer from %d documents", len(dataset))
+        log.info("learning a tokenizer from %s", quantity(len(dataset), "document"))
         step = SlowStep(log, "tokenizer: %d of %d documents read")
         tokenizer = learn(counted(texts(dataset), step, len(dataset)))
         try:
