@@ -373,3 +373,17 @@ def test_latent_metrics_by_hand(tmp_path, rdkit):
         latent_metrics(Copier(), sources, lines=3)
     with pytest.raises(UserError, match="at least 3 points"):
         latent_metrics(Copier(), sources, lines=2, steps=2)
+
+
+def test_molecules_may_be_a_column_of_a_table(tmp_path):
+    from textvae.evaluation.molecules.reference import read_molecules
+
+    (tmp_path / "a.csv").write_text("id,SMILES\n1,CCO\n2,c1ccccc1\n")
+    (tmp_path / "a.jsonl").write_text('{"smiles": "CCO"}\n{"smiles": ""}\n')
+    (tmp_path / "a.smi").write_text("CCO\n\nCCN\n")
+    assert read_molecules(tmp_path / "a.csv") == ["CCO", "c1ccccc1"]
+    assert read_molecules(tmp_path / "a.jsonl") == ["CCO", ""]
+    assert read_molecules(tmp_path / "a.smi") == ["CCO", "", "CCN"]
+    (tmp_path / "b.csv").write_text("id,name\n1,CCO\n")
+    with pytest.raises(UserError, match="no column 'smiles'; it has id, name"):
+        read_molecules(tmp_path / "b.csv")

@@ -39,7 +39,7 @@ def parser() -> ArgumentParser:
         help="metrics: compare generated molecules with reference sets; latent: reconstruct "
         "molecules, and decode points on lines between them",
     )
-    add("file", help="molecules as SMILES, one per line")
+    add("file", help="molecules as SMILES: one per line, or a column of a table (.csv, ...)")
     add("--json", action="store_true", help="print the figures as JSON")
     _add_metrics(parser)
     _add_latent(parser)

@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from textvae.evaluation.molecules.measures import Moments, bits, moments
 from textvae.runs.cache import cache_folder, cache_lock
 from textvae.runs.files import replace_file
 from textvae.runs.npz import read_npz
+from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
+from textvae.text.data.sources import read_documents
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +65,18 @@ def summarize(molecules: Sequence[Molecule]) -> Summary:
 
 
 def read_molecules(path: Path) -> list[str]:
-    """Read the SMILES of a file, one per line, as generated or published; blank lines count.
+    """Read the SMILES of a file: one per line, or the column ``SMILES`` or ``smiles`` of a table.
+
+    Blank lines count. Formats other than lines are recognized by the extension alone: in a line, a
+    name may follow a molecule.
 
     Raises:
-        UserError: The file cannot be read or is empty.
+        UserError: The file cannot be read or is empty, or there is no such column.
     """
+    if EXTENSIONS.get(extension_of(path), "lines") != "lines":
+        with suppress(UserError):
+            return _column(path, "SMILES")
+        return _column(path, "smiles")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -75,6 +85,11 @@ def read_molecules(path: Path) -> list[str]:
     if not lines:
         raise UserError(f"{path}: no molecules")
     return [line.strip() for line in lines]
+
+
+def _column(path: Path, name: str) -> list[str]:
+    texts, _ = read_documents(path, Layout.parse(text_column=name, labels=False))
+    return texts
 
 
 def reference_summary(path: Path, jobs: int) -> Summary:
