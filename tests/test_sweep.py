@@ -192,6 +192,17 @@ def test_files_next_to_the_base_are_methods(tmp_path):
     assert found[1] == ROOT / "recipes" / "methods" / "vae.yaml"
 
 
+def test_a_language_model_is_trained_once_for_all_options_of_a_latent_variable():
+    vary = {"model.injection": ["input", "skip"], "model.latent_dim": [2, 3], "optim.lr": [1, 2]}
+    names = [cell.name for cell in make_grid([TOY], methods=["lm", "vae"], vary=vary)]
+    assert [name for name in names if name.startswith("lm")] == ["lm-optim.lr-1", "lm-optim.lr-2"]
+    assert len(names) == 2 + 8
+    vary = {"model.latent_dim": [0, 2], "objective.beta": [0.5, 1.0]}
+    cells = make_grid([TOY], vary=vary)
+    found = [(c.config.model.latent_dim, c.config.objective.beta) for c in cells]
+    assert found == [(0, 1.0), (2, 0.5), (2, 1.0)]
+
+
 WRONG = [
     ({"vary": {"model.latent": [2]}}, "no option model.latent; did you mean model.latent_dim?"),
     ({"vary": {"model.latent_dim": [2.5]}}, "model.latent_dim 2.5: must be an integer"),
@@ -208,10 +219,6 @@ WRONG = [
     ),
     (
         {"methods": ["vae", "lm"], "options": {"model": {"latent_dim": 3}}},
-        "lm is a language model, and model.latent_dim would make it a VAE",
-    ),
-    (
-        {"methods": ["vae", "lm"], "vary": {"model.latent_dim": [2, 3]}},
         "lm is a language model, and model.latent_dim would make it a VAE",
     ),
     (  # each value is in range, but not together with the base

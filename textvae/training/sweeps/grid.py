@@ -19,6 +19,15 @@ from textvae.config.types import did_you_mean
 from textvae.errors import OptionError, UserError
 
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
+# What a language model does not read: the options of z, of its encoder, and of their objective.
+_OF_LATENT = (
+    *("latent_dim", "injection", "pooling", "head", "head_scale", "head_bias", "posterior"),
+    *("kappa", "prior", "prior_components", "encoder_noise", "encoder_noise_rate"),
+    *("encoder_hidden", "encoder_layers", "bidirectional", "initial_state"),
+)
+OF_LATENT = {f"model.{name}" for name in _OF_LATENT}
+OF_LATENT |= {f"{s}.{name}" for s in ("objective", "inference") for name in OPTIONS[s]}
+OF_LATENT |= {"train.autoencode_epochs", "train.autoencode_decoder", "train.procedure"}
 LARGEST_EXACT = 2**53  # floats up to this are exact integers
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
 
@@ -64,12 +73,30 @@ def make_grid(
         if seeds > 1:
             vary[SEED] = range(base.train.seed, base.train.seed + seeds)
         for values in itertools.product(*vary.values()):
-            varied = dict(zip(vary, values, strict=True))
-            cells.append(_cell(method, stack, options, base, varied))
+            varied = _read_by(base, dict(zip(vary, values, strict=True)), vary, bool(methods))
+            if varied is not None:
+                cells.append(_cell(method, stack, options, base, varied))
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two runs of the sweep would be named {twice[0]}: use other values")
     return cells
+
+
+def _read_by(
+    base: Config, varied: dict[str, Any], vary: Mapping[str, Sequence[Any]], is_method: bool
+) -> dict[str, Any] | None:
+    """Return the values that a run reads; None if the run of other values is the same.
+
+    A language model has no options of a latent variable, so it is trained once for all of them. The
+    method file of one remains a language model whatever the size of the others' latent variable is.
+    """
+    keeps = is_method and not base.model.latent_dim
+    if not keeps and varied.get(LATENT_DIM, base.model.latent_dim):
+        return varied
+    unread = [name for name in varied if name in OF_LATENT and (keeps or name != LATENT_DIM)]
+    if any(varied[name] != vary[name][0] for name in unread):
+        return None
+    return {name: value for name, value in varied.items() if name not in unread}
 
 
 def _check(
@@ -99,17 +126,16 @@ def _check(
     for what, values in lists:
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise UserError(f"{what}: {twice[0]} is given twice")
-    _check_language_models(files, methods, vary, options)
+    _check_language_models(files, methods, options)
 
 
 def _check_language_models(
     files: Sequence[Path | str],
     methods: Sequence[str],
-    vary: Mapping[str, Sequence[Any]],
     options: Sections,
 ) -> None:
     """Check that no option gives the language model of a method file a latent variable."""
-    if not options.get("model", {}).get("latent_dim") and LATENT_DIM not in vary:
+    if not options.get("model", {}).get("latent_dim"):
         return
     for method in methods:
         if not Config.load(*files, *method_files(files[0], method)).model.latent_dim:
