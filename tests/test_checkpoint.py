@@ -174,6 +174,15 @@ def test_a_resumed_run_keeps_its_tokens_and_examples(run, change, capfd):
     assert fingerprint(run) == before
 
 
+def test_a_start_that_fails_on_a_foreign_record_leaves_no_run(tiny, tmp_path, capfd):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "versions.json").write_text("[1]")
+    assert in_child(["train", *tiny, "--out", str(out)]) == 2
+    assert str(out / "versions.json") in one_line(capfd)
+    assert not (out / "config.yaml").exists()
+
+
 def test_the_same_command_starts_and_resumes(tiny, run, tmp_path, capfd):
     out = tmp_path / "requeued"
     command = ["train", *tiny, "--out", str(out), "--resume-or-start"]

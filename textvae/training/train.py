@@ -93,9 +93,9 @@ def train(
         trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
         if main and trainer.why_done() is None:
             # After all checks, so that a failed start leaves the run unchanged.
-            config.save(run / run_folder.CONFIG)
             hashes = {name: split.content_hash for name, split in trainer.splits.items()}
             run_folder.describe(run, config.train.precision, hashes)
+            config.save(run / run_folder.CONFIG)
         elif main and resume:
             _check_has_model(run, trainer)
             _warn_of_changes(config, run, trainer)
