@@ -420,6 +420,8 @@ def test_training_says_what_is_missing(options, lines, message, tmp_path, capsys
         ("", None),
         (None, None),
         (float("nan"), None),
+        ("NaN", None),
+        ("null", None),
         (" 3 ", "3"),
         (np.float32(0.5), "0.5"),
     ],
@@ -428,7 +430,7 @@ def test_a_number_in_a_column_of_numbers(value, name):
     assert number_of(value) == name
 
 
-@pytest.mark.parametrize("value", ["x", "nan", float("inf"), 10**400, [1], {"a": 1}, b"x"])
+@pytest.mark.parametrize("value", ["x", "NA", float("inf"), 10**400, [1], {"a": 1}, b"x"])
 def test_what_is_not_a_number(value):
     with pytest.raises(ValueError, match=r"."):
         number_of(value)

@@ -233,9 +233,9 @@ def test_bad_input_is_named_with_its_line(folder, ending, content, message):
 
 def test_a_missing_column(folder):
     fill(folder, "csv", "id,text\n1x,a\n")
-    with pytest.raises(UserError, match=r"no column 'body' \(text_column\); it has id, text"):
+    with pytest.raises(UserError, match=r"no column 'body'; it has id, text"):
         read_corpus(folder, text_column="body")
-    with pytest.raises(UserError, match=r"no column 'topic' \(label_column\); it has id, text"):
+    with pytest.raises(UserError, match=r"no column 'topic'; it has id, text"):
         read_corpus(folder, label_column="topic")
 
 

@@ -60,7 +60,7 @@ def test_reading_learning_and_encoding_say_how_far_they_are(often, tmp_path, mon
         encode_corpus({"train": dataset}, tokenizer)
     for said in (
         f"{path}: 1000 documents read",
-        "learning a tokenizer from 2000 documents",
+        "learning a tokenizer from 2,000 documents",
         "tokenizer: 1500 of 2000 documents read",
         "SentencePiece: learning unigram pieces, ",
         "token ids: 1000 of 2000 documents encoded",

@@ -64,6 +64,8 @@ def interrupted_by_signals() -> Iterator[None]:
     previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
+        if message:  # the alarm has not come yet
+            raise KeyboardInterrupt(message[0])
     except Exception as error:
         if message and not isinstance(error, Interrupted):
             raise KeyboardInterrupt(message[0]) from error
