@@ -385,5 +385,5 @@ def test_molecules_may_be_a_column_of_a_table(tmp_path):
     assert read_molecules(tmp_path / "a.jsonl") == ["CCO", ""]
     assert read_molecules(tmp_path / "a.smi") == ["CCO", "", "CCN"]
     (tmp_path / "b.csv").write_text("id,name\n1,CCO\n")
-    with pytest.raises(UserError, match="no column 'smiles'; it has id, name"):
+    with pytest.raises(UserError, match="no column 'SMILES': rename that of the molecules"):
         read_molecules(tmp_path / "b.csv")

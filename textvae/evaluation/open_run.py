@@ -209,7 +209,10 @@ def run_config(
     """
     config = Config.load(run_folder.config_path(folder))
     moved: dict[str, Any] = {} if data is None else {"dir": str(data)}
-    config = replace(config, data=replace(config.data, **moved, **(reading or {})))
+    given = dict(reading or {})
+    if given.get("labels") is False:
+        given.setdefault("label_column", None)
+    config = replace(config, data=replace(config.data, **moved, **given))
     config.check("--")
     return config if moved else with_found_data(folder, config)
 
@@ -257,6 +260,11 @@ def run_splits(folder: Path, config: Config) -> Splits:
         raise UserError(f"{error}; if the data of {folder} has moved, pass --data") from error
     trained_on = run_folder.split_hash(folder)  # of texts and labels
     if trained_on not in (None, splits["train"].content_hash, _hash_as_trained(folder, config)):
+        if config.data.dir == recorded:
+            raise UserError(
+                f"{recorded} is not the data that {folder} was trained on: it has changed since, "
+                "or its labels are read differently"
+            )
         raise UserError(
             f"{config.data.dir} is not the data that {folder} was trained on, which was in "
             f"{recorded}: set --data to where it is now"

@@ -59,7 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
-        kept = "; the previous file is intact" if path.exists() else ""
+        kept = "; the previous file is intact" if os.path.exists(path) else ""
         raise UserError(f"cannot write {path}: {reason}{kept}") from error
     finally:
         with suppress(OSError):  # if there is no such folder, the error above says so

@@ -103,6 +103,9 @@ def describe(run: Path, precision: str, hashes: Mapping[str, str]) -> None:
     record, path = versions(precision, hashes), run / VERSIONS
     if path.exists() and (before := read_record(path).get("command")):
         record["command"] = f"{before}\n{record['command']}"
+    if (run / CONFIG).exists():  # resumed: what changes later is to be noticed
+        first = read_record(path) if path.exists() else {}
+        record |= {key: first[key] for key in map(_hash_key, hashes) if first.get(key)}
     write_json(path, record)
 
 

@@ -128,6 +128,8 @@ def _read_weights(path: Path, device: str | torch.device = "cpu") -> dict[str, T
 
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            continue
         if not tensor.isfinite().all():
             raise UserError(f"{path} is damaged: {name} has values that are not finite")
         if tensor.numel() and tensor.abs().max() > LARGEST:

@@ -41,22 +41,26 @@ def interrupted_by_signals() -> Iterator[None]:
     """Make all of the signals do what Ctrl-C does, so that temporary files are removed.
 
     An import is not interrupted, but the command is as soon as it has ended: while they are
-    imported, and when they are called, compiled modules turn the exception into others.
+    imported, and when they are called, compiled modules turn the exception into others. A second
+    signal interrupts the import, too.
 
     Raises:
         KeyboardInterrupt: A signal arrived, whatever has become of the exception since.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        again = number != alarm and message and time.monotonic() - when[0] > SAME_SIGNAL
         if number != alarm:
             message.append("" if number == signal.SIGINT else "terminated")
-        if alarm is not None and _is_importing(frame):
+            when.append(time.monotonic())
+        if alarm is not None and _is_importing(frame) and not again:
             signal.signal(alarm, interrupt)
             signal.setitimer(signal.ITIMER_REAL, WHILE_IMPORTING)
         else:
             raise KeyboardInterrupt(message[0])
 
-    message: list[str] = []  # of the first signal
+    message: list[str] = []  # of the signals so far
+    when: list[float] = []
     alarm = getattr(signal, "SIGALRM", None)  # Windows has none
     usual = (signal.SIG_DFL, signal.default_int_handler)
     # Whoever has set another handler, or ignores a signal, knows better.
@@ -73,6 +77,7 @@ def interrupted_by_signals() -> Iterator[None]:
     finally:
         if message and alarm is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(alarm, signal.SIG_DFL)
         _restore(previous)
 
 
@@ -112,7 +117,11 @@ def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
         if not stop.requested:
             stop.requested, stop.when = True, time.monotonic()
             # Not through logging: the signal may have arrived in the middle of a log line.
-            said = message if number == signal.SIGINT else message.replace(AGAIN, "send it again")
+            said = (
+                message
+                if number == signal.SIGINT
+                else message.replace(AGAIN, "send the signal again")
+            )
             with suppress(OSError):  # a terminal that has closed
                 os.write(2, f"{said}\n".encode() if said else b"")
         elif time.monotonic() - stop.when > SAME_SIGNAL:

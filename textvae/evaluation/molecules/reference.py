@@ -11,7 +11,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = 1  # changes if the same molecules give another summary
 PUBLISHED = ".stats.npz"
+COLUMNS = ("SMILES", "smiles", "Smiles")  # of tables
 PART = "molecules"  # of the cache
 
 
@@ -65,18 +65,15 @@ def summarize(molecules: Sequence[Molecule]) -> Summary:
 
 
 def read_molecules(path: Path) -> list[str]:
-    """Read the SMILES of a file: one per line, or the column ``SMILES`` or ``smiles`` of a table.
+    """Read the SMILES of a file: one per line, blank lines included, or the column of a table.
 
-    Blank lines count. Formats other than lines are recognized by the extension alone: in a line, a
-    name may follow a molecule.
+    A table is recognized by its extension alone: in a line, a name may follow a molecule.
 
     Raises:
         UserError: The file cannot be read or is empty, or there is no such column.
     """
     if EXTENSIONS.get(extension_of(path), "lines") != "lines":
-        with suppress(UserError):
-            return _column(path, "SMILES")
-        return _column(path, "smiles")
+        return _column(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -87,9 +84,18 @@ def read_molecules(path: Path) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def _column(path: Path, name: str) -> list[str]:
-    texts, _ = read_documents(path, Layout.parse(text_column=name, labels=False))
-    return texts
+def _column(path: Path) -> list[str]:
+    for name in COLUMNS:
+        try:
+            texts, _ = read_documents(path, Layout.parse(text_column=name, labels=False))
+            return texts
+        except UserError as error:
+            if f"no column {name!r}" not in str(error):
+                raise
+    raise UserError(
+        f"{path}: no column {COLUMNS[0]!r}: rename that of the molecules, or write them to a .txt "
+        "file, one per line"
+    )
 
 
 def reference_summary(path: Path, jobs: int) -> Summary:

@@ -12,7 +12,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.text.data.arrow_records import dataset_columns, dataset_rows
 from textvae.text.data.columns import Columns, Row
-from textvae.text.data.source import ALIASES, SPLITS, Source
+from textvae.text.data.source import ALIASES, SPLITS, Source, guesses
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +101,11 @@ def _sources(
         if standard not in SPLITS or named.get(standard) is not None:
             continue
         if standard in chosen:
-            raise UserError(
-                f"{name}: {chosen[standard]} and {split} could both be {standard}; choose one with "
-                f"--data.{standard} NAME"
+            guesses.warning(
+                "%s: %s and %s could both be %s; %s is used unless --data.%s is set",
+                *(name, chosen[standard], split, standard, chosen[standard], standard),
             )
-        chosen[standard] = split
+        chosen.setdefault(standard, split)
     for split, wanted in named.items():
         if wanted is not None:
             chosen[split] = wanted

@@ -47,7 +47,7 @@ def number_of(value: Any) -> str | None:
     Raises:
         ValueError: It is not a finite number; the message is what it is.
     """
-    if value is None or (isinstance(value, str) and value.strip() in MISSING and value != "-1"):
+    if value is None or (isinstance(value, str) and value.strip() in {*MISSING} - {"-1"}):
         return None
     try:
         number = float(value)

@@ -23,9 +23,8 @@ from pathlib import Path
 
 from textvae.errors import UserError
 from textvae.text.data.arrow_records import parquet_layout, parquet_records
-from textvae.text.data.columns import Row
+from textvae.text.data.columns import Columns, Row
 from textvae.text.data.json_records import json_layout, json_records
-from textvae.text.data.labels import label_of
 from textvae.text.data.layout import EXTENSIONS, PLAIN, TABLES, Layout, extension_of
 from textvae.text.data.streams import InputFile, read_lines
 from textvae.text.data.tables import table_layout, table_records
@@ -129,7 +128,7 @@ def read_rows(file: InputFile, layout: Layout) -> Iterator[Row]:
         case "label-tab-text":
             return _labeled_lines(file, layout)
         case "documents":
-            return _document(file, layout.columns.labels)
+            return _document(file, layout.columns)
         case "jsonl" | "json":
             records = json_records(file, layout)
         case "parquet":
@@ -170,6 +169,7 @@ def _labeled_lines(file: InputFile, layout: Layout) -> Iterator[Row]:
             yield number, text.strip(), read
 
 
-def _document(file: InputFile, labels: bool) -> Iterator[Row]:
+def _document(file: InputFile, columns: Columns) -> Iterator[Row]:
     text = "\n".join(line for _, line in read_lines(file)).strip()
-    yield 1, text, label_of(file.path.parent.name) if labels else None
+    name = file.path.parent.name
+    yield 1, text, columns.read_label(name, file.where, 1) if columns.labels else None

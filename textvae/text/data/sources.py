@@ -18,6 +18,7 @@ from textvae.text.data.source import Source, guesses, utf8
 from textvae.text.data.split_files import (
     class_folders,
     documents,
+    is_split_file,
     split_files,
     unlabeled_folders,
 )
@@ -84,8 +85,10 @@ def is_one_split(folder: Path) -> bool:
     """
     if is_saved(folder):
         return is_saved_split(folder)
-    folders = class_folders(folder) or unlabeled_folders(folder)
-    return not folders and not split_files(folder, {}) and bool(documents(folder))
+    if class_folders(folder) or any(map(is_split_file, folder.iterdir())):
+        return False
+    found = documents(folder)  # not corpora in folders of their own, nor train/*.txt
+    return bool(found) and not any(map(is_split_file, found)) and not unlabeled_folders(folder)
 
 
 def _one_source(place: str | Path, options: Layout) -> Source:

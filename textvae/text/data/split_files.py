@@ -14,7 +14,7 @@ from pathlib import Path
 from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.text.data.layout import EXTENSIONS, extension_of
-from textvae.text.data.source import ALIASES, SPLITS
+from textvae.text.data.source import ALIASES, SPLITS, guesses
 from textvae.text.data.streams import SUFFIXES
 
 _SPLIT = "train|valid|val|validation|dev|test"
@@ -50,6 +50,12 @@ def split_files(folder: Path, named: Mapping[str, str | None]) -> dict[str, list
             _check_shards(folder, split, candidates)
             found[split] = [folder / match[0] for match in candidates]
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def is_split_file(path: Path) -> bool:
+    """Return whether a file has the name of a split, and is not hidden."""
+    visible = not path.name.startswith(".") and not path.is_dir()
+    return visible and _SPLIT_FILE.fullmatch(path.name) is not None
 
 
 def _named(folder: Path, split: str, name: str) -> Path:
@@ -112,16 +118,29 @@ def unlabeled_folders(folder: Path) -> dict[str, list[Path]]:
 
     Returns:
         The files of each split, sorted; empty if the folders are classes.
+
+    Raises:
+        UserError: Two folders are the same split.
     """
-    found: dict[str, list[Path]] = {}
-    others = False
+    found: dict[str, Path] = {}
+    others = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and (files := documents(path, "*")):
-            split = ALIASES.get(path.name.lower(), path.name.lower())
-            others |= split not in SPLITS
-            found.setdefault(split, []).extend(files)
-    splits = {split: found[split] for split in SPLITS if split in found}
-    return splits if len(splits) > 1 or ("train" in splits and not others) else {}
+        if path.name.startswith(".") or not path.is_dir() or not documents(path, "*"):
+            continue
+        split = ALIASES.get(path.name.lower(), path.name.lower())
+        if split not in SPLITS:
+            others.append(path.name)
+        elif split in found:
+            raise UserError(
+                f"{folder}: {found[split].name} and {path.name} could both be {split}: rename one"
+            )
+        else:
+            found[split] = path
+    if len(found) < 2 and ("train" not in found or others):
+        return {}
+    if others:
+        guesses.warning("%s: not a split, and left out: %s", folder, ", ".join(others))
+    return {split: documents(found[split], "*") for split in SPLITS if split in found}
 
 
 def documents(folder: Path, where: str = "*/*") -> list[Path]:

@@ -76,6 +76,12 @@ def make_grid(
             varied = _read_by(base, dict(zip(vary, values, strict=True)), vary, bool(methods))
             if varied is not None:
                 cells.append(_cell(method, stack, options, base, varied))
+    for option in vary:
+        if option != SEED and not any(option in cell.varied for cell in cells):
+            raise UserError(
+                f"{option} is varied, but only a model with a latent variable has it, and none is "
+                "in this sweep"
+            )
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two runs of the sweep would be named {twice[0]}: use other values")
