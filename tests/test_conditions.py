@@ -423,6 +423,7 @@ def test_training_says_what_is_missing(options, lines, message, tmp_path, capsys
         ("NaN", None),
         ("null", None),
         (" 3 ", "3"),
+        (" -1", "-1"),
         (np.float32(0.5), "0.5"),
     ],
 )

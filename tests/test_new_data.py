@@ -314,6 +314,24 @@ def test_labels_of_new_files_may_be_left_unread(run, examples, tmp_path, capfd):
         assert ("label" in rows[0]) == (more == [])
 
 
+def test_ambiguous_files_beside_those_of_a_run_do_not_matter(tiny, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    at, run = tiny.index("--data.dir"), tmp_path / "run"
+    data = ["--data.dir", str(tmp_path / "corpus"), "--data.train", "train.txt"]
+    assert in_child(["train", "--out", str(run), *tiny[:at], *data]) == 0
+    (tmp_path / "corpus" / "old.train.txt").write_text("a\n")
+    assert open_run(run, data=tmp_path / "corpus").new is None
+
+
+def test_labels_that_the_run_names_may_be_left_unread(tiny, examples, tmp_path):
+    at, run, path = tiny.index("--data.dir"), tmp_path / "run", tmp_path / "data.csv"
+    write(path, examples * 3)
+    data = ["--data.dir", str(path), "--data.label_column", "label"]
+    assert in_child(["train", "--out", str(run), *tiny[:at], *data]) == 0
+    opened = open_run(run, data=path, reading={"labels": False})
+    assert opened.new is None and len(opened.split("test")) == 3
+
+
 def test_a_test_split_that_changed_after_the_training_is_named(tiny, corpus, tmp_path, caplog):
     shutil.copytree(corpus, tmp_path / "corpus")
     at, run = tiny.index("--data.dir"), tmp_path / "run"
@@ -323,6 +341,7 @@ def test_a_test_split_that_changed_after_the_training_is_named(tiny, corpus, tmp
     assert "has changed" not in caplog.text
     lines = (tmp_path / "corpus" / "test.txt").read_text().splitlines(keepends=True)
     (tmp_path / "corpus" / "test.txt").write_text("".join(lines[:5]))
+    assert in_child(["train", "--resume", str(run), "--train.epochs", "3"]) == 0
     open_run(run)
     assert f"the test split has changed since {run} was trained" in caplog.text
 

@@ -5,6 +5,7 @@ import pytest
 
 from textvae.errors import UserError
 from textvae.text.data.corpus import encode_corpus, read_corpus
+from textvae.text.data.sources import is_one_split
 from textvae.text.data.targets import read_targets
 from textvae.text.tokenizers import CharTokenizer
 
@@ -121,6 +122,23 @@ def test_documents_in_the_folders_of_splits_stay_in_their_splits(folder):
         "test": ["5"],
     }
     assert corpus["train"].column_names == ["text"]
+
+
+def test_folders_of_splits_are_never_mixed_or_dropped_in_silence(folder, caplog):
+    write(folder, train__a_txt="one", valid__a_txt="two", dev__a_txt="three")
+    with pytest.raises(UserError, match="dev and valid could both be valid: rename one"):
+        read_corpus(folder, format="documents")
+    (folder / "dev").rename(folder / "unsup")
+    write(folder, **{".hidden__a_txt": "x"})
+    read_corpus(folder, format="documents")
+    assert "not a split, and left out: unsup" in caplog.text
+
+
+def test_a_folder_of_corpora_is_not_a_split(folder):
+    write(folder, ptb__train_txt="a", ptb__valid_txt="b")
+    assert not is_one_split(folder)
+    write(folder, pos__1_txt="a")
+    assert not is_one_split(folder)
 
 
 def test_a_class_may_be_called_train(folder):
