@@ -63,6 +63,8 @@ MISTAKES = [
     (["train", "--latent_dim", "3"], "did you mean --model.latent_dim?"),
     (["sample", "{run}", "--temprature", "2"], "did you mean --temperature?"),
     (["sample", "{run}", "--top_p", "0.9"], "did you mean --top-p?"),
+    (["sample", "{run}", "--data.cache", "x"], "unrecognized arguments: --data.cache (see"),
+    (["compare", "{run}", "none.yaml"], "none.yaml cannot be read (No such file or directory)"),
     (["encode", "{run}", "x", "--limit", "3"], "unrecognized arguments: --limit 3 (see"),
     (["sample"], "required: run (see"),
     (["interpolate", "{run}", "a"], "required: b (see"),

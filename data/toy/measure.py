@@ -130,7 +130,7 @@ def table(rows: dict[str, dict[str, float | None]]) -> str:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [f"| model | {' | '.join(columns)} |", "|---|" + "--:|" * len(columns)]
     for name, row in rows.items():
-        cells = ("–" if row.get(c) is None else f"{100 * row[c]:.1f} %" for c in columns)
+        cells = ("–" if row.get(c) is None else f"{100 * row[c]:.1f}%" for c in columns)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -32,8 +32,8 @@ def parser() -> ArgumentParser:
     add_model(parser)
     parser.add_argument(
         "file",
-        help="a text file of any format that train reads (- for standard input), or an .npz file "
-        "of images",
+        help="a text file or folder of any format that train reads (- for standard input), or an "
+        ".npz file of images",
     )
     parser.add_argument("--out", required=True, help="the .npz or .parquet file to write")
     add_refinement(parser)

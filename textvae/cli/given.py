@@ -131,10 +131,10 @@ def examples(model: Model, args: Namespace, names: Sequence[str]) -> Examples:
     """Return the examples named on the command line."""
 
     def test_split() -> Split:
-        from textvae.evaluation.open_run import is_new_file, open_run
+        from textvae.evaluation.open_run import are_new_examples, open_run
 
         data = args.get("data")
-        data = None if is_new_file(data) else data
+        data = None if are_new_examples(data) else data
         return open_run(args.run, data=data, model=model).split("test")
 
     return model.pick_examples(names, test_split)

@@ -22,6 +22,8 @@ def explain(message: str, names: Sequence[str], command: str | None) -> str:
         command: The command, if it was recognized.
     """
     line = re.sub(r"^error: |Parser key ", "", " ".join(message.split()))
+    if nested := re.search(r'"(\w+)":.*NestedArg\(key=\'([\w.]+)\'', line):  # of a simple option
+        line = f"unrecognized arguments: --{nested[1]}.{nested[2]}"
     if "are required" in line:
         line = line.replace(f"{command}.", "")
         line = re.sub(r"(?<=required: )[\w, .]+", lambda keys: _missing(keys[0], names), line)

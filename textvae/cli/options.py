@@ -77,7 +77,7 @@ def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> No
     """
     add_run_folder(parser)
     parser.add_argument("--split", default="test", help=split)
-    instead = "or a file of new examples to use instead of the split"
+    instead = "or a file or folder of new examples to use instead of the split"
     add_data(parser, f"; {instead}" if new_files else "")
     add_layout(parser)
 
@@ -124,7 +124,7 @@ def add_layout(parser: ArgumentParser) -> None:
         "format": (str | None, "file format; default: detect it from the name and first lines"),
         "text_column": (str | None, column.format("text", '"text"')),
         "label_column": (str | None, column.format("label", '"label", if there is one')),
-        "labels": (bool | None, "whether to read labels"),
+        "labels": (bool | None, "false: ignore labels"),
         "delimiter": (str | None, "what separates the columns of a table"),
         "header": (bool | None, "the first row of a table names its columns"),
     }

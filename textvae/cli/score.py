@@ -38,8 +38,8 @@ def parser() -> ArgumentParser:
     add = parser.add_argument
     add(
         "file",
-        help="a file in any format that train reads (- for lines on standard input), or an .npz "
-        "file of images",
+        help="a text file or folder of any format that train reads (- for lines on standard "
+        "input), or an .npz file of images",
     )
     add(
         "--samples",

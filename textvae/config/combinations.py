@@ -5,13 +5,13 @@ Every check raises a ``UserError`` that names both options and a way out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from os.path import realpath
 from pathlib import Path
 
 from textvae.config.experiment import OF_TEXT_FILES, OPTIONS, Config, options_read
+from textvae.config.types import as_word
 from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.runs.run_folder import started_in
@@ -173,6 +173,22 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
 }
 
 
+# What a language model does not read: the options of z, of its encoder, and of their objective.
+_IN_SECTIONS: dict[str, tuple[str, ...]] = {
+    "model": (
+        *("latent_dim", "injection", "pooling", "head", "head_scale", "head_bias", "posterior"),
+        *("kappa", "prior", "prior_components", "encoder_noise", "encoder_noise_rate"),
+        *("encoder_hidden", "encoder_layers", "bidirectional", "initial_state"),
+    ),
+    "images": ("encoder", "encoder_hidden", "encoder_layers"),
+    "objective": tuple(OPTIONS["objective"]),
+    "inference": tuple(OPTIONS["inference"]),
+    "optim": ("encoder_name", "encoder_lr", "autoencode_name", "autoencode_lr"),
+    "train": ("procedure", "aggressive_patience", "autoencode_epochs", "autoencode_decoder"),
+}
+OF_LATENT = {f"{section}.{name}" for section, names in _IN_SECTIONS.items() for name in names}
+
+
 def options_without_effect(config: Config) -> list[str]:
     """Return one line for each option that was changed but needs another one to have an effect.
 
@@ -225,14 +241,9 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
                 continue
             why = "it counts only at the start" if name in AT_THE_START else WHY[section]
             raise UserError(
-                f"--{section}.{name} {_shown(new[section][name])}: {run} began with "
-                f"{_shown(old[section][name])}, and {why}: leave it out, or start a new run"
+                f"--{section}.{name} {as_word(new[section][name])}: {run} began with "
+                f"{as_word(old[section][name])}, and {why}: leave it out, or start a new run"
             )
-
-
-def _shown(value: object) -> str:
-    """Return a value as it is written in YAML and on the command line."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def changed_options(before: Config, now: Config) -> list[str]:

@@ -154,10 +154,25 @@ def _members(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
+LARGEST_EXACT = 2**53  # floats up to this are exact integers
+
+
 def plain(value: Any) -> Any:
     """Return the value as a plain int or float if the parser made it a restricted one."""
     base, _ = _RANGES.get(type(value), (None, []))
     return value if base is None else base(value)
+
+
+def as_word(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float() if value.is_integer() and abs(value) < LARGEST_EXACT:
+            return str(int(value))
+    return str(value)
 
 
 def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:

@@ -24,7 +24,7 @@ from textvae.errors import UserError
 from textvae.evaluation.metrics import NUMBERS, RESULTS
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import quoted, read_record, write_json
-from textvae.runs.model_folder import weights_hash
+from textvae.runs.model_folder import is_number, weights_hash
 from textvae.runs.run_folder import config_path, make_folder
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,9 @@ def load_cards(path: Path | str) -> list[Card]:
     path = Path(path)
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as YAML ({reason})") from None
     if not isinstance(rows, list) or not rows:
@@ -271,7 +273,4 @@ def find_card(given: Path | str, split: str = "test") -> Card:
 
 
 def _is_number_or_none(value: Any) -> bool:
-    if value is None:
-        return True
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) < LARGEST  # neither infinite nor NaN
+    return value is None or (is_number(value) and abs(value) < LARGEST)  # not infinite or NaN

@@ -120,7 +120,7 @@ def open_run(
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
     opened = OpenRun(folder, config, model, {}, weights)
-    if not is_new_file(data):
+    if not are_new_examples(data):
         if condition is not None:
             raise UserError(
                 "--condition is for a file of new examples (--data FILE): the data of the run has "
@@ -160,10 +160,10 @@ def _is_one_file(place: str) -> bool:
     return path.is_file() if path.exists() else bool(path.suffix)
 
 
-def is_new_file(data: Path | str | None) -> bool:
+def are_new_examples(data: Path | str | None) -> bool:
     """Return whether ``data`` is new examples, to open instead of the run's own data.
 
-    They are in a file, a pipe, or a folder that is a single split of text.
+    New examples may be a file, a pipe, or a folder that holds a single split of text.
     """
     if data is None or str(data) == STANDARD_INPUT:
         return data is not None

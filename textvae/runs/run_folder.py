@@ -101,11 +101,11 @@ def describe(run: Path, precision: str, hashes: Mapping[str, str]) -> None:
         hashes: The hash of each split of the data.
     """
     record, path = versions(precision, hashes), run / VERSIONS
-    if path.exists() and (before := read_record(path).get("command")):
-        record["command"] = f"{before}\n{record['command']}"
-    if (run / CONFIG).exists():  # resumed: what changes later is to be noticed
-        first = read_record(path) if path.exists() else {}
-        record |= {key: first[key] for key in map(_hash_key, hashes) if first.get(key)}
+    before = read_record(path) if path.exists() else {}
+    if before.get("command"):
+        record["command"] = f"{before['command']}\n{record['command']}"
+    if (run / CONFIG).exists():  # a resumed run keeps the hashes of the data that it began with
+        record |= {key: before[key] for key in map(_hash_key, hashes) if before.get(key)}
     write_json(path, record)
 
 

@@ -25,10 +25,11 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Whether the user asked to stop, and when."""
+    """Whether the user asked to stop, when, and what is said about it at the end."""
 
     requested = False
     when = 0.0
+    message = ""
 
 
 AGAIN = "press Ctrl-C again"
@@ -49,18 +50,18 @@ def interrupted_by_signals() -> Iterator[None]:
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        again = number != alarm and message and time.monotonic() - when[0] > SAME_SIGNAL
-        if number != alarm:
-            message.append("" if number == signal.SIGINT else "terminated")
-            when.append(time.monotonic())
-        if alarm is not None and _is_importing(frame) and not again:
+        first = not stop.requested
+        if first:
+            stop.requested, stop.when = True, time.monotonic()
+            stop.message = "" if number == signal.SIGINT else "terminated"
+        waits = first or number == alarm or time.monotonic() - stop.when <= SAME_SIGNAL
+        if alarm is not None and waits and _is_importing(frame):
             signal.signal(alarm, interrupt)
             signal.setitimer(signal.ITIMER_REAL, WHILE_IMPORTING)
         else:
-            raise KeyboardInterrupt(message[0])
+            raise KeyboardInterrupt(stop.message)
 
-    message: list[str] = []  # of the signals so far
-    when: list[float] = []
+    stop = StopRequest()
     alarm = getattr(signal, "SIGALRM", None)  # Windows has none
     usual = (signal.SIG_DFL, signal.default_int_handler)
     # Whoever has set another handler, or ignores a signal, knows better.
@@ -68,14 +69,14 @@ def interrupted_by_signals() -> Iterator[None]:
     previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
-        if message:  # the alarm has not come yet
-            raise KeyboardInterrupt(message[0])
+        if stop.requested:  # the alarm has not come yet
+            raise KeyboardInterrupt(stop.message)
     except Exception as error:
-        if message and not isinstance(error, Interrupted):
-            raise KeyboardInterrupt(message[0]) from error
+        if stop.requested and not isinstance(error, Interrupted):
+            raise KeyboardInterrupt(stop.message) from error
         raise
     finally:
-        if message and alarm is not None:
+        if stop.requested and alarm is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(alarm, signal.SIG_DFL)
         _restore(previous)
@@ -114,14 +115,12 @@ def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
     stop = StopRequest()
 
     def ask(number: int, _: object) -> None:
+        """Handle a signal."""
         if not stop.requested:
             stop.requested, stop.when = True, time.monotonic()
             # Not through logging: the signal may have arrived in the middle of a log line.
-            said = (
-                message
-                if number == signal.SIGINT
-                else message.replace(AGAIN, "send the signal again")
-            )
+            again = AGAIN if number == signal.SIGINT else "send the signal again"
+            said = message.replace(AGAIN, again)
             with suppress(OSError):  # a terminal that has closed
                 os.write(2, f"{said}\n".encode() if said else b"")
         elif time.monotonic() - stop.when > SAME_SIGNAL:

@@ -18,6 +18,7 @@ from torch import Tensor
 from textvae.config.experiment import Config, options_read
 from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import write_text
+from textvae.runs.model_folder import is_number
 from textvae.runs.run_folder import LOG, read_log
 from textvae.training.board import Board
 
@@ -185,11 +186,7 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(card: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        key: value
-        for key, value in card.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return {key: value for key, value in card.items() if is_number(value)}
 
 
 def _curves(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -1,14 +1,14 @@
 """The aggregate posterior q(z) = 1/N sum_n q(z|x_n), compared with where z is sampled from.
 
 A sampler of z (a prior, or a sampler fitted to the posteriors) draws into a *hole* if z lies
-outside the smallest region that holds 99 % of the mass of q(z) (its highest density region,
+outside the smallest region that holds 99% of the mass of q(z) (its highest density region,
 Hyndman 1996):
 
     hole_share = P_{z ~ p}[ log q(z) < t ],    P_{z ~ q}[ log q(z) < t ] = 0.01
 
 t is estimated from draws of q(z) itself. For a draw from q(z|x_n), log q(z) is computed without
 example n, because a draw of p does not have a posterior of its own, either. So if p equals the
-distribution of z over all possible examples, about 1 % of its draws are in holes, however narrow
+distribution of z over all possible examples, about 1% of its draws are in holes, however narrow
 the N posteriors are.
 
 CU (Zhang et al. 2022) counts the dimensions whose aggregate posterior is consistent with the prior:

@@ -10,6 +10,7 @@ from textvae.config.experiment import Config
 from textvae.evaluation.diagnosis.judge import UNUSED, Training
 from textvae.evaluation.goal import Goal
 from textvae.runs.files import read_record
+from textvae.runs.model_folder import is_number
 from textvae.runs.run_folder import read_log
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
@@ -125,7 +126,7 @@ def _gain(moments: Sequence[Moment], goals: Sequence[float]) -> float | None:
 
 def _moment(line: Line, lines: Sequence[Line]) -> Moment:
     by_dimension = line.get("kl_per_dim")
-    logged = isinstance(by_dimension, list) and all(map(_is_number, by_dimension))
+    logged = isinstance(by_dimension, list) and all(map(is_number, by_dimension))
     return Moment(
         epoch=line["epoch"],
         step=line["step"],
@@ -137,19 +138,15 @@ def _moment(line: Line, lines: Sequence[Line]) -> Moment:
 
 def _beta(line: Line, lines: Sequence[Line]) -> float | None:
     """Return the KL weight of an evaluation, or the one that was logged last before it."""
-    if _is_number(line.get("beta")):
+    if is_number(line.get("beta")):
         return line["beta"]
-    known = [x["beta"] for x in lines if x["step"] <= line["step"] and _is_number(x.get("beta"))]
+    known = [x["beta"] for x in lines if x["step"] <= line["step"] and is_number(x.get("beta"))]
     return known[-1] if known else None
 
 
 def _figure(line: Line, key: str) -> Any:
     value = line.get(key) if key in ("rec", "elbo") else line.get(f"encoder_{key}", line.get(key))
-    return value if _is_number(value) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number(value) else None
 
 
 def _death(key: str, lines: Sequence[Line]) -> Death | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from textvae.errors import OptionError
-from textvae.evaluation.open_run import is_new_file, open_run
+from textvae.evaluation.open_run import are_new_examples, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
 
@@ -65,7 +65,7 @@ def neighbors(
         run,
         data=data,
         reading=reading,
-        condition=condition if is_new_file(data) else None,
+        condition=condition if are_new_examples(data) else None,
         device=device,
         model=model,
     )

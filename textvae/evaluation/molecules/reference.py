@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from textvae.evaluation.molecules.measures import Moments, bits, moments
 from textvae.runs.cache import cache_folder, cache_lock
 from textvae.runs.files import replace_file
 from textvae.runs.npz import read_npz
+from textvae.text.data.columns import MissingColumn
 from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.sources import read_documents
 
@@ -86,12 +88,9 @@ def read_molecules(path: Path) -> list[str]:
 
 def _column(path: Path) -> list[str]:
     for name in COLUMNS:
-        try:
+        with suppress(MissingColumn):
             texts, _ = read_documents(path, Layout.parse(text_column=name, labels=False))
             return texts
-        except UserError as error:
-            if f"no column {name!r}" not in str(error):
-                raise
     raise UserError(
         f"{path}: no column {COLUMNS[0]!r}: rename that of the molecules, or write them to a .txt "
         "file, one per line"

@@ -38,7 +38,7 @@ class Number(NamedTuple):
 
     name: str
     value: str
-    interval: str  # 95 %
+    interval: str  # 95%
     encoder: str  # before refinement
     unit: str
     help: str

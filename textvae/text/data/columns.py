@@ -10,6 +10,12 @@ from textvae.errors import OptionError, UserError
 from textvae.text.data.labels import label_of, number_of
 
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 40  # in messages
+
+
+class MissingColumn(UserError):
+    """A file has no column of a name that was asked for."""
+
+
 Row = tuple[int, str | None, str | None]  # line, text, label (None: unlabeled)
 
 
@@ -107,7 +113,7 @@ class Columns:
                 found = replace(found, label=name)
         for name in found.named:
             if not _has(present, name):
-                raise UserError(f"{where}: no column {name!r}; it has {listed(present)}")
+                raise MissingColumn(f"{where}: no column {name!r}; it has {listed(present)}")
         return found
 
     def pick(self, record: Mapping[str, Any], where: str, line: int) -> Row:

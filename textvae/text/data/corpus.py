@@ -83,7 +83,7 @@ def read_corpus(
         header: Whether the first row of a table names its columns; None to detect it.
         numeric: Whether the labels are numbers; -1 is then one, and what is not a number an error.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
-        seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5 % of
+        seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5% of
             train each for valid and test, or only for valid if there is a test split.
 
     Returns:

@@ -1,6 +1,6 @@
 """Random masks for training: dropout, word dropout, and a random choice of time steps.
 
-On a CPU, torch's dropout draws one float per entry, one after another, which took 2 to 4 % of a
+On a CPU, torch's dropout draws one float per entry, one after another, which took 2 to 4% of a
 training step. Sixteen random bits are enough: one 64-bit draw serves four entries, at a probability
 within 1 / 2^17 of the requested one.
 """

@@ -13,22 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.builders.model import check_model
+from textvae.config.combinations import OF_LATENT
 from textvae.config.experiment import OPTIONS, Config, options_read
 from textvae.config.recipes import method_files
-from textvae.config.types import did_you_mean
+from textvae.config.types import as_word, did_you_mean
 from textvae.errors import OptionError, UserError
 
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
-# What a language model does not read: the options of z, of its encoder, and of their objective.
-_OF_LATENT = (
-    *("latent_dim", "injection", "pooling", "head", "head_scale", "head_bias", "posterior"),
-    *("kappa", "prior", "prior_components", "encoder_noise", "encoder_noise_rate"),
-    *("encoder_hidden", "encoder_layers", "bidirectional", "initial_state"),
-)
-OF_LATENT = {f"model.{name}" for name in _OF_LATENT}
-OF_LATENT |= {f"{s}.{name}" for s in ("objective", "inference") for name in OPTIONS[s]}
-OF_LATENT |= {"train.autoencode_epochs", "train.autoencode_decoder", "train.procedure"}
-LARGEST_EXACT = 2**53  # floats up to this are exact integers
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
 
 
@@ -180,18 +171,6 @@ def _short(option: str, base: Config) -> str:
     name = option.rpartition(".")[2]
     sections = [section for section, names in options_read(base).items() if name in names]
     return name if len(sections) == 1 else option
-
-
-def as_word(value: Any) -> str:
-    """Return a value as it is written on the command line."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float() if value.is_integer() and abs(value) < LARGEST_EXACT:
-            return str(int(value))
-    return str(value)
 
 
 def _relative(file: Path) -> str:
