@@ -49,8 +49,15 @@ KINDS = {
     "vamp": {"prior": "vamp", "prior_components": 3},
     "sphere": {"posterior": "vmf"},
     "no encoder": {"encoder_layers": 0},
+    "label": {"condition": "label", "condition_dim": 3, "num_labels": 2},
+    "number": {"condition": "number", "injection": "input"},
     "pixels": {"decoder": "pixelcnn"},
     "pixels, mlp": {"decoder": "mlp", "encoder": "mlp"},
+    "pixels, label": {"decoder": "pixelcnn", "condition": "label", "num_labels": 2},
+}
+CONDITIONS = {
+    "label": np.arange(len(ROWS)) % 2,
+    "number": np.linspace(-1, 1, len(ROWS), dtype=np.float32),
 }
 REFINED = Inference("semi_amortized", steps=3, lr=0.5)
 HOW = [
@@ -74,14 +81,16 @@ def build(kind="skip"):
     """A small model without dropout, in fp32, and a batch of its data."""
     torch.manual_seed(0)
     options = {"latent_dim": 5, "encoder_hidden": 20, "decoder_hidden": 20} | KINDS[kind]
+    y = CONDITIONS.get(options.get("condition"))
     if "decoder" in options:
         pixels = torch.rand(len(ROWS), 8, 8) < 0.3
         shape = {"encoder_layers": 2, "decoder_layers": 2}
-        return ImageVAE(8, 8, **options, **shape), as_batch(pixels.float(), torch.tensor(ROWS))
+        y = None if y is None else torch.from_numpy(y)
+        return ImageVAE(8, 8, **options, **shape), as_batch(pixels, torch.tensor(ROWS), condition=y)
     options = {"embedding_dim": 12, "dropout_in": 0.0, "dropout_out": 0.0} | options
     rng = np.random.default_rng(0)
     sentences = [rng.integers(4, 60, rng.integers(3, 9)) for _ in ROWS]
-    return TextVAE(60, **options), text_batch(sentences, ROWS)
+    return TextVAE(60, **options), text_batch(sentences, ROWS, condition=y)
 
 
 def terms(model, batch, inference=AMORTIZED):

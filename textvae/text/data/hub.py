@@ -12,7 +12,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.text.data.arrow_records import dataset_columns, dataset_rows
 from textvae.text.data.columns import Columns, Row
-from textvae.text.data.source import ALIASES, SPLITS, Source, guesses
+from textvae.text.data.source import ALIASES, SPLITS, Source
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) ->
         columns: The columns to read.
 
     Raises:
-        UserError: The hub cannot be reached, or a split or a column is missing.
+        UserError: The hub cannot be reached, a split or a column is missing, or two splits could be
+            the same one.
     """
     log.info("%s: no such file or folder, looking on the Hugging Face Hub", name)
     repo, _, config = name.partition(":")
@@ -66,7 +67,8 @@ def saved_sources(
         columns: The columns to read.
 
     Raises:
-        UserError: The folder is damaged, or a split or a column is missing.
+        UserError: The folder is damaged, a split or a column is missing, or two splits could be the
+            same one.
     """
     datasets = import_datasets()
     try:
@@ -101,11 +103,11 @@ def _sources(
         if standard not in SPLITS or named.get(standard) is not None:
             continue
         if standard in chosen:
-            guesses.warning(
-                "%s: %s and %s could both be %s; %s is used unless --data.%s is set",
-                *(name, chosen[standard], split, standard, chosen[standard], standard),
+            raise UserError(
+                f"{name}: {chosen[standard]} and {split} could both be {standard}; choose one with "
+                f"--data.{standard} NAME"
             )
-        chosen.setdefault(standard, split)
+        chosen[standard] = split
     for split, wanted in named.items():
         if wanted is not None:
             chosen[split] = wanted

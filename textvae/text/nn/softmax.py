@@ -43,7 +43,8 @@ from textvae.text.nn.products import (
 LOGITS = 10 * 2**20  # in memory at once; more was not faster
 MORE_LOGITS = 50 * 2**20  # for large bf16 weights, which oneDNN reorders for every chunk
 LARGE = 2**23  # weights: more than this does not stay in the cache
-ROWS_ON_DEVICES = 4096  # rows at once on GPUs, where every kernel launch takes time
+SHARE = 1 / 32  # of a GPU's memory for logits: few launches, and room for the rest of the step
+ROWS_ON_DEVICES = 4096  # at once on devices whose memory is not known
 BLOCK = 16  # rows of fp32 probabilities at once: few enough to stay in the cache of a core
 COLUMNS = 512  # tokens whose weight gradient is summed at once, for the same reason
 
@@ -96,6 +97,10 @@ def token_nll(
 
 
 def _usual_chunk(weight: Tensor, dtype: torch.dtype) -> int:
+    if weight.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(weight.device).total_memory
+        row = len(weight) * (dtype.itemsize + 2 * state_dtype(dtype).itemsize)  # scores, p
+        return max(1, int(SHARE * memory) // row)
     if weight.device.type != "cpu":
         return ROWS_ON_DEVICES
     more = weight.numel() > LARGE and dtype.itemsize == 2
