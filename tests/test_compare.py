@@ -232,7 +232,7 @@ def test_only_runs_of_one_experiment_are_averaged(tmp_path):
     runs = seeds(tmp_path / "a", [VAE]) + seeds(tmp_path / "b", [VAE], epochs=3)
     assert compare(runs, average_seeds=True) == compare(runs)
     runs = seeds(tmp_path / "c", [VAE, {**VAE, "samples": 500}])
-    with pytest.raises(UserError, match="evaluated with different K"):
+    with pytest.raises(UserError, match="different values of K"):
         compare(runs, average_seeds=True)
 
 

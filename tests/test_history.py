@@ -43,7 +43,7 @@ def write(tmp_path):
 
 def test_the_epoch_and_the_kl_weight_of_every_death(write):
     assert read_history(write(COLLAPSE)).deaths == (
-        Death("kl", epoch=1.5, beta=0.6, value=0.3, alive_at=1.0),
+        Death("kl", epoch=2.0, beta=0.6, value=0.3, alive_at=1.0),
         Death("mi", epoch=2.0, beta=0.6, value=0.2, alive_at=1.0),
         Death("au", epoch=2.0, beta=0.6, value=1, alive_at=1.0),
     )
@@ -59,8 +59,8 @@ def test_a_dimension_dies_when_its_kl_does(write):
 def test_what_never_lived_died_at_the_first_look(write):
     lines = [train(10, 0.02, 0.1), valid(100, -60.0, 0.0, 0.0, 0)]
     deaths = read_history(write(lines)).deaths
-    assert deaths[0] == Death("kl", epoch=0.1, beta=0.1, value=None, alive_at=None)
-    assert [death.epoch for death in deaths] == [0.1, 1.0, 1.0]
+    assert deaths[0] == Death("kl", epoch=1.0, beta=0.1, value=None, alive_at=None)
+    assert [death.epoch for death in deaths] == [1.0, 1.0, 1.0]
 
 
 def test_what_lives_again_is_not_dead(write):

@@ -106,15 +106,21 @@ def build_objective(config: Config) -> Objective:
     return objective
 
 
-def load_model(name: str, **options: Any) -> Model:
+def load_model(name: str, *, map_location: str = "cpu", **options: Any) -> Model:
     """Load a trained model of either kind from a folder or from the hub.
 
+    Args:
+        name: A folder, or the name of a model on the Hugging Face Hub.
+        map_location: Device to load the weights to.
+        options: For a model on the hub, arguments of ``huggingface_hub.snapshot_download``.
+
     Raises:
+        TypeError: There is no such argument.
         UserError: The folder is missing or broken, or the hub cannot be reached.
     """
     folder = pretrained.fetch(name, **options)
     kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
-    return kind.from_pretrained(folder)
+    return kind.from_pretrained(folder, map_location=map_location)
 
 
 def load_parts(model: Model, folder: Path, parts: str) -> None:

@@ -24,7 +24,7 @@ def parser() -> ArgumentParser:
         "--prune",
         type=NonNegativeFloat | None,
         metavar="DAYS",
-        help="remove what has not been used for DAYS days; 0 removes everything. What is needed "
+        help="remove what has not been used for DAYS days; 0 removes all entries. What is needed "
         "again is re-created",
     )
     return parser

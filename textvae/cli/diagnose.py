@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
@@ -67,10 +66,11 @@ def run(args: Namespace) -> int:
         UserError: There are too few examples for ``--fail-on``, or as in ``diagnose_run``.
     """
     from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
+    from textvae.runs.files import as_json
 
     options = {name: args[name] for name in OPTIONS}
     found = diagnose_run(args.run, reading=layout(args), **options)
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
+    print(as_json(found.to_dict()) if args.json else found)
     failed = False if args.fail_on is None else found.is_at_least(FAIL_ON[args.fail_on])
     if failed is None:
         raise UserError(f"--fail-on {args.fail_on}: {found.summary}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
@@ -57,6 +56,7 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Evaluate the best model of a run, save the card in its folder, and print it."""
     from textvae.evaluation.run_card import evaluate_run
+    from textvae.runs.files import as_json
 
     card = evaluate_run(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
-    print(json.dumps(card, indent=2) if args.json else card)
+    print(as_json(card) if args.json else card)

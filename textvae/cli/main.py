@@ -1,4 +1,4 @@
-"""The entry point of ``textvae`` and ``python -m textvae``."""
+"""Run one command and return its exit code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,3 @@ def _run(argv: Sequence[str]) -> int | None:
         return COMMANDS[command].run(args)
     except OptionError as error:
         raise UserError(as_typed(error, option_names(COMMANDS[command].parser()))) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,6 @@ Needs the extra ``molecules`` (RDKit).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +97,7 @@ def _add_latent(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """Compute and print the figures."""
     from textvae.errors import UserError
+    from textvae.runs.files import as_json
 
     for action, options in (("metrics", OF_METRICS), ("latent", OF_LATENT)):
         given = [name for name, default in options.items() if args[name] != default]
@@ -105,7 +105,7 @@ def run(args: Namespace) -> None:
             option = given[0].replace("_", "-")
             raise UserError(f"--{option} applies only to textvae molecules {action}")
     found = _metrics(args) if args.action == "metrics" else _latent(args)
-    print(json.dumps(found, indent=2) if args.json else found)
+    print(as_json(found) if args.json else found)
 
 
 def _metrics(args: Namespace) -> Any:

@@ -47,7 +47,7 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Print the neighbors, the nearest first."""
     from textvae.evaluation.latent.neighbors import neighbors
-    from textvae.runs.tables import json_line
+    from textvae.runs.files import json_line
 
     model = load(args)
     (example,) = examples(model, args, [args.example]).inputs

@@ -126,7 +126,7 @@ def add_layout(parser: ArgumentParser) -> None:
         "label_column": (str | None, column.format("label", '"label", if there is one')),
         "labels": (bool | None, "false: ignore labels"),
         "delimiter": (str | None, "what separates the columns of a table"),
-        "header": (bool | None, "the first row of a table names its columns"),
+        "header": (bool | None, "whether the first row of a table names its columns"),
     }
     for name, (kind, meaning) in kinds.items():  # not data.NAME: commands have an option --data
         add(f"--data.{name}", dest=f"data_{name}", type=kind, help=meaning)

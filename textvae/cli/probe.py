@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
@@ -47,6 +46,7 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Score the probes, save the scores in the run folder, and print them."""
     from textvae.evaluation.latent.probe import probe
+    from textvae.runs.files import as_json
 
     found = probe(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
-    print(json.dumps(found, indent=2) if args.json else found)
+    print(as_json(found) if args.json else found)

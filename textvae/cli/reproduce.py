@@ -29,8 +29,13 @@ def parser() -> ArgumentParser:
         metavar="NAME",
         help="the methods to reproduce; default: all with published figures",
     )
-    add("--seeds", type=PositiveInt, default=1, help="runs of each; their mean is compared")
-    add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
+    add(
+        "--seeds",
+        type=PositiveInt,
+        default=1,
+        help="number of seeds per method; their mean is compared",
+    )
+    add("--jobs", type=PositiveInt, default=1, help="number of runs to execute in parallel")
     add("--data", type=str, help="the corpus, for recipes that need one")
     add(
         "--out",

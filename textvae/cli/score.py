@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from textvae.config.types import PositiveInt, Steps
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
+
+logger = logging.getLogger(__name__)
 
 OPTIONS = ("samples", "regret_steps", "refine_steps", "condition", "batch_size", "seed")
 WIDTH = 9  # of a column of numbers, at least
@@ -82,7 +84,8 @@ def run(args: Namespace) -> None:
     from textvae.errors import UserError, quantity
     from textvae.evaluation.detection import detect, positive_label
     from textvae.evaluation.score import score_file
-    from textvae.runs.tables import check_table_format, json_line, write_table
+    from textvae.runs.files import json_line
+    from textvae.runs.tables import check_table_format, write_table
 
     if args.out is not None:
         check_table_format(Path(args.out))
@@ -96,6 +99,12 @@ def run(args: Namespace) -> None:
         **layout(args),
     )
     positive = positive_label(scored.split, args.positive) if args.labels else None
+    if positive is not None and scored.model.condition is not None and args.condition is None:
+        logger.warning(
+            "the model is given the %s of each example, which is to be detected here: score all "
+            "examples under the same one with --condition",
+            scored.model.condition.noun,
+        )
     numbers: list[Mapping[str, Any]] = []
     rows = _remembered(scored, numbers) if args.labels else iter(scored)
     if args.out is not None:
@@ -111,7 +120,7 @@ def run(args: Namespace) -> None:
             print(line)
     if positive is not None:
         found = detect(numbers, positive)
-        print(json.dumps(found) if args.format == "jsonl" else found)
+        print(json_line(found) if args.format == "jsonl" else found)
 
 
 def _remembered(

@@ -24,6 +24,10 @@ def parser() -> ArgumentParser:
         "[--vary SECTION.NAME=A,B ...]\n"
         "                     [--seeds N] [--jobs N] [--SECTION.NAME VALUE ...]",
     )
+    parser.epilog = (
+        "--config FILE, of which there may be several, and --SECTION.NAME VALUE are those of\n"
+        "textvae train; see textvae train --help."
+    )
     add = parser.add_argument
     add("--out", required=True, help="the folder of the sweep, with a folder for every run")
     add(
@@ -41,8 +45,8 @@ def parser() -> ArgumentParser:
         help="methods to try: stacks of files in recipes/methods and next to the base, such as "
         "skip_vae or skip_vae-free_bits",
     )
-    add("--seeds", type=PositiveInt, default=1, help="runs of each model that differ in their seed")
-    add("--jobs", type=PositiveInt, default=1, help="runs at the same time")
+    add("--seeds", type=PositiveInt, default=1, help="number of seeds per model")
+    add("--jobs", type=PositiveInt, default=1, help="number of runs to execute in parallel")
     add_measures(parser)
     add("--probe", action="store_true", help="also predict labels from z")
     add("--no-report", action="store_true", help="do not write report.html at the end")

@@ -154,11 +154,22 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     ),
     "objective.free_bits": (lambda c: c.objective.beta, "an --objective.beta above 0"),
     "objective.free_bits_per": (lambda c: c.objective.free_bits, "--objective.free_bits"),
+    "objective.kl_schedule": (
+        lambda c: c.objective.beta or c.objective.kl_schedule == "constant",
+        "an --objective.beta above 0",
+    ),
     "objective.kl_ramp": (
         lambda c: c.objective.kl_schedule == "cyclical",
         "--objective.kl_schedule cyclical",
     ),
     "objective.bound": (lambda c: c.objective.samples > 1, "--objective.samples above 1"),
+    "optim.momentum": (
+        lambda c: "sgd" in (c.optim.name, c.optim.encoder_name, c.optim.autoencode_name),
+        "an optimizer sgd",
+    ),
+    "optim.lr_decay": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
+    "optim.reload_best": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
+    "optim.max_decays": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
     "optim.encoder_lr": (lambda c: c.optim.encoder_name, "--optim.encoder_name"),
     "optim.autoencode_lr": (lambda c: c.optim.autoencode_name, "--optim.autoencode_name"),
     "train.aggressive_patience": (

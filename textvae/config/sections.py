@@ -62,7 +62,7 @@ class DataConfig:
     delimiter: str | None = None
     """what separates the columns of a table: a character, or tab, comma, semicolon, pipe"""
     header: bool | None = None
-    """the first row of a table names its columns, which are 1, 2, ... if it does not"""
+    """whether the first row of a table names its columns; if not, they are named 1, 2, ..."""
     tokenized: bool = False
     """words are already separated by single spaces (as in PTB); false for raw text"""
     max_length: Length = 200
@@ -90,7 +90,7 @@ class TokenizerConfig:
     min_count: PositiveInt = 1
     """words or characters with fewer occurrences become <unk>; not for unigram and bpe"""
     byte_fallback: bool = True
-    """for char: spell characters that are not in the training split in bytes; false: as <unk>"""
+    """for char: encode characters not seen in training as UTF-8 bytes; false: as <unk>"""
     path: str | None = None
     """use the tokenizer of this run or folder; vocab_size and min_count then have no effect"""
 
@@ -260,9 +260,9 @@ class TrainConfig:
     procedure: Literal["joint", "aggressive"] = "joint"
     """joint updates, or updates of the encoder alone before each update of the decoder"""
     aggressive_patience: PositiveInt = 1
-    """evaluations without a rise in mutual information that end aggressive training"""
+    """stop aggressive training after this many evaluations without a rise in mutual information"""
     autoencode_epochs: NonNegativeFloat = 0.0
-    """epochs with a KL weight of 0 before all others; the schedules start after them"""
+    """initial epochs with a KL weight of 0; all schedules start after them"""
     autoencode_decoder: Literal["reset", "keep"] = "reset"
     """whether the decoder then starts again from initial weights; the encoder is kept"""
     init: str | None = None

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from textvae.config.experiment import Config
 from textvae.config.inference import AMORTIZED, Inference
+from textvae.evaluation.diagnosis.judge import Training
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.shuffle import shuffle_gaps
 from textvae.evaluation.diagnosis.symptoms import Symptoms, symptoms_of
@@ -71,6 +72,7 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
     config: Config | None = None,
+    training: Training | None = None,
 ) -> Card:
     """Compute the metrics card of a model on a whole dataset.
 
@@ -95,6 +97,7 @@ def evaluate(
         max_symbols: Maximum number of symbols decoded at once; limits memory. The default depends
             on the device.
         config: The experiment, so that ``collapse`` does not suggest what the model already has.
+        training: How far the training got, so that no model is called collapsed too early.
 
     Returns:
         The figures; their keys are described in the module's docstring and in
@@ -119,7 +122,8 @@ def evaluate(
             max_symbols=max_symbols,
         )
         card = found.card | dict(generation() if generation is not None else {})
-    card["collapse"] = None if found.symptoms is None else warning(found.symptoms, config)
+    symptoms = found.symptoms
+    card["collapse"] = None if symptoms is None else warning(symptoms, config, training)
     card["seconds"] = time.perf_counter() - started
     return Card(card)
 

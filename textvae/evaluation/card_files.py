@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -94,7 +93,7 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
     """
     path = Path(run) / "metrics" / f"{name}.json"
     _warn_of_other_texts(path, record)
-    write_json(path, finite(record))
+    write_json(path, record)
     return path
 
 
@@ -104,18 +103,6 @@ def _warn_of_other_texts(path: Path, record: Mapping[str, Any]) -> None:
         before = read_record(path).get("corpus_hash") if path.exists() else None
         if before not in (None, record.get("corpus_hash")):
             logger.warning("%s held the results of other texts with this name; replaced", path)
-
-
-def finite(value: Any) -> Any:
-    """Return a value with null in place of every number in it that is not finite."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: finite(entry) for key, entry in value.items()}
-        case list() | tuple():
-            return [finite(entry) for entry in value]
-    return value
 
 
 def load_card(path: Path | str) -> Card:
@@ -194,7 +181,8 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
     if odd := [key for key in card if not isinstance(key, str)]:
         return f"is not a metrics card: {odd[0]!r} is not the name of a figure"
     if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
-        return f"is not a metrics card: {', '.join(wrong)} must be a finite number"
+        numbers = "a finite number" if len(wrong) == 1 else "finite numbers"
+        return f"is not a metrics card: {', '.join(wrong)} must be {numbers}"
     if all(card.get(key) is None for key in RESULTS):
         return f"is not a metrics card: it has no figure, such as {', '.join(_USUAL)}"
     return None

@@ -131,9 +131,11 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
     latent = [card for card in cards if card.get("latent_dim") != 0]  # without z, K is meaningless
     models = [card for card in latent if card.get("latent_dim")]  # a true distribution has factors
     facts = [_units(shown), "ELBO and IW are lower bounds on log p(x)."]
+    bounded = [card for card in models if card.get("mi_max") is not None]
+    whose = "" if bounded == models else f" of {', '.join(map(_name, bounded))}"
     for key, those, fact in (
         ("samples", latent, "IW with K = {}."),
-        ("mi_max", models, "MI is at most {}."),
+        ("mi_max", models, f"MI{whose} is at most {{}}."),
         (
             "au_threshold",
             latent,
@@ -141,7 +143,7 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
         ),
     ):
         if (values := _values(key, those)) != MISSING:
-            facts.append(fact.format(values))
+            facts.append(fact.replace("{}", values))
     notes = [" ".join(facts)]
     if any(card.get("encoder_au") is not None for card in cards):
         notes.append(

@@ -58,6 +58,7 @@ def collect(
     inference: Inference = AMORTIZED,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
+    own_draws: int = OWN_DRAWS,
 ) -> ExampleStats:
     """Infer q(z|x) of every example and estimate its bounds.
 
@@ -69,13 +70,15 @@ def collect(
         inference: How q(z|x) is found.
         progress: Called with the number of examples done.
         max_symbols: See ``importance_estimate``.
+        own_draws: Draws from the encoder's q(z|x) if it is refined, at most ``draws``. If 0, its
+            figures are not computed, and those of the refined one are in their place.
 
     Raises:
         ValueError: There are no examples, or a row occurs twice.
     """
     done, parts = 0, []
     for batch in batches:
-        parts.append(_examine(model, batch, draws, seed, inference, max_symbols))
+        parts.append(_examine(model, batch, draws, seed, inference, max_symbols, own_draws))
         done += len(batch)
         if progress is not None:
             progress(done)
@@ -103,6 +106,7 @@ def _examine(
     seed: int,
     inference: Inference,
     max_symbols: int | None,
+    own_draws: int,
 ) -> list[Any]:
     """Compute the fields of ``ExampleStats`` for one batch."""
     here = batch.to(next(model.parameters()).device)
@@ -118,11 +122,12 @@ def _examine(
         return rec, bound, log_ratio[:, None] if closed is None else closed
 
     rec, bound, q_kl = estimate(q, draws)
+    own, own_rec, own_kl = q, rec, q_kl
     if path is None:
-        own, own_rec, own_kl, path = q, rec, q_kl, rec.new_empty(0, len(batch))
-    else:
+        path = rec.new_empty(0, len(batch))
+    elif own_draws:
         own = model.posterior(here)
-        own_rec, _, own_kl = estimate(own, min(draws, OWN_DRAWS))
+        own_rec, _, own_kl = estimate(own, min(draws, own_draws))
     counts = (here.index, _fingerprints(batch.x), here.lengths, here.units, here.num_bytes)
     tensors = (*counts, rec, bound, q_kl, path.t(), own_rec, own_kl)
     return [*(part.cpu() for part in tensors), move(q, "cpu"), move(own, "cpu")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,9 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
     if card.get("latent_dim") == 0:
         notes.append("no latent variable: ELBO and IW are log p(x) itself")
     elif card.get("samples"):
-        notes.append(f"rec - KL = ELBO <= IW (K = {show('samples')}) <= log p(x)")
+        order = f"rec - KL = ELBO <= IW (K = {show('samples')}) <= log p(x)"
+        noisy = (card.get("iw") or 0.0) < (card.get("elbo") or -math.inf)
+        notes.append(f"{order}, on average over all draws" if noisy else order)
     if card.get("latent_dim") and card.get("au") is not None:
         notes.append(
             f"{show('au')} of {show('latent_dim')} dimensions active (variance of the mean at "

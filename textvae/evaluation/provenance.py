@@ -84,4 +84,8 @@ def _evaluation(run: Path, split: str, card: Any) -> str:
         command += ["--generations", str(generations)]
     if card["precision"] != "fp32":
         command += ["--precision", card["precision"]]
+    if seed := card.get("seed", 0):
+        command += ["--seed", str(seed)]
+    if "hole_share_aggregate" in card:
+        command.append("--fit-sampler")
     return shlex.join(command)

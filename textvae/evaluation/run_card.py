@@ -13,6 +13,7 @@ import torch
 from textvae.errors import OptionError
 from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import may_save, save_card
+from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.open_run import open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
@@ -84,7 +85,7 @@ def evaluate_run(
     save = may_save(opened.folder, opened.is_foreign)
     chosen, model = opened.split(split), opened.model
     if fit_sampler:
-        fit_opened(opened, batch_size=batch_size)
+        fit_opened(opened, batch_size=batch_size, seed=seed)
     rows = rows_of(chosen, batch_size, limit)
     evaluated = spaced(len(chosen), limit)
     generated = evaluated[spaced(len(evaluated), generations)] if generations else []
@@ -98,6 +99,7 @@ def evaluate_run(
             seed=seed,
             inference=model.inference_with(refine_steps),
             config=opened.config,
+            training=read_training(opened.folder, opened.config, read_history(opened.folder)),
             generation=model.generation_metrics(
                 chosen,
                 [int(row) for row in generated],

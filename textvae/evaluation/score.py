@@ -87,7 +87,7 @@ def score(
     kept = list(numbered(batches))
 
     def examine(some: Iterable[Batch], options: Inference) -> ExampleStats:
-        return collect(model, some, samples, seed, options, max_symbols=max_symbols)
+        return collect(model, some, samples, seed, options, max_symbols=max_symbols, own_draws=0)
 
     with undisturbed(model, seed), torch.no_grad():
         stats = examine(kept, inference)

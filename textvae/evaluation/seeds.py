@@ -59,13 +59,13 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
     for key in CONSTANTS:
         if len({card.get(key) for card in cards}) > 1:
             raise UserError(
-                f"the seeds of {name} were evaluated with different {BY_KEY[key].header} "
-                f"({', '.join(str(card.get(key)) for card in cards)}): evaluate them alike"
+                f"the runs of {name} have different values of {BY_KEY[key].header} "
+                f"({', '.join(str(card.get(key)) for card in cards)}): evaluate all seeds alike"
             )
     for key, what in (("corpus_hash", "data"), ("precision", "precisions")):
         if len({card[key] for card in cards if card.get(key) is not None}) > 1:
             raise UserError(
-                f"the seeds of {name} were evaluated with different {what}: evaluate them alike"
+                f"the runs of {name} were evaluated with different {what}: evaluate all seeds alike"
             )
     stale = any(card.get("stale") for card in cards)
     averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)", "stale": stale})

@@ -32,6 +32,8 @@ from textvae.vae.conditions import ConditionKind
 from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
 from textvae.vae.priors import PriorKind, VampPrior, check_prior
 
+NAMED = {"mlp": "an MLP", "resnet": "a ResNet", "pixelcnn": "a PixelCNN"}  # in a model card
+
 
 class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
     """p(z) = N(0, I), a PixelCNN or MLP decoder p(x|z), a ResNet or MLP encoder q(z|x).
@@ -124,13 +126,15 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
 
     def describe(self) -> Description:
         """Return the description of this model for its model card."""
-        named = {"mlp": "an MLP", "resnet": "a ResNet", "pixelcnn": "a PixelCNN"}
-        decoder, encoder = (named[self.config[part]] for part in ("decoder", "encoder"))
-        kind = (
-            f"A variational autoencoder for binary images with {self.latent_dim} latent "
-            f"dimensions, {encoder} encoder, and {decoder} decoder "
-            f"(injection `{self.config['injection']}`)."
-        )
+        decoder, encoder = (NAMED[self.config[part]] for part in ("decoder", "encoder"))
+        kind = f"A{decoder[1:]} for binary images, the baseline without a latent variable."
+        if self.latent_dim:
+            encoder = f"{encoder} encoder" if self.has_encoder else "no encoder"
+            kind = (
+                f"A variational autoencoder for binary images with {self.latent_dim} latent "
+                f"dimensions, {encoder}, and {decoder} decoder "
+                f"(injection `{self.config['injection']}`)."
+            )
         given = "" if self.condition is None else f", condition={self.condition.example}"
         uses = [f"model.sample(64{given})"]
         if self.latent_dim:

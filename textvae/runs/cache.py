@@ -200,4 +200,16 @@ def prune(folder: Path, days: float) -> list[Entry]:
             entry.path.with_name(f"{entry.path.name}.lock").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"{entry.path}: cannot be removed ({error.strerror})") from None
+    if removed:
+        _forget_sources(folder)
     return removed
+
+
+def _forget_sources(folder: Path) -> None:
+    """Remove what is known about the files whose texts are no longer in the cache."""
+    for path in (folder / "sources").glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            content = json.loads(path.read_text(encoding="utf-8"))["content"]
+            if not (folder / "texts" / f"{content}.arrow").exists():
+                path.unlink()
+                path.with_name(f"{path.name}.lock").unlink(missing_ok=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import re
 import shlex
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
@@ -128,7 +130,13 @@ def _remove_abandoned(folder: Path, name: str) -> None:
         with suppress(OSError), temporary.open("rb+") as file:  # a folder of this name is not ours
             # safetensors puts another file in the place of the locked one.
             if _lock(file.fileno()) and not _is_running(temporary.name.split(".")[-3]):
+                shutil.rmtree(parts_of(temporary), ignore_errors=True)
                 temporary.unlink()
+
+
+def parts_of(temporary: Path) -> Path:
+    """Return the folder for the parts of a temporary file, which is removed with it."""
+    return temporary.with_name(f"{temporary.name}.parts")
 
 
 def _is_running(process: str) -> bool:
@@ -171,9 +179,31 @@ def write_text(path: Path, text: str) -> None:
     replace_file(path, lambda temporary: temporary.write_bytes(content))
 
 
+def finite(value: Any) -> Any:
+    """Return a value with null for every number in it that is not finite, which JSON has not."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: finite(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [finite(entry) for entry in value]
+    return value
+
+
+def as_json(content: Any) -> str:
+    """Return readable JSON; numbers that are not finite become null."""
+    return json.dumps(finite(content), indent=2, ensure_ascii=False)
+
+
+def json_line(content: Any) -> str:
+    """Return JSON in one line; numbers that are not finite become null."""
+    return json.dumps(finite(content), ensure_ascii=False)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(content) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:

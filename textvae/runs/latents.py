@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from textvae.errors import UserError
-from textvae.runs.files import replacing
+from textvae.runs.files import parts_of, replacing
 from textvae.runs.npz import open_npz
 
 FORMATS = (".npz", ".parquet")
@@ -86,7 +86,8 @@ class _Npz:
 
     def __init__(self, path: Path, extent: Extent, weights: str | None) -> None:
         self.path, self.extent, self.weights, self.done = path, extent, weights, 0
-        self.folder = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)
+        self.folder = parts_of(path)
+        self.folder.mkdir()
         self.arrays: dict[str, np.memmap] = {}
 
     def add(
@@ -103,7 +104,7 @@ class _Npz:
         for name, values in (new | dict(columns)).items():
             if name not in self.arrays:
                 shape = (self.extent.rows, *values.shape[1:])
-                place = Path(self.folder.name) / f"{name}.npy"
+                place = self.folder / f"{name}.npy"
                 self.arrays[name] = np.lib.format.open_memmap(
                     place, mode="w+", dtype=values.dtype, shape=shape
                 )
@@ -115,7 +116,7 @@ class _Npz:
         with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as packed:
             for name, array in self.arrays.items():
                 array.flush()
-                packed.write(Path(self.folder.name) / f"{name}.npy", f"{name}.npy")
+                packed.write(self.folder / f"{name}.npy", f"{name}.npy")
             if self.weights is not None:
                 with packed.open(f"{WEIGHTS}.npy", "w") as file:
                     np.lib.format.write_array(file, np.array(self.weights))
@@ -123,7 +124,7 @@ class _Npz:
     def close(self) -> None:
         """Remove the temporary files."""
         self.arrays.clear()
-        self.folder.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Parquet:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.runs.files import replacing
+from textvae.runs.files import json_line, replacing
 
 FORMATS = (".jsonl", ".parquet")
 ROWS_AT_ONCE = 1000  # in a row group of a .parquet file
@@ -48,15 +46,6 @@ def write_table(path: Path, rows: Iterable[Row], numbers: Collection[str] = ()) 
         if path.suffix.lower() == ".jsonl":
             return _write_jsonl(temporary, iter(rows))
         return _write_parquet(temporary, iter(rows), numbers)
-
-
-def json_line(row: Row) -> str:
-    """Return a row as JSON; numbers that are not finite become null, which JSON can represent."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
-    return json.dumps(finite, ensure_ascii=False)
 
 
 def _write_jsonl(path: Path, rows: Iterator[Row]) -> int:

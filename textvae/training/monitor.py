@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from textvae.config.experiment import Config, options_read
 from textvae.evaluation.metrics import BY_KEY
-from textvae.runs.files import write_text
+from textvae.runs.files import finite, json_line, write_text
 from textvae.runs.model_folder import is_number
 from textvae.runs.run_folder import LOG, read_log
 from textvae.training.board import Board
@@ -62,7 +60,7 @@ class Monitor:
         kept = [line for line in read_log(self.path.parent) if line["step"] <= step]
         for line in kept:
             self._remember(line)
-        write_text(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        write_text(self.path, "".join(f"{json_line(line)}\n" for line in kept))
 
     def scalars(self, group: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Write one line of metrics.jsonl, and each value as ``group/name`` to TensorBoard."""
@@ -71,9 +69,9 @@ class Monitor:
             self.board.add_scalar(f"{group}/{name}", value, step)
 
     def _write_line(self, group: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
-        line = {"step": step, "epoch": round(epoch, 4), "group": group, **_finite(values)}
+        line = {"step": step, "epoch": round(epoch, 4), "group": group, **finite(values)}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json_line(line) + "\n")
         self._remember(line)
 
     def _remember(self, line: Mapping[str, Any]) -> None:
@@ -172,17 +170,6 @@ def _set_options(config: Config) -> dict[str, Any]:
 def _encodable(value: Any) -> str:
     """Return a value as text; bytes of a file name that are not UTF-8 become escapes."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace what is not finite by None, because JSON has no NaN."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, list):
-            return [clean(item) for item in value]
-        return value if math.isfinite(value) else None
-
-    return {key: clean(value) for key, value in values.items()}
 
 
 def _numbers(card: Mapping[str, Any]) -> dict[str, float]:

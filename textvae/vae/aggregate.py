@@ -30,14 +30,13 @@ from torch import Tensor
 
 from textvae.vae.contracts import Posterior
 from textvae.vae.mixtures import mixture_log_prob
-from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.noise import OWN_TURN, Purpose, RowNoise
 from textvae.vae.posteriors import move, select
 
 DRAWS = 1000
 MARGINAL_DRAWS = 250  # of which each costs an exponential per example and dimension
 OUTSIDE = 0.01  # of the mass of q(z) is in places that count as holes
 CONSISTENT = 0.03  # nats (Zhang et al. 2022)
-OWN = 2  # the turn of the draws from q(z), whose rows are also rows of the samplers' draws
 MAX_NUMBERS = 2**22  # densities held at once
 
 
@@ -73,7 +72,7 @@ def _log_density_of_own_draws(q: Any, index: Tensor, seed: int, draws: int) -> T
     """Log q(z) without the example that z was drawn from, for evenly chosen examples: (M,)."""
     count = len(index)
     chosen = torch.linspace(0, count - 1, min(count, draws)).round().long()
-    noise = RowNoise(seed, Purpose.HOLES, index[chosen], turn=OWN)
+    noise = RowNoise(seed, Purpose.HOLES, index[chosen], turn=OWN_TURN)
     z = select(q, chosen).rsample(math.ceil(draws / len(chosen)), noise)  # (S, M, Z)
     return mixture_log_prob(q, z.flatten(0, 1), without=chosen.repeat(len(z)))
 

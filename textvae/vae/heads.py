@@ -256,7 +256,9 @@ def check_head(arguments: Mapping[str, Any]) -> None:
             "choose head linear"
         )
     if vmf and arguments["latent_dim"] == 1:
-        raise UserError("model: posterior vmf needs a latent_dim of at least 2: a sphere")
+        raise UserError(
+            "model: posterior vmf needs a latent_dim of at least 2, because z lies on a sphere"
+        )
     if not vmf and head == "linear":
         return
     option = "posterior vmf" if vmf else f"head {head}"

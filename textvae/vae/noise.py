@@ -113,6 +113,9 @@ class SeededNoise(NamedTuple):
         return torch.Generator(self.device).manual_seed(self.seed)
 
 
+OWN_TURN = 2  # of draws for the same rows and purpose as others, which may use turns 0 and 1
+
+
 def second_stream(noise: Noise | None) -> Noise | None:
     """An unrelated stream for the same rows, for draws that need uniform and normal numbers."""
     if isinstance(noise, RowNoise):

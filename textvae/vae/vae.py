@@ -15,8 +15,8 @@ from textvae.config.inference import AMORTIZED, Inference
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import Posterior, Terms
 from textvae.vae.inference import infer
-from textvae.vae.posteriors import ConstantEncoder, kl, move
-from textvae.vae.priors import VampPrior, make_prior
+from textvae.vae.posteriors import ConstantEncoder, closed_kl, move
+from textvae.vae.priors import StandardNormal, VampPrior
 
 
 class VAE(nn.Module):
@@ -40,7 +40,7 @@ class VAE(nn.Module):
         self, encoder: nn.Module | None, decoder: nn.Module, prior: nn.Module | int
     ) -> None:
         super().__init__()
-        self.prior = make_prior(prior) if isinstance(prior, int) else prior
+        self.prior = StandardNormal(prior) if isinstance(prior, int) else prior
         self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder
@@ -91,13 +91,14 @@ class VAE(nn.Module):
         log_pz, log_qz = self.prior.log_prob(z), q.log_prob(z)
         check_shape("the prior's log_prob", log_pz, z)
         check_shape("the posterior's log_prob", log_qz, z)
+        kl = closed_kl(q, self.prior)  # else the estimate from the same draws
         return Terms(
             q=q,
             z=z,
             log_px=self.log_likelihood(batch, z),
             log_pz=log_pz,
             log_qz=log_qz,
-            kl=kl(q, self.prior, z),
+            kl=(log_qz - log_pz).mean(0)[:, None] if kl is None else kl,
             encoder_loss=encoder_loss,
             path=path,
             prior=self.prior,

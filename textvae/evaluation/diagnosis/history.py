@@ -71,15 +71,14 @@ class History(NamedTuple):
 def read_history(run: Path) -> History:
     """Read the history of a run; an empty one if it logged nothing.
 
-    The KL is in every line, MI and active units only in those of the evaluations. If posteriors are
-    refined, the figures of the evaluations are those before refinement.
+    Only evaluations count, because the KL of a line of training is a mean over the steps since the
+    line before. If posteriors are refined, the figures are those before refinement.
     """
     lines = read_log(run)
-    deaths = [_death(key, lines) for key in ALIVE]
-    return History(
-        tuple(_moment(line, lines) for line in lines if line.get("group") == "valid"),
-        tuple(death for death in deaths if death is not None),
-    )
+    evaluations = [line for line in lines if line.get("group") == "valid"]
+    moments = tuple(_moment(line, lines) for line in evaluations)
+    deaths = (_death(key, moments) for key in ALIVE)
+    return History(moments, tuple(death for death in deaths if death is not None))
 
 
 def read_training(run: Path, config: Config, history: History) -> Training:
@@ -149,17 +148,18 @@ def _figure(line: Line, key: str) -> Any:
     return value if is_number(value) else None
 
 
-def _death(key: str, lines: Sequence[Line]) -> Death | None:
-    known = [(line, value) for line in lines if (value := _figure(line, key)) is not None]
+def _death(key: str, moments: Sequence[Moment]) -> Death | None:
+    known = [(moment, getattr(moment, key)) for moment in moments]
+    known = [(moment, value) for moment, value in known if value is not None]
     alive = [i for i, (_, value) in enumerate(known) if value >= ALIVE[key]]
     last = alive[-1] if alive else -1
     if last == len(known) - 1:
         return None  # it lives, or it was never logged
-    line, before = known[last + 1][0], known[last] if alive else None
+    dead, before = known[last + 1][0], known[last] if alive else None
     return Death(
         key=key,
-        epoch=line["epoch"],
-        beta=_beta(line, lines),
+        epoch=dead.epoch,
+        beta=dead.beta,
         value=None if before is None else before[1],
-        alive_at=None if before is None else before[0]["epoch"],
+        alive_at=None if before is None else before[0].epoch,
     )

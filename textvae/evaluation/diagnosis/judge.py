@@ -91,9 +91,8 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
         All findings, the worst first: the verdict is the first one's.
     """
     found = _answers(symptoms, _TESTS)
-    if found and found[0].verdict == COLLAPSED:  # and all else follows from it
-        early = None if training is None else _is_too_early(training)
-        return found[:1] if early is None else [Finding(UNDER_TRAINED, early, UNDER_TRAINED)]
+    if _is_verdict(found, COLLAPSED):
+        return _with_time(found, training)
     rising = None if training is None else _is_under_trained(training)
     if rising is None:
         return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
@@ -101,13 +100,36 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
     return [*found, Finding(UNDER_TRAINED, summary, UNDER_TRAINED)]
 
 
-def judge_use(symptoms: Symptoms) -> list[Finding]:
+def judge_use(symptoms: Symptoms, training: Training | None = None) -> list[Finding]:
     """Find out whether z is used at all: whether it is encoded, and whether it is read.
 
+    Args:
+        symptoms: The figures of a model.
+        training: How far its training got, if that is known.
+
     Returns:
-        Why it is not, or that there are too few examples to tell; empty if it is used.
+        Why it is not, or that it is too early or that there are too few examples to tell; empty if
+        it is used.
     """
-    return _answers(symptoms, {name: _TESTS[name] for name in (COLLAPSED, UNREAD)})
+    found = _answers(symptoms, {name: _TESTS[name] for name in (COLLAPSED, UNREAD)})
+    return _with_time(found, training) if _is_verdict(found, COLLAPSED) else found
+
+
+def _is_verdict(found: Sequence[Finding], verdict: str) -> bool:
+    return bool(found) and found[0].verdict == verdict
+
+
+def _with_time(found: list[Finding], training: Training | None) -> list[Finding]:
+    """Return the findings about a collapsed model, unless it is too early to call it that.
+
+    Most of what else there is follows from the collapse; steps of refinement that are too long do
+    not.
+    """
+    early = None if training is None else _is_too_early(training)
+    if early is None:
+        return found[:1]
+    others = [finding for finding in found if finding.verdict == OVER_REFINED]
+    return [*others, Finding(UNDER_TRAINED, early, UNDER_TRAINED)]
 
 
 def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
@@ -291,7 +313,7 @@ def _fine(symptoms: Symptoms) -> str:
         text += f", shuffle gap {decimals(gap.value)} nats"
     if gain := symptoms.figures.get("elbo_gain"):
         side = "below" if gain.value < 0 else "above"
-        text += f"; its ELBO is {decimals(abs(gain.value))} nats {side} the language model"
+        text += f"; its ELBO is {decimals(abs(gain.value))} nats {side} that of the language model"
     return text
 
 

@@ -19,6 +19,7 @@ from textvae.evaluation.diagnosis.judge import (
     UNCLEAR,
     UNDER_TRAINED,
     UNREAD,
+    Training,
     judge_use,
 )
 from textvae.evaluation.diagnosis.remedy import (
@@ -49,14 +50,17 @@ def remedies_for(verdict: str, case: Case) -> tuple[Remedy, ...]:
     return () if candidates is None else tuple(islice(candidates(case), MOST))
 
 
-def warning(symptoms: Symptoms, config: Config | None = None) -> str | None:
+def warning(
+    symptoms: Symptoms, config: Config | None = None, training: Training | None = None
+) -> str | None:
     """Say that z is not used and what to try, for a metrics card; None if it is used.
 
     Args:
         symptoms: The figures of the model.
         config: The experiment, if it is known.
+        training: How far the training got, if that is known.
     """
-    findings = judge_use(symptoms)
+    findings = judge_use(symptoms, training)
     if not findings:
         return None
     verdict, summary, _ = findings[0]

@@ -8,13 +8,13 @@ from math import isfinite
 from textwrap import wrap
 from typing import Any
 
-from textvae.evaluation.card_files import finite
 from textvae.evaluation.diagnosis.history import ALIVE, Death, History, Moment
 from textvae.evaluation.diagnosis.judge import SEVERITY, UNCLEAR, Finding
 from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.metric import MISSING, decimals
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.presentation import SPLITS
+from textvae.runs.files import finite
 
 WIDTH = 100  # of a line of text
 COLUMNS = 8  # evaluations shown, the first and the last among them

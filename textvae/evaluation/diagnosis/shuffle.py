@@ -21,10 +21,8 @@ from torch import Tensor
 from textvae.evaluation.per_example import ExampleStats
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import decode_in_parts
-from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.noise import OWN_TURN, Purpose, RowNoise
 from textvae.vae.posteriors import move, select
-
-OWN = 2  # the turn of the draws of an example's own z; a posterior may use two turns
 
 
 def shuffle_gaps(
@@ -105,7 +103,9 @@ def _over_batches(
         places = torch.searchsorted(stats.index, batch.index.cpu())
         noise = RowNoise(seed, Purpose.DONOR, batch.index)
         other = move(select(stats.posterior, donors[places]), device).rsample(1, noise)[0]
-        own = move(select(stats.posterior, places), device).rsample(1, noise._replace(turn=OWN))[0]
+        own = move(select(stats.posterior, places), device).rsample(
+            1, noise._replace(turn=OWN_TURN)
+        )[0]
         log_px = decode_in_parts(model, batch.to(device), mix(own, other), max_symbols)  # (K, B)
         if found is None:
             found = torch.empty(count, len(log_px), dtype=torch.float64)

@@ -195,6 +195,11 @@ def _classification(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
     labels = parts[0].labels
     if len(labels.unique()) < 2:
         raise UserError("all training examples have the same label: there is nothing to predict")
+    if unseen := set(parts[-1].labels.tolist()) - set(labels.tolist()):
+        logger.warning(
+            "no training example has %s of the scored split: %s cannot be predicted",
+            *(f"{len(unseen)} of the classes", "its examples" if len(unseen) == 1 else "they"),
+        )
     train, valid, test = _standardized(*parts)
     count, most_frequent = len(test.labels), train.labels.mode().values
     return {

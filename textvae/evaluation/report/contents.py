@@ -85,7 +85,7 @@ def read_contents(
     model = opened.model
     can_fit = bool(model.latent_dim) and not model.on_sphere
     if fit_sampler and can_fit:
-        fit_opened(opened, batch_size=batch_size)
+        fit_opened(opened, batch_size=batch_size, seed=seed)
     card = _card(opened, split, data=data, samples=samples, batch_size=batch_size, seed=seed)
     log = read_log(folder)
     return Contents(

@@ -25,7 +25,7 @@ from textvae.evaluation.search.search import Call, Method, best_so_far, search, 
 from textvae.evaluation.search.surrogates import check_installed
 from textvae.evaluation.search.text_objectives import PROBE, load_objective
 from textvae.vae.batch import Split
-from textvae.vae.conditions import Given
+from textvae.vae.conditions import Classes, Given
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ def optimize(
             that also climb it (it needs BoTorch), or ``evolution``, which adds almost no time to
             the evaluations.
         minimize: Whether to search for a small value instead.
-        condition: What the model is conditioned on, if it is: one label for all texts.
+        condition: What the model is conditioned on, if it is: one label for all texts. The training
+            texts are then those with this label.
         data: Where the data is, if it has moved since the training.
         device: Where to compute; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
@@ -125,8 +126,9 @@ def optimize(
     evaluate = named or load_objective(str(objective), Path(run), model, condition)
     opened = open_run(run, data=data, device=device, model=model)
     train, sign = opened.split("train"), -1.0 if minimize else 1.0
-    rows = spaced(len(train), START)
-    q = posteriors(model, train, rows, seed=seed, batch_size=batch_size)
+    comparable = _rows_under(condition, model, train)
+    start = comparable[spaced(len(comparable), START)]
+    q = posteriors(model, train, start, seed=seed, batch_size=batch_size)
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "condition": condition}
 
     def decode(points: np.ndarray) -> Sequence[str]:
@@ -151,7 +153,7 @@ def optimize(
             on_sphere=model.on_sphere,
         )
         drawn = try_texts(_samples(model, options), signed, budget, REPEATS * budget)
-        known = try_texts(_training(train, seed), signed, budget, len(train))
+        known = try_texts(_training(train, comparable, seed), signed, budget, len(comparable))
     result = Optimization({"search": found, "samples": drawn, "training": known}, sign)
     if all(call.value is None for calls in result.calls.values() for call in calls):
         raise UserError("no text has a value, not even a training text: check the objective")
@@ -172,8 +174,16 @@ def _samples(model: Model, options: dict[str, Any]) -> Iterator[str]:
         yield from model.sample(DRAWN, source=source, first_row=part * DRAWN, **options)
 
 
-def _training(split: Split, seed: int) -> Iterator[str]:
-    for row in np.random.default_rng(seed).permutation(len(split)):
+def _rows_under(condition: Given | None, model: Model, split: Split) -> np.ndarray:
+    """Return the rows with the label that the search is for; all of them if it is for a number."""
+    if not isinstance(model.condition, Classes) or condition is None or split.conditions is None:
+        return np.arange(len(split))
+    (code,) = model.condition.codes([condition], by_number=True).tolist()
+    return np.flatnonzero(split.conditions == code)
+
+
+def _training(split: Split, rows: np.ndarray, seed: int) -> Iterator[str]:
+    for row in np.random.default_rng(seed).permutation(rows):
         yield split.caption(int(row))
 
 

@@ -102,6 +102,10 @@ def read_corpus(
     if "valid" not in corpus:
         missing = [split for split in SPLITS[1:] if split not in corpus]
         corpus |= _held_out(corpus["train"], missing, seed, str(dir))
+    elif "test" not in corpus:
+        guesses.info(
+            "%s: no test split: evaluate the model on valid, or on a file with --data", str(dir)
+        )
     return {split: corpus[split] for split in SPLITS if split in corpus}
 
 

@@ -190,9 +190,9 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
         raise UserError(f"{name}: max_length={encoding.max_length} drops every document")
     if (share := split.unknown_share()) > TOO_MANY_UNKNOWN:
         log.warning(
-            "%s: %.0f%% of the tokens are <unk>, which are easy to predict: its perplexities and "
-            "bits per byte are too low; use subwords (--data.tokenized false), characters "
-            "(--tokenizer.kind char), or a larger vocabulary",
+            "%s: %.0f%% of the tokens are <unk>, which are easy to predict: its latent vectors mean"
+            " little, and its perplexities and bits per byte are too low; use subwords "
+            "(--data.tokenized false), characters (--tokenizer.kind char), or a larger vocabulary",
             *(name, 100 * share),
         )
 
