@@ -108,6 +108,7 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert [entry.part for entry in entries(cache)] != []
     (cache / "texts" / "thesis").mkdir()  # not an entry
     (cache / "texts" / "thesis" / "chapter.txt").touch()
+    assert len(list(cache.glob("sources/*.json"))) == 0  # the name of a file of the user
     assert len(prune(cache, 0)) == 2
     assert (cache / "texts" / "thesis" / "chapter.txt").exists()
     assert main(["cache", "--cache-dir", str(cache / "nothing")]) == 2

@@ -24,6 +24,7 @@ from textvae.cli.arguments import parse
 from textvae.cli.main import main
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+from textvae.evaluation.provenance import provenance
 from textvae.text.presentation import SentencePrinter
 
 
@@ -462,6 +463,10 @@ def test_compare_prints_a_row_per_run(place, tmp_path, capfd):
     assert {"PPL (IW)", "ELBO", "KL", "MI", "AU"} <= {c.strip() for c in table[0].split("|")}
     with_origin = out(capfd, ["compare", place["run"], "--provenance"])
     assert any("textvae" in line or "commit" in line for line in with_origin)
+    card = json.loads((tmp_path / "second" / "metrics" / "test.json").read_text())
+    card |= {"seed": 5, "hole_share_aggregate": 0.1}
+    (tmp_path / "second" / "metrics" / "test.json").write_text(json.dumps(card))
+    assert "--seed 5 --fit-sampler" in provenance([tmp_path / "second"])
 
 
 def test_evaluate_as_json(place, tmp_path, capfd):

@@ -11,6 +11,7 @@ from textvae.evaluation.card_files import find_card, load_card, load_cards, save
 from textvae.evaluation.compare import compare
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.rate_distortion import draw_rate_distortion, rate_distortion
+from textvae.runs.files import as_json
 
 VAE = {
     "model": "vae",
@@ -314,6 +315,22 @@ def test_sparse_cards_can_be_shown():
     assert "no latent" not in str(Card(GRAMMAR))
     assert "no latent" in str(Card(LM)) and "KL" not in str(Card(LM))
     assert str(Card())
+
+
+def test_the_ceiling_of_the_mi_is_that_of_the_rows_that_have_one():
+    published = {**VAE, "model": "published"}
+    del published["mi_max"]
+    assert "MI is at most 9.21." in compare([VAE, {**VAE, "model": "other"}])
+    assert "MI of vae is at most 9.21." in compare([VAE, published])
+
+
+def test_an_order_that_the_draws_do_not_keep_is_said_to_hold_on_average():
+    assert "on average" not in str(Card(VAE))
+    assert "log p(x), on average over all draws" in str(Card({**VAE, "iw": VAE["elbo"] - 0.1}))
+
+
+def test_json_has_no_infinity():
+    assert json.loads(as_json(Card({**VAE, "ppl_iw": math.inf})))["ppl_iw"] is None
 
 
 def test_meaningless_figures_are_not_shown():

@@ -20,6 +20,7 @@ from textvae.errors import UserError
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.run_card import evaluate_run
 from textvae.evaluation.score import score_file
+from textvae.evaluation.search.optimize import optimize
 from textvae.text.data.labels import number_of
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import BOS, EOS, PAD, WordTokenizer
@@ -67,6 +68,25 @@ def conditional(request, labeled, tmp_path_factory) -> Path:
     options += ["--model.latent_dim", "0"] if request.param == "lm" else []
     assert in_child(["train", "--out", str(run), *OPTIONS, *options]) == 0
     return run
+
+
+def test_a_search_under_a_label_is_compared_with_texts_of_that_label(conditional):
+    if conditional.name == "lm":
+        pytest.skip("there is no z to search")
+    label, words = next(iter(WORDS.items()))
+    found = optimize(conditional, len, budget=8, method="evolution", condition=label)
+    for call in found.calls["training"]:
+        assert set(call.text.split()) <= {"the", "and", *words}
+
+
+def test_a_label_that_the_model_reads_is_not_detected_without_a_word(conditional, labeled, caplog):
+    words = ["score", str(conditional), str(labeled / "test.txt"), "--labels", "--positive"]
+    words += [next(iter(WORDS)), "--samples", "2", "--regret-steps", "0"]
+    assert main(words) == 0
+    assert "the model is given the label of each example" in caplog.text
+    caplog.clear()
+    assert main([*words, "--condition", next(iter(WORDS))]) == 0
+    assert "is given the label" not in caplog.text
 
 
 def build(condition="label", **options) -> TextVAE:

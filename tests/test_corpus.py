@@ -246,6 +246,16 @@ def test_columns_of_lines_without_any(folder, content, option):
         read_corpus(fill(folder, "txt", content), **{option: "label"})
 
 
+def test_a_corpus_with_a_validation_split_keeps_all_of_its_training_texts(folder, caplog):
+    for split in ("train", "valid"):
+        (folder / f"{split}.txt").write_text("a\n" * 40)
+    assert {split: len(part) for split, part in read_corpus(folder).items()} == {
+        "train": 40,
+        "valid": 40,
+    }
+    assert "no test split: evaluate the model on valid, or on a file with --data" in caplog.text
+
+
 def test_missing_or_ambiguous_files(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for place in (folder / "no", "./no.txt", "no", "~/no/where", f"{folder.name}/no"):

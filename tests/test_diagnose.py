@@ -15,6 +15,8 @@ import textvae
 from textvae.cli.diagnose import FAIL_ON
 from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, Training, judge
+from textvae.evaluation.diagnosis.remedies import warning
+from textvae.evaluation.intervals import Interval
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE
@@ -322,6 +324,13 @@ def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
     assert judge(dead, early)[0].verdict == "under-trained"
     assert judge(dead, early._replace(beta=1.0))[0].verdict == "collapsed"
     assert judge(dead, early._replace(epoch=3))[0].verdict == "collapsed"
+    assert "too early" in warning(dead, training=early)
+    assert "posterior collapse" in warning(dead, training=early._replace(epoch=3))
+    steps = {"overshoot": Interval(-0.4, -0.5, -0.3), "gap": Interval(-0.3, -0.4, -0.2)}
+    refined = replace(dead, figures={**dead.figures, **steps})
+    verdicts = [finding.verdict for finding in judge(refined, early)]
+    assert verdicts == ["over-refined", "under-trained"]
+    assert [finding.verdict for finding in judge(refined, DONE)] == ["collapsed"]
 
 
 def test_a_figure_that_was_not_measured_is_not_judged(well):

@@ -276,6 +276,24 @@ def test_a_folder_gives_the_model_back(decoder, injection, tmp_path):
         assert bool((loaded.sample(2) == model.sample(2)).all())
     card = (tmp_path / "README.md").read_text()
     assert "from textvae import ImageVAE" in card and "image" in card
+    with pytest.raises(UserError, match="device nowhere is invalid"):
+        load_model(str(tmp_path), map_location="nowhere")
+    with pytest.raises(TypeError, match="nonsense"):
+        load_model(str(tmp_path), nonsense=3)
+
+
+@pytest.mark.parametrize(
+    "options, kind",
+    [
+        ({}, "with 3 latent dimensions, an MLP encoder, and a PixelCNN decoder"),
+        ({"encoder_layers": 0}, "with 3 latent dimensions, no encoder, and a PixelCNN decoder"),
+        ({"latent_dim": 0}, "A PixelCNN for binary images, the baseline without a latent variable"),
+    ],
+)
+def test_the_model_card_says_which_parts_there_are(options, kind):
+    shape = {"latent_dim": 3, "encoder": "mlp", "decoder": "pixelcnn", **options}
+    shape |= {"injection": "input" if shape["latent_dim"] else "none"}
+    assert kind in ImageVAE(SIDE, SIDE, **shape).describe().kind
 
 
 def test_a_folder_of_another_kind_is_one_line(tmp_path):

@@ -21,7 +21,7 @@ from textvae.evaluation.compare import compare
 from textvae.evaluation.latent import map as map_module
 from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.latent.map import draw_map
-from textvae.evaluation.latent.probe import probe
+from textvae.evaluation.latent.probe import Labeled, _classification, probe
 from textvae.evaluation.open_run import open_run
 from textvae.images.pictures import grid, write_png
 from textvae.images.readers import Drawings, write_drawings
@@ -283,6 +283,13 @@ def test_a_probe_with_few_labels_uses_no_more(run, tmp_path, capfd):
         probe(tmp_path / "run", labels=1)
     assert in_child(["probe", str(tmp_path / "run"), "--labels", "0"]) == 2
     assert "--labels 0: must be above 0" in capfd.readouterr().err
+
+
+def test_a_class_without_training_examples_is_named(caplog):
+    few = Labeled(torch.eye(4), torch.tensor([0, 1, 0, 1]))
+    every = Labeled(torch.eye(4), torch.tensor([0, 1, 2, 2]))
+    _classification([few, few, every], seed=0)
+    assert "no training example has 1 of the classes of the scored split" in caplog.text
 
 
 class Given:

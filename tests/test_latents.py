@@ -1,5 +1,7 @@
 """Latent vectors in files: written, read back, and refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,21 @@ def test_a_file_that_is_not_finished_never_appears(ending, q, tmp_path):
         file.add(q, TEXTS)
         raise RuntimeError("out of memory")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_parts_that_a_killed_process_left_are_removed(q, tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    left = tmp_path / f".l.npz.{int(process.stdout)}.abc.tmp"
+    left.touch()
+    (parts := tmp_path / f"{left.name}.parts").mkdir()
+    (parts / "mean.npy").touch()
+    write_latents(tmp_path / "l.npz", q, TEXTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["l.npz"]
 
 
 def test_an_unknown_extension_is_refused_before_anything_is_written(q, tmp_path):

@@ -363,6 +363,18 @@ def test_what_refinement_passes_on_may_be_constrained():
             "--objective.beta 0.5 has no effect without a posterior whose KL is not constant",
         ),
         (
+            {"objective": {"beta": 0.0, "kl_schedule": "cyclical", "kl_ramp": 0.25}},
+            "--objective.kl_schedule cyclical has no effect without an --objective.beta above 0",
+        ),
+        (
+            {"optim": {"name": "adam", "momentum": 0.9}},
+            "--optim.momentum 0.9 has no effect without an optimizer sgd",
+        ),
+        (
+            {"optim": {"schedule": "cosine", "max_decays": 3}},
+            "--optim.max_decays 3 has no effect without --optim.schedule plateau",
+        ),
+        (
             {"train": {"init_parts": "encoder"}},
             "--train.init_parts encoder has no effect without --train.init",
         ),

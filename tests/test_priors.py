@@ -156,6 +156,17 @@ def test_pseudo_inputs_leave_batch_normalization_alone():
     assert torch.equal(density, model.eval().prior.log_prob(z))
 
 
+def test_a_step_computes_log_p_of_z_once(monkeypatch):
+    model, calls = vamp_model(), []
+    log_prob = model.prior.log_prob
+    monkeypatch.setattr(model.prior, "log_prob", lambda z: calls.append(z) or log_prob(z))
+    terms = model(Batch(torch.rand(3, WORDS).double()), 2)
+    assert len(calls) == 1
+    estimate = (terms.log_qz - terms.log_pz).mean(0)[:, None]
+    torch.testing.assert_close(terms.kl, estimate)
+    torch.testing.assert_close(terms.kl, kl(terms.q, model.prior, terms.z))
+
+
 def test_refinement_differentiates_through_a_vamp_prior():
     """The gradients of inputs and shared encoder, through all steps, by finite differences."""
     model = vamp_model().eval()

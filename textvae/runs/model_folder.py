@@ -15,6 +15,7 @@ Files are replaced atomically: after a crash or on a full disk, each is either t
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,8 +110,11 @@ def fetch(name: str, **options: Any) -> Path:
         options: Arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
+        TypeError: It has no such argument.
         UserError: There is no such folder and the download failed.
     """
+    if options:
+        _check_hub_options(options)
     folder = expanded(name)
     if folder.is_dir():
         return folder
@@ -128,6 +132,14 @@ def fetch(name: str, **options: Any) -> Path:
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face Hub: "
             f"{reason}. Offline? Pass the folder of a model instead"
         ) from error
+
+
+def _check_hub_options(options: Mapping[str, Any]) -> None:
+    from huggingface_hub import snapshot_download
+
+    unknown = options.keys() - inspect.signature(snapshot_download).parameters.keys()
+    if unknown:
+        raise TypeError(f"there is no argument {', '.join(sorted(unknown))}")
 
 
 def public_module(kind: type) -> str:

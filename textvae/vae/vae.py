@@ -16,7 +16,7 @@ from textvae.vae.batch import Batch
 from textvae.vae.contracts import Posterior, Terms
 from textvae.vae.inference import infer
 from textvae.vae.posteriors import ConstantEncoder, closed_kl, move
-from textvae.vae.priors import StandardNormal, VampPrior
+from textvae.vae.priors import VampPrior, standard_prior
 
 
 class VAE(nn.Module):
@@ -40,7 +40,7 @@ class VAE(nn.Module):
         self, encoder: nn.Module | None, decoder: nn.Module, prior: nn.Module | int
     ) -> None:
         super().__init__()
-        self.prior = StandardNormal(prior) if isinstance(prior, int) else prior
+        self.prior = standard_prior(prior) if isinstance(prior, int) else prior
         self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder
