@@ -302,6 +302,13 @@ def test_new_examples_in_folders(run, examples, tmp_path, capfd):
     capfd.readouterr()
     assert main(["encode", str(run), str(tmp_path), "--out", str(out)]) == 2
     assert "a folder, not a file: it can be read as one if" in capfd.readouterr().err
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for place, text in enumerate(table["text"]):
+        (flat / f"{place:03d}.txt").write_text(text)
+    words = ["encode", str(run), str(flat), "--data.format", "documents", "--out", str(out)]
+    assert main(words) == 0
+    assert np.load(out)["text"].tolist() == table["text"]
 
 
 def test_labels_of_new_files_may_be_left_unread(run, examples, tmp_path, capfd):

@@ -96,9 +96,13 @@ def _one_source(place: str | Path, options: Layout) -> Source:
     if str(place) == STANDARD_INPUT or not path.is_dir():
         return file_source([input_file(place)], options)
     if not is_one_split(path):
+        if options.format == "documents" and (flat := documents(path, "*")):
+            unlabeled = replace(options, columns=replace(options.columns, labels=False))
+            return file_source([*map(input_file, flat)], unlabeled)
         raise UserError(
             f"{path}: a folder, not a file: it can be read as one if it has a folder per class, "
-            "with one document per file, or if save_to_disk wrote it as a dataset without splits"
+            "with one document per file; if it has one document per file, with --data.format "
+            "documents; or if save_to_disk wrote it as a dataset without splits"
         )
     if is_saved(path):
         _check_no_files(str(path), options)
