@@ -301,7 +301,7 @@ def edit_weights(path, change):
 DAMAGES = {
     "config gone": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "config cut": (lambda f: truncate(f / "config.json"), "not JSON"),
-    "config a list": (lambda f: (f / "config.json").write_text("[]"), "describe a textvae model"),
+    "config a list": (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
     "unknown argument": (
         lambda f: edit(f / "config.json", lambda c: c.update(heads=8)),
         "has no option 'heads'",

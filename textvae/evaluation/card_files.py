@@ -8,7 +8,6 @@ list in a YAML file.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -115,16 +114,8 @@ def load_card(path: Path | str) -> Card:
         UserError: There is no such file, or it is not a card.
     """
     path = Path(path)
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no metrics card {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} cannot be read as JSON ({error}): create the card again"
-        ) from error
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: a metrics card is a JSON object: create the card again")
+    missing = f"there is no metrics card {path}"
+    card = read_record(path, missing=missing, advice="create the card again")
     if mistake := _mistake(card):
         raise UserError(f"{path} {mistake}: create the card again")
     card.pop("summary", None)

@@ -206,20 +206,28 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, as_json(content) + "\n")
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path, *, missing: str | None = None, advice: str = "") -> dict[str, Any]:
     """Read the JSON object in a file that textvae wrote.
+
+    Args:
+        path: The file.
+        missing: The message if there is no such file.
+        advice: What to do if the file is broken, for the end of the message.
 
     Raises:
         UserError: The file is missing or broken.
     """
+    end = f"; {advice}" if advice else ""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise UserError(missing) from None
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({error}){end}") from error
     if not isinstance(record, dict):
-        raise UserError(f"{path}: not a JSON object")
+        raise UserError(f"{path}: not a JSON object{end}")
     return record
 
 

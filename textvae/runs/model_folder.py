@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,18 +51,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, or it is not a JSON object.
     """
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no {CONFIG} in {folder}: is this a model folder?") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} does not describe a textvae model")
-    return config
+    missing = f"no {CONFIG} in {folder}: is this a model folder?"
+    return read_record(folder / CONFIG, missing=missing)
 
 
 def check_names(config: Mapping[str, Any], known: set[str], essential: str, path: Path) -> None:
@@ -113,10 +103,10 @@ def fetch(name: str, **options: Any) -> Path:
         TypeError: It has no such argument.
         UserError: There is no such folder and the download failed.
     """
-    if options:
-        _check_hub_options(options)
     folder = expanded(name)
     if folder.is_dir():
+        if options:
+            _check_hub_options(options)
         return folder
     if folder.exists():
         raise UserError(f"{name} is a file, not a model folder")
@@ -194,11 +184,9 @@ def write_card(
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Read the scores on the test split; empty if the model was not evaluated."""
-    try:
-        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return metrics if isinstance(metrics, dict) else {}
+    with suppress(UserError):
+        return read_record(folder / METRICS)
+    return {}
 
 
 def model_card(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import logging
 import shlex
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.evaluation.latent.probe import card_name
 from textvae.evaluation.latent.regression import Regression
-from textvae.runs.files import quoted
+from textvae.runs.files import quoted, read_record
 from textvae.runs.model_folder import weights_hash
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
@@ -95,12 +94,8 @@ def _probe(
 ) -> Callable[[str], float | None]:
     path = run / "metrics" / f"{card_name('test', column)}.json"
     command = f"textvae probe {quoted(run)} --target {shlex.quote(column)}"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise UserError(
-            f"--objective {PROBE}:{column}: no {path}: create it with {command}"
-        ) from None
+    missing = f"--objective {PROBE}:{column}: no {path}: create it with {command}"
+    record = read_record(path, missing=missing, advice=f"create it again with {command}")
     regression = Regression.of_record(record, str(path), model.latent_dim)
     if record.get("weights") not in (None, weights_hash(run)):
         raise UserError(f"{path} was computed from earlier weights: run {command} again")

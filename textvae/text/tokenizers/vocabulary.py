@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import OptionError, UserError
-from textvae.runs.files import write_json
+from textvae.runs.files import read_record, write_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
+ADVICE = "save the tokenizer again or restore the file"
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
@@ -38,16 +39,8 @@ def read_description(folder: Path, kind: str | None = None) -> dict[str, Any]:
         UserError: If the file is missing, not JSON, or of another kind or version.
     """
     path = Path(folder) / TOKENIZER_FILE
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no {TOKENIZER_FILE} in {folder}: is this a model folder?") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise broken(path, f"not JSON ({error})") from None
-    if not isinstance(description, dict):
-        raise broken(path, "expected a JSON object")
+    missing = f"no {TOKENIZER_FILE} in {folder}: is this a model folder?"
+    description = read_record(path, missing=missing, advice=ADVICE)
     if description.get("version") != FORMAT_VERSION:
         found = description.get("version")
         raise broken(path, f"version {found!r}, but this release reads version {FORMAT_VERSION}")
@@ -123,7 +116,7 @@ def most_frequent(
 
 def broken(path: Path, why: str) -> UserError:
     """Make the error for a damaged tokenizer file."""
-    return UserError(f"{path}: {why}; save the tokenizer again or restore the file")
+    return UserError(f"{path}: {why}; {ADVICE}")
 
 
 def fingerprint_of(*parts: Any) -> str:
