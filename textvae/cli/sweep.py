@@ -83,18 +83,7 @@ def _add_launcher(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Run a sweep, or one of its runs; return 1 if a run failed."""
     if args.run is not None:
-        from textvae.training.sweeps.job import run_job
-
-        defaults = vars(parser().get_defaults())
-        names = defaults.keys() - {"out", "run", "vary"}
-        if (
-            args.files
-            or args.sections
-            or args.vary
-            or any(args[name] != defaults[name] for name in names)
-        ):
-            raise UserError("--run takes its options from the manifest: give only --out with it")
-        run_job(args.out, args.run)
+        _run_one(args)
         return 0
     from textvae.training.sweeps.sweep import sweep
 
@@ -125,6 +114,18 @@ def run(args: Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if done.failed else 0
+
+
+def _run_one(args: Namespace) -> None:
+    """Train and evaluate one run of a manifest, which has all of its options."""
+    from textvae.training.sweeps.job import run_job
+
+    defaults = vars(parser().get_defaults())
+    names = defaults.keys() - {"out", "run", "vary"}
+    others = any(args[name] != defaults[name] for name in names)
+    if args.files or args.sections or args.vary or others:
+        raise UserError("--run takes its options from the manifest: give only --out with it")
+    run_job(args.out, args.run)
 
 
 def _parameters(words: list[str]) -> dict[str, Any]:

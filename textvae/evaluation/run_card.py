@@ -15,7 +15,7 @@ from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.latent.fit_sampler import fit_opened
-from textvae.evaluation.open_run import open_run, rows_of, spaced
+from textvae.evaluation.open_run import OpenRun, open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
@@ -114,8 +114,7 @@ def evaluate_run(
         model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
         split=opened.title(split),
         **figures,
-        **({} if model.condition is None else {"condition": opened.config.model.condition}),
-        **({} if opened.given is None else {"given": opened.given}),
+        **_condition(opened),
         precision=precision,
         generations=generations,
         seed=seed,
@@ -123,14 +122,26 @@ def evaluate_run(
         weights=opened.weights,
         commit=run_folder.commit(),
     )
-    name = opened.title(split)
-    name += "" if refine_steps is None else f"-refine{refine_steps}"
-    name += "" if limit is None else f"-limit{limit}"  # never in place of the whole card
     if save:
+        name = _card_name(opened.title(split), refine_steps, limit)
         save_card(opened.folder, name, card)
         if name == "test":
             model.write_card(opened.folder)
     return card
+
+
+def _condition(opened: OpenRun) -> dict[str, Any]:
+    """Return what the examples are conditioned on, and the value if it is the same for all."""
+    if opened.model.condition is None:
+        return {}
+    given = {} if opened.given is None else {"given": opened.given}
+    return {"condition": opened.config.model.condition, **given}
+
+
+def _card_name(title: str, refine_steps: int | None, limit: int | None) -> str:
+    """Return what a card is saved as: a part of a split never in place of the whole."""
+    refined = "" if refine_steps is None else f"-refine{refine_steps}"
+    return title + refined + ("" if limit is None else f"-limit{limit}")
 
 
 def _check_options(

@@ -154,9 +154,7 @@ def optimize(
         )
         drawn = try_texts(_samples(model, options), signed, budget, REPEATS * budget)
         known = try_texts(_training(train, comparable, seed), signed, budget, len(comparable))
-    result = Optimization({"search": found, "samples": drawn, "training": known}, sign)
-    if all(call.value is None for calls in result.calls.values() for call in calls):
-        raise UserError("no text has a value, not even a training text: check the objective")
+    _check_values([*found, *drawn, *known])
     if len(found) < budget:
         logger.warning(
             "the search ended after %d of %d evaluations: the decoder makes no more new texts "
@@ -164,7 +162,12 @@ def optimize(
             len(found),
             budget,
         )
-    return result
+    return Optimization({"search": found, "samples": drawn, "training": known}, sign)
+
+
+def _check_values(calls: Sequence[Call]) -> None:
+    if all(call.value is None for call in calls):
+        raise UserError("no text has a value, not even a training text: check the objective")
 
 
 def _samples(model: Model, options: dict[str, Any]) -> Iterator[str]:
