@@ -329,6 +329,11 @@ def test_an_order_that_the_draws_do_not_keep_is_said_to_hold_on_average():
     assert "log p(x), on average over all draws" in str(Card({**VAE, "iw": VAE["elbo"] - 0.1}))
 
 
+def test_runs_may_come_from_a_generator(tmp_path):
+    save_card(tmp_path / "vae", "test", Card(VAE))
+    assert "| vae" in compare(tmp_path.glob("vae"))
+
+
 def test_json_has_no_infinity():
     assert json.loads(as_json(Card({**VAE, "ppl_iw": math.inf})))["ppl_iw"] is None
 

@@ -8,6 +8,7 @@ sampled from, in a text model.
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -386,6 +387,8 @@ def test_own_parts_come_back_with_their_values(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
     assert again.prior.constant == 1 and again.prior.steps == [0.0, 1.5, 3.0]
     assert again.prior.scale.tolist() == again.prior.steps and again.width == 3.0
+    with pytest.raises(textvae.UserError, match=r"class WithAConstant, not TextVAE"):
+        textvae.load(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({**model.config, "widht": 1.0}))
     with pytest.raises(textvae.UserError, match="has no option 'widht'"):
         WithAConstant.from_pretrained(tmp_path)
@@ -433,6 +436,48 @@ def test_a_decoder_that_cannot_generate_is_trained_and_evaluated(corpus, tmp_pat
     card = textvae.evaluate_run(tmp_path / "run", model=model, samples=2)
     assert "bleu" not in card and card["elbo"] < 0
     assert "class `Flat`)" in (tmp_path / "run" / "README.md").read_text()
+
+
+class HalfOfX(nn.Module):
+    """q(z|x), and p(x|z), without a single parameter."""
+
+    def forward(self, batch):
+        return DiagGaussian(batch.x / 2, torch.full_like(batch.x, -0.69))
+
+    def log_prob(self, batch, z):
+        return torch.distributions.Normal(z, 1.0).log_prob(batch.x).sum(-1)
+
+
+def test_a_model_without_parameters_is_measured():
+    model, batches = VAE(HalfOfX(), HalfOfX(), prior=2), torch.randn(30, 2).split(10)
+    card = textvae.evaluate(model, batches, samples=3)
+    scores = textvae.score(model, batches, samples=3)
+    assert card["elbo"] == pytest.approx(scores["elbo"].mean(), rel=1e-5)
+    assert textvae.diagnose(model, batches).verdict
+
+
+def test_a_posterior_of_another_size_than_the_prior_is_refused():
+    with pytest.raises(ValueError, match="z has 2 dimensions in the encoder's posterior, but 1 in"):
+        VAE(HalfOfX(), HalfOfX(), prior=1)(Batch(torch.randn(3, 2)))
+
+
+def test_refinement_says_that_it_needs_gradients():
+    model, x = VAE(Features(), Bags(), prior=3), torch.rand(4, 7)
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        refused = pytest.raises(RuntimeError, match=r"use torch\.no_grad\(\) instead")
+        with mode, refused if torch.is_inference_mode_enabled() else nullcontext():
+            infer(model, Batch(x), Inference("semi_amortized", steps=2))
+
+
+def test_a_model_without_an_encoder_is_announced(caplog):
+    textvae.evaluate(VAE(None, HalfOfX(), prior=2), torch.randn(30, 2).split(10), samples=3)
+    assert "this model has no encoder" in caplog.text
+
+
+def test_scores_of_a_model_in_half_precision():
+    model = VAE(HalfOfX(), HalfOfX(), prior=2).bfloat16()
+    scores = textvae.score(model, torch.randn(8, 2).bfloat16().split(4), samples=3)
+    assert all(column.dtype.itemsize >= 4 for column in scores.values())
 
 
 def test_the_batches_of_any_loader():

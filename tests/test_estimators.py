@@ -97,6 +97,12 @@ def information(q, draws=None, **options):
     return mutual_information(q, kl(q, StandardNormal(q.mean.size(1))), **given, **options)
 
 
+def test_there_is_a_kl_for_each_posterior():
+    q = DiagGaussian(torch.zeros(3, 2), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="7 KLs of 3 posteriors: give one for each"):
+        mutual_information(q, torch.ones(7))
+
+
 def sigma_points(rows, latent_dim):
     """2Z points with mean 0 and covariance I: they integrate any quadratic exactly."""
     axes = math.sqrt(latent_dim) * torch.eye(latent_dim, dtype=torch.float64)

@@ -238,6 +238,18 @@ def test_pictures_without_labels_or_splits(tmp_path):
         read_images(str(tmp_path))  # the pictures only show what is in the dataset
 
 
+def test_the_names_of_splits_are_no_labels(tmp_path):
+    for split in ("train", "valid", "test"):
+        for i in range(2):
+            picture(tmp_path / split / f"{i}.png", ink=i)
+    found = read_pictures(tmp_path)
+    assert {split: drawings.label_names for split, drawings in found.items()} == {
+        "train": None,
+        "valid": None,
+        "test": None,
+    }
+
+
 def test_pictures_that_cannot_be_read_are_one_line(tmp_path):
     picture(tmp_path / "train" / "1.png")
     picture(tmp_path / "train" / "2.png", (9, 9))

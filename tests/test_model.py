@@ -377,6 +377,12 @@ def test_from_the_hub_only_the_models_files_are_taken(tmp_path, monkeypatch):
     assert "model.safetensors" in asked["allow_patterns"]
 
 
+@pytest.mark.parametrize("texts", [[None], [["how", "so"]], [b"how"], {"a": 1}.items()])
+def test_texts_that_are_none_are_named(texts):
+    with pytest.raises(TypeError, match="texts must be strings, not "):
+        build().encode(texts)
+
+
 def test_push_sends_the_whole_folder(monkeypatch):
     from huggingface_hub import HfApi
 

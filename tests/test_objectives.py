@@ -105,7 +105,9 @@ def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="free_bits_per 'word'"):
         free_bits(torch.tensor(KL), 1.0, "word")
     with pytest.raises(ValueError, match="KL schedule 'cosine'"):
-        kl_weight(1, "cosine", steps=3)
+        kl_weight(1, "cosine")
+    with pytest.raises(ValueError, match=r"ramp 0\.0: must be above 0"):
+        kl_weight(1, "cyclical", steps=3, ramp=0.0)
 
 
 def test_a_constant_weight():

@@ -250,6 +250,8 @@ def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, c
         assert len(said) == 1 and message in said[0], (objective, said)
     with pytest.raises(UserError, match="at least 2"):
         optimize(trained, cats, budget=1)
+    with pytest.raises(UserError, match=r"failed for .*: ZeroDivisionError: division by zero"):
+        optimize(trained, lambda text: 1 / 0, budget=4)
 
 
 @NEEDS_BOTORCH

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from textvae.text.nn.decoder import LSTMDecoder as SkipLSTMDecoder
     from textvae.text.nn.encoder import LSTMEncoder
     from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+    from textvae.training.interrupt import Interrupted
     from textvae.training.reproduce import reproduce
     from textvae.training.sweeps.sweep import sweep
     from textvae.training.train import train
@@ -125,6 +126,7 @@ _SOURCES = {
     "SentencePieceTokenizer": "textvae.text.tokenizers",
     "CharTokenizer": "textvae.text.tokenizers",
     "UserError": "textvae.errors",
+    "Interrupted": "textvae.training.interrupt",
 }
 
 __all__ = [
@@ -138,6 +140,7 @@ __all__ = [
     "GaussianHead",
     "ImageVAE",
     "Inference",
+    "Interrupted",
     "LSTMEncoder",
     "MixturePrior",
     "MixtureSampler",

@@ -111,16 +111,17 @@ def load_model(name: str, *, map_location: str = "cpu", **options: Any) -> Model
 
     Args:
         name: A folder, or the name of a model on the Hugging Face Hub.
-        map_location: Device to load the weights to.
+        map_location: The device to load it to.
         options: For a model on the hub, arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
         TypeError: There is no such argument.
-        UserError: The folder is missing or broken, or the hub cannot be reached.
+        UserError: The folder is missing or broken, the hub cannot be reached, or there is no such
+            device.
     """
     folder = pretrained.fetch(name, **options)
     kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
-    return kind.from_pretrained(folder, map_location=map_location)
+    return to_device(kind.from_pretrained(folder), map_location)
 
 
 def load_parts(model: Model, folder: Path, parts: str) -> None:

@@ -27,6 +27,7 @@ under the same noise (``textvae.evaluation.per_example``).
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -54,6 +55,7 @@ from textvae.vae.inference import undisturbed
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl
 
+logger = logging.getLogger(__name__)
 Batches = Iterable[Batch | Tensor] | Callable[[], Iterable[Batch | Tensor]]
 
 
@@ -137,6 +139,15 @@ class Examination(NamedTuple):
     marginal_kls: Tensor | None  # (Z,) KL(p(z_d) || q(z_d)), if it can be computed
 
 
+def _warn_of_inference(model: Any, inference: Inference) -> None:
+    has_encoder = getattr(model, "has_encoder", True) or not model.prior.latent_dim
+    if inference.method == "amortized" and not has_encoder:
+        logger.warning(
+            "this model has no encoder, so that its posterior is the same for all examples: pass "
+            "inference=Inference(method='svi') to find each by gradient steps"
+        )
+
+
 @torch.no_grad()
 def examine(
     model: nn.Module,
@@ -156,6 +167,7 @@ def examine(
 
     The arguments are those of ``evaluate``. The model must be in evaluation mode.
     """
+    _warn_of_inference(model, inference)
     source = repeatable(batches)
     draws = samples or elbo_samples
     stats = collect(model, source(), draws, seed, inference, progress, max_symbols)

@@ -74,6 +74,7 @@ def gather(
     """Return the cards that ``compare`` shows, given the same arguments."""
     if isinstance(runs_or_cards, (str, Path)):
         runs_or_cards = [runs_or_cards]
+    runs_or_cards = list(runs_or_cards)  # of a generator, too
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
     groups: dict[Any, list[Card]] = {}

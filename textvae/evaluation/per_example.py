@@ -18,7 +18,7 @@ from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.metric import clock
-from textvae.vae.batch import Batch, Split
+from textvae.vae.batch import Batch, Split, device_of
 from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate
 from textvae.vae.inference import infer, infer_all
@@ -109,7 +109,7 @@ def _examine(
     own_draws: int,
 ) -> list[Any]:
     """Compute the fields of ``ExampleStats`` for one batch."""
-    here = batch.to(next(model.parameters()).device)
+    here = batch.to(device_of(model))
     noise = RowNoise(seed, Purpose.STEPS, batch.index)
     q, _, path = infer(model, here, inference, noise=noise)
     bound_noise = RowNoise(seed, Purpose.BOUND, batch.index)

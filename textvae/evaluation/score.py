@@ -98,9 +98,14 @@ def score(
                 own = stats if inference.method == "amortized" else examine(kept, AMORTIZED)
                 steps = with_steps(inference, regret_steps, has_encoder=True)
                 scores["regret"] = _regret(examine, kept, own, steps)
-    arrays = {key: column.numpy() for key, column in scores.items()}
+    arrays = {key: _for_numpy(column).numpy() for key, column in scores.items()}
     counts = (stats.units, stats.num_bytes, stats.lengths)
     return arrays | _rates(arrays["iw"].astype(float), *(count.numpy() for count in counts))
+
+
+def _for_numpy(column: Tensor) -> Tensor:
+    """Return a column in single precision if it has less, as NumPy does not know bfloat16."""
+    return column.float() if column.is_floating_point() and column.itemsize < 4 else column
 
 
 def _regret(

@@ -204,6 +204,7 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
             raise
         except Exception as error:  # of several libraries, for a damaged picture
             raise UserError(f"{folder}: cannot be read: {_in_short(error)}") from error
+    found = _without_split_names(found, {path.name for path in folder.iterdir() if path.is_dir()})
     for split, drawings in found.items():
         labels = drawings.label_names
         log.info(
@@ -214,6 +215,16 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
             f", labels {', '.join(labels[:3])}{', ...' * (len(labels) > 3)}" if labels else "",
         )
     return found
+
+
+def _without_split_names(found: dict[str, Drawings], folders: set[str]) -> dict[str, Drawings]:
+    """Leave out labels that ``datasets`` made of train/1.png and test/2.png: train and test."""
+    return {
+        split: drawings._replace(labels=None, label_names=None)
+        if len(found) > 1 and drawings.label_names and set(drawings.label_names) <= folders
+        else drawings
+        for split, drawings in found.items()
+    }
 
 
 def _drawings(dataset: Any, name: str) -> dict[str, Drawings]:

@@ -33,6 +33,9 @@ class Sentences(TextExamples):
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
         """Split texts into batches of similar length."""
         texts = [examples] if isinstance(examples, str) else list(examples)
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"texts must be strings, not {type(text).__name__}: {text!r}")
         if not texts:
             yield text_batch([np.zeros(0, np.int64)], [-1])
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Batch:
             self,
             **{k: v.to(device, non_blocking=later) for k, v in tensors.items() if v is not None},
         )
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters and buffers; the CPU if it has none."""
+    tensors = chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 class Split(Protocol):

@@ -148,7 +148,12 @@ def mutual_information(
         noise: Source of the draws; torch's global generator if None.
         max_pairs: Maximum number of pairs of a draw and a posterior held at once; limits memory and
             does not change the result.
+
+    Raises:
+        ValueError: There are not as many KLs as posteriors.
     """
+    if len(kl) != len(q.center()):
+        raise ValueError(f"{len(kl)} KLs of {len(q.center())} posteriors: give one for each")
     return summarize_information(
         pointwise_information(q, samples, noise=noise, max_pairs=max_pairs), kl
     )
@@ -161,7 +166,7 @@ def summarize_information(by_example: Tensor, kl: Tensor) -> MutualInformation:
         by_example: (N,) nats.
         kl: As in ``mutual_information``.
     """
-    count = len(by_example)
+    count, kl = len(by_example), kl.detach()
     mean_kl = float(kl.double().flatten(1).sum(1).mean() if kl.dim() > 1 else kl.double().mean())
     mi = float(by_example.mean())
     error = float(by_example.std()) / math.sqrt(count) if count > 1 else 0.0

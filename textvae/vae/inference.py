@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.vae.batch import Batch
+from textvae.vae.batch import Batch, device_of
 from textvae.vae.contracts import LatentModel, Noise
 from textvae.vae.likelihood import Likelihood
 from textvae.vae.noise import Purpose, RowNoise, SeededNoise
@@ -156,7 +156,7 @@ def infer_all(
 def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Use evaluation mode and a seeded random state; restore both afterwards."""
     modes = {module: module.training for module in model.modules()}
-    device = next(model.parameters()).device
+    device = device_of(model)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)

@@ -30,6 +30,11 @@ class Likelihood:
     def __init__(
         self, log_prob: Callable[[Tensor], Tensor], decoder: nn.Module, steps: int
     ) -> None:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "refinement needs gradients, which do not exist in torch.inference_mode(): use "
+                "torch.no_grad() instead"
+            )
         self.log_prob, self.decoder = log_prob, decoder
         self.weights = [p for p in decoder.parameters() if p.requires_grad]
         parameters = (p.device for p in decoder.parameters())

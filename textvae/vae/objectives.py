@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,9 +25,12 @@ STEEPNESS = 10.0  # of the logistic schedule: the sigmoid's argument goes from -
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the MMD's kernels, as in Tolstikhin et al. 2018
 
 
+Schedule = Literal["constant", "linear", "logistic", "cyclical"]
+
+
 def kl_weight(
     step: int,
-    schedule: Literal["constant", "linear", "logistic", "cyclical"] = "constant",
+    schedule: Schedule = "constant",
     *,
     beta: float = 1.0,
     start: float = 0.0,
@@ -48,8 +51,14 @@ def kl_weight(
         ramp: Fraction of a cycle during which the weight rises.
 
     Raises:
-        ValueError: Unknown schedule.
+        ValueError: Unknown schedule, or a cycle without a rise.
     """
+    if schedule not in get_args(Schedule):
+        raise ValueError(
+            f"unknown KL schedule {schedule!r}: choose {', '.join(get_args(Schedule))}"
+        )
+    if ramp <= 0:
+        raise ValueError(f"ramp {ramp}: must be above 0")
     if steps <= 0:
         return beta
     match schedule:
@@ -61,10 +70,6 @@ def kl_weight(
             share = _logistic(min(1.0, step / steps))
         case "cyclical":
             share = (step % steps) / (ramp * steps)
-        case _:
-            raise ValueError(
-                f"unknown KL schedule {schedule!r}: constant, linear, logistic or cyclical"
-            )
     return start + (beta - start) * min(1.0, share)
 
 

@@ -184,8 +184,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
     ) -> Self:
         folder = Path(model_id)
         config = pretrained.read_config(folder)
-        pretrained.check_names(config, cls._arguments(), cls.ESSENTIAL, folder / pretrained.CONFIG)
         cls.check_class(folder)
+        pretrained.check_names(config, cls._arguments(), cls.ESSENTIAL, folder / pretrained.CONFIG)
         model = cls._made(config)
         load_weights(model, folder / pretrained.WEIGHTS, map_location)
         model.to(map_location)  # buffers that are not saved

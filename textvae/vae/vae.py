@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.vae.batch import Batch
+from textvae.vae.batch import Batch, device_of
 from textvae.vae.contracts import Posterior, Terms
 from textvae.vae.inference import infer
 from textvae.vae.posteriors import ConstantEncoder, closed_kl, move
@@ -40,7 +41,7 @@ class VAE(nn.Module):
         self, encoder: nn.Module | None, decoder: nn.Module, prior: nn.Module | int
     ) -> None:
         super().__init__()
-        self.prior = standard_prior(prior) if isinstance(prior, int) else prior
+        self.prior = standard_prior(int(prior)) if isinstance(prior, (int, np.integer)) else prior
         self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder
@@ -50,7 +51,7 @@ class VAE(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the parameters."""
-        return next(self.parameters()).device
+        return device_of(self)
 
     @property
     def has_encoder(self) -> bool:
@@ -60,6 +61,11 @@ class VAE(nn.Module):
     def posterior(self, batch: Batch) -> Posterior:
         """Return q(z|x) as computed by the encoder."""
         q = self.encoder(batch)
+        if (size := q.center().size(-1)) != self.latent_dim:
+            raise ValueError(
+                f"z has {size} dimensions in the encoder's posterior, but {self.latent_dim} in the "
+                "prior"
+            )
         if torch.is_autocast_enabled(batch.x.device.type) and any(part.itemsize < 4 for part in q):
             return move(q, torch.float32)  # a head of one's own that did not leave autocast
         weights = (p.dtype for p in self.decoder.parameters())

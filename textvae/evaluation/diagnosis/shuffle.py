@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from textvae.evaluation.per_example import ExampleStats
-from textvae.vae.batch import Batch
+from textvae.vae.batch import Batch, device_of
 from textvae.vae.estimators import decode_in_parts
 from textvae.vae.noise import OWN_TURN, Purpose, RowNoise
 from textvae.vae.posteriors import move, select
@@ -94,7 +94,7 @@ def _over_batches(
     max_symbols: int | None = None,
 ) -> Tensor:
     """Decode every example from mixtures of its own z and another one's: (N, K) nats."""
-    count, device = len(stats.index), next(model.parameters()).device
+    count, device = len(stats.index), device_of(model)
     ring = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     donors = torch.empty_like(ring)
     donors[ring] = ring.roll(1)

@@ -23,7 +23,7 @@ from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.kept_values import Objective, keeping
 from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
 from textvae.evaluation.search.surrogates import check_installed
-from textvae.evaluation.search.text_objectives import PROBE, load_objective
+from textvae.evaluation.search.text_objectives import PROBE, checked, load_objective
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Classes, Given
 from textvae.vae.model import Model
@@ -122,8 +122,11 @@ def optimize(
     model = to_device(load_model(str(run)), device) if model is None else model
     if not model.latent_dim or model.KIND != "text":
         raise UserError(f"{run}: a search needs a model of text with a latent variable")
-    named = objective if callable(objective) else None
-    evaluate = named or load_objective(str(objective), Path(run), model, condition)
+    name = getattr(objective, "__qualname__", str(objective))
+    if callable(objective):
+        evaluate = checked(objective, name)
+    else:
+        evaluate = load_objective(objective, Path(run), model, condition)
     opened = open_run(run, data=data, device=device, model=model)
     train, sign = opened.split("train"), -1.0 if minimize else 1.0
     comparable = _rows_under(condition, model, train)
@@ -134,7 +137,6 @@ def optimize(
     def decode(points: np.ndarray) -> Sequence[str]:
         return model.decode(torch.from_numpy(points).float(), **options)
 
-    name = getattr(objective, "__qualname__", str(objective))
     values: AbstractContextManager[Objective] = nullcontext(evaluate)
     if keep is not None and not name.startswith(f"{PROBE}:"):  # which is quick
         values = keeping(Path(keep), evaluate, name)

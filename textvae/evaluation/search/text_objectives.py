@@ -56,7 +56,7 @@ def load_objective(
     found = getattr(_module(place, name), function, None)
     if not callable(found):
         raise UserError(f"--objective {name}: {place} has no function {function!r}")
-    return _checked(found, name)
+    return checked(found, name)
 
 
 def _module(place: str, name: str) -> Any:
@@ -77,7 +77,9 @@ def _module(place: str, name: str) -> Any:
     return module
 
 
-def _checked(function: Callable[[str], Any], name: str) -> Callable[[str], float | None]:
+def checked(function: Callable[[str], Any], name: str) -> Callable[[str], float | None]:
+    """Return a function that makes one line of whatever goes wrong in another one."""
+
     def evaluate(text: str) -> float | None:
         try:
             value = function(text)
