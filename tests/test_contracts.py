@@ -474,6 +474,11 @@ def test_a_model_without_an_encoder_is_announced(caplog):
     assert "this model has no encoder" in caplog.text
 
 
+def test_an_elbo_that_is_no_number_is_announced(caplog):
+    textvae.evaluate(VAE(HalfOfX(), HalfOfX(), prior=2), [torch.full((30, 2), 1e30)], samples=3)
+    assert "the ELBO of the model is -inf: its weights or its data are not finite" in caplog.text
+
+
 def test_scores_of_a_model_in_half_precision():
     model = VAE(HalfOfX(), HalfOfX(), prior=2).bfloat16()
     scores = textvae.score(model, torch.randn(8, 2).bfloat16().split(4), samples=3)

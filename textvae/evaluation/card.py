@@ -126,6 +126,10 @@ def evaluate(
         card = found.card | dict(generation() if generation is not None else {})
     symptoms = found.symptoms
     card["collapse"] = None if symptoms is None else warning(symptoms, config, training)
+    if not math.isfinite(card["elbo"]):
+        logger.warning(
+            "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]
+        )
     card["seconds"] = time.perf_counter() - started
     return Card(card)
 
