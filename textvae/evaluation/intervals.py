@@ -57,7 +57,8 @@ def of_means(columns: Tensor, seed: int = 0) -> list[Interval]:
         seed: Seed of the resamples.
     """
     values = _array(columns)
-    means = np.concatenate([weights @ values for weights in _resamples(len(values), seed)])
+    with np.errstate(invalid="ignore"):  # of a model whose ELBO is no number
+        means = np.concatenate([weights @ values for weights in _resamples(len(values), seed)])
     return [
         _interval(value, resampled, len(values))
         for value, resampled in zip(values.mean(0), means.T, strict=True)
