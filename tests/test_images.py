@@ -289,7 +289,7 @@ def test_a_class_without_training_examples_is_named(caplog):
     few = Labeled(torch.eye(4), torch.tensor([0, 1, 0, 1]))
     every = Labeled(torch.eye(4), torch.tensor([0, 1, 2, 2]))
     _classification([few, few, every], seed=0)
-    assert "no training example has 1 of the classes of the scored split" in caplog.text
+    assert "1 of the classes in the scored split has no training example" in caplog.text
 
 
 class Given:

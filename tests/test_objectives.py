@@ -370,7 +370,7 @@ def test_what_refinement_passes_on_may_be_constrained():
         ),
         (
             {"optim": {"name": "adam", "momentum": 0.9}},
-            "--optim.momentum 0.9 has no effect without an optimizer sgd",
+            "--optim.momentum 0.9 has no effect without an SGD optimizer",
         ),
         (
             {"optim": {"schedule": "cosine", "max_decays": 3}},

@@ -106,7 +106,7 @@ def build_objective(config: Config) -> Objective:
     return objective
 
 
-def load_model(name: str, *, map_location: str = "cpu", **options: Any) -> Model:
+def load_model(name: str, *, map_location: str | torch.device = "cpu", **options: Any) -> Model:
     """Load a trained model of either kind from a folder or from the hub.
 
     Args:

@@ -165,7 +165,7 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     "objective.bound": (lambda c: c.objective.samples > 1, "--objective.samples above 1"),
     "optim.momentum": (
         lambda c: "sgd" in (c.optim.name, c.optim.encoder_name, c.optim.autoencode_name),
-        "an optimizer sgd",
+        "an SGD optimizer",
     ),
     "optim.lr_decay": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
     "optim.reload_best": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),

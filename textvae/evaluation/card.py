@@ -147,7 +147,7 @@ def _warn_of_inference(model: Any, inference: Inference) -> None:
     has_encoder = getattr(model, "has_encoder", True) or not model.prior.latent_dim
     if inference.method == "amortized" and not has_encoder:
         logger.warning(
-            "this model has no encoder, so that its posterior is the same for all examples: pass "
+            "this model has no encoder, so its posterior is the same for all examples: pass "
             "inference=Inference(method='svi') to find each by gradient steps"
         )
 

@@ -180,7 +180,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Return a value with null for every number in it that is not finite, which JSON has not."""
+    """Replace every number that is not finite with None, because JSON has no such numbers."""
     match value:
         case float():
             return value if math.isfinite(value) else None

@@ -91,8 +91,8 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
         All findings, the worst first: the verdict is the first one's.
     """
     found = _answers(symptoms, _TESTS)
-    if _is_verdict(found, COLLAPSED):
-        return _with_time(found, training)
+    if found and found[0].verdict == COLLAPSED:
+        return _of_collapsed(found, training)
     rising = None if training is None else _is_under_trained(training)
     if rising is None:
         return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
@@ -112,18 +112,16 @@ def judge_use(symptoms: Symptoms, training: Training | None = None) -> list[Find
         it is used.
     """
     found = _answers(symptoms, {name: _TESTS[name] for name in (COLLAPSED, UNREAD)})
-    return _with_time(found, training) if _is_verdict(found, COLLAPSED) else found
+    if found and found[0].verdict == COLLAPSED:
+        return _of_collapsed(found, training)
+    return found
 
 
-def _is_verdict(found: Sequence[Finding], verdict: str) -> bool:
-    return bool(found) and found[0].verdict == verdict
+def _of_collapsed(found: list[Finding], training: Training | None) -> list[Finding]:
+    """Return what counts if a model is collapsed, unless it is too early to call it that.
 
-
-def _with_time(found: list[Finding], training: Training | None) -> list[Finding]:
-    """Return the findings about a collapsed model, unless it is too early to call it that.
-
-    Most of what else there is follows from the collapse; steps of refinement that are too long do
-    not.
+    All other findings follow from the collapse. If it is too early, only refinement steps that are
+    too long count as well.
     """
     early = None if training is None else _is_too_early(training)
     if early is None:

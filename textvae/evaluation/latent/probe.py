@@ -197,8 +197,8 @@ def _classification(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
         raise UserError("all training examples have the same label: there is nothing to predict")
     if unseen := set(parts[-1].labels.tolist()) - set(labels.tolist()):
         logger.warning(
-            "no training example has %s of the scored split: %s cannot be predicted",
-            *(f"{len(unseen)} of the classes", "its examples" if len(unseen) == 1 else "they"),
+            "%d of the classes in the scored split %s no training example and cannot be predicted",
+            *(len(unseen), "has" if len(unseen) == 1 else "have"),
         )
     train, valid, test = _standardized(*parts)
     count, most_frequent = len(test.labels), train.labels.mode().values

@@ -78,7 +78,7 @@ def _module(place: str, name: str) -> Any:
 
 
 def checked(function: Callable[[str], Any], name: str) -> Callable[[str], float | None]:
-    """Return a function that makes one line of whatever goes wrong in another one."""
+    """Wrap a function so that whatever goes wrong in it becomes a ``UserError``."""
 
     def evaluate(text: str) -> float | None:
         try:

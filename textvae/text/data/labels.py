@@ -12,6 +12,7 @@ from typing import Any
 
 # Unlabeled: -1 as in many published datasets, and what programs write into text for null and NaN.
 MISSING = ("", "-1", "null", "NULL", "NaN", "nan", "<NA>", "N/A", "n/a")
+NO_NUMBER = frozenset(MISSING) - {"-1"}
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 
 
@@ -47,7 +48,7 @@ def number_of(value: Any) -> str | None:
     Raises:
         ValueError: It is not a finite number; the message is what it is.
     """
-    if value is None or (isinstance(value, str) and value.strip() in {*MISSING} - {"-1"}):
+    if value is None or (isinstance(value, str) and value.strip() in NO_NUMBER):
         return None
     try:
         number = float(value)

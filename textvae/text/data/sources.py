@@ -100,9 +100,9 @@ def _one_source(place: str | Path, options: Layout) -> Source:
             unlabeled = replace(options, columns=replace(options.columns, labels=False))
             return file_source([*map(input_file, flat)], unlabeled)
         raise UserError(
-            f"{path}: a folder, not a file: it can be read as one if it has a folder per class, "
-            "with one document per file; if it has one document per file, with --data.format "
-            "documents; or if save_to_disk wrote it as a dataset without splits"
+            f"{path}: a folder, not a file: it can be read as one if it has one document per file, "
+            "in a folder per class or, with --data.format documents, without classes; or if "
+            "save_to_disk wrote it as a dataset without splits"
         )
     if is_saved(path):
         _check_no_files(str(path), options)
