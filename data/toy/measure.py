@@ -23,7 +23,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,6 +93,13 @@ def read_texts(path: Path) -> list[str]:
         return [json.loads(line)["text"] for line in lines]
 
 
+@cache
+def judge_of(data: Path) -> Judge:
+    """Returns the judge of a prepared corpus."""
+    card = json.loads((data / "grammar.json").read_text(encoding="utf-8"))
+    return Judge(Grammar.load(subjects=card["subjects"]), read_texts(data / "train.jsonl"))
+
+
 def measure(run: Path, judge: Judge, sources: Sequence[str], count: int) -> dict[str, float | None]:
     """Measures the reconstructions and the samples of a run.
 
@@ -102,6 +109,8 @@ def measure(run: Path, judge: Judge, sources: Sequence[str], count: int) -> dict
         sources: Texts to reconstruct.
         count: Number of samples.
     """
+    import torch
+
     import textvae
 
     model = textvae.load(str(run))
@@ -110,11 +119,9 @@ def measure(run: Path, judge: Judge, sources: Sequence[str], count: int) -> dict
         texts = model.reconstruct(sources)
         found["topic kept"] = judge.topic_kept(list(zip(sources, texts, strict=True)))
         found["derivable (reconstructions)"] = judge.derivable(texts)
-        ends = list(pairwise(sources[: max(2, count // BETWEEN + 1)]))
-        paths = [model.interpolate(a, b, steps=BETWEEN + 2)[1:-1] for a, b in ends]
-        found["derivable (interpolations)"] = judge.derivable(
-            [text for path in paths for text in path]
-        )
+        stops = model.encode(sources[: max(2, count // BETWEEN + 1)]).center()
+        ways = [model.path(a, b, BETWEEN + 2)[1:-1] for a, b in pairwise(stops)]
+        found["derivable (interpolations)"] = judge.derivable(model.decode(torch.cat(ways)))
     texts = model.sample(count)
     found["derivable (samples)"] = judge.derivable(texts)
     found["word pairs (samples)"] = judge.known_pairs(texts)
@@ -150,12 +157,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = {}
         for run in args.runs:
             data = args.data or Path(Config.load(run / "config.yaml").data.dir)
-            train, test = (read_texts(data / f"{split}.jsonl") for split in ("train", "test"))
-            card = json.loads((data / "grammar.json").read_text(encoding="utf-8"))
-            judge = Judge(Grammar.load(subjects=card["subjects"]), train)
+            test = read_texts(data / "test.jsonl")[: args.count]
             name = run.resolve().name
             rows[str(run) if name in rows else name] = measure(
-                run, judge, test[: args.count], args.count
+                run, judge_of(data), test, args.count
             )
     except UserError as error:
         reason = str(error)
