@@ -51,7 +51,7 @@ from textvae.vae.estimators import (
     pointwise_information,
     summarize_information,
 )
-from textvae.vae.inference import undisturbed
+from textvae.vae.modes import undisturbed
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl
 

@@ -41,8 +41,8 @@ from textvae.evaluation.labels import label_names
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
 from textvae.vae.batch import Batch, Split, numbered
-from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model, check_batch_size
+from textvae.vae.modes import undisturbed
 
 CHUNK = 512  # examples scored before any of them is returned; limits memory
 REGRET_STEPS = 100

@@ -16,8 +16,8 @@ from textvae.evaluation.metric import decimals
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor
 from textvae.vae.batch import Split
-from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model
+from textvae.vae.modes import undisturbed
 
 logger = logging.getLogger(__name__)
 

@@ -11,18 +11,18 @@ The gradients through the steps are part of ``loss.backward()`` (``textvae.vae.r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.vae.batch import Batch, device_of
+from textvae.vae.batch import Batch
 from textvae.vae.contracts import LatentModel, Noise
 from textvae.vae.likelihood import Likelihood
+from textvae.vae.modes import undisturbed
 from textvae.vae.noise import Purpose, RowNoise, SeededNoise
 from textvae.vae.posteriors import concatenate, kl, move, rebuild, select
 from textvae.vae.refinement import Path, Problem, Unrolled, descend
@@ -150,18 +150,3 @@ def infer_all(
     index = torch.cat(indices)
     order = index.argsort()
     return select(concatenate(parts), order[index[order] >= 0])
-
-
-@contextmanager
-def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Use evaluation mode and a seeded random state; restore both afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    device = device_of(model)
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model.eval()
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -13,8 +13,7 @@ closed form and is estimated from the draws of z.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -30,6 +29,7 @@ from textvae.vae.mixtures import (
     mixture_log_prob,
     pairwise_log_prob,
 )
+from textvae.vae.modes import evaluation_mode
 from textvae.vae.noise import second_stream, standard_normal
 
 PriorKind = Literal["standard", "mixture", "vamp"]
@@ -128,7 +128,7 @@ class VampPrior(nn.Module):
 
     def components(self) -> Any:
         """Return the C posteriors of the pseudo-inputs."""
-        with _evaluation_mode(self.encoder):
+        with evaluation_mode(self.encoder):
             return self.encoder(self.make_batch(self.inputs))
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -150,18 +150,6 @@ class VampPrior(nn.Module):
         chosen = draw_components(torch.zeros(len(self.inputs)), count, noise)
         drawn = type(q)(*(part.cpu()[chosen] for part in q))
         return drawn.rsample(1, second_stream(noise))[0]
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Switch a module to evaluation mode; restore the modes of all its parts afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def standard_prior(latent_dim: int) -> nn.Module:

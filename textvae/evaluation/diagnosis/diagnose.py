@@ -22,7 +22,7 @@ from textvae.evaluation.diagnosis.shuffle import dimension_gaps
 from textvae.evaluation.diagnosis.symptoms import Symptoms
 from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.metrics import BY_KEY
-from textvae.vae.inference import undisturbed
+from textvae.vae.modes import undisturbed
 
 NO_HISTORY = History()
 SHOWN = (

@@ -22,8 +22,8 @@ from textvae.evaluation.open_run import OpenRun, open_run, rows_of, run_config
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.runs import run_folder
 from textvae.vae.batch import Split
-from textvae.vae.inference import undisturbed
 from textvae.vae.model import Model
+from textvae.vae.modes import undisturbed
 
 
 def diagnose_run(

@@ -22,9 +22,9 @@ from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.vae.batch import Batch, Split
 from textvae.vae.estimators import mean_variances
 from textvae.vae.examples import Shown
-from textvae.vae.inference import undisturbed
 from textvae.vae.interpolation import along
 from textvae.vae.model import Model, Source
+from textvae.vae.modes import undisturbed
 
 INTERPOLATIONS, STEPS = 2, 7
 EXTREMES = 5  # most, and least, compressible examples

@@ -1,0 +1,32 @@
+"""Evaluation mode for a while: measuring a model leaves it, and the random state, as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from textvae.vae.batch import device_of
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Use evaluation mode; restore the mode of each part afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Use evaluation mode and a seeded random state; restore both afterwards."""
+    device = device_of(model)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), evaluation_mode(model):
+        torch.manual_seed(seed)
+        yield
