@@ -439,3 +439,26 @@ def test_equal_models_are_equal_files(tmp_path):
         build(tie_embeddings=True).save_pretrained(tmp_path / name)
     files = {(tmp_path / name / "model.safetensors").read_bytes() for name in "abcd"}
     assert len(files) == 1
+
+
+def test_a_push_that_fails_says_so_in_one_line(monkeypatch):
+    from huggingface_hub import HfApi
+
+    def offline(self, **options):
+        raise ConnectionError("no route to\nthe hub, at length")
+
+    monkeypatch.setattr(HfApi, "create_repo", offline)
+    with pytest.raises(UserError, match=r"'someone/model' could not be pushed .*: no route to$"):
+        build().push_to_hub("someone/model")
+    with pytest.raises(TypeError, match="no_such_option"):
+        build().push_to_hub("someone/model", no_such_option=1)
+
+
+def test_a_tokenizer_of_another_size_is_not_saved(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    model.tokenizer = CharTokenizer.train(["abc"])
+    with pytest.raises(UserError, match=r"the tokenizer has \d+ tokens, but the model has"):
+        model.save_pretrained(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

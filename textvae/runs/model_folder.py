@@ -92,6 +92,11 @@ def written_by(folder: Path) -> str:
     return f" (written by textvae {versions['textvae']}{commit})"
 
 
+def hub_reason(error: Exception) -> str:
+    """Return the first line of an error of the hub's client, without its full stop."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 def fetch(name: str, **options: Any) -> Path:
     """Return a model folder: ``name`` itself if it is a folder, else a download from the hub.
 
@@ -117,10 +122,9 @@ def fetch(name: str, **options: Any) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS, **options))
     except Exception as error:  # the hub's client raises many unrelated types
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise UserError(
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face Hub: "
-            f"{reason}. Offline? Pass the folder of a model instead"
+            f"{hub_reason(error)}. Offline? Pass the folder of a model instead"
         ) from error
 
 

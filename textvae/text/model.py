@@ -29,7 +29,7 @@ from textvae.text.nn.encoder import LSTMEncoder, Pooling
 from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.pretrained import read_word_vectors
 from textvae.text.sentences import Sentences
-from textvae.text.tokenizers import MADE_FOR, PAD, read_tokenizer
+from textvae.text.tokenizers import MADE_FOR, PAD, check_size, read_tokenizer
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
 from textvae.vae.conditioning import check_condition
@@ -226,8 +226,10 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         return Description("textvae model", kind, public_module(type(self)), name, uses)
 
     def _metadata(self) -> dict[str, str]:
-        own = {} if self.tokenizer is None else {MADE_FOR: self.tokenizer.fingerprint()}
-        return super()._metadata() | own
+        if self.tokenizer is None:
+            return super()._metadata()
+        check_size(self.tokenizer, self.config["vocab_size"])
+        return super()._metadata() | {MADE_FOR: self.tokenizer.fingerprint()}
 
     def _save_more(self, folder: Path) -> None:
         if self.tokenizer is not None:

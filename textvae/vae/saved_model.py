@@ -77,7 +77,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         """Write the model folder, and optionally push it to the hub; returns the commit's URL.
 
         Raises:
-            UserError: The folder cannot be written; the previous weights in it are intact.
+            UserError: The folder cannot be written, or a part that was replaced does not fit the
+                model; the previous weights are intact.
         """
         folder = Path(save_directory)
         self._save_pretrained(folder)
@@ -85,11 +86,32 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
             return None
         return self.push_to_hub(repo_id or folder.name, **hub_options)
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish the model folder on the Hugging Face Hub; returns the commit's URL.
+
+        Args:
+            repo_id: Name on the hub, such as ``user/model``.
+            options: As in ``huggingface_hub.ModelHubMixin.push_to_hub``.
+
+        Raises:
+            UserError: The model cannot be saved, or the hub cannot be reached or refuses it.
+        """
+        try:
+            return str(super().push_to_hub(repo_id, **options))
+        except (TypeError, UserError):  # an unknown option; a model that cannot be saved
+            raise
+        except Exception as error:  # the hub's client raises many unrelated types
+            raise UserError(
+                f"{repo_id!r} could not be pushed to the Hugging Face Hub: "
+                f"{pretrained.hub_reason(error)}"
+            ) from error
+
     def _save_pretrained(self, save_directory: Path) -> None:
+        metadata = self._metadata()  # before anything is removed, because it may refuse
         sampler = save_directory / pretrained.SAMPLER
         with suppress(OSError):  # where nothing can be removed, nothing can be written either
             sampler.unlink()  # first, so that it never lies next to other weights
-        save_weights(self, save_directory / pretrained.WEIGHTS, self._metadata())
+        save_weights(self, save_directory / pretrained.WEIGHTS, metadata)
         self._save_more(save_directory)
         given: Any = self._hub_mixin_config  # the arguments of the constructor
         own = {name: given[name] for name in self._own_arguments() if name in given}
@@ -107,7 +129,11 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         pretrained.write_card(folder, header, self.describe(), self.config, self.metrics)
 
     def _metadata(self) -> dict[str, str]:
-        """Return strings to store with the weights."""
+        """Return strings to store with the weights.
+
+        Raises:
+            UserError: A part that was replaced does not fit the model.
+        """
         return {CLASS: type(self).__name__}
 
     @classmethod

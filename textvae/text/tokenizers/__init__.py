@@ -183,6 +183,15 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return kinds[kind].load(Path(folder))
 
 
+def check_size(tokenizer: Tokenizer, vocab_size: int, name: str = "the tokenizer") -> None:
+    """Raise a ``UserError`` if a tokenizer is not of the size that a model has."""
+    if len(tokenizer) != vocab_size:
+        raise UserError(
+            f"{name} has {len(tokenizer)} tokens, but the model has {vocab_size}: "
+            "they do not belong together"
+        )
+
+
 def read_tokenizer(folder: Path, vocab_size: int | None = None) -> Tokenizer:
     """Read the tokenizer in a model folder.
 
@@ -194,11 +203,8 @@ def read_tokenizer(folder: Path, vocab_size: int | None = None) -> Tokenizer:
         UserError: The tokenizer is missing, damaged, or not the one the weights were trained with.
     """
     tokenizer = load_tokenizer(folder)
-    if vocab_size not in (None, len(tokenizer)):
-        raise UserError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, but the model has "
-            f"{vocab_size}: they do not belong together"
-        )
+    if vocab_size is not None:
+        check_size(tokenizer, vocab_size, f"the tokenizer in {folder}")
     fingerprint = tokenizer.fingerprint()
     if read_metadata(folder / WEIGHTS).get(MADE_FOR, fingerprint) != fingerprint:
         raise UserError(
