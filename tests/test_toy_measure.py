@@ -87,7 +87,7 @@ def test_the_command_measures_runs(tmp_path, capsys):
     assert table[3].startswith("| run0 | – | – | – |")
     for wrong, reason in (
         ([str(tmp_path / "none")], "none"),
-        ([runs[0], "--data", str(TOY)], "train.jsonl: No such file"),
+        ([runs[0], "--data", str(TOY)], "test.jsonl: No such file"),
     ):
         assert measure.main(wrong) == 2
         error = capsys.readouterr().err.splitlines()
