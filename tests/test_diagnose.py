@@ -14,8 +14,9 @@ from torch.distributions import Normal
 import textvae
 from textvae.cli.diagnose import FAIL_ON
 from textvae.config.inference import Inference
-from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, Training, judge
+from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, judge
 from textvae.evaluation.diagnosis.remedies import warning
+from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.intervals import Interval
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian

@@ -26,9 +26,10 @@ from textvae.config.experiment import (
 from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis.advice import overshoot, steadier
-from textvae.evaluation.diagnosis.judge import COLLAPSED, PARTIAL, SEVERITY, UNCLEAR, Training
+from textvae.evaluation.diagnosis.judge import COLLAPSED, PARTIAL, SEVERITY, UNCLEAR
 from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
+from textvae.evaluation.diagnosis.training_state import Training
 
 ROOT = Path(__file__).parent.parent
 

@@ -38,10 +38,10 @@ from torch import Tensor, nn
 
 from textvae.config.experiment import Config
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.evaluation.diagnosis.judge import Training
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.shuffle import shuffle_gaps
 from textvae.evaluation.diagnosis.symptoms import Symptoms, symptoms_of
+from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.presentation import Card
 from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls

@@ -11,7 +11,7 @@ from textvae.builders.data import build_buckets
 from textvae.config.experiment import Config
 from textvae.evaluation.card import evaluate_quick
 from textvae.evaluation.diagnosis.advice import overshoot
-from textvae.evaluation.diagnosis.judge import too_early
+from textvae.evaluation.diagnosis.training_state import too_early
 from textvae.evaluation.metric import decimals
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.config.experiment import Config
-from textvae.evaluation.diagnosis.judge import UNUSED, Training
+from textvae.evaluation.diagnosis.judge import UNUSED
+from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.goal import Goal
 from textvae.runs.files import read_record
 from textvae.runs.model_folder import is_number

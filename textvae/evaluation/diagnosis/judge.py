@@ -13,6 +13,11 @@ from typing import NamedTuple
 
 from textvae.errors import quantity
 from textvae.evaluation.diagnosis.symptoms import READ_SHARE, Symptoms
+from textvae.evaluation.diagnosis.training_state import (
+    Training,
+    why_too_early,
+    why_under_trained,
+)
 from textvae.evaluation.intervals import Interval
 from textvae.evaluation.metric import decimals
 
@@ -35,9 +40,6 @@ HOLE_SHARE = 0.1
 # Nats per example that refinement loses after its best step, or UNUSED compared with the encoder.
 # It adds 0.3 to 1 where it helps (recipes/ptb/RESULTS.md), and the best step owes a part to luck.
 OVERSHOOT = 0.5
-# Share of the ELBO gained in the last epoch; a converged run gains a thousandth or less
-# (recipes/ptb/RESULTS.md: 0.04 of 105 nats).
-RISING = 0.01
 # Resamples of fewer different examples say little about others.
 MIN_EXAMPLES = 10
 
@@ -59,27 +61,6 @@ class Finding(NamedTuple):
     about: str
 
 
-class Training(NamedTuple):
-    """How far the training of the model got.
-
-    Attributes:
-        finished: Whether the run is finished.
-        epoch: When the model was saved; None if it is not recorded.
-        beta: KL weight at that time; None if it is not recorded.
-        final_beta: KL weight after warm-up.
-        gain: Nats of validation ELBO gained per epoch in the last epoch before the model was
-            saved; None if there was only one evaluation, or the ELBO fell afterward.
-        elbo: The validation ELBO of the model.
-    """
-
-    finished: bool
-    epoch: float | None
-    beta: float | None
-    final_beta: float
-    gain: float | None
-    elbo: float | None
-
-
 def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]:
     """Find what is wrong with a model.
 
@@ -93,7 +74,7 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
     found = _answers(symptoms, _TESTS)
     if found and found[0].verdict == COLLAPSED:
         return _of_collapsed(found, training)
-    rising = None if training is None else _is_under_trained(training)
+    rising = None if training is None else why_under_trained(training)
     if rising is None:
         return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
     summary = rising if found else f"{_fine(symptoms)}; but {rising}"
@@ -123,7 +104,7 @@ def _of_collapsed(found: list[Finding], training: Training | None) -> list[Findi
     All other findings follow from the collapse. If it is too early, only refinement steps that are
     too long count as well.
     """
-    early = None if training is None else _is_too_early(training)
+    early = None if training is None else why_too_early(training)
     if early is None:
         return found[:1]
     others = [finding for finding in found if finding.verdict == OVER_REFINED]
@@ -148,11 +129,6 @@ def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
 def too_few(symptoms: Symptoms) -> bool:
     """Return whether there are too few different examples for any statement, or any interval."""
     return symptoms.distinct < MIN_EXAMPLES
-
-
-def too_early(epoch: float, beta: float, final_beta: float) -> bool:
-    """Return whether it is too early to call a model collapsed: its encoder has barely learned."""
-    return epoch <= 1 and beta < final_beta
 
 
 def dimension_states(symptoms: Symptoms) -> list[str]:
@@ -274,31 +250,6 @@ _TESTS: dict[str, Test] = {
     PARTIAL: _is_partly_collapsed,
     HOLES: _has_holes,
 }
-
-
-def _is_too_early(training: Training) -> str | None:
-    epoch, beta = training.epoch, training.beta
-    if epoch is None or beta is None or not too_early(epoch, beta, training.final_beta):
-        return None
-    return (
-        f"too early to tell whether z is used: the model is from epoch {epoch:g}, with a KL weight "
-        f"of {decimals(beta)}"
-    )
-
-
-def _is_under_trained(training: Training) -> str | None:
-    if not training.finished:
-        at = "" if training.epoch is None else f": the model is from epoch {training.epoch:g}"
-        return f"the training is not finished{at}"
-    if training.gain is None or not training.elbo:
-        return None
-    share = training.gain / abs(training.elbo)
-    if share <= RISING:
-        return None
-    return (
-        f"the training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
-        f"({share:.1%}) in the last epoch"
-    )
 
 
 def _fine(symptoms: Symptoms) -> str:

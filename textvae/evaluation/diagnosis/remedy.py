@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from textvae.config.experiment import Config, ModelConfig, OptimConfig
 from textvae.config.recipes import CHECKOUT
-from textvae.evaluation.diagnosis.judge import Training
+from textvae.evaluation.diagnosis.training_state import Training
 
 METHODS = "recipes/methods"
 RUN = "RUN"  # stands for the run folder in the words of a command

@@ -1,0 +1,64 @@
+"""How far the training of a model got: what a verdict must take into account."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from textvae.evaluation.metric import decimals
+
+# Share of the ELBO gained in the last epoch; a converged run gains a thousandth or less
+# (recipes/ptb/RESULTS.md: 0.04 of 105 nats).
+RISING = 0.01
+
+
+class Training(NamedTuple):
+    """How far the training of the model got.
+
+    Attributes:
+        finished: Whether the run is finished.
+        epoch: When the model was saved; None if it is not recorded.
+        beta: KL weight at that time; None if it is not recorded.
+        final_beta: KL weight after warm-up.
+        gain: Nats of validation ELBO gained per epoch in the last epoch before the model was
+            saved; None if there was only one evaluation, or the ELBO fell afterward.
+        elbo: The validation ELBO of the model.
+    """
+
+    finished: bool
+    epoch: float | None
+    beta: float | None
+    final_beta: float
+    gain: float | None
+    elbo: float | None
+
+
+def too_early(epoch: float, beta: float, final_beta: float) -> bool:
+    """Return whether it is too early to call a model collapsed: its encoder has barely learned."""
+    return epoch <= 1 and beta < final_beta
+
+
+def why_too_early(training: Training) -> str | None:
+    """Say why it is too early to tell whether z is used; None if it is not too early."""
+    epoch, beta = training.epoch, training.beta
+    if epoch is None or beta is None or not too_early(epoch, beta, training.final_beta):
+        return None
+    return (
+        f"too early to tell whether z is used: the model is from epoch {epoch:g}, with a KL weight "
+        f"of {decimals(beta)}"
+    )
+
+
+def why_under_trained(training: Training) -> str | None:
+    """Say why the training should go on; None if nothing shows that it should."""
+    if not training.finished:
+        at = "" if training.epoch is None else f": the model is from epoch {training.epoch:g}"
+        return f"the training is not finished{at}"
+    if training.gain is None or not training.elbo:
+        return None
+    share = training.gain / abs(training.elbo)
+    if share <= RISING:
+        return None
+    return (
+        f"the training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
+        f"({share:.1%}) in the last epoch"
+    )
