@@ -16,8 +16,8 @@ from textvae.errors import UserError
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.run_card import evaluate_run
 from textvae.images.datasets import as_batch, read_image_file, read_image_split
+from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.model import ImageVAE
-from textvae.images.readers import Drawings, write_drawings
 from textvae.runs.latents import read_labels, read_latents
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Classes

@@ -7,7 +7,7 @@ import pytest
 
 from textvae.errors import UserError
 from textvae.images.datasets import ImageSplit, read_images
-from textvae.images.readers import Drawings, write_drawings
+from textvae.images.drawings import Drawings, write_drawings
 from textvae.vae.batching import BatchLoader, LengthBuckets
 
 MNIST = Path(__file__).parent.parent.parent / "shared" / "data" / "mnist" / "mnist_uint8.npz"

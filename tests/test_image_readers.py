@@ -9,15 +9,14 @@ from PIL import Image
 
 from textvae.errors import UserError
 from textvae.images.datasets import read_images
+from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.readers import (
-    Drawings,
     read_hub,
     read_idx,
     read_idx_folder,
     read_mat,
     read_npz,
     read_pictures,
-    write_drawings,
 )
 from textvae.runs.latents import read_latents
 

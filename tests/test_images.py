@@ -23,8 +23,8 @@ from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.latent.map import draw_map
 from textvae.evaluation.latent.probe import Labeled, _classification, probe
 from textvae.evaluation.open_run import open_run
+from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.pictures import grid, write_png
-from textvae.images.readers import Drawings, write_drawings
 from textvae.vae.posteriors import DiagGaussian
 
 TINY = [

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from textvae.errors import UserError
-from textvae.images.readers import checked
+from textvae.images.drawings import checked
 from textvae.text.data.corpus import encode_corpus, read_corpus, read_file
 from textvae.text.data.labels import label_of
 from textvae.text.tokenizers import WordTokenizer

@@ -15,7 +15,7 @@ from textvae.cli.train import config_of
 from textvae.config.experiment import Config, options_read
 from textvae.config.recipes import method_files
 from textvae.errors import UserError
-from textvae.images.readers import Drawings, write_drawings
+from textvae.images.drawings import Drawings, write_drawings
 from textvae.training.sweeps.grid import make_grid
 from textvae.training.train import train
 

@@ -33,7 +33,7 @@ from textvae.evaluation.report.exhibits import QUANTILES, exhibit
 from textvae.evaluation.report.page import show
 from textvae.evaluation.report.svg import css, inline
 from textvae.evaluation.run_card import evaluate_run
-from textvae.images.readers import Drawings, write_drawings
+from textvae.images.drawings import Drawings, write_drawings
 
 ROOT = Path(__file__).parent.parent
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from textvae.cli.exit_codes import exit_status
-from textvae.images.readers import Drawings, write_drawings
+from textvae.images.drawings import Drawings, write_drawings
 
 DARKEST = 16  # gray levels in the file are 0 to 16
 COUNTS = {"test": 300, "valid": 200}  # the rest is the training split

@@ -6,7 +6,7 @@ from pathlib import Path
 from textvae.cli import preparation
 from textvae.errors import UserError
 from textvae.images.datasets import read_published
-from textvae.images.readers import Drawings, write_drawings
+from textvae.images.drawings import Drawings, write_drawings
 
 WHERE = """No --source given. Download MNIST and run
     python data/mnist/prepare.py --source PLACE --out DIR

@@ -9,7 +9,7 @@ import numpy as np
 from textvae.cli import preparation
 from textvae.errors import UserError
 from textvae.images.datasets import read_published
-from textvae.images.readers import Drawings, write_drawings
+from textvae.images.drawings import Drawings, write_drawings
 
 WHERE = """No --source given. Download Omniglot and run
     python data/omniglot/prepare.py --source PLACE --out DIR

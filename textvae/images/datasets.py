@@ -18,14 +18,8 @@ import torch
 from torch import Tensor
 
 from textvae.errors import UserError, quantity
-from textvae.images.readers import (
-    Drawings,
-    read_hub,
-    read_idx_folder,
-    read_mat,
-    read_npz,
-    read_pictures,
-)
+from textvae.images.drawings import Drawings
+from textvae.images.readers import read_hub, read_idx_folder, read_mat, read_npz, read_pictures
 from textvae.runs.files import expanded
 from textvae.vae.batch import Batch, Split
 from textvae.vae.examples import Examples
