@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import in_child
 
+import textvae
 from textvae.text.model import TextVAE
 
 CLOCKS = ("tokens_per_second", "seconds", "logged_at")  # differ between two runs
@@ -339,6 +340,21 @@ def test_every_encoder_loss_trains_every_weight(encoder, tiny, tmp_path):
     start = state(tmp_path / "none")["model"]
     for name, weight in state(tmp_path / "run")["model"].items():
         assert (weight - start[name]).abs().max() > 1e-6, name
+
+
+def own_objective(terms, beta):
+    return beta * terms.kl.sum(-1).mean() - terms.rec.mean()
+
+
+@pytest.mark.parametrize("encoder", ["unrolled", "elbo", "kl"])
+def test_an_objective_of_ones_own_trains_the_encoder_as_elbo_does(encoder, tiny, tmp_path):
+    options = [*tiny, *REFINED, "--inference.method", "semi_amortized"]
+    assert train(tmp_path / "run", [*options, "--inference.encoder", encoder]) == 0
+    config = textvae.Config.load(tmp_path / "run" / "config.yaml")
+    textvae.train(config, tmp_path / "own", objective=own_objective)
+    expected = state(tmp_path / "run")["model"]
+    for name, weight in state(tmp_path / "own")["model"].items():
+        assert torch.equal(weight, expected[name]), name
 
 
 def test_lagging_encoder_goes_back_to_the_best_weights(tiny, tmp_path):

@@ -81,7 +81,7 @@ class Updater:
                 last = i == len(batches) - 1
                 with nullcontext() if last else accelerator.no_sync(self.wrapped):
                     terms = self.wrapped(batch, config.objective.samples, beta, config.inference)
-                    loss = self.objective(terms, beta)
+                    loss = self._loss(terms, beta)
                     accelerator.backward(loss / len(batches))
                 self.sums.add_batch(loss, terms, batch.lengths)
                 total = total + loss.detach()
@@ -95,6 +95,14 @@ class Updater:
         if isinstance(self.objective, AdaptiveObjective):
             self.objective.after_update(partial(mean_of_processes, accelerator))
         return total / len(batches)
+
+    def _loss(self, terms: Terms, beta: float) -> Tensor:
+        """Return the objective, and the loss that trains only the encoder, if there is one.
+
+        It is added here so that objectives of the user's own do not have to know of it.
+        """
+        loss = self.objective(terms._replace(encoder_loss=None), beta)
+        return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()
 
     def _others(
         self, only: Iterable[nn.Module] | None, skip: Iterable[nn.Module]

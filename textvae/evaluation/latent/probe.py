@@ -97,7 +97,8 @@ def probe(
     save = may_save(opened.folder, opened.is_foreign)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
-    if target is None and (condition := opened.model.condition) is not None:
+    known = (None, opened.config.data.label_column)
+    if target in known and (condition := opened.model.condition) is not None:
         logger.warning(
             "the encoder reads the %s that is predicted here, so the scores do not show what z "
             "says about the example: choose another --target",
