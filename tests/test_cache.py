@@ -137,3 +137,11 @@ def test_an_empty_home_is_not_the_root_folder(monkeypatch):
     monkeypatch.delenv("TEXTVAE_CACHE", raising=False)
     with pytest.raises(UserError, match="there is no home folder for the cache"):
         cache_place(None)
+
+
+def test_compiled_kernels_are_listed_and_removed(cache, capfd):
+    kernels = cache / "kernels" / ("0" * 32 + ".so")
+    kernels.parent.mkdir(parents=True, exist_ok=True)
+    kernels.write_bytes(b"code")
+    assert main(["cache"]) == 0 and "kernels" in capfd.readouterr().out
+    assert main(["cache", "--prune", "0"]) == 0 and not kernels.exists()

@@ -88,6 +88,7 @@ MISTAKES = [
         ["reconstruct", "{run}", "a", "--num-beams", "2", "--do-sample"],
         "--num-beams 2, --do-sample: cannot",
     ),
+    (["reconstruct", "{run}", "a", "--file", "{lines.txt}"], "give either examples or --file"),
     # where to
     (["train"], "give either --out RUN to start a new run or --resume RUN"),
     (["train", "--out", "{out}", "--resume", "{run}"], "give either --out RUN"),
@@ -695,3 +696,15 @@ def test_broken_records_of_a_run_are_one_line(trained, tmp_path, capfd):
         (tmp_path / "run" / "metrics" / "test.json").write_text(json.dumps(card))
         assert message in fails(capfd, ["compare", run, "--provenance"], table=True)
     assert "versions.json: not JSON" in fails(capfd, ["evaluate", run])
+
+
+@pytest.mark.parametrize("argv", [["score", "{}"], ["reconstruct", "--file", "{}"]])
+def test_the_file_that_is_read_is_not_replaced(place, tmp_path, capfd, argv):
+    path, link = tmp_path / "mine.jsonl", tmp_path / "link.jsonl"
+    path.write_text('{"text": "the cat sees the tree"}\n')
+    link.symlink_to(path)
+    command, *words = [word.format(path) for word in argv]
+    for out in (path, link):
+        said = fails(capfd, [command, place["run"], *words, "--out", str(out)])
+        assert "would replace the file that is read" in said
+    assert path.read_text() == '{"text": "the cat sees the tree"}\n'

@@ -195,7 +195,8 @@ def test_the_bounds_are_of_log_p_given_the_label(conditional):
     card = evaluate_run(conditional, samples=20, generations=5)
     assert card["iw"] == pytest.approx(exact, abs=0.35)  # without y, it is ln 3 lower
     assert card["elbo"] <= card["iw"] + 1e-6
-    assert card["condition"] == "label" and "given the label" in str(card)
+    assert card["condition"] == "label" and "conditioned on the label" in str(card)
+    assert ("q(z|x, y)" in str(card)) == bool(card["latent_dim"])
     again = evaluate_run(conditional, samples=20, generations=5, batch_size=3)
     assert again["iw"] == pytest.approx(card["iw"], abs=1e-5)
 
@@ -387,6 +388,8 @@ def test_what_is_given_must_fit():
     ):
         with pytest.raises(UserError, match=message):
             codes_of(LABELS, given, 2)
+    with pytest.raises(UserError, match=r"1e\+300 is too far .* between 0 and 2 \(--condition\)"):
+        codes_of(Numbers(1.0, 1.0, (0.0, 2.0)), 1e300, 1)
     with pytest.raises(UserError, match="'x' is not a number"):
         codes_of(Numbers(0.0, 1.0, (0.0,)), "x", 1)
     with pytest.raises(UserError, match=r"set Batch\.condition"):
@@ -417,6 +420,7 @@ def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_la
         (["--model.prior", "vamp"], "1\ta\n" * 40, "choose standard or mixture"),
         (["--model.condition", "number"], "1\ta b\nx\tc d\n" * 40, "line 2: 'x' is not a number"),
         (["--model.condition", "number"], "1\ta b\n" * 40, "have the same number"),
+        (["--model.condition", "number"], "1\ta b\n1e300\tc\n" * 40, r"1e\+300 in .* is too large"),
         (["--model.condition", "lable"], "1\ta b\n" * 40, "did you mean label"),
     ],
 )
@@ -493,3 +497,19 @@ def test_no_texts_need_no_condition(conditional):
     model = TextVAE.from_pretrained(conditional)
     for condition in (model.condition.names[0], []):
         assert model.encode([], condition=condition).center().shape == (0, model.latent_dim)
+
+
+def test_a_probe_of_what_the_encoder_reads_says_so(tmp_path, capfd, caplog):
+    rng, data, run = random.Random(0), tmp_path / "data.csv", tmp_path / "run"
+    rows = [(number, rng.randrange(5)) for number in range(9) for _ in range(20)]
+    lines = [f"{'a ' * (number + 1)},{number},{other},{number}" for number, other in rows]
+    data.write_text("\n".join(["text,label,other,again", *lines]) + "\n", encoding="utf-8")
+    words = ["--data.dir", str(data), *OPTIONS, "--model.condition", "number"]
+    assert main(["train", "--out", str(run), *words, "--train.max_steps", "2"]) == 0
+    for target, warned in (("label", True), ("again", True), ("other", False)):
+        caplog.clear()
+        assert main(["probe", str(run), "--target", target]) == 0
+        assert ("the encoder reads the number" in caplog.text) == warned, target
+    capfd.readouterr()
+    assert main(["probe", str(run)]) == 2
+    assert "are numbers: name their column with --target" in capfd.readouterr().err

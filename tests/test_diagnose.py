@@ -189,6 +189,8 @@ def test_too_few_examples(x, gains):
 def test_an_interval_that_covers_the_threshold_gives_no_verdict():
     weak = (0.3,) * 4  # MI 0.17 nats
     assert diagnose(model(weak, weak), data(weak, 30)).verdict == "too few examples to tell"
+    unread = diagnose(model(weak, (0.0,) * 4), data(weak, 30))  # is there anything to read?
+    assert unread.verdict == "too few examples to tell" and "ignores z" not in str(unread)
     found = diagnose(model(weak, weak), data(weak, 3000))
     assert found.verdict == "healthy"
 

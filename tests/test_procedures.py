@@ -493,3 +493,8 @@ def test_the_state_of_another_optimizer_is_one_line(tiny, tmp_path, capfd):
     assert resume(run, "--optim.name", "adam", "--train.max_steps", "3") == 2
     last = capfd.readouterr().err.splitlines()[-1]
     assert "the state of another optimizer" in last and "--optim.name" in last
+
+
+def test_the_kl_weight_never_falls_in_warm_up():
+    config = Config(objective=ObjectiveConfig(beta=0.0, kl_schedule="linear", kl_start=0.1))
+    assert {Phases(config, 10).beta(step) for step in range(0, 200, 5)} == {0.0}

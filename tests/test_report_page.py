@@ -89,7 +89,7 @@ class Page(HTMLParser):
 def run(tiny, tmp_path_factory) -> Path:
     """A finished and evaluated run whose latent variable is alive."""
     run = tmp_path_factory.mktemp("reported") / "vae"
-    options = [*tiny, "--objective.beta", "0.001", "--train.epochs", "15", "--optim.lr", "0.02"]
+    options = [*tiny, "--objective.beta", "0.02", "--train.epochs", "15", "--optim.lr", "0.02"]
     options += ["--optim.name", "adam", "--train.evaluate_every", "3"]
     assert in_child(["train", "--out", str(run), *options]) == 0
     assert in_child(["evaluate", str(run), "--samples", "4", "--generations", "5"]) == 0
@@ -398,6 +398,7 @@ def test_grays_follow_the_color_scheme_and_ids_do_not_clash():
         (["{run}/metrics/test.json", "--out", "{out}"], "give one or more run folders"),
         (["{run}", "--split", "dev", "--out", "{out}"], "has no split 'dev'"),
         (["{run}", "--data", "{folder}/none", "--out", "{out}"], "no such file or folder"),
+        (["{run}", "--data", "{lines}", "--out", "{out}"], "which a report is about: for new"),
         (["{run}", "--limit", "0", "--out", "{out}"], "--limit 0: must be above 0"),
         (["{run}"], "required: --out"),
     ],
@@ -406,6 +407,8 @@ def test_a_mistake_is_one_line(argv, why, run, tmp_path, capfd):
     places = {"run": run, "folder": tmp_path / "folder", "out": tmp_path / "page.html"}
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "folder").mkdir()
+    places["lines"] = tmp_path / "lines.txt"
+    places["lines"].write_text("the cat sees the tree\n")
     assert main(["report", *(word.format(**places) for word in argv)]) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith("textvae: ") and why in line

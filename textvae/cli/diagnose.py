@@ -47,8 +47,8 @@ def parser() -> ArgumentParser:
     add(
         "--fail-on",
         choices=list(FAIL_ON),
-        help="exit with status 1 if the verdict is this or worse; from bad to worse: "
-        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell",
+        help="exit with status 1 if a finding is this or worse; from bad to worse: "
+        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell whether one is",
     )
     add("--json", action="store_true", help="print the diagnosis as JSON")
     add_common(parser)
@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
     """Diagnose the best model of a run, save the result in its folder, and print it.
 
     Returns:
-        1 if the verdict is at least as bad as ``--fail-on``, else 0.
+        1 if a finding is at least as bad as ``--fail-on``, else 0.
 
     Raises:
         UserError: There are too few examples for ``--fail-on``, or as in ``diagnose_run``.

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from jsonargparse import Namespace
+
 from textvae.cli.arguments import option_names, parse
 from textvae.cli.commands import COMMANDS
 from textvae.cli.exit_codes import exit_status
@@ -39,7 +41,22 @@ def _run(argv: Sequence[str]) -> int | None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # escapes what a terminal cannot encode
     command, args = parse(argv)
+    _check_out(args)
     try:
         return COMMANDS[command].run(args)
     except OptionError as error:
         raise UserError(as_typed(error, option_names(COMMANDS[command].parser()))) from error
+
+
+def _check_out(args: Namespace) -> None:
+    """Refuse to replace the file that a command reads.
+
+    Raises:
+        UserError: The output is one of the inputs.
+    """
+    out = args.get("out")
+    if out is None or not os.path.isfile(out):
+        return
+    for given in filter(None, (args.get("file"), args.get("data"))):
+        if os.path.isfile(given) and os.path.samefile(given, out):
+            raise UserError(f"--out {out} would replace the file that is read: choose another")

@@ -57,6 +57,8 @@ def run(args: Namespace) -> None:
     """Show each reconstruction, with its source if the output format includes it."""
     model = load(args)
     output = presenter(model, args)
+    if args.file and args.examples:
+        raise UserError("give either examples or --file, not both")
     file = args.file or (None if args.examples else model.DEFAULT_FILE)
     if file is None:
         if given := layout(args):

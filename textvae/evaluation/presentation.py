@@ -90,7 +90,7 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
 
     notes = []
     if card.get("count") is not None:
-        counts = [(show("count"), "examples")]
+        counts = [(show("count"), "example" if card["count"] == 1 else "examples")]
         counts += [(show("units"), "words and ends of sentence")] if card.get("units") else []
         counts += [(show("tokens"), "predicted symbols")] if card.get("tokens") else []
         notes.append(", ".join(f"{count} {what}" for count, what in counts))
@@ -107,7 +107,8 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
         )
     if kind := card.get("condition"):
         of = f"{kind} {given}" if (given := card.get("given")) else f"{kind} of each example"
-        notes.append(f"p(x) and q(z|x) are given the {of}: p(x|y) and q(z|x, y)")
+        both = "p(x|y) and q(z|x, y)" if card.get("latent_dim") else "p(x|y)"
+        notes.append(f"conditioned on the {of}: {both}")
     if card.get("kl_estimated"):
         notes.append("KL estimated from samples of z: it has no closed form here")
     if card.get("r2_interval"):

@@ -27,6 +27,7 @@ from textvae.runs.files import expanded
 log = logging.getLogger(__name__)
 
 PARTS = ("sources", "texts", "tokenizers", "encoded", "molecules")
+KERNELS = "kernels"  # made by those who compile them, as a folder that nobody else can write to
 _ENTRY = re.compile(r"\.?[0-9a-f]{32,}")  # what the names of entries begin with
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BLOCK = 2**20
@@ -133,7 +134,7 @@ def checksum(path: Path, flush: bool = False) -> int:
 
 
 class Entry(NamedTuple):
-    """A text, a tokenizer, or an encoded split in the cache."""
+    """A text, a tokenizer, an encoded split, or compiled kernels in the cache."""
 
     part: str
     path: Path
@@ -149,7 +150,7 @@ def entries(folder: Path) -> list[Entry]:
         folder: The cache folder.
     """
     found, names = [], _names(folder)
-    for part in PARTS[1:]:
+    for part in (*PARTS[1:], KERNELS):
         for path in (folder / part).glob("*"):
             if path.suffix == ".lock" or not _ENTRY.match(path.name):
                 continue

@@ -57,7 +57,7 @@ class Phases:
             step - self.autoencode_steps,
             options.kl_schedule,
             beta=options.beta,
-            start=options.kl_start,
+            start=min(options.kl_start, options.beta),  # the weight never falls in warm-up
             steps=round(options.kl_epochs * self.epoch_steps),
             ramp=options.kl_ramp,
         )

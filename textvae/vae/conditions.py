@@ -117,11 +117,17 @@ class Numbers(NamedTuple):
             names: Numbers, as text.
 
         Raises:
-            UserError: One is not a number, or all are the same.
+            UserError: One is not a number or too large, or all are the same.
         """
         values = {place: _number(names[place]) for place in np.unique(labels)}
         numbers = np.array([values[place] for place in labels])
-        deviation = float(numbers.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = float(numbers.std())
+        if not math.isfinite(deviation):
+            raise UserError(
+                f"--model.condition number: {np.abs(numbers).max():g} in the training data is too "
+                "large"
+            )
         if deviation == 0:
             raise UserError("--model.condition number: all training examples have the same number")
         quantiles = np.quantile(numbers, np.linspace(0, 1, QUANTILES))
@@ -150,10 +156,16 @@ class Numbers(NamedTuple):
             by_number: Has no effect, because all of them are numbers.
 
         Raises:
-            UserError: One is not a number.
+            UserError: One is not a number, or so far from those in training that it overflows.
         """
         numbers = torch.tensor([_number(value) for value in values], dtype=torch.float64)
-        return self._standard(numbers)
+        codes = self._standard(numbers)
+        if not codes.isfinite().all():
+            raise UserError(
+                f"{numbers[~codes.isfinite()][0]:g} is too far from the numbers in training, which "
+                f"lie between {self.quantiles[0]:g} and {self.quantiles[-1]:g} (--condition)"
+            )
+        return codes
 
     def values(self, codes: Sequence[Any]) -> list[float]:
         """Return the numbers with some codes."""

@@ -189,8 +189,8 @@ def _is_over_refined(symptoms: Symptoms) -> tuple[bool | None, str]:
 
 def _is_unread(symptoms: Symptoms) -> tuple[bool | None, str]:
     gap, read = symptoms.figures.get("shuffle_gap"), symptoms.figures.get("read")
-    if gap is None or read is None:
-        return False, ""
+    if gap is None or read is None or symptoms.figures["mi"].below(UNUSED) is not False:
+        return False, ""  # what is not in z cannot be read; whether it is in z is another test
     mi, cost = decimals(symptoms.figures["mi"].value), decimals(gap.value)
     swap = f"replacing z with that of another example costs only {cost} nats"
     if gap.below(UNUSED):
@@ -212,6 +212,8 @@ def _is_partly_collapsed(symptoms: Symptoms) -> tuple[bool | None, str]:
     most = DEAD_SHARE * len(states)
     possible = len(dead) + states.count("unclear")
     if len(dead) > most:
+        if len(dead) == len(states):
+            return True, f"all {len(states)} dimensions are dead"
         verb = "is" if len(dead) == 1 else "are"
         numbers = ", ".join(map(str, dead))
         return True, (

@@ -28,6 +28,7 @@ from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
 from textvae.text.data.targets import are_numbers
+from textvae.vae.conditions import Numbers
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -97,14 +98,16 @@ def probe(
     save = may_save(opened.folder, opened.is_foreign)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
-    known = (None, opened.config.data.label_column)
-    if target in known and (condition := opened.model.condition) is not None:
+    condition = opened.model.condition
+    if target is None and isinstance(condition, Numbers):
+        raise UserError(f"the labels of {run} are numbers: name their column with --target")
+    chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
+    if condition is not None and (target is None or _are_labels(opened, chosen)):
         logger.warning(
             "the encoder reads the %s that is predicted here, so the scores do not show what z "
             "says about the example: choose another --target",
             condition.noun,
         )
-    chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
     if labels is not None and labels > (count := int(chosen.present["train"].sum())):
         raise OptionError(
             f"the training split has only {count} with a label: use fewer",
@@ -173,6 +176,18 @@ def _target(opened: OpenRun, names: Iterable[str], column: str | None) -> Target
         {n: torch.tensor([v is not None for v in own]) for n, own in found.items()},
         numeric,
     )
+
+
+def _are_labels(opened: OpenRun, target: Target) -> bool:
+    """Return whether a target says the same as the labels of the training split."""
+    split = opened.split("train")
+    names = split.label_names or ()
+    if split.labels is None:
+        return False
+    pairs = set(zip(target.values["train"].tolist(), split.labels.tolist(), strict=True))
+    if target.numeric:
+        return are_numbers(names) and all(v == float(names[n]) for v, n in pairs if n >= 0)
+    return len(pairs) == len({value for value, _ in pairs}) == len({label for _, label in pairs})
 
 
 def _labels(opened: OpenRun, name: str) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from textvae.config.experiment import Config
+from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
@@ -78,9 +79,15 @@ def read_contents(
         seed: Seed of all noise.
 
     Raises:
-        UserError: The run cannot be opened, a record is broken, or there is no such split.
+        UserError: The run cannot be opened, ``data`` is new examples, a record is broken, or there
+            is no such split.
     """
     opened = open_run(folder, data=data, device=device)
+    if opened.new is not None:
+        raise UserError(
+            f"{data} is not the data that {folder} was trained on, which a report is about: "
+            "for new examples, use textvae evaluate or textvae diagnose with --data"
+        )
     chosen = opened.split(split)
     model = opened.model
     can_fit = bool(model.latent_dim) and not model.on_sphere

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from textvae.errors import UserError
-from textvae.runs.cache import cache_folder
+from textvae.runs.cache import KERNELS, cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def _compiled(compiler: list[str], options: list[str], libraries: list[str]) -> 
 def _private_folder() -> Path:
     """Return a folder that nobody else can write to: in the cache, or else a temporary one."""
     with suppress(OSError, UserError):  # a read-only cache, or none
-        folder = cache_folder(None) / "kernels"
+        folder = cache_folder(None) / KERNELS
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         if _is_private(folder, stat.S_ISDIR) and not _others_may_rename(folder):
