@@ -79,7 +79,7 @@ def test_without_locks_it_goes_on_and_says_so(path, monkeypatch, caplog, number)
     monkeypatch.setattr(filelock.FileLock, "acquire", no_lock(number))
     with caplog.at_level(logging.WARNING):
         assert use(path)[0][:2] == ["a b", "c"]
-    assert "no locks on this file system; going on without" in caplog.text
+    assert "this file system has no locks; continuing without them" in caplog.text
 
 
 def test_a_full_disk_while_arrays_are_written(path, cache, monkeypatch):

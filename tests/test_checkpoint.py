@@ -127,10 +127,10 @@ def test_a_state_with_wrong_values_under_the_right_names(name, value, run, capfd
     ("options", "message"),
     [
         (["--model.latent_dim", "5"], "--model.latent_dim 5: "),
-        (["--model.condition", "label"], "began with none, and its weights are those of that"),
-        (["--model.pooling", "mean"], "began with last, and its weights are those of that model"),
-        (["--model.init_scale", "7"], "and it counts only at the start"),
-        (["--train.init", "another"], "and it counts only at the start"),
+        (["--model.condition", "label"], "began with none, and its weights belong to that"),
+        (["--model.pooling", "mean"], "began with last, and its weights belong to that model"),
+        (["--model.init_scale", "7"], "and it only takes effect when a run starts"),
+        (["--train.init", "another"], "and it only takes effect when a run starts"),
         (
             ["--train.seed", "3"],
             "began with 0, and it drew its first weights and",

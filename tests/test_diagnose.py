@@ -309,7 +309,7 @@ def test_a_run_that_is_finished_and_flat_is_healthy(well):
     ("change", "text"),
     [
         ({"gain": 2.0}, "still rising: by 2.00 nats (5.0%)"),
-        ({"finished": False}, "the training is not finished: the model is from epoch 10"),
+        ({"finished": False}, "training is not finished: the model is from epoch 10"),
     ],
 )
 def test_a_run_that_ended_too_soon_is_under_trained(well, change, text):

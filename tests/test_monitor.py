@@ -203,7 +203,7 @@ def test_a_full_disk_ends_the_logs_of_tensorboard_but_not_the_training(tiny, tmp
     run = tmp_path / "run"
     assert in_child(["train", "--out", str(run), *tiny], before=fill_the_disk) == 0
     said = capfd.readouterr().err
-    assert said.count("no more TensorBoard logs: No space left on device") == 1
+    assert said.count("TensorBoard logging stopped: No space left on device") == 1
     assert "Traceback" not in said
     assert read(run)[-1]["step"] == 12
 

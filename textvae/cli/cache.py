@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "list the corpora and tokenizers in the cache, or remove those that are not used",
+        "list the corpora, tokenizers, and kernels in the cache, or remove those that are not used",
         "textvae cache [--prune DAYS]",
     )
-    parser.add_argument("--cache-dir", type=str, help="the cache folder; default: the user's")
+    parser.add_argument(
+        "--cache-dir",
+        type=str,
+        help="the cache folder (default: $TEXTVAE_CACHE, or else ~/.cache/textvae)",
+    )
     parser.add_argument(
         "--prune",
         type=NonNegativeFloat | None,

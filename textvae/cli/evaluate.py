@@ -39,7 +39,7 @@ def parser() -> ArgumentParser:
         "--limit",
         type=PositiveInt | None,
         help="evaluate at most LIMIT examples, evenly spaced; "
-        "the card is saved under a name of its own",
+        "the card is saved under a separate name",
     )
     add(
         "--fit-sampler",

@@ -89,7 +89,7 @@ def _add_latent(parser: ArgumentParser) -> None:
         "--num-beams",
         type=PositiveInt,
         default=OF_LATENT["num_beams"],
-        help="beam width with which z is decoded; 1: greedily",
+        help="beam width for decoding z; 1 means greedy decoding",
     )
     add("--draw", type=str, metavar="FILE", help="draw the first four lines (.svg)")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "run a recipe and compare its figures with the published ones",
+        "run a recipe and compare its results with published ones",
         "textvae reproduce NAME [--methods NAME ...] [--seeds N] [--data PLACE] [--out DIR] [...]",
     )
     add = parser.add_argument
@@ -27,7 +27,7 @@ def parser() -> ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="the methods to reproduce; default: all with published figures",
+        help="the methods to reproduce; default: all with published results",
     )
     add(
         "--seeds",

@@ -110,7 +110,7 @@ def run(args: Namespace) -> int:
         print(
             f"{len(done.failed)} of "
             f"{quantity(len(done.runs) + len(done.failed), 'run')} failed: "
-            f"{', '.join(done.failed)}; the same command tries them again",
+            f"{', '.join(done.failed)}; run the same command again to retry them",
             file=sys.stderr,
         )
     return 1 if done.failed else 0

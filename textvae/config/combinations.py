@@ -231,10 +231,10 @@ CHANGEABLE = {
     "train": tuple(name for name in OPTIONS["train"] if name not in ("seed", *AT_THE_START)),
 }
 WHY = {
-    "data": "figures before and after would not compare",
-    "tokenizer": "figures before and after would not compare",
-    "model": "its weights are those of that model",
-    "images": "its weights are those of that model",
+    "data": "figures before and after would not be comparable",
+    "tokenizer": "figures before and after would not be comparable",
+    "model": "its weights belong to that model",
+    "images": "its weights belong to that model",
     "train": "it drew its first weights and the order of its examples with that seed",
 }
 
@@ -250,7 +250,7 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
         for name in known.get(section, ()):
             if name in changeable or _same(name, old[section][name], new[section][name], run):
                 continue
-            why = "it counts only at the start" if name in AT_THE_START else WHY[section]
+            why = "it only takes effect when a run starts" if name in AT_THE_START else WHY[section]
             raise UserError(
                 f"--{section}.{name} {as_word(new[section][name])}: {run} began with "
                 f"{as_word(old[section][name])}, and {why}: leave it out, or start a new run"

@@ -184,7 +184,7 @@ class ObjectiveConfig:
     bound: Literal["elbo", "iwae"] = "elbo"
     """what is maximized: the ELBO, or the importance-weighted bound of objective.samples draws"""
     kl_schedule: Literal["constant", "linear", "logistic", "cyclical"] = "linear"
-    """how the KL weight rises: not at all, once along a line or an S curve, or in every cycle"""
+    """schedule of the KL weight: constant, a linear or logistic warm-up, or one in every cycle"""
     beta: NonNegativeFloat = 1.0
     """KL weight after warm-up"""
     kl_start: NonNegativeFloat = 0.1

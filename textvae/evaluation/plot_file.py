@@ -22,7 +22,7 @@ def check_plot_format(path: Path | str) -> None:
         UserError: It has another extension.
     """
     if Path(path).suffix.lower() not in FORMATS:
-        raise UserError(f"{str(path)!r}: a plot is written as {', '.join(FORMATS)}")
+        raise UserError(f"{str(path)!r}: plots are written as {', '.join(FORMATS)}")
 
 
 def save_plot(figure: Figure, path: Path | str) -> None:

@@ -101,11 +101,11 @@ def cache_lock(entry: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except NotImplementedError:
-        log.warning("%s: no locks on this file system; going on without", entry.parent)
+        log.warning("%s: this file system has no locks; continuing without them", entry.parent)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise unwritable(entry, error) from None
-        log.warning("%s: no locks on this file system; going on without", entry.parent)
+        log.warning("%s: this file system has no locks; continuing without them", entry.parent)
     try:
         yield
     finally:

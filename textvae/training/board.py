@@ -53,7 +53,9 @@ class Board:
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        logger.warning("no more TensorBoard logs: %s; metrics.jsonl continues", error.strerror)
+        logger.warning(
+            "TensorBoard logging stopped: %s; metrics.jsonl is still written", error.strerror
+        )
 
 
 def _unless_of_the_writer(report: Callable[[Any], object]) -> Callable[[Any], object]:

@@ -253,7 +253,7 @@ class Model(ExampleKind):
         """
         if not 2 <= steps <= LARGEST_INT:
             raise OptionError(
-                f"an interpolation has at least 2 steps, its two ends, and at most {LARGEST_INT}",
+                f"an interpolation has 2 steps, its two ends, or more, up to {LARGEST_INT}",
                 steps=steps,
             )
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)

@@ -52,13 +52,13 @@ def why_under_trained(training: Training) -> str | None:
     """Say why the training should go on; None if nothing shows that it should."""
     if not training.finished:
         at = "" if training.epoch is None else f": the model is from epoch {training.epoch:g}"
-        return f"the training is not finished{at}"
+        return f"training is not finished{at}"
     if training.gain is None or not training.elbo:
         return None
     share = training.gain / abs(training.elbo)
     if share <= RISING:
         return None
     return (
-        f"the training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
+        f"training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
         f"({share:.1%}) in the last epoch"
     )
