@@ -274,7 +274,7 @@ def test_a_rate_distortion_plot_that_cannot_be_drawn_is_one_line(tmp_path):
         draw_rate_distortion([LM], tmp_path / "plot.svg")
     with pytest.raises(UserError, match="a model with a latent variable"):
         rate_distortion([GRAMMAR])
-    with pytest.raises(UserError, match=r"a plot is written as \.svg, \.png, \.pdf"):
+    with pytest.raises(UserError, match=r"plots are written as \.svg, \.png, \.pdf"):
         draw_rate_distortion([VAE], tmp_path / "plot.jpg")
 
 

@@ -195,7 +195,7 @@ def test_the_command_writes_every_evaluation(trained, tmp_path, monkeypatch, cap
         assert line.get_xdata().tolist() == calls
         assert line.get_ydata()[-1] == max(row["value"] for row in rows if row["from"] == name)
     assert main(["optimize", str(trained), "--objective", "m:f", "--plot", "a.gif"]) == 2
-    assert "a plot is written as .svg, .png, .pdf" in capsys.readouterr().err
+    assert "plots are written as .svg, .png, .pdf" in capsys.readouterr().err
 
 
 def test_a_probe_is_an_objective(trained, model, caplog):

@@ -25,7 +25,7 @@ COMMAND_LINES = [
     "cache",
 ]
 # Read only if another option is not given, as their help says.
-ALTERNATIVES = {"reconstruct": {"examples"}, "traverse": {"n", "data"}}
+ALTERNATIVES = {"traverse": {"n", "data"}}
 
 
 class Recorder:
