@@ -326,6 +326,7 @@ def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
     early = DONE._replace(epoch=0.5, beta=0.1)
     assert judge(dead, early)[0].verdict == "under-trained"
     assert judge(dead, early._replace(beta=1.0))[0].verdict == "collapsed"
+    assert judge(dead, early._replace(beta=0.999))[0].verdict == "collapsed"  # warm-up just ended
     assert judge(dead, early._replace(epoch=3))[0].verdict == "collapsed"
     assert "too early" in warning(dead, training=early)
     assert "posterior collapse" in warning(dead, training=early._replace(epoch=3))

@@ -138,11 +138,10 @@ def test_one_beam_and_one_candidate_are_greedy():
 
 
 def log_p(model, sentence, z):
-    """log p of a sentence that may lack its end, renormalized without the special tokens."""
+    """log p of a sentence that may lack its end."""
     total, stepper, token = 0.0, model.stepper(z), BOS
     for word in sentence:
         logits = stepper.step(torch.tensor([token]))
-        logits[:, [PAD, UNK, BOS]] = -math.inf
         total, token = total + float(torch.log_softmax(logits, 1)[0, word]), word
     return total
 

@@ -43,6 +43,13 @@ def test_the_number_of_large_variances_is_covered_and_is_certain_far_from_the_th
     assert open_.low == 2 and open_.high == 4
 
 
+def test_an_interval_contains_its_value_even_at_the_threshold():
+    values = draws(16, 40)
+    variances = values.var(0, unbiased=False)
+    _, count = of_variances(values, threshold=float(variances.min()))
+    assert count.value == 16 and count.low <= 16 <= count.high
+
+
 def test_wilsons_interval_of_a_published_example():
     """81 of 263: Newcombe 1998, table I, method 3."""
     found = of_share(81 / 263, 263)

@@ -221,6 +221,18 @@ def test_generations_are_those_of_the_evaluated_examples(run, examples, tmp_path
     assert seen == [examples[0][1], examples[19][1]]
 
 
+def test_reconstructions_are_compared_with_what_the_encoder_read(run, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "textvae.text.examples.text_quality", lambda texts, **_: seen.extend(texts) or {}
+    )
+    model, text = textvae.load(run), " ".join(["ab"] * 300)
+    path = write(tmp_path / "new.txt", [("0", text)])
+    evaluate_run(run, data=path, samples=1, generations=1)
+    assert seen == [model.tokenizer.prefix(text, model.config["max_length"])]
+    assert 0 < len(seen[0]) < len(text)
+
+
 def test_the_data_of_a_run_may_be_a_file_without_a_suffix(tiny, corpus, tmp_path):
     lines = "".join((corpus / f"{name}.txt").read_text() for name in ("train", "valid", "test"))
     path, out = tmp_path / "sentences", tmp_path / "run"

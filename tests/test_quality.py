@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 
 from textvae.text.quality import distinct, reconstruction_bleu, self_bleu, text_quality
 
@@ -42,6 +42,22 @@ def test_bleu_is_pooled_over_the_corpus():
     assert reconstruction_bleu(hypotheses, sources) == pytest.approx(
         (6 / 8 * 4 / 6 * 2 / 4 * 1 / 2) ** 0.25
     )
+
+
+def test_perfect_reconstructions_of_short_and_long_texts_have_bleu_1():
+    texts = words("yes", "a b", "c d e f g h")
+    assert reconstruction_bleu(texts, texts) == pytest.approx(1)  # 0.93 by nltk
+
+
+PAIR = st.tuples(*[st.lists(st.sampled_from("abcd"), min_size=4, max_size=8)] * 2)
+
+
+@given(st.lists(PAIR, min_size=1, max_size=5))
+def test_bleu_of_texts_of_at_least_four_words_is_that_of_nltk(pairs):
+    hypotheses, sources = zip(*pairs, strict=True)
+    smoothing = SmoothingFunction().method1
+    expected = corpus_bleu([[x] for x in sources], hypotheses, DEFAULT, smoothing)
+    assert reconstruction_bleu(hypotheses, sources) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bleu_of_nothing():

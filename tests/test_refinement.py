@@ -331,6 +331,18 @@ def test_steps_for_evaluation_equal_those_of_training_and_do_not_depend_on_the_b
     assert torch.allclose(alone.mean, together.mean[:2])
 
 
+@pytest.mark.parametrize("loss_per", ["batch", "example"])
+def test_equal_gradients_are_clipped_in_evaluation_as_in_training(loss_per):
+    gradient = torch.randn(1, 1, LATENT).expand(2, SIZE, LATENT).contiguous()  # of each loss
+    training = Inference(clip=0.1, loss_per=loss_per)
+    options = for_evaluation(training, SIZE)
+    share = SIZE if loss_per == "batch" else 1
+    gradient = gradient[0]  # (B, Z)
+    (trained,) = clip([gradient / share], training.clip, training.clip_per)
+    (evaluated,) = clip([gradient], options.clip, options.clip_per)
+    assert torch.allclose(training.lr * trained, options.lr * evaluated)
+
+
 def test_dropout_of_a_step_is_replayed():
     model, batch = model_of(0.5), batch_of()
     likelihood = Likelihood(lambda z: model.decoder.log_prob(batch, z), model.decoder, 2)

@@ -274,16 +274,24 @@ def test_optimizer_options_given_on_resume_take_effect(uninterrupted, tmp_path):
     assert state(run)["optimizer"]["param_groups"][0]["weight_decay"] == 0.25
 
 
+def test_the_kl_weight_of_an_evaluation_is_that_of_the_updates_before_it(tiny, tmp_path):
+    cycles = ["--objective.kl_schedule", "cyclical", "--objective.kl_epochs", "1"]
+    assert train(tmp_path / "run", [*tiny, *cycles, "--train.epochs", "2"]) == 0
+    weights = [line["beta"] for line in lines(tmp_path / "run") if line["group"] == "valid"]
+    assert weights == [1.0, 1.0]  # not 0, where the next cycle starts
+
+
 def test_accumulated_batches_are_one_larger_batch(tiny, tmp_path):
     still = ["--model.dropout_in", "0", "--model.dropout_out", "0", "--model.latent_dim", "0"]
     still += ["--train.epochs", "1", "--train.max_steps", "1", "--optim.clip", "0"]
     weights = []
-    for name, size, count in (("large", 96, 1), ("small", 16, 6)):
+    for name, size, count in (("large", 96, 1), ("small", 16, 6), ("uneven", 40, 3)):
         options = ["--data.batch_size", str(size), "--train.accumulate", str(count)]
         assert train(tmp_path / name, [*tiny, *still, *options]) == 0
         weights.append(state(tmp_path / name)["model"])
     for name, weight in weights[0].items():
         torch.testing.assert_close(weight, weights[1][name], msg=name)
+        torch.testing.assert_close(weight, weights[2][name], msg=name)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_type_hints
@@ -82,17 +83,19 @@ def for_evaluation(options: Inference, batch_size: int) -> Inference:
     """Return options for the same steps on each example, so that no result depends on the batch.
 
     A step on the mean loss of ``batch_size`` examples equals a step on the loss of each example
-    with ``lr / batch_size``; the clipping threshold is scaled to match.
+    with ``lr / batch_size``. The clipping threshold is scaled to match: the norm of a batch of
+    gradients of equal length is sqrt(``batch_size``) times that of each.
 
     Args:
         options: The options of training.
         batch_size: The batch size of training.
     """
     share = batch_size if options.loss_per == "batch" else 1
+    length = math.sqrt(batch_size) if options.clip_per == "batch" else 1
     return replace(
         options,
         lr=options.lr / share,
-        clip=options.clip * share,
+        clip=options.clip * share / length,
         clip_per="example",
         loss_per="example",
         token_share=1.0,

@@ -7,7 +7,9 @@ expanded percentile interval, Hesterberg 2015):
 
     alpha' / 2 = Phi( sqrt(N / (N - 1)) * t_{alpha/2, N-1} )
 
-The resamples are a function of the seed and N. The interval of a share of independent draws is
+An interval always contains its value, although a resample has fewer different examples, so that
+its variances, and the counts of those above a threshold, tend to be smaller. The resamples are a
+function of the seed and N. The interval of a share of independent draws is
 Wilson's (1927).
 """
 
@@ -138,4 +140,4 @@ def _interval(value: float, resampled: np.ndarray, count: int) -> Interval:
         return Interval(float(value), -math.inf, math.inf)
     tail = ndtr(math.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
     low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(value), float(min(low, value)), float(max(high, value)))

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from textvae.errors import UserError
 from textvae.text.data.layout import Layout
 from textvae.text.data.source import utf8
 from textvae.text.data.sources import document_parts, read_documents
 from textvae.text.presentation import SentencePrinter
 from textvae.text.quality import text_quality
+from textvae.text.tokenizers import Tokenizer
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
 from textvae.vae.examples import Examples, Shown
@@ -25,6 +27,12 @@ class TextExamples(Model):
     KIND = "text"
     DEFAULT_FILE = "-"
     ON_A_PAGE = 6
+    tokenizer: Tokenizer | None
+
+    def _needs_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError("the model has no tokenizer: set model.tokenizer first")
+        return self.tokenizer
 
     @property
     def can_generate(self) -> bool:
@@ -34,11 +42,15 @@ class TextExamples(Model):
     def generation_metrics(
         self, split: Split, rows: Sequence[int], *, tokenized: bool, seed: int, **options: Any
     ) -> Callable[[], dict[str, Any]] | None:
-        """Return a function that measures reconstructions of these rows, and samples."""
+        """Return a function that measures reconstructions of these rows, and samples.
+
+        A reconstruction is compared with what the encoder reads, which may be cut off.
+        """
         if not (len(rows) and self.can_generate):
             return None
         reconstructed = rows if self.latent_dim else []
-        sources = [split.caption(row) for row in reconstructed]
+        longest, tokenizer = self.config["max_length"], self._needs_tokenizer()
+        sources = [tokenizer.prefix(split.caption(row), longest) for row in reconstructed]
         given = self.conditions_in(split, reconstructed)
         return lambda: text_quality(
             sources,

@@ -6,9 +6,10 @@
 * self-BLEU: mean BLEU-4 of each sample against all others (Zhu et al. 2018, Texygen): 1 if all
   samples are the same, so lower is more diverse.
 
-BLEU is nltk's with smoothing method 1: an n-gram order without a match counts as 0.1 matches. (In
-corpus BLEU, nltk counts one missed 4-gram for every text of fewer than four words.) Self-BLEU is
-computed here, because nltk would count the n-grams of every sample again for each of the others.
+Both are smoothed as by nltk's method 1: an order of n-grams without a match counts as 0.1 matches.
+BLEU is computed here, because nltk counts a missed 4-gram for every text of fewer than four words,
+so that perfect reconstructions would not have a BLEU of 1, and because it would count the n-grams
+of every sample again for each of the others.
 """
 
 from __future__ import annotations
@@ -36,21 +37,19 @@ def reconstruction_bleu(hypotheses: Sequence[Words], sources: Sequence[Words]) -
     Raises:
         ValueError: If the numbers of hypotheses and sources differ.
     """
-    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
-
     if len(hypotheses) != len(sources):
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(sources)} sources")
-    longest = max(map(len, hypotheses), default=0)
-    if not longest:
-        return 0.0 if hypotheses else None
-    order = min(4, longest)  # texts of fewer than four words have no 4-grams
-    bleu: Any = corpus_bleu(
-        [[list(source)] for source in sources],
-        [list(hypothesis) for hypothesis in hypotheses],
-        weights=[1 / order] * order,
-        smoothing_function=SmoothingFunction().method1,
-    )
-    return float(bleu)
+    if not hypotheses:
+        return None
+    matches, possible = [], []
+    for order in ORDERS:
+        pairs = [
+            (_ngrams(hypothesis, order), _ngrams(source, order))
+            for hypothesis, source in zip(hypotheses, sources, strict=True)
+        ]
+        matches.append(sum((found & wanted).total() for found, wanted in pairs))
+        possible.append(sum(found.total() for found, _ in pairs))
+    return _bleu(matches, possible, sum(map(len, hypotheses)), sum(map(len, sources)))
 
 
 def distinct(samples: Sequence[Words], n: int) -> float | None:
@@ -73,12 +72,15 @@ def self_bleu(samples: Sequence[Words], max_samples: int = 200) -> float | None:
     samples = samples[:max_samples]
     if len(samples) < 2:
         return None
-    matches = [_matches([_ngrams(sample, order) for sample in samples]) for order in ORDERS]
+    counts = [[_ngrams(sample, order) for sample in samples] for order in ORDERS]
+    matches = zip(*map(_matches, counts), strict=True)
+    possible = zip(*([c.total() for c in of_order] for of_order in counts), strict=True)
     lengths = [len(sample) for sample in samples]
-    scores = [
-        _bleu(length, lengths[:i] + lengths[i + 1 :], found)
-        for i, (length, found) in enumerate(zip(lengths, zip(*matches, strict=True), strict=True))
-    ]
+    scores = []
+    for i, (found, n) in enumerate(zip(matches, possible, strict=True)):
+        others = lengths[:i] + lengths[i + 1 :]
+        closest = min(others, key=lambda other: (abs(other - lengths[i]), other))
+        scores.append(_bleu(found, n, lengths[i], closest))
     return sum(scores) / len(scores)
 
 
@@ -103,20 +105,26 @@ def _matches(texts: Sequence[Counter[tuple[str, ...]]]) -> list[int]:
     ]
 
 
-def _bleu(length: int, others: Sequence[int], matches: Sequence[int]) -> float:
-    """BLEU of a text from its matches of each order, with nltk's smoothing and brevity penalty."""
+def _bleu(
+    matches: Sequence[int], possible: Sequence[int], length: int, reference_length: int
+) -> float:
+    """Compute BLEU from the matches of each order.
+
+    Args:
+        matches: N-grams of each order that the references have as well.
+        possible: All n-grams of each order.
+        length: Number of words.
+        reference_length: Number of words in the references.
+    """
     from nltk.translate.bleu_score import brevity_penalty
 
     if not length:  # an empty text is only like another empty one
-        return float(0 in others)
+        return float(not reference_length)
     if not matches[0]:
         return 0.0
-    closest = min(others, key=lambda other: (abs(other - length), other))
-    possible = [max(1, length - order + 1) for order in ORDERS]  # n-grams of the text
-    precisions = [(found or NO_MATCH) / n for found, n in zip(matches, possible, strict=True)]
-    logs = [math.log(precision) for precision in precisions[:length]]  # of the orders it has
-    mean = math.fsum(1 / len(logs) * log for log in logs)
-    return float(brevity_penalty(closest, length) * math.exp(mean))
+    pairs = [(found, n) for found, n in zip(matches, possible, strict=True) if n]
+    mean = math.fsum(math.log((found or NO_MATCH) / n) for found, n in pairs) / len(pairs)
+    return float(brevity_penalty(reference_length, length) * math.exp(mean))
 
 
 def _equal(hypotheses: Sequence[Words], sources: Sequence[Words]) -> float | None:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textvae.errors import OptionError, UserError
+from textvae.errors import OptionError
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
-from textvae.text.tokenizers import Tokenizer
 from textvae.vae.batch import Batch
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
@@ -28,7 +27,6 @@ class Sentences(TextExamples):
         *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
         "condition",
     )
-    tokenizer: Tokenizer | None
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
         """Split texts into batches of similar length."""
@@ -43,11 +41,6 @@ class Sentences(TextExamples):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             yield text_batch([ids[row] for row in rows], rows)
-
-    def _needs_tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise UserError("the model has no tokenizer: set model.tokenizer first")
-        return self.tokenizer
 
     def decode(
         self,

@@ -144,8 +144,8 @@ class Trainer(TrainingState):
         seconds, self.logged_at = self.seconds - self.logged_at, self.seconds
         values = {
             **means,
-            "beta": self.phases.beta(self.step),
-            "lr": self.phases.learning_rate(self.step),
+            "beta": self.phases.beta(self.step - 1),  # of the last update
+            "lr": self.phases.learning_rate(self.step - 1),
             "tokens_per_second": tokens / max(seconds, 1e-9),
         }
         if self.monitor is not None:
@@ -212,7 +212,7 @@ class Trainer(TrainingState):
                     self.config,
                     self.monitor,
                     *at,
-                    self.phases.beta(self.step),
+                    self.phases.beta(self.step - 1),
                     self.card,
                 )
             found = Goal.of(self.config).reached(self.card["rec"], self.card["elbo"])

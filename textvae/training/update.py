@@ -55,7 +55,7 @@ class Updater:
         only: Iterable[nn.Module] | None = None,
         skip: Iterable[nn.Module] = (),
     ) -> Tensor:
-        """Make one optimizer step with the mean gradient of the batches.
+        """Make one optimizer step with the mean gradient of the batches' examples.
 
         Args:
             batches: The batches to learn from.
@@ -65,7 +65,7 @@ class Updater:
             skip: Modules not to update, even if they are part of a module in ``only``.
 
         Returns:
-            The mean loss of the batches on this process, a scalar.
+            The mean loss of their examples on this process, a scalar.
         """
         accelerator, config = self.accelerator, self.config
         total = torch.zeros((), device=accelerator.device)
@@ -75,6 +75,7 @@ class Updater:
             group["lr"] = self.phases.learning_rate(step) * group.get("lr_ratio", 1.0)
         beta = self.phases.beta(step)
         others = self._others(only, skip)
+        count = sum(len(batch.lengths) for batch in batches)
         with _frozen(others if self._parts_are_separable() else ()):
             for i, batch in enumerate(batches):
                 batch = batch.to(accelerator.device)
@@ -82,9 +83,10 @@ class Updater:
                 with nullcontext() if last else accelerator.no_sync(self.wrapped):
                     terms = self.wrapped(batch, config.objective.samples, beta, config.inference)
                     loss = self._loss(terms, beta)
-                    accelerator.backward(loss / len(batches))
+                    share = len(batch.lengths) / count
+                    accelerator.backward(loss * share)
                 self.sums.add_batch(loss, terms, batch.lengths)
-                total = total + loss.detach()
+                total = total + loss.detach() * share
         for parameter in others:
             parameter.grad = None  # the optimizer skips it
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.optim.clip or math.inf)
@@ -94,7 +96,7 @@ class Updater:
             self.sums.add_update(norm)
         if isinstance(self.objective, AdaptiveObjective):
             self.objective.after_update(partial(mean_of_processes, accelerator))
-        return total / len(batches)
+        return total
 
     def _loss(self, terms: Terms, beta: float) -> Tensor:
         """Return the objective, and the loss that trains only the encoder, if there is one.

@@ -41,7 +41,7 @@ def validate(
         monitor: Training logs.
         step: Training steps done.
         epoch: Epochs done, including the fraction of the current one.
-        beta: Current weight of the KL.
+        beta: KL weight of the last update.
         before: Card of the previous evaluation, so that a collapse is reported only once.
     """
     rows = build_buckets(config, split).sequential()

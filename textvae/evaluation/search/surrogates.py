@@ -96,7 +96,10 @@ class GaussianProcess:
     def choose(
         self, points: np.ndarray, values: np.ndarray, candidates: np.ndarray, texts: int
     ) -> np.ndarray:
-        """Return the candidates in the order of their expected improvement."""
+        """Return the candidates in the order of their expected improvement.
+
+        The deviation includes the noise of the process: what z alone does not tell of the values.
+        """
         from scipy.stats import norm
 
         used = _informative(values)

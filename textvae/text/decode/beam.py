@@ -2,6 +2,9 @@
 
     score(x) = log p(x|z) / |x|^length_penalty,     |x| includes </s>
 
+As in transformers, a repetition penalty applies to log p of a word (of a logit when sampling), and
+words that are banned are left out of the search without making the others more likely.
+
 Every step looks at the best 2B continuations of the B open sentences (beams). Those among the first
 B that end the sentence are finished candidates; the best B of the others stay open. Since further
 words only lower log p, the search for a sentence stops as soon as no open beam can beat the best
@@ -60,9 +63,10 @@ def beam_search(
     best_ids = ids[:, 0].clone()  # (N, L)
     tokens = torch.full((count * num_beams,), BOS, device=device)
     for t in range(max_new_tokens):
-        logits = stepper.step(tokens).index_fill_(1, banned, -math.inf)
-        logits = repetition.apply(logits, beams.ids[:, :, :t].flatten(0, 1))
-        scores = torch.log_softmax(logits, 1).view(*beams.log_p.shape, -1)  # (S, B, V)
+        # Log p first: banning a word must not make the others more likely.
+        scores = torch.log_softmax(stepper.step(tokens), 1).index_fill_(1, banned, -math.inf)
+        scores = repetition.apply(scores, beams.ids[:, :, :t].flatten(0, 1))
+        scores = scores.view(*beams.log_p.shape, -1)  # (S, B, V)
         sources, finished = _extend(beams, scores, t)
         last = t + 1 == max_new_tokens
         _record(beams, finished, best, best_ids, (t + 1) ** length_penalty, last)
