@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -310,12 +311,14 @@ def test_a_run_that_is_finished_and_flat_is_healthy(well):
     [
         ({"gain": 2.0}, "still rising: by 2.00 nats (5.0%)"),
         ({"finished": False}, "training is not finished: the model is from epoch 10"),
+        ({"beta": 0.0}, "training ended before the KL counted"),
     ],
 )
 def test_a_run_that_ended_too_soon_is_under_trained(well, change, text):
     (finding,) = judge(well, DONE._replace(**change))
     assert finding.verdict == "under-trained"
-    assert finding.summary.startswith("z is used: ") and text in finding.summary
+    assert text in finding.summary
+    assert finding.summary.startswith("z is used: ") or change == {"beta": 0.0}
 
 
 def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
@@ -363,6 +366,19 @@ def test_a_run_is_diagnosed_and_the_result_is_saved(run):
     assert saved["verdict"] == "collapsed" and saved["seed"] == 0 and saved["corpus_hash"]
     assert "textvae train --config" in found.remedies[0].command
     assert "my run, train split: collapsed" in str(found)
+
+
+def test_a_run_that_never_left_autoencoding_is_to_train_on(tiny, tmp_path):
+    folder, again = tmp_path / "run", tmp_path / "again"
+    phases = ["--train.autoencode_epochs", "2", "--train.max_steps", "4"]
+    assert in_child(["train", "--out", str(folder), *tiny, *phases]) == 0
+    found = textvae.diagnose_run(folder, split="train", samples=2)
+    assert found.verdict == "under-trained" and len(found.findings) == 1
+    (remedy,) = found.remedies
+    words = shlex.split(remedy.command)[1:]
+    words[words.index("--out") + 1] = str(again)
+    assert in_child(words) == 0
+    assert json.loads((again / "training.json").read_text())["steps"] > 12
 
 
 def test_the_batch_size_of_a_run_does_not_matter(run):

@@ -75,6 +75,8 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
     if found and found[0].verdict == COLLAPSED:
         return _of_collapsed(found, training)
     rising = None if training is None else why_under_trained(training)
+    if rising is not None and training is not None and training.only_autoencoded:
+        return [Finding(UNDER_TRAINED, rising, UNDER_TRAINED)]  # the rest follows from it
     if rising is None:
         return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
     summary = rising if found else f"{_fine(symptoms)}; but {rising}"

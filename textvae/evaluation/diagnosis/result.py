@@ -180,7 +180,7 @@ def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:
         kl, variance, gap, aggregate = (
             MISSING if number is None else decimals(number, 3) for number in numbers
         )
-        state = row.state if row.died is None else f"{row.state} since epoch {row.died:.2f}"
+        state = row.state if row.died is None else f"{row.state} (no KL since epoch {row.died:.2f})"
         lines.append(f"{row.number:>9} {kl:>8} {variance:>9} {gap:>12} {aggregate:>11}  {state}")
     return lines
 

@@ -15,6 +15,7 @@ from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import may_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
+from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
 from textvae.evaluation.diagnosis.remedy import Case
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
@@ -166,8 +167,12 @@ def _log_p(
 
 
 def _larger(opened: OpenRun, split: str, limit: int | None) -> str | None:
-    """Return a split with more examples than were examined: the same one if they were limited."""
-    if limit is not None and limit < len(opened.splits[split]):
-        return split
-    largest = max(opened.splits, key=lambda name: len(opened.splits[name]))
-    return largest if len(opened.splits[largest]) > len(opened.splits[split]) else None
+    """Return a split with more examples than were examined: the same one if they were limited.
+
+    None if it has too few examples as well.
+    """
+    sizes = {name: len(examples) for name, examples in opened.splits.items()}
+    limited = limit is not None and limit < sizes[split]
+    largest = split if limited else max(sizes, key=lambda name: sizes[name])
+    examined = limit if limited and limit is not None else sizes[split]
+    return largest if sizes[largest] > max(examined, MIN_EXAMPLES) else None

@@ -34,6 +34,11 @@ class Training(NamedTuple):
     gain: float | None
     elbo: float | None
 
+    @property
+    def only_autoencoded(self) -> bool:
+        """Whether the KL never counted, although it was going to."""
+        return self.beta == 0 < self.final_beta
+
 
 def too_early(epoch: float, beta: float, final_beta: float) -> bool:
     """Return whether it is too early to call a model collapsed: its encoder has barely learned."""
@@ -56,6 +61,8 @@ def why_under_trained(training: Training) -> str | None:
     if not training.finished:
         at = "" if training.epoch is None else f": the model is from epoch {training.epoch:g}"
         return f"training is not finished{at}"
+    if training.only_autoencoded:
+        return "training ended before the KL counted: the model has only been an autoencoder"
     if training.gain is None or not training.elbo:
         return None
     share = training.gain / abs(training.elbo)

@@ -93,6 +93,9 @@ def read_contents(
     can_fit = bool(model.latent_dim) and not model.on_sphere
     if fit_sampler and can_fit:
         fit_opened(opened, batch_size=batch_size, seed=seed)
+    elif fit_sampler:
+        why = "its z lies on a sphere" if model.latent_dim else "it has no latent variable"
+        logger.info("%s: no sampler to fit, since %s", opened.name, why)
     card = _card(opened, split, data=data, samples=samples, batch_size=batch_size, seed=seed)
     log = read_log(folder)
     return Contents(
