@@ -24,7 +24,7 @@ setup(
         "torch>=2.6",
         "numpy>=1.26",
         "accelerate>=1.0",
-        "datasets>=3.0",
+        "datasets>=4.0",
         "huggingface_hub>=0.26",
         "filelock>=3.12",
         "jinja2>=3.1",

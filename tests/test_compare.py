@@ -129,6 +129,17 @@ def test_missing_cards_name_the_command_that_creates_them(tmp_path):
         load_card(tmp_path / "nothing.json")
 
 
+def test_all_runs_without_a_card_are_named_at_once(tmp_path):
+    runs = [tmp_path / name for name in "abc"]
+    for run in runs:
+        run.mkdir()
+        (run / "config.yaml").touch()
+    (runs[0] / "metrics").mkdir()
+    (runs[0] / "metrics" / "test.json").write_text(json.dumps(VAE))
+    with pytest.raises(UserError, match=r"2 of 3 runs have no metrics for 'test': \S*b, \S*c; cre"):
+        compare(runs)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

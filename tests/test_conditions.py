@@ -190,6 +190,25 @@ def test_samples_follow_the_label(conditional):
     assert drawn[100:200] == model.sample(100, first_row=100, seed=2)
 
 
+@pytest.mark.parametrize("given", [[], ["--condition", "2"]])
+def test_samples_as_json_have_their_label(conditional, given, tmp_path):
+    out = tmp_path / "samples.jsonl"  # whose name says what it is to hold
+    assert main(["sample", str(conditional), "-n", "30", "--out", str(out), *given]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {row["label"] for row in rows} == ({"sky"} if given else set(WORDS))
+    matching = [any(w in row["text"] for w in WORDS[row["label"]]) for row in rows]
+    assert sum(matching) > 25
+    condition = "sky" if given else None
+    plain = TextVAE.from_pretrained(conditional).sample(30, condition=condition)
+    assert [row["text"] for row in rows] == plain
+
+
+def test_numbers_that_are_drawn_and_given_are_the_same():
+    numbers = Numbers.fit(np.arange(50), [str(0.1 * i) for i in range(50)])
+    codes = numbers.draw(torch.rand(500, dtype=torch.float64))
+    assert torch.equal(numbers.codes(numbers.values(codes.tolist())), codes)
+
+
 def test_the_bounds_are_of_log_p_given_the_label(conditional):
     exact = -2 * math.log(3)
     card = evaluate_run(conditional, samples=20, generations=5)
@@ -236,7 +255,7 @@ def test_commands_take_a_condition(conditional, command, capsys):
     assert any(word in shown for word in WORDS["sky"]) and "bread" not in shown
     if name != "sample":
         assert main([name, str(conditional), *rest]) == 2
-        assert "pass it with --condition" in capsys.readouterr().err
+        assert "pass it with --condition (choose from car, food" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["null", "none", "1e5", "true"])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from textvae.errors import UserError
-from textvae.images.datasets import read_images
+from textvae.images.datasets import read_image_file, read_images
 from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.readers import (
     read_hub,
@@ -51,8 +51,8 @@ WRONG = {
     "another format": (b"PK\x03\x04" + bytes(40), "not an idx file of unsigned bytes"),
     "numbers of another type": (struct.pack(">HBBI", 0, 13, 1, 1) + bytes(4), "not an idx file"),
     "a header cut short": (idx(GREY)[:10], "not an idx file of unsigned bytes"),
-    "truncated": (idx(GREY)[:-1], "truncated or damaged.* 24 bytes, but 23 follow"),
-    "too long": (idx(GREY) + b"x", "truncated or damaged.* 24 bytes, but 25 follow"),
+    "truncated": (idx(GREY)[:-1], "truncated or damaged.* 24 bytes, but only 23 follow"),
+    "too long": (idx(GREY) + b"x", "truncated or damaged.* 24 bytes, but more follow"),
     "a truncated gzip": (gzip.compress(idx(GREY))[:-9], "cannot be read"),
     "a damaged gzip": (b"\x1f\x8b" + bytes(30), "cannot be read"),
 }
@@ -235,6 +235,17 @@ def test_pictures_without_labels_or_splits(tmp_path):
     np.savez(tmp_path / "all.npz", images=GREY)
     with pytest.raises(UserError, match=r"if all\.npz holds all splits, give"):
         read_images(str(tmp_path))  # the pictures only show what is in the dataset
+
+
+def test_a_folder_of_pictures_is_read_like_a_file(tmp_path):
+    for name, image in zip("ab", GREY, strict=True):
+        (tmp_path / name).mkdir()
+        Image.fromarray(image).save(tmp_path / name / "1.png")
+    found = read_image_file(tmp_path)
+    assert found.labels == ["a", "b"] and found.inputs.shape == GREY.shape
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no pictures"):
+        read_image_file(tmp_path / "empty")
 
 
 def test_the_names_of_splits_are_no_labels(tmp_path):

@@ -25,7 +25,7 @@ COMMAND_LINES = [
     "cache",
 ]
 # Read only if another option is not given, as their help says.
-ALTERNATIVES = {"traverse": {"n", "data"}}
+ALTERNATIVES = {"traverse": {"data"}}
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 """The public interface: every name resolves, type checkers see it, and importing it is cheap."""
 
 import ast
+import builtins
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ def test_a_public_name_resolves(name):
 
 
 def test_the_lists_of_names_agree():
-    assert set(textvae._SOURCES) | {"__version__"} == set(textvae.__all__)
+    assert set(textvae._SOURCES) | {"__version__"} == {*textvae.__all__, "map"}
+    assert not {*textvae.__all__} & {*dir(builtins)}
     assert len(textvae.__all__) == len(set(textvae.__all__))
     for_checkers = {}
     for node in ast.walk(ast.parse(SOURCE)):

@@ -135,6 +135,37 @@ def test_unlabeled_examples_are_not_probed_and_not_named_on_the_map(
     assert "the test split has no labels, and a probe needs them" in wrong
 
 
+def test_json_lines_are_not_taken_for_text(trained, tmp_path, capfd):
+    path = tmp_path / "texts.txt"
+    path.write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert in_child(["reconstruct", str(trained), "--file", str(path)]) == 2
+    assert "its first line is a JSON object: set --data.format jsonl" in capfd.readouterr().err
+    for format in ("jsonl", "lines"):
+        given = ["--file", str(path), "--data.format", format, "--show-source"]
+        assert in_child(["reconstruct", str(trained), *given]) == 0
+        shown = capfd.readouterr().out
+        assert ("> one" in shown) == (format == "jsonl") and ('> {"text"' in shown) != (
+            "> one" in shown
+        )
+
+
+def test_words_that_the_model_does_not_know_are_reported(tiny, tmp_path, caplog):
+    run, words = tmp_path / "run", ["--tokenizer.kind", "word", "--train.max_steps", "1"]
+    assert main(["train", "--out", str(run), *tiny, *words]) == 0
+    path = tmp_path / "new.txt"
+    path.write_text("xyzzy plugh\n" * 3)
+    message = "100% of the tokens are <unk>"
+    for command in (
+        ["reconstruct", "--file", path],
+        ["encode", path, "--out", tmp_path / "z.npz"],
+        ["score", path, "--samples", "1", "--regret-steps", "0"],
+        ["reconstruct", "xyzzy"],
+    ):
+        caplog.clear()
+        assert main([command[0], str(run), *map(str, command[1:])]) == 0
+        assert message in caplog.text
+
+
 def test_half_a_character_is_one_line_everywhere(trained, tmp_path, capfd):
     (tmp_path / "a.jsonl").write_text('{"text": "hi"}\n{"text": "hi \\ud83d there"}\n')
     for command in (["encode", trained], ["reconstruct", trained, "--file"], ["score", trained]):

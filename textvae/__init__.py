@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
     from textvae.evaluation.latent.arithmetic import attribute_vector
     from textvae.evaluation.latent.fit_sampler import fit_sampler
-    from textvae.evaluation.latent.map import draw_map as map
+    from textvae.evaluation.latent.map import draw_map as map  # noqa: F401
     from textvae.evaluation.latent.neighbors import neighbors
     from textvae.evaluation.latent.probe import probe
     from textvae.evaluation.latent.traversal import traverse
@@ -129,6 +129,7 @@ _SOURCES = {
     "Interrupted": "textvae.training.interrupt",
 }
 
+# ``map`` is left out: ``from textvae import *`` must not replace the built-in function.
 __all__ = [
     "VAE",
     "Batch",
@@ -173,7 +174,6 @@ __all__ = [
     "kl",
     "kl_weight",
     "load",
-    "map",
     "mutual_information",
     "neighbors",
     "optimize",
@@ -198,4 +198,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_SOURCES, *__all__})

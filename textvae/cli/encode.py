@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from textvae.cli.options import (
     add_refinement,
     new_parser,
 )
+from textvae.errors import quantity
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -32,8 +34,8 @@ def parser() -> ArgumentParser:
     add_model(parser)
     parser.add_argument(
         "file",
-        help="a text file or folder of any format that train reads (- for standard input), or an "
-        ".npz file of images",
+        help="a text file or folder of any format that train reads (- for standard input), or "
+        "images: an .npz file or a folder of pictures",
     )
     parser.add_argument("--out", required=True, help="the .npz or .parquet file to write")
     add_refinement(parser)
@@ -67,3 +69,4 @@ def run(args: Namespace) -> None:
             columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
             file.add(columns, part.captions, part.labels)
             first += len(part.captions)
+    print(f"wrote {quantity(first, 'posterior')} to {path}", file=sys.stderr)

@@ -46,9 +46,11 @@ def presenter(model: Model, args: Namespace) -> Presenter:
         given = [name for name, default in options.items() if args.get(name, default) != default]
         if given and kind != model.KIND:
             raise UserError(f"{_listed(given)} only to {kind} models, and {args.run} is not one")
+    out = None if args.out is None else Path(args.out)
+    implied = "jsonl" if out is not None and out.suffix.lower() == ".jsonl" else "text"
     return model.presenter(
-        out=None if args.out is None else Path(args.out),
-        format=args.format,
+        out=out,
+        format=args.format or implied,
         show_sources=args.get("show_source", False),
     )
 

@@ -25,7 +25,7 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
         "allow_unk": False,
         "repetition_penalty": 1.0,
         "no_repeat_ngram_size": 0,
-        "format": "text",
+        "format": None,
         "show_source": False,
     },
     "image": {"walk": None},
@@ -231,8 +231,8 @@ def _add_decoding(add: Callable[..., Any]) -> None:
     add(
         "--format",
         choices=["text", "jsonl"],
-        default="text",
-        help="one sentence per line, or one JSON object per line",
+        help="one sentence per line, or one JSON object per line; default: jsonl if --out ends in "
+        ".jsonl, else text",
     )
 
 

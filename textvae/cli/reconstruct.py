@@ -38,7 +38,7 @@ def parser() -> ArgumentParser:
         "--file",
         type=str,
         help="read the examples from a text file of any format that train reads (- for standard "
-        "input), or from an .npz file of images",
+        "input), or images from an .npz file or a folder of pictures",
     )
     parser.add_argument(
         "--use",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
@@ -14,6 +15,12 @@ from textvae.errors import UserError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+    from textvae.vae.model import Model
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 10
+
 
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
@@ -22,7 +29,7 @@ def parser() -> ArgumentParser:
         "textvae sample RUN [-n N] [--from prior|aggregate] [...]",
     )
     add_model(parser)
-    parser.add_argument("-n", type=Count, default=10, help="number of samples")
+    parser.add_argument("-n", type=Count | None, help=f"number of samples; default: {SAMPLES}")
     parser.add_argument(
         "--from",
         choices=["prior", "aggregate"],
@@ -50,6 +57,8 @@ def run(args: Namespace) -> None:
     if args.walk is not None:
         if args["from"] != "prior":
             raise UserError("--walk shows the quantiles of the prior: leave out --from aggregate")
+        if args.n is not None:
+            raise UserError(f"--walk {args.walk} shows {args.walk**2} images: leave out -n")
         with output:
             output.show(model.walk(args.walk, **options), columns=args.walk)
         return
@@ -57,11 +66,28 @@ def run(args: Namespace) -> None:
         from textvae.evaluation.latent.fit_sampler import fit_sampler
 
         fit_sampler(args.run, data=args.data, model=model, batch_size=args.batch_size)
+    elif args.data is not None:
+        logger.info("%s has a fitted sampler already: --data has no effect", args.run)
     options["source"] = args["from"]
+    total = SAMPLES if args.n is None else args.n
     with output:
-        if output.at_once is None:
-            output.show(model.sample(args.n, **options))
-            return
-        for start in range(0, args.n, output.at_once):
-            count = min(output.at_once, args.n - start)
-            output.show(model.sample(count, first_row=start, **options))
+        for start in range(0, max(total, 1), output.at_once or max(total, 1)):
+            count = min(output.at_once or total, total - start)
+            under = _conditions(model, args, count, start)
+            if under:
+                options["condition"] = next(iter(under.values()))
+            if start:  # never for images, which are one picture
+                options["first_row"] = start
+            output.show(model.sample(count, **options), conditions=under)
+
+
+def _conditions(model: Model, args: Namespace, count: int, first: int) -> dict[str, list[Any]]:
+    """Return the label or the number of each sample, by that name; empty without a condition."""
+    from textvae.vae.conditioning import codes_of
+
+    if model.condition is None:
+        return {}
+    codes = codes_of(model.condition, args.condition, count) if args.condition is not None else None
+    if codes is None:
+        return {model.condition.noun: model.draw_conditions(count, args.seed, first) or []}
+    return {model.condition.noun: model.condition.values(codes.tolist())}

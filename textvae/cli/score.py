@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
     add(
         "file",
         help="a text file or folder of any format that train reads (- for lines on standard "
-        "input), or an .npz file of images",
+        "input), or images: an .npz file or a folder of pictures",
     )
     add(
         "--samples",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from textvae.vae.model import Model
 
+MOST = 5  # dimensions that are shown
+
 
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
@@ -40,7 +42,7 @@ def parser() -> ArgumentParser:
         help="the dimensions to change, from 0; default: the active dimensions with the largest "
         "KL on the validation split",
     )
-    add("-n", type=PositiveInt, default=5, help="number of dimensions if --dim is not given")
+    add("-n", type=PositiveInt | None, help=f"number of dimensions; default: {MOST}")
     add("--steps", type=PositiveInt, default=7, help="number of values of each dimension")
     add("--span", type=Deviations, default=3.0, help="the values go from -SPAN to SPAN")
     add_data(parser)
@@ -58,6 +60,8 @@ def run(args: Namespace) -> None:
 
     if args.steps < 2:
         raise UserError(f"--steps {args.steps}: a traversal needs at least 2 values, its two ends")
+    if args.dim and args.n is not None:
+        raise UserError("-n has no effect with --dim: leave it out")
     model = load(args)
     output = presenter(model, args)
     options = generation(model, args) | {"do_sample": args.do_sample}
@@ -78,4 +82,4 @@ def _leading(model: Model, args: Namespace) -> list[int]:
 
     split = open_run(args.run, data=args.data, model=model).split("valid")
     options = {name: args[name] for name in ("seed", "refine_steps", "batch_size")}
-    return list(leading_dimensions(model, split, args.n, **options))
+    return list(leading_dimensions(model, split, args.n or MOST, **options))

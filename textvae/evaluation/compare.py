@@ -13,6 +13,7 @@ from textvae.evaluation.metric import MISSING, Metric
 from textvae.evaluation.metrics import BY_KEY, METRICS
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.seeds import SPREAD, average_cards, experiments_of
+from textvae.runs import run_folder
 
 
 class Table(NamedTuple):
@@ -80,6 +81,7 @@ def gather(
     groups: dict[Any, list[Card]] = {}
     folders: dict[Any, Path | str] = {}
     paths = [given for given in runs_or_cards if not isinstance(given, Mapping)]
+    _check_cards(paths, split)
     runs = [path for path in paths if average_seeds and Path(path).is_dir()]
     experiments = dict(zip(runs, experiments_of(runs), strict=True))
     for place, given in enumerate(runs_or_cards):
@@ -94,6 +96,17 @@ def gather(
     found = [average_cards(cards) for cards in groups.values()]
     _tell_apart(found, [folders.get(key) for key in groups])
     return found
+
+
+def _check_cards(paths: Sequence[Path | str], split: str) -> None:
+    """Name all runs without a card at once, rather than the first one only."""
+    runs = [Path(path) for path in paths if (Path(path) / run_folder.CONFIG).exists()]
+    lacking = [run for run in runs if not (run / "metrics" / f"{split}.json").exists()]
+    if len(lacking) > 1:
+        raise UserError(
+            f"{len(lacking)} of {len(runs)} runs have no metrics for {split!r}: "
+            f"{', '.join(map(str, lacking))}; create them with textvae evaluate, or leave them out"
+        )
 
 
 def _tell_apart(cards: Sequence[Card], folders: Sequence[Path | str | None]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from textvae.errors import UserError
 from textvae.vae.batch import Split
-from textvae.vae.conditions import has_numbers
+from textvae.vae.conditions import has_numbers, some_of
 
 
 def label_names(split: Split) -> list[str]:
@@ -41,5 +41,5 @@ def find_label(split: Split, label: str | int) -> int:
         number = int(label)
     if number < 0 or number not in labels:
         present = [names[i] for i in np.unique(labels) if i >= 0]
-        raise UserError(f"no example has the label {label!r}: choose from {', '.join(present)}")
+        raise UserError(f"no example has the label {label!r}: choose from {some_of(present)}")
     return number

@@ -128,8 +128,12 @@ def open_run(
             )
         return opened._replace(splits=_splits_for(model, folder, config))
     if condition is None and str(data) != STANDARD_INPUT and _may_be_of_run(folder, str(data)):
+        splits = None
         with suppress(UserError), _silent():  # nothing is wrong if it is another file
-            return opened._replace(splits=_splits_for(model, folder, config))
+            splits = _splits_for(model, folder, config)
+        if splits is not None:
+            log.info("%s is the data that %s was trained on: its splits are used", data, folder)
+            return opened._replace(splits=splits)
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name
     return opened._replace(splits={"test": new}, new=name, given=condition)

@@ -19,7 +19,14 @@ from torch import Tensor
 
 from textvae.errors import UserError, quantity
 from textvae.images.drawings import Drawings
-from textvae.images.readers import read_hub, read_idx_folder, read_mat, read_npz, read_pictures
+from textvae.images.readers import (
+    PICTURES,
+    read_hub,
+    read_idx_folder,
+    read_mat,
+    read_npz,
+    read_pictures,
+)
 from textvae.runs.files import expanded
 from textvae.vae.batch import Batch, Split
 from textvae.vae.examples import Examples
@@ -168,10 +175,10 @@ def read_published(place: str) -> dict[str, Drawings]:
 
 
 def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSplit:
-    """Read all images in an .npz file, binarized as in evaluation, with their labels if any.
+    """Read all images in a file or folder, binarized as in evaluation, with their labels if any.
 
     Args:
-        path: The file.
+        path: An .npz file, or a folder of pictures, perhaps with a folder per label.
         size: The height and width that the images must have.
 
     Raises:
@@ -179,15 +186,17 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
     """
     path = expanded(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist: images are read from an .npz file")
-    split = ImageSplit(_only(read_npz(path), path))
+        raise UserError(
+            f"{path} does not exist: images are read from an .npz file or a folder of pictures"
+        )
+    split = ImageSplit(_one_folder(path) if path.is_dir() else _only(read_npz(path), path))
     if size is not None and split.size != size:
         raise UserError(f"{path}: images must be (N, {size[0]}, {size[1]}), not {split.gray.shape}")
     return split
 
 
 def read_image_file(path: Path) -> Examples:
-    """Read the images (N, H, W) in an .npz file, binarized as in evaluation.
+    """Read the images (N, H, W) in an .npz file or a folder of pictures, binarized as usual.
 
     Raises:
         UserError: There is no such file, or it holds several splits.
@@ -228,6 +237,16 @@ def pick_images(names: Sequence[str], split: Split) -> Examples:
             )
     rows = [int(name) for name in names] or range(min(SHOWN, len(split)))
     return _examples(split, rows)
+
+
+def _one_folder(path: Path) -> Drawings:
+    found = read_pictures(path)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    wrong = f"several splits: {', '.join(found)}" if found else "no pictures"
+    raise UserError(
+        f"{path} has {wrong}: give a folder of pictures ({', '.join(PICTURES)}), or an .npz file"
+    )
 
 
 def _only(splits: dict[str, Drawings], path: Path) -> Drawings:

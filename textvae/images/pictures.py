@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,10 +118,12 @@ class PngWriter:
         sources: Tensor | None = None,
         columns: int | None = None,
         details: Sequence[Mapping[str, float]] | None = None,
+        conditions: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """Write the images (N, H, W), each row below the row of its sources if there are any.
 
         If there are ``details``, those of the first and the last image of every row are printed.
+        ``conditions`` have no place in a picture.
         """
         images = outputs
         if sources is not None:

@@ -43,21 +43,28 @@ def read_idx(path: Path) -> np.ndarray:
         UserError: It is not an idx file, or it is truncated.
     """
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with open(path, "rb") as raw:
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            shape, body = _idx_content(gzip.GzipFile(fileobj=raw) if packed else raw, path)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    zeros, code, dims = struct.unpack(">HBB", content[:4].ljust(4, b"\xff"))
-    if zeros or code != IDX_UINT8 or len(content) < 4 + 4 * dims:
-        raise UserError(f"{path} is not an idx file of unsigned bytes, like those of MNIST")
-    shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims])
-    body = content[4 + 4 * dims :]
     if len(body) != math.prod(shape):
+        follow = "more" if len(body) > math.prod(shape) else f"only {len(body)}"
         raise UserError(
             f"{path} is truncated or damaged: the header says {shape}, {math.prod(shape)} bytes, "
-            f"but {len(body)} follow"
+            f"but {follow} follow"
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _idx_content(stream: Any, path: Path) -> tuple[tuple[int, ...], bytes]:
+    """Return the shape in the header and what follows, up to one byte more than there should be."""
+    zeros, code, dims = struct.unpack(">HBB", stream.read(4).ljust(4, b"\xff"))
+    lengths = stream.read(4 * dims)
+    if zeros or code != IDX_UINT8 or len(lengths) < 4 * dims:
+        raise UserError(f"{path} is not an idx file of unsigned bytes, like those of MNIST")
+    shape = struct.unpack(f">{dims}I", lengths)
+    return shape, stream.read(math.prod(shape) + 1)
 
 
 def read_idx_folder(folder: Path) -> dict[str, Drawings]:

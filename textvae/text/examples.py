@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,21 @@ from typing import Any
 from torch import Tensor
 
 from textvae.errors import UserError
+from textvae.text.data.encoded import TOO_MANY_UNKNOWN
 from textvae.text.data.layout import Layout
 from textvae.text.data.source import utf8
 from textvae.text.data.sources import document_parts, read_documents
 from textvae.text.presentation import SentencePrinter
 from textvae.text.quality import text_quality
-from textvae.text.tokenizers import Tokenizer
+from textvae.text.tokenizers import UNK, Tokenizer
 from textvae.text.tokenizers.words import split_words
 from textvae.vae.batch import Split
 from textvae.vae.examples import Examples, Shown
 from textvae.vae.model import Model
+
+log = logging.getLogger(__name__)
+
+PROBED = 1000  # texts whose words are looked up before they are used
 
 
 class TextExamples(Model):
@@ -89,6 +95,7 @@ class TextExamples(Model):
             UserError: It cannot be read, is ambiguous, or has no sentences.
         """
         texts, labels = read_documents(source, self._layout(options))
+        self._warn_of_unknown(texts, source)
         return Examples(texts, texts, labels)
 
     def example_parts(
@@ -96,7 +103,22 @@ class TextExamples(Model):
     ) -> Callable[[], Iterator[Examples]]:
         """Read the documents in a file as ``read_examples`` does, but never all at once."""
         parts = document_parts(source, self._layout(options), size)
+        for texts, _ in parts():
+            self._warn_of_unknown(texts, source)
+            break
         return lambda: (Examples(texts, texts, labels) for texts, labels in parts())
+
+    def _warn_of_unknown(self, texts: Sequence[str], where: str) -> None:
+        """Warn if the model does not know many of the words in the first texts."""
+        tokenizer = self._needs_tokenizer()
+        ids = [token for text in texts[:PROBED] for token in tokenizer.encode(text)]
+        share = ids.count(UNK) / max(1, len(ids))
+        if share > TOO_MANY_UNKNOWN:
+            log.warning(
+                "%s: %.0f%% of the tokens are <unk>, words that the model does not know, so that "
+                "its latent vectors mean little",
+                *(where, 100 * share),
+            )
 
     def _layout(self, options: dict[str, Any]) -> Layout:
         return Layout.parse(**options, numeric=self.config["condition"] == "number")
@@ -105,6 +127,7 @@ class TextExamples(Model):
         """Return the sentences given, which have no labels."""
         for number, name in enumerate(names, start=1):
             utf8(name, f"sentence {number}")
+        self._warn_of_unknown(names, "the command line")
         return Examples(list(names), list(names), [None] * len(names))
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:

@@ -61,15 +61,20 @@ class SentencePrinter:
         sources: Sequence[str] | None = None,
         columns: int | None = None,
         details: Sequence[Mapping[str, float]] | None = None,
+        conditions: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """Print the sentences in order, with their numbers if any; ``columns`` has no effect."""
+        """Print the sentences in order, with their numbers if any; ``columns`` has no effect.
+
+        ``conditions`` are part of JSON objects only.
+        """
         details = details or [{}] * len(outputs)
         self.shown += len(outputs)
         if self.format == "text" and outputs and details[0]:
             self._print(" ".join(f"{name:>{WIDTH}}" for name in details[0]))
         for i, output in enumerate(outputs):
             if self.format == "jsonl":
-                row = {**details[i], "text": output}
+                under = {name: values[i] for name, values in (conditions or {}).items()}
+                row = {**details[i], **under, "text": output}
                 row = row if sources is None else {"source": sources[i], **row}
                 self._print(json.dumps(row, ensure_ascii=False))
                 continue

@@ -134,7 +134,7 @@ def codes_of(
     if given is None:
         raise UserError(
             f"this model is conditioned on the {condition.noun} of an example: pass it with "
-            "--condition"
+            f"--condition ({condition.choice})"
         )
     if isinstance(given, str | int | float):
         return condition.codes([given], by_number=True).expand(count)

@@ -81,19 +81,23 @@ class Classes(NamedTuple):
         """Return the labels with some numbers."""
         return [self.names[int(code)] for code in codes]
 
+    @property
+    def choice(self) -> str:
+        """What y may be, for the end of a message."""
+        known = [name for name, count in zip(self.names, self.counts, strict=True) if count]
+        return f"choose from {some_of(known)}"
+
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
         if str(value) in places:
             return places[str(value)]
         if type(value) is int and value in places.values():
             return value
-        known = [name for name, count in zip(self.names, self.counts, strict=True) if count]
-        more = f", … ({len(known)} in all)" if len(known) > SHOWN else ""
-        choice = f"choose from {', '.join(known[:SHOWN])}{more}"
         if value is None:
             raise UserError(
-                f"an example has no label, and this model depends on it (--condition): {choice}"
+                "an example has no label, and this model depends on it (--condition): "
+                f"{self.choice}"
             )
-        raise UserError(f"the model was not trained with the label {str(value)!r}: {choice}")
+        raise UserError(f"the model was not trained with the label {str(value)!r}: {self.choice}")
 
     def draw(self, uniforms: Tensor) -> Tensor:
         """Return labels drawn as often as they occur in training, (N,), from uniform numbers."""
@@ -148,6 +152,11 @@ class Numbers(NamedTuple):
         """Some number, as Python code."""
         return f"{self.mean:.3g}"
 
+    @property
+    def choice(self) -> str:
+        """What y may be, for the end of a message."""
+        return f"in training, it was from {self.quantiles[0]:g} to {self.quantiles[-1]:g}"
+
     def codes(self, values: Sequence[Any], by_number: bool = False) -> Tensor:
         """Return some numbers in standard units, (N,).
 
@@ -181,6 +190,12 @@ class Numbers(NamedTuple):
 
 
 Condition: TypeAlias = "Classes | Numbers"
+
+
+def some_of(labels: Sequence[str]) -> str:
+    """Return some labels as a list in a message, and how many there are if there are more."""
+    more = f", … ({len(labels)} in all)" if len(labels) > SHOWN else ""
+    return ", ".join(labels[:SHOWN]) + more
 
 
 def has_numbers(names: Iterable[str]) -> bool:

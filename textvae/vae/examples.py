@@ -41,6 +41,7 @@ class Presenter(Protocol):
         sources: Any = None,
         columns: int | None = None,
         details: Sequence[Mapping[str, float]] | None = None,
+        conditions: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """Show examples in order.
 
@@ -49,6 +50,7 @@ class Presenter(Protocol):
             sources: The examples they were made from, as ``encode`` takes them.
             columns: Number of examples per row, if they are laid out in a grid.
             details: Numbers that belong to each example, by name.
+            conditions: What each was generated under, ``label`` or ``number``, for machines.
         """
 
 

@@ -133,6 +133,22 @@ class Model(ExampleKind):
             )
         return sources[source].sample(count, RowNoise(seed, Purpose.LATENT, rows))
 
+    def draw_conditions(self, count: int, seed: int, first_row: int = 0) -> list[Any] | None:
+        """Draw labels or numbers as often as they occur in training; None without a condition.
+
+        ``decode`` uses the same ones if it is not given a condition.
+
+        Args:
+            count: How many.
+            seed: Seed of the draws.
+            first_row: Number of the first one.
+        """
+        if self.condition is None:
+            return None
+        noise = RowNoise(seed, Purpose.CONDITION, range(first_row, first_row + count))
+        codes = codes_of(self.condition, None, count, noise)
+        return None if codes is None else self.condition.values(codes.tolist())
+
     def decode(self, z: Tensor, *, batch_size: int = 64, seed: int = 0, **options: Any) -> Any:
         """Generate an example for every z (N, Z)."""
         raise NotImplementedError

@@ -132,10 +132,8 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
     objective, names, options, why = config.objective, _skip(config), [], []
     if names:
         why.append(
-            "z enters every layer of the decoder and the softmax; with z as an input only, most "
-            "other remedies do not help"
-            if config.data.kind == "text"
-            else "z enters every layer of the decoder"
+            "z enters every layer of the decoder; with z as an input only, most other remedies "
+            "do not help"
         )
     if not config.train.autoencode_epochs and _has_encoder(config):
         names.append("autoencode")
@@ -195,8 +193,7 @@ def _against_unread(case: Case) -> Iterator[Remedy]:
         yield retrain(
             case,
             ["skip_vae"],
-            "z enters every layer of the decoder"
-            + (" and the softmax" if case.config.data.kind == "text" else ""),
+            "z enters every layer of the decoder, and not only its input",
         )
     epoch = None if case.training is None else case.training.epoch
     was_reset = train.autoencode_decoder == "reset" and (

@@ -15,6 +15,7 @@ Any file except .parquet may be compressed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -106,7 +107,22 @@ def _format_of_lines(file: InputFile) -> str:
             f"{file.where}, line {without}: not `label<TAB>text`, unlike most lines; fix the line, "
             "or set --data.format lines if tabs have no meaning"
         )
+    if _is_json_object(first):
+        raise UserError(
+            f"{file.where}: its first line is a JSON object: set --data.format jsonl to read it as "
+            "JSON Lines, or --data.format lines to read it as text"
+        )
     return "label-tab-text" if labeled and not neither else "lines"
+
+
+def _is_json_object(line: str) -> bool:
+    """Return whether a line is a JSON object with at least one field."""
+    if not (line.startswith("{") and line.rstrip().endswith("}")):
+        return False
+    try:
+        return bool(json.loads(line))
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_rows(file: InputFile, layout: Layout) -> Iterator[Row]:

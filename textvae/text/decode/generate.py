@@ -29,7 +29,8 @@ from textvae.vae.contracts import Stepper
 from textvae.vae.noise import Purpose, RowNoise
 
 TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
-LONGEST = 10**6  # tokens of a sentence, and beams
+LONGEST = 10**6  # tokens of a sentence
+MOST_BEAMS = 1000  # each takes the memory and the time of a sentence
 STRONGEST_PENALTY = 10  # either way: an exponent of the length
 _DRAWN = 32  # rows drawn at once on a CPU: few enough to stay in the cache
 _BLOCK = 128  # words whose probabilities are summed before searching for the right block
@@ -124,9 +125,12 @@ def _check(
     num_beams: int,
     length_penalty: float,
 ) -> None:
-    for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams)):
-        if not 1 <= value <= LONGEST:
-            raise OptionError(f"must be at least 1 and at most {LONGEST}", **{name: value})
+    for name, value, most in (
+        ("max_new_tokens", max_new_tokens, LONGEST),
+        ("num_beams", num_beams, MOST_BEAMS),
+    ):
+        if not 1 <= value <= most:
+            raise OptionError(f"must be at least 1 and at most {most}", **{name: value})
     low, high = TEMPERATURES
     if not low <= temperature <= high:
         raise OptionError(
