@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.latent.neighbors import neighbors
     from textvae.evaluation.latent.probe import probe
     from textvae.evaluation.latent.traversal import traverse
+    from textvae.evaluation.open_run import Opening
     from textvae.evaluation.presentation import Card
     from textvae.evaluation.report import report
     from textvae.evaluation.run_card import evaluate_run
@@ -83,6 +84,7 @@ _SOURCES = {
     "evaluate": "textvae.evaluation.card",
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
+    "Opening": "textvae.evaluation.open_run",
     "compare": "textvae.evaluation.compare",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
@@ -145,6 +147,7 @@ __all__ = [
     "LSTMEncoder",
     "MixturePrior",
     "MixtureSampler",
+    "Opening",
     "Posterior",
     "Prior",
     "Purpose",

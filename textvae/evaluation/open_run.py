@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -27,9 +27,29 @@ from textvae.vae.batching import LengthBuckets
 from textvae.vae.conditioning import add_conditions, codes_of
 from textvae.vae.model import Model
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 log = logging.getLogger(__name__)
 
 STDIN_NAME = "standard-input"  # of new examples that are piped
+
+
+class Opening(TypedDict, total=False):
+    """How a run is opened: options of everything that evaluates one.
+
+    Attributes:
+        data: Where the data is, if it has moved since the training; or a file of new examples.
+        reading: Options of the section ``data`` that differ for these files, such as text_column.
+        device: Where to put the model; None: a GPU if there is one.
+        model: A model to use instead of the one in the folder; it stays on its device unless
+            ``device`` is given.
+    """
+
+    data: Path | str | None
+    reading: Mapping[str, Any] | None
+    device: str | torch.device | None
+    model: Model | None
 
 
 class OpenRun(NamedTuple):
@@ -86,37 +106,24 @@ class OpenRun(NamedTuple):
 def open_run(
     run: Path | str,
     *,
-    data: Path | str | None = None,
-    reading: Mapping[str, Any] | None = None,
     condition: str | float | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
+    **opening: Unpack[Opening],
 ) -> OpenRun:
     """Read the config, the best model, and the data of a run.
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training; or a file of new examples.
-        reading: Options of the section ``data`` that differ for these files, such as text_column.
         condition: For a model that is conditioned on labels or numbers: that of all new examples;
             None: those in their file.
-        device: Where to put the model; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder; it stays on its device unless
-            ``device`` is given.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Raises:
         UserError: It is not a run folder, its data is missing or has changed, the device does not
             exist, or a condition is given for the run's own data.
     """
-    folder = Path(run)
+    folder, data, reading = Path(run), opening.get("data"), opening.get("reading")
     config = run_config(folder, data, reading)
-    weights = weights_hash(folder)  # before they are read: a training may replace them
-    if model is None:
-        model = to_device(load_model(str(folder)), device)
-    else:
-        weights = weights if holds_weights(model, folder) else None
-        model = model if device is None else to_device(model, device)
-    model.eval()
+    model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
     opened = OpenRun(folder, config, model, {}, weights)
@@ -137,6 +144,20 @@ def open_run(
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name
     return opened._replace(splits={"test": new}, new=name, given=condition)
+
+
+def _model_of(
+    folder: Path, model: Model | None, device: str | torch.device | None
+) -> tuple[Model, str | None]:
+    """Return a model, by default the one in the folder, and the folder's hash if it is that one."""
+    weights = weights_hash(folder)  # before they are read: a training may replace them
+    if model is None:
+        model = to_device(load_model(str(folder)), device)
+    else:
+        weights = weights if holds_weights(model, folder) else None
+        model = model if device is None else to_device(model, device)
+    model.eval()
+    return model, weights
 
 
 def _may_be_of_run(folder: Path, data: str) -> bool:

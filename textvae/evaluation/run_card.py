@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,11 +13,14 @@ from textvae.evaluation.card import evaluate
 from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.latent.fit_sampler import fit_opened
-from textvae.evaluation.open_run import OpenRun, open_run, rows_of, spaced
+from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
-from textvae.vae.model import Model
+from textvae.vae.batch import Split
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 GENERATIONS = 500
 
@@ -27,11 +28,7 @@ GENERATIONS = 500
 def evaluate_run(
     run: Path | str,
     *,
-    data: Path | str | None = None,
-    reading: Mapping[str, Any] | None = None,
     condition: str | float | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     split: str = "test",
     samples: int = 200,
     limit: int | None = None,
@@ -41,6 +38,7 @@ def evaluate_run(
     precision: str = "fp32",
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> Card:
     """Evaluate the best model of a run on a split of its data, and save the card.
 
@@ -50,13 +48,8 @@ def evaluate_run(
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training; or a file of new examples, all
-            of which are evaluated.
-        reading: Options of the section ``data`` that differ for these files, such as text_column.
         condition: For a model that is conditioned on labels or numbers: that of all examples in a
             file of new ones; None: those in the file.
-        device: Where to compute; None: a GPU if there is one.
-        model: A model to evaluate instead of the one in the folder.
         split: Which split to evaluate.
         samples: Samples K of the importance-weighted bound; 0 skips it.
         limit: Evaluate at most ``limit`` examples, evenly spaced; the card is then saved as
@@ -70,6 +63,7 @@ def evaluate_run(
         precision: The precision of matrix products: ``fp32`` or ``bf16``.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         The card; ``print`` shows it.
@@ -79,37 +73,22 @@ def evaluate_run(
             split, or there is no such device.
     """
     _check_options(samples, limit, generations, precision, batch_size)
-    opened = open_run(
-        run, data=data, reading=reading, condition=condition, device=device, model=model
-    )
+    opened = open_run(run, condition=condition, **opening)
     save = may_save(opened.folder, opened.is_foreign)
     chosen, model = opened.split(split), opened.model
     if fit_sampler:
         fit_opened(opened, batch_size=batch_size, seed=seed)
-    rows = rows_of(chosen, batch_size, limit)
-    evaluated = spaced(len(chosen), limit)
-    generated = evaluated[spaced(len(evaluated), generations)] if generations else []
-    with (
-        torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-    ):
-        figures = evaluate(
-            model,
-            lambda: (chosen.batch(batch) for batch in rows),
-            samples=samples if model.latent_dim else 1,
-            seed=seed,
-            inference=model.inference_with(refine_steps),
-            config=opened.config,
-            training=read_training(opened.folder, opened.config, read_history(opened.folder)),
-            generation=model.generation_metrics(
-                chosen,
-                [int(row) for row in generated],
-                tokenized=opened.config.data.tokenized,
-                seed=seed,
-                refine_steps=refine_steps,
-                batch_size=batch_size,
-            ),
-            progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
-        )
+    figures = _figures(
+        opened,
+        chosen,
+        limit=limit,
+        generations=generations,
+        precision=precision,
+        samples=samples,
+        refine_steps=refine_steps,
+        batch_size=batch_size,
+        seed=seed,
+    )
     card = Card(
         model=opened.name if refine_steps is None else f"{opened.name}, {refine_steps} steps",
         split=opened.title(split),
@@ -128,6 +107,44 @@ def evaluate_run(
         if name == "test":
             model.write_card(opened.folder)
     return card
+
+
+def _figures(
+    opened: OpenRun,
+    split: Split,
+    *,
+    limit: int | None,
+    generations: int,
+    precision: str,
+    samples: int,
+    refine_steps: int | None,
+    batch_size: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the figures of the card; the options are those of ``evaluate_run``."""
+    model, rows = opened.model, rows_of(split, batch_size, limit)
+    evaluated = spaced(len(split), limit)
+    generated = evaluated[spaced(len(evaluated), generations)] if generations else []
+    half = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    with half:
+        return evaluate(
+            model,
+            lambda: (split.batch(batch) for batch in rows),
+            samples=samples if model.latent_dim else 1,
+            seed=seed,
+            inference=model.inference_with(refine_steps),
+            config=opened.config,
+            training=read_training(opened.folder, opened.config, read_history(opened.folder)),
+            generation=model.generation_metrics(
+                split,
+                [int(row) for row in generated],
+                tokenized=opened.config.data.tokenized,
+                seed=seed,
+                refine_steps=refine_steps,
+                batch_size=batch_size,
+            ),
+            progress=log_progress(np.concatenate([split.lengths[batch] for batch in rows])),
+        )
 
 
 def _condition(opened: OpenRun) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,28 +19,27 @@ from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
 from textvae.evaluation.diagnosis.remedy import Case
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
-from textvae.evaluation.open_run import OpenRun, open_run, rows_of, run_config
+from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, run_config
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.runs import run_folder
 from textvae.vae.batch import Split
-from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def diagnose_run(
     run: Path | str,
     *,
-    data: Path | str | None = None,
-    reading: Mapping[str, Any] | None = None,
     condition: str | float | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     split: str = "test",
     baseline: Path | str | None = None,
     samples: int = 20,
     limit: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> Diagnosis:
     """Diagnose the best model of a run, and save the result in its folder.
 
@@ -49,12 +48,8 @@ def diagnose_run(
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training; or a file of new examples.
-        reading: Options of the section ``data`` that differ for these files, such as text_column.
         condition: For a model that is conditioned on labels or numbers: that of all examples in a
             file of new ones; None: those in the file.
-        device: Where to compute; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         split: Which split to examine.
         baseline: The run of a language model trained on the same data, to compare with.
         samples: Draws of z per example for the reconstruction term.
@@ -62,6 +57,7 @@ def diagnose_run(
             ``SPLIT-diagnosis-limitN.json``.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         The diagnosis; ``print`` shows it.
@@ -74,15 +70,13 @@ def diagnose_run(
     for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise OptionError("must be at least 1", **{option: value})
-    opened = open_run(
-        run, data=data, reading=reading, condition=condition, device=device, model=model
-    )
+    opened = open_run(run, condition=condition, **opening)
     save = may_save(opened.folder, opened.is_foreign)
     chosen, history = opened.split(split), read_history(opened.folder)
     rows = rows_of(chosen, batch_size, limit)
     reference = None
     if baseline is not None:
-        other = _open_baseline(baseline, opened, reading, condition)
+        other = _open_baseline(baseline, opened, opening.get("reading"), condition)
         reference = _log_p(other, opened, chosen, rows, seed)
     found = diagnose_case(
         opened.model,
@@ -92,7 +86,7 @@ def diagnose_run(
             read_training(opened.folder, opened.config, history),
             larger_split=_larger(opened, split, limit),
             run=Path(run),
-            data=_moved(opened, data),
+            data=_moved(opened, opening.get("data")),
             baseline=None if baseline is None else str(baseline),
         ),
         samples=samples,
@@ -104,14 +98,14 @@ def diagnose_run(
         split=opened.title(split),
         history=history,
     )
-    record = {
-        "seed": seed,
-        "corpus_hash": chosen.content_hash,
-        "weights": opened.weights,
-        "steps": steps_done(opened.folder),
-        "commit": run_folder.commit(),
-    }
     if save:
+        record = {
+            "seed": seed,
+            "corpus_hash": chosen.content_hash,
+            "weights": opened.weights,
+            "steps": steps_done(opened.folder),
+            "commit": run_folder.commit(),
+        }
         name = diagnosis_name(opened.title(split), limit)
         save_record(opened.folder, name, found.to_dict() | record)
     return found

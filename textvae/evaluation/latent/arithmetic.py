@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from torch.nn import functional as F
 
 from textvae.errors import UserError
 from textvae.evaluation.labels import find_label
-from textvae.evaluation.open_run import open_run, spaced
+from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def attribute_vector(
@@ -27,13 +31,11 @@ def attribute_vector(
     start: str | int,
     end: str | int,
     *,
-    data: Path | str | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     limit: int | None = None,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> Tensor:
     """Return the way from one label to another in the latent space.
 
@@ -41,13 +43,11 @@ def attribute_vector(
         run: A run folder whose training split has labels.
         start: The label to start from, by name or number.
         end: The label to move to.
-        data: Where the data is, if it has moved since the training.
-        device: Where to compute the posteriors; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         limit: Use at most ``limit`` examples of each label, evenly spaced.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the refinement steps.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         (Z,) the difference of the mean centers of the posteriors, ``end`` - ``start``.
@@ -56,7 +56,7 @@ def attribute_vector(
         UserError: There is no latent variable, the training split has no labels or no such label,
             both labels are the same, or the run cannot be opened.
     """
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(run, **opening)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to move in")
     split = opened.split("train")

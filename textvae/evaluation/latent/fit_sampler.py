@@ -11,20 +11,22 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from textvae.errors import UserError, quantity
-from textvae.evaluation.open_run import OpenRun, open_run, spaced
+from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER
 from textvae.runs.run_folder import make_folder
-from textvae.vae.model import Model
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.samplers import MixtureSampler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 EXAMPLES = 10_000  # of the training split, evenly spaced
@@ -37,11 +39,9 @@ FLOOR = 1e-4  # added to the variances, so that no component shrinks to a point
 def fit_sampler(
     run: Path | str,
     *,
-    data: Path | str | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> MixtureSampler:
     """Fit a sampler to the posteriors of a run's training split, and save it in the run folder.
 
@@ -50,11 +50,9 @@ def fit_sampler(
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training.
-        device: Where to compute the posteriors; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the draws and of EM.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         The sampler, which is also assigned to ``model.sampler``.
@@ -63,7 +61,7 @@ def fit_sampler(
         UserError: The model has no latent variable, or one on a sphere, there is too little data,
             or the run cannot be opened.
     """
-    opened = open_run(run, data=data, device=device, model=model)
+    opened = open_run(run, **opening)
     return fit_opened(opened, batch_size=batch_size, seed=seed)
 
 

@@ -6,22 +6,23 @@ dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
-from textvae.evaluation.open_run import open_run, spaced
+from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.plot_file import check_plot_format, save_plot
-from textvae.vae.model import Model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PERPLEXITY = 30
 MIN_POINTS = 10
@@ -32,42 +33,34 @@ def draw_map(
     run: Path | str,
     out: Path | str,
     *,
-    data: Path | str | None = None,
-    reading: Mapping[str, Any] | None = None,
     condition: str | float | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     split: str = "test",
     limit: int = 2000,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> None:
     """Draw a map of evenly spaced examples of a split.
 
     Args:
         run: A run folder.
         out: The file to write: .svg, .png or .pdf.
-        data: Where the data is, if it has moved since the training.
-        reading: Options of the section ``data`` that differ for these files, such as text_column.
         condition: For a model that is conditioned on labels or numbers: that of all examples in a
             file of new ones; None: those in the file.
-        device: Where to compute the posteriors; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         split: Which split to draw.
         limit: Maximum number of examples.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of t-SNE and of the refinement steps.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Raises:
         UserError: There is no latent variable, there are too few examples, the run cannot be
             opened, or the file cannot be written.
     """
     check_plot_format(out)
-    opened = open_run(
-        run, data=data, reading=reading, condition=condition, device=device, model=model
-    )
+    opened = open_run(run, condition=condition, **opening)
     chosen = opened.split(split)
     rows = spaced(len(chosen), limit)  # a split may be sorted by label
     if not opened.model.latent_dim:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from textvae.errors import OptionError
-from textvae.evaluation.open_run import are_new_examples, open_run
+from textvae.evaluation.open_run import Opening, are_new_examples, open_run
 from textvae.evaluation.per_example import posteriors
-from textvae.vae.model import Model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Distance = Literal["euclidean", "cosine"]
 
@@ -23,15 +23,12 @@ def neighbors(
     n: int = 10,
     *,
     distance: Distance = "euclidean",
-    data: Path | str | None = None,
-    reading: Mapping[str, Any] | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     split: str = "test",
     condition: str | float | None = None,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> list[dict[str, Any]]:
     """Find the examples whose posterior centers are nearest to that of a given example.
 
@@ -40,17 +37,13 @@ def neighbors(
         example: A sentence or an image, which need not be one of the examples searched.
         n: Maximum number of neighbors.
         distance: ``euclidean``, or ``cosine`` for 1 - cosine of the angle between the centers.
-        data: Where the data is, if it has moved since the training; or a file of new examples to
-            search.
-        reading: Options of the section ``data`` that differ for these files, such as text_column.
-        device: Where to compute the posteriors; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         split: The split to search.
         condition: The label of the example and of all examples in a file of new ones, for a model
             that is conditioned on labels.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the refinement steps.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         The neighbors, the nearest first: for each its ``distance``, its ``row`` in the split, and
@@ -61,22 +54,11 @@ def neighbors(
     """
     if n < 1:
         raise OptionError("must be at least 1", n=n)
-    opened = open_run(
-        run,
-        data=data,
-        reading=reading,
-        condition=condition if are_new_examples(data) else None,
-        device=device,
-        model=model,
-    )
-    options: dict[str, Any] = {
-        "refine_steps": refine_steps,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    query = (
-        opened.model.encode([example], condition=condition, **options).center().numpy()
-    )  # (1, Z)
+    of_all = condition if are_new_examples(opening.get("data")) else None
+    opened = open_run(run, condition=of_all, **opening)
+    options: dict[str, Any] = {"refine_steps": refine_steps, "batch_size": batch_size, "seed": seed}
+    q = opened.model.encode([example], condition=condition, **options)
+    query = q.center().numpy()  # (1, Z)
     chosen = opened.split(split)
     centers = posteriors(opened.model, chosen, **options).center().numpy()  # (N, Z)
     distances, rows = nearest(centers, query, n, distance)

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +23,15 @@ from textvae.builders.data import read_column
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.latent.regression import fit_regression, score_regression
-from textvae.evaluation.open_run import OpenRun, open_run
+from textvae.evaluation.open_run import Opening, OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
 from textvae.text.data.targets import are_numbers
 from textvae.vae.conditions import Numbers
-from textvae.vae.model import Model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 UNITS, DROPOUT, BATCH, LEARNING_RATE = 1024, 0.5, 256, 1e-3
@@ -54,16 +56,13 @@ class Target(NamedTuple):
 def probe(
     run: Path | str,
     *,
-    data: Path | str | None = None,
-    reading: Mapping[str, Any] | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     split: str = "test",
     target: str | None = None,
     labels: int | None = None,
     refine_steps: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    **opening: Unpack[Opening],
 ) -> Card:
     """Score probes on a split, and save their scores in the run folder.
 
@@ -73,10 +72,6 @@ def probe(
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training.
-        reading: Options of the section ``data`` that differ for these files, such as text_column.
-        device: Where to compute the posteriors; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         split: Which split to score.
         target: The column to predict: numbers, or classes if a value is not a number. None: the
             labels of the data.
@@ -85,6 +80,7 @@ def probe(
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the classifiers and of the refinement steps.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         The accuracies with their standard errors, or R^2 and the mean absolute error with their
@@ -94,20 +90,9 @@ def probe(
         UserError: There is no latent variable, there are too few labels or only one, or the run
             cannot be opened.
     """
-    opened = open_run(run, data=data, reading=reading, device=device, model=model)
+    opened = open_run(run, **opening)
     save = may_save(opened.folder, opened.is_foreign)
-    if not opened.model.latent_dim:
-        raise UserError(f"{run} has no latent variable (latent_dim 0) to predict labels from")
-    condition = opened.model.condition
-    if target is None and isinstance(condition, Numbers):
-        raise UserError(f"the labels of {run} are numbers: name their column with --target")
-    chosen = _target(opened, dict.fromkeys(("train", "valid", split)), target)
-    if condition is not None and (target is None or _are_labels(opened, chosen)):
-        logger.warning(
-            "the encoder reads the %s that is predicted here, so the scores do not show what z "
-            "says about the example: choose another --target",
-            condition.noun,
-        )
+    chosen = _chosen_target(opened, split, target)
     if labels is not None and labels > (count := int(chosen.present["train"].sum())):
         raise OptionError(
             f"the training split has only {count} with a label: use fewer",
@@ -136,6 +121,29 @@ def probe(
     if save:
         save_card(opened.folder, card_name(split, target, labels, refine_steps), card)
     return card
+
+
+def _chosen_target(opened: OpenRun, split: str, column: str | None) -> Target:
+    """Return what is to be predicted; warn if the encoder has read it."""
+    if not opened.model.latent_dim:
+        raise UserError(
+            f"{opened.folder} has no latent variable (latent_dim 0) to predict labels from"
+        )
+    condition = opened.model.condition
+    if column is None and isinstance(condition, Numbers):
+        raise UserError(
+            f"the labels of {opened.folder} are numbers: name their column with --target"
+        )
+    if split == "train":
+        logger.warning("the probe is scored on the examples that it is trained on")
+    chosen = _target(opened, dict.fromkeys(("train", "valid", split)), column)
+    if condition is not None and (column is None or _are_labels(opened, chosen)):
+        logger.warning(
+            "the encoder reads the %s that is predicted here, so the scores do not show what z "
+            "says about the example: choose another --target",
+            condition.noun,
+        )
+    return chosen
 
 
 def card_name(

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from textvae.builders.model import load_model, to_device
 from textvae.errors import OptionError, UserError
-from textvae.evaluation.open_run import open_run, spaced
+from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.kept_values import Objective, keeping
 from textvae.evaluation.search.search import Call, Method, best_so_far, search, try_texts
@@ -27,6 +26,9 @@ from textvae.evaluation.search.text_objectives import PROBE, checked, load_objec
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Classes, Given
 from textvae.vae.model import Model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 START = 1000  # training examples whose posterior means are known to the search
@@ -80,12 +82,10 @@ def optimize(
     method: Method = "bayes",
     minimize: bool = False,
     condition: Given | None = None,
-    data: Path | str | None = None,
-    device: str | torch.device | None = None,
-    model: Model | None = None,
     batch_size: int = 64,
     seed: int = 0,
     keep: Path | str | None = None,
+    **opening: Unpack[Opening],
 ) -> Optimization:
     """Search for texts with a large value of an objective.
 
@@ -101,13 +101,11 @@ def optimize(
         minimize: Whether to search for a small value instead.
         condition: What the model is conditioned on, if it is: one label for all texts. The training
             texts are then those with this label.
-        data: Where the data is, if it has moved since the training.
-        device: Where to compute; None: a GPU if there is one.
-        model: A model to use instead of the one in the folder.
         batch_size: Texts per batch; does not change the results.
         seed: Seed of everything that is drawn.
         keep: A file for the values of your own function. If the search is interrupted, it does not
             compute them again the next time.
+        opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
         All evaluations; ``print`` shows the best value so far, by their number.
@@ -119,34 +117,23 @@ def optimize(
     if budget < 2:
         raise OptionError("a search needs at least 2 evaluations", budget=budget)
     check_installed(method)
-    model = to_device(load_model(str(run)), device) if model is None else model
+    opened = open_run(run, **opening)
+    model, train = opened.model, opened.split("train")
     if not model.latent_dim or model.KIND != "text":
         raise UserError(f"{run}: a search needs a model of text with a latent variable")
-    name = getattr(objective, "__qualname__", str(objective))
-    if callable(objective):
-        evaluate = checked(objective, name)
-    else:
-        evaluate = load_objective(objective, Path(run), model, condition)
-    opened = open_run(run, data=data, device=device, model=model)
-    train, sign = opened.split("train"), -1.0 if minimize else 1.0
+    evaluate, name = _function(objective, opened, condition)
     comparable = _rows_under(condition, model, train)
     start = comparable[spaced(len(comparable), START)]
     q = posteriors(model, train, start, seed=seed, batch_size=batch_size)
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "condition": condition}
-
-    def decode(points: np.ndarray) -> Sequence[str]:
-        return model.decode(torch.from_numpy(points).float(), **options)
-
-    values: AbstractContextManager[Objective] = nullcontext(evaluate)
-    if keep is not None and not name.startswith(f"{PROBE}:"):  # which is quick
-        values = keeping(Path(keep), evaluate, name)
-    with values as value_of:
+    sign = -1.0 if minimize else 1.0
+    with _kept(evaluate, name, keep) as value_of:
 
         def signed(text: str) -> float | None:
             return _signed(sign, value_of(text))
 
         found = search(
-            decode,
+            lambda points: model.decode(torch.from_numpy(points).float(), **options),
             signed,
             q.center().double().numpy(),
             budget=budget,
@@ -165,6 +152,25 @@ def optimize(
             budget,
         )
     return Optimization({"search": found, "samples": drawn, "training": known}, sign)
+
+
+def _function(
+    objective: str | Objective, opened: OpenRun, condition: Given | None
+) -> tuple[Objective, str]:
+    """Return the objective as a function, and its name."""
+    if callable(objective):
+        name = getattr(objective, "__qualname__", str(objective))
+        return checked(objective, name), name
+    return load_objective(objective, opened.folder, opened.model, condition), objective
+
+
+def _kept(
+    evaluate: Objective, name: str, keep: Path | str | None
+) -> AbstractContextManager[Objective]:
+    """Return the objective, whose values are kept in a file if one is named."""
+    if keep is None or name.startswith(f"{PROBE}:"):  # which is quick
+        return nullcontext(evaluate)
+    return keeping(Path(keep), evaluate, name)
 
 
 def _check_values(calls: Sequence[Call]) -> None:
