@@ -139,6 +139,7 @@ MISTAKES = [
     (["sample", "{run}", "--top-k", "-3"], "--top-k -3"),
     (["sample", "{run}", "--num-beams", "0"], "--num-beams 0"),
     (["traverse", "{run}", "a", "--dim", "0", "-n", "3"], "-n has no effect with --dim"),
+    (["sample", "{run}", "--length-penalty", "2"], "--length-penalty 2.0: no effect without"),
     (["sample", "{run}", "--max-new-tokens", "0"], "--max-new-tokens 0"),
     (["interpolate", "{run}", "a", "b", "--steps", "1"], "--steps 1"),
     (["sample", "{run}", "--device", "cudda"], "device cudda: "),
@@ -357,7 +358,8 @@ def test_sample(place, capfd):
     first = out(capfd, ["sample", place["run"], "-n", "3"])
     assert len(first) == 3 and first == out(capfd, ["sample", place["run"], "-n", "3"])
     assert first != out(capfd, ["sample", place["run"], "-n", "3", "--seed", "1"])
-    assert out(capfd, ["sample", place["lm"], "-n", "2", "--num-beams", "2"])
+    beams = ["--num-beams", "2", "--length-penalty", "0"]
+    assert out(capfd, ["sample", place["lm"], "-n", "2", *beams])
     rows = out(capfd, ["sample", place["run"], "-n", "2", "--format", "jsonl"])
     assert [json.loads(row).keys() for row in rows] == [{"text"}] * 2
 

@@ -294,7 +294,7 @@ def test_json_has_everything_and_no_numbers_that_json_lacks():
 
 @pytest.fixture(scope="module")
 def well():
-    return textvae.evaluation.card.examine(
+    return textvae.evaluation.examination.examine(
         model().eval(), data().split(64), samples=2, shuffle=True
     ).symptoms
 
@@ -323,7 +323,7 @@ def test_a_run_that_ended_too_soon_is_under_trained(well, change, text):
 
 def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
     nothing = (0.0,) * 4
-    dead = textvae.evaluation.card.examine(
+    dead = textvae.evaluation.examination.examine(
         model(nothing, nothing).eval(), data(nothing).split(64), samples=2
     ).symptoms
     early = DONE._replace(epoch=0.5, beta=0.1)

@@ -169,7 +169,8 @@ def test_more_beams_find_more_likely_sentences():
     model, z = decoder(scale=1.0).eval(), latents(10, seed=0)
     means = []
     for beams in (1, 2, 8):
-        found = generate(model, z, max_new_tokens=8, num_beams=beams, length_penalty=0.0)
+        penalty = {"length_penalty": 0.0} if beams > 1 else {}
+        found = generate(model, z, max_new_tokens=8, num_beams=beams, **penalty)
         with torch.no_grad():
             scores = [
                 log_p(model, [i for i in ids if i != PAD], row[None])

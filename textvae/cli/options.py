@@ -21,6 +21,7 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
         "top_k": 0,
         "top_p": 1.0,
         "num_beams": 1,
+        "length_penalty": 1.0,
         "max_new_tokens": None,
         "allow_unk": False,
         "repetition_penalty": 1.0,
@@ -210,6 +211,12 @@ def _add_decoding(add: Callable[..., Any]) -> None:
         help="sample from the most likely words whose probabilities add up to p",
     )
     add("--num-beams", type=int, default=1, help="beam width; above 1, beam search")
+    add(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        help="beam search compares log p / length ** LENGTH_PENALTY: above 0 for longer sentences",
+    )
     add(
         "--max-new-tokens",
         type=int | None,

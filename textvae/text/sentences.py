@@ -24,8 +24,8 @@ class Sentences(TextExamples):
 
     DECODE_OPTIONS = (
         *("temperature", "top_k", "top_p", "num_beams"),
-        *("max_new_tokens", "allow_unk", "repetition_penalty", "no_repeat_ngram_size"),
-        "condition",
+        *("length_penalty", "max_new_tokens", "allow_unk"),
+        *("repetition_penalty", "no_repeat_ngram_size", "condition"),
     )
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
@@ -89,18 +89,12 @@ class Sentences(TextExamples):
         source: Source = "prior",
         z: Tensor | None = None,
         condition: Given | None = None,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
         num_beams: int = 1,
         do_sample: bool = True,
         seed: int = 0,
-        max_new_tokens: int | None = None,
         batch_size: int = 64,
-        allow_unk: bool = False,
-        repetition_penalty: float = 1.0,
-        no_repeat_ngram_size: int = 0,
         first_row: int = 0,
+        **options: Any,
     ) -> list[str]:
         """Sample sentences: z ~ ``source``, then x ~ p(x|z), word by word.
 
@@ -110,18 +104,12 @@ class Sentences(TextExamples):
                 posterior (``textvae.fit_sampler``).
             z: Latent vectors (N, Z) to decode instead of draws from the source.
             condition: As in ``decode``.
-            temperature: Divides the logits; below 1 for more likely words.
-            top_k: Sample from the k most likely words; 0 for all.
-            top_p: Sample from the most likely words whose probabilities add up to p; 1 for all.
             num_beams: Above 1, search for the most likely sentence for each z instead of sampling.
             do_sample: Sample words; False takes the most likely word at every step.
             seed: Seed of z and of the words; sentence i depends only on the seed and on i.
-            max_new_tokens: Maximum length in tokens; as in training by default.
             batch_size: Sentences per batch; does not change the results.
-            allow_unk: Whether ``<unk>`` may be generated.
-            repetition_penalty: Makes words that the sentence has already used less likely.
-            no_repeat_ngram_size: No sequence of this many tokens occurs twice in a sentence.
             first_row: Number of the first sentence, to draw a large sample in parts.
+            options: As in ``decode``, such as temperature, top_k, and top_p.
 
         Raises:
             UserError: An option is out of range, or there is no tokenizer.
@@ -134,14 +122,8 @@ class Sentences(TextExamples):
             condition=condition,
             batch_size=batch_size,
             seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
             num_beams=num_beams,
             do_sample=do_sample and num_beams == 1,
-            max_new_tokens=max_new_tokens,
-            allow_unk=allow_unk,
-            repetition_penalty=repetition_penalty,
-            no_repeat_ngram_size=no_repeat_ngram_size,
             first_row=first_row,
+            **options,
         )

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
-from textvae.evaluation.card import Batches, Examination, examine, repeatable
 from textvae.evaluation.diagnosis.history import History
 from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
 from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
-from textvae.evaluation.diagnosis.shuffle import dimension_gaps
-from textvae.evaluation.diagnosis.symptoms import Symptoms
+from textvae.evaluation.examination import Batches, Examination, examine, repeatable
 from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.shuffle import dimension_gaps
+from textvae.evaluation.symptoms import Symptoms
 from textvae.vae.modes import undisturbed
 
 NO_HISTORY = History()

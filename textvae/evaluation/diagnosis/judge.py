@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from textvae.errors import quantity
-from textvae.evaluation.diagnosis.symptoms import READ_SHARE, Symptoms
 from textvae.evaluation.diagnosis.training_state import (
     Training,
     why_too_early,
@@ -20,6 +19,7 @@ from textvae.evaluation.diagnosis.training_state import (
 )
 from textvae.evaluation.intervals import Interval
 from textvae.evaluation.metric import decimals
+from textvae.evaluation.symptoms import READ_SHARE, Symptoms
 
 HEALTHY, UNDER_TRAINED, HOLES = "healthy", "under-trained", "holes"
 PARTIAL, UNREAD, OVER_REFINED = "partly collapsed", "unread", "over-refined"

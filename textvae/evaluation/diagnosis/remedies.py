@@ -32,8 +32,8 @@ from textvae.evaluation.diagnosis.remedy import (
     another_command,
     retrain,
 )
-from textvae.evaluation.diagnosis.symptoms import Symptoms
 from textvae.evaluation.metric import decimals
+from textvae.evaluation.symptoms import Symptoms
 
 MOST = 3
 AUTOENCODE_SHARE = 3  # autoencoding takes at most a third of the other epochs

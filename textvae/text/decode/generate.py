@@ -146,21 +146,32 @@ def _check(
             f"must be from -{STRONGEST_PENALTY} to {STRONGEST_PENALTY}",
             length_penalty=length_penalty,
         )
+    _check_effects(do_sample, temperature, top_k, top_p, num_beams, length_penalty)
+
+
+def _check_effects(
+    do_sample: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    num_beams: int,
+    length_penalty: float,
+) -> None:
+    """Check that every option that was changed applies to the way of decoding."""
     if do_sample and num_beams > 1:
         raise OptionError(
             "cannot be combined; choose one of them", num_beams=num_beams, do_sample=True
         )
-    of_sampling = {
-        "temperature": None if temperature == 1 else temperature,
-        "top_k": top_k or None,
-        "top_p": None if top_p == 1 else top_p,
-    }
-    for name, given in of_sampling.items():
-        if given is not None and not do_sample:
+    changed = {"temperature": temperature != 1, "top_k": top_k > 0, "top_p": top_p < 1}
+    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    for name, value in values.items():
+        if changed[name] and not do_sample:
             raise OptionError(
                 "no effect on greedy decoding and beam search; leave it out, or sample",
-                **{name: given},
+                **{name: value},
             )
+    if length_penalty != 1 and num_beams == 1:
+        raise OptionError("no effect without num_beams above 1", length_penalty=length_penalty)
 
 
 def _decode(
