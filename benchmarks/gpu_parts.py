@@ -28,7 +28,7 @@ import torch
 from measuring import Row
 
 from textvae.runs.files import replace_file
-from textvae.runs.run_folder import commit
+from textvae.runs.origin import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS, RECIPES = ROOT / "tests", ROOT / "recipes"

@@ -20,7 +20,7 @@ import torch
 
 import textvae
 from textvae.cli.exit_codes import exit_status
-from textvae.runs.run_folder import commit
+from textvae.runs.origin import commit
 from textvae.text.nn.products import product
 from textvae.training.devices import keep_freed_memory, peak_memory_mb
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 
-from textvae.builders.data import Splits, build_data, read_new
+from textvae.builders.data import Splits, read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.runs import run_folder
+from textvae.evaluation.run_data import run_config, run_splits
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
 from textvae.runs.weights import holds_weights
@@ -218,102 +217,8 @@ def spaced(count: int, most: int | None) -> np.ndarray:
     return np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
-def run_config(
-    folder: Path, data: Path | str | None = None, reading: Mapping[str, Any] | None = None
-) -> Config:
-    """Read the experiment of a run.
-
-    Args:
-        folder: The run folder.
-        data: Where its data is, if it has moved since the training.
-        reading: Options of the section ``data`` that differ for these files.
-
-    Raises:
-        UserError: It is not a run folder, its config is broken, or an option is out of range or
-            does not apply to this kind of data.
-    """
-    config = Config.load(run_folder.config_path(folder))
-    moved: dict[str, Any] = {} if data is None else {"dir": str(data)}
-    given = dict(reading or {})
-    if given.get("labels") is False:
-        given.setdefault("label_column", None)
-    config = replace(config, data=replace(config.data, **moved, **given))
-    config.check("--")
-    return config if moved else with_found_data(folder, config)
-
-
-def with_found_data(folder: Path, config: Config) -> Config:
-    """Return a run's config with paths of its data that are valid in the current directory.
-
-    A relative path refers to the directory that the training was started in, unless there is such a
-    file or folder in the current directory.
-
-    Args:
-        folder: The run folder.
-        config: The experiment of the run.
-    """
-    start = run_folder.started_in(folder)
-    if start is None or not config.data.dir:
-        return config
-    found: dict[str, Any] = {}
-    for name in ("dir", "train", "valid", "test"):
-        place = getattr(config.data, name)
-        if place and not expanded(place).exists() and (start / expanded(place)).exists():
-            found[name] = str(start / expanded(place))
-    return replace(config, data=replace(config.data, **found)) if found else config
-
-
 def _splits_for(model: Model, folder: Path, config: Config) -> Splits:
     """Read the data of a run, with the conditions as the model has learned them."""
     splits = run_splits(folder, config)
     add_conditions(splits, model.condition)
     return splits
-
-
-def run_splits(folder: Path, config: Config) -> Splits:
-    """Read the data that a run was trained on, perhaps with other labels.
-
-    Raises:
-        UserError: It is missing, or it is not the data of the run.
-    """
-    recorded = Config.load(run_folder.config_path(folder)).data.dir
-    try:
-        splits = build_data(config, folder)
-    except UserError as error:
-        if expanded(config.data.dir).exists() or config.data.dir != recorded:
-            raise
-        raise UserError(f"{error}; if the data of {folder} has moved, pass --data") from error
-    trained_on = run_folder.split_hash(folder)  # of texts and labels
-    if trained_on not in (None, splits["train"].content_hash, _hash_as_trained(folder, config)):
-        if config.data.dir == recorded:
-            raise UserError(
-                f"{recorded} is not the data that {folder} was trained on: it has changed since, "
-                "or its labels are read differently"
-            )
-        raise UserError(
-            f"{config.data.dir} is not the data that {folder} was trained on, which was in "
-            f"{recorded}: set --data to where it is now"
-        )
-    if trained_on == splits["train"].content_hash:
-        _warn_of_changed_splits(splits, folder, config.data.dir)
-    return splits
-
-
-def _warn_of_changed_splits(splits: Splits, folder: Path, place: str) -> None:
-    """Warn of splits that have changed since the training: their figures do not compare."""
-    for name, split in splits.items():
-        if run_folder.split_hash(folder, name) not in (None, split.content_hash):
-            log.warning("%s: the %s split has changed since %s was trained", place, name, folder)
-
-
-def _hash_as_trained(folder: Path, config: Config) -> str | None:
-    """Return the hash of the training split with the labels that the run was trained with."""
-    recorded = Config.load(run_folder.config_path(folder)).data
-    data = replace(config.data, label_column=recorded.label_column, labels=recorded.labels)
-    as_trained = replace(config, data=data)
-    if as_trained == config:
-        return None
-    try:
-        return build_data(as_trained, folder)["train"].content_hash
-    except UserError:  # there is no such column: a corpus that has moved into tables
-        return None

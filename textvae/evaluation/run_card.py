@@ -16,7 +16,7 @@ from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.presentation import Card
-from textvae.runs import run_folder
+from textvae.runs import origin
 from textvae.vae.batch import Split
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def evaluate_run(
         seed=seed,
         corpus_hash=chosen.content_hash,
         weights=opened.weights,
-        commit=run_folder.commit(),
+        commit=origin.commit(),
     )
     if save:
         name = _card_name(opened.title(split), refine_steps, limit)

@@ -19,10 +19,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
-import shlex
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -35,6 +31,7 @@ import torch
 from textvae.errors import UserError
 from textvae.runs.files import quoted, read_record, remove_leftovers, replace_file, write_json
 from textvae.runs.model_folder import VERSIONS, is_number
+from textvae.runs.origin import versions
 
 CONFIG = "config.yaml"
 LOG = "metrics.jsonl"
@@ -100,7 +97,8 @@ def describe(run: Path, precision: str, hashes: Mapping[str, str]) -> None:
         precision: The precision of the training.
         hashes: The hash of each split of the data.
     """
-    record, path = versions(precision, hashes), run / VERSIONS
+    record = {_hash_key(split): value for split, value in hashes.items()} | versions(precision)
+    path = run / VERSIONS
     before = read_record(path) if path.exists() else {}
     if before.get("command"):
         record["command"] = f"{before['command']}\n{record['command']}"
@@ -228,44 +226,6 @@ def last_good(run: Path) -> str:
     return f"the last good checkpoint is in {run}: continue with --resume {quoted(run)}"
 
 
-def versions(precision: str, hashes: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what is needed, besides its config, to reproduce a run.
-
-    Args:
-        precision: The precision of the training.
-        hashes: The hash of each split of the data.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    def installed(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    packages = ("textvae", "torch", "numpy", "accelerate", "datasets", "sentencepiece", "nltk")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-    return {
-        **{_hash_key(split): value for split, value in hashes.items()},
-        "commit": commit(),
-        "python": platform.python_version(),
-        "device": device,
-        "threads": str(torch.get_num_threads()),
-        "precision": precision,
-        "system": platform.platform(),
-        "command": own_command(),
-        "directory": _working_directory(),
-        **{name: installed(name) for name in packages},
-    }
-
-
-def _working_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it was deleted
-        return None
-
-
 def started_in(run: Path) -> Path | None:
     """Return the directory that the training was started in, which relative paths refer to.
 
@@ -275,43 +235,3 @@ def started_in(run: Path) -> Path | None:
     path = run / VERSIONS
     directory = read_record(path).get("directory") if path.exists() else None
     return Path(directory) if isinstance(directory, str) else None
-
-
-def own_command() -> str:
-    """Return the command of this process, quoted for a shell."""
-    name = Path(sys.argv[0]).name
-    return shlex.join(["textvae" if name == "__main__.py" else name, *sys.argv[1:]])
-
-
-def processor() -> str:
-    """Return the name of the processor, or its architecture if the system does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.machine()
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree, marked if there are changes; None without git."""
-    try:
-        # This file may lie in the repository of another project, such as in its .venv.
-        _git("ls-files", "--error-unmatch", Path(__file__).name)
-        return _git("describe", "--always", "--dirty", "--exclude", "*").strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(*command: str) -> str:
-    """Run git on the source tree, without what the surroundings could make it read or execute."""
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
-    return subprocess.run(
-        ["git", "-c", "core.fsmonitor=false", *command],
-        cwd=Path(__file__).parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    ).stdout

@@ -19,7 +19,7 @@ from textvae.config.combinations import (
 )
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.open_run import with_found_data
+from textvae.evaluation.run_data import with_found_data
 from textvae.runs import model_folder, run_folder
 from textvae.runs.files import expanded, remove_leftovers
 from textvae.runs.lock import locked

@@ -19,9 +19,10 @@ from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
 from textvae.evaluation.diagnosis.remedy import Case
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
-from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, run_config
+from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
-from textvae.runs import run_folder
+from textvae.evaluation.run_data import run_config
+from textvae.runs import origin, run_folder
 from textvae.vae.batch import Split
 from textvae.vae.modes import undisturbed
 
@@ -104,7 +105,7 @@ def diagnose_run(
             "corpus_hash": chosen.content_hash,
             "weights": opened.weights,
             "steps": steps_done(opened.folder),
-            "commit": run_folder.commit(),
+            "commit": origin.commit(),
         }
         name = diagnosis_name(opened.title(split), limit)
         save_record(opened.folder, name, found.to_dict() | record)

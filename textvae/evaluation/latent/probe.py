@@ -8,25 +8,24 @@ linear one (logistic regression), and the paper's two-layer network with 1024 Re
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textvae.builders.data import read_column
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.card_files import may_save, save_card
+from textvae.evaluation.latent.classification import Labeled, classify
 from textvae.evaluation.latent.regression import fit_regression, score_regression
 from textvae.evaluation.open_run import Opening, OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.presentation import Card
-from textvae.runs import run_folder
+from textvae.runs import origin
 from textvae.text.data.targets import are_numbers
 from textvae.vae.conditions import Numbers
 
@@ -34,15 +33,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
-UNITS, DROPOUT, BATCH, LEARNING_RATE = 1024, 0.5, 256, 1e-3
-PATIENCE, EPOCHS = 5, 100
-
-
-class Labeled(NamedTuple):
-    """Posterior means and the labels, or numbers, to predict from them."""
-
-    means: Tensor  # (N, Z)
-    labels: Tensor  # (N,)
 
 
 class Target(NamedTuple):
@@ -105,7 +95,7 @@ def probe(
         parts = [*(_some(part, labels, seed) for part in parts[:-1]), parts[-1]]
         if len(parts[0].labels.unique()) < 2:
             raise OptionError("these examples all have the same label: use more", labels=labels)
-    score = _regression if chosen.numeric else _classification
+    score = _regression if chosen.numeric else classify
     card = Card(
         model=opened.name,
         split=split,
@@ -116,7 +106,7 @@ def probe(
         **({} if refine_steps is None else {"refine_steps": refine_steps}),
         seed=seed,
         weights=opened.weights,
-        commit=run_folder.commit(),
+        commit=origin.commit(),
     )
     if save:
         save_card(opened.folder, card_name(split, target, labels, refine_steps), card)
@@ -214,26 +204,6 @@ def _labeled(opened: OpenRun, name: str, target: Target, **options: Any) -> Labe
     return Labeled(means[present], target.values[name][present])
 
 
-def _classification(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
-    """Score the two classifiers, given the training, the validation, and the scored split."""
-    labels = parts[0].labels
-    if len(labels.unique()) < 2:
-        raise UserError("all training examples have the same label: there is nothing to predict")
-    if unseen := set(parts[-1].labels.tolist()) - set(labels.tolist()):
-        logger.warning(
-            "%d of the classes in the scored split %s no training example and cannot be predicted",
-            *(len(unseen), "has" if len(unseen) == 1 else "have"),
-        )
-    train, valid, test = _standardized(*parts)
-    count, most_frequent = len(test.labels), train.labels.mode().values
-    return {
-        **_score("accuracy", _mlp_correct(train, valid, test, seed), count),
-        **_score("linear_accuracy", _linear_correct(train, test, seed), count),
-        "majority_accuracy": float((test.labels == most_frequent).double().mean()),
-        "classes": len(train.labels.unique()),
-    }
-
-
 def _regression(parts: Sequence[Labeled], seed: int) -> dict[str, Any]:
     """Score the regression, given the training and the scored split."""
     (means, numbers), (test_means, test_numbers) = (
@@ -253,61 +223,3 @@ def _some(data: Labeled, count: int, seed: int) -> Labeled:
     """Return the first ``count`` examples in a random order."""
     order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))
     return Labeled(*(part[order[:count]] for part in data))
-
-
-def _standardized(train: Labeled, *others: Labeled) -> list[Labeled]:
-    mean, deviation = train.means.mean(0), train.means.std(0).clamp(min=1e-8)
-    return [part._replace(means=(part.means - mean) / deviation) for part in (train, *others)]
-
-
-def _score(key: str, correct: int, count: int) -> dict[str, float]:
-    share = correct / count
-    return {key: share, f"{key}_se": math.sqrt(share * (1 - share) / count)}
-
-
-def _linear_correct(train: Labeled, test: Labeled, seed: int) -> int:
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(max_iter=1000, random_state=seed)
-    model.fit(train.means.numpy(), train.labels.numpy())
-    return int(np.sum(model.predict(test.means.numpy()) == test.labels.numpy()))
-
-
-def _mlp_correct(train: Labeled, valid: Labeled, test: Labeled, seed: int) -> int:
-    classes = int(max(part.labels.max() for part in (train, valid, test))) + 1
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Linear(train.means.size(1), UNITS),
-            nn.ReLU(),
-            nn.Dropout(DROPOUT),
-            nn.Linear(UNITS, classes),
-        )
-        _fit(network, train, valid)
-    return _correct(network, test)
-
-
-def _fit(network: nn.Sequential, train: Labeled, valid: Labeled) -> None:
-    """Train until the validation accuracy stops rising, and restore the best weights."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    best, weights, waited = -1, network.state_dict(), 0
-    for epoch in range(EPOCHS):
-        network.train()
-        for rows in torch.randperm(len(train.labels)).split(BATCH):
-            loss = nn.functional.cross_entropy(network(train.means[rows]), train.labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        correct, waited = _correct(network, valid), waited + 1
-        if correct > best:
-            best, weights, waited = correct, copy.deepcopy(network.state_dict()), 0
-        elif waited >= PATIENCE:
-            logger.info("probe stopped after %d epochs", epoch + 1)
-            break
-    network.load_state_dict(weights)
-
-
-@torch.no_grad()
-def _correct(network: nn.Sequential, data: Labeled) -> int:
-    network.eval()
-    return int((network(data.means).argmax(-1) == data.labels).sum())

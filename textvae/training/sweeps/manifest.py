@@ -21,7 +21,8 @@ from typing import Any, Literal
 from textvae.config.experiment import OPTIONS, Config, config_from
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
-from textvae.runs.run_folder import CONFIG, commit, own_command
+from textvae.runs.origin import commit, own_command
+from textvae.runs.run_folder import CONFIG
 from textvae.training.sweeps.grid import Cell
 
 MANIFEST = "manifest.json"
