@@ -2,8 +2,10 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
+from textvae import load
 from textvae.cli.main import COMMANDS, parse
 
 SENTENCE = "my dog eats the house"
@@ -20,6 +22,8 @@ COMMAND_LINES = [
     "arithmetic RUN --from 0 --to 1 SENTENCE",
     "neighbors RUN SENTENCE",
     "encode RUN FILE --out FOLDER/means.npz",
+    "decode RUN LATENTS",
+    "optimize RUN --objective OBJECTIVE --budget 2",
     "probe RUN",
     "map RUN --out FOLDER/map.png",
     "cache",
@@ -55,7 +59,11 @@ def run(trained, tmp_path_factory):
 def test_a_command_reads_all_its_options(line, run, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "new.txt").write_text(f"{SENTENCE}\nthe house\n" * 2, encoding="utf-8")
+    (tmp_path / "length.py").write_text("def length(text):\n    return len(text)\n")
+    np.savez(tmp_path / "latents.npz", mean=np.zeros((2, load(run).latent_dim), np.float32))
     places = {"RUN": str(run), "FILE": str(tmp_path / "new.txt"), "SENTENCE": SENTENCE}
+    places |= {"LATENTS": str(tmp_path / "latents.npz")}
+    places |= {"OBJECTIVE": f"{tmp_path / 'length.py'}:length"}
     words = [places.get(word, word.replace("FOLDER", str(tmp_path))) for word in line.split()]
     command, values = parse(words)
     options = Recorder(values)
