@@ -129,6 +129,12 @@ def test_missing_cards_name_the_command_that_creates_them(tmp_path):
         load_card(tmp_path / "nothing.json")
 
 
+def test_another_file_is_no_card(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"not a run folder, a metrics card \(.json\), or a list"):
+        compare([tmp_path / "notes.txt"])
+
+
 def test_all_runs_without_a_card_are_named_at_once(tmp_path):
     runs = [tmp_path / name for name in "abc"]
     for run in runs:

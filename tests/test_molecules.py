@@ -373,6 +373,8 @@ def test_latent_metrics_by_hand(tmp_path, rdkit):
         latent_metrics(Copier(), sources, lines=3)
     with pytest.raises(UserError, match="at least 3 points"):
         latent_metrics(Copier(), sources, lines=2, steps=2)
+    with pytest.raises(UserError, match="none of the first 100 lines is a valid molecule"):
+        latent_metrics(Copier(), ["how are you"] * 4, lines=2)
 
 
 def test_molecules_may_be_a_column_of_a_table(tmp_path):

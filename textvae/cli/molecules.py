@@ -126,6 +126,9 @@ def _latent(args: Namespace) -> Any:
         raise UserError("textvae molecules latent needs a model: add --run RUN")
     if args.draw is not None and Path(args.draw).suffix.lower() != ".svg":
         raise UserError(f"--draw {args.draw}: the name must end in .svg")
+    model = load(args)
+    if model.KIND != "text":
+        raise UserError(f"--run {args.run} is a model of images: molecules are texts (SMILES)")
     molecules = read_molecules(Path(args.file))[: args.limit]
     options = {name: args[name] for name in ("lines", "steps", "num_beams", "seed", "batch_size")}
-    return latent_metrics(load(args), molecules, draw_to=args.draw, **options)
+    return latent_metrics(model, molecules, draw_to=args.draw, **options)

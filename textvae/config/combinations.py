@@ -167,9 +167,13 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
         lambda c: "sgd" in (c.optim.name, c.optim.encoder_name, c.optim.autoencode_name),
         "an SGD optimizer",
     ),
-    "optim.lr_decay": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
-    "optim.reload_best": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
-    "optim.max_decays": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau"),
+    **{
+        f"optim.{name}": (lambda c: c.optim.schedule == "plateau", "--optim.schedule plateau")
+        for name in (
+            *("lr_decay", "patience", "decay_from", "decay_every", "reload_best"),
+            *("min_lr_share", "max_decays"),
+        )
+    },
     "optim.encoder_lr": (lambda c: c.optim.encoder_name, "--optim.encoder_name"),
     "optim.autoencode_lr": (lambda c: c.optim.autoencode_name, "--optim.autoencode_name"),
     "train.aggressive_patience": (

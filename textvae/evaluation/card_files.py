@@ -223,6 +223,10 @@ def find_card(given: Path | str, split: str = "test") -> Card:
     if not given.is_dir():
         if not given.exists():
             raise UserError(f"{given}: there is no such run folder or metrics card")
+        if given.suffix.lower() != ".json":
+            raise UserError(
+                f"{given} is not a run folder, a metrics card (.json), or a list of cards (.yaml)"
+            )
         return load_card(given)
     path, command = given / "metrics" / f"{split}.json", _command(given, split)
     if not path.exists():

@@ -115,8 +115,8 @@ class TextExamples(Model):
         share = ids.count(UNK) / max(1, len(ids))
         if share > TOO_MANY_UNKNOWN:
             log.warning(
-                "%s: %.0f%% of the tokens are <unk>, words that the model does not know, so that "
-                "its latent vectors mean little",
+                "%s: %.0f%% of the tokens are <unk>, words that the model does not know: what it "
+                "makes of them means little",
                 *(where, 100 * share),
             )
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from textvae.errors import OptionError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
 from textvae.runs.files import write_text
 
 DRAWN = 4  # lines
+PROBED = 100  # lines that are looked at before anything is computed
 SIZE = 180  # of a molecule, in pixels
 
 
@@ -74,6 +75,8 @@ def latent_metrics(
             f"{len(molecules)}",
             lines=lines,
         )
+    if not any(each(canonical, molecules[:PROBED])):
+        raise UserError(f"none of the first {PROBED} lines is a valid molecule (SMILES)")
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     z = model.encode(molecules, **options).center()  # (N, Z)
     options["num_beams"] = num_beams
