@@ -232,7 +232,10 @@ def test_scores_need_the_label_and_depend_on_it(conditional, tmp_path):
     (read,) = score_file(conditional, texts, samples=5)
     assert read["iw"] == right["iw"]
     texts.write_text("sea\tthe sun and the moon\n", encoding="utf-8")
-    with pytest.raises(UserError, match="not trained with the label 'sea': choose from car, food"):
+    with pytest.raises(
+        UserError,
+        match="new examples: no training example has the label 'sea': choose from car, fo",
+    ):
         score_file(conditional, texts)
 
 
@@ -307,7 +310,7 @@ def test_an_integer_is_a_name_first_and_then_a_place():
     assert LABELS.codes([2, "car"]).tolist() == [2, 0]
     stars = Classes(("1", "2", "3"), (1, 1, 1))
     assert stars.codes([1, "3", 0]).tolist() == [0, 2, 0]
-    with pytest.raises(UserError, match="not trained with the label"):
+    with pytest.raises(UserError, match="no training example has the label"):
         stars.codes([True])
 
 
@@ -401,9 +404,9 @@ def test_what_is_given_must_fit():
     for given, message in (
         (None, "pass it with --condition"),
         (["car"], "1 conditions for 2 examples"),
-        ("boat", "was not trained with the label 'boat'"),
+        ("boat", "no training example has the label 'boat'"),
         (["car", None], "an example has no label"),
-        (3, "was not trained with the label '3'"),
+        (3, "no training example has the label '3'"),
     ):
         with pytest.raises(UserError, match=message):
             codes_of(LABELS, given, 2)
@@ -449,6 +452,17 @@ def test_training_says_what_is_missing(options, lines, message, tmp_path, capsys
     assert main([*words, "--model.condition", "label", *options]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("textvae:")]
     assert re.search(message, said), said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_that_only_other_splits_have_is_named(tmp_path, capsys):
+    for split, lines in (("train", "1\ta b\n2\tc\n" * 20), ("test", "1\ta\nz\tb\n")):
+        (tmp_path / f"{split}.txt").write_text(lines, encoding="utf-8")
+    words = ["train", "--out", str(tmp_path / "run"), "--data.dir", str(tmp_path), *OPTIONS]
+    assert main([*words, "--model.condition", "label"]) == 2
+    said = capsys.readouterr().err
+    assert "the test examples: no training example has the label 'z': choose from 1, 2" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

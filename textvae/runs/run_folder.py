@@ -77,14 +77,19 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def started(run: Path) -> Iterator[None]:
-    """Create the folder of a new run; remove it if the start fails and has written nothing."""
+    """Create the folder of a new run; remove it if the start fails before there is a run.
+
+    A tokenizer, which may have been learned by then, is in the cache as well.
+    """
     there = run.exists()
     make_folder(run)
     try:
         yield
     except BaseException:
-        if not there:
-            with suppress(OSError):  # not empty
+        if not there and not (run / CONFIG).exists():
+            with suppress(OSError):  # another file is in it
+                for file in run.glob("tokenizer.*"):
+                    file.unlink()
                 run.rmdir()
         raise
 

@@ -83,7 +83,10 @@ def _codes_in(condition: Condition, split: Split, name: str) -> np.ndarray:
     labels, names = _complete(split, name, condition.noun)
     codes = np.zeros(len(names), np.float32 if isinstance(condition, Numbers) else np.int64)
     present = np.unique(labels)
-    codes[present] = condition.codes([names[place] for place in present]).numpy()
+    try:
+        codes[present] = condition.codes([names[place] for place in present]).numpy()
+    except UserError as error:
+        raise UserError(f"the {name} examples: {error}") from None
     return codes[labels]
 
 

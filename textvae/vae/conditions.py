@@ -97,7 +97,7 @@ class Classes(NamedTuple):
                 "an example has no label, and this model depends on it (--condition): "
                 f"{self.choice}"
             )
-        raise UserError(f"the model was not trained with the label {str(value)!r}: {self.choice}")
+        raise UserError(f"no training example has the label {str(value)!r}: {self.choice}")
 
     def draw(self, uniforms: Tensor) -> Tensor:
         """Return labels drawn as often as they occur in training, (N,), from uniform numbers."""
