@@ -86,10 +86,10 @@ BROKEN = [
     ({"tolerance": 1.0}, "has a tolerance that is not a mapping"),
     ({"tolerance": {"elbo": -1}}, "has a negative tolerance for 'elbo'"),
     ({"tolerance": {"elbo": "small"}}, "has a tolerance for 'elbo' that is not a number"),
-    ({"tolerance": {"iw": 1.0}}, "has a tolerance for 'iw', which is not one of its figures"),
+    ({"tolerance": {"iw": 1.0}}, "has a tolerance for 'iw', which is not one of its metrics"),
     ({"differs": {"mi": 3}}, "must say as text how 'mi' differs"),
     ({"differs": ["mi"]}, "has a differs that is not a mapping"),
-    ({"tolerence": {}}, "has no figure 'tolerence'; did you mean tolerance?"),
+    ({"tolerence": {}}, "has an unknown metric 'tolerence'; did you mean tolerance?"),
 ]
 
 
@@ -183,7 +183,7 @@ def test_seeds_are_averaged_and_methods_chosen(recipes, tmp_path, capfd):
     assert run_reproduce(recipes, tmp_path / "out", *methods) == 0
     said = capfd.readouterr().out
     assert "1 reproduced." in said and " ± " in said
-    assert "Without published figures: skip_vae." in said
+    assert "Without published results: skip_vae." in said
 
 
 def test_nothing_comparable_is_not_a_success(recipes, tmp_path, capfd):

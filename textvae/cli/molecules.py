@@ -39,7 +39,7 @@ def parser() -> ArgumentParser:
         "molecules, and decode points on lines between them",
     )
     add("file", help="molecules as SMILES: one per line, or a column of a table (.csv, ...)")
-    add("--json", action="store_true", help="print the figures as JSON")
+    add("--json", action="store_true", help="print the metrics as JSON")
     _add_metrics(parser)
     _add_latent(parser)
     add_common(parser)
@@ -95,7 +95,7 @@ def _add_latent(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Compute and print the figures."""
+    """Compute and print the metrics."""
     from textvae.errors import UserError
     from textvae.runs.files import as_json
 

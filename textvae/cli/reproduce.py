@@ -1,4 +1,4 @@
-"""``textvae reproduce``: the figures of a recipe beside the published ones."""
+"""``textvae reproduce``: a recipe run and compared with its published results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def parser() -> ArgumentParser:
 
 
 def run(args: Namespace) -> int:
-    """Print the comparison; return 1 if figures were not reproduced, or a run failed."""
+    """Print the comparison; return 1 if metrics were not reproduced, or a run failed."""
     from textvae.training.reproduce import reproduce
 
     names = ("methods", "seeds", "jobs", "data", "out", "recipes", "lagging_compat")

@@ -235,8 +235,8 @@ CHANGEABLE = {
     "train": tuple(name for name in OPTIONS["train"] if name not in ("seed", *AT_THE_START)),
 }
 WHY = {
-    "data": "figures before and after would not be comparable",
-    "tokenizer": "figures before and after would not be comparable",
+    "data": "results before and after would not be comparable",
+    "tokenizer": "results before and after would not be comparable",
     "model": "its weights belong to that model",
     "images": "its weights belong to that model",
     "train": "it drew its first weights and the order of its examples with that seed",

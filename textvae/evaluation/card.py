@@ -15,7 +15,7 @@ active units (``textvae.vae.estimators``) are computed over the whole dataset. `
 the increase of -log p(x|z) in nats per example when every example is decoded from the z of another
 one. If the KL has no closed form, it is estimated from the draws of z (``kl_estimated``).
 
-If inference refines q(z|x) by gradient steps on the ELBO, all figures are those of the refined
+If inference refines q(z|x) by gradient steps on the ELBO, all metrics are those of the refined
 posterior, and those of the encoder's output are given next to them (``encoder_*``): refinement
 moves the mean of nearly every dimension, so AU or MI after refinement mean little without them.
 ``gap`` is what refinement adds to the ELBO, the amortization gap that it closes (Cremer et al.
@@ -90,7 +90,7 @@ def evaluate(
         training: How far the training got, so that no model is called collapsed too early.
 
     Returns:
-        The figures; their keys are described in the module's docstring and in
+        The metrics; their keys are described in the module's docstring and in
         ``textvae.evaluation.metrics``.
 
     Raises:

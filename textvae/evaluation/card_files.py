@@ -2,7 +2,7 @@
 
 A card is the dictionary that ``textvae.evaluation.card.evaluate`` returns, kept as JSON in
 ``RUN/metrics/<split>.json``. A card from elsewhere (the exact answer for a toy corpus, a published
-row) needs only some of the figures. Several of them, such as the rows of a published table, are a
+row) needs only some of the metrics. Several of them, such as the rows of a published table, are a
 list in a YAML file.
 """
 
@@ -27,9 +27,9 @@ from textvae.runs.run_folder import config_path, make_folder
 
 logger = logging.getLogger(__name__)
 
-# What a published row says besides figures (textvae.evaluation.published).
+# What a published row says besides metrics (textvae.evaluation.published).
 OF_A_ROW = frozenset({"model", "stack", "source", "tolerance", "differs"})
-LARGEST = 1e100  # of a figure; a larger one is a mistake
+LARGEST = 1e100  # of a metric; a larger one is a mistake
 _USUAL = ("elbo", "ppl_iw", "kl")
 
 
@@ -68,7 +68,7 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
     Args:
         run: A run folder.
         name: The split, or the split and a suffix for a special card.
-        card: The figures.
+        card: The metrics.
 
     Returns:
         The path of the file.
@@ -139,10 +139,10 @@ def load_cards(path: Path | str) -> list[Card]:
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{path}: a file of published rows is a list of metrics cards")
     for number, row in enumerate(rows, 1):
-        mistake = _mistake(row) if isinstance(row, dict) else "is not a mapping of figures"
+        mistake = _mistake(row) if isinstance(row, dict) else "is not a mapping of metrics"
         if not mistake and (unknown := sorted(row.keys() - NUMBERS - OF_A_ROW)):
             hint = did_you_mean(unknown[0], NUMBERS | OF_A_ROW)
-            mistake = f"has no figure {unknown[0]!r}{hint}"
+            mistake = f"has an unknown metric {unknown[0]!r}{hint}"
         mistake = mistake or _mistake_by_figure(row)
         if mistake or not row.get("model"):
             raise UserError(f"{path}: row {number} {mistake or 'has no model'}")
@@ -154,10 +154,10 @@ def _mistake_by_figure(row: Mapping[str, Any]) -> str | None:
     for part in ("tolerance", "differs"):
         values = row.get(part, {})
         if not isinstance(values, dict):
-            return f"has a {part} that is not a mapping of figures"
+            return f"has a {part} that is not a mapping of metrics"
         for key, value in values.items():
             if row.get(key) is None or key not in NUMBERS:
-                return f"has a {part} for {key!r}, which is not one of its figures"
+                return f"has a {part} for {key!r}, which is not one of its metrics"
             if part == "differs" and not isinstance(value, str):
                 return f"must say as text how {key!r} differs"
             if part == "tolerance" and not (value is not None and _is_number_or_none(value)):
@@ -170,12 +170,12 @@ def _mistake_by_figure(row: Mapping[str, Any]) -> str | None:
 def _mistake(card: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a card, if anything."""
     if odd := [key for key in card if not isinstance(key, str)]:
-        return f"is not a metrics card: {odd[0]!r} is not the name of a figure"
+        return f"is not a metrics card: {odd[0]!r} is not the name of a metric"
     if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
         numbers = "a finite number" if len(wrong) == 1 else "finite numbers"
         return f"is not a metrics card: {', '.join(wrong)} must be {numbers}"
     if all(card.get(key) is None for key in RESULTS):
-        return f"is not a metrics card: it has no figure, such as {', '.join(_USUAL)}"
+        return f"is not a metrics card: it has no metric, such as {', '.join(_USUAL)}"
     return None
 
 

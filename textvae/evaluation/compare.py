@@ -1,4 +1,4 @@
-"""Cards side by side as a table for a paper; missing or null figures are shown as a dash."""
+"""Cards side by side as a table for a paper; missing or null metrics are shown as a dash."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def compare(
             rows, or cards.
         split: Which card of a run folder to read.
         average_seeds: Whether runs that differ only in their seed are one row, with the mean and
-            the standard deviation of every figure.
+            the standard deviation of every metric.
 
     Raises:
         UserError: There is nothing to compare, or a card is missing or broken.

@@ -1,6 +1,6 @@
-"""How far a figure may be from its value over all possible examples: 95% intervals.
+"""How far a metric may be from its value over all possible examples: 95% intervals.
 
-A figure is computed again for 1000 resamples of the N examples (the bootstrap, Efron 1979), and its
+A metric is computed again for 1000 resamples of the N examples (the bootstrap, Efron 1979), and its
 interval is where 95% of the results lie. Percentiles of the bootstrap are too narrow for small N.
 They are moved outward as far as those of the t distribution are from those of the normal one (the
 expanded percentile interval, Hesterberg 2015):
@@ -28,7 +28,7 @@ AT_ONCE = 2**22  # weights held at once
 
 
 class Interval(NamedTuple):
-    """A figure and the ends of its 95% interval."""
+    """A value and the ends of its 95% interval."""
 
     value: float
     low: float
@@ -55,7 +55,7 @@ def of_means(columns: Tensor, seed: int = 0) -> list[Interval]:
     """Return the interval of the mean of every column.
 
     Args:
-        columns: (N, C) figures of N examples.
+        columns: (N, C) values of N examples.
         seed: Seed of the resamples.
     """
     values = _array(columns)
@@ -73,8 +73,8 @@ def of_statistic(
     """Return the interval of a function of the means of several columns, such as a ratio.
 
     Args:
-        columns: (N, C) figures of N examples.
-        statistic: Maps means (R, C) to figures (R,).
+        columns: (N, C) values of N examples.
+        statistic: Maps means (R, C) to values (R,).
         seed: Seed of the resamples.
     """
     values = _array(columns)
@@ -88,7 +88,7 @@ def of_variances(
     """Return the interval of the variance of every column, and of how many reach a threshold.
 
     Args:
-        columns: (N, C) figures of N examples, such as posterior means.
+        columns: (N, C) values of N examples, such as posterior means.
         threshold: The variance that counts.
         seed: Seed of the resamples.
     """

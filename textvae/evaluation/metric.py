@@ -1,4 +1,4 @@
-"""One figure on a card: its names, its unit, and how it is shown."""
+"""One metric on a card: its names, its unit, and how it is shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Section = Literal["likelihood", "latent", "text", "probe", "setup"]
 
 
 class Metric(NamedTuple):
-    """One figure on a card.
+    """One metric on a card.
 
     Attributes:
         key: Its name in the JSON file.
@@ -25,7 +25,7 @@ class Metric(NamedTuple):
         column: Whether ``textvae compare`` shows it: always, if some card has it, or never.
         needs_latent: Whether it is meaningless for a model without a latent variable.
         error: The key of its standard error.
-        encoder: The key of the same figure before refinement.
+        encoder: The key of the same metric before refinement.
         scale: The factor it is multiplied by when it is shown.
     """
 
@@ -43,7 +43,7 @@ class Metric(NamedTuple):
     scale: float = 1.0
 
     def show(self, card: Mapping[str, Any]) -> str:
-        """Return the figure of a card as text, with its standard error, or a dash without one."""
+        """Return the metric of a card as text, with its standard error, or a dash without one."""
         value = card.get(self.key)
         if value is None or not math.isfinite(value) or not self.applies(card):
             return MISSING
@@ -52,13 +52,13 @@ class Metric(NamedTuple):
         return text if error is None else f"{text} ± {decimals(self.scale * error, self.digits)}"
 
     def show_encoder(self, card: Mapping[str, Any]) -> str:
-        """Return the same figure before refinement as text, or a dash without one."""
+        """Return the same metric before refinement as text, or a dash without one."""
         if self.encoder is None:
             return MISSING
         return self.show({**card, self.key: card.get(self.encoder), self.error or "": None})
 
     def applies(self, card: Mapping[str, Any]) -> bool:
-        """Return whether the figure is meaningful for the model of the card."""
+        """Return whether the metric is meaningful for the model of the card."""
         return not (self.needs_latent and card.get("latent_dim") == 0)
 
 

@@ -1,8 +1,8 @@
-"""The table of metrics: what every figure on a card or of an example means and how it is shown.
+"""The table of metrics: what every metric on a card or of an example means and how it is shown.
 
-Everything that shows a figure reads this table: the card as text, the table of ``textvae compare``,
-the model card, TensorBoard and the documentation. A card holds only the figures that are meaningful
-for its model and data; a missing figure is absent or ``None``.
+Everything that shows a metric reads this table: the card as text, the table of ``textvae compare``,
+the model card, TensorBoard and the documentation. A card holds only the metrics that are meaningful
+for its model and data; a missing metric is absent or ``None``.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ METRICS: tuple[Metric, ...] = (
     _setup("seconds", "seconds", "Wall-clock time of the evaluation.", digits=1),
 )
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
-# Standard errors and the encoder's figures before refinement are shown next to their metric.
+# Standard errors and the encoder's metrics before refinement are shown next to their metric.
 COMPANIONS: frozenset[str] = frozenset(
     key for metric in METRICS for key in (metric.error, metric.encoder) if key is not None
 )

@@ -68,7 +68,7 @@ class OpenRun(NamedTuple):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the model is not the one in the folder, where its figures would be mistaken."""
+        """Whether the model is not the one in the folder, where its metrics would be mistaken."""
         return self.weights is None
 
     @property
@@ -129,8 +129,8 @@ def open_run(
     if not are_new_examples(data):
         if condition is not None:
             raise UserError(
-                "--condition is for a file of new examples (--data FILE): the data of the run has "
-                "labels of its own"
+                "--condition is for a file of new examples (--data FILE): the data of the run "
+                "has labels"
             )
         return opened._replace(splits=_splits_for(model, folder, config))
     if condition is None and str(data) != STANDARD_INPUT and _may_be_of_run(folder, str(data)):

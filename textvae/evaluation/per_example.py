@@ -71,7 +71,7 @@ def collect(
         progress: Called with the number of examples done.
         max_symbols: See ``importance_estimate``.
         own_draws: Draws from the encoder's q(z|x) if it is refined, at most ``draws``. If 0, its
-            figures are not computed, and those of the refined one are in their place.
+            metrics are not computed, and those of the refined one are in their place.
 
     Raises:
         ValueError: There are no examples, or a row occurs twice.

@@ -16,7 +16,7 @@ PER_LINE = 7  # values of the ELBO by refinement step
 
 
 class Card(dict[str, Any]):
-    """The figures of one evaluation by key; ``print(card)`` shows them with their units.
+    """The metrics of one evaluation by key; ``print(card)`` shows them with their units.
 
     It is a dictionary that ``json`` can write. ``textvae.evaluation.metrics`` describes its keys.
     """
@@ -27,7 +27,7 @@ class Card(dict[str, Any]):
 
 
 def render_card(card: Mapping[str, Any]) -> str:
-    """Return a card as plain text: its figures with their units, then what they are based on."""
+    """Return a card as plain text: its metrics with their units, then what they are based on."""
     blocks = [_title(card), *_figures(card), card_notes(card), _steps(card)]
     if card.get("collapse"):
         blocks.append([f"warning: {card['collapse']}"])
@@ -35,7 +35,7 @@ def render_card(card: Mapping[str, Any]) -> str:
 
 
 def summary(card: Mapping[str, Any]) -> list[list[str]]:
-    """Return the main figures as rows of name, value and unit, for the README of a model."""
+    """Return the main metrics as rows of name, value and unit, for the README of a model."""
     shown = [(metric, metric.show(card)) for metric in METRICS if _is_main(metric)]
     return [[metric.header, text, metric.unit] for metric, text in shown if text != MISSING]
 
@@ -52,7 +52,7 @@ def _title(card: Mapping[str, Any]) -> list[str]:
 
 
 def _figures(card: Mapping[str, Any]) -> list[list[str]]:
-    """Return a block of lines for each section that the card has figures for."""
+    """Return a block of lines for each section that the card has metrics for."""
     rows = {
         section: [
             (metric, metric.show(card), metric.show_encoder(card))
@@ -83,7 +83,7 @@ def _line(width: int, metric: Metric, text: str, encoder: str, refined: bool) ->
 
 
 def card_notes(card: Mapping[str, Any]) -> list[str]:
-    """Return what the figures are counted in and how they were estimated."""
+    """Return what the metrics are counted in and how they were estimated."""
 
     def show(key: str) -> str:
         return BY_KEY[key].show(card)

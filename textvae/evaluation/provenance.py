@@ -1,4 +1,4 @@
-"""Where the figures of a table come from: commands, seeds, commits, hardware, and cost."""
+"""Where the metrics of a table come from: commands, seeds, commits, hardware, and cost."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Measured figures beside published ones: reproduced, better, worse, or not comparable.
+"""Measured and published metrics compared: reproduced, better, worse, or not comparable.
 
-A published row is a card with some figures (``textvae.evaluation.card_files``), and with
+A published row is a card with some metrics (``textvae.evaluation.card_files``), and with
 
     source      where it was published
     stack       the methods of the recipe that reproduce it
-    tolerance   by figure, how far from the published value still counts as reproduced
-    differs     by figure, how its published estimator differs from ours: then neither value says
+    tolerance   by metric, how far from the published value still counts as reproduced
+    differs     by metric, how its published estimator differs from ours: then neither value says
                 anything about the other
 """
 
@@ -20,12 +20,12 @@ from textvae.evaluation.seeds import SPREAD
 
 Outcome = Literal["reproduced", "better", "worse", "different", "not comparable"]
 FAILURES: tuple[Outcome, ...] = ("worse", "different")
-MUST_AGREE = ("latent_dim", "count", "units")  # or no figure is comparable
-HEADER = ("model", "figure", "published", "here", "tolerance", "verdict", "why")
+MUST_AGREE = ("latent_dim", "count", "units")  # or no metric is comparable
+HEADER = ("model", "metric", "published", "here", "tolerance", "verdict", "why")
 
 
 class Verdict(NamedTuple):
-    """What became of one published figure."""
+    """What became of one published metric."""
 
     model: str
     metric: Metric
@@ -36,9 +36,9 @@ class Verdict(NamedTuple):
 
 
 def judge(published: Mapping[str, Any], card: Mapping[str, Any]) -> list[Verdict]:
-    """Judge every figure of a published row.
+    """Judge every metric of a published row.
 
-    A figure within its tolerance is reproduced. Outside of it, it is better or worse, or different
+    A metric within its tolerance is reproduced. Outside of it, it is better or worse, or different
     if neither direction is better, as for the KL.
 
     Args:
@@ -46,7 +46,7 @@ def judge(published: Mapping[str, Any], card: Mapping[str, Any]) -> list[Verdict
         card: What was measured; empty if nothing was.
 
     Returns:
-        One verdict for every figure, in the order of the metrics table.
+        One verdict for every metric, in the order of the metrics table.
     """
     found = []
     for metric in METRICS:

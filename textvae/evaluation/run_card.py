@@ -121,7 +121,7 @@ def _figures(
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the figures of the card; the options are those of ``evaluate_run``."""
+    """Return the metrics of the card; the options are those of ``evaluate_run``."""
     model, rows = opened.model, rows_of(split, batch_size, limit)
     evaluated = spaced(len(split), limit)
     generated = evaluated[spaced(len(evaluated), generations)] if generations else []

@@ -92,7 +92,7 @@ def run_splits(folder: Path, config: Config) -> Splits:
 
 
 def _warn_of_changed_splits(splits: Splits, folder: Path, place: str) -> None:
-    """Warn of splits that have changed since the training: their figures do not compare."""
+    """Warn of splits that have changed since the training: their metrics do not compare."""
     for name, split in splits.items():
         if run_folder.split_hash(folder, name) not in (None, split.content_hash):
             log.warning("%s: the %s split has changed since %s was trained", place, name, folder)

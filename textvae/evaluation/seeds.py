@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed: the mean and the spread of their figures."""
+"""Runs that differ only in their seed: the mean and the spread of their metrics."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def experiments_of(runs: Sequence[Path | str]) -> list[str]:
 
 
 def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
-    """Return one card with the mean of every figure, and its standard deviation over the cards.
+    """Return one card with the mean of every metric, and its standard deviation over the cards.
 
     Args:
         cards: The cards of runs that differ only in their seed.
 
     Returns:
         A card named after the first one. The standard deviation (dividing by the number of cards
-        minus 1) has the key of the figure followed by ``_spread``.
+        minus 1) has the key of the metric followed by ``_spread``.
 
     Raises:
         UserError: The cards were not computed in the same way.

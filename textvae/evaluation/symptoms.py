@@ -1,7 +1,7 @@
-"""What a diagnosis is based on: the figures of a latent variable, each with its interval.
+"""What a diagnosis is based on: the metrics of a latent variable, each with its interval.
 
 All intervals are over examples (``textvae.evaluation.intervals``), except that of ``hole_share``,
-which is a share of draws. Two figures exist only here, in nats per example:
+which is a share of draws. Two metrics exist only here, in nats per example:
 
     read       shuffle gap - MI / 2: negative if the decoder reads less than half of what the
                encoder writes
@@ -23,7 +23,7 @@ READ_SHARE = 0.5  # of the MI: an exact posterior has a shuffle gap of at least 
 
 @dataclass(frozen=True)
 class Symptoms:
-    """The figures of one model on one dataset.
+    """The metrics of one model on one dataset.
 
     Attributes:
         count: N.
@@ -44,7 +44,7 @@ class Symptoms:
     dimension_gaps: list[Interval] | None = None
 
     def before_refinement(self, key: str) -> Interval:
-        """Return a figure of the encoder's own posterior, which is the only one without steps."""
+        """Return a metric of the encoder's own posterior, which is the only one without steps."""
         return self.figures.get(f"encoder_{key}", self.figures[key])
 
 
@@ -59,7 +59,7 @@ def symptoms_of(
     au_threshold: float,
     seed: int,
 ) -> Symptoms:
-    """Compute the intervals of all figures.
+    """Compute the intervals of all metrics.
 
     Args:
         stats: The statistics of N examples.
@@ -97,7 +97,7 @@ def _columns(
     own_information: Tensor | None,
     gaps: Tensor | None,
 ) -> dict[str, Tensor]:
-    """Return figures of every example, (N,) each, whose means are those of the card."""
+    """Return values of every example, (N,) each, whose means are those of the card."""
     kl = stats.kl.double().sum(1)
     elbo = stats.rec.double() - kl
     columns = {"rec": stats.rec, "elbo": elbo, "kl": kl, "mi": information}

@@ -140,7 +140,7 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
         if self.latent_dim:
             uses += [f"model.{name}(images{given})" for name in ("reconstruct", "encode")]
         if type(self) is not ImageVAE:
-            kind = f"{kind[:-1]}, with parts of its own (class `{type(self).__name__}`)."
+            kind = f"{kind[:-1]}, with custom parts (class `{type(self).__name__}`)."
         name, module = type(self).__name__, public_module(type(self))
         return Description("textvae image model", kind, module, name, uses)
 

@@ -219,7 +219,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
             decoder = f"an LSTM decoder (injection `{self.config['injection']}`)"
             kind = (
                 f"A text variational autoencoder with {self.latent_dim} latent dimensions and "
-                f"{decoder if type(self) is TextVAE else f'parts of its own (class `{name}`)'}."
+                f"{decoder if type(self) is TextVAE else f'custom parts (class `{name}`)'}."
             )
             shown = f'(["a sentence"]{given})'
             uses += [f"model.{name}{shown}" for name in ("reconstruct", "encode")]

@@ -58,7 +58,7 @@ class Progress:
             self.bar.stop()
 
     def show(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """Show the latest training figures.
+        """Show the latest training metrics.
 
         Args:
             step: Steps done.

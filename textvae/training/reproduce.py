@@ -1,4 +1,4 @@
-"""Reproductions that check themselves: the runs of a recipe, and its published figures beside them.
+"""Reproductions that check themselves: the runs of a recipe, compared with its published results.
 
 The corpus is prepared by the recipe's script. The runs are those of a sweep in the recipe's folder
 of runs, so what ``run.sh`` has trained there is not trained again.
@@ -32,7 +32,7 @@ SAMPLES = 200  # of the importance-weighted bound, if the published rows do not 
 
 
 class Reproduction(NamedTuple):
-    """Published figures and what became of them; ``print`` shows the table."""
+    """Published results and what became of them; ``print`` shows the table."""
 
     verdicts: list[Verdict]
     failed: dict[str, str]  # why a run failed, by its name
@@ -40,7 +40,7 @@ class Reproduction(NamedTuple):
 
     @property
     def succeeded(self) -> bool:
-        """Whether figures were reproduced, none is worse or different, and no run failed."""
+        """Whether metrics were reproduced, none is worse or different, and no run failed."""
         outcomes = {verdict.outcome for verdict in self.verdicts} - {"not comparable"}
         return bool(outcomes) and not self.failed and not outcomes.intersection(FAILURES)
 
@@ -60,7 +60,7 @@ def reproduce(
     recipes: Path | str | None = None,
     lagging_compat: bool = False,
 ) -> Reproduction:
-    """Train and evaluate what a recipe has published figures for, and judge every figure.
+    """Train and evaluate what a recipe has published results for, and judge every metric.
 
     Args:
         name: The recipe, a folder with ``base.yaml``, ``run.sh`` and ``published.yaml``.
@@ -73,7 +73,7 @@ def reproduce(
         lagging_compat: Whether to add the mutual information as vae-lagging-encoder estimates it.
 
     Raises:
-        UserError: There is no such recipe, it has no published figures, its corpus cannot be
+        UserError: There is no such recipe, it has no published results, its corpus cannot be
             prepared, or the runs in the folder belong to other experiments.
         Interrupted: Ctrl-C or SIGTERM; all runs were saved.
     """
@@ -102,7 +102,7 @@ def reproduce(
     verdicts = [verdict for row in rows for verdict in judge(row, cards.get(row["stack"], {}))]
     parts = [verdict_table(verdicts)]
     if unpublished := [stack for stack in stacks if stack not in {row["stack"] for row in rows}]:
-        parts.append(f"Without published figures: {', '.join(unpublished)}.\n")
+        parts.append(f"Without published results: {', '.join(unpublished)}.\n")
     if lagging_compat and (latent := [run for run in done.runs if find_card(run)["latent_dim"]]):
         estimates = [lagging_information(run, data=corpus) for run in latent]
         entries = [(r.name, find_card(r), e) for r, e in zip(latent, estimates, strict=True)]

@@ -101,7 +101,7 @@ def diagnose_case(
     history: History = NO_HISTORY,
     **options: Any,
 ) -> Diagnosis:
-    """Diagnose a model about which more is known than its figures.
+    """Diagnose a model about which more is known than its metrics.
 
     Args:
         model: As in ``diagnose``.
@@ -111,7 +111,7 @@ def diagnose_case(
         baseline: As in ``diagnose``.
         name: What the model is called.
         split: What the examples are called.
-        history: How its figures changed in training.
+        history: How its metrics changed in training.
         options: The other options of ``diagnose``.
     """
     found, symptoms = _examined(model, batches, name or "the model", seed, baseline, **options)

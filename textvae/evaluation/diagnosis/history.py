@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 
 
 class Death(NamedTuple):
-    """When a figure fell below the least value that is alive, for good.
+    """When a metric fell below the least value that is alive, for good.
 
     Attributes:
         key: ``kl``, ``mi``, or ``au``.
@@ -73,7 +73,7 @@ def read_history(run: Path) -> History:
     """Read the history of a run; an empty one if it logged nothing.
 
     Only evaluations count, because the KL of a line of training is a mean over the steps since the
-    line before. If posteriors are refined, the figures are those before refinement.
+    line before. If posteriors are refined, the metrics are those before refinement.
     """
     lines = read_log(run)
     evaluations = [line for line in lines if line.get("group") == "valid"]

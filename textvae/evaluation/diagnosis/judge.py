@@ -1,8 +1,8 @@
-"""What the figures of a latent variable mean: the one place that judges.
+"""What the metrics of a latent variable mean: the one place that judges.
 
-A figure counts as below a threshold if its whole interval is, and as above it likewise. If the
+A metric counts as below a threshold if its whole interval is, and as above it likewise. If the
 interval covers the threshold, there are too few examples to tell, and there is no verdict, unless
-the interval is narrow: then the figure is close to the threshold, however many examples there are.
+the interval is narrow: then the metric is close to the threshold, however many examples there are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
     """Find what is wrong with a model.
 
     Args:
-        symptoms: Its figures; those that were not measured are not judged.
+        symptoms: Its metrics; those that were not measured are not judged.
         training: How far its training got, if that is known.
 
     Returns:
@@ -87,7 +87,7 @@ def judge_use(symptoms: Symptoms, training: Training | None = None) -> list[Find
     """Find out whether z is used at all: whether it is encoded, and whether it is read.
 
     Args:
-        symptoms: The figures of a model.
+        symptoms: The metrics of a model.
         training: How far its training got, if that is known.
 
     Returns:

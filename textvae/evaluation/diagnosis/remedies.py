@@ -57,7 +57,7 @@ def warning(
     """Say that z is not used and what to try, for a metrics card; None if it is used.
 
     Args:
-        symptoms: The figures of the model.
+        symptoms: The metrics of the model.
         config: The experiment, if it is known.
         training: How far the training got, if that is known.
     """

@@ -31,12 +31,12 @@ MOMENT_ROWS = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """One figure with its 95% interval.
+    """One metric with its 95% interval.
 
     Attributes:
         key: Its name in JSON; that of the metrics card, if the card has it.
         name: Its name in a table.
-        value: The figure.
+        value: Its value.
         low: Lower end of the interval.
         high: Upper end of the interval.
         unit: Its unit.
@@ -88,8 +88,8 @@ class Diagnosis:
         split: The split that was examined; empty without a run.
         count: Number of examples.
         findings: Everything that is wrong, the worst first: the verdict is the first one's.
-        evidence: The figures behind it.
-        dimensions: The figures of every dimension.
+        evidence: The metrics behind it.
+        dimensions: The metrics of every dimension.
         history: How the training got there; empty for a model without a run.
         remedies: Up to three things to try, the best first.
     """
@@ -192,7 +192,7 @@ def _history_lines(history: History) -> list[str]:
 
 
 def _moment_lines(moments: Sequence[Moment]) -> list[str]:
-    """Return a row for each figure, with a column for some of the evaluations."""
+    """Return a row for each metric, with a column for some of the evaluations."""
     last = len(moments) - 1
     some = sorted({round(i * last / (COLUMNS - 1)) for i in range(COLUMNS)}) if moments else []
     lines = []
@@ -204,7 +204,7 @@ def _moment_lines(moments: Sequence[Moment]) -> list[str]:
 
 
 def death_line(death: Death) -> str:
-    """Say in a sentence when a figure died."""
+    """Say in a sentence when a metric died."""
     metric, least = BY_KEY[death.key], ALIVE[death.key]
     beta = "" if death.beta is None else f", with a KL weight of {decimals(death.beta)}"
     if death.value is None:

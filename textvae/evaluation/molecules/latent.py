@@ -18,7 +18,7 @@ SIZE = 180  # of a molecule, in pixels
 
 
 class LatentMetrics(dict[str, Any]):
-    """The figures by name; ``print`` shows them.
+    """The metrics by name; ``print`` shows them.
 
     * ``count``: molecules that were reconstructed
     * ``exact``: share of them that came back as the same molecule, in any spelling
@@ -28,7 +28,7 @@ class LatentMetrics(dict[str, Any]):
     """
 
     def __str__(self) -> str:
-        """Return the figures as text."""
+        """Return the metrics as text."""
         return (
             f"exact reconstruction  {self['exact']:.4f}  of {self['count']} molecules\n"
             f"valid between         {self['valid_between']:.4f}  on {self['lines']} lines of "
