@@ -20,8 +20,9 @@ from textvae.evaluation.card_files import find_card
 from textvae.evaluation.compare import compare
 from textvae.evaluation.latent import map as map_module
 from textvae.evaluation.latent import probe as probe_module
+from textvae.evaluation.latent.classification import Labeled, classify
 from textvae.evaluation.latent.map import draw_map
-from textvae.evaluation.latent.probe import Labeled, _classification, probe
+from textvae.evaluation.latent.probe import probe
 from textvae.evaluation.open_run import open_run
 from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.pictures import grid, write_png
@@ -288,7 +289,7 @@ def test_a_probe_with_few_labels_uses_no_more(run, tmp_path, capfd):
 def test_a_class_without_training_examples_is_named(caplog):
     few = Labeled(torch.eye(4), torch.tensor([0, 1, 0, 1]))
     every = Labeled(torch.eye(4), torch.tensor([0, 1, 2, 2]))
-    _classification([few, few, every], seed=0)
+    classify([few, few, every], seed=0)
     assert "1 of the classes in the scored split has no training example" in caplog.text
 
 
@@ -377,6 +378,11 @@ def test_without_labels_or_a_latent(run, language_model, tmp_path, capfd, monkey
     assert "has no latent" in capfd.readouterr().err
     assert in_child(["map", str(language_model), "--out", str(tmp_path / "b.png")]) == 2
     assert "has no latent variable" in capfd.readouterr().err
+
+
+def test_a_probe_of_what_it_was_trained_on_says_so(run, caplog):
+    probe(run, split="train")
+    assert "scored on the examples that it is trained on" in caplog.text
 
 
 def test_a_probe_of_refined_means_has_a_name_of_its_own():

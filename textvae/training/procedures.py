@@ -70,6 +70,8 @@ class Aggressive(Joint):
     until the mean loss of a block of batches is above that of the block before. Then it updates
     decoder and prior with one more batch. Once the mutual information between x and z on the
     validation split no longer rises, every step is one joint update for the rest of the training.
+    While the encoder is trained alone, the norm that is clipped is that of its own gradient: the
+    authors' code also computes the decoder's, and clips both together.
 
     Args:
         patience: Evaluations without a rise in mutual information before the joint updates start.
