@@ -194,7 +194,7 @@ def _canonical_set(path: Path, jobs: int) -> set[str]:
         UserError: The file cannot be read, or has no molecules.
     """
     texts = read_molecules(path)
-    probed = texts[:PROBED]
+    probed = texts[:: -(-len(texts) // PROBED)]  # from the whole file, which may be several in one
     if each(canonical, probed) == probed:
         return set(texts)
     found = set(each(canonical, texts, jobs)) - {None}
