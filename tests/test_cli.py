@@ -24,7 +24,7 @@ from textvae.cli.arguments import parse
 from textvae.cli.main import main
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.provenance import provenance
+from textvae.evaluation.comparison.provenance import provenance
 from textvae.text.presentation import SentencePrinter
 
 

@@ -8,9 +8,9 @@ import pytest
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card, load_card, load_cards, save_card
-from textvae.evaluation.compare import compare
+from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion, rate_distortion
 from textvae.evaluation.presentation import Card
-from textvae.evaluation.rate_distortion import draw_rate_distortion, rate_distortion
 from textvae.runs.files import as_json
 
 VAE = {

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
-from textvae.evaluation.compare import compare
+from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.latent import map as map_module
 from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.latent.classification import Labeled, classify

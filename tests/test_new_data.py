@@ -16,7 +16,7 @@ from conftest import in_child
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation.compare import compare
+from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.run_card import evaluate_run
 from textvae.evaluation.score import score_file

@@ -9,7 +9,7 @@ import torch
 from conftest import in_child
 
 from textvae.errors import UserError
-from textvae.evaluation.rate_distortion import Style
+from textvae.evaluation.comparison.rate_distortion import Style
 from textvae.evaluation.report import figures
 from textvae.evaluation.run_card import evaluate_run
 from textvae.text.model import TextVAE

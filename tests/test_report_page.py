@@ -23,7 +23,7 @@ from textvae import TextVAE
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card
-from textvae.evaluation.compare import compare
+from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.metric import decimals

@@ -15,12 +15,12 @@ import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.card_files import load_cards
-from textvae.evaluation.lagging import lagging_information
+from textvae.evaluation.comparison.lagging import lagging_information
+from textvae.evaluation.comparison.published import judge, verdict_table
+from textvae.evaluation.comparison.seeds import average_cards
 from textvae.evaluation.metric import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
-from textvae.evaluation.published import judge, verdict_table
-from textvae.evaluation.seeds import average_cards
 
 ROOT = Path(__file__).parent.parent
 ROW = {"model": "VAE (Somebody 2019)", "stack": "vae", "source": "Somebody 2019", "latent_dim": 32}

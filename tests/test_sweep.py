@@ -22,7 +22,7 @@ from textvae.cli.main import main
 from textvae.cli.train import config_of
 from textvae.config.recipes import method_files, recipes_folder
 from textvae.errors import UserError
-from textvae.evaluation.compare import compare
+from textvae.evaluation.comparison.compare import compare
 from textvae.runs.lock import locked
 from textvae.training.sweeps import launchers, states
 from textvae.training.sweeps.grid import make_grid

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from textvae.config.inference import Inference
     from textvae.errors import UserError
     from textvae.evaluation.card import evaluate
-    from textvae.evaluation.compare import compare
+    from textvae.evaluation.comparison.compare import compare
     from textvae.evaluation.detection import detect
     from textvae.evaluation.diagnosis.diagnose import diagnose
     from textvae.evaluation.diagnosis.result import Diagnosis
@@ -85,7 +85,7 @@ _SOURCES = {
     "evaluate_run": "textvae.evaluation.run_card",
     "Card": "textvae.evaluation.presentation",
     "Opening": "textvae.evaluation.open_run",
-    "compare": "textvae.evaluation.compare",
+    "compare": "textvae.evaluation.comparison.compare",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
     "Diagnosis": "textvae.evaluation.diagnosis.result",

@@ -27,7 +27,7 @@ from textvae.runs.run_folder import config_path, make_folder
 
 logger = logging.getLogger(__name__)
 
-# What a published row says besides metrics (textvae.evaluation.published).
+# What a published row says besides metrics (textvae.evaluation.comparison.published).
 OF_A_ROW = frozenset({"model", "stack", "source", "tolerance", "differs"})
 LARGEST = 1e100  # of a metric; a larger one is a mistake
 _USUAL = ("elbo", "ppl_iw", "kl")

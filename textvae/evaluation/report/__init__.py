@@ -15,8 +15,8 @@ import torch
 
 from textvae.errors import UserError
 from textvae.evaluation.card_files import read_cards
-from textvae.evaluation.compare import tabulate
-from textvae.evaluation.rate_distortion import Style, point_of, styles
+from textvae.evaluation.comparison.compare import tabulate
+from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
 from textvae.evaluation.report.contents import Contents, read_contents
 from textvae.evaluation.report.exhibits import STEPS
 from textvae.evaluation.report.figures import Line, draw_curves, draw_models

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from textvae.evaluation.comparison.rate_distortion import Style, draw_plane
 from textvae.evaluation.diagnosis.kl_history import draw_kl_history
 from textvae.evaluation.latent.map import draw_points, in_two_dimensions
-from textvae.evaluation.rate_distortion import Style, draw_plane
 from textvae.evaluation.report.svg import STYLE, inline
 
 PANEL = (2.9, 1.95)  # inches

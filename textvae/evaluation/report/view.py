@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from textvae.evaluation.comparison.rate_distortion import Style
 from textvae.evaluation.diagnosis.judge import (
     COLLAPSED,
     HEALTHY,
@@ -23,7 +24,6 @@ from textvae.evaluation.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics import BY_KEY, COMPANIONS, METRICS
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.presentation import SECTIONS, card_notes
-from textvae.evaluation.rate_distortion import Style
 from textvae.evaluation.report.contents import Contents
 from textvae.evaluation.report.figures import draw_bars, draw_dimensions, draw_map
 

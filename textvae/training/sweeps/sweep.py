@@ -25,9 +25,9 @@ from textvae.builders.data import check_data, labeled_splits
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.card_files import find_card
-from textvae.evaluation.compare import compare
-from textvae.evaluation.provenance import provenance
-from textvae.evaluation.rate_distortion import draw_rate_distortion
+from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.comparison.provenance import provenance
+from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 from textvae.evaluation.report import report
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import write_text

@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
-from textvae.evaluation.compare import gather
+from textvae.evaluation.comparison.compare import gather
+from textvae.evaluation.comparison.seeds import SPREAD
 from textvae.evaluation.plot_file import COLORS, check_plot_format, save_plot
-from textvae.evaluation.seeds import SPREAD
 
 logger = logging.getLogger(__name__)
 SHAPES = "osD^vPX*"  # repeat less often than the colors

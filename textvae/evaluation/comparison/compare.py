@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from textvae.errors import UserError
 from textvae.evaluation.card_files import read_cards
+from textvae.evaluation.comparison.seeds import SPREAD, average_cards, experiments_of
 from textvae.evaluation.metric import MISSING, Metric
 from textvae.evaluation.metrics import BY_KEY, METRICS
 from textvae.evaluation.presentation import Card
-from textvae.evaluation.seeds import SPREAD, average_cards, experiments_of
 from textvae.runs import run_folder
 
 

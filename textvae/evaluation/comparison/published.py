@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from textvae.evaluation.comparison.seeds import SPREAD
 from textvae.evaluation.metric import MISSING, Metric
 from textvae.evaluation.metrics import BY_KEY, METRICS
-from textvae.evaluation.seeds import SPREAD
 
 Outcome = Literal["reproduced", "better", "worse", "different", "not comparable"]
 FAILURES: tuple[Outcome, ...] = ("worse", "different")
