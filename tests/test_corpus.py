@@ -247,6 +247,7 @@ def test_columns_of_lines_without_any(folder, content, option):
 
 
 def test_a_corpus_with_a_validation_split_keeps_all_of_its_training_texts(folder, caplog):
+    caplog.set_level(logging.INFO, "textvae")
     for split in ("train", "valid"):
         (folder / f"{split}.txt").write_text("a\n" * 40)
     assert {split: len(part) for split, part in read_corpus(folder).items()} == {
