@@ -204,6 +204,12 @@ def here(path):
     return (Path(path), *Path(path).parents)
 
 
+def test_an_option_that_does_not_exist_is_a_type_error(run):
+    for function in (evaluate_run, textvae.diagnose_run, textvae.probe, textvae.fit_sampler):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'devise'"):
+            function(run, devise="cpu")
+
+
 def test_generations_are_those_of_the_evaluated_examples(run, examples, tmp_path, monkeypatch):
     seen = []
 

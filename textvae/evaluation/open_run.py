@@ -119,7 +119,10 @@ def open_run(
     Raises:
         UserError: It is not a run folder, its data is missing or has changed, the device does not
             exist, or a condition is given for the run's own data.
+        TypeError: An option does not exist.
     """
+    if unknown := opening.keys() - Opening.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     folder, data, reading = Path(run), opening.get("data"), opening.get("reading")
     config = run_config(folder, data, reading)
     model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
