@@ -53,6 +53,7 @@ WRONG = {
     "a header cut short": (idx(GREY)[:10], "not an idx file of unsigned bytes"),
     "truncated": (idx(GREY)[:-1], "truncated or damaged.* 24 bytes, but only 23 follow"),
     "too long": (idx(GREY) + b"x", "truncated or damaged.* 24 bytes, but more follow"),
+    "a lying header": (struct.pack(">HBBIII", 0, 8, 3, *[2**32 - 1] * 3), "but only 0 follow"),
     "a truncated gzip": (gzip.compress(idx(GREY))[:-9], "cannot be read"),
     "a damaged gzip": (b"\x1f\x8b" + bytes(30), "cannot be read"),
 }

@@ -128,7 +128,7 @@ def _latent(args: Namespace) -> Any:
         raise UserError(f"--draw {args.draw}: the name must end in .svg")
     model = load(args)
     if model.KIND != "text":
-        raise UserError(f"--run {args.run} is a model of images: molecules are texts (SMILES)")
+        raise UserError(f"--run {args.run} is an image model: choose a text model of SMILES")
     molecules = read_molecules(Path(args.file))[: args.limit]
     options = {name: args[name] for name in ("lines", "steps", "num_beams", "seed", "batch_size")}
     return latent_metrics(model, molecules, draw_to=args.draw, **options)

@@ -28,6 +28,7 @@ from textvae.runs.npz import read_npz as numbers_in
 log = logging.getLogger(__name__)
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
+BLOCK = 2**24  # bytes read at once
 IDX_NAMES = {"train": "train", "valid": "valid", "test": "t10k"}
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 NPZ_NAMES = {"train": "train", "valid": "valid", "test": "test"}
@@ -64,7 +65,11 @@ def _idx_content(stream: Any, path: Path) -> tuple[tuple[int, ...], bytes]:
     if zeros or code != IDX_UINT8 or len(lengths) < 4 * dims:
         raise UserError(f"{path} is not an idx file of unsigned bytes, like those of MNIST")
     shape = struct.unpack(f">{dims}I", lengths)
-    return shape, stream.read(math.prod(shape) + 1)
+    left, blocks = math.prod(shape) + 1, []  # in blocks, because a damaged header may say anything
+    while left and (block := stream.read(min(left, BLOCK))):
+        blocks.append(block)
+        left -= len(block)
+    return shape, b"".join(blocks)
 
 
 def read_idx_folder(folder: Path) -> dict[str, Drawings]:

@@ -3,7 +3,7 @@
 The order is that of the evidence: recipes/toy/REMEDIES.md (every method on one model, with the
 plain decoder and with skip connections), docs/which-remedy.md, and recipes/ptb/RESULTS.md. Nothing
 is suggested that the experiment already has, or that does not go together with its other options.
-The reasons give no figures: those of other data would say little about this model's.
+The reasons give no numbers: those of other data would say little about this model.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from textvae.vae.noise import Purpose, RowNoise
 
 TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
 LONGEST = 10**6  # tokens of a sentence
+NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1}  # options of sampling without effect
 MOST_BEAMS = 1000  # each takes the memory and the time of a sentence
 STRONGEST_PENALTY = 10  # either way: an exponent of the length
 _DRAWN = 32  # rows drawn at once on a CPU: few enough to stay in the cache
@@ -146,26 +147,21 @@ def _check(
             f"must be from -{STRONGEST_PENALTY} to {STRONGEST_PENALTY}",
             length_penalty=length_penalty,
         )
-    _check_effects(do_sample, temperature, top_k, top_p, num_beams, length_penalty)
+    _check_effects(
+        do_sample, num_beams, length_penalty, temperature=temperature, top_k=top_k, top_p=top_p
+    )
 
 
 def _check_effects(
-    do_sample: bool,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    num_beams: int,
-    length_penalty: float,
+    do_sample: bool, num_beams: int, length_penalty: float, **of_sampling: float
 ) -> None:
     """Check that every option that was changed applies to the way of decoding."""
     if do_sample and num_beams > 1:
         raise OptionError(
             "cannot be combined; choose one of them", num_beams=num_beams, do_sample=True
         )
-    changed = {"temperature": temperature != 1, "top_k": top_k > 0, "top_p": top_p < 1}
-    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    for name, value in values.items():
-        if changed[name] and not do_sample:
+    for name, value in of_sampling.items():
+        if value != NEUTRAL[name] and not do_sample:
             raise OptionError(
                 "no effect on greedy decoding and beam search; leave it out, or sample",
                 **{name: value},
