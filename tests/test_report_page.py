@@ -39,7 +39,7 @@ ROOT = Path(__file__).parent.parent
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 VOID = {"meta", "img", "br", "link", "input", "hr"}  # elements without an end
 NASTY = '<script>document.title="x"</script>'
-SECTIONS = {"verdict", "figures", "training", "samples", "costs", "origin"}
+SECTIONS = {"verdict", "metrics", "training", "samples", "costs", "origin"}
 OF_LATENT = {"space", "reconstructions", "dimensions"}
 # Where the rightmost element ends in 400 pixels, without those in a box that scrolls by itself.
 MEASURE = """
