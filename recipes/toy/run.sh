@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE with
 # a bidirectional encoder that autoencodes first and has free bits, evaluate, compare, sample. Two and a
-# half to four minutes on two cores, after installation.
+# four minutes on two cores, after installation.
 #
 #   bash recipes/toy/run.sh
 
@@ -9,7 +9,7 @@ set -euo pipefail
 name=toy
 models="lm vae skip_vae-autoencode-free_bits-bidirectional"
 jobs=2
-samples=20
+samples=10
 first="how can i train for a marathon ? you need to add one long run a week ."
 last="do you know why my dog eats grass ? the reason is that it is bored ."
 
