@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every remedy on one small model, with the plain decoder and with skip connections: a table, and the
-# rate-distortion plane. Takes about an hour on one core (--jobs 2: half of that); run it again to
-# resume. Aggressive training is left out, because it takes ten times as long as the others.
+# rate-distortion plane. Takes about 40 minutes on two cores; run it again to resume. Aggressive training
+# is left out, because it takes ten times as long as the others.
 #
 #   bash recipes/toy/remedies.sh [--jobs N] [options of textvae train]
 

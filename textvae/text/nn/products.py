@@ -53,9 +53,8 @@ def weight_gradient(d_outputs: Tensor, x: Tensor) -> Tensor:
     """Compute d_outputs^T x, (N, K), for d_outputs (M, N) and x (M, K)."""
     if x.dtype != torch.float32 or not _has_onednn(x):
         return d_outputs.t() @ x
-    if (
-        d_outputs.is_contiguous()
-    ):  # oneDNN copies a transposed first factor: make it the smaller one
+    if d_outputs.is_contiguous():
+        # oneDNN copies a transposed first factor: make it the smaller one.
         return product(x.t(), d_outputs.t()).t().contiguous()
     return product(d_outputs.t(), x.t())
 
