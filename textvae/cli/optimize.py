@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import load
-from textvae.cli.options import add_common, add_condition, add_data, add_run_folder, new_parser
+from textvae.cli.options import (
+    DRAWN,
+    add_common,
+    add_condition,
+    add_data,
+    add_run_folder,
+    new_parser,
+)
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
@@ -62,7 +69,7 @@ def parser() -> ArgumentParser:
         help="also draw the best value so far against evaluations (.svg, .png, or .pdf)",
     )
     add_data(parser)
-    add_condition(parser)
+    add_condition(parser, DRAWN)
     add_common(parser)
     return parser
 

@@ -14,6 +14,8 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps, numbers
 
+DRAWN = "drawn from those of the training split"  # the conditions of samples
+
 # Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".
 APPLIES_TO: dict[str, dict[str, Any]] = {
     "text": {
@@ -166,17 +168,17 @@ def add_do_sample(parser: ArgumentParser) -> None:
 
 
 def add_generation(
-    parser: ArgumentParser, *, show_source: bool = False, walk: bool = False
+    parser: ArgumentParser, *, samples: bool = False, show_source: bool = False
 ) -> None:
     """Add the options for generation: common ones, then those for text and image models.
 
     Args:
         parser: The command's parser.
+        samples: Whether the command draws z; includes ``--walk``.
         show_source: Include ``--show-source``.
-        walk: Include ``--walk``.
     """
     add_common(parser)
-    add_condition(parser)
+    add_condition(parser, *([DRAWN] if samples else []))
     text = parser.add_argument_group("options for text models").add_argument
     _add_decoding(text)
     if show_source:
@@ -187,7 +189,7 @@ def add_generation(
         help="the file to write: the .png file of an image model (required), or the sentences of a "
         "text model, which go to standard output by default",
     )
-    if walk:
+    if samples:
         parser.add_argument_group("options for image models").add_argument(
             "--walk",
             type=PositiveInt | None,
@@ -210,7 +212,7 @@ def _add_decoding(add: Callable[..., Any]) -> None:
         default=1.0,
         help="sample from the most likely words whose probabilities add up to p",
     )
-    add("--num-beams", type=int, default=1, help="beam width; above 1, beam search")
+    add("--num-beams", type=int, default=1, help="beam width; 1: no beam search")
     add(
         "--length-penalty",
         type=float,
@@ -243,12 +245,11 @@ def _add_decoding(add: Callable[..., Any]) -> None:
     )
 
 
-def add_condition(parser: ArgumentParser) -> None:
-    """Add what the model is conditioned on."""
+def add_condition(parser: ArgumentParser, default: str = "those of the examples") -> None:
+    """Add what the model is conditioned on; ``default`` is what it is without the option."""
     parser.add_argument(
         "--condition",
         type=str,
         help="for a model trained with --model.condition: the label (by name or index) or the "
-        "number given to every example; default: those in the file, or, for samples, labels drawn "
-        "with their frequencies in training",
+        f"number given to every example; default: {default}",
     )

@@ -43,7 +43,7 @@ def parser() -> ArgumentParser:
         help="take the most likely words or pixels instead of sampling them",
     )
     add_data(parser, " (for --from aggregate, on first use)")
-    add_generation(parser, walk=True)
+    add_generation(parser, samples=True)
     return parser
 
 
