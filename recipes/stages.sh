@@ -146,10 +146,14 @@ compare_all() {
   run_folders | tr '\n' '\0' | xargs -0 textvae compare "$@"
 }
 
+is_language_model() { # run folder
+  grep -q '"latent_dim": 0' "$1/config.json"
+}
+
 latent_runs() {
   local run
   each run_folder | while read -r run; do
-    if ! grep -q '"latent_dim": 0' "$run/config.json"; then printf '%s\n' "$run"; fi
+    if ! is_language_model "$run"; then printf '%s\n' "$run"; fi
   done
 }
 
@@ -166,7 +170,7 @@ diagnose_all() { # of some examples, as many models at a time as --jobs; the rep
 further_tables() { :; } # some recipes have them
 
 show_all() { # as many models at a time as --jobs
-  export -f show_sentences
+  export -f is_language_model show_sentences
   export out first last
   printf '%s\n' $models | xargs -P "$jobs" -I {} \
     bash -euc 'show_sentences {} > "$out/{}/sentences.txt"'
@@ -180,7 +184,7 @@ show_file() {
 show_sentences() {
   printf '\n-- %s: samples\n' "$1"
   textvae sample "$out/$1" -n 10
-  if grep -q '"latent_dim": 0' "$out/$1/config.json"; then return; fi
+  if is_language_model "$out/$1"; then return; fi
   printf '\n-- %s: reconstructions\n' "$1"
   textvae reconstruct "$out/$1" "$first" "$last" --show-source
   printf '\n-- %s: interpolation\n' "$1"
