@@ -14,7 +14,7 @@ from textvae.errors import UserError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-# Verdicts that a check may be for, from bad to worse.
+# Verdicts that a check may be for, from mildest to worst.
 FAIL_ON = {
     "under-trained": "under-trained",
     "holes": "holes",
@@ -47,8 +47,8 @@ def parser() -> ArgumentParser:
     add(
         "--fail-on",
         choices=list(FAIL_ON),
-        help="exit with status 1 if a finding is this or worse; from bad to worse: "
-        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell whether one is",
+        help="exit with status 1 if a finding is at least this bad, from mildest to worst: "
+        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell",
     )
     add("--json", action="store_true", help="print the diagnosis as JSON")
     add_common(parser)

@@ -45,7 +45,7 @@ def exit_status(name: str, run: Callable[[], int | None]) -> int:
 
 
 def _of_the_system(error: OSError) -> str:
-    """Return what the operating system refused, and for which file."""
+    """Return the reason that the operating system gives, and the file it is about."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return f"{_shortened(str(error.filename or 'cannot write'))}: {reason}"
 

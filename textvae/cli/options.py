@@ -97,7 +97,7 @@ def add_data(parser: ArgumentParser, more: str = "") -> None:
 
 
 def add_measures(parser: ArgumentParser) -> None:
-    """Add what a metrics card takes its time for, and the precision of that."""
+    """Add the options for the expensive parts of a metrics card, and their precision."""
     add = parser.add_argument
     add(
         "--samples",

@@ -21,15 +21,15 @@ OPTIONS = (
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "write one HTML file about a run, or about several next to each other",
+        "write one HTML file about a run, or about several side by side",
         "textvae report RUN [RUN ...] --out FILE.html [...]",
     )
     add = parser.add_argument
     add(
         "runs",
         nargs="+",
-        help="run folders; JSON files with metrics and YAML files with published rows join the "
-        "table and the rate-distortion plane",
+        help="run folders; JSON files with metrics and YAML files with published rows are added "
+        "to the table and the rate-distortion plane",
     )
     add("--out", required=True, help="the .html file to write")
     add("--split", default="test", help="the split that was evaluated")
@@ -38,8 +38,8 @@ def parser() -> ArgumentParser:
         "--limit",
         type=PositiveInt,
         default=1000,
-        help="number of examples for what is not on the metrics card: the diagnosis, the map, and "
-        "the most and least compressible ones",
+        help="number of examples for everything that is not on the metrics card: the diagnosis, "
+        "the map, and the most and least compressible ones",
     )
     add(
         "--samples",

@@ -40,9 +40,9 @@ def parser() -> ArgumentParser:
     add(
         "--out",
         type=str,
-        help="the folder of the corpus and the runs; default: runs/NAME, as for the recipe",
+        help="the folder for the corpus and the runs; default: runs/NAME, as in the recipe",
     )
-    add("--recipes", type=str, help="the folder of the recipes, outside of a checkout")
+    add("--recipes", type=str, help="the folder with the recipes, if not in a checkout")
     add(
         "--lagging-compat",
         action="store_true",

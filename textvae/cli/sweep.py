@@ -25,7 +25,7 @@ def parser() -> ArgumentParser:
         "                     [--seeds N] [--jobs N] [--SECTION.NAME VALUE ...]",
     )
     parser.epilog = (
-        "--config FILE, of which there may be several, and --SECTION.NAME VALUE are those of\n"
+        "--config FILE (may be repeated) and --SECTION.NAME VALUE are options of\n"
         "textvae train; see textvae train --help."
     )
     add = parser.add_argument

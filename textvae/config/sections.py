@@ -126,7 +126,7 @@ class ModelConfig:
     prior_components: PositiveInt = 50
     """components of the mixture, or inputs of the VampPrior"""
     condition: Literal["none", "label", "number"] = "none"
-    """what encoder and decoder also read: the label of an example, or a number in its place"""
+    """what the encoder and decoder also read: an example's label, or a number in its place"""
     condition_dim: PositiveInt = 16
     """size of the learned vector of a label"""
     decoder_hidden: PositiveInt = 1024

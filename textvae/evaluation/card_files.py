@@ -62,7 +62,7 @@ def _is_read_only(run: Path) -> bool:
 def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
     """Write ``RUN/metrics/NAME.json``, completely or not at all.
 
-    Figures that are not finite become null, because JSON cannot represent them. ``summary`` is what
+    Numbers that are not finite become null, because JSON cannot represent them. ``summary`` is what
     the README of the model shows.
 
     Args:

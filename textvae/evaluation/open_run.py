@@ -68,7 +68,7 @@ class OpenRun(NamedTuple):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the model is not the one in the folder, where its metrics would be mistaken."""
+        """Whether the model is not the one in the folder, so its metrics do not belong there."""
         return self.weights is None
 
     @property

@@ -207,7 +207,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         for part in (self.encoder, self.decoder):
             if isinstance(embedding := getattr(part, "embedding", None), nn.Embedding):
                 embedding.weight.data[rows] = vectors.to(embedding.weight)
-        logger.info("%s: vectors of %d of %d tokens", path, len(rows), len(words))
+        logger.info("%s: vectors for %d of %d tokens", path, len(rows), len(words))
 
     def describe(self) -> Description:
         """Return the description of this model for its model card."""

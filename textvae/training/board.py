@@ -1,4 +1,4 @@
-"""TensorBoard's writer, without which a training can go on."""
+"""A TensorBoard writer whose failure does not stop training."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _check_fits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 class TrainingState:
-    """How far a training has progressed, as a checkpoint keeps it."""
+    """How far a training run has progressed, as a checkpoint keeps it."""
 
     config: Config
     run: Path

@@ -21,7 +21,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows lacks the last t
 
 
 class Interrupted(Exception):
-    """The user stopped the training; everything is saved."""
+    """The user stopped training; everything is saved."""
 
 
 class StopRequest:

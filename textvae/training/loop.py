@@ -236,7 +236,7 @@ class Trainer(TrainingState):
         )
         if 0 < self.total_steps <= self.phases.autoencode_steps:
             logger.warning(
-                "all %s steps belong to the autoencoding, which takes %s: the KL never counts",
+                "all %s steps are autoencoding steps, of which there are %s: the KL never counts",
                 f"{self.total_steps:,}",
                 f"{self.phases.autoencode_steps:,}",
             )

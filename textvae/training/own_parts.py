@@ -1,4 +1,4 @@
-"""Objectives and procedures of one's own: what they need, and their names in checkpoints."""
+"""User-defined objectives and procedures: what they need, and their names in checkpoints."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ the posteriors coincide (every draw is 0) and where they are far apart (every dr
 no draw can exceed). Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
 
 With the mixture of a mini-batch of B examples in place of q(z), the same difference is at most
-ln B: too low if z tells more examples apart than that. Figures computed with the code of
+ln B: too low if z tells more examples apart than that. Values computed with the code of
 vae-lagging-encoder (He et al. 2019) are of this kind (``minibatch_information``).
 
 These functions rely only on ``textvae.vae.contracts``, so they work with your own models, too.

@@ -153,7 +153,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
     if config.optim.name == "sgd":
         options += ["--optim.name", "adam", "--optim.lr", "0.002"]
         why.append(
-            "SGD teaches the encoder too slowly: the decoder has learned to do without z by then"
+            "with SGD, the encoder learns so slowly that the decoder learns to do without z first"
         )
     if not why and objective.free_bits and reached:
         options += ["--objective.free_bits", f"{2 * objective.free_bits:g}"]
@@ -175,7 +175,7 @@ def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
             yield retrain(
                 case,
                 [*skip, "free_bits"],
-                "each dimension gets its share of the free nats, which it loses nothing by using",
+                "each dimension gets its share of the free nats, which it can use at no cost",
             )
     if _can_normalize_means(case.config) and model.posterior == "gaussian":
         yield retrain(
@@ -219,7 +219,7 @@ def _against_unread(case: Case) -> Iterator[Remedy]:
 def _against_holes(case: Case) -> Iterator[Remedy]:
     model, objective = case.config.model, case.config.objective
     if model.posterior != "vmf":  # whose z lies on a sphere, where no mixture of Gaussians does
-        reason = "draw z from where the decoder was trained, without training again"
+        reason = "draw z from where the decoder was trained; the model is not retrained"
         moved = ["--data", case.data] if case.data else []
         yield another_command(case, reason, "sample", RUN, "--from", "aggregate", *moved)
     if not objective.beta:

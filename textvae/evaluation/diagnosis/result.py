@@ -87,7 +87,7 @@ class Diagnosis:
         model: The name of the run; empty for a model without one.
         split: The split that was examined; empty without a run.
         count: Number of examples.
-        findings: Everything that is wrong, the worst first: the verdict is the first one's.
+        findings: Everything that is wrong, worst first; the first one gives the verdict.
         evidence: The metrics behind it.
         dimensions: The metrics of every dimension.
         history: How the training got there; empty for a model without a run.

@@ -1,4 +1,4 @@
-"""A report: one run, or several next to each other, as a single HTML file.
+"""A report: one run, or several side by side, as a single HTML file.
 
 The file needs no network and no scripts. It is a function of the runs, the options, and the seed.
 """

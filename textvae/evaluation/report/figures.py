@@ -27,7 +27,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 class Curve(NamedTuple):
-    """A figure that training logs.
+    """A quantity that training logs.
 
     Attributes:
         key: Its name in a record.
@@ -81,9 +81,9 @@ class Picture(NamedTuple):
 
 
 def draw_curves(lines: Sequence[Line]) -> list[Picture]:
-    """Draw every figure over the epochs of training, one picture each.
+    """Draw every quantity over the epochs of training, one picture each.
 
-    Figures that no run has logged are left out.
+    Quantities that no run has logged are left out.
     """
     pictures = []
     for curve in CURVES:

@@ -34,7 +34,7 @@ TONES = {HEALTHY: "good", COLLAPSED: "bad", UNREAD: "bad", OVER_REFINED: "bad"} 
 
 
 class Number(NamedTuple):
-    """A figure of the metrics card or of the diagnosis as text."""
+    """A metric on the metrics card or in the diagnosis, as text."""
 
     name: str
     value: str
@@ -46,7 +46,7 @@ class Number(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One of the most important figures."""
+    """One of the most important metrics."""
 
     name: str
     value: str
@@ -55,7 +55,7 @@ class Tile(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the diagnosis says, apart from its figures."""
+    """What the diagnosis says, apart from its metrics."""
 
     word: str
     tone: str
@@ -143,7 +143,7 @@ def _verdict(diagnosis: Diagnosis | None) -> Verdict:
 
 
 def _numbers(card: Mapping[str, Any], evidence: tuple[Evidence, ...]) -> list[Number]:
-    """Return the figures of the card with their intervals, then those of the diagnosis alone."""
+    """Return the metrics of the card with their intervals, then those of the diagnosis alone."""
     intervals = {row.key: row for row in evidence}
     numbers = [
         Number(

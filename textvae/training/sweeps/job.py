@@ -109,7 +109,7 @@ def _current_record(run: Path, name: str) -> dict[str, Any] | None:
 
 
 def _train(run: Path, config: Config, command: str) -> None:
-    """Start or resume a training, recorded as the command that would do the same."""
+    """Start or resume training, recorded as the command that would do the same."""
     resume = (run / CONFIG).exists()
     if resume:
         check_run(run, config)
