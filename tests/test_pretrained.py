@@ -72,7 +72,7 @@ def test_a_run_starts_from_the_vectors(tiny, tmp_path, capfd, tied):
     options = ["--train.init_embeddings", str(tmp_path / "v.txt"), "--optim.lr", "1e-9", *tied]
     run = tmp_path / "run"
     assert in_child(["train", *tiny, *options, "--out", str(run)]) == 0
-    assert f"{tmp_path / 'v.txt'}: vectors of 2 of " in capfd.readouterr().err
+    assert f"{tmp_path / 'v.txt'}: vectors for 2 of " in capfd.readouterr().err
     model = textvae.load(str(run))
     for part in (model.encoder, model.decoder):
         for word, vector in vectors.items():
