@@ -62,6 +62,11 @@ MISTAKES = [
     (["trian"], "did you mean train?"),
     (["train", "--train.log_evry", "3"], "did you mean --train.log_every?"),
     (["train", "--latent_dim", "3"], "did you mean --model.latent_dim?"),
+    (["train", "--train.free_bits", "3"], "did you mean --objective.free_bits?"),
+    (["train", "--train.foo", "3"], "unrecognized arguments: --train.foo 3 (see"),
+    (["train", "--out", __file__], "cannot create the folder"),
+    (["sample", "{run}", "--greedy", "--num-beams", "2"], "--num-beams 2: cannot be combined"),
+    (["sample", "{run}", "--out", "a.parquet"], "sentences are written as text"),
     (["sample", "{run}", "--temprature", "2"], "did you mean --temperature?"),
     (["sample", "{run}", "--top_p", "0.9"], "did you mean --top-p?"),
     (["sample", "{run}", "--data.cache", "x"], "unrecognized arguments: --data.cache (see"),
@@ -701,6 +706,16 @@ def test_broken_records_of_a_run_are_one_line(trained, tmp_path, capfd):
         (tmp_path / "run" / "metrics" / "test.json").write_text(json.dumps(card))
         assert message in fails(capfd, ["compare", run, "--provenance"], table=True)
     assert "versions.json: not JSON" in fails(capfd, ["evaluate", run])
+
+
+def test_sentences_may_follow_an_option(place, capfd):
+    command, sentence = ["reconstruct", place["run"]], "the cat sees the tree"
+    outputs = []
+    for words in ([sentence, "--show-source"], ["--show-source", sentence]):
+        assert in_child([*command, *words]) == 0
+        outputs.append(capfd.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].startswith(f"> {sentence}")
 
 
 @pytest.mark.parametrize("argv", [["score", "{}"], ["reconstruct", "--file", "{}"]])

@@ -461,6 +461,22 @@ def test_a_posterior_of_another_size_than_the_prior_is_refused():
         VAE(HalfOfX(), HalfOfX(), prior=1)(Batch(torch.randn(3, 2)))
 
 
+def test_an_encoder_that_returns_no_posterior_is_refused():
+    class Pair(nn.Module):
+        def forward(self, batch):
+            return batch.x.float(), batch.x.float()
+
+    model = VAE(Pair(), nn.Identity(), prior=3)
+    with pytest.raises(TypeError, match="returned a tuple, not a posterior"):
+        textvae.evaluate(model, [torch.zeros(4, 3)])
+
+
+def test_a_module_that_is_no_latent_model_is_refused():
+    for measure in (textvae.evaluate, textvae.diagnose):
+        with pytest.raises(TypeError, match="Linear has no prior and no posterior and no log_lik"):
+            measure(nn.Linear(2, 2), [torch.zeros(4, 2)])
+
+
 def test_refinement_says_that_it_needs_gradients():
     model, x = VAE(Features(), Bags(), prior=3), torch.rand(4, 7)
     for mode in (torch.no_grad(), torch.inference_mode()):

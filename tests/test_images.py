@@ -238,7 +238,7 @@ def test_image_options_do_not_apply_to_text(trained, tiny, tmp_path, capfd):
     assert in_child(words) == 2
     assert "--images.decoder does not apply if --data.kind is text" in capfd.readouterr().err
     assert in_child(["sample", str(trained), "--out", str(tmp_path / "a.png")]) == 2
-    assert "a text model writes sentences, not images" in capfd.readouterr().err
+    assert "sentences are written as text" in capfd.readouterr().err
 
 
 def test_a_grid_has_every_image_in_its_place(tmp_path):

@@ -192,6 +192,19 @@ def test_files_next_to_the_base_are_methods(tmp_path):
     assert found[1] == ROOT / "recipes" / "methods" / "vae.yaml"
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"methods": "vae"}, "methods: 'vae' must be a list"),
+        ({"vary": {"model.latent_dim": 2}}, "model.latent_dim: 2 must be a list"),
+        ({"options": {"model": 3}}, "model=3: must be a mapping"),
+    ],
+)
+def test_a_grid_of_wrong_types_is_one_line(given, message):
+    with pytest.raises(UserError, match=message):
+        make_grid([TOY], **given)
+
+
 def test_a_language_model_is_trained_once_for_all_options_of_a_latent_variable():
     vary = {"model.injection": ["input", "skip"], "model.latent_dim": [2, 3], "optim.lr": [1, 2]}
     names = [cell.name for cell in make_grid([TOY], methods=["lm", "vae"], vary=vary)]

@@ -57,6 +57,6 @@ def _check_out(args: Namespace) -> None:
     out = args.get("out")
     if out is None or not os.path.isfile(out):
         return
-    for given in filter(None, (args.get("file"), args.get("data"))):
-        if os.path.isfile(given) and os.path.samefile(given, out):
+    for given in (args.get("file"), args.get("data")):  # data of train is a section
+        if isinstance(given, str) and os.path.isfile(given) and os.path.samefile(given, out):
             raise UserError(f"--out {out} would replace the file that is read: choose another")

@@ -10,6 +10,7 @@ from textvae.config.types import did_you_mean, limits_of
 from textvae.errors import OptionError
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
+CLOSE = 0.65  # how alike a name and an option are, at least (difflib)
 SIMILAR = 0.75  # how alike a name and the last part of an option are, at least (difflib)
 
 
@@ -109,14 +110,25 @@ def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 def _name(line: str, names: Sequence[str]) -> str:
     """Return the message for an option or a command that does not exist."""
-    whole = {name.lstrip("-").replace("-", "_"): name for name in names}
-    last = {bare.rsplit(".", 1)[-1]: name for bare, name in whole.items()}
-    for wrong in (name.replace("-", "_") for name in _unknown(line)):
-        near = [whole[bare] for bare in difflib.get_close_matches(wrong, whole, n=1)]
-        near = near or [last[bare] for bare in difflib.get_close_matches(wrong, last, 1, SIMILAR)]
-        if near:
-            line += f"; did you mean {near[0]}?"
+    for wrong in _unknown(line):
+        if near := _nearest(wrong.replace("-", "_"), names):
+            line += f"; did you mean {near}?"
     return line
+
+
+def _nearest(wrong: str, names: Sequence[str]) -> str | None:
+    """Return the name that was probably meant: in the same section, or with the same last part."""
+    whole = {name.lstrip("-").replace("-", "_"): name for name in names}
+    section, _, option = wrong.rpartition(".")
+    last = {bare.rpartition(".")[2]: name for bare, name in whole.items()}
+    same = {
+        bare.rpartition(".")[2]: name
+        for bare, name in whole.items()
+        if bare.rpartition(".")[0] == section
+    }
+    near = [same[bare] for bare in difflib.get_close_matches(option, same, 1, CLOSE)]
+    near = near or [last[bare] for bare in difflib.get_close_matches(option, last, 1, SIMILAR)]
+    return near[0] if near else None
 
 
 def _unknown(line: str) -> list[str]:

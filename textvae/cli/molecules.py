@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import load
+from textvae.cli.given import examples, load
 from textvae.cli.options import add_common, new_parser
 from textvae.config.types import PositiveInt
 
@@ -129,6 +129,7 @@ def _latent(args: Namespace) -> Any:
     model = load(args)
     if model.KIND != "text":
         raise UserError(f"--run {args.run} is an image model: choose a text model of SMILES")
-    molecules = read_molecules(Path(args.file))[: args.limit]
+    named = read_molecules(Path(args.file))[: args.limit]
+    molecules = examples(model, args, named).inputs  # warns of symbols that the model does not know
     options = {name: args[name] for name in ("lines", "steps", "num_beams", "seed", "batch_size")}
     return latent_metrics(model, molecules, draw_to=args.draw, **options)

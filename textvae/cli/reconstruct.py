@@ -28,12 +28,13 @@ def parser() -> ArgumentParser:
         "textvae reconstruct RUN [EXAMPLE ...] [--file FILE] [...]",
     )
     add_model(parser)
-    parser.add_argument(
+    given = parser.add_argument(
         "examples",
-        nargs="*",
+        nargs="+",
         help="text models: sentences (default: standard input); image models: indices into the "
         "test split (default: the first 30 images)",
     )
+    given.required = False  # unlike with "*", examples may also follow an option
     parser.add_argument(
         "--file",
         type=str,
@@ -63,7 +64,7 @@ def run(args: Namespace) -> None:
     if file is None:
         if given := layout(args):
             raise UserError(f"--data.{next(iter(given))} has no effect without --file")
-        found = examples(model, args, args.examples)
+        found = examples(model, args, args.examples or [])
     else:
         found = read_file(model, args, file)
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}

@@ -53,7 +53,12 @@ def run(args: Namespace) -> None:
         raise UserError("--data has no effect without --from aggregate")
     model = load(args)
     output, options = presenter(model, args), generation(model, args)
-    options["do_sample"] = not args.greedy
+    if args.greedy:
+        if args.num_beams > 1:
+            raise UserError(
+                f"--greedy, --num-beams {args.num_beams}: cannot be combined; choose one of them"
+            )
+        options["do_sample"] = False
     if args.walk is not None:
         if args["from"] != "prior":
             raise UserError("--walk shows the quantiles of the prior: leave out --from aggregate")

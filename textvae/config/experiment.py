@@ -73,9 +73,9 @@ class Config:
             UserError: A file cannot be read, or an option is unknown or out of range; the message
                 names the file and the line.
         """
+        check_sections(sections)
         options = read_options(paths, kind=sections.get("data", {}).get("kind"))
         for section, given in sections.items():
-            _check_names(section, given)
             options.setdefault(section, {}).update(given)
         config = config_from(options)
         config.check()
@@ -128,9 +128,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def check_sections(sections: Mapping[str, Any]) -> None:
+    """Check that options by section have the right form and known names.
+
+    Raises:
+        UserError: There is no such section or option, or a section is no mapping.
+    """
+    for section, given in sections.items():
+        _check_names(section, given)
+
+
 def _check_names(section: str, given: Mapping[str, Any]) -> None:
     if section not in OPTIONS:
         raise UserError(f"there is no section {section!r}{did_you_mean(section, OPTIONS)}")
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"{section}={given!r}: must be a mapping from the names of options to values"
+        )
     for name in given:
         if name not in OPTIONS[section]:
             near = did_you_mean(name, OPTIONS[section], f"{section}.")

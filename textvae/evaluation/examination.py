@@ -40,6 +40,22 @@ class Examination(NamedTuple):
     marginal_kls: Tensor | None  # (Z,) KL(p(z_d) || q(z_d)), if it can be computed
 
 
+def check_model(model: Any) -> None:
+    """Check that a module has what an examination needs of ``LatentModel``.
+
+    Raises:
+        TypeError: It has not.
+    """
+    missing = [
+        name for name in ("prior", "posterior", "log_likelihood") if not hasattr(model, name)
+    ]
+    if missing:
+        raise TypeError(
+            f"{type(model).__name__} has no {' and no '.join(missing)}: put its encoder and "
+            "decoder into a textvae.VAE, or add them (textvae.vae.contracts.LatentModel)"
+        )
+
+
 def _warn_of_inference(model: Any, inference: Inference) -> None:
     has_encoder = getattr(model, "has_encoder", True) or not model.prior.latent_dim
     if inference.method == "amortized" and not has_encoder:
@@ -68,6 +84,7 @@ def examine(
 
     The arguments are those of ``evaluate``. The model must be in evaluation mode.
     """
+    check_model(model)
     _warn_of_inference(model, inference)
     source = repeatable(batches)
     draws = samples or elbo_samples

@@ -207,14 +207,16 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
         except UserError:
             raise
         except Exception as error:  # of several libraries, for a damaged picture
-            raise UserError(f"{folder}: cannot be read: {_in_short(error)}") from error
+            raise UserError(
+                f"{folder}: cannot be read: {_in_short(error)}; remove or replace that file"
+            ) from error
     found = _without_split_names(found, {path.name for path in folder.iterdir() if path.is_dir()})
     for split, drawings in found.items():
         labels = drawings.label_names
         log.info(
-            "%s: the %s split is read as pictures: %s%s",
+            "%s: %sread as pictures: %s%s",
             folder,
-            split,
+            f"the {split} split is " * (len(found) > 1),
             quantity(len(drawings.images), "image"),
             f", labels {', '.join(labels[:3])}{', ...' * (len(labels) > 3)}" if labels else "",
         )

@@ -219,8 +219,10 @@ def read_latents(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} holds no latent vectors (a column mean of N vectors): {reason}"
         ) from error
-    if mean.ndim != 2 or not len(mean):
+    if mean.ndim != 2:
         raise UserError(f"{path}: mean has shape {mean.shape}, not (N, Z)")
+    if not len(mean):
+        raise UserError(f"{path} holds no latent vectors: mean is empty")
     if not np.isfinite(mean).all():
         raise UserError(f"{path}: mean has values that are not finite, or too large")
     return mean

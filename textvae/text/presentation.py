@@ -13,6 +13,7 @@ from textvae.errors import UserError, quantity
 from textvae.runs.files import replacing
 
 WIDTH = 9  # of a column of numbers
+NOT_LINES = (".png", ".svg", ".npz", ".parquet")  # what other commands write
 
 
 class SentencePrinter:
@@ -25,7 +26,7 @@ class SentencePrinter:
         path: The file to write, which appears once it is complete; None: standard output.
 
     Raises:
-        UserError: The path is a folder, or the name of a picture.
+        UserError: The path is a folder, or the name of a picture or of a file of arrays.
     """
 
     at_once = 1024
@@ -38,9 +39,10 @@ class SentencePrinter:
         self.shown, self._files = 0, ExitStack()
         if path is not None and path.is_dir():
             raise UserError(f"--out {path} is a folder: give the name of a file")
-        if path is not None and path.suffix.lower() == ".png":
+        if path is not None and path.suffix.lower() in NOT_LINES:
             raise UserError(
-                f"--out {path}: a text model writes sentences, not images: give another name"
+                f"--out {path}: sentences are written as text, or as JSON objects if the name ends "
+                "in .jsonl: give another name"
             )
 
     def __enter__(self) -> SentencePrinter:

@@ -90,7 +90,7 @@ class Sentences(TextExamples):
         z: Tensor | None = None,
         condition: Given | None = None,
         num_beams: int = 1,
-        do_sample: bool = True,
+        do_sample: bool | None = None,
         seed: int = 0,
         batch_size: int = 64,
         first_row: int = 0,
@@ -105,7 +105,8 @@ class Sentences(TextExamples):
             z: Latent vectors (N, Z) to decode instead of draws from the source.
             condition: As in ``decode``.
             num_beams: Above 1, search for the most likely sentence for each z instead of sampling.
-            do_sample: Sample words; False takes the most likely word at every step.
+            do_sample: Sample words; False takes the most likely word at every step. By default,
+                words are sampled unless there are beams.
             seed: Seed of z and of the words; sentence i depends only on the seed and on i.
             batch_size: Sentences per batch; does not change the results.
             first_row: Number of the first sentence, to draw a large sample in parts.
@@ -123,7 +124,7 @@ class Sentences(TextExamples):
             batch_size=batch_size,
             seed=seed,
             num_beams=num_beams,
-            do_sample=do_sample and num_beams == 1,
+            do_sample=num_beams == 1 if do_sample is None else do_sample,
             first_row=first_row,
             **options,
         )

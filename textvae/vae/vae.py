@@ -61,6 +61,7 @@ class VAE(nn.Module):
     def posterior(self, batch: Batch) -> Posterior:
         """Return q(z|x) as computed by the encoder."""
         q = self.encoder(batch)
+        _check_posterior(q)
         if (size := q.center().size(-1)) != self.latent_dim:
             raise ValueError(
                 f"z has {size} dimensions in the encoder's posterior, but {self.latent_dim} in the "
@@ -108,6 +109,14 @@ class VAE(nn.Module):
             encoder_loss=encoder_loss,
             path=path,
             prior=self.prior,
+        )
+
+
+def _check_posterior(q: Any) -> None:
+    if not isinstance(q, Posterior):
+        raise TypeError(
+            f"the encoder returned a {type(q).__name__}, not a posterior with rsample, log_prob, "
+            "and center, such as DiagGaussian(mean, logvar)"
         )
 
 

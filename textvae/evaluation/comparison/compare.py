@@ -148,7 +148,7 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
     bounded = [card for card in models if card.get("mi_max") is not None]
     whose = "" if bounded == models else f" of {', '.join(map(_name, bounded))}"
     for key, those, fact in (
-        ("samples", latent, "IW with K = {}."),
+        ("samples", [card for card in latent if card.get("samples")], "IW with K = {}."),
         ("mi_max", models, f"MI{whose} is at most {{}}."),
         (
             "au_threshold",

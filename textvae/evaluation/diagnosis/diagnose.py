@@ -17,7 +17,7 @@ from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
 from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
-from textvae.evaluation.examination import Batches, Examination, examine, repeatable
+from textvae.evaluation.examination import Batches, Examination, check_model, examine, repeatable
 from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.shuffle import dimension_gaps
@@ -141,6 +141,7 @@ def _examined(
     max_symbols: int | None = None,
     **options: Any,
 ) -> tuple[Examination, Symptoms]:
+    check_model(model)
     if not model.prior.latent_dim:
         raise UserError(
             f"{name} has no latent variable (latent_dim 0): there is nothing to diagnose"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from textvae.errors import OptionError, UserError
+from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
 from textvae.runs.files import write_text
 
@@ -21,8 +21,8 @@ class LatentMetrics(dict[str, Any]):
     """The metrics by name; ``print`` shows them.
 
     * ``count``: molecules that were reconstructed
-    * ``exact``: share of them that came back as the same molecule, in any spelling
-    * ``valid_between``: share of the points strictly between the ends of lines that are valid
+    * ``exact``: fraction of them that came back as the same molecule, in any spelling
+    * ``valid_between``: fraction of the points strictly between the ends of lines that are valid
     * ``distinct``: mean number of different valid molecules on a line, both ends included
     * ``lines``, ``steps``: number of lines, and of points on each of them
     """
@@ -30,9 +30,10 @@ class LatentMetrics(dict[str, Any]):
     def __str__(self) -> str:
         """Return the metrics as text."""
         return (
-            f"exact reconstruction  {self['exact']:.4f}  of {self['count']} molecules\n"
-            f"valid between         {self['valid_between']:.4f}  on {self['lines']} lines of "
-            f"{self['steps']} points\n"
+            f"exact reconstruction  {self['exact']:.4f}  of "
+            f"{quantity(self['count'], 'molecule')}\n"
+            f"valid between         {self['valid_between']:.4f}  on "
+            f"{quantity(self['lines'], 'line')} of {self['steps']} points\n"
             f"distinct on a line    {self['distinct']:.2f}"
         )
 

@@ -182,7 +182,7 @@ def _check_delimiter(file: InputFile, sample: list[str], layout: Layout) -> None
         if len(row) > 1 and _holds_columns(row, layout):
             raise UserError(
                 f"{file.where}: its columns ({listed(row)}) are separated by {other!r}, not by "
-                f"{layout.delimiter!r}: set --data.delimiter"
+                f"{layout.delimiter!r}: set --data.delimiter to that"
             )
 
 

@@ -138,7 +138,7 @@ def _check(
             f"must be from {low:g} to {high:g} (use greedy decoding instead of 0)",
             temperature=temperature,
         )
-    if top_k < 0:
+    if top_k < 0 or top_k != int(top_k):
         raise OptionError("must be a number of words, or 0 for all", top_k=top_k)
     if not 0 < top_p <= 1:
         raise OptionError("must be above 0 and at most 1", top_p=top_p)

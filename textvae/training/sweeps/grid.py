@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.builders.model import check_model
 from textvae.config.combinations import OF_LATENT
-from textvae.config.experiment import OPTIONS, Config, options_read
+from textvae.config.experiment import OPTIONS, Config, check_sections, options_read
 from textvae.config.recipes import method_files
 from textvae.config.types import as_word, did_you_mean
 from textvae.errors import OptionError, UserError
@@ -104,6 +104,11 @@ def _check(
     options: Sections,
 ) -> None:
     """Check everything that does not depend on a combination of values."""
+    check_sections(options)
+    lists: list[tuple[str, Sequence[Any]]] = [("methods", methods), *vary.items()]
+    for what, values in lists:
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise UserError(f"{what}: {values!r} must be a list, even of one value")
     if methods and not files:
         raise UserError("methods are stacked on a file: give one with --config")
     if seeds < 1:
@@ -119,7 +124,6 @@ def _check(
             raise UserError(f"{option} is varied with --vary: do not set it as well")
         if not values:
             raise UserError(f"{option}: give at least one value")
-    lists: list[tuple[str, Sequence[Any]]] = [("methods", methods), *vary.items()]
     for what, values in lists:
         if twice := [value for value in values if list(values).count(value) > 1]:
             raise UserError(f"{what}: {twice[0]} is given twice")
