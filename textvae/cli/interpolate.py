@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.given import examples, generation, load, presenter
 from textvae.cli.options import add_do_sample, add_generation, add_model, add_refinement, new_parser
+from textvae.config.types import TwoOrMore
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -21,10 +22,10 @@ def parser() -> ArgumentParser:
     )
     add_model(parser)
     end = "sentence, or index of the {} image in the test split"
-    parser.add_argument("a", help=f"first {end.format('first')}")
-    parser.add_argument("b", help=f"last {end.format('last')}")
+    parser.add_argument("a", metavar="A", help=f"first {end.format('first')}")
+    parser.add_argument("b", metavar="B", help=f"last {end.format('last')}")
     parser.add_argument(
-        "--steps", type=int, default=7, help="number of points, including both ends"
+        "--steps", type=TwoOrMore, default=7, help="number of points, including both ends"
     )
     parser.add_argument(
         "--kind",

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.given import examples, load
 from textvae.cli.options import add_common, new_parser
-from textvae.config.types import PositiveInt
+from textvae.config.types import PositiveInt, TwoOrMore
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -81,7 +81,7 @@ def _add_latent(parser: ArgumentParser) -> None:
     )
     add(
         "--steps",
-        type=PositiveInt,
+        type=TwoOrMore,
         default=OF_LATENT["steps"],
         help="points on a line, including both ends",
     )

@@ -14,7 +14,6 @@ from textvae.config.types import (
     DecoderLayers,
     DropoutRate,
     EncoderLayers,
-    Length,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -22,6 +21,7 @@ from textvae.config.types import (
     PositiveShare,
     Seed,
     Threads,
+    TwoOrMore,
     VocabSize,
 )
 
@@ -65,7 +65,7 @@ class DataConfig:
     """whether the first row of a table names its columns; if not, they are named 1, 2, ..."""
     tokenized: bool = False
     """words are already separated by single spaces (as in PTB); false for raw text"""
-    max_length: Length = 200
+    max_length: TwoOrMore = 200
     """maximum length in tokens, including the end of the sentence"""
     long: Literal["truncate", "drop"] = "truncate"
     """what to do with longer texts; in either case, their number is reported"""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Count: TypeAlias = int
     DecoderLayers: TypeAlias = int
     EncoderLayers: TypeAlias = int
-    Length: TypeAlias = int
+    TwoOrMore: TypeAlias = int
     VocabSize: TypeAlias = int
     Seed: TypeAlias = int
     Steps: TypeAlias = int
@@ -55,8 +55,9 @@ else:
     Count = _number("Count", int, (">", 0), ("<=", 10**12))
     DecoderLayers = _number("DecoderLayers", int, (">", 0), ("<=", 1000))
     EncoderLayers = _number("EncoderLayers", int, (">=", 0), ("<=", 1000))
-    # A token and the end of the sentence; the four special tokens and one more.
-    Length = _number("Length", int, (">=", 2), ("<=", LARGEST_INT))
+    # Both ends of a path; a token and the end of the sentence.
+    TwoOrMore = _number("TwoOrMore", int, (">=", 2), ("<=", LARGEST_INT))
+    # The four special tokens and one more.
     VocabSize = _number("VocabSize", int, (">=", 5), ("<=", LARGEST_INT))
     Steps = _number("Steps", int, (">=", 0), ("<=", 10_000))  # of gradient descent per example
     Seed = _number("Seed", int, (">=", 0), ("<=", LARGEST_SEED))

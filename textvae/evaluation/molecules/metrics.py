@@ -110,8 +110,10 @@ def molecule_metrics(
     molecules = [m for m in each(describe, texts, jobs) if m is not None]
     found = MoleculeMetrics({"count": len(texts), "valid": len(molecules) / len(texts)})
     smiles = [molecule.smiles for molecule in molecules]
+    if not smiles:
+        logger.warning("%s: no valid molecule, so most metrics have no value", file)
     found |= {f"unique@{k}": unique(smiles, k) for k in UNIQUE_AT}
-    if fewer := [f"unique@{k}" for k in UNIQUE_AT if len(smiles) < k]:
+    if fewer := [f"unique@{k}" for k in UNIQUE_AT if 0 < len(smiles) < k]:
         logger.warning(
             "%s: computed over all %d valid molecules, which are fewer",
             " and ".join(fewer),

@@ -32,6 +32,8 @@ class Columns:
         usual: The text and label columns of the training data, used if a file has them and none
             were named.
         numeric: Whether the labels are numbers, which are read as they are: -1 is one of them.
+        label_seen: Whether the record that the columns were detected from has a label; those of
+            JSON may differ.
     """
 
     text: tuple[str, ...] = ()
@@ -40,6 +42,7 @@ class Columns:
     label_named: bool = False
     usual: tuple[tuple[str, ...], str | None] = ((), None)
     numeric: bool = False
+    label_seen: bool = True
 
     @classmethod
     def parse(
@@ -74,7 +77,8 @@ class Columns:
 
     def describe(self) -> str:
         """Return the columns in words, for the log."""
-        label = f", label: {self.label}" if self.label else ""
+        maybe = "" if self.label_seen else ", if there is one"
+        label = f", label: {self.label}{maybe}" if self.label else ""
         return f"text: {' + '.join(self.text)}{label}"
 
     def resolve(self, present: Mapping[str, Any], where: str, unnamed: str = "") -> Columns:

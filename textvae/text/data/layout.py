@@ -132,7 +132,7 @@ class Layout:
     def identity(self) -> list[Any]:
         """Return what the rows depend on besides the files, as JSON."""
         columns = asdict(self.columns)
-        del columns["usual"]  # only a way to find the others
+        del columns["usual"], columns["label_seen"]  # only ways to find the others
         if not self.columns.numeric:  # as before there were such labels
             del columns["numeric"]
         return [self.format, self.delimiter, self.header, columns]
