@@ -189,6 +189,7 @@ def test_the_fingerprint_of_characters_with_bytes_is_that_of_earlier_releases():
         ("c1cc[nH]c1", ["c", "1", "c", "c", "[nH]", "c", "1"]),
         ("N[C@@H](C)[O-]", ["N", "[C@@H]", "(", "C", ")", "[O-]"]),
         ("C%12CC%12", ["C", "%12", "C", "C", "%12"]),
+        ("C%(100)C%(100)", ["C", "%(100)", "C", "%(100)"]),
         ("[13CH4].[Na+]", ["[13CH4]", ".", "[Na+]"]),
         ("C[C", ["C", "[", "C"]),  # an atom without its end is spelled
         ("C%1", ["C", "%", "1"]),

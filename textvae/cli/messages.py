@@ -54,9 +54,9 @@ def _typed(argument: str, value: object, names: Collection[str]) -> str:
 
 
 def _missing(keys: str, names: Sequence[str]) -> str:
-    """Return required keys as the user types them; an argument without an option as it is."""
+    """Return required keys as the user types them; an argument without an option in capitals."""
     given = (key.strip() for key in keys.split(","))
-    return ", ".join(_option(key) if _option(key) in names else key for key in given)
+    return ", ".join(_option(key) if _option(key) in names else key.upper() for key in given)
 
 
 def _number(line: str) -> str | None:

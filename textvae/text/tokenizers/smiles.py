@@ -1,7 +1,7 @@
 """A tokenizer for SMILES, the line notation of molecules (Weininger 1988).
 
 A token is an atom in brackets (``[nH]``, ``[C@@H]``), a chlorine or a bromine, a ring closure of
-two digits (``%12``), or any other single character, so that no symbol of the notation is split. The
+two or more digits (``%12``, ``%(100)``), or any other single character, so that no symbol of the notation is split. The
 alphabet is that of the training corpus: a token that does not occur there is ``<unk>``.
 """
 
@@ -27,7 +27,7 @@ from textvae.text.tokenizers.vocabulary import (
 )
 
 # Outside brackets, only chlorine and bromine have two letters. Brackets do not nest.
-_TOKEN = re.compile(r"\[[^\[\]]*\]|Br|Cl|%\d\d|.", re.DOTALL)
+_TOKEN = re.compile(r"\[[^\[\]]*\]|Br|Cl|%\d\d|%\(\d+\)|.", re.DOTALL)
 
 
 def split_smiles(text: str) -> list[str]:
