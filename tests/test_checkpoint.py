@@ -30,6 +30,7 @@ from textvae.runs.files import (
 )
 from textvae.runs.lock import locked
 from textvae.training.checkpoint import check_state
+from textvae.training.monitor import Monitor
 
 LONGER = ["--train.epochs", "3"]
 HOLD = """
@@ -541,3 +542,31 @@ def test_versions_record_what_is_needed_to_reproduce_a_run():
 def test_a_record_holds_file_names_that_are_not_utf_8(tmp_path):
     write_json(tmp_path / "a.json", {"command": "train \udc80 é"})
     assert read_record(tmp_path / "a.json") == {"command": "train \udc80 é"}
+
+
+def test_a_run_without_its_checkpoint_is_not_started_again(run, capfd):
+    (run / run_folder.STATE).unlink()
+    before = fingerprint(run)
+    assert resume(run, *LONGER) == 2
+    assert "has been trained, but its checkpoint" in one_line(capfd)
+    assert fingerprint(run) == before
+
+
+def test_options_missing_in_the_config_of_a_run_are_not_their_defaults(run, capfd):
+    config = run / "config.yaml"
+    text = config.read_text()
+    config.write_text(text[: text.index("optim:")])  # as if cut short
+    assert resume(run, *LONGER) == 2
+    assert "config.yaml is damaged: it had optim.name and" in one_line(capfd)
+
+
+def test_a_lost_log_is_announced(run, caplog):
+    (run / "metrics.jsonl").unlink()
+    Monitor(run, 7).board.close()
+    assert "metrics.jsonl is missing: the history up to step 7 is lost" in caplog.text
+
+
+def test_a_finished_run_whose_model_is_gone(run, capfd):
+    (run / "model.safetensors").unlink()
+    assert resume(run) == 2
+    assert "model.safetensors is missing, and the checkpoint has only" in one_line(capfd)

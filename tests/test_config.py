@@ -144,7 +144,6 @@ WRONG = [
     (Config(optim=OptimConfig(lr="fast")), "optim.lr fast: must be a number"),
     (Config(optim=OptimConfig(name="lion")), "optim.name lion: choose one of sgd, adam"),
     (Config(objective=ObjectiveConfig(kl_ramp=0)), "kl_ramp 0: must be above 0 and at most 1"),
-    (Config(inference=Inference(steps=0)), "inference.steps 0: must be above 0"),
     (Config(images=ImagesConfig(encoder="mlp")), "images.encoder does not apply"),
     (
         Config(data=DataConfig(kind="images"), tokenizer=TokenizerConfig(min_count=2)),
@@ -274,3 +273,17 @@ def test_sections_override_the_files(tmp_path):
         Config.load(train={"epoch": 5})
     with pytest.raises(UserError, match=r"train\.epochs 0"):
         Config.load(train={"epochs": 0})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"encoder": "unroled"}, "inference.encoder unroled: .* did you mean unrolled"),
+        ({"loss_per": "exampel"}, "inference.loss_per exampel"),
+        ({"steps": -3}, "inference.steps -3: must be above 0"),
+        ({"lr": "fast"}, "inference.lr fast: must be a number"),
+    ],
+)
+def test_options_of_inference_are_checked_in_python(wrong, message):
+    with pytest.raises(UserError, match=message):
+        Inference(**wrong)

@@ -15,8 +15,10 @@ from torch.distributions import Normal
 import textvae
 from textvae.cli.diagnose import FAIL_ON
 from textvae.config.inference import Inference
+from textvae.evaluation.diagnosis.history import History
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, judge
 from textvae.evaluation.diagnosis.remedies import warning
+from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.intervals import Interval
 from textvae.vae.batch import Batch
@@ -327,7 +329,11 @@ def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
         model(nothing, nothing).eval(), data(nothing).split(64), samples=2
     ).symptoms
     early = DONE._replace(epoch=0.5, beta=0.1)
-    assert judge(dead, early)[0].verdict == "under-trained"
+    (found,) = judge(dead, early)
+    assert (found.verdict, found.about) == ("under-trained", "collapsed")
+    unsure = Diagnosis("", "", "", "", 0, (found,), (), (), History(), ())
+    assert unsure.is_at_least("under-trained") is True
+    assert unsure.is_at_least("collapsed") is None
     assert judge(dead, early._replace(beta=1.0))[0].verdict == "collapsed"
     assert judge(dead, early._replace(beta=0.999))[0].verdict == "collapsed"  # warm-up just ended
     assert judge(dead, early._replace(epoch=3))[0].verdict == "collapsed"

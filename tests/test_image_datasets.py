@@ -142,3 +142,17 @@ def test_mnist_as_published():
     splits = read_images(str(MNIST))
     assert (len(splits["train"]), len(splits["test"])) == (57_000, 10_000)
     assert splits["test"].size == (28, 28) and splits["test"].labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_labels_have_the_same_numbers_in_all_splits(tmp_path):
+    images = np.zeros((4, 2, 2), np.uint8)
+    names = {"train": ["cat", "dog"], "valid": ["dog", "cat"], "test": ["cow", "dog"]}
+    for split in names:
+        drawings = Drawings(images, np.array([0, 1, -1, 1]), names[split])
+        write_drawings(tmp_path / f"{split}.npz", drawings)
+    splits = read_images(str(tmp_path))
+    for split in splits.values():
+        assert split.label_names == ["cat", "dog", "cow"]
+    assert splits["train"].labels.tolist() == [0, 1, -1, 1]
+    assert splits["valid"].labels.tolist() == [1, 0, -1, 0]
+    assert splits["test"].labels.tolist() == [2, 1, -1, 1]

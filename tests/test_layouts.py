@@ -244,3 +244,18 @@ def test_only_the_start_of_a_run_logs_how_its_corpus_is_read(tmp_path, caplog):
         assert "texts.txt" not in caplog.text
         read_file(corpus)  # new data for that run
         assert "read as lines" in caplog.text
+
+
+def test_a_table_in_a_text_file_is_ambiguous(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("text,label\na b,x\n")
+    with pytest.raises(UserError, match="first line looks like the header of a table: set --data"):
+        read_file(path)
+    assert len(read_file(path, format="csv")) == 1 and len(read_file(path, format="lines")) == 2
+
+
+def test_a_quotation_mark_that_is_never_closed_is_found(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text('text,label\n"a ""b""",x\n"c,y\nd,z\n')
+    with pytest.raises(UserError, match="line 3: not csv: a quotation mark in this row is never"):
+        read_file(path)

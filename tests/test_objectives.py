@@ -408,3 +408,8 @@ def test_free_bits_that_reach_nothing_are_refused():
     check(inference=svi["inference"], model=svi["model"] | {"prior": "mixture"})
     check(model={"latent_dim": 0})
     check(inference={"method": "semi_amortized"})
+
+
+def test_an_adaptive_objective_goes_around_the_mmd():
+    with pytest.raises(TypeError, match="put WithMMD inside WithMinimumKL"):
+        WithMMD(WithMinimumKL(elbo, 1.0), 1.0)

@@ -1,5 +1,6 @@
 """Procedures and phases: aggressive training, autoencode first, weights to start from."""
 
+import math
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -498,3 +499,17 @@ def test_the_state_of_another_optimizer_is_one_line(tiny, tmp_path, capfd):
 def test_the_kl_weight_never_falls_in_warm_up():
     config = Config(objective=ObjectiveConfig(beta=0.0, kl_schedule="linear", kl_start=0.1))
     assert {Phases(config, 10).beta(step) for step in range(0, 200, 5)} == {0.0}
+
+
+def test_blocks_are_compared_by_all_examples_and_all_tokens():
+    procedure, updater = Aggressive(block=2), FakeUpdater([30.0, 200.0, 40.0, 80.0, 0.0])
+    # 32 x 30 + 1 x 200 nats of 32 x 10 + 1 x 40 tokens: 3.2 per token; then 3.3, which is worse.
+    sizes = iter([(32, 10), (1, 40), (32, 12), (1, 12), (1, 1)])
+    procedure.update(0, lambda: [Batch(torch.zeros(next(sizes)))], updater)
+    assert [turn for _, turn, _ in updater.updates] == [1, 2, 3, 4, 0]
+
+
+@pytest.mark.parametrize("wrong", [{"stale": True}, {"active": 1}, {"best": math.nan}])
+def test_a_damaged_state_of_aggressive_training_is_refused(wrong):
+    with pytest.raises(ValueError, match="not a state of aggressive training"):
+        Aggressive().load_state_dict(Aggressive().state_dict() | wrong)

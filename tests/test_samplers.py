@@ -13,7 +13,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 import textvae
 from textvae.errors import UserError
 from textvae.evaluation.latent import fit_sampler
-from textvae.evaluation.latent.fit_sampler import fit_mixture
+from textvae.evaluation.latent.fit_sampler import fit_mixture, fit_opened
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER, WEIGHTS
@@ -287,3 +287,11 @@ def test_a_sampler_never_lies_next_to_other_weights(run, tmp_path, monkeypatch):
 def test_a_language_model_has_nothing_to_fit(language_model):
     with pytest.raises(UserError, match="no latent variable"):
         textvae.fit_sampler(language_model)
+
+
+def test_a_sampler_of_weights_that_were_replaced_meanwhile_is_not_saved(run, caplog):
+    opened = open_run(run)
+    shutil.copyfile(run / "model.safetensors", run / "copy")
+    (run / "model.safetensors").write_bytes((run / "copy").read_bytes() + b" ")
+    fit_opened(opened)
+    assert not (run / SAMPLER).exists() and "has been trained in the meantime" in caplog.text

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from conftest import in_child
 
 import textvae
 from textvae.text.model import TextVAE
+from textvae.training.update import Updater
 
 CLOCKS = ("tokens_per_second", "seconds", "logged_at")  # differ between two runs
 # Everything that has state: Adam, dropout everywhere, a cycle, accumulated batches, a plateau.
@@ -554,3 +556,15 @@ def test_a_tilde_in_out_is_the_home_folder(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train("~/mine", [*tiny, "--train.max_steps", "1"]) == 0
     assert (tmp_path / "mine" / "model.safetensors").is_file() and not (tmp_path / "~").exists()
+
+
+def test_every_example_counts_the_same_whatever_the_process_of_its_batch():
+    def updater(others: float) -> Updater:
+        made = Updater.__new__(Updater)
+        made.accelerator = SimpleNamespace(
+            num_processes=2, device="cpu", reduce=lambda mine, _: (mine + others) / 2
+        )
+        return made
+
+    shares = [updater(1.0)._share_of_examples(32), updater(32.0)._share_of_examples(1)]
+    assert shares == pytest.approx([32 / 16.5, 1 / 16.5])  # of which the mean gradient is made

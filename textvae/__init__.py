@@ -50,10 +50,17 @@ if TYPE_CHECKING:
     from textvae.evaluation.score import score, score_file
     from textvae.evaluation.search.optimize import optimize
     from textvae.images.model import ImageVAE
+    from textvae.images.pixelcnn import PixelCNN
     from textvae.text.model import TextVAE
+    from textvae.text.nn.decoder import LSTMDecoder
     from textvae.text.nn.decoder import LSTMDecoder as SkipLSTMDecoder
     from textvae.text.nn.encoder import LSTMEncoder
-    from textvae.text.tokenizers import CharTokenizer, SentencePieceTokenizer, WordTokenizer
+    from textvae.text.tokenizers import (
+        CharTokenizer,
+        SentencePieceTokenizer,
+        SmilesTokenizer,
+        WordTokenizer,
+    )
     from textvae.training.interrupt import Interrupted
     from textvae.training.reproduce import reproduce
     from textvae.training.sweeps.sweep import sweep
@@ -61,14 +68,15 @@ if TYPE_CHECKING:
     from textvae.vae.batch import Batch
     from textvae.vae.contracts import Posterior, Prior, Terms
     from textvae.vae.estimators import active_units, importance_bound, mutual_information
-    from textvae.vae.heads import GaussianHead
+    from textvae.vae.heads import BatchNormHead, DUHead, GaussianHead, ScaleHead, VonMisesFisherHead
     from textvae.vae.inference import infer
     from textvae.vae.noise import Purpose, RowNoise
-    from textvae.vae.objectives import elbo, free_bits, kl_weight
+    from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, free_bits, iwae, kl_weight, mmd
     from textvae.vae.posteriors import DiagGaussian, kl
     from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior
     from textvae.vae.samplers import MixtureSampler
     from textvae.vae.vae import VAE
+    from textvae.vae.von_mises_fisher import UniformSphere, VonMisesFisher
 
 __version__ = "0.2.0"
 
@@ -104,7 +112,12 @@ _SOURCES = {
     "Batch": "textvae.vae.batch",
     "Posterior": "textvae.vae.contracts",
     "DiagGaussian": "textvae.vae.posteriors",
+    "VonMisesFisher": "textvae.vae.von_mises_fisher",
     "GaussianHead": "textvae.vae.heads",
+    "BatchNormHead": "textvae.vae.heads",
+    "DUHead": "textvae.vae.heads",
+    "ScaleHead": "textvae.vae.heads",
+    "VonMisesFisherHead": "textvae.vae.heads",
     "kl": "textvae.vae.posteriors",
     "Purpose": "textvae.vae.noise",
     "RowNoise": "textvae.vae.noise",
@@ -112,9 +125,14 @@ _SOURCES = {
     "StandardNormal": "textvae.vae.priors",
     "MixturePrior": "textvae.vae.priors",
     "VampPrior": "textvae.vae.priors",
+    "UniformSphere": "textvae.vae.von_mises_fisher",
     "MixtureSampler": "textvae.vae.samplers",
     "Terms": "textvae.vae.contracts",
     "elbo": "textvae.vae.objectives",
+    "iwae": "textvae.vae.objectives",
+    "mmd": "textvae.vae.objectives",
+    "WithMMD": "textvae.vae.objectives",
+    "WithMinimumKL": "textvae.vae.objectives",
     "free_bits": "textvae.vae.objectives",
     "kl_weight": "textvae.vae.objectives",
     "importance_bound": "textvae.vae.estimators",
@@ -122,11 +140,14 @@ _SOURCES = {
     "active_units": "textvae.vae.estimators",
     "infer": "textvae.vae.inference",
     "Inference": "textvae.config.inference",
+    "LSTMDecoder": "textvae.text.nn.decoder",
     "SkipLSTMDecoder": "textvae.text.nn.decoder:LSTMDecoder",
     "LSTMEncoder": "textvae.text.nn.encoder",
     "WordTokenizer": "textvae.text.tokenizers",
     "SentencePieceTokenizer": "textvae.text.tokenizers",
     "CharTokenizer": "textvae.text.tokenizers",
+    "SmilesTokenizer": "textvae.text.tokenizers",
+    "PixelCNN": "textvae.images.pixelcnn",
     "UserError": "textvae.errors",
     "Interrupted": "textvae.training.interrupt",
 }
@@ -135,30 +156,41 @@ _SOURCES = {
 __all__ = [
     "VAE",
     "Batch",
+    "BatchNormHead",
     "Card",
     "CharTokenizer",
     "Config",
+    "DUHead",
     "DiagGaussian",
     "Diagnosis",
     "GaussianHead",
     "ImageVAE",
     "Inference",
     "Interrupted",
+    "LSTMDecoder",
     "LSTMEncoder",
     "MixturePrior",
     "MixtureSampler",
     "Opening",
+    "PixelCNN",
     "Posterior",
     "Prior",
     "Purpose",
     "RowNoise",
+    "ScaleHead",
     "SentencePieceTokenizer",
     "SkipLSTMDecoder",
+    "SmilesTokenizer",
     "StandardNormal",
     "Terms",
     "TextVAE",
+    "UniformSphere",
     "UserError",
     "VampPrior",
+    "VonMisesFisher",
+    "VonMisesFisherHead",
+    "WithMMD",
+    "WithMinimumKL",
     "WordTokenizer",
     "__version__",
     "active_units",
@@ -174,9 +206,11 @@ __all__ = [
     "free_bits",
     "importance_bound",
     "infer",
+    "iwae",
     "kl",
     "kl_weight",
     "load",
+    "mmd",
     "mutual_information",
     "neighbors",
     "optimize",

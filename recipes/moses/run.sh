@@ -20,26 +20,16 @@ prepare() {
 
 . "$(dirname "$0")/../stages.sh"
 
-measure() { # model: samples from the prior and the aggregate posterior, as MOSES measures them
-  local run="$out/$1" source
-  local reference="$prepared/reference" sources="prior prior-greedy aggregate aggregate-greedy"
-  if grep -q '"latent_dim": 0' "$run/config.json"; then sources="prior"; fi
-  for source in $sources; do
-    local file="$run/metrics/moses-$source"
-    [ -s "$file.json" ] && continue
-    textvae sample "$run" -n "${MOLECULES:-30000}" --batch-size 500 --from "${source%-greedy}" \
-      $([ "$source" = "${source%-greedy}" ] || echo --greedy) --out "$file.txt"
-    textvae molecules metrics "$file.txt" --jobs "$jobs" --train "$reference/train.txt" \
-      --test "$reference/test.txt" --test-scaffolds "$reference/test_scaffolds.txt" \
-      --json > "$file.json"
-  done
-  [ "$sources" = prior ] && return
-  textvae molecules latent "$prepared/test.txt" --run "$run" --draw "$run/lines.svg" \
-    --json > "$run/metrics/latent.json"
+. "$(dirname "$0")/measure.sh"
+
+measure_model() { # model: as MOSES measures samples
+  local reference="$prepared/reference"
+  measure "$out/$1" "$prepared" "${MOLECULES:-30000}" --jobs "$jobs" --train "$reference/train.txt" \
+    --test "$reference/test.txt" --test-scaffolds "$reference/test_scaffolds.txt"
 }
 
 further_tables() {
-  each measure >&2
+  each measure_model >&2
   printf '\n'
   each run_folder | tr '\n' '\0' | xargs -0 python "$root/data/moses/table.py"
 }

@@ -109,7 +109,8 @@ def read_new(
     else:
         tokenized = getattr(model.tokenizer, "tokenized", False)
         data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
-    if source == STANDARD_INPUT or not expanded(source).is_file():  # what is piped is not kept
+    path = expanded(source)
+    if source == STANDARD_INPUT or not (path.is_file() or path.is_dir()):  # a pipe is not kept
         data = replace(data, cache_dir=str(private_cache()))
     given["usual"] = training_layout(data)
     given["numeric"] = model.config["condition"] == "number"

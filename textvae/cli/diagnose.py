@@ -48,7 +48,8 @@ def parser() -> ArgumentParser:
         "--fail-on",
         choices=list(FAIL_ON),
         help="exit with status 1 if a finding is at least this bad, from mildest to worst: "
-        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell",
+        f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell, or "
+        "it is too early",
     )
     add("--json", action="store_true", help="print the diagnosis as JSON")
     add_common(parser)
@@ -63,7 +64,7 @@ def run(args: Namespace) -> int:
         1 if a finding is at least as bad as ``--fail-on``, else 0.
 
     Raises:
-        UserError: There are too few examples for ``--fail-on``, or as in ``diagnose_run``.
+        UserError: ``--fail-on`` cannot be answered, or as in ``diagnose_run``.
     """
     from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
     from textvae.runs.files import as_json

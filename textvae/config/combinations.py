@@ -42,11 +42,12 @@ def check_inference(config: Config) -> None:
         raise UserError(
             f"--inference.method {method} needs a latent variable, but --model.latent_dim is 0"
         )
-    if method != "amortized" and config.inference.loss_per == "batch" and config.data.max_tokens:
+    per_batch = "batch" in (config.inference.loss_per, config.inference.clip_per)
+    if method != "amortized" and per_batch and config.data.max_tokens:
         raise UserError(
-            "--data.max_tokens makes batches of different sizes, and with --inference.loss_per "
-            "batch the refinement steps depend on the batch size: use --inference.loss_per example "
-            "and a smaller --inference.lr"
+            "--data.max_tokens makes batches of different sizes, on which refinement steps must "
+            "not depend: use --inference.loss_per example, --inference.clip_per example, and a "
+            "smaller --inference.lr"
         )
     if method == "svi" and layers:
         raise UserError(f"--inference.method svi has no encoder: set --{section}.encoder_layers 0")

@@ -6,7 +6,7 @@ are left out of the YAML.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -154,6 +154,11 @@ def _check_names(section: str, given: Mapping[str, Any]) -> None:
 def options_read(config: Config) -> dict[str, tuple[str, ...]]:
     """Return the names of the options that apply to the experiment's kind of data, by section."""
     return _options_of(config.data.kind)
+
+
+def option_names(options: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return options by section as ``section.name``."""
+    return [f"{section}.{name}" for section, names in options.items() for name in names]
 
 
 def _options_of(kind: str) -> dict[str, tuple[str, ...]]:

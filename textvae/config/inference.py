@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from textvae.config.types import (
     ClosedUnitInterval,
@@ -49,6 +50,10 @@ class Inference:
     token_share: PositiveShare = 1.0
     """fraction of tokens that a refinement step scores, resampled for every step"""
 
+    def __post_init__(self) -> None:
+        """Check every option; a misspelled one would mean another method."""
+        check_values(_option_types(), vars(self), "inference.")
+
     @property
     def encoder_has_objective(self) -> bool:
         """Whether the encoder learns from the whole objective, with all that is added to it."""
@@ -68,12 +73,17 @@ class Inference:
         """
         if not path.exists():
             return DEFAULT_INFERENCE
-        found, types = read_record(path), get_type_hints(cls)
+        found, types = read_record(path), _option_types()
         record = {k: current_value(f"inference.{k}", value) for k, value in found.items()}
         if foreign := [name for name in record if name not in types]:
             raise UserError(f"{path}: this release of textvae does not know {foreign[0]!r}")
         check_values(types, record, f"{path}: ")
         return cls(**record)
+
+
+@cache
+def _option_types() -> dict[str, Any]:
+    return get_type_hints(Inference)
 
 
 AMORTIZED = Inference()

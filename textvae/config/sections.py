@@ -236,7 +236,7 @@ class OptimConfig:
     patience: PositiveInt = 1
     """evaluations without improvement before a decay"""
     decay_from: NonNegativeInt = 15
-    """first epoch that counts toward a decay"""
+    """no decay before this epoch"""
     decay_every: bool = True
     """after the first decay, decay at every evaluation (SA-VAE)"""
     reload_best: bool = False

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from textvae.config.inference import AMORTIZED, Inference
+from textvae.errors import OptionError
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.shuffle import shuffle_gaps
 from textvae.evaluation.symptoms import Symptoms, symptoms_of
@@ -56,6 +58,14 @@ def check_model(model: Any) -> None:
         )
 
 
+def _check_draws(**counts: int) -> None:
+    """Check the numbers of draws: only those of the importance-weighted bound may be 0."""
+    for name, count in counts.items():
+        least = 0 if name == "samples" else 1
+        if not isinstance(count, Integral) or count < least:
+            raise OptionError(f"must be an integer, at least {least}", **{name: count})
+
+
 def _warn_of_inference(model: Any, inference: Inference) -> None:
     has_encoder = getattr(model, "has_encoder", True) or not model.prior.latent_dim
     if inference.method == "amortized" and not has_encoder:
@@ -85,6 +95,7 @@ def examine(
     The arguments are those of ``evaluate``. The model must be in evaluation mode.
     """
     check_model(model)
+    _check_draws(samples=samples, elbo_samples=elbo_samples, mi_samples=mi_samples)
     _warn_of_inference(model, inference)
     source = repeatable(batches)
     draws = samples or elbo_samples

@@ -8,10 +8,11 @@ from textvae.config.experiment import Config
 
 
 class Goal(NamedTuple):
-    """What training maximizes, on the validation split: rec - beta max(KL, free nats).
+    """What a run keeps its best model by, on the validation split: rec - beta max(KL, free nats).
 
     By its ELBO, a run with a small KL weight or many free nats would keep an early model: the best
-    at something it is not trained for.
+    at something it is not trained for. Terms of the objective that a validation does not compute
+    are left out: the MMD, and what IWAE's bound adds to the ELBO.
 
     Attributes:
         beta: The KL weight after warm-up.
@@ -37,7 +38,7 @@ class Goal(NamedTuple):
         kl = f"max(kl, {self.free:g})" if self.free else "kl"
         if self.beta == 1:
             return f"rec - {kl}" if self.free else "elbo"
-        return f"rec - {self.beta:g} {kl}"
+        return f"rec - {self.beta:g} {kl}" if self.beta else "rec"
 
     def reached(self, rec: float, elbo: float) -> float:
         """Return the criterion for a model, in nats per example; its KL is rec - elbo."""

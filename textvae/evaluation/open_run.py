@@ -123,7 +123,7 @@ def open_run(
     """
     if unknown := opening.keys() - Opening.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    folder, data, reading = Path(run), opening.get("data"), opening.get("reading")
+    folder, data, reading = Path(path_of_run(run)), opening.get("data"), opening.get("reading")
     config = run_config(folder, data, reading)
     model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
@@ -146,6 +146,20 @@ def open_run(
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name
     return opened._replace(splits={"test": new}, new=name, given=condition)
+
+
+def path_of_run(run: Path | str) -> str:
+    """Return the path of a run.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(run, (str, Path)):
+        raise TypeError(
+            f"run must be the path of a run folder, not a {type(run).__name__}: pass a model as "
+            "model=..., next to its run"
+        )
+    return str(run)
 
 
 def _model_of(

@@ -38,14 +38,17 @@ from textvae.builders.model import load_model, to_device
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
 from textvae.errors import OptionError
 from textvae.evaluation.labels import label_names
+from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
+from textvae.text.model import TextVAE
 from textvae.vae.batch import Batch, Split, numbered
 from textvae.vae.model import Model, check_batch_size
 from textvae.vae.modes import undisturbed
 
 CHUNK = 512  # examples scored before any of them is returned; limits memory
 REGRET_STEPS = 100
+TEXTS = 64  # per batch
 # Step sizes as multiples of those in training: small enough for unfamiliar examples, where the ELBO
 # is steep, and then those for examples whose ELBO falls nevertheless.
 SIZES = (1 / 4, 1 / 32, 1 / 256)
@@ -68,7 +71,8 @@ def score(
 
     Args:
         model: The model.
-        batches: Every example once, as ``Batch`` objects in any order, or as plain tensors.
+        batches: Every example once, as ``Batch`` objects in any order, or as plain tensors; for a
+            ``TextVAE``, the texts themselves.
         samples: K, draws of z for the reconstruction term and the importance-weighted bound.
         regret_steps: Gradient steps of the likelihood regret; 0 skips it.
         seed: Seed of all noise.
@@ -84,7 +88,7 @@ def score(
     Raises:
         ValueError: There are no examples, a row occurs twice, or K is below 1.
     """
-    kept = list(numbered(batches))
+    kept = list(numbered(_batched(model, batches)))
 
     def examine(some: Iterable[Batch], options: Inference) -> ExampleStats:
         return collect(model, some, samples, seed, options, max_symbols=max_symbols, own_draws=0)
@@ -101,6 +105,14 @@ def score(
     arrays = {key: _for_numpy(column).numpy() for key, column in scores.items()}
     counts = (stats.units, stats.num_bytes, stats.lengths)
     return arrays | _rates(arrays["iw"].astype(float), *(count.numpy() for count in counts))
+
+
+def _batched(model: Any, given: Iterable[Any]) -> Iterable[Any]:
+    """Turn texts into batches of the model; others are batches already."""
+    if not isinstance(model, TextVAE) or isinstance(given, Tensor):
+        return given
+    given = [given] if isinstance(given, str) else list(given)
+    return model.counted_batches(given, TEXTS) if given and isinstance(given[0], str) else given
 
 
 def _for_numpy(column: Tensor) -> Tensor:
@@ -245,7 +257,7 @@ def score_file(
     for name, value, least in (("samples", samples, 1), ("regret_steps", regret_steps, 0)):
         if value < least:
             raise OptionError(f"must be at least {least}", **{name: value})
-    folder = model_folder.fetch(str(run))
+    folder = model_folder.fetch(path_of_run(run))
     model = to_device(load_model(str(folder)), device) if model is None else model
     options = {
         "samples": samples,

@@ -97,9 +97,9 @@ class ImageSplit:
         """Return the index itself: no image is ever dropped."""
         return i
 
-    def thumbnails(self, count: int) -> Tensor:
-        """Return the first images (N, 1, H, W), binarized for evaluation."""
-        return torch.from_numpy(self.once[:count]).float()[:, None]
+    def thumbnails(self, rows: np.ndarray) -> Tensor:
+        """Return some images (N, 1, H, W), binarized for evaluation."""
+        return torch.from_numpy(self.once[rows]).float()[:, None]
 
 
 def _draw(gray: np.ndarray, seed: list[int]) -> np.ndarray:
@@ -134,7 +134,8 @@ def read_images(place: str, seed: int = 0) -> dict[str, ImageSplit]:
     sizes = {drawings.images.shape[1:] for drawings in found.values()}
     if len(sizes) > 1:
         raise UserError(f"{place}: the splits have images of different sizes")
-    return {split: ImageSplit(found[split], seed) for split in SPLITS if split in found}
+    found = _with_same_labels({split: found[split] for split in SPLITS if split in found})
+    return {split: ImageSplit(drawings, seed) for split, drawings in found.items()}
 
 
 def read_published(place: str) -> dict[str, Drawings]:
@@ -270,6 +271,20 @@ def _with_held_out(found: dict[str, Drawings], place: str) -> dict[str, Drawings
     rows["train"] = order[count * len(missing) :]
     log.info("%s: held out %d training images each for %s", place, count, " and ".join(missing))
     return found | {split: _rows(train, np.sort(part)) for split, part in rows.items()}
+
+
+def _with_same_labels(found: dict[str, Drawings]) -> dict[str, Drawings]:
+    """Give a label the same number in all splits, whatever the order of the names in each."""
+    every = [name for drawings in found.values() for name in drawings.label_names or ()]
+    names = list(dict.fromkeys(every))
+    return {split: _renumbered(drawings, names) for split, drawings in found.items()}
+
+
+def _renumbered(drawings: Drawings, names: list[str]) -> Drawings:
+    if drawings.labels is None or drawings.label_names is None:
+        return drawings
+    places = np.array([*map(names.index, drawings.label_names), -1])  # -1: unlabeled
+    return Drawings(drawings.images, places[drawings.labels], names)
 
 
 def _rows(drawings: Drawings, rows: np.ndarray) -> Drawings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -115,8 +116,8 @@ class Images(ImageExamples):
         Returns:
             (N, H, W) on the CPU.
         """
-        if n < 1:
-            raise OptionError("must be at least 1", n=n)
+        if not isinstance(n, Integral) or n < 0:
+            raise OptionError("must be an integer, at least 0", n=n)
         z = self.draw_z(n, seed, source) if z is None else z
         options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
         return self.decode(z, batch_size=batch_size, seed=seed, **options)

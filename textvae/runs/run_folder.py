@@ -36,6 +36,7 @@ from textvae.runs.origin import versions
 CONFIG = "config.yaml"
 LOG = "metrics.jsonl"
 STATE = Path("checkpoint") / "state.pt"
+SUMMARY = "training.json"
 _DIGITS = 19  # of an integer that is a count
 
 
@@ -205,6 +206,11 @@ def load_state(run: Path) -> dict[str, Any] | None:
     path = run / STATE
     remove_leftovers(run, path.parent)
     if not path.exists():
+        if (run / SUMMARY).exists():
+            raise UserError(
+                f"{run} has been trained, but its checkpoint {path} is missing, so it cannot be "
+                f"resumed: train --config {quoted(run / CONFIG)} --out OTHER starts again"
+            )
         return None
     try:
         with warnings.catch_warnings():
@@ -219,8 +225,9 @@ def load_state(run: Path) -> dict[str, Any] | None:
 
 def _broken(run: Path) -> UserError:
     return UserError(
-        f"{run / STATE} is truncated or was not written by textvae: delete it to start the run "
-        f"again; the best model so far is in {run}"
+        f"{run / STATE} is truncated or was not written by textvae, so the run cannot be resumed: "
+        f"train --config {quoted(run / CONFIG)} --out OTHER starts again; the best model so far is "
+        f"in {run}"
     )
 
 

@@ -127,7 +127,7 @@ class TextExamples(Model):
         """Return the sentences given, which have no labels."""
         for number, name in enumerate(names, start=1):
             utf8(name, f"sentence {number}")
-        self._warn_of_unknown(names, "the command line")
+        self._warn_of_unknown(names, "the given text")
         return Examples(list(names), list(names), [None] * len(names))
 
     def presenter(self, *, out: Path | None, format: str, show_sources: bool) -> SentencePrinter:

@@ -13,7 +13,9 @@ from textvae.errors import UserError, quantity
 from textvae.runs.files import replacing
 
 WIDTH = 9  # of a column of numbers
-NOT_LINES = (".png", ".svg", ".npz", ".parquet")  # what other commands write
+# Of files that hold something other than lines: what other commands write, tables, and archives.
+NOT_LINES = {".png", ".svg", ".npz", ".parquet", ".html", ".json", ".csv", ".tsv"}
+NOT_LINES |= {".gz", ".bz2", ".xz", ".zst", ".zip"}
 
 
 class SentencePrinter:
@@ -26,7 +28,7 @@ class SentencePrinter:
         path: The file to write, which appears once it is complete; None: standard output.
 
     Raises:
-        UserError: The path is a folder, or the name of a picture or of a file of arrays.
+        UserError: The path is a folder, or the name of a file that does not consist of lines.
     """
 
     at_once = 1024

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from textvae.errors import OptionError
 from textvae.text.data.batches import text_batch, token_ids
+from textvae.text.data.chunks import Encoding, encode_document
 from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
 from textvae.vae.batch import Batch
@@ -41,6 +45,18 @@ class Sentences(TextExamples):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             yield text_batch([ids[row] for row in rows], rows)
+
+    def counted_batches(self, texts: Sequence[str], batch_size: int) -> Iterator[Batch]:
+        """Like ``batches``, with the words and bytes that perplexities are measured in."""
+        tokenizer = self._needs_tokenizer()
+        are_split = getattr(tokenizer, "tokenized", False)
+        encoding = Encoding(tokenizer, are_split, self.config["max_length"] + 1, "truncate", None)
+        documents = [encode_document(text, encoding) for text in texts]
+        for batch in self.batches(texts, batch_size):
+            kept = [documents[row] for row in batch.index.tolist()]
+            units = torch.tensor([document.units for document in kept])
+            num_bytes = torch.tensor([document.num_bytes for document in kept])
+            yield replace(batch, units=units, num_bytes=num_bytes)
 
     def decode(
         self,
@@ -115,8 +131,8 @@ class Sentences(TextExamples):
         Raises:
             UserError: An option is out of range, or there is no tokenizer.
         """
-        if n < 0:
-            raise OptionError("must be at least 0", n=n)
+        if not isinstance(n, Integral) or n < 0:
+            raise OptionError("must be an integer, at least 0", n=n)
         z = self.draw_z(n, seed, source, first_row) if z is None else z
         return self.decode(
             z,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = None
-        threading.excepthook = _unless_of_the_writer(threading.excepthook)
+        _silence_writers()
         try:
             self._writer = SummaryWriter(str(folder), purge_step=purge_step)
         except OSError as error:
@@ -58,12 +59,14 @@ class Board:
         )
 
 
-def _unless_of_the_writer(report: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Silence the writer's thread: its error reaches the next call as well."""
+@cache
+def _silence_writers() -> None:
+    """Silence the threads of all writers, once: an error there reaches the next call as well."""
+    report = threading.excepthook
 
     def hook(failure: Any) -> None:
         of_writer = type(failure.thread).__module__.startswith("tensorboard.")
         if not (of_writer and isinstance(failure.exc_value, OSError)):
             report(failure)
 
-    return hook
+    threading.excepthook = hook

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from textvae.builders.data import Splits
-from textvae.config.experiment import Config
-from textvae.errors import UserError
+from textvae.config.experiment import Config, option_names, options_read
+from textvae.errors import UserError, quantity
 from textvae.evaluation.goal import Goal
 from textvae.runs.model_folder import written_by
 from textvae.training.devices import peak_memory_mb
@@ -29,12 +29,11 @@ NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fract
     "epoch_steps": (COUNT, 1),
     **dict.fromkeys(("seconds", "logged_at", "kl_weight", "free_nats"), (REAL, 0)),
     "lr.scale": (REAL, 0),
-    **dict.fromkeys(("lr.best", "lr.bar", "procedure.best"), (REAL, -math.inf)),
-    **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays", "procedure.stale"), (COUNT, 0)),
+    **dict.fromkeys(("lr.best", "lr.bar"), (REAL, -math.inf)),
+    **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays"), (COUNT, 0)),
 }
 # Not in every checkpoint:
 OPTIONAL = {"autoencode_steps", "kl_weight", "free_nats", "logged_at"}
-OPTIONAL |= {"procedure.best", "procedure.stale"}
 
 
 def check_state(state: Mapping[str, Any]) -> None:
@@ -92,7 +91,7 @@ class TrainingState:
         if patience is not None and self.phases.lr.stale >= patience:
             return f"stopped early: no improvement in {self.phases.lr.stale} evaluations"
         if self.step == self.total_steps:
-            return f"all {self.step} steps done"
+            return f"all {quantity(self.step, 'step')} done"
         if self.step > self.total_steps:
             return f"{self.step} steps done, and there are only {self.total_steps} now"
         return None
@@ -112,6 +111,7 @@ class TrainingState:
             "seconds": self.seconds,
             "logged_at": self.logged_at,
             "procedure": self.procedure.state_dict(),
+            "options": option_names(options_read(self.config)),
             "own_parts": own_parts(self.updater.objective, self.procedure),
             **self.updater.state_dict(),
             **({"first_decoder": self.first_decoder} if self._decoder_is_needed(self.step) else {}),

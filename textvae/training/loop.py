@@ -97,17 +97,21 @@ class Trainer(TrainingState):
         self._announce()
         self._batches = iter(self.loader)
         self._clock = time.perf_counter()
-        with Progress(self.total_steps, self.step) as progress:
-            while self.why_done() is None and not on_any_process(accelerator, stop.requested):
-                self._train_step()
-                if self.step % train.log_every == 0:
-                    self.log(progress)
-                if self.step % evaluate_every == 0 or self.step == self.total_steps:
-                    self.evaluate()
-                    self.save()
-                elif self.step % train.save_every == 0:
-                    self.save()
-        self._finish()
+        try:
+            with Progress(self.total_steps, self.step) as progress:
+                while self.why_done() is None and not on_any_process(accelerator, stop.requested):
+                    self._train_step()
+                    if self.step % train.log_every == 0:
+                        self.log(progress)
+                    if self.step % evaluate_every == 0 or self.step == self.total_steps:
+                        self.evaluate()
+                        self.save()
+                    elif self.step % train.save_every == 0:
+                        self.save()
+            self._finish()
+        finally:
+            if self.monitor is not None:
+                self.monitor.board.close()
 
     def _train_step(self) -> None:
         if self.step == self.phases.autoencode_steps > 0:
@@ -251,7 +255,7 @@ class Trainer(TrainingState):
         if self.monitor is None:
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor)
-        self.monitor.close(self.step, self.config, self.card)
+        self.monitor.finish(self.step, self.config, self.card)
         best = ""
         if math.isfinite(self.lr.best):
             best = f": best validation {Goal.of(self.config).name} {self.lr.best:.2f}"
@@ -271,5 +275,5 @@ class Trainer(TrainingState):
         state = self.state_dict()
         if self.is_main:
             run_folder.save_state(self.run, state)
-            write_json(self.run / "training.json", self.summary())
+            write_json(self.run / run_folder.SUMMARY, self.summary())
         self._clock = time.perf_counter()

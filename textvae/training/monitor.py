@@ -56,6 +56,8 @@ class Monitor:
 
     def _forget_after(self, step: int) -> None:
         if not self.path.exists():
+            if step:
+                logger.warning("%s is missing: the history up to step %d is lost", self.path, step)
             return
         kept = [line for line in read_log(self.path.parent) if line["step"] <= step]
         for line in kept:
@@ -142,8 +144,8 @@ class Monitor:
         shutil.rmtree(self.path.with_name(PROJECTOR), ignore_errors=True)  # of an earlier training
         self.board.add_embedding(means, clean, global_step=PROJECTOR, **options)
 
-    def close(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
-        """Write the hyperparameters that were set, for comparing runs, and close.
+    def finish(self, step: int, config: Config, card: Mapping[str, Any] | None) -> None:
+        """Write the hyperparameters that were set, for comparing runs.
 
         The metrics of the comparison are the last points of the validation curves.
         """
@@ -153,7 +155,6 @@ class Monitor:
         shown = {tag: value for tag, value in last.items() if tag.startswith("valid/")}
         for summary in hparams(_set_options(config), shown):  # add_hparams opens a second file
             self.board.add_summary(summary, step)
-        self.board.close()
 
 
 def _set_options(config: Config) -> dict[str, Any]:

@@ -99,11 +99,11 @@ class Aggressive(Joint):
         for turn in range(1, self.most + 1):
             batches = next_batches()
             loss = updater.update(batches, step, turn=turn, only=[updater.model.encoder])
-            losses.append(_with_length(loss, batches))
+            losses.append(_totals(loss, batches))
             if turn % self.block:
                 continue
             # Per token, as in the authors' code: batches differ in the length of their sentences.
-            nats, tokens = mean_of_processes(updater.accelerator, torch.stack(losses).mean(0))
+            nats, tokens = mean_of_processes(updater.accelerator, torch.stack(losses).sum(0))
             now = float(nats / tokens)
             if now > before:
                 return
@@ -131,13 +131,16 @@ class Aggressive(Joint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a ``state_dict``."""
         if state:  # else the run has been trained jointly so far
-            self.active, self.best, self.stale = state["active"], state["best"], state["stale"]
+            active, best, stale = state["active"], float(state["best"]), state["stale"]
+            if type(active) is not bool or type(stale) is not int or math.isnan(best):
+                raise ValueError(f"not a state of aggressive training: {state}")
+            self.active, self.best, self.stale = active, best, stale
 
 
-def _with_length(loss: Tensor, batches: list[Batch]) -> Tensor:
-    """Return the loss and the mean number of tokens per example, (2,)."""
+def _totals(loss: Tensor, batches: list[Batch]) -> Tensor:
+    """Return the total loss of all examples, and their number of tokens, (2,)."""
     lengths = torch.cat([batch.lengths for batch in batches]).to(loss.device)
-    return torch.stack([loss, lengths.to(loss.dtype).mean()])
+    return torch.stack([loss * len(lengths), lengths.sum().to(loss.dtype)])
 
 
 def build_procedure(config: Config) -> Procedure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,11 +18,11 @@ from textvae.config.combinations import (
     check_resumed,
     options_without_effect,
 )
-from textvae.config.experiment import Config
-from textvae.errors import UserError
+from textvae.config.experiment import Config, option_names, read_options
+from textvae.errors import UserError, quantity
 from textvae.evaluation.run_data import with_found_data
 from textvae.runs import model_folder, run_folder
-from textvae.runs.files import expanded, remove_leftovers
+from textvae.runs.files import expanded, quoted, remove_leftovers
 from textvae.runs.lock import locked
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
@@ -109,9 +110,16 @@ def _check_has_model(run: Path, trainer: Trainer) -> None:
     """Check that a run with nothing left to do has a model.
 
     Raises:
-        UserError: It was stopped before its first evaluation, and is not to go on from there.
+        UserError: It was stopped before its first evaluation, and is not to go on from there; or
+            its model is gone.
     """
-    if not (run / model_folder.WEIGHTS).exists():
+    weights = run / model_folder.WEIGHTS
+    if not weights.exists():
+        if math.isfinite(trainer.lr.best):
+            raise UserError(
+                f"{weights} is missing, and the checkpoint has only the last weights: restore it; "
+                f"train --config {quoted(run / run_folder.CONFIG)} --out OTHER starts again"
+            )
         raise UserError(
             f"{run} was stopped at step {trainer.step}, before its first evaluation, and has no "
             f"model yet: resume it for more than {trainer.total_steps} steps"
@@ -149,6 +157,7 @@ def _trainer(
         fresh = accelerator.is_main_process and not resume
         splits = build_data(config, run, fresh=fresh)
     if state is not None:
+        _check_complete(state, run)
         _check_corpus(state, splits, config.data.dir, run)
     model = build_model(config, run, splits, model_class)
     add_conditions(splits, model.condition)
@@ -165,6 +174,19 @@ def _trainer(
     if state is not None:
         trainer.load_state_dict(state)
     return trainer
+
+
+def _check_complete(state: Mapping[str, Any], run: Path) -> None:
+    """Check that no option is missing in the config of a run, which would now mean its default.
+
+    Raises:
+        UserError: One that the run had at its last checkpoint is missing.
+    """
+    path = run_folder.config_path(run)
+    given = set(option_names(read_options([path])))
+    if lost := [name for name in state.get("options", ()) if name not in given]:
+        more = f" and {quantity(len(lost) - 1, 'other option')}" if lost[1:] else ""
+        raise UserError(f"{path} is damaged: it had {lost[0]}{more} as well; restore the file")
 
 
 def _check_corpus(state: Mapping[str, Any], splits: Splits, place: str, run: Path) -> None:

@@ -76,6 +76,7 @@ class Updater:
         beta = self.phases.beta(step)
         others = self._others(only, skip)
         count = sum(len(batch.lengths) for batch in batches)
+        scale = self._share_of_examples(count)
         with _frozen(others if self._parts_are_separable() else ()):
             for i, batch in enumerate(batches):
                 batch = batch.to(accelerator.device)
@@ -84,7 +85,7 @@ class Updater:
                     terms = self.wrapped(batch, config.objective.samples, beta, config.inference)
                     loss = self._loss(terms, beta)
                     share = len(batch.lengths) / count
-                    accelerator.backward(loss * share)
+                    accelerator.backward(loss * (share * scale))
                 self.sums.add_batch(loss, terms, batch.lengths)
                 total = total + loss.detach() * share
         for parameter in others:
@@ -97,6 +98,16 @@ class Updater:
         if isinstance(self.objective, AdaptiveObjective):
             self.objective.after_update(partial(mean_of_processes, accelerator))
         return total
+
+    def _share_of_examples(self, count: int) -> float:
+        """Return this process's share of all examples of an update, relative to an equal share.
+
+        Gradients are averaged over processes, whose batches may differ in size.
+        """
+        if self.accelerator.num_processes == 1:
+            return 1.0
+        mine = torch.tensor(float(count), device=self.accelerator.device)
+        return float(mine / mean_of_processes(self.accelerator, mine))
 
     def _loss(self, terms: Terms, beta: float) -> Tensor:
         """Return the objective, and the loss that trains only the encoder, if there is one.

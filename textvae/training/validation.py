@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
-
 from textvae.builders.data import build_buckets
 from textvae.config.experiment import Config
 from textvae.evaluation.card import evaluate_quick
 from textvae.evaluation.diagnosis.advice import overshoot
 from textvae.evaluation.diagnosis.training_state import too_early
 from textvae.evaluation.metric import decimals
+from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor
 from textvae.vae.batch import Split
@@ -96,11 +95,12 @@ def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor) 
     count = min(count, len(split))
     if not model.latent_dim or count < 2:
         return
+    rows = spaced(len(split), count)
     with undisturbed(model):
-        q = posteriors(model, split, np.arange(count))
+        q = posteriors(model, split, rows)
     labels = [""] * count
     if split.labels is not None and split.label_names is not None:
-        labels = [split.label_names[label] if label >= 0 else "" for label in split.labels[:count]]
-    captions = [split.caption(i) for i in range(count)]
+        labels = [split.label_names[label] if label >= 0 else "" for label in split.labels[rows]]
+    captions = [split.caption(i) for i in rows.tolist()]
     table = list(zip(labels, captions, strict=True))
-    monitor.projector(q.center(), table, split.thumbnails(count))
+    monitor.projector(q.center(), table, split.thumbnails(rows))

@@ -84,8 +84,8 @@ class Split(Protocol):
         """Number of example i among those that were read, of which some may have been dropped."""
         ...
 
-    def thumbnails(self, count: int) -> Tensor | None:
-        """The first ``count`` examples as images (N, 1, H, W); None if they are not images."""
+    def thumbnails(self, rows: np.ndarray) -> Tensor | None:
+        """Some examples as images (N, 1, H, W); None if they are not images."""
 
 
 def numbered(batches: Iterable[Any]) -> Iterator[Batch]:

@@ -222,6 +222,8 @@ def make_head(
         raise ValueError(f"unknown posterior {posterior!r}")
     if kind == "linear":
         return GaussianHead(features, latent_dim, bias)
+    if kind not in _NORMALIZED:
+        raise ValueError(f"unknown head {kind!r}: choose linear, {', '.join(_NORMALIZED)}")
     make, default = _NORMALIZED[kind]
     return make(features, latent_dim, bias, default if scale is None else scale)
 

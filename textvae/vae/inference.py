@@ -54,8 +54,11 @@ def infer(
             generator if None.
 
     Raises:
+        TypeError: The batch is a plain tensor.
         ValueError: Unknown method.
     """
+    if isinstance(batch, Tensor):
+        raise TypeError("the batch is a plain tensor: wrap it, as in textvae.Batch(x)")
     start: Any = model.posterior(batch)
     match options.method:
         case "amortized":

@@ -6,8 +6,9 @@ everything else is built from these two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,6 +20,7 @@ from textvae.errors import OptionError, UserError
 from textvae.vae.batch import Batch, Split
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
+from textvae.vae.contracts import Posterior
 from textvae.vae.examples import ExampleKind
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
@@ -83,9 +85,11 @@ class Model(ExampleKind):
         if not self.latent_dim:
             raise UserError(
                 "this model has no latent variable (latent_dim 0): it can sample, but not encode, "
-                "reconstruct or interpolate"
+                "reconstruct, or interpolate"
             )
         check_batch_size(batch_size)
+        if isinstance(examples, Iterator):
+            examples = list(examples)
         count = 1 if isinstance(examples, str) else len(examples)
         codes = codes_of(self.condition, condition, count)
         batches: Iterable[Batch] = self.batches(examples, batch_size)
@@ -188,6 +192,8 @@ class Model(ExampleKind):
         Raises:
             UserError: It has the wrong shape, or values that are not finite.
         """
+        if isinstance(z, Posterior):
+            raise TypeError("z must be a tensor: pass the mean of the posterior, as in q.mean")
         dtype = next(self.parameters()).dtype
         z = torch.as_tensor(z, dtype=dtype, device=self.device)
         if z.dim() != 2 or z.size(1) != self.latent_dim:
@@ -267,9 +273,9 @@ class Model(ExampleKind):
         Raises:
             UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
-        if not 2 <= steps <= LARGEST_INT:
+        if not isinstance(steps, Integral) or not 2 <= steps <= LARGEST_INT:
             raise OptionError(
-                f"an interpolation has 2 steps, its two ends, or more, up to {LARGEST_INT}",
+                f"must be an integer, from 2 (both ends) to {LARGEST_INT}",
                 steps=steps,
             )
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)

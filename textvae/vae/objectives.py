@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from textvae.vae.contracts import Objective, Terms
+from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
 
 FreeBitsPer = Literal["element", "dim", "sample", "batch"]
 STEEPNESS = 10.0  # of the logistic schedule: the sigmoid's argument goes from -5 to 5
@@ -171,9 +171,15 @@ class WithMMD:
     Args:
         objective: The objective to add it to.
         weight: Its weight.
+
+    Raises:
+        TypeError: The objective changes during training, and would not be told of updates.
     """
 
     def __init__(self, objective: Objective, weight: float) -> None:
+        if isinstance(objective, AdaptiveObjective):
+            inner = type(objective).__name__
+            raise TypeError(f"put WithMMD inside {inner}, not {inner} inside WithMMD")
         self.objective, self.weight = objective, weight
 
     def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
@@ -205,12 +211,13 @@ class WithMinimumKL:
     ) -> None:
         self.objective, self.target, self.rate, self.damping = objective, target, rate, damping
         self.multiplier = torch.zeros(())
-        self._kls: list[Tensor] = []  # of the batches of the current update
+        self._kls: list[Tensor] = []  # of the current update's batches: sum over examples, number
 
     def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
         """The loss, a scalar in nats per example."""
-        kl = terms.kl.sum(-1).mean()
-        self._kls.append(kl.detach())
+        kls = terms.kl.sum(-1)  # (B,)
+        kl = kls.mean()
+        self._kls.append(torch.stack([kls.detach().sum(), kl.new_tensor(float(len(kls)))]))
         weight = (self.multiplier.to(kl) + self.damping * self._missing(kl.detach())).clamp(min=0)
         return self.objective(terms, beta) + weight * (self.target - kl)
 
@@ -219,7 +226,8 @@ class WithMinimumKL:
 
     def after_update(self, mean: Callable[[Tensor], Tensor]) -> None:
         """Move the multiplier by one step of gradient ascent."""
-        kl = mean(torch.stack(self._kls).mean())
+        total, count = mean(torch.stack(self._kls).sum(0))
+        kl = total / count
         self.multiplier = (self.multiplier.to(kl) + self.rate * self._missing(kl)).clamp(min=0)
         self._kls.clear()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -50,7 +49,11 @@ class MixtureSampler(NamedTuple):
         chosen = draw_components(self.weights.log(), count, noise)
         means = self.means[chosen]
         eps = standard_normal(second_stream(noise), 1, means)[0]
-        return (means + torch.einsum("nij,nj->ni", self.factors[chosen], eps)).float()
+        z = means.clone()
+        for component in chosen.unique():  # not all at once, which would take N x Z x Z numbers
+            rows = chosen == component
+            z[rows] += eps[rows] @ self.factors[component].t()
+        return z.float()
 
     def save(self, path: Path) -> None:
         """Write the numbers as safetensors."""

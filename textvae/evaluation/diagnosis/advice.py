@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from textvae.config.experiment import Config, options_read
+from textvae.config.experiment import Config, OptimConfig, options_read
 from textvae.config.inference import Inference
 from textvae.evaluation.metric import decimals
 
@@ -16,7 +16,7 @@ from textvae.evaluation.metric import decimals
 def steadier(config: Config) -> str:
     """Return options that make training more stable, for the end of a message."""
     optim, inference = config.optim, config.inference
-    options = [f"--optim.lr {optim.lr / 3:.1g}"]
+    options = [f"--optim.lr {min(optim.lr / 3, OptimConfig().lr):.1g}"]
     if optim.name == "sgd":
         options.append("--optim.name adam --optim.lr 0.001")
     if inference.method != "amortized":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.diagnosis.history import History
 from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
 from textvae.evaluation.diagnosis.remedies import remedies_for
@@ -139,16 +139,21 @@ def _examined(
     seed: int,
     baseline: Tensor | None,
     max_symbols: int | None = None,
+    samples: int = 20,
     **options: Any,
 ) -> tuple[Examination, Symptoms]:
     check_model(model)
+    if samples == 0:
+        raise OptionError("must be an integer, at least 1", samples=samples)
     if not model.prior.latent_dim:
         raise UserError(
             f"{name} has no latent variable (latent_dim 0): there is nothing to diagnose"
         )
     source = repeatable(batches)
     with undisturbed(model, seed), torch.no_grad():
-        found = examine(model, source, seed=seed, max_symbols=max_symbols, **options)
+        found = examine(
+            model, source, samples=samples, seed=seed, max_symbols=max_symbols, **options
+        )
         gaps = dimension_gaps(model, source(), found.stats, seed, max_symbols)
     if found.symptoms is None or not math.isfinite(found.card["elbo"]):
         raise UserError(f"the ELBO of {name} is {found.card['elbo']}: it cannot be diagnosed")

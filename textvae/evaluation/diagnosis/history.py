@@ -12,7 +12,7 @@ from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.goal import Goal
 from textvae.runs.files import read_record
 from textvae.runs.model_folder import is_number
-from textvae.runs.run_folder import read_log
+from textvae.runs.run_folder import SUMMARY, read_log
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
 ALIVE_DIMENSION = 0.01  # nats of KL of one dimension
@@ -90,7 +90,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         config: Its experiment.
         history: Its history.
     """
-    path = run / "training.json"
+    path = run / SUMMARY
     record = read_record(path) if path.exists() else {}
     known = [moment for moment in history.moments if moment.elbo is not None]
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known

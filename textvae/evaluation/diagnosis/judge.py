@@ -110,7 +110,7 @@ def _of_collapsed(found: list[Finding], training: Training | None) -> list[Findi
     if early is None:
         return found[:1]
     others = [finding for finding in found if finding.verdict == OVER_REFINED]
-    return [*others, Finding(UNDER_TRAINED, early, UNDER_TRAINED)]
+    return [*others, Finding(UNDER_TRAINED, early, COLLAPSED)]
 
 
 def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:

@@ -121,10 +121,14 @@ class Diagnosis:
             verdict: Any verdict but ``too few examples to tell``.
 
         Returns:
-            None if there are too few examples to tell.
+            None if there are too few examples to tell, or it is too early.
         """
-        bad = [f for f in self.findings if SEVERITY.index(f.about) >= SEVERITY.index(verdict)]
-        return any(f.verdict != UNCLEAR for f in bad) or (None if bad else False)
+        least = SEVERITY.index(verdict)
+        possible = [f for f in self.findings if SEVERITY.index(f.about) >= least]
+        certain = [f for f in possible if f.verdict != UNCLEAR]
+        if any(SEVERITY.index(f.verdict) >= least for f in certain):
+            return True
+        return None if possible else False
 
     def __str__(self) -> str:
         """Return the diagnosis as lines of text."""

@@ -15,6 +15,7 @@ from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
 from textvae.runs.files import read_record
 from textvae.runs.model_folder import weights_hash
+from textvae.runs.run_folder import SUMMARY
 
 
 def diagnosis_name(split: str, limit: int | None) -> str:
@@ -52,7 +53,7 @@ def load_diagnosis(
 
 def steps_done(run: Path) -> int | None:
     """Return the number of training steps of a run, None if it is not known."""
-    path = run / "training.json"
+    path = run / SUMMARY
     return read_record(path).get("steps") if path.exists() else None
 
 

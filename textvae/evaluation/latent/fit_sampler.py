@@ -2,8 +2,9 @@
 
 Each of up to 10,000 training examples contributes one draw of z from its posterior. Mixtures of
 Gaussians with more and more components, with full and with diagonal covariances, are fitted to
-nine tenths of the draws by EM. The other tenth chooses among them: the smallest mixture whose
-likelihood is within one standard error of the highest.
+nine tenths of the draws by EM. The other tenth chooses among them: the first mixture whose
+likelihood is within one standard error of the highest, in the order of their size, and those with
+full covariances before those with diagonal ones.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from textvae.errors import UserError, quantity
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
-from textvae.runs.model_folder import SAMPLER
+from textvae.runs.model_folder import SAMPLER, weights_hash
 from textvae.runs.run_folder import make_folder
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.samplers import MixtureSampler
@@ -82,7 +83,14 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
     z = q.rsample(1, RowNoise(seed, Purpose.MIXTURE, rows.tolist()))[0]
     sampler = fit_mixture(z, seed)
     if not opened.is_foreign:
-        sampler.save(opened.folder / SAMPLER)
+        if weights_hash(opened.folder) == opened.weights:
+            sampler.save(opened.folder / SAMPLER)
+        else:
+            logger.warning(
+                "%s has been trained in the meantime: the sampler does not fit its new weights and "
+                "is not saved",
+                opened.folder,
+            )
     opened.model.sampler = sampler
     return sampler
 

@@ -127,6 +127,8 @@ def _chosen_target(opened: OpenRun, split: str, column: str | None) -> Target:
     if split == "train":
         logger.warning("the probe is scored on the examples that it is trained on")
     chosen = _target(opened, dict.fromkeys(("train", "valid", split)), column)
+    if split == "valid" and not chosen.numeric:
+        logger.warning("the probe is scored on the examples that decide when its training stops")
     if condition is not None and (column is None or _are_labels(opened, chosen)):
         logger.warning(
             "the encoder reads the %s that is predicted here, so the scores do not show what z "

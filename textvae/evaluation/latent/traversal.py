@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from textvae.errors import UserError
+from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.batch import Split
 from textvae.vae.estimators import mean_variances
@@ -70,7 +71,7 @@ def leading_dimensions(
         model: A trained model.
         split: The examples that decide.
         count: Maximum number of dimensions.
-        examples: Use only this many examples, the first ones.
+        examples: Use at most this many examples, evenly spaced.
         options: Options of ``textvae.evaluation.per_example.posteriors``: seed, refine_steps,
             batch_size.
 
@@ -82,7 +83,7 @@ def leading_dimensions(
             on a sphere.
     """
     _check_space(model)
-    q = posteriors(model, split, np.arange(min(examples, len(split))), **options)
+    q = posteriors(model, split, spaced(len(split), examples), **options)
     active = [d for d, v in enumerate(mean_variances(q.center()).tolist()) if v >= ACTIVE]
     if not active:
         raise UserError(

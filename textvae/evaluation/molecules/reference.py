@@ -28,6 +28,7 @@ from textvae.runs.npz import read_npz
 from textvae.text.data.columns import MissingColumn
 from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.sources import read_documents
+from textvae.text.data.streams import input_file, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +77,10 @@ def read_molecules(path: Path) -> list[str]:
     """
     if EXTENSIONS.get(extension_of(path), "lines") != "lines":
         return _column(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: cannot be read ({reason})") from None
+    lines = [line.strip() for _, line in read_lines(input_file(path))]
     if not lines:
         raise UserError(f"{path}: no molecules")
-    return [line.strip() for line in lines]
+    return lines
 
 
 def _column(path: Path) -> list[str]:

@@ -17,6 +17,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from textvae.errors import UserError
@@ -86,7 +87,9 @@ def checked(function: Callable[[str], Any], name: str) -> Callable[[str], float 
             return None if value is None else float(value)
         except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise UserError(f"--objective {name} failed for {text!r}: {why}") from error
+            frame = extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}, line {frame.lineno}"
+            raise UserError(f"--objective {name} failed for {text!r}: {why} ({where})") from error
 
     return evaluate
 

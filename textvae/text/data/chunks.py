@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,6 +51,28 @@ class Chunk(NamedTuple):
     digest: bytes
 
 
+class Document(NamedTuple):
+    """One text: its ids without special tokens, its words + 1, its bytes, whether it was cut."""
+
+    ids: Sequence[int]
+    units: int
+    num_bytes: int
+    truncated: bool
+
+
+def encode_document(text: str, encoding: Encoding) -> Document:
+    """Encode one text and count its words and bytes, of the part that is kept."""
+    tokenizer, limit = encoding.tokenizer, encoding.max_length
+    ids = tokenizer.encode(text)
+    truncated = limit is not None and len(ids) >= limit
+    if limit is not None and truncated:
+        ids, text = ids[: limit - 1], tokenizer.prefix(text, limit - 1)
+    # Treebank rules take most of the time: do not apply them again if the ids already are words.
+    are_words = isinstance(tokenizer, WordTokenizer) and tokenizer.tokenized == encoding.tokenized
+    words = len(ids) if are_words else count_words(text, encoding.tokenized)
+    return Document(ids, words + 1, len(text.encode("utf-8")), truncated)
+
+
 def encode_chunks(dataset: Dataset, encoding: Encoding) -> Iterator[Chunk]:
     """Encode a whole dataset in order."""
     for start in range(0, len(dataset), _CHUNK):
@@ -60,33 +82,21 @@ def encode_chunks(dataset: Dataset, encoding: Encoding) -> Iterator[Chunk]:
 def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
     columns = dataset[start : start + _CHUNK]
     texts, labels = columns["text"], columns.get("label")
-    documents, units, num_bytes, rows, truncated = [], [], [], [], 0
-    limit = None if encoding.max_length is None else encoding.max_length - 1
-    # Treebank rules take most of the time: do not apply them again if the ids already are words.
-    tokenizer = encoding.tokenizer
-    ids_are_words = (
-        isinstance(tokenizer, WordTokenizer) and tokenizer.tokenized == encoding.tokenized
-    )
+    documents, rows = [], []
     for row, text in enumerate(texts, start=start):
-        ids = tokenizer.encode(text)
-        if limit is not None and len(ids) > limit:
-            if encoding.long == "drop":
-                continue
-            truncated += 1
-            ids = ids[:limit]
-            text = tokenizer.prefix(text, limit)
-        documents.append(np.asarray(ids, np.int32))
-        units.append((len(ids) if ids_are_words else count_words(text, encoding.tokenized)) + 1)
-        num_bytes.append(len(text.encode("utf-8")))
-        rows.append(row)
+        document = encode_document(text, encoding)
+        if not document.truncated or encoding.long == "truncate":
+            documents.append(document)
+            rows.append(row)
+    ids = [np.asarray(document.ids, np.int32) for document in documents]
     return Chunk(
-        ids=np.concatenate([np.zeros(0, np.int32), *documents]),
-        counts=np.array([len(ids) for ids in documents], np.int32),
-        units=np.array(units, np.int32),
-        num_bytes=np.array(num_bytes, np.int32),
+        ids=np.concatenate([np.zeros(0, np.int32), *ids]),
+        counts=np.array([len(each) for each in ids], np.int32),
+        units=np.array([document.units for document in documents], np.int32),
+        num_bytes=np.array([document.num_bytes for document in documents], np.int32),
         labels=_label_array(labels, rows, start, encoding.label_ids),
         rows=np.array(rows, np.int64),
-        truncated=truncated,
+        truncated=sum(document.truncated for document in documents),
         digest=_digest(texts, labels),
     )
 

@@ -179,7 +179,7 @@ def _held_out(train: Dataset, missing: list[str], seed: int, where: str) -> dict
     if len(train) <= count * len(missing):
         raise UserError(
             f"{where}: too few documents ({len(train)}) to hold out {' and '.join(missing)}; "
-            "add documents, or use a folder with train, valid and test files"
+            "add documents, or use a folder with train, valid, and test files"
         )
     order = np.random.default_rng(seed).permutation(len(train))
     drawn = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}

@@ -130,7 +130,7 @@ class EncodedSplit:
         """The complete text of document i, as it was read."""
         return self._dataset[self.source_row(i)]["text"]
 
-    def thumbnails(self, count: int) -> None:
+    def thumbnails(self, rows: np.ndarray) -> None:
         """Return None: texts have no thumbnails."""
 
 
@@ -191,8 +191,9 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
     if (share := split.unknown_share()) > TOO_MANY_UNKNOWN:
         log.warning(
             "%s: %.0f%% of the tokens are <unk>, which are easy to predict: its latent vectors mean"
-            " little, and its perplexities and bits per byte are too low; use subwords "
-            "(--data.tokenized false), characters (--tokenizer.kind char), or a larger vocabulary",
+            " little, and its perplexities and bits per byte are too low; for such text, train with"
+            " subwords (--data.tokenized false), characters (--tokenizer.kind char), or a larger "
+            "vocabulary",
             *(name, 100 * share),
         )
 

@@ -65,7 +65,7 @@ def _parsed(text: str, file: InputFile, line: int) -> Any:
         return json.loads(text, object_pairs_hook=_distinct)
     except ValueError as error:
         line += getattr(error, "lineno", 1) - 1
-        why = getattr(error, "msg", error)
+        why = getattr(error, "msg", f"{error}").removesuffix(" starting at")
     except RecursionError:
         why = "nested too deeply"
     raise UserError(f"{file.where}, line {line}: not JSON: {why}")

@@ -112,7 +112,18 @@ def _format_of_lines(file: InputFile) -> str:
             f"{file.where}: its first line is a JSON object: set --data.format jsonl to read it as "
             "JSON Lines, or --data.format lines to read it as text"
         )
+    if _is_header(first):
+        raise UserError(
+            f"{file.where}: its first line looks like the header of a table: set --data.format csv "
+            "to read it as a table, or --data.format lines to read it as text"
+        )
     return "label-tab-text" if labeled and not neither else "lines"
+
+
+def _is_header(line: str) -> bool:
+    """Return whether a line consists of names between commas, one of which is ``text``."""
+    names = [name.strip() for name in line.split(",")]
+    return len(names) > 1 and "text" in names and all(name.isidentifier() for name in names)
 
 
 def _is_json_object(line: str) -> bool:

@@ -80,11 +80,15 @@ def _counts(source: Source, facts: dict[str, Any]) -> str:
 def _first(dataset: Any) -> str:
     first = dataset[0]
     text, label = first["text"], first.get("label")
-    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    shown = repr(_shortened(text))
     if label is None:
         return shown
     names = getattr(dataset.features["label"], "names", None)
-    return f"{shown}, label {names[label] if names else label}"
+    return f"{shown}, label {_shortened(str(names[label] if names else label))}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _arrow(cache: Path, content: str) -> Path:

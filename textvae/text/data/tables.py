@@ -132,11 +132,14 @@ def _reader(lines: Iterable[str], layout: Layout) -> csv._reader:  # type: ignor
 def _rows(file: InputFile, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     reader = _reader((text + "\n" for _, text in read_lines(file)), layout)
     while True:
+        start = reader.line_num + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
-            where = f"{file.where}, line {reader.line_num}"
-            raise UserError(f"{where}: not {layout.format}: {error}") from None
+            why, line = f"{error}", reader.line_num
+            if "unexpected end" in why:
+                why, line = "a quotation mark in this row is never closed", start
+            raise UserError(f"{file.where}, line {line}: not {layout.format}: {why}") from None
         if row is None:
             return
         if row:

@@ -1,8 +1,9 @@
 """A tokenizer for SMILES, the line notation of molecules (Weininger 1988).
 
 A token is an atom in brackets (``[nH]``, ``[C@@H]``), a chlorine or a bromine, a ring closure of
-two or more digits (``%12``, ``%(100)``), or any other single character, so that no symbol of the notation is split. The
-alphabet is that of the training corpus: a token that does not occur there is ``<unk>``.
+two or more digits (``%12``, ``%(100)``), or any other single character, so that no symbol of the
+notation is split. The alphabet is that of the training corpus: a token that does not occur there is
+``<unk>``.
 """
 
 from __future__ import annotations

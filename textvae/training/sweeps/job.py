@@ -22,7 +22,7 @@ from textvae.evaluation.run_card import GENERATIONS, evaluate_run
 from textvae.runs.files import read_record
 from textvae.runs.lock import locked
 from textvae.runs.model_folder import weights_hash
-from textvae.runs.run_folder import CONFIG
+from textvae.runs.run_folder import CONFIG, SUMMARY
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train
 
@@ -80,7 +80,7 @@ def effort(config: Config) -> float:
 
 def is_trained(run: Path) -> bool:
     """Return whether the training of a run is finished."""
-    path = run / "training.json"
+    path = run / SUMMARY
     return path.exists() and read_record(path).get("finished") is not None
 
 

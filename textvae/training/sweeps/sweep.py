@@ -247,7 +247,8 @@ def _conclude(
         return Sweep(runs, failed, "")
     table = compare(runs, average_seeds=average_seeds)
     origin = f"```bash\n{manifest.command}\n```\n\n{provenance(runs)}"
-    write_text(manifest.folder / TABLE, f"{table}\n{origin}\n")
+    missing = [f"{name} failed: {message}\n" for name, message in failed.items()]
+    write_text(manifest.folder / TABLE, "\n".join([table, *missing, f"{origin}\n"]))
     if any(find_card(run).get("latent_dim") for run in runs):
         picture = manifest.folder / PICTURE
         draw_rate_distortion(runs, picture, average_seeds=average_seeds)
