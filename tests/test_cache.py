@@ -101,8 +101,8 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert sorted(entry.part for entry in found) == ["encoded", "texts", "tokenizers"]
     assert main(["cache"]) == 0
     *lines, total = capfd.readouterr().out.splitlines()
-    assert re.fullmatch(rf"texts +0\.0 MB +\d+\.\d days ago  {path}", lines[-1])
-    assert re.fullmatch(rf"{cache}: 3 entries, \d\.\d MB", total)
+    assert re.fullmatch(rf"texts +\d+\.\d KB +\d+\.\d days ago  {path}", lines[-1])
+    assert re.fullmatch(rf"{cache}: 3 entries, \d+\.\d KB", total)
     assert main(["cache", "--prune", "1000"]) == 0
     assert f"{cache}: removed 1 entry" in capfd.readouterr().out
     assert [entry.part for entry in entries(cache)] != []

@@ -289,7 +289,7 @@ CORPORA = [
     ("t.txt", b"a b\nc d\nB\xe4r\n", "t.txt, line 3: not UTF-8"),
     ("t.bin", b"\x00\x01\xff", "unknown extension"),
     ("t.txt", b"a\x00\xff\xfe", "line 1"),
-    ("t.txt", b"one line\n", "too few documents (1) to hold out"),
+    ("t.txt", b"one line\n", "1 document, too few to hold out"),
     ("t.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "t.jsonl, line 2: no 'text' here"),
     ("t.jsonl", b'{"text": "a"}\n{"text": ', "t.jsonl, line 2: not JSON"),
     ("t.csv", b"title,body\na,b\n", "no column 'text'"),

@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
+from textvae.cli.main import main
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.card_files import find_card, load_card, load_cards, save_card
@@ -381,3 +383,14 @@ def test_runs_of_the_same_name_are_told_apart_by_their_path(tmp_path):
     table = compare([*paths, {**VAE, "model": "lm"}])
     assert all(f"| {path} " in table for path in paths) and "| lm " in table
     assert "| vae " in compare(paths[:1])
+
+
+def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog):
+    shutil.copytree(trained, tmp_path / "run")
+    save_card(tmp_path / "run", "test", VAE)
+    (tmp_path / "corpus").mkdir()
+    folders = [str(tmp_path / name) for name in ("corpus", "run")]
+    assert main(["compare", *folders]) == 0
+    assert "| vae" in capfd.readouterr().out and f"no run: {folders[0]}" in caplog.text
+    assert main(["compare", str(tmp_path)]) == 2
+    assert f"give a folder inside it, such as {folders[1]}" in capfd.readouterr().err

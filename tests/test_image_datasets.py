@@ -116,7 +116,10 @@ WRONG = {
         lambda f: (f / "a.txt").write_text("a") and "a.txt",
         r"a folder, an \.npz file or a",
     ),
-    "two images": (lambda f: write(f, a=drawings(2).images) or "a.npz", "too few to hold any out"),
+    "two images": (
+        lambda f: write(f, a=drawings(2).images) or "a.npz",
+        "2 images, too few to hold out valid and test",
+    ),
     "two sizes": (
         lambda f: write(f, train=drawings(30).images, test=drawings(9, 5).images) or ".",
         "images of different sizes",

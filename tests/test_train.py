@@ -568,3 +568,14 @@ def test_every_example_counts_the_same_whatever_the_process_of_its_batch():
 
     shares = [updater(1.0)._share_of_examples(32), updater(32.0)._share_of_examples(1)]
     assert shares == pytest.approx([32 / 16.5, 1 / 16.5])  # of which the mean gradient is made
+
+
+def test_a_validation_split_that_equals_the_training_split_is_announced(
+    tiny, corpus, tmp_path, capfd
+):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    shutil.copyfile(corpus / "train.txt", tmp_path / "corpus" / "valid.txt")
+    options = [*tiny, "--data.dir", str(tmp_path / "corpus"), "--train.max_steps", "1"]
+    assert train(tmp_path / "run", options) == 0
+    said = capfd.readouterr().err
+    assert "the valid split equals the training split" in said and "the test split" not in said

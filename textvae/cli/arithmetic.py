@@ -59,6 +59,7 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.latent.arithmetic import attribute_vector, moved
 
     model = load(args)
+    model.check_latent()
     output = presenter(model, args)
     sources = examples(model, args, args.examples).inputs
     shared = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}

@@ -1,4 +1,4 @@
-"""``textvae cache``: what the cache folder holds, and a way to make room."""
+"""``textvae cache``: what the cache folder holds, and how to free space in it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from textvae.config.types import NonNegativeFloat
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+UNITS = (("GB", 10**9), ("MB", 10**6), ("KB", 10**3))
+
 
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "list the corpora, tokenizers, and kernels in the cache, or remove those that are not used",
+        "list the texts, token ids, tokenizers, and compiled loops in the cache, or remove those "
+        "that are no longer used",
         "textvae cache [--prune DAYS]",
     )
     parser.add_argument(
@@ -44,8 +47,14 @@ def run(args: Namespace) -> None:
         raise UserError(f"--cache-dir {args.cache_dir}: there is no such folder")
     found = entries(folder) if args.prune is None else prune(folder, args.prune)
     for entry in found:
-        size = f"{entry.size / 1e6:,.1f} MB"
-        print(f"{entry.part:<10}  {size:>12}  {entry.days:6.1f} days ago  {entry.name}")
+        used = f"{entry.days:.1f} days" if entry.days >= 1 else f"{24 * entry.days:.1f} hours"
+        print(f"{entry.part:<10}  {_size(entry.size):>10}  {used:>10} ago  {entry.name}")
     noun = "entry" if len(found) == 1 else "entries"
-    total = f"{len(found)} {noun}, {sum(entry.size for entry in found) / 1e6:,.1f} MB"
+    total = f"{len(found)} {noun}, {_size(sum(entry.size for entry in found))}"
     print(f"{folder}: {total}" if args.prune is None else f"{folder}: removed {total}")
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes in a suitable unit."""
+    unit, bytes_in_it = next((u for u in UNITS if count >= u[1]), UNITS[-1])
+    return f"{count / bytes_in_it:,.1f} {unit}"

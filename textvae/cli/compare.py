@@ -45,17 +45,19 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
+    from textvae.evaluation.card_files import without_other_folders
     from textvae.evaluation.comparison.compare import compare
 
+    runs = without_other_folders(args.runs)
     if args.plot is not None:  # first, so that its errors are not below a table
         from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 
-        draw_rate_distortion(args.runs, args.plot, args.split, average_seeds=args.average_seeds)
-    print(compare(args.runs, args.split, average_seeds=args.average_seeds))
+        draw_rate_distortion(runs, args.plot, args.split, average_seeds=args.average_seeds)
+    print(compare(runs, args.split, average_seeds=args.average_seeds))
     if args.plot is not None:
         print(f"wrote {args.plot}")
     if args.provenance:
         from textvae.evaluation.comparison.provenance import provenance
 
         print()
-        print(provenance([run for run in args.runs if Path(run).is_dir()], args.split))
+        print(provenance([run for run in runs if Path(run).is_dir()], args.split))

@@ -56,6 +56,7 @@ def run(args: Namespace) -> None:
     path = Path(args.out)
     check_format(path)
     model = load(args)
+    model.check_latent()
     parts, extent, first = read_parts(model, args, args.file, AT_ONCE), Extent(), 0
     for part in parts():
         extent = extent.with_part(part.captions, part.labels)

@@ -42,6 +42,7 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Show the decoded points in order."""
     model = load(args)
+    model.check_latent()
     output = presenter(model, args)
     first, last = examples(model, args, [args.a, args.b]).inputs
     options = {name: args[name] for name in ("steps", "kind", "refine_steps", "do_sample")}

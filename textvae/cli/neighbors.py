@@ -50,6 +50,7 @@ def run(args: Namespace) -> None:
     from textvae.runs.files import json_line
 
     model = load(args)
+    model.check_latent()
     (example,) = examples(model, args, [args.example]).inputs
     options = {name: args[name] for name in OPTIONS}
     found = neighbors(args.run, example, model=model, reading=layout(args), **options)

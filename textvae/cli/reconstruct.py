@@ -57,6 +57,7 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Show each reconstruction, with its source if the output format includes it."""
     model = load(args)
+    model.check_latent()
     output = presenter(model, args)
     if args.file and args.examples:
         raise UserError("give either examples or --file, not both")

@@ -59,7 +59,8 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Write the report and print where it is."""
+    from textvae.evaluation.card_files import without_other_folders
     from textvae.evaluation.report import report
 
-    report(args.runs, args.out, **{name: args[name] for name in OPTIONS})
+    report(without_other_folders(args.runs), args.out, **{name: args[name] for name in OPTIONS})
     print(f"wrote {args.out}")

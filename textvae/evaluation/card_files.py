@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from textvae.evaluation.metrics import NUMBERS, RESULTS
 from textvae.evaluation.presentation import Card, summary
 from textvae.runs.files import quoted, read_record, write_json
 from textvae.runs.model_folder import is_number, weights_hash
-from textvae.runs.run_folder import config_path, make_folder
+from textvae.runs.run_folder import CONFIG, config_path, make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,16 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
     if all(card.get(key) is None for key in RESULTS):
         return f"is not a metrics card: it has no metric, such as {', '.join(_USUAL)}"
     return None
+
+
+def without_other_folders(given: Sequence[Any]) -> list[Any]:
+    """Leave out folders that are not runs, if there are runs: the corpus among ``runs/*/``."""
+    folders = [each for each in given if isinstance(each, (str, Path)) and Path(each).is_dir()]
+    others = [each for each in folders if not (Path(each) / CONFIG).exists()]
+    if not others or len(others) == len(folders):
+        return list(given)
+    logger.warning("left out, because no run: %s", ", ".join(map(str, others)))
+    return [each for each in given if each not in others]
 
 
 def read_cards(given: Path | str, split: str = "test") -> list[Card]:

@@ -41,7 +41,6 @@ from textvae.evaluation.labels import label_names
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
-from textvae.text.model import TextVAE
 from textvae.vae.batch import Batch, Split, numbered
 from textvae.vae.model import Model, check_batch_size
 from textvae.vae.modes import undisturbed
@@ -109,7 +108,7 @@ def score(
 
 def _batched(model: Any, given: Iterable[Any]) -> Iterable[Any]:
     """Turn texts into batches of the model; others are batches already."""
-    if not isinstance(model, TextVAE) or isinstance(given, Tensor):
+    if not isinstance(model, Model) or isinstance(given, Tensor):
         return given
     given = [given] if isinstance(given, str) else list(given)
     return model.counted_batches(given, TEXTS) if given and isinstance(given[0], str) else given

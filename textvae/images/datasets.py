@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import UserError, quantity
+from textvae.errors import UserError
 from textvae.images.drawings import Drawings
 from textvae.images.readers import (
     PICTURES,
@@ -30,11 +30,11 @@ from textvae.images.readers import (
 from textvae.runs.files import expanded
 from textvae.vae.batch import Batch, Split
 from textvae.vae.examples import Examples
+from textvae.vae.held_out import held_out
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-HELD_OUT = 0.05  # fraction of the images held out for each of valid and test, if missing
 ONCE = 2**32  # seeds the binarization for evaluation; larger than any epoch
 SHOWN = 30  # images reconstructed if none are named
 
@@ -263,14 +263,10 @@ def _with_held_out(found: dict[str, Drawings], place: str) -> dict[str, Drawings
     if "train" not in found or not missing:
         return found
     train = found["train"]
-    count = max(1, round(HELD_OUT * len(train.images)))
-    if len(train.images) <= count * len(missing):
-        raise UserError(f"{place}: {quantity(len(train.images), 'image')}, too few to hold any out")
-    order = np.random.default_rng(0).permutation(len(train.images))
-    rows = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}
-    rows["train"] = order[count * len(missing) :]
-    log.info("%s: held out %d training images each for %s", place, count, " and ".join(missing))
-    return found | {split: _rows(train, np.sort(part)) for split, part in rows.items()}
+    drawn = held_out(len(train.images), missing, place, "image")
+    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in drawn.items())
+    log.info("%s: no %s split; drawn from train: %s", place, " or ".join(missing), sizes)
+    return found | {split: _rows(train, rows) for split, rows in drawn.items()}
 
 
 def _with_same_labels(found: dict[str, Drawings]) -> dict[str, Drawings]:

@@ -192,7 +192,9 @@ def config_path(run: Path) -> Path:
     """
     path = run / CONFIG
     if not path.exists():
-        raise UserError(f"{run} is not a run folder: it has no {CONFIG}")
+        inside = sorted(run.glob(f"*/{CONFIG}"))
+        advice = f"; give a folder inside it, such as {inside[0].parent}" if inside else ""
+        raise UserError(f"{run} is not a run folder: it has no {CONFIG}{advice}")
     return path
 
 

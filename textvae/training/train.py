@@ -95,6 +95,7 @@ def train(
         if main and trainer.why_done() is None:
             # After all checks, so that a failed start leaves the run unchanged.
             hashes = {name: split.content_hash for name, split in trainer.splits.items()}
+            _warn_of_equal_splits(hashes)
             run_folder.describe(run, config.train.precision, hashes)
             config.save(run / run_folder.CONFIG)
         elif main and resume:
@@ -104,6 +105,12 @@ def train(
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
+
+
+def _warn_of_equal_splits(hashes: Mapping[str, str]) -> None:
+    for name, content in hashes.items():
+        if name != "train" and content == hashes["train"]:
+            logger.warning("the %s split equals the training split: it hides overfitting", name)
 
 
 def _check_has_model(run: Path, trainer: Trainer) -> None:

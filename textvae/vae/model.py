@@ -82,11 +82,7 @@ class Model(ExampleKind):
             UserError: The model has no latent variable, no encoder for 0 steps, or cannot read
                 the examples.
         """
-        if not self.latent_dim:
-            raise UserError(
-                "this model has no latent variable (latent_dim 0): it can sample, but not encode, "
-                "reconstruct, or interpolate"
-            )
+        self.check_latent()
         check_batch_size(batch_size)
         if isinstance(examples, Iterator):
             examples = list(examples)
@@ -99,6 +95,10 @@ class Model(ExampleKind):
         if first_row:
             batches = (replace(b, index=b.index + first_row * (b.index >= 0)) for b in batches)
         return infer_all(self, batches, self.inference_with(refine_steps), seed)
+
+    def counted_batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
+        """Like ``batches``, with what metrics are counted in, such as words and bytes."""
+        return self.batches(examples, batch_size)
 
     def batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
         """Split the examples into batches, in any order; ``Batch.index`` is their position.
@@ -185,6 +185,14 @@ class Model(ExampleKind):
             return with_steps(self.inference, refine_steps, self.has_encoder)
         except ValueError as error:
             raise OptionError(f"{error}", refine_steps=refine_steps) from error
+
+    def check_latent(self) -> None:
+        """Raise a ``UserError`` if the model has no latent variable."""
+        if not self.latent_dim:
+            raise UserError(
+                "this model has no latent variable (latent_dim 0): it can sample, but not encode, "
+                "reconstruct, or interpolate"
+            )
 
     def check_z(self, z: Tensor) -> Tensor:
         """Move z (N, Z) to the model's device.

@@ -15,9 +15,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from textvae.errors import UserError
 from textvae.runs.cache import cache_folder
 from textvae.runs.files import replace_file
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
@@ -26,6 +23,7 @@ from textvae.text.data.readers import is_label
 from textvae.text.data.source import SPLITS, guesses
 from textvae.text.data.sources import find_file, find_sources
 from textvae.text.data.store import stored
+from textvae.vae.held_out import SHARE, held_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,8 +38,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-HELD_OUT = 0.05  # fraction of the documents held out for each of valid and test, if missing
 
 
 def read_corpus(
@@ -58,7 +54,6 @@ def read_corpus(
     header: bool | None = None,
     numeric: bool = False,
     cache_dir: str | Path | None = None,
-    seed: int = 0,
 ) -> dict[str, Dataset]:
     """Read a corpus as Hugging Face datasets with a column ``text`` and possibly ``label``.
 
@@ -66,7 +61,8 @@ def read_corpus(
         dir: A folder with train, valid and test files (``train.txt``, ``ptb.train.txt``, …), with
             folders ``train/CLASS/`` of one document per file, or that ``save_to_disk`` wrote; a
             single file; ``-`` for standard input; or a dataset on the hub (``owner/name`` or
-            ``owner/name:config``).
+            ``owner/name:config``). If it has no ``valid`` split, 5% of the training documents are
+            held out for it, and as many for ``test`` if that is missing, too.
         train: The training file, in the folder or elsewhere, or the name of the split on the hub.
         valid: The same for validation.
         test: The same for test.
@@ -83,8 +79,6 @@ def read_corpus(
         header: Whether the first row of a table names its columns; None to detect it.
         numeric: Whether the labels are numbers; -1 is then one, and what is not a number an error.
         cache_dir: ``$TEXTVAE_CACHE`` or ``~/.cache/textvae`` by default.
-        seed: Seed for drawing the held-out documents if the corpus has no ``valid`` split: 5% of
-            train each for valid and test, or only for valid if there is a test split.
 
     Returns:
         A dataset for each split, in the order train, valid, test.
@@ -101,7 +95,7 @@ def read_corpus(
     corpus = {split: stored(source, cache) for split, source in sources.items()}
     if "valid" not in corpus:
         missing = [split for split in SPLITS[1:] if split not in corpus]
-        corpus |= _held_out(corpus["train"], missing, seed, str(dir))
+        corpus |= _held_out(corpus["train"], missing, str(dir))
     elif "test" not in corpus:
         guesses.info(
             "%s: no test split: evaluate the model on valid, or on a file with --data", str(dir)
@@ -174,32 +168,21 @@ def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:
     return count
 
 
-def _held_out(train: Dataset, missing: list[str], seed: int, where: str) -> dict[str, Dataset]:
-    count = max(1, round(HELD_OUT * len(train)))
-    if len(train) <= count * len(missing):
-        raise UserError(
-            f"{where}: too few documents ({len(train)}) to hold out {' and '.join(missing)}; "
-            "add documents, or use a folder with train, valid, and test files"
-        )
-    order = np.random.default_rng(seed).permutation(len(train))
-    drawn = {split: order[i * count : (i + 1) * count] for i, split in enumerate(missing)}
-    drawn["train"] = order[count * len(missing) :]
+def _held_out(train: Dataset, missing: list[str], where: str) -> dict[str, Dataset]:
+    drawn = held_out(len(train), missing, where, "document")
     guesses.info(
-        "%s: no %s split; drawn from train with seed %d: %s",
+        "%s: no %s split; drawn from train: %s",
         where,
         " or ".join(missing),
-        seed,
-        ", ".join(f"{split} {len(drawn[split])}" for split in ("train", *missing)),
+        ", ".join(f"{split} {len(rows)}" for split, rows in drawn.items()),
     )
-    # Keep the rows in file order, so that the file is read from front to back.
+    # The rows are in the order of the file, so that it is read from front to back.
     return {
-        split: train.select(
-            np.sort(rows), new_fingerprint=_fingerprint(train, split, missing, seed)
-        )
+        split: train.select(rows, new_fingerprint=_fingerprint(train, split, missing))
         for split, rows in drawn.items()
     }
 
 
-def _fingerprint(train: Dataset, split: str, missing: list[str], seed: int) -> str:
-    key = f"{train._fingerprint} {split} of {missing} {HELD_OUT} {seed}"
+def _fingerprint(train: Dataset, split: str, missing: list[str]) -> str:
+    key = f"{train._fingerprint} {split} of {missing} {SHARE} 0"  # as when there was a seed
     return hashlib.sha256(key.encode()).hexdigest()
