@@ -302,7 +302,7 @@ def test_nothing_valid(tmp_path, rdkit):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["metrics", "nowhere.txt"], "nowhere.txt: cannot be read (No such file"),
+        (["metrics", "nowhere.txt"], "nowhere.txt: no such file"),
         (["metrics", "{empty}"], "no molecules"),
         (["metrics", "{file}", "--test", "{wrong}"], "line 2: 'C1C' is not a valid molecule"),
         (["metrics", "{file}", "--filters", "{folder}"], "mcf.csv: cannot be read"),

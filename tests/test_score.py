@@ -304,13 +304,13 @@ def test_options_of_the_python_function_are_checked(trained, corpus):
             rows_of(trained, corpus / "test.txt", **options)
 
 
-def test_texts_are_scored_as_in_a_file(run, tmp_path):
+def test_texts_are_scored_as_in_a_file(trained, tmp_path):
     texts = ["a b c", "b a", "c " * 300]
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    model = textvae.load(str(run))
+    model = textvae.load(str(trained))
     options = {"samples": 3, "regret_steps": 2}
     found = textvae.score(model, texts, inference=model.inference, **options)
-    rows = list(textvae.score_file(run, tmp_path / "texts.txt", **options))
+    rows = list(textvae.score_file(trained, tmp_path / "texts.txt", **options))
     for key in ("iw", "kl", "regret", "ppl_iw", "bits_per_byte_iw"):
         assert found[key] == pytest.approx([row[key] for row in rows], rel=1e-4)
     with pytest.raises(TypeError, match="run must be the path of a run folder, not a TextVAE"):

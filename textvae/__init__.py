@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from textvae.images.model import ImageVAE
     from textvae.images.pixelcnn import PixelCNN
     from textvae.text.model import TextVAE
-    from textvae.text.nn.decoder import LSTMDecoder
     from textvae.text.nn.decoder import LSTMDecoder as SkipLSTMDecoder
     from textvae.text.nn.encoder import LSTMEncoder
     from textvae.text.tokenizers import (
@@ -140,7 +139,6 @@ _SOURCES = {
     "active_units": "textvae.vae.estimators",
     "infer": "textvae.vae.inference",
     "Inference": "textvae.config.inference",
-    "LSTMDecoder": "textvae.text.nn.decoder",
     "SkipLSTMDecoder": "textvae.text.nn.decoder:LSTMDecoder",
     "LSTMEncoder": "textvae.text.nn.encoder",
     "WordTokenizer": "textvae.text.tokenizers",
@@ -167,7 +165,6 @@ __all__ = [
     "ImageVAE",
     "Inference",
     "Interrupted",
-    "LSTMDecoder",
     "LSTMEncoder",
     "MixturePrior",
     "MixtureSampler",
