@@ -309,7 +309,7 @@ def test_texts_are_scored_as_in_a_file(trained, tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(texts))
     model = textvae.load(str(trained))
     options = {"samples": 3, "regret_steps": 2}
-    found = textvae.score(model, texts, inference=model.inference, **options)
+    found = textvae.score(model, texts, **options)
     rows = list(textvae.score_file(trained, tmp_path / "texts.txt", **options))
     for key in ("iw", "kl", "regret", "ppl_iw", "bits_per_byte_iw"):
         assert found[key] == pytest.approx([row[key] for row in rows], rel=1e-4)

@@ -60,7 +60,7 @@ def score(
     samples: int = 200,
     regret_steps: int = REGRET_STEPS,
     seed: int = 0,
-    inference: Inference = DEFAULT_INFERENCE,
+    inference: Inference | None = None,
     max_symbols: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Score every example of some batches.
@@ -75,7 +75,8 @@ def score(
         samples: K, draws of z for the reconstruction term and the importance-weighted bound.
         regret_steps: Gradient steps of the likelihood regret; 0 skips it.
         seed: Seed of all noise.
-        inference: How q(z|x) is found, and the step size of the regret.
+        inference: How q(z|x) is found, and the step size of the regret; None: as in training, if
+            the model is one of textvae's, else by the encoder.
         max_symbols: See ``textvae.importance_bound``.
 
     Returns:
@@ -88,18 +89,20 @@ def score(
         ValueError: There are no examples, a row occurs twice, or K is below 1.
     """
     kept = list(numbered(_batched(model, batches)))
+    chosen: Inference = getattr(model, "inference", DEFAULT_INFERENCE)
+    chosen = chosen if inference is None else inference
 
     def examine(some: Iterable[Batch], options: Inference) -> ExampleStats:
         return collect(model, some, samples, seed, options, max_symbols=max_symbols, own_draws=0)
 
     with undisturbed(model, seed), torch.no_grad():
-        stats = examine(kept, inference)
+        stats = examine(kept, chosen)
         scores = {"row": stats.index, "elbo": _elbo(stats), "iw": stats.bound, "rec": stats.rec}
         if stats.posterior.center().size(1):
             scores["kl"] = stats.kl.sum(-1)
             if regret_steps and getattr(model, "has_encoder", True):
-                own = stats if inference.method == "amortized" else examine(kept, AMORTIZED)
-                steps = with_steps(inference, regret_steps, has_encoder=True)
+                own = stats if chosen.method == "amortized" else examine(kept, AMORTIZED)
+                steps = with_steps(chosen, regret_steps, has_encoder=True)
                 scores["regret"] = _regret(examine, kept, own, steps)
     arrays = {key: _for_numpy(column).numpy() for key, column in scores.items()}
     counts = (stats.units, stats.num_bytes, stats.lengths)
