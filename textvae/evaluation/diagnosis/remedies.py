@@ -8,7 +8,7 @@ The reasons give no numbers: those of other data would say little about this mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from textvae.config.experiment import Config, options_read
@@ -132,7 +132,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
     objective, names, options, why = config.objective, _skip(config), [], []
     if names:
         why.append(
-            "z enters every layer of the decoder; with z as an input only, most other remedies "
+            "z enters every layer of the decoder: with z as an input only, most other remedies "
             "do not help"
         )
     if not config.train.autoencode_epochs and _has_encoder(config):
@@ -159,7 +159,13 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         options += ["--objective.free_bits", f"{2 * objective.free_bits:g}"]
         why.append(f"{objective.free_bits:g} free nats were not enough")
     if why:
-        yield retrain(case, names, "; ".join(why), *options)
+        yield retrain(case, names, _sentences(why), *options)
+
+
+def _sentences(reasons: Sequence[str]) -> str:
+    """Join reasons as sentences; the first one follows a colon."""
+    later = [f"{reason[0].upper()}{reason[1:]}" for reason in reasons[1:]]
+    return ". ".join([reasons[0], *later])
 
 
 def _against_partial_collapse(case: Case) -> Iterator[Remedy]:

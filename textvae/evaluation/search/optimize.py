@@ -180,7 +180,7 @@ def _check_values(calls: Sequence[Call]) -> None:
 
 def _samples(model: Model, options: dict[str, Any]) -> Iterator[str]:
     source = "prior" if model.sampler is None else "aggregate"
-    logger.info("the samples are those of textvae sample --from %s", source)
+    logger.info("compared with samples of textvae sample --from %s", source)
     for part in count():
         yield from model.sample(DRAWN, source=source, first_row=part * DRAWN, **options)
 
