@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.options import new_parser
+from textvae.errors import UserError
+from textvae.runs.files import as_json
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -40,19 +42,25 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="also print commands, seeds, commits, hardware, and training cost",
     )
+    parser.add_argument("--json", action="store_true", help="print a list of cards as JSON")
     return parser
 
 
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
     from textvae.evaluation.card_files import without_other_folders
-    from textvae.evaluation.comparison.compare import compare
+    from textvae.evaluation.comparison.compare import compare, gather
 
+    if args.json and args.provenance:
+        raise UserError("--json, --provenance: cannot be combined; choose one of them")
     runs = without_other_folders(args.runs)
     if args.plot is not None:  # first, so that its errors are not below a table
         from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 
         draw_rate_distortion(runs, args.plot, args.split, average_seeds=args.average_seeds)
+    if args.json:
+        print(as_json(gather(runs, args.split, average_seeds=args.average_seeds)))
+        return
     print(compare(runs, args.split, average_seeds=args.average_seeds))
     if args.plot is not None:
         print(f"wrote {args.plot}")
