@@ -229,12 +229,6 @@ def test_a_gradient_is_capped_at_its_initial_length():
     assert torch.allclose(held, expected)
 
 
-def test_zero_steps_are_amortized_inference():
-    model, batch = model_of(), batch_of()
-    q = infer(model, batch, replace(EXACT, steps=0)).posterior
-    assert all(torch.equal(a, b) for a, b in zip(q, model.posterior(batch), strict=True))
-
-
 def test_steps_do_not_change_the_weights_and_work_in_evaluation():
     model, batch = model_of(0.5).eval(), batch_of()
     with torch.no_grad():

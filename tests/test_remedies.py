@@ -72,7 +72,7 @@ def test_the_first_remedy_for_a_collapse_is_what_the_studies_found():
 def test_sgd_is_replaced_by_adam():
     found = first("collapsed", optim={"name": "sgd", "lr": 1.0})
     assert found.options[-4:] == ("--optim.name", "adam", "--optim.lr", "0.002")
-    assert "with SGD, the encoder learns so slowly" in found.reason
+    assert "With SGD, the encoder learns so slowly" in found.reason
     assert "--optim.name" not in first("collapsed").options
 
 
