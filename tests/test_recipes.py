@@ -182,3 +182,9 @@ def test_every_recipe_explains_its_corpus():
         assert (path.parent / "base.yaml").exists()
         assert (ROOT / "data" / path.parent.name / "prepare.py").exists()
         assert (ROOT / "data" / path.parent.name / "README.md").exists()
+
+
+def test_the_study_of_molecules_says_what_it_needs():
+    script = str(ROOT / "recipes" / "moses" / "rate_distortion.sh")
+    done = subprocess.run(["bash", script], capture_output=True, text=True)
+    assert done.returncode == 2 and "give the wheel of molsets" in done.stderr

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What exact reconstruction of molecules costs: models from the best likelihood to the most exact one, by
 # free bits and by beta, next to a plain VAE and the settings of MOSES. All have the sizes of base.yaml and
-# read 800,000 molecules once (TRAIN=N for another number). Takes about three hours on two cores; run it
-# again to resume.
+# read the same 800,000 molecules once (TRAIN=N: N of them); 2,000 samples of each are drawn (MOLECULES=N).
+# Takes about three hours on two cores; run it again to resume.
 #
 #   bash recipes/moses/rate_distortion.sh WHEEL [options of textvae train]
 
@@ -27,6 +27,6 @@ grid --methods skip_vae-free_bits --vary objective.free_bits=4,16,32,48,68 "$@"
 grid --methods skip_vae --vary objective.beta=0.1,0.3 "$@"
 
 runs=("$out"/lm* "$out"/vae* "$out"/benchmark* "$out"/skip_vae*)
-for run in "${runs[@]}"; do measure "$run" "$out/corpus" 2000 > /dev/null; done
+for run in "${runs[@]}"; do measure "$run" "$out/corpus" "${MOLECULES:-2000}" > /dev/null; done
 textvae compare "${runs[@]}" --plot "$out/rate-distortion.svg"
 python "$data/table.py" "${runs[@]}"
