@@ -391,7 +391,7 @@ def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog
     (tmp_path / "corpus").mkdir()
     folders = [str(tmp_path / name) for name in ("corpus", "run")]
     assert main(["compare", *folders]) == 0
-    assert "| vae" in capfd.readouterr().out and f"no run: {folders[0]}" in caplog.text
+    assert "| vae" in capfd.readouterr().out and f"not run folders: {folders[0]}" in caplog.text
     assert main(["compare", folders[1], "--json"]) == 0
     assert json.loads(capfd.readouterr().out)[0]["ppl_iw"] == VAE["ppl_iw"]
     assert main(["compare", folders[1], "--json", "--provenance"]) == 2

@@ -186,5 +186,8 @@ def test_every_recipe_explains_its_corpus():
 
 def test_the_study_of_molecules_says_what_it_needs():
     script = str(ROOT / "recipes" / "moses" / "rate_distortion.sh")
-    done = subprocess.run(["bash", script], capture_output=True, text=True)
-    assert done.returncode == 2 and "give the wheel of molsets" in done.stderr
+    environment = os.environ | {"TEXTVAE_INSTALLED": "1"}
+    for options, message in (([], "No --source given"), (["--stage", "2"], "has no stages")):
+        command = ["bash", script, *options]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 2 and message in done.stdout + done.stderr

@@ -578,4 +578,4 @@ def test_a_validation_split_that_equals_the_training_split_is_announced(
     options = [*tiny, "--data.dir", str(tmp_path / "corpus"), "--train.max_steps", "1"]
     assert train(tmp_path / "run", options) == 0
     said = capfd.readouterr().err
-    assert "the valid split equals the training split" in said and "the test split" not in said
+    assert "the valid split is the training split" in said and "the test split" not in said

@@ -1,9 +1,9 @@
-# Sourced by run.sh and rate_distortion.sh.
+# Sourced by run.sh and rate_distortion.sh, after stages.sh.
 
 measure() { # run folder, corpus, number of samples, options of textvae molecules metrics
   local run="$1" corpus="$2" count="$3" source sources="prior prior-greedy aggregate aggregate-greedy"
   shift 3
-  if grep -q '"latent_dim": 0' "$run/config.json"; then sources="prior"; fi
+  if is_language_model "$run"; then sources="prior"; fi
   for source in $sources; do
     local file="$run/metrics/moses-$source"
     [ -s "$file.json" ] && continue

@@ -185,7 +185,7 @@ def without_other_folders(given: Sequence[Any]) -> list[Any]:
     others = [each for each in folders if not (Path(each) / CONFIG).exists()]
     if not others or len(others) == len(folders):
         return list(given)
-    logger.warning("left out, because no run: %s", ", ".join(map(str, others)))
+    logger.warning("left out, not run folders: %s", ", ".join(map(str, others)))
     return [each for each in given if each not in others]
 
 

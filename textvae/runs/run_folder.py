@@ -211,7 +211,7 @@ def load_state(run: Path) -> dict[str, Any] | None:
         if (run / SUMMARY).exists():
             raise UserError(
                 f"{run} has been trained, but its checkpoint {path} is missing, so it cannot be "
-                f"resumed: train --config {quoted(run / CONFIG)} --out OTHER starts again"
+                f"resumed: restore it, or start again with {again(run)}"
             )
         return None
     try:
@@ -228,9 +228,13 @@ def load_state(run: Path) -> dict[str, Any] | None:
 def _broken(run: Path) -> UserError:
     return UserError(
         f"{run / STATE} is truncated or was not written by textvae, so the run cannot be resumed: "
-        f"train --config {quoted(run / CONFIG)} --out OTHER starts again; the best model so far is "
-        f"in {run}"
+        f"start again with {again(run)}; the best model so far is in {run}"
     )
+
+
+def again(run: Path) -> str:
+    """Return the command that repeats a run in another folder, for the end of a message."""
+    return f"textvae train --config {quoted(run / CONFIG)} --out OTHER"
 
 
 def last_good(run: Path) -> str:

@@ -18,11 +18,11 @@ from textvae.config.combinations import (
     check_resumed,
     options_without_effect,
 )
-from textvae.config.experiment import Config, option_names, read_options
+from textvae.config.experiment import OPTIONS, Config, option_names, read_options
 from textvae.errors import UserError, quantity
 from textvae.evaluation.run_data import with_found_data
 from textvae.runs import model_folder, run_folder
-from textvae.runs.files import expanded, quoted, remove_leftovers
+from textvae.runs.files import expanded, remove_leftovers
 from textvae.runs.lock import locked
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
@@ -110,7 +110,7 @@ def train(
 def _warn_of_equal_splits(hashes: Mapping[str, str]) -> None:
     for name, content in hashes.items():
         if name != "train" and content == hashes["train"]:
-            logger.warning("the %s split equals the training split: it hides overfitting", name)
+            logger.warning("the %s split is the training split: it cannot show overfitting", name)
 
 
 def _check_has_model(run: Path, trainer: Trainer) -> None:
@@ -124,8 +124,8 @@ def _check_has_model(run: Path, trainer: Trainer) -> None:
     if not weights.exists():
         if math.isfinite(trainer.lr.best):
             raise UserError(
-                f"{weights} is missing, and the checkpoint has only the last weights: restore it; "
-                f"train --config {quoted(run / run_folder.CONFIG)} --out OTHER starts again"
+                f"{weights} is missing, and the checkpoint has only the last weights: restore "
+                f"it, or start again with {run_folder.again(run)}"
             )
         raise UserError(
             f"{run} was stopped at step {trainer.step}, before its first evaluation, and has no "
@@ -190,8 +190,8 @@ def _check_complete(state: Mapping[str, Any], run: Path) -> None:
         UserError: One that the run had at its last checkpoint is missing.
     """
     path = run_folder.config_path(run)
-    given = set(option_names(read_options([path])))
-    if lost := [name for name in state.get("options", ()) if name not in given]:
+    given, known = set(option_names(read_options([path]))), set(option_names(OPTIONS))
+    if lost := [name for name in state.get("options", ()) if name in known - given]:
         more = f" and {quantity(len(lost) - 1, 'other option')}" if lost[1:] else ""
         raise UserError(f"{path} is damaged: it had {lost[0]}{more} as well; restore the file")
 

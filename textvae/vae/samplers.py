@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,6 +22,8 @@ from textvae.runs.files import replace_file
 from textvae.vae.contracts import Noise
 from textvae.vae.mixtures import draw_components
 from textvae.vae.noise import second_stream, standard_normal
+
+AT_ONCE = 1024  # draws, each of which takes a matrix
 
 
 class MixtureSampler(NamedTuple):
@@ -49,11 +52,9 @@ class MixtureSampler(NamedTuple):
         chosen = draw_components(self.weights.log(), count, noise)
         means = self.means[chosen]
         eps = standard_normal(second_stream(noise), 1, means)[0]
-        z = means.clone()
-        for component in chosen.unique():  # not all at once, which would take N x Z x Z numbers
-            rows = chosen == component
-            z[rows] += eps[rows] @ self.factors[component].t()
-        return z.float()
+        pairs = zip(chosen.split(AT_ONCE), eps.split(AT_ONCE), strict=True)
+        steps = [torch.einsum("nij,nj->ni", self.factors[c], e) for c, e in pairs]
+        return (means + torch.cat(steps)).float()
 
     def save(self, path: Path) -> None:
         """Write the numbers as safetensors."""

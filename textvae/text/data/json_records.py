@@ -28,9 +28,7 @@ def json_layout(file: InputFile, layout: Layout) -> Layout:
     for line, record in json_records(file, layout):
         columns = columns.resolve(record, f"{file.where}, line {line}")
         if columns.labels and not columns.label and "label" not in columns.text:
-            columns = replace(
-                columns, label="label", label_seen=False
-            )  # later objects may have one
+            columns = replace(columns, label="label", label_seen=False)  # others may have one
         break
     return replace(layout, columns=columns)
 
