@@ -75,8 +75,8 @@ def score(
         samples: K, draws of z for the reconstruction term and the importance-weighted bound.
         regret_steps: Gradient steps of the likelihood regret; 0 skips it.
         seed: Seed of all noise.
-        inference: How q(z|x) is found, and the step size of the regret; None: as in training, if
-            the model is one of textvae's, else by the encoder.
+        inference: How q(z|x) is found, and the step size of the regret; by default, as the model
+            was trained (``TextVAE``, ``ImageVAE``), or by the encoder alone.
         max_symbols: See ``textvae.importance_bound``.
 
     Returns:
