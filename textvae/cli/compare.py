@@ -42,7 +42,9 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="also print commands, seeds, commits, hardware, and training cost",
     )
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON, one object per row")
+    parser.add_argument(
+        "--json", action="store_true", help="print the metrics as JSON, one object per row"
+    )
     return parser
 
 
