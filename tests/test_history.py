@@ -7,8 +7,15 @@ import pytest
 
 from textvae.config.experiment import Config
 from textvae.config.sections import ModelConfig, ObjectiveConfig
-from textvae.evaluation.diagnosis.history import Death, History, read_history, read_training
+from textvae.evaluation.diagnosis.history import (
+    Death,
+    History,
+    read_history,
+    read_training,
+    recorded_collapse,
+)
 from textvae.evaluation.goal import Goal
+from textvae.runs.model_folder import METRICS, WEIGHTS, weights_hash
 
 
 def train(step, kl, beta):
@@ -47,6 +54,20 @@ def test_the_epoch_and_the_kl_weight_of_every_death(write):
         Death("mi", epoch=2.0, beta=0.6, value=0.2, alive_at=1.0),
         Death("au", epoch=2.0, beta=0.6, value=1, alive_at=1.0),
     )
+
+
+def test_the_last_evaluation_says_whether_z_is_used(write):
+    dead = valid(100, -60.0, 0.0, 0.0, 0, collapse="z is not used")
+    assert recorded_collapse(write([])) is None
+    assert recorded_collapse(write([dead])) == "z is not used"
+    run = write([dead, valid(200, -50.0, 3.0, 3.0, 4)])
+    assert recorded_collapse(run) is None
+    (run / WEIGHTS).write_bytes(b"weights")
+    (run / METRICS).parent.mkdir()
+    for weights, said in ((weights_hash(run), "still not used"), ("those of before", None)):
+        card = {"collapse": "still not used", "weights": weights}
+        (run / METRICS).write_text(json.dumps(card), encoding="utf-8")
+        assert recorded_collapse(run) == said
 
 
 def test_a_dimension_dies_when_its_kl_does(write):

@@ -1,6 +1,7 @@
 """Arithmetic with labels and nearest neighbors: on known latent vectors, and as commands."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,6 +110,18 @@ def test_neighbors_in_a_file_as_a_command(trained, tmp_path, capsys):
     argv = [*argv[:3], "--data", str(tmp_path / "other.csv"), "--data.text_column", "said"]
     assert main(argv) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [first, second]
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "traverse", "neighbors", "map"])
+def test_commands_that_encode_warn_if_z_is_not_used(trained, tmp_path, command, caplog):
+    run = shutil.copytree(trained, tmp_path / "run")
+    card = run / "metrics" / "test.json"
+    options = {"map": ["--out", str(tmp_path / "map.svg")], "traverse": [SENTENCE, "--dim", "0"]}
+    for verdict in (None, "z is not used"):
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"collapse": verdict}))
+        caplog.clear()
+        assert main([command, str(run), *options.get(command, [SENTENCE])]) == 0
+        assert (f"{run}: z is not used" in caplog.messages) == (verdict is not None)
 
 
 @pytest.mark.parametrize(

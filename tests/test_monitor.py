@@ -218,6 +218,8 @@ def test_the_warning_waits_until_the_kl_weight_has_risen(tiny, tmp_path, capfd):
     assert len(evaluated) == 2
     assert warned == [evaluated[1] + 1]
     assert "injection" not in said[warned[0]]  # it is skip already
+    logged = [line.get("collapse") for line in read(run) if line["group"] == "valid"]
+    assert logged == [None, said[warned[0]]]
 
 
 def test_a_collapse_is_reported_once_and_again_when_it_returns(monkeypatch, caplog):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import examples, generation, load, presenter
+from textvae.cli.given import examples, generation, load, presenter, warn_of_collapse
 from textvae.cli.options import (
     add_data,
     add_do_sample,
@@ -69,5 +69,6 @@ def run(args: Namespace) -> None:
     q = model.encode(sources, condition=args.condition, **shared)
     z = moved(model, q.center(), vector, args.strength)
     options = generation(model, args) | {"do_sample": args.do_sample}
+    warn_of_collapse(args.run)
     with output:
         output.show(model.decode(z, **options), sources=sources)

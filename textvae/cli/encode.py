@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import labels_of, load, read_parts
+from textvae.cli.given import labels_of, load, read_parts, warn_of_collapse
 from textvae.cli.options import (
     add_common,
     add_condition,
@@ -70,4 +70,5 @@ def run(args: Namespace) -> None:
             columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
             file.add(columns, part.captions, part.labels)
             first += len(part.captions)
+    warn_of_collapse(args.run)
     print(f"wrote {quantity(first, 'posterior')} to {path}", file=sys.stderr)

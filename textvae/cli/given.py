@@ -5,6 +5,7 @@ Like ``textvae.cli.options``, this file may not import torch at its top, so that
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from textvae.vae.examples import Examples, Presenter
     from textvae.vae.model import Model
 
+logger = logging.getLogger(__name__)
+
 
 def load(args: Namespace) -> Model:
     """Load the model of a command on the chosen device.
@@ -34,6 +37,14 @@ def load(args: Namespace) -> Model:
     if args.get("condition") is not None:
         codes_of(model.condition, args.condition, 1)  # a wrong one is refused before any work
     return to_device(model, args.device)
+
+
+def warn_of_collapse(run: str) -> None:
+    """Warn, next to the results of a command that encodes, if z is known not to be used."""
+    from textvae.evaluation.diagnosis.history import recorded_collapse
+
+    if warning := recorded_collapse(Path(run)):
+        logger.warning("%s: %s", run, warning)
 
 
 def presenter(model: Model, args: Namespace) -> Presenter:

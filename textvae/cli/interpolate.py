@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import examples, generation, load, presenter
+from textvae.cli.given import examples, generation, load, presenter, warn_of_collapse
 from textvae.cli.options import add_do_sample, add_generation, add_model, add_refinement, new_parser
 from textvae.config.types import TwoOrMore
 
@@ -47,5 +47,6 @@ def run(args: Namespace) -> None:
     first, last = examples(model, args, [args.a, args.b]).inputs
     options = {name: args[name] for name in ("steps", "kind", "refine_steps", "do_sample")}
     outputs = model.interpolate(first, last, **options, **generation(model, args))
+    warn_of_collapse(args.run)
     with output:
         output.show(outputs, columns=args.steps)

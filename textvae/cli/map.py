@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import layout
+from textvae.cli.given import layout, warn_of_collapse
 from textvae.cli.options import add_common, add_condition, add_refinement, add_run, new_parser
 from textvae.config.types import PositiveInt
 
@@ -38,4 +38,5 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.latent.map import draw_map
 
     draw_map(args.run, args.out, reading=layout(args), **{name: args[name] for name in OPTIONS})
+    warn_of_collapse(args.run)
     print(f"wrote {args.out}")

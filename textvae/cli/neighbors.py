@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import examples, layout, load
+from textvae.cli.given import examples, layout, load, warn_of_collapse
 from textvae.cli.options import add_common, add_condition, add_refinement, add_run, new_parser
 from textvae.config.types import PositiveInt
 
@@ -54,6 +54,7 @@ def run(args: Namespace) -> None:
     (example,) = examples(model, args, [args.example]).inputs
     options = {name: args[name] for name in OPTIONS}
     found = neighbors(args.run, example, model=model, reading=layout(args), **options)
+    warn_of_collapse(args.run)
     if args.format == "text":
         print("distance    row text")
     for row in found:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import examples, generation, labels_of, layout, load, presenter, read_file
+from textvae.cli.given import (
+    examples,
+    generation,
+    labels_of,
+    layout,
+    load,
+    presenter,
+    read_file,
+    warn_of_collapse,
+)
 from textvae.cli.options import (
     add_do_sample,
     add_generation,
@@ -71,5 +80,6 @@ def run(args: Namespace) -> None:
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
     options |= generation(model, args) | {"condition": labels_of(model, args, found)}
     outputs = model.reconstruct(found.inputs, **options)
+    warn_of_collapse(args.run)
     with output:
         output.show(outputs, sources=found.inputs)

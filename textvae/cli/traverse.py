@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import examples, generation, load, presenter
+from textvae.cli.given import examples, generation, load, presenter, warn_of_collapse
 from textvae.cli.options import (
     add_data,
     add_do_sample,
@@ -72,6 +72,7 @@ def run(args: Namespace) -> None:
     values = torch.linspace(-args.span, args.span, args.steps)
     outputs = traverse(model, z, dimensions, values, **options)
     details = [{"dimension": d, "value": v} for d in dimensions for v in values.tolist()]
+    warn_of_collapse(args.run)
     with output:
         output.show(outputs, columns=args.steps, details=details)
 

@@ -85,14 +85,15 @@ class Monitor:
     ) -> None:
         """Log a validation card, and the KL weight at that time.
 
-        All of its numbers go to metrics.jsonl. In TensorBoard, ``valid`` holds the curves of
-        ``textvae compare`` and ``valid_details`` all others; constants are left out, except the
-        ceiling of the MI.
+        All of its numbers go to metrics.jsonl, and its warning if z is not used. In TensorBoard,
+        ``valid`` holds the curves of ``textvae compare`` and ``valid_details`` all others;
+        constants are left out, except the ceiling of the MI.
         """
         numbers = _numbers(card)
         per_dim = {"kl_per_dim": card["kl_per_dim"]} if card.get("kl_per_dim") else {}
         weight = {} if beta is None else {"beta": beta}
-        self._write_line("valid", step, epoch, numbers | weight | per_dim)
+        warning = {"collapse": card["collapse"]} if card.get("collapse") else {}
+        self._write_line("valid", step, epoch, numbers | weight | warning | per_dim)
         for name, value in _curves(numbers).items():
             self.board.add_scalar(f"{_group(name)}/{name}", value, step)
         for refinement_step, elbo in enumerate(card.get("elbo_by_step") or ()):

@@ -11,7 +11,7 @@ from textvae.evaluation.diagnosis.judge import UNUSED
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.goal import Goal
 from textvae.runs.files import read_record
-from textvae.runs.model_folder import is_number
+from textvae.runs.model_folder import is_number, read_metrics, weights_hash
 from textvae.runs.run_folder import SUMMARY, read_log
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
@@ -80,6 +80,19 @@ def read_history(run: Path) -> History:
     moments = tuple(_moment(line, lines) for line in evaluations)
     deaths = (_death(key, moments) for key in ALIVE)
     return History(moments, tuple(death for death in deaths if death is not None))
+
+
+def recorded_collapse(run: Path) -> str | None:
+    """Return the warning that z is not used, as the last evaluation of a run gave it.
+
+    The metrics card of the test split gave it if the card belongs to the weights in the folder,
+    otherwise the training. None if z is used, or if nothing is known.
+    """
+    card = read_metrics(run)
+    if card and card.get("weights") == weights_hash(run):
+        return card.get("collapse")
+    evaluations = [line for line in read_log(run) if line.get("group") == "valid"]
+    return evaluations[-1].get("collapse") if evaluations else None
 
 
 def read_training(run: Path, config: Config, history: History) -> Training:
