@@ -53,8 +53,6 @@ setup(
         "molecules": ["rdkit>=2024.3", "fcd-torch>=1.0.7"],
         "search": ["botorch>=0.12"],
         "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
-        # torchtext ended with 0.18, which only loads with torch 2.3: use a separate environment.
-        "torchtext": ["torch==2.3.*", "torchtext==0.18.*"],
     },
     entry_points={"console_scripts": ["textvae = textvae.__main__:run"]},
 )

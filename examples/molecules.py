@@ -3,7 +3,7 @@
 ``qed`` is the drug-likeness of Bickerton et al. 2012, from 0 to 1, ``logp`` the logarithm of the
 partition coefficient of Wildman and Crippen 1999, and ``celecoxib`` the similarity to that
 molecule, from 0 to 1, as in a benchmark of Brown et al. 2019 (GuacaMol). They need RDKit
-(pip install rdkit), and give a text that is not a molecule no value.
+(the extra ``molecules``), and return None for a text that is not a molecule.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # `prepare`; all recipes share the options, the numbered stages, and their commands:
 #
 #   --stage N, --stop-stage M   the first and the last stage to run
-#   --data PLACE                the corpus: a folder, or a dataset name on the hub
+#   --data PLACE                the corpus: a folder, or a dataset name on the Hugging Face Hub
 #   --out DIR                   where the prepared corpus and the runs go (runs/<recipe>)
 #   --models "lm small-vae"     which models to train: stacks of YAML files, the --methods of textvae sweep
 #   --seeds N                   runs of each model that differ in their seed
@@ -160,7 +160,7 @@ latent_runs() {
 diagnose_all() { # of some examples, as many models at a time as --jobs; the report reads the records
   latent_runs | tr '\n' '\0' | xargs -0 -P "$jobs" -I {} \
     sh -c 'textvae diagnose "$1" --limit 300 > "$1/metrics/diagnosis.txt"' - {}
-  printf '\nWhat `textvae diagnose --limit 300` says, of 300 examples each:\n\n'
+  printf '\nWhat `textvae diagnose --limit 300` says about each model (300 examples):\n\n'
   latent_runs | while read -r run; do  # the first paragraph: the verdict and its reason
     awk '!NF { exit } NR == 1 { printf "- **%s**:", $0; next } { printf " %s", $0 } END { print "" }' \
       "$run/metrics/diagnosis.txt"

@@ -29,7 +29,7 @@ probe_category() {
   textvae probe "$out/$1" --target category --json 2> "$out/$1/probe.log" |
     python -c 'import json, sys
 card = json.load(sys.stdin)
-shown = [f"{100 * card[key]:.1f} %" for key in ("accuracy", "linear_accuracy", "majority_accuracy")]
+shown = [f"{100 * card[key]:.1f}%" for key in ("accuracy", "linear_accuracy", "majority_accuracy")]
 print("|", sys.argv[1], "|", " | ".join(shown), "|")' "$1"
 }
 

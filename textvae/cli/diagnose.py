@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import layout
-from textvae.cli.options import add_common, add_condition, add_run, new_parser
+from textvae.cli.options import OF_NEW_FILE, add_common, add_condition, add_run, new_parser
 from textvae.config.types import PositiveInt
 from textvae.errors import UserError
 
@@ -53,7 +53,7 @@ def parser() -> ArgumentParser:
     )
     add("--json", action="store_true", help="print the diagnosis as JSON")
     add_common(parser)
-    add_condition(parser)
+    add_condition(parser, OF_NEW_FILE)
     return parser
 
 

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.given import layout
 from textvae.cli.options import (
+    OF_NEW_FILE,
     add_common,
     add_condition,
     add_measures,
@@ -49,7 +50,7 @@ def parser() -> ArgumentParser:
     )
     add("--json", action="store_true", help="print the metrics as JSON")
     add_common(parser)
-    add_condition(parser)
+    add_condition(parser, OF_NEW_FILE)
     return parser
 
 

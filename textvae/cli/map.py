@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import layout, warn_of_collapse
-from textvae.cli.options import add_common, add_condition, add_refinement, add_run, new_parser
+from textvae.cli.options import (
+    OF_NEW_FILE,
+    add_common,
+    add_condition,
+    add_refinement,
+    add_run,
+    new_parser,
+)
 from textvae.config.types import PositiveInt
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ def parser() -> ArgumentParser:
     )
     add_refinement(parser)
     add_common(parser)
-    add_condition(parser)
+    add_condition(parser, OF_NEW_FILE)
     return parser
 
 

@@ -66,7 +66,11 @@ def _add_metrics(parser: ArgumentParser) -> None:
 
 def _add_latent(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("options for latent").add_argument
-    add("--run", type=str, help="a run folder, a saved model, or a model name on the hub")
+    add(
+        "--run",
+        type=str,
+        help="a run folder, a saved model, or a model name on the Hugging Face Hub",
+    )
     add(
         "--limit",
         type=PositiveInt,

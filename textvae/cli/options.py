@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps, numbers
 
 DRAWN = "drawn from those of the training split"  # the conditions of samples
+OF_NEW_FILE = "those in the file; only with --data FILE"  # of examples that are not the run's own
 
 # Options that apply to one kind of model (``Model.KIND``), with the value that means "not given".
 APPLIES_TO: dict[str, dict[str, Any]] = {
@@ -67,7 +68,9 @@ def new_parser(description: str, usage: str) -> ArgumentParser:
 
 def add_model(parser: ArgumentParser) -> None:
     """Add the model that a command uses."""
-    parser.add_argument("run", help="a run folder, a saved model, or a model name on the hub")
+    parser.add_argument(
+        "run", help="a run folder, a saved model, or a model name on the Hugging Face Hub"
+    )
 
 
 def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> None:

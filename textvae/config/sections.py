@@ -31,9 +31,9 @@ class DataConfig:
     """The dataset and how it is batched."""
 
     dir: str = ""
-    """a folder with train/valid/test files, a file, - (standard input), or a dataset on the hub"""
+    """a folder with train/valid/test files, a file, - (standard input), or a dataset on the Hugging Face Hub"""
     train: str | None = None
-    """the training file, in that folder or elsewhere; or the name of the split on the hub"""
+    """the training file, in that folder or elsewhere; or the name of the split on the Hub"""
     valid: str | None = None
     """the same for validation"""
     test: str | None = None

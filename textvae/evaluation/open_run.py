@@ -38,7 +38,7 @@ class Opening(TypedDict, total=False):
     """How a run is opened: options of everything that evaluates one.
 
     Attributes:
-        data: Where the data is, if it has moved since the training; or a file of new examples.
+        data: Where the data is, if it has moved since training; or a file of new examples.
         reading: Options of the section ``data`` that differ for these files, such as text_column.
         device: Where to put the model; None: a GPU if there is one.
         model: A model to use instead of the one in the folder; it stays on its device unless

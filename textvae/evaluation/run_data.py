@@ -24,7 +24,7 @@ def run_config(
 
     Args:
         folder: The run folder.
-        data: Where its data is, if it has moved since the training.
+        data: Where its data is, if it has moved since training.
         reading: Options of the section ``data`` that differ for these files.
 
     Raises:

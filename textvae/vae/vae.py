@@ -121,7 +121,7 @@ def _check_posterior(q: Any) -> None:
 
 
 def check_shape(what: str, log_density: Tensor, z: Tensor) -> None:
-    """Check that a log density has one value for every draw: others would broadcast in silence.
+    """Check that a log density has one value for every draw: others would broadcast silently.
 
     Args:
         what: What computed it, for the message.

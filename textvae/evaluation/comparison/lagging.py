@@ -34,7 +34,7 @@ def lagging_information(
 
     Args:
         run: A run folder.
-        data: Where the data is, if it has moved since the training.
+        data: Where the data is, if it has moved since training.
         split: The split.
         batch_size: The largest number of sentences in a batch; all have the same length.
         seed: Seed of the draws, which are those of the estimate over the whole split.

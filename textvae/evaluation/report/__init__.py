@@ -51,7 +51,7 @@ def report(
             table and in the rate-distortion plane only.
         out: The .html file to write.
         split: The split that was evaluated, and that examples are taken from.
-        data: Where the data is, if it has moved since the training.
+        data: Where the data is, if it has moved since training.
         device: Where to compute; None: a GPU if there is one.
         limit: Number of examples for what is not on the card: the diagnosis, the map, and the most
             and least compressible examples.

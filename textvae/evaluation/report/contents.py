@@ -70,7 +70,7 @@ def read_contents(
     Args:
         folder: The run folder.
         split: The split that was evaluated, and that examples are taken from.
-        data: Where the data is, if it has moved since the training.
+        data: Where the data is, if it has moved since training.
         device: Where to compute; None: a GPU if there is one.
         limit: Number of examples to diagnose, to encode, and to score.
         samples: Samples K of the importance-weighted bound, if there is no card yet.
