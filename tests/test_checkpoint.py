@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import platform
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,21 @@ def test_the_lock_of_a_killed_training_is_free(run):
     with locked(run):
         pass
     assert not (run / ".lock").exists()
+
+
+def test_a_full_disk_does_not_keep_a_folder_from_being_locked(run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(run), pytest.raises(UserError, match="in use by another process"), locked(run):
+        pass
+
+
+def test_the_holder_of_a_lock_is_not_mixed_with_the_one_before(run):
+    (run / ".lock").write_text("process (1 on a machine with a very long name, which died)")
+    with locked(run):
+        assert (run / ".lock").read_text() == f"process ({os.getpid()} on {platform.node()})"
 
 
 def test_without_locks_training_goes_on(run, monkeypatch, caplog):

@@ -227,7 +227,7 @@ def test_runs_that_differ_in_their_seed_are_averaged(tmp_path):
     shown = dict(zip(header, row, strict=True))
     assert shown["model"] == "vae (3 seeds)"
     assert shown["MI"] == "5.98 ± 1.00"
-    assert shown["AU"] == "15 ± 2"
+    assert shown["AU"] == "15.0 ± 1.7"
     assert shown["PPL (IW)"] == "62.50 ± 0.00"
     assert len(table.splitlines()[2:4]) == 2 and "lstm-lm" in table.splitlines()[3]
     assert "standard deviation over seeds" in table

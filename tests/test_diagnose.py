@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shlex
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from textvae.evaluation.diagnosis.history import History
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, judge
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.result import Diagnosis
+from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.intervals import Interval
 from textvae.vae.batch import Batch
@@ -453,6 +455,38 @@ def test_a_file_of_new_examples_has_a_diagnosis_of_its_own(
     assert in_child([*train, "--data.dir", str(tmp_path / "train.txt")]) == 0
     assert in_child([*argv[:-1], other]) == 2
     assert "choose another baseline" in capfd.readouterr().err
+
+
+def test_a_larger_part_of_a_new_file_is_suggested_for_that_file(run, corpus, tmp_path):
+    place = tmp_path / "new.txt"
+    shutil.copy(corpus / "test.txt", place)
+    found = textvae.diagnose_run(run, data=place, limit=3, samples=1)
+    assert found.verdict == "too few examples to tell"
+    assert found.remedies[0].command.endswith(f"--split test --data {place}")
+
+
+def test_a_pipe_cannot_be_compared_with_a_baseline(run, language_model):
+    with pytest.raises(textvae.UserError, match="both models read the examples"):
+        textvae.diagnose_run(run, data="-", baseline=language_model)
+
+
+class Mine(textvae.TextVAE):
+    """A class of the user's own."""
+
+
+def test_no_command_would_train_a_class_of_the_users_own(run):
+    model = textvae.load(run)
+    model.__class__ = Mine
+    found = textvae.diagnose_run(run, model=model, split="train")
+    assert found.remedies and all(remedy.command is None for remedy in found.remedies)
+    assert all(remedy.in_words for remedy in found.remedies if remedy.files)
+
+
+def test_a_diagnosis_of_other_texts_is_not_that_of_the_card(run):
+    textvae.diagnose_run(run, split="train", samples=1)
+    card = {"count": 96, "corpus_hash": textvae.evaluate_run(run, split="train")["corpus_hash"]}
+    assert load_diagnosis(run, "train", card) is not None
+    assert load_diagnosis(run, "train", card | {"corpus_hash": "another"}) is None
 
 
 def test_the_command_knows_every_verdict_from_bad_to_worse():

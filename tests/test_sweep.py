@@ -407,13 +407,52 @@ def test_another_grid_adds_its_runs(undisturbed, small, tmp_path, capfd):
     assert len(table_of(out)) == 4
 
 
+def test_a_corpus_without_a_test_split_is_refused_before_training(corpus, small, tmp_path, capfd):
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    texts.mkdir()
+    for name in ("train.txt", "valid.txt"):
+        shutil.copy(corpus / name, texts / name)
+    at = small.index("--data.dir")
+    options = [*small[:at], "--data.dir", str(texts), *small[at + 2 :]]
+    assert run_sweep(out, *options, *GRID) == 2
+    assert f"{texts} has no test split" in capfd.readouterr().err
+    assert run_sweep(out, *small, "--data.dir", "-", *GRID) == 2
+    assert "--data.dir -: every run reads the data" in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_an_error_stops_the_jobs_that_are_running(small, tmp_path, monkeypatch):
+    started = []
+
+    class Running:
+        stopped = False
+
+        def __init__(self, *_):
+            if started:
+                raise OSError("no more processes")
+            started.append(self)
+
+        def poll(self):
+            return None
+
+        def stop(self):
+            self.stopped = True
+
+    monkeypatch.setattr(launchers, "LocalJob", Running)
+    (tmp_path / "base.yaml").write_text("train: {epochs: 1}\n")
+    data = {"dir": small[small.index("--data.dir") + 1]}
+    with pytest.raises(OSError, match="no more processes"):
+        textvae.sweep(tmp_path / "base.yaml", out=tmp_path / "out", seeds=2, jobs=2, data=data)
+    assert started[0].stopped
+
+
 def test_a_run_of_another_experiment_is_not_touched(undisturbed, small, tmp_path, capfd):
     out = tmp_path / "other"
     shutil.copytree(undisturbed, out)
     before = stats(out)
     assert run_sweep(out, *small, *GRID, "--train.epochs", "3") == 2
     said = capfd.readouterr().err.splitlines()
-    assert said == [
+    assert said[-1:] == [
         f"textvae: {out}/{NAMES[0]} holds a run with train.epochs 2, and this sweep has 3: choose "
         "another --out, or delete that run"
     ]

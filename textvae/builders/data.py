@@ -67,17 +67,17 @@ def check_data(data: DataConfig) -> None:
     check_place(data.dir)
 
 
-def labeled_splits(config: Config) -> set[str]:
-    """Return the names of the splits that have labels; the data is read, and cached.
+def splits_with_labels(config: Config) -> dict[str, bool]:
+    """Return the names of the splits, and whether each has labels; the data is read, and cached.
 
     Raises:
         UserError: There is a problem with the data.
     """
     if config.data.kind == "images":
         images = read_images(config.data.dir, seed=config.train.seed)
-        return {name for name, split in images.items() if split.labels is not None}
+        return {name: split.labels is not None for name, split in images.items()}
     corpus = _read_corpus(config)
-    return {name for name, documents in corpus.items() if "label" in documents.column_names}
+    return {name: "label" in documents.column_names for name, documents in corpus.items()}
 
 
 def read_new(

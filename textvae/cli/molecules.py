@@ -69,7 +69,7 @@ def _add_latent(parser: ArgumentParser) -> None:
     add(
         "--run",
         type=str,
-        help="a run folder, a saved model, or a model name on the Hugging Face Hub",
+        help="a run folder, a saved model, or a model on the Hugging Face Hub",
     )
     add(
         "--limit",

@@ -69,7 +69,7 @@ def new_parser(description: str, usage: str) -> ArgumentParser:
 def add_model(parser: ArgumentParser) -> None:
     """Add the model that a command uses."""
     parser.add_argument(
-        "run", help="a run folder, a saved model, or a model name on the Hugging Face Hub"
+        "run", help="a run folder, a saved model, or a model on the Hugging Face Hub"
     )
 
 

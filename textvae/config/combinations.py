@@ -275,7 +275,7 @@ def changed_options(before: Config, now: Config) -> list[str]:
 
 def _same(name: str, old: object, new: object, run: Path) -> bool:
     """Return whether two values of an option are the same, or two names of the same folder."""
-    if name != "path" or not (old and new):
+    if old == new or name != "path" or not (old and new):
         return old == new
     start = started_in(run) or Path()
     places = {realpath(place) for place in (start / expanded(str(old)), expanded(str(new)))}

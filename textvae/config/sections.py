@@ -31,7 +31,7 @@ class DataConfig:
     """The dataset and how it is batched."""
 
     dir: str = ""
-    """a folder with train/valid/test files, a file, - (standard input), or a dataset on the Hugging Face Hub"""
+    """a folder with train/valid/test files, a file, - (standard input), or a dataset on the Hub"""
     train: str | None = None
     """the training file, in that folder or elsewhere; or the name of the split on the Hub"""
     valid: str | None = None

@@ -112,7 +112,7 @@ def mistake(kind: Any, value: Any) -> str | None:
     base, limits = _RANGES.get(kind, (kind, []))
     if not _is_a(base, value):
         return f"must be {_KINDS[base]}"
-    if not isinstance(value, str) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "must be finite"
     if not all(_holds(value, sign, limit) for sign, limit in limits):
         return f"must be {limits_of(limits, value)}"

@@ -151,6 +151,9 @@ def load_cards(path: Path | str) -> list[Card]:
 
 def _mistake_by_figure(row: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the tolerances and notes of a published row, if anything."""
+    for part in ("model", "stack", "source"):
+        if not isinstance(row.get(part, ""), str):
+            return f"has a {part} that is not text"
     for part in ("tolerance", "differs"):
         values = row.get(part, {})
         if not isinstance(values, dict):

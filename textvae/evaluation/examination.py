@@ -163,7 +163,7 @@ def _per(nats: float | None, count: int, scale: float = 1.0) -> float | None:
 
 def _perplexity(nats: float | None, count: int) -> float | None:
     rate = _per(nats, count)
-    return rate if rate is None else math.exp(rate) if rate < 700 else math.inf
+    return rate if rate is None else math.inf if rate >= 700 else math.exp(rate)
 
 
 def _latent(q: Any, kl: Tensor, by_example: Tensor, threshold: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from textvae.builders.data import Splits, read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.experiment import Config
-from textvae.errors import UserError
+from textvae.errors import OptionError, UserError
 from textvae.evaluation.run_data import run_config, run_splits
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
@@ -123,7 +123,7 @@ def open_run(
     """
     if unknown := opening.keys() - Opening.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
-    folder, data, reading = Path(path_of_run(run)), opening.get("data"), opening.get("reading")
+    folder, data, reading = expanded(path_of_run(run)), opening.get("data"), opening.get("reading")
     config = run_config(folder, data, reading)
     model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
@@ -230,6 +230,8 @@ def spaced(count: int, most: int | None) -> np.ndarray:
 
     Unlike the first ones, they represent a split that is sorted, by label for example.
     """
+    if most is not None and most < 1:
+        raise OptionError("must be at least 1", limit=most)
     most = count if most is None else min(count, most)
     return np.linspace(0, count - 1, most).round().astype(np.int64)
 

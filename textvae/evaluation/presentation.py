@@ -111,12 +111,16 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
         notes.append(f"conditioned on the {of}: {both}")
     if card.get("kl_estimated"):
         notes.append("KL estimated from samples of z: it has no closed form here")
-    if card.get("r2_interval"):
-        ends = [[decimals(end, 3) for end in card[f"{key}_interval"]] for key in ("r2", "mae")]
+    if card.get("mae") is not None:
+        ends = {name: card.get(f"{key}_interval") for name, key in (("R²", "r2"), ("MAE", "mae"))}
+        known = [
+            f"{name} {decimals(low, 3)} to {decimals(high, 3)}"
+            for name, (low, high) in ((name, found) for name, found in ends.items() if found)
+        ]
+        intervals = f"; 95% intervals: {', '.join(known)}" if known else ""
         notes.append(
             f"{card['target']} of {quantity(card['probed'], 'example')}; ridge regression on "
-            f"{show('trained_on')} posterior means; 95% intervals: R² {ends[0][0]} to "
-            f"{ends[0][1]}, MAE {ends[1][0]} to {ends[1][1]}"
+            f"{show('trained_on')} posterior means{intervals}"
         )
     elif card.get("probed") is not None:
         notes.append(

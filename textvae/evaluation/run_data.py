@@ -54,12 +54,20 @@ def with_found_data(folder: Path, config: Config) -> Config:
     start = run_folder.started_in(folder)
     if start is None or not config.data.dir:
         return config
-    found: dict[str, Any] = {}
-    for name in ("dir", "train", "valid", "test"):
-        place = getattr(config.data, name)
-        if place and not expanded(place).exists() and (start / expanded(place)).exists():
-            found[name] = str(start / expanded(place))
-    return replace(config, data=replace(config.data, **found)) if found else config
+    found: dict[str, Any] = {"dir": _from(start, config.data.dir)}
+    folder = expanded(found["dir"])
+    if folder.exists():  # elsewhere, the others are the names of splits
+        for name in ("train", "valid", "test"):
+            place = getattr(config.data, name)
+            if place and not (folder / expanded(place)).exists():
+                found[name] = _from(start, place)
+    return replace(config, data=replace(config.data, **found))
+
+
+def _from(start: Path, place: str) -> str:
+    """Return a path that is valid here, if it is one and was valid in another directory."""
+    there = start / expanded(place)
+    return str(there) if not expanded(place).exists() and there.exists() else place
 
 
 def run_splits(folder: Path, config: Config) -> Splits:

@@ -48,8 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError: It cannot be written (a full disk, no permission); the old file is intact. Or it
             is a device or a pipe, which a new file would replace.
     """
-    path = Path(path)
-    check_replaceable(path)
+    check_replaceable(Path(path))
+    path = Path(os.path.realpath(path))  # a link stays a link
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

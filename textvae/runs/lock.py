@@ -58,8 +58,17 @@ def _acquire(path: Path, wait: bool) -> int | None:
             os.close(lock)
             path.unlink(missing_ok=True)
             return None
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(lock), os.stat(path)):  # not removed in between
+        if _is_at(path, lock):
+            with suppress(OSError):  # such as a full disk: nobody learns who has the lock
+                os.ftruncate(lock, 0)
                 os.pwrite(lock, f"process ({os.getpid()} on {platform.node()})".encode(), 0)
-                return lock
+            return lock
         os.close(lock)
+
+
+def _is_at(path: Path, lock: int) -> bool:
+    """Return whether a lock is still the file at its path: its last owner may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(lock), os.stat(path))
+    except OSError:
+        return False

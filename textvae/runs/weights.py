@@ -41,8 +41,9 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
         tensors.setdefault(id(tensor), (name, tensor.detach().contiguous()))
 
     def write(temporary: Path) -> None:
+        mode = temporary.stat().st_mode
         save_file(dict(tensors.values()), str(temporary), about)
-        temporary.chmod(0o644)  # safetensors makes it readable only by its owner
+        temporary.chmod(mode)  # safetensors makes it readable only by its owner
 
     replace_file(Path(path), write)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -113,4 +114,5 @@ def peak_memory_mb() -> int | None:
         import resource
     except ModuleNotFoundError:  # Windows
         return None
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

@@ -98,7 +98,7 @@ class Trainer(TrainingState):
         self._batches = iter(self.loader)
         self._clock = time.perf_counter()
         try:
-            with Progress(self.total_steps, self.step) as progress:
+            with Progress(self.total_steps, self.step, live=self.is_main) as progress:
                 while self.why_done() is None and not on_any_process(accelerator, stop.requested):
                     self._train_step()
                     if self.step % train.log_every == 0:

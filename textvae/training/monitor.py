@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from textvae.config.experiment import Config, options_read
+from textvae.errors import UserError
 from textvae.evaluation.metrics import BY_KEY
 from textvae.runs.files import finite, json_line, write_text
 from textvae.runs.model_folder import is_number
-from textvae.runs.run_folder import LOG, read_log
+from textvae.runs.run_folder import LOG, last_good, read_log
 from textvae.training.board import Board
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,14 @@ class Monitor:
 
     def _write_line(self, group: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
         line = {"step": step, "epoch": round(epoch, 4), "group": group, **finite(values)}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json_line(line) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json_line(line) + "\n")
+        except OSError as error:
+            run = self.path.parent
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}; {last_good(run)}"
+            ) from error
         self._remember(line)
 
     def _remember(self, line: Mapping[str, Any]) -> None:

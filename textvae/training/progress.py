@@ -33,17 +33,19 @@ class Progress:
     Args:
         total_steps: Steps of the whole training.
         step: The step at which it starts or resumes.
+        live: Whether this process may draw a live line: only one of several does.
     """
 
     bar: ProgressBar | None = None
     task: TaskID
 
-    def __init__(self, total_steps: int, step: int) -> None:
+    def __init__(self, total_steps: int, step: int, live: bool = True) -> None:
         self.total_steps, self.first, self.started = total_steps, step, time.perf_counter()
+        self.live = live
 
     def __enter__(self) -> Progress:
         """Start the live line."""
-        if console().is_terminal:
+        if self.live and console().is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (BarColumn(bar_width=12), TextColumn("{task.description}"))

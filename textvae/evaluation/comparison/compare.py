@@ -127,8 +127,8 @@ def _escaped(name: str) -> str:
 
 
 def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
-    if metric.key + SPREAD in card:
-        metric = metric._replace(error=metric.key + SPREAD)
+    if metric.key + SPREAD in card:  # the mean of counts is no count
+        metric = metric._replace(error=metric.key + SPREAD, digits=max(metric.digits, 1))
     elif metric.section == "latent":  # its standard error is shown only on the card
         metric = metric._replace(error=None)
     encoder = metric.show_encoder(card) if metric.needs_latent else MISSING

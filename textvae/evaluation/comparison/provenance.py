@@ -35,23 +35,25 @@ def provenance(runs: Sequence[Path | str], split: str = "test") -> str:
     Raises:
         UserError: The records of a run are missing or broken.
     """
+    if not runs:
+        raise UserError("--provenance needs run folders: cards in other files have no commands")
     rows, commands = [], []
-    versions: dict[str, Any] = {}
+    used: dict[str, dict[str, None]] = {name: {} for name in ("python", "torch", "textvae")}
     for run in map(Path, runs):
         names = ("versions.json", "training.json", f"metrics/{split}.json")
         versions, training, card = (read_record(run / name) for name in names)
         try:
             rows.append(_row(run, versions, training))
             commands += [versions["command"], _evaluation(run, split, card)]
+            for name in used.keys() & {name for name, value in versions.items() if value}:
+                used[name][str(versions[name])] = None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{run}: its records were written by another release of textvae ({error})"
             ) from error
     header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    software = ", ".join(
-        f"{name} {versions[name]}" for name in ("python", "torch", "textvae") if versions.get(name)
-    )
+    software = ", ".join(f"{name} {' and '.join(found)}" for name, found in used.items() if found)
     listing = "\n".join(commands)
     return f"{header}\n{table}\n\n{software}.\n\n```bash\n{listing}\n```"
 

@@ -108,7 +108,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         bare.show(verdict.card) if verdict.card else MISSING,
         MISSING if tolerance is None else f"{metric.scale * tolerance:g}",
         verdict.outcome,
-        verdict.why,
+        verdict.why.replace("|", r"\|"),
     )
 
 

@@ -282,7 +282,8 @@ def _against_under_training(case: Case) -> Iterator[Remedy]:
 def _against_few_examples(case: Case) -> Iterator[Remedy]:
     if case.larger_split is not None:
         reason = f"the {case.larger_split} split has more examples"
-        options = ["--data", case.data] if case.data else []
+        place = case.examined or case.data
+        options = ["--data", place] if place else []
         options += ["--baseline", case.baseline] if case.baseline else []
         yield another_command(case, reason, "diagnose", RUN, "--split", case.larger_split, *options)
 

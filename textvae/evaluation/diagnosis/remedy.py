@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from textvae.config.experiment import Config, ModelConfig, OptimConfig
 from textvae.config.recipes import CHECKOUT
 from textvae.evaluation.diagnosis.training_state import Training
+from textvae.runs.model_folder import public_module
 
 METHODS = "recipes/methods"
 RUN = "RUN"  # stands for the run folder in the words of a command
@@ -68,6 +71,7 @@ class Case(NamedTuple):
         larger_split: A split with more examples, if there is one.
         run: The run folder, if there is one.
         data: Where the data is, if it has moved.
+        examined: The file of new examples that was examined, if it was one.
         baseline: The language model that it is compared with, if there is one.
     """
 
@@ -78,7 +82,17 @@ class Case(NamedTuple):
     larger_split: str | None = None
     run: Path | None = None
     data: str | None = None
+    examined: str | None = None
     baseline: str | None = None
+
+
+def experiment_of(model: nn.Module, config: Config | None) -> Config | None:
+    """Return the experiment that describes a model, to choose remedies by.
+
+    None for a class of the user's own: its parts need not read these options, and a command would
+    train another model.
+    """
+    return config if public_module(type(model)) == __name__.partition(".")[0] else None
 
 
 def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:

@@ -16,13 +16,14 @@ from textvae.evaluation.card_files import may_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
-from textvae.evaluation.diagnosis.remedy import Case
+from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case, experiment_of
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
-from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of
+from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.evaluation.run_data import run_config
 from textvae.runs import origin, run_folder
+from textvae.text.data.streams import STANDARD_INPUT
 from textvae.vae.batch import Split
 from textvae.vae.modes import undisturbed
 
@@ -71,6 +72,8 @@ def diagnose_run(
     for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise OptionError("must be at least 1", **{option: value})
+    if baseline is not None and str(opening.get("data")) == STANDARD_INPUT:
+        raise UserError("--data -, --baseline: both models read the examples; save them to a file")
     opened = open_run(run, condition=condition, **opening)
     save = may_save(opened.folder, opened.is_foreign)
     chosen, history = opened.split(split), read_history(opened.folder)
@@ -79,15 +82,17 @@ def diagnose_run(
     if baseline is not None:
         other = _open_baseline(baseline, opened, opening.get("reading"), condition)
         reference = _log_p(other, opened, chosen, rows, seed)
+    experiment = experiment_of(opened.model, opened.config)
     found = diagnose_case(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
         Case(
-            opened.config,
+            experiment or UNKNOWN,
             read_training(opened.folder, opened.config, history),
             larger_split=_larger(opened, split, limit),
-            run=Path(run),
+            run=None if experiment is None else Path(run),
             data=_moved(opened, opening.get("data")),
+            examined=str(opening["data"]) if opened.new and opened.new != STDIN_NAME else None,
             baseline=None if baseline is None else str(baseline),
         ),
         samples=samples,

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from textvae.errors import UserError, quantity
+from textvae.evaluation.card_files import may_save
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER, weights_hash
-from textvae.runs.run_folder import make_folder
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.samplers import MixtureSampler
 
@@ -75,14 +75,13 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
             f"the latent space of {opened.folder} is a sphere, and draws from a mixture of "
             "Gaussians do not lie on it: sample from the prior, which is uniform on the sphere"
         )
-    if not opened.is_foreign:
-        make_folder(opened.folder)  # writable?
+    save = not opened.is_foreign and may_save(opened.folder)
     train = opened.split("train")
     rows = spaced(len(train), EXAMPLES)
     q = posteriors(opened.model, train, rows, seed=seed, batch_size=batch_size)
     z = q.rsample(1, RowNoise(seed, Purpose.MIXTURE, rows.tolist()))[0]
     sampler = fit_mixture(z, seed)
-    if not opened.is_foreign:
+    if save:
         if weights_hash(opened.folder) == opened.weights:
             sampler.save(opened.folder / SAMPLER)
         else:

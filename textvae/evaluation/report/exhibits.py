@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.errors import OptionError
 from textvae.evaluation.latent.traversal import ACTIVE
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import spaced
@@ -95,6 +96,8 @@ def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: in
         seed: Seed of all noise.
         batch_size: Examples per batch; does not change the results.
     """
+    if batch_size < 1:
+        raise OptionError("must be at least 1", batch_size=batch_size)
     rows = spaced(len(split), limit)
     ordered = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
     with undisturbed(model, seed), torch.no_grad():

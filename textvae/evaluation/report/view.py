@@ -71,6 +71,10 @@ class Picture(NamedTuple):
     note: str
 
 
+# What the posteriors of all N examples say together: fewer examples have another value.
+OF_THE_WHOLE = {"mi", "encoder_mi", "marginal_kl", "hole_share"}
+
+
 @dataclass(frozen=True)
 class View:
     """One run on the page."""
@@ -113,7 +117,7 @@ def make_view(
         verdict=_verdict(diagnosis),
         diagnosed=0 if diagnosis is None else diagnosis.count,
         tiles=_tiles(card),
-        numbers=_numbers(card, () if diagnosis is None else diagnosis.evidence),
+        numbers=_numbers(card, () if diagnosis is None else _comparable(diagnosis, card)),
         notes=card_notes(card),
         dimensions=[_row(each) for each in (() if diagnosis is None else diagnosis.dimensions)],
         by_dimension=_by_dimension(contents, place, highest),
@@ -140,6 +144,16 @@ def _verdict(diagnosis: Diagnosis | None) -> Verdict:
     tone = TONES.get(diagnosis.verdict, "fair")
     remedies = list(diagnosis.remedies)
     return Verdict(diagnosis.verdict, tone, f"{diagnosis.summary}.", further, remedies)
+
+
+def _comparable(diagnosis: Diagnosis, card: Mapping[str, Any]) -> tuple[Evidence, ...]:
+    """Return the evidence of a diagnosis, without what depends on the number of examples.
+
+    All of it if the diagnosis and the card are of the same number.
+    """
+    if diagnosis.count == card.get("count"):
+        return diagnosis.evidence
+    return tuple(row for row in diagnosis.evidence if row.key not in OF_THE_WHOLE)
 
 
 def _numbers(card: Mapping[str, Any], evidence: tuple[Evidence, ...]) -> list[Number]:

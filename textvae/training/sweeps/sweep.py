@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from textvae.builders.data import check_data, labeled_splits
+from textvae.builders.data import check_data, splits_with_labels
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.card_files import find_card
@@ -116,8 +116,7 @@ def sweep(
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
     for cell in cells:
         check_data(cell.config.data)
-    if probe:
-        _check_labels([cell.config for cell in cells])
+    _check_splits([cell.config for cell in cells], evaluate=evaluate, probe=probe)
     make_folder(folder)
     if (folder / CONFIG).exists():
         raise UserError(f"{folder} is the folder of a run: choose another --out for the sweep")
@@ -139,15 +138,20 @@ def sweep(
         return _conclude(manifest, states, average_seeds=seeds > 1, with_report=with_report)
 
 
-def _check_labels(configs: Sequence[Config]) -> None:
-    """Check that there is something to probe, before hours of training.
+def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> None:
+    """Check that there is something to evaluate and to probe, before hours of training.
 
     Raises:
-        UserError: The data has no labels.
+        UserError: The data has no test split, or no labels; or it can be read only once.
     """
     for config in {repr(config.data): config for config in configs}.values():
-        missing = {"train", "test"} - labeled_splits(config)
-        if missing and config.model.latent_dim:
+        if config.data.dir == "-":
+            raise UserError("--data.dir -: every run reads the data, so it must be a file")
+        labeled = splits_with_labels(config)
+        if evaluate and "test" not in labeled:
+            raise UserError(f"{config.data.dir} has no test split: add one, or use --train-only")
+        missing = {name for name in ("train", "test") if not labeled.get(name)}
+        if probe and missing and config.model.latent_dim:
             raise UserError(
                 f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
                 "them, or leave out --probe"
@@ -187,7 +191,7 @@ def _run_all(
                 states.set(name, "running")
             _collect(running, states)
             time.sleep(LOOK_EVERY)
-    except KeyboardInterrupt:  # a second Ctrl-C
+    except BaseException:  # a second Ctrl-C, or a job that could not be started
         for job in running.values():
             job.stop()
         raise
