@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.search.optimize import optimize
     from textvae.images.model import ImageVAE
     from textvae.images.pixelcnn import PixelCNN
+    from textvae.text.decode.consistency import check_stepper
     from textvae.text.model import TextVAE
     from textvae.text.nn.decoder import LSTMDecoder as SkipLSTMDecoder
     from textvae.text.nn.encoder import LSTMEncoder
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from textvae.training.sweeps.sweep import sweep
     from textvae.training.train import train
     from textvae.vae.batch import Batch
+    from textvae.vae.condition_embeddings import ConditionalDecoder
     from textvae.vae.contracts import Posterior, Prior, Terms
     from textvae.vae.estimators import active_units, importance_bound, mutual_information
     from textvae.vae.heads import BatchNormHead, DUHead, GaussianHead, ScaleHead, VonMisesFisherHead
@@ -140,6 +142,8 @@ _SOURCES = {
     "infer": "textvae.vae.inference",
     "Inference": "textvae.config.inference",
     "SkipLSTMDecoder": "textvae.text.nn.decoder:LSTMDecoder",
+    "ConditionalDecoder": "textvae.vae.condition_embeddings",
+    "check_stepper": "textvae.text.decode.consistency",
     "LSTMEncoder": "textvae.text.nn.encoder",
     "WordTokenizer": "textvae.text.tokenizers",
     "SentencePieceTokenizer": "textvae.text.tokenizers",
@@ -157,6 +161,7 @@ __all__ = [
     "BatchNormHead",
     "Card",
     "CharTokenizer",
+    "ConditionalDecoder",
     "Config",
     "DUHead",
     "DiagGaussian",
@@ -192,6 +197,7 @@ __all__ = [
     "__version__",
     "active_units",
     "attribute_vector",
+    "check_stepper",
     "compare",
     "detect",
     "diagnose",

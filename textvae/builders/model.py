@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from textvae.builders.data import Splits
@@ -19,17 +20,22 @@ from textvae.images.datasets import ImageSplit
 from textvae.images.model import ImageVAE
 from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
+from textvae.runs.model_folder import public_module
 from textvae.runs.weights import load_some_weights
+from textvae.text.decode.consistency import check_stepper
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.tokenizers import Tokenizer, check_options, chosen_kind, read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
+from textvae.vae.batch import Split
 from textvae.vae.conditioning import fit_condition
 from textvae.vae.conditions import Classes, load_condition
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
+from textvae.vae.modes import undisturbed
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
 
 logger = logging.getLogger(__name__)
+CHECKED = 4  # examples on which the parts of a user's decoder are compared
 
 
 def check_model(config: Config) -> None:
@@ -71,7 +77,8 @@ def build_model(
     try:
         if isinstance(train, ImageSplit):
             kind: type[Any] = model_class or ImageVAE
-            model = kind(*train.size, **labels, **_image_options(config))
+            height, width = train.size
+            model = kind(height=height, width=width, **labels, **_image_options(config))
         else:
             model = _text_model(config, read_tokenizer(run), labels, model_class or TextVAE)
     except ValueError as error:
@@ -79,6 +86,35 @@ def build_model(
     model.condition = condition
     model.inference = for_evaluation(config.inference, config.data.batch_size)
     return model
+
+
+def check_own_decoder(model: Model, split: Split) -> None:
+    """Check, before any training, what evaluation will need of a decoder of the user's own.
+
+    Args:
+        model: The model.
+        split: The training split, with its conditions.
+
+    Raises:
+        UserError: It cannot take the model's condition, or its stepper and its ``log_prob`` differ.
+    """
+    decoder = model.decoder
+    if public_module(type(decoder)) == __name__.partition(".")[0]:
+        return
+    name = type(decoder).__name__
+    if model.condition is not None and not hasattr(decoder, "with_condition"):
+        raise UserError(
+            f"the model is conditioned on a {model.condition.noun}, and {name} has no method "
+            "with_condition, which generating needs: derive it from textvae.ConditionalDecoder"
+        )
+    if model.KIND != "text" or not hasattr(decoder, "stepper"):
+        return
+    batch = split.batch(np.arange(min(CHECKED, len(split)))).to(model.device)
+    with undisturbed(model):
+        try:
+            check_stepper(decoder, batch, model.prior.sample(len(batch)))
+        except ValueError as error:
+            raise UserError(f"{name}: {error}") from error
 
 
 def build_objective(config: Config) -> Objective:
@@ -178,7 +214,9 @@ def _text_model(
     config: Config, tokenizer: Tokenizer, labels: dict[str, int], model_class: type[Any]
 ) -> Any:
     length = config.data.max_length - 1  # the end of the sentence is not counted there
-    model = model_class(len(tokenizer), max_length=length, **labels, **vars(config.model))
+    model = model_class(
+        vocab_size=len(tokenizer), max_length=length, **labels, **vars(config.model)
+    )
     model.tokenizer = tokenizer
     return model
 

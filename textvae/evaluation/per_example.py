@@ -28,6 +28,7 @@ from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
 logger = logging.getLogger(__name__)
+ROUNDING = 1e-3  # nats by which log p of a text may exceed 0
 LOG_EVERY = 10  # seconds
 OWN_DRAWS = 10  # from the encoder's q(z|x) before refinement, which is only shown for comparison
 
@@ -75,7 +76,7 @@ def collect(
             metrics are not computed, and those of the refined one are in their place.
 
     Raises:
-        ValueError: There are no examples, or a row occurs twice.
+        ValueError: There are no examples, a row occurs twice, or a text has a likelihood above 1.
     """
     done, parts = 0, []
     for batch in batches:
@@ -97,7 +98,24 @@ def collect(
             "a row occurs twice in the batches: every row must occur once, so set Batch.index to "
             "the rows of the examples"
         )
+    _check_texts(stats)
     return stats
+
+
+def _check_texts(stats: ExampleStats) -> None:
+    """Check that the likelihood of texts is at most 1: they are discrete.
+
+    Raises:
+        ValueError: It is not.
+    """
+    above = (stats.units > 0) & (stats.rec > ROUNDING)
+    if above.any():
+        first = int(above.int().argmax())
+        raise ValueError(
+            f"log p(x|z) of example {int(stats.index[first])} is {float(stats.rec[first]):.2f} "
+            "nats, and that of a text is at most 0: check the sign of the decoder's log_prob, and "
+            "that it sums to 1 over the vocabulary"
+        )
 
 
 def _examine(

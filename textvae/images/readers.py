@@ -110,7 +110,12 @@ def read_npz(path: Path) -> dict[str, Drawings]:
     try:
         content = numbers_in(path)
     except ValueError as error:
-        raise UserError(f"{path} is truncated or not an .npz file of numbers: {error}") from error
+        hint = (
+            f"; save it with np.savez({path.stem!r}, images=...)" if path.suffix == ".npy" else ""
+        )
+        raise UserError(
+            f"{path} is truncated or not an .npz file of numbers: {error}{hint}"
+        ) from error
     if "images" in content:
         given = content.get("label_names")
         if given is not None and given.ndim != 1:

@@ -28,6 +28,7 @@ from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
+from textvae.training.own_parts import has_own_parts
 from textvae.training.phases import Phases
 from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
@@ -120,6 +121,8 @@ class Trainer(TrainingState):
         procedure = Joint() if autoencoding else self.procedure
         procedure.update(self.step, self._next_batches, self.updater)
         self.step += 1
+        if self.step == 1:  # later, everything is NaN, whatever was first
+            self._check_finite()
 
     def _end_autoencoding(self) -> None:
         """Keep the encoder; start a new optimizer and, unless it is kept, the decoder."""
@@ -167,11 +170,15 @@ class Trainer(TrainingState):
 
     def _check_finite(self) -> None:
         """Check the model before every log line, evaluation, and checkpoint."""
-        if self.updater.is_finite():
+        wrong = self.updater.not_finite()
+        if wrong is None:
             return
+        advice = steadier(self.config)
+        if has_own_parts(self.model, self.updater.objective, self.procedure):
+            advice = f"if it does not come from your own parts, {advice}"
         raise UserError(
-            f"the loss, its gradient or a weight is not finite at or before step {self.step}: "
-            f"{steadier(self.config)}; {run_folder.last_good(self.run)}"
+            f"{wrong} is not finite at or before step {self.step}: {advice}; "
+            f"{run_folder.last_good(self.run)}"
         )
 
     def _count_time(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.runs.model_folder import public_module
 
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 NEEDED = ("update", "state_dict", "load_state_dict")
@@ -24,6 +25,8 @@ def check_parts(objective: Any, procedure: Any) -> None:
     missing = [name for name in ADAPTIVE if not hasattr(objective, name)]
     if missing and hasattr(objective, "after_update"):
         raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
+    if isinstance(procedure, type):
+        raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
     if missing := [name for name in NEEDED if not hasattr(procedure, name)]:
         raise TypeError(f"the procedure has no {' and '.join(missing)}")
 
@@ -33,6 +36,13 @@ def own_parts(objective: Any, procedure: Any) -> dict[str, str]:
     names = {"objective": _name(objective), "procedure": _name(procedure)}
     package = __name__.partition(".")[0]
     return {part: name for part, name in names.items() if name.partition(".")[0] != package}
+
+
+def has_own_parts(model: Any, objective: Any, procedure: Any) -> bool:
+    """Return whether a model, its objective, or its procedure is of the user's own."""
+    package = __name__.partition(".")[0]
+    kinds = {public_module(type(model)), public_module(type(model.decoder))}
+    return bool(own_parts(objective, procedure)) or kinds != {package}
 
 
 def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

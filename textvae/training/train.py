@@ -12,7 +12,13 @@ from typing import Any
 import torch
 
 from textvae.builders.data import Splits, build_data
-from textvae.builders.model import build_model, build_objective, check_model, load_parts
+from textvae.builders.model import (
+    build_model,
+    build_objective,
+    check_model,
+    check_own_decoder,
+    load_parts,
+)
 from textvae.config.combinations import (
     changed_options,
     check_resumed,
@@ -168,6 +174,7 @@ def _trainer(
         _check_corpus(state, splits, config.data.dir, run)
     model = build_model(config, run, splits, model_class)
     add_conditions(splits, model.condition)
+    check_own_decoder(model, splits["train"])
     if state is not None:
         model.check_class(run)
     if start_folder is not None:

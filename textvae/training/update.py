@@ -115,6 +115,7 @@ class Updater:
         It is added here so that objectives of the user's own do not have to know of it.
         """
         loss = self.objective(terms._replace(encoder_loss=None), beta)
+        _check_loss(loss)
         return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()
 
     def _others(
@@ -139,10 +140,12 @@ class Updater:
         seed = self.config.train.seed * 1_000_003 + step * size + rank
         return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
 
-    def is_finite(self) -> bool:
-        """Return whether every loss, gradient, and weight is finite."""
+    def not_finite(self) -> str | None:
+        """Return what is not finite since the last log line, the cause first; None if all is."""
+        if found := self.sums.not_finite():
+            return found
         weights = (bool(p.isfinite().all()) for p in self.model.parameters())
-        return self.sums.is_finite() and all(weights)
+        return None if all(weights) else "a weight"
 
     def use_optimizer(self, options: OptimConfig) -> None:
         """Make all further steps with a new optimizer, whose state is empty."""
@@ -193,8 +196,26 @@ class Updater:
             self.objective.load_state_dict(state["objective"])
         if self.accelerator.is_main_process:  # it holds the sums of all processes
             self.sums.values.copy_(state["tally"])
-        if not self.is_finite():
-            raise ValueError("it has weights or sums that are not finite")
+        if found := self.not_finite():
+            raise ValueError(f"{found} is not finite in it")
+
+
+def _check_loss(loss: Any) -> None:
+    """Check what an objective returned.
+
+    Raises:
+        TypeError: It is not a tensor.
+        ValueError: It is not a scalar, or it was detached from the model.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the objective returned a {type(loss).__name__}, not a tensor")
+    if loss.dim():
+        raise ValueError(
+            f"the objective returned a tensor of shape {tuple(loss.shape)}, not a scalar: the mean "
+            "over the examples of the batch"
+        )
+    if not loss.requires_grad:
+        raise ValueError("the objective's loss does not depend on the weights: was it detached?")
 
 
 @contextmanager
@@ -212,6 +233,8 @@ def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates")
 PER_EXAMPLE = NAMES[:4]
+CAUSES = {"rec": "log p(x|z)", "kl": "the KL", "loss": "the loss", "grad_norm": "a gradient"}
+CAUSES |= {"gap": "the ELBO of a refinement step"}
 
 
 class MetricSums:
@@ -238,9 +261,11 @@ class MetricSums:
         self.values[6] += grad_norm.detach()
         self.values[7] += 1
 
-    def is_finite(self) -> bool:
-        """Return whether every loss and gradient was finite."""
-        return bool(self.values.isfinite().all())
+    def not_finite(self) -> str | None:
+        """Return which sum is not finite, the first of them in the order of the computation."""
+        finite = dict(zip(NAMES, self.values.isfinite().tolist(), strict=True))
+        wrong = (what for name, what in CAUSES.items() if not finite[name])
+        return next(wrong, None)
 
     def total(self, accelerator: Any) -> Tensor:
         """Return the sums over all processes; every process has to call this."""

@@ -143,8 +143,10 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         for base in cls.__mro__:
             if "__init__" in vars(base):
                 parameters = inspect.signature(base).parameters.values()
-                names |= {parameter.name for parameter in parameters}
-                if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+                named = {p.name for p in parameters if p.kind != p.VAR_POSITIONAL}
+                rest = {p.name for p in parameters if p.kind == p.VAR_KEYWORD}
+                names |= named - rest
+                if not rest:
                     break
         return names
 

@@ -67,6 +67,11 @@ class VAE(nn.Module):
                 f"z has {size} dimensions in the encoder's posterior, but {self.latent_dim} in the "
                 "prior"
             )
+        if len(q.center()) != len(batch):
+            raise ValueError(
+                f"the encoder's posterior is of {len(q.center())} examples, but "
+                f"the batch has {len(batch)}"
+            )
         if torch.is_autocast_enabled(batch.x.device.type) and any(part.itemsize < 4 for part in q):
             return move(q, torch.float32)  # a head of one's own that did not leave autocast
         weights = (p.dtype for p in self.decoder.parameters())
@@ -131,6 +136,8 @@ def check_shape(what: str, log_density: Tensor, z: Tensor) -> None:
     Raises:
         ValueError: It has another shape.
     """
+    if not log_density.is_floating_point():
+        raise ValueError(f"{what} must return real numbers, not {log_density.dtype}")
     if log_density.shape != z.shape[:-1]:
         raise ValueError(
             f"{what} must return one number for every z, {tuple(z.shape[:-1])}, "

@@ -1,0 +1,178 @@
+"""What a decoder of one's own must keep to, and what is said if it does not."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+import textvae
+from textvae.config.sections import DataConfig, ModelConfig, TrainConfig
+from textvae.text.tokenizers import PAD
+from textvae.vae.batch import Batch
+
+
+class Leaving:
+    """The stepper of ``Bigram``: the next token depends on z and on the last one."""
+
+    def __init__(self, decoder, z):
+        self.decoder, self.z, self.size = decoder, z, len(z)
+
+    def step(self, tokens):
+        return self.decoder.logits(tokens, self.z)
+
+    def keep(self, rows):
+        self.z, self.size = self.z[rows], len(rows)
+
+    def move(self, rows):
+        self.z = self.z[rows]
+
+
+class Bigram(textvae.ConditionalDecoder):
+    """p(x_t | x_{t-1}, z); ``leak``: it also sees x_t, as without a causal mask."""
+
+    def __init__(self, vocab_size, latent_dim, leak=0.0, sign=1.0):
+        super().__init__()
+        self.words = nn.Embedding(vocab_size, 8)
+        self.from_z = nn.Linear(latent_dim, 8)
+        self.output = nn.Linear(8, vocab_size)
+        self.leak, self.sign = leak, sign
+
+    def logits(self, tokens, z):
+        return self.output(torch.tanh(self.words(tokens) + self.from_z(z)))
+
+    def log_prob(self, batch, z):
+        inputs, targets = batch.x[:, :-1], batch.x[:, 1:]
+        seen = self.logits(inputs[None], z[:, :, None])  # (K, B, T, V)
+        seen = seen + self.leak * nn.functional.one_hot(targets, seen.size(-1))
+        log_p = seen.log_softmax(-1).gather(-1, targets.expand(len(z), -1, -1)[..., None])[..., 0]
+        return self.sign * log_p.where(targets != PAD, 0.0).sum(-1)
+
+    def stepper(self, z):
+        return Leaving(self, z)
+
+
+def batch_and_z():
+    torch.manual_seed(0)
+    x = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])
+    return Batch(x, units=torch.tensor([4, 2])), torch.randn(2, 3)
+
+
+def test_a_decoder_that_agrees_with_its_stepper():
+    batch, z = batch_and_z()
+    textvae.check_stepper(Bigram(9, 3), batch, z)
+    textvae.check_stepper(textvae.SkipLSTMDecoder(9, 3).eval(), batch, z)
+
+
+def test_a_decoder_that_sees_what_it_predicts():
+    batch, z = batch_and_z()
+    with pytest.raises(ValueError, match="a missing causal mask"):
+        textvae.check_stepper(Bigram(9, 3, leak=1.0), batch, z)
+
+
+@cache
+def model_class(**options):
+    class Mine(textvae.TextVAE):
+        def make_decoder(self, config):
+            return Bigram(config["vocab_size"], config["latent_dim"], **options)
+
+    return Mine
+
+
+@pytest.fixture
+def config(corpus):
+    return textvae.Config(
+        data=DataConfig(dir=str(corpus), batch_size=16),
+        model=ModelConfig(latent_dim=3, embedding_dim=8, encoder_hidden=8),
+        train=TrainConfig(epochs=1, samples=0, precision="fp32", threads=1, max_steps=4),
+    )
+
+
+def test_a_leak_is_noticed_before_training(config, tmp_path):
+    textvae.train(config, tmp_path / "right", model_class=model_class())
+    with pytest.raises(textvae.UserError, match="Bigram: the decoder's log_prob of a sentence"):
+        textvae.train(config, tmp_path / "leak", model_class=model_class(leak=1.0))
+    assert not (tmp_path / "leak").exists()
+
+
+def test_a_text_with_a_likelihood_above_1_is_refused():
+    batch, _ = batch_and_z()
+    model = textvae.VAE(None, Bigram(9, 3, sign=-1.0), 3)
+    with pytest.raises(ValueError, match="that of a text is at most 0: check the sign"):
+        textvae.evaluate(model, [batch], samples=1)
+
+
+def test_a_condition_that_a_decoder_cannot_take_is_noticed_before_training(config, tmp_path):
+    class Bare(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def log_prob(self, batch, z):
+            return self.inner.log_prob(batch, z)
+
+    class Mine(textvae.TextVAE):
+        def make_decoder(self, config):
+            return Bare(Bigram(config["vocab_size"], config["latent_dim"]))
+
+    labeled = replace(config, model=replace(config.model, condition="label"))
+    with pytest.raises(textvae.UserError, match="Bare has no method with_condition"):
+        textvae.train(labeled, tmp_path / "run", model_class=Mine)
+
+
+class Deep(textvae.TextVAE):
+    """An argument of its own first, as in docs/your-own-model.md."""
+
+    def __init__(self, depth=2, **arguments):
+        super().__init__(**arguments)
+        self.depth = depth
+
+
+class Loose(textvae.TextVAE):
+    """Hands everything on."""
+
+    def __init__(self, *arguments, depth=1, **named):
+        super().__init__(*arguments, **named)
+        self.depth = depth
+
+
+@pytest.mark.parametrize("kind", [Deep, Loose])
+def test_constructors_with_arguments_of_their_own(kind, config, tmp_path):
+    model = textvae.train(config, tmp_path / "run", model_class=kind)
+    assert type(model) is kind and model.depth == {Deep: 2, Loose: 1}[kind]
+    assert kind.from_pretrained(tmp_path / "run").depth == model.depth
+
+
+@pytest.mark.parametrize(
+    ("objective", "error", "said"),
+    [
+        (lambda terms, beta: -terms.elbo, ValueError, "not a scalar"),
+        (lambda terms, beta: 1.0, TypeError, "returned a float, not a tensor"),
+        (lambda terms, beta: -terms.elbo.mean().detach(), ValueError, "was it detached"),
+        (lambda terms, beta: -terms.elbo.mean() * torch.nan, textvae.UserError, "the loss is not"),
+    ],
+)
+def test_what_an_objective_must_return(objective, error, said, config, tmp_path):
+    with pytest.raises(error, match=said) as raised:
+        textvae.train(config, tmp_path / "run", objective=objective)
+    if error is textvae.UserError:
+        assert "if it does not come from your own parts, try" in str(raised.value)
+
+
+def test_a_procedure_is_an_object(config, tmp_path):
+    class Nothing:
+        update = state_dict = load_state_dict = None
+
+    with pytest.raises(TypeError, match=r"procedure=Nothing: pass an object, Nothing\(\)"):
+        textvae.train(config, tmp_path / "run", procedure=Nothing)
+
+
+def test_a_posterior_of_another_number_of_examples():
+    class One(nn.Module):
+        def forward(self, batch):
+            return textvae.DiagGaussian(torch.zeros(1, 3), torch.zeros(1, 3))
+
+    batch, _ = batch_and_z()
+    with pytest.raises(ValueError, match="posterior is of 1 examples, but the batch has 2"):
+        textvae.VAE(One(), Bigram(9, 3), 3).posterior(batch)
