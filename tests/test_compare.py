@@ -14,6 +14,7 @@ from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion, rate_distortion
 from textvae.evaluation.presentation import Card
 from textvae.runs.files import as_json
+from textvae.runs.markdown import markdown_table
 
 VAE = {
     "model": "vae",
@@ -397,3 +398,12 @@ def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog
     assert main(["compare", folders[1], "--json", "--provenance"]) == 2
     assert main(["compare", str(tmp_path)]) == 2
     assert f"give a folder inside it, such as {folders[1]}" in capfd.readouterr().err
+
+
+def test_a_table_is_aligned_and_its_bars_are_escaped():
+    assert markdown_table([("name", "n"), ("a|b", "10"), ("c", "9")], right=[1]).splitlines() == [
+        "| name |  n |",
+        "|------|---:|",
+        r"| a\|b | 10 |",
+        "| c    |  9 |",
+    ]

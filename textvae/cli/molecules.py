@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OF_METRICS: dict[str, Any] = {"train": None, "test": None, "test_scaffolds": None}
 OF_METRICS |= {"filters": None, "no_fcd": False, "jobs": 1}
 OF_LATENT: dict[str, Any] = {"run": None, "limit": 2000, "lines": 200, "steps": 9}
-OF_LATENT |= {"num_beams": 1, "draw": None}
+OF_LATENT |= {"num_beams": 1, "draw": None, "seed": 0, "batch_size": 64, "device": None}
 
 
 def parser() -> ArgumentParser:

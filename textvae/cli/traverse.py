@@ -62,6 +62,8 @@ def run(args: Namespace) -> None:
         raise UserError(f"--steps {args.steps}: a traversal needs at least 2 values, its two ends")
     if args.dim and args.n is not None:
         raise UserError("-n has no effect with --dim: leave it out")
+    if args.dim and args.data is not None:
+        raise UserError("--data has no effect with --dim: leave it out")
     model = load(args)
     output = presenter(model, args)
     options = generation(model, args) | {"do_sample": args.do_sample}

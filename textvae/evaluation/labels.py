@@ -25,6 +25,14 @@ def label_names(split: Split) -> list[str]:
     return [str(number) for number in range(int(split.labels.max(initial=-1)) + 1)]
 
 
+def label_of(split: Split, row: int) -> str | None:
+    """Return the name of the label of an example, or its number; None if it has none."""
+    if split.labels is None or split.labels[row] < 0:
+        return None
+    number = int(split.labels[row])
+    return split.label_names[number] if split.label_names else str(number)
+
+
 def find_label(split: Split, label: str | int) -> int:
     """Return the number of a label.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from textvae.evaluation.metric import Metric
+from textvae.runs.markdown import markdown_table
 
 _NATS = "nats per example"
 _WORD = "per word, counting the end of the sentence as a word"
@@ -355,14 +356,8 @@ NOT_METRICS: frozenset[str] = frozenset(
 
 def metrics_table() -> str:
     """Return all metrics as a Markdown table, for the documentation."""
-    lines = ["| name | key | unit | better | meaning |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {_escaped(m.header)} | `{m.key}` | {m.unit} | "
-        f"{'' if m.better == 'neither' else m.better} | {_escaped(m.help)} |"
+    rows = [
+        (m.header, f"`{m.key}`", m.unit, "" if m.better == "neither" else m.better, m.help)
         for m in METRICS
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", r"\|")
+    return markdown_table([("name", "key", "unit", "better", "meaning"), *rows]) + "\n"

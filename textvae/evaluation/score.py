@@ -37,7 +37,7 @@ from textvae.builders.data import read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
 from textvae.errors import OptionError
-from textvae.evaluation.labels import label_names
+from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
@@ -205,13 +205,11 @@ class ScoredFile:
             show(start + len(rows))
 
     def _described(self, scores: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-        labels = self.split.labels
-        names = None if labels is None else label_names(self.split)
         for values in zip(*(column.tolist() for column in scores.values()), strict=True):
             described = dict(zip(scores, values, strict=True))
             row = described["row"]
-            if labels is not None and names is not None:
-                described["label"] = names[labels[row]] if labels[row] >= 0 else None
+            if self.split.labels is not None:
+                described["label"] = label_of(self.split, row)
             described["row"] = self.split.source_row(row)
             yield described | {"text": self.split.caption(row)}
 

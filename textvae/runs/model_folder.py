@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from textvae.errors import UserError
 from textvae.runs.files import expanded, read_record, write_json, write_text
+from textvae.runs.markdown import markdown_table
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE, VERSIONS = "inference.json", "versions.json"
@@ -216,16 +217,12 @@ def model_card(
         *description.uses,
         "```",
     ]
-    table = ["## Test split", "", *_table(("metric", "value", "unit"), scores), ""]
-    arguments = ["## Arguments", "", *_table(("argument", "value"), list(config.items())), ""]
+    table = ["## Test split", "", markdown_table([("metric", "value", "unit"), *scores]), ""]
+    given = [(name, str(value)) for name, value in config.items()]
+    arguments = ["## Arguments", "", markdown_table([("argument", "value"), *given]), ""]
     title = [_CARD_MARK, "", f"# {description.title}", "", description.kind, ""]
     parts = [header.strip(), "", *title, *(table if scores else []), "## Use", "", *use, ""]
     return "\n".join([*parts, *arguments])
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    lines = [f"| {' | '.join(map(str, row))} |" for row in (header, *rows)]
-    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
 
 
 def is_number(value: Any) -> bool:

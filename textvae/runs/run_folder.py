@@ -245,7 +245,7 @@ def last_good(run: Path) -> str:
 
 
 def started_in(run: Path) -> Path | None:
-    """Return the directory that the training was started in, which relative paths refer to.
+    """Return the directory of the last training session, which relative paths refer to.
 
     Raises:
         UserError: The record is broken.

@@ -10,6 +10,7 @@ from textvae.config.experiment import Config
 from textvae.evaluation.card import evaluate_quick
 from textvae.evaluation.diagnosis.advice import overshoot
 from textvae.evaluation.diagnosis.training_state import too_early
+from textvae.evaluation.labels import label_of
 from textvae.evaluation.metric import decimals
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import posteriors
@@ -98,9 +99,5 @@ def show_latent_space(model: Model, split: Split, count: int, monitor: Monitor) 
     rows = spaced(len(split), count)
     with undisturbed(model):
         q = posteriors(model, split, rows)
-    labels = [""] * count
-    if split.labels is not None and split.label_names is not None:
-        labels = [split.label_names[label] if label >= 0 else "" for label in split.labels[rows]]
-    captions = [split.caption(i) for i in rows.tolist()]
-    table = list(zip(labels, captions, strict=True))
+    table = [(label_of(split, row) or "", split.caption(row)) for row in rows.tolist()]
     monitor.projector(q.center(), table, split.thumbnails(rows))

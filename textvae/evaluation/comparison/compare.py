@@ -14,6 +14,7 @@ from textvae.evaluation.metric import MISSING, Metric
 from textvae.evaluation.metrics import BY_KEY, METRICS
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
+from textvae.runs.markdown import markdown_table
 
 
 class Table(NamedTuple):
@@ -46,11 +47,8 @@ def compare(
     """
     table = tabulate(gather(runs_or_cards, split, average_seeds=average_seeds))
     header = ["model", *(metric.header for metric in table.metrics)]
-    rows = [header, *([_escaped(name), *cells] for name, *cells in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join([lines[0], rule + "|", *lines[1:], "", *table.notes]) + "\n"
+    shown = markdown_table([header, *table.rows], right=range(1, len(header)))
+    return "\n".join([shown, "", *table.notes]) + "\n"
 
 
 def tabulate(cards: Sequence[Mapping[str, Any]]) -> Table:
@@ -122,10 +120,6 @@ def _name(card: Mapping[str, Any]) -> str:
     return str(card.get("model") or MISSING)
 
 
-def _escaped(name: str) -> str:
-    return name.replace("|", r"\|")
-
-
 def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
     if metric.key + SPREAD in card:  # the mean of counts is no count
         metric = metric._replace(error=metric.key + SPREAD, digits=max(metric.digits, 1))
@@ -133,12 +127,6 @@ def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
         metric = metric._replace(error=None)
     encoder = metric.show_encoder(card) if metric.needs_latent else MISSING
     return metric.show(card) + ("" if encoder == MISSING else f" ({encoder})")
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [row[0].ljust(widths[0])]
-    cells += [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[str]:

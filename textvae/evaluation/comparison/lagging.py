@@ -15,6 +15,7 @@ from textvae.evaluation.metric import decimals
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
+from textvae.runs.markdown import markdown_table
 from textvae.vae.batching import LengthBuckets
 from textvae.vae.estimators import minibatch_information
 from textvae.vae.noise import Purpose, RowNoise
@@ -57,14 +58,12 @@ def lagging_table(rows: Sequence[tuple[str, Mapping[str, float], float]]) -> str
         rows: The name of a run, its card, and the estimate within mini-batches.
     """
     metric = BY_KEY["mi"]
-    lines = [f"| {name} | {metric.show(card)} | {decimals(value)} |" for name, card, value in rows]
+    cells = [(name, metric.show(card), decimals(value)) for name, card, value in rows]
     return "\n".join(
         [
             "MI over the whole split, and within mini-batches of 32 sentences of equal length, as "
             "vae-lagging-encoder estimates it (at most ln 32 = 3.47):",
             "",
-            "| run | MI | MI (mini-batches) |",
-            "|---|--:|--:|",
-            *lines,
+            markdown_table([("run", "MI", "MI (mini-batches)"), *cells], right=(1, 2)),
         ]
     )

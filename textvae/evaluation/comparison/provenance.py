@@ -12,6 +12,7 @@ import yaml
 from textvae.errors import UserError, quantity
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import read_record
+from textvae.runs.markdown import markdown_table
 
 COLUMNS = (
     "model",
@@ -51,11 +52,10 @@ def provenance(runs: Sequence[Path | str], split: str = "test") -> str:
             raise UserError(
                 f"{run}: its records were written by another release of textvae ({error})"
             ) from error
-    header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = markdown_table([COLUMNS, *rows])
     software = ", ".join(f"{name} {' and '.join(found)}" for name, found in used.items() if found)
     listing = "\n".join(commands)
-    return f"{header}\n{table}\n\n{software}.\n\n```bash\n{listing}\n```"
+    return f"{table}\n\n{software}.\n\n```bash\n{listing}\n```"
 
 
 def _row(run: Path, versions: Any, training: Any) -> list[str]:

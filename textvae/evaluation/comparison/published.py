@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from textvae.evaluation.comparison.seeds import SPREAD
 from textvae.evaluation.metric import MISSING, Metric
 from textvae.evaluation.metrics import BY_KEY, METRICS
+from textvae.runs.markdown import markdown_table
 
 Outcome = Literal["reproduced", "better", "worse", "different", "not comparable"]
 FAILURES: tuple[Outcome, ...] = ("worse", "different")
@@ -84,17 +85,14 @@ def _judge(
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
     """Return verdicts as a Markdown table, with the sources and how many there are of each."""
-    rows = [HEADER, *map(_row, verdicts)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     counts = dict.fromkeys(Outcome.__args__, 0)  # type: ignore[attr-defined]
     for verdict in verdicts:
         counts[verdict.outcome] += 1
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     sources = dict.fromkeys(str(v.published["source"]) for v in verdicts if "source" in v.published)
     notes = [f"Published in {'; '.join(sources)}."] if sources else []
-    return "\n".join([lines[0], rule, *lines[1:], "", *notes, f"{summary}."]) + "\n"
+    table = markdown_table([HEADER, *map(_row, verdicts)])
+    return "\n".join([table, "", *notes, f"{summary}."]) + "\n"
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
@@ -102,16 +100,11 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     bare = metric._replace(error=key + SPREAD)  # seeds, not examples
     tolerance = (verdict.published.get("tolerance") or {}).get(key)
     return (
-        verdict.model.replace("|", r"\|"),
+        verdict.model,
         metric.header,
         bare.show(verdict.published),
         bare.show(verdict.card) if verdict.card else MISSING,
         MISSING if tolerance is None else f"{metric.scale * tolerance:g}",
         verdict.outcome,
-        verdict.why.replace("|", r"\|"),
+        verdict.why,
     )
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-    return f"| {' | '.join(cells)} |"

@@ -116,8 +116,9 @@ def diagnose_case(
     """
     found, symptoms = _examined(model, batches, name or "the model", seed, baseline, **options)
     findings, states = judge(symptoms, case.training), dimension_states(symptoms)
-    path = found.card.get("elbo_by_step") or [0.0]
-    case = case._replace(alive=len(states) - states.count("dead"), best_steps=path.index(max(path)))
+    path = found.card.get("elbo_by_step")
+    best = path.index(max(path)) if path else None
+    case = case._replace(alive=len(states) - states.count("dead"), best_steps=best)
     return Diagnosis(
         verdict=findings[0].verdict,
         summary=findings[0].summary,

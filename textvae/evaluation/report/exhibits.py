@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from textvae.errors import OptionError
+from textvae.evaluation.labels import label_of
 from textvae.evaluation.latent.traversal import ACTIVE
 from textvae.evaluation.metrics import BY_KEY
 from textvae.evaluation.open_run import spaced
@@ -119,13 +120,7 @@ def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: in
 
 def _examples(model: Model, split: Split, rows: np.ndarray) -> list[Example]:
     shown = model.show_rows(split, rows.tolist())
-    return [Example(item, _label(split, row)) for item, row in zip(shown, rows, strict=True)]
-
-
-def _label(split: Split, row: int) -> str | None:
-    if split.labels is None or split.label_names is None or split.labels[row] < 0:
-        return None
-    return split.label_names[split.labels[row]]
+    return [Example(item, label_of(split, row)) for item, row in zip(shown, rows, strict=True)]
 
 
 def _costs(model: Model, split: Split, stats: ExampleStats) -> Costs:

@@ -28,7 +28,8 @@ from textvae.training.sweeps.grid import Cell
 MANIFEST = "manifest.json"
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 # A run may continue with other values of these: the data is known by its hash, not by its place.
-MAY_DIFFER = ("data.dir", "data.cache_dir", "train.threads")
+MAY_DIFFER = {f"data.{name}" for name in ("dir", "train", "valid", "test", "cache_dir")}
+MAY_DIFFER |= {"train.threads"}
 
 
 @dataclass
