@@ -117,6 +117,15 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert use(path) == expected
 
 
+def test_an_entry_is_used_when_it_is_read(path, cache):
+    use(path)
+    for file in (file for part in cache.iterdir() for file in (part, *part.rglob("*"))):
+        os.utime(file, (0, 0))  # what a file system without times of access would say
+    assert min(entry.days for entry in entries(cache)) > 1000
+    use(path)
+    assert max(entry.days for entry in entries(cache)) < 1
+
+
 def test_a_held_out_split_leaves_nothing_else_in_the_cache(path, cache):
     splits = encode_corpus(read_corpus(path), TOKENIZER)
     assert splits["valid"].label_names == ["x", "y"]

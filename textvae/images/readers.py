@@ -111,7 +111,9 @@ def read_npz(path: Path) -> dict[str, Drawings]:
         content = numbers_in(path)
     except ValueError as error:
         hint = (
-            f"; save it with np.savez({path.stem!r}, images=...)" if path.suffix == ".npy" else ""
+            f"; save it with np.savez({path.stem + '.npz'!r}, images=...)"
+            if path.suffix == ".npy"
+            else ""
         )
         raise UserError(
             f"{path} is truncated or not an .npz file of numbers: {error}{hint}"

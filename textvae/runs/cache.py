@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 import zlib
@@ -113,6 +114,12 @@ def cache_lock(entry: Path) -> Iterator[None]:
             lock.release()
 
 
+def mark_used(entry: Path) -> None:
+    """Note that an entry is used now, for ``prune``: many file systems do not note it."""
+    with suppress(OSError):  # a cache of others
+        os.utime(entry)
+
+
 def unwritable(entry: Path, error: OSError) -> UserError:
     """Return the error for an entry of the cache that cannot be written, such as on a full disk."""
     why = error.strerror or str(error).partition("\n")[0]  # numpy's has no errno
@@ -157,7 +164,11 @@ def entries(folder: Path) -> list[Entry]:
             with suppress(FileNotFoundError):  # another process has removed it
                 files = [path, *path.rglob("*")] if path.is_dir() else [path]
                 states = [file.stat() for file in files]
-                used = max(max(state.st_atime, state.st_mtime) for state in states)
+                # Not the folders' times of access, which are those of the last listing.
+                used = max(
+                    *(state.st_mtime for state in states),
+                    *(state.st_atime for state in states if stat.S_ISREG(state.st_mode)),
+                )
                 size = sum(state.st_size for state in states)
                 days = max(0.0, (time.time() - used) / _DAY)
                 if path.suffix == ".tmp" and days < 1:

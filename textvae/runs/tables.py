@@ -61,7 +61,9 @@ def _write_parquet(path: Path, rows: Iterator[Row], numbers: Collection[str]) ->
     import pyarrow
     import pyarrow.parquet
 
-    first = next(rows)
+    first = next(rows, None)
+    if first is None:
+        raise ValueError("a table needs at least one row")
     types = {int: pyarrow.int64(), float: pyarrow.float64()}
     columns = {name: types.get(type(value), pyarrow.string()) for name, value in first.items()}
     columns |= dict.fromkeys(numbers, pyarrow.float64())

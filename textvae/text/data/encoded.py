@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textvae.errors import OptionError, UserError
-from textvae.runs.cache import cache_folder, cache_lock, checksum, unwritable
+from textvae.runs.cache import cache_folder, cache_lock, checksum, mark_used, unwritable
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.batches import text_batch
 from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
@@ -230,6 +230,7 @@ def _encoded(dataset: Dataset, encoding: Encoding, names: list | None, cache: Pa
         with cache_lock(folder):
             if not _complete(folder):
                 _write(dataset, encoding, folder)
+    mark_used(folder)
     return folder
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError, quantity
-from textvae.runs.cache import cache_lock, checksum, unwritable
+from textvae.runs.cache import cache_lock, checksum, mark_used, unwritable
 from textvae.runs.files import write_json
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.hub import import_datasets
@@ -58,7 +58,9 @@ def stored(source: Source, cache: Path) -> Any:
                 facts = _write(source, cache)
                 write_json(index, facts)
     datasets = import_datasets()
-    table = datasets.table.MemoryMappedTable.from_file(str(_arrow(cache, facts["content"])))
+    arrow = _arrow(cache, facts["content"])
+    mark_used(arrow)
+    table = datasets.table.MemoryMappedTable.from_file(str(arrow))
     if facts["unlabeled"] == facts["rows"]:
         table = table.select(["text"])
     dataset = datasets.Dataset(table, fingerprint=facts["content"])

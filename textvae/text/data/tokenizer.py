@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textvae.errors import UserError, quantity
-from textvae.runs.cache import cache_folder, cache_lock, unwritable
+from textvae.runs.cache import cache_folder, cache_lock, mark_used, unwritable
 from textvae.runs.model_folder import fetch
 from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.corpus import texts
@@ -93,6 +93,7 @@ def learned_tokenizer(
     """
     key = fingerprint_of(LEARNING_VERSION, dataset._fingerprint, options)
     folder = cache_folder(cache_dir) / "tokenizers" / key
+    mark_used(folder)
     with suppress(UserError):  # not there yet, or damaged
         return load_tokenizer(folder)
     with cache_lock(folder):  # one of several processes learns, the others wait
