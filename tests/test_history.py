@@ -15,7 +15,7 @@ from textvae.evaluation.diagnosis.history import (
     recorded_collapse,
 )
 from textvae.evaluation.goal import Goal
-from textvae.runs.model_folder import METRICS, WEIGHTS, weights_hash
+from textvae.runs.model_folder import WEIGHTS, metrics_path, weights_hash
 
 
 def train(step, kl, beta):
@@ -63,10 +63,10 @@ def test_the_last_evaluation_says_whether_z_is_used(write):
     run = write([dead, valid(200, -50.0, 3.0, 3.0, 4)])
     assert recorded_collapse(run) is None
     (run / WEIGHTS).write_bytes(b"weights")
-    (run / METRICS).parent.mkdir()
+    metrics_path(run).parent.mkdir()
     for weights, said in ((weights_hash(run), "still not used"), ("those of before", None)):
         card = {"collapse": "still not used", "weights": weights}
-        (run / METRICS).write_text(json.dumps(card), encoding="utf-8")
+        metrics_path(run).write_text(json.dumps(card), encoding="utf-8")
         assert recorded_collapse(run) == said
 
 

@@ -176,3 +176,13 @@ def test_a_posterior_of_another_number_of_examples():
     batch, _ = batch_and_z()
     with pytest.raises(ValueError, match="posterior is of 1 examples, but the batch has 2"):
         textvae.VAE(One(), Bigram(9, 3), 3).posterior(batch)
+
+
+def plain_elbo(terms, beta):
+    return -terms.rec.mean() + beta * terms.kl.sum(-1).mean()
+
+
+def test_no_command_would_train_with_another_objective(config, tmp_path):
+    textvae.train(config, tmp_path / "run", objective=plain_elbo)
+    found = textvae.diagnose_run(tmp_path / "run", split="train", samples=1)
+    assert found.remedies and all(remedy.command is None for remedy in found.remedies)

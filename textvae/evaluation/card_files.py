@@ -21,8 +21,8 @@ from textvae.config.types import did_you_mean
 from textvae.errors import UserError
 from textvae.evaluation.metrics import NUMBERS, RESULTS
 from textvae.evaluation.presentation import Card, summary
-from textvae.runs.files import quoted, read_record, write_json
-from textvae.runs.model_folder import is_number, weights_hash
+from textvae.runs.files import quoted, read_if_there, read_record, write_json
+from textvae.runs.model_folder import is_number, metrics_path, weights_hash
 from textvae.runs.run_folder import CONFIG, config_path, make_folder
 
 logger = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ def may_save(run: Path, foreign: bool = False) -> bool:
     if _is_read_only(run):
         logger.warning("%s is read-only: the results are printed, but not saved", run)
         return False
-    make_folder(run / "metrics")
+    make_folder(metrics_path(run).parent)
     return True
 
 
 def _is_read_only(run: Path) -> bool:
-    folder = run / "metrics"
+    folder = metrics_path(run).parent
     there = folder if folder.exists() else run
     return there.exists() and not os.access(there, os.W_OK)
 
@@ -90,7 +90,7 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
     Returns:
         The path of the file.
     """
-    path = Path(run) / "metrics" / f"{name}.json"
+    path = metrics_path(Path(run), name)
     _warn_of_other_texts(path, record)
     write_json(path, record)
     return path
@@ -99,7 +99,7 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
 def _warn_of_other_texts(path: Path, record: Mapping[str, Any]) -> None:
     """Say so if a record of another file of the same name is replaced."""
     with suppress(UserError):
-        before = read_record(path).get("corpus_hash") if path.exists() else None
+        before = read_if_there(path).get("corpus_hash")
         if before not in (None, record.get("corpus_hash")):
             logger.warning("%s held the results of other texts with this name; replaced", path)
 
@@ -241,7 +241,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
                 f"{given} is not a run folder, a metrics card (.json), or a list of cards (.yaml)"
             )
         return load_card(given)
-    path, command = given / "metrics" / f"{split}.json", _command(given, split)
+    path, command = metrics_path(given, split), _command(given, split)
     if not path.exists():
         config_path(given)  # a folder of runs, or any other folder, cannot be evaluated
         raise UserError(f"{given} has no metrics for {split!r}: create them with {command}")

@@ -231,6 +231,15 @@ def read_record(path: Path, *, missing: str | None = None, advice: str = "") -> 
     return record
 
 
+def read_if_there(path: Path) -> dict[str, Any]:
+    """Read a record as ``read_record`` does; an empty one if there is no such file.
+
+    Raises:
+        UserError: The file is broken.
+    """
+    return read_record(path) if path.exists() else {}
+
+
 def remove_leftovers(*folders: Path) -> None:
     """Remove the temporary files of processes that were killed while writing."""
     for folder in folders:

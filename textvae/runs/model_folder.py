@@ -28,10 +28,14 @@ from textvae.runs.markdown import markdown_table
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE, VERSIONS = "inference.json", "versions.json"
 SAMPLER, CONDITION = "sampler.safetensors", "condition.json"
-METRICS = Path("metrics") / "test.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, SAMPLER, CONDITION]
-HUB_PATTERNS += ["tokenizer.*", METRICS.as_posix()]
+HUB_PATTERNS += ["tokenizer.*", "metrics/test.json"]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
+
+
+def metrics_path(run: Path, name: str = "test") -> Path:
+    """Return where metrics of a run are saved: those of a split, or of another name."""
+    return run / "metrics" / f"{name}.json"
 
 
 def weights_hash(folder: Path) -> str | None:
@@ -190,7 +194,7 @@ def write_card(
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Read the scores on the test split; empty if the model was not evaluated."""
     with suppress(UserError):
-        return read_record(folder / METRICS)
+        return read_record(metrics_path(folder))
     return {}
 
 

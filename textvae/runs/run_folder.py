@@ -29,8 +29,14 @@ from typing import Any
 import torch
 
 from textvae.errors import UserError
-from textvae.runs.files import quoted, read_record, remove_leftovers, replace_file, write_json
-from textvae.runs.model_folder import VERSIONS, is_number
+from textvae.runs.files import (
+    quoted,
+    read_if_there,
+    remove_leftovers,
+    replace_file,
+    write_json,
+)
+from textvae.runs.model_folder import VERSIONS, WEIGHTS, is_number
 from textvae.runs.origin import versions
 
 CONFIG = "config.yaml"
@@ -51,7 +57,7 @@ def check_new(run: Path) -> None:
             f"{run} already holds a run: continue it with --resume {quoted(run)}, or choose "
             "another --out"
         )
-    if (run / "model.safetensors").exists():
+    if (run / WEIGHTS).exists():
         raise UserError(f"{run} already holds a model: choose another --out")
 
 
@@ -105,7 +111,7 @@ def describe(run: Path, precision: str, hashes: Mapping[str, str]) -> None:
     """
     record = {_hash_key(split): value for split, value in hashes.items()} | versions(precision)
     path = run / VERSIONS
-    before = read_record(path) if path.exists() else {}
+    before = read_if_there(path)
     if before.get("command"):
         record["command"] = f"{before['command']}\n{record['command']}"
     if (run / CONFIG).exists():  # a resumed run keeps the hashes of the data that it began with
@@ -123,8 +129,7 @@ def split_hash(run: Path, split: str = "train") -> str | None:
     Raises:
         UserError: The record is broken.
     """
-    path = run / VERSIONS
-    return read_record(path).get(_hash_key(split)) if path.exists() else None
+    return read_if_there(run / VERSIONS).get(_hash_key(split))
 
 
 def _hash_key(split: str) -> str:
@@ -250,6 +255,5 @@ def started_in(run: Path) -> Path | None:
     Raises:
         UserError: The record is broken.
     """
-    path = run / VERSIONS
-    directory = read_record(path).get("directory") if path.exists() else None
+    directory = read_if_there(run / VERSIONS).get("directory")
     return Path(directory) if isinstance(directory, str) else None

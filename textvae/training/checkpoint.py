@@ -180,4 +180,5 @@ class TrainingState:
             "finished": self.why_done(),
             "peak_memory_mb": peak_memory_mb(),
             "processes": self.accelerator.num_processes,
+            "own_parts": own_parts(self.updater.objective, self.procedure),
         }

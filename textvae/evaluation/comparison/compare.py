@@ -15,6 +15,7 @@ from textvae.evaluation.metrics import BY_KEY, METRICS
 from textvae.evaluation.presentation import Card
 from textvae.runs import run_folder
 from textvae.runs.markdown import markdown_table
+from textvae.runs.model_folder import metrics_path
 
 
 class Table(NamedTuple):
@@ -99,7 +100,7 @@ def gather(
 def _check_cards(paths: Sequence[Path | str], split: str) -> None:
     """Name all runs without a card at once, rather than the first one only."""
     runs = [Path(path) for path in paths if (Path(path) / run_folder.CONFIG).exists()]
-    lacking = [run for run in runs if not (run / "metrics" / f"{split}.json").exists()]
+    lacking = [run for run in runs if not metrics_path(run, split).exists()]
     if len(lacking) > 1:
         raise UserError(
             f"{len(lacking)} of {len(runs)} runs have no metrics for {split!r}: "

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
 from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import read_record
 from textvae.runs.markdown import markdown_table
+from textvae.runs.model_folder import VERSIONS, metrics_path
+from textvae.runs.run_folder import SUMMARY, config_path
 
 COLUMNS = (
     "model",
@@ -41,8 +42,8 @@ def provenance(runs: Sequence[Path | str], split: str = "test") -> str:
     rows, commands = [], []
     used: dict[str, dict[str, None]] = {name: {} for name in ("python", "torch", "textvae")}
     for run in map(Path, runs):
-        names = ("versions.json", "training.json", f"metrics/{split}.json")
-        versions, training, card = (read_record(run / name) for name in names)
+        paths = (run / VERSIONS, run / SUMMARY, metrics_path(run, split))
+        versions, training, card = map(read_record, paths)
         try:
             rows.append(_row(run, versions, training))
             commands += [versions["command"], _evaluation(run, split, card)]
@@ -62,7 +63,7 @@ def _row(run: Path, versions: Any, training: Any) -> list[str]:
     threads = quantity(int(versions["threads"]), "thread")
     return [
         run.name,
-        str(_training_seed(run)),
+        str(Config.load(config_path(run)).train.seed),
         f"{training['epochs']:g}",
         f"{training['hours']:.2f}",
         f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else "–",
@@ -70,13 +71,6 @@ def _row(run: Path, versions: Any, training: Any) -> list[str]:
         versions["commit"] or "–",
         f"{versions['device']}, {threads}, {versions['precision']}",
     ]
-
-
-def _training_seed(run: Path) -> int:
-    try:
-        return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["train"]["seed"]
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{run} has no readable config.yaml: is it a run folder?") from error
 
 
 def _evaluation(run: Path, split: str, card: Any) -> str:

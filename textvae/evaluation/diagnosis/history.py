@@ -10,7 +10,7 @@ from textvae.config.experiment import Config
 from textvae.evaluation.diagnosis.judge import UNUSED
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.goal import Goal
-from textvae.runs.files import read_record
+from textvae.runs.files import read_if_there
 from textvae.runs.model_folder import is_number, read_metrics, weights_hash
 from textvae.runs.run_folder import SUMMARY, read_log
 
@@ -103,8 +103,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         config: Its experiment.
         history: Its history.
     """
-    path = run / SUMMARY
-    record = read_record(path) if path.exists() else {}
+    record = read_if_there(run / SUMMARY)
     known = [moment for moment in history.moments if moment.elbo is not None]
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
     goals = [_goal(moment, Goal.of(config)) for moment in counted]

@@ -14,6 +14,7 @@ from textvae.config.experiment import Config, ModelConfig, OptimConfig
 from textvae.config.recipes import CHECKOUT
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.runs.model_folder import public_module
+from textvae.runs.run_folder import CONFIG
 
 METHODS = "recipes/methods"
 RUN = "RUN"  # stands for the run folder in the words of a command
@@ -89,8 +90,8 @@ class Case(NamedTuple):
 def experiment_of(model: nn.Module, config: Config | None) -> Config | None:
     """Return the experiment that describes a model, to choose remedies by.
 
-    None for a class of the user's own: its parts need not read these options, and a command would
-    train another model.
+    None for a class of the user's own: its parts need not read these options, and a command
+    would train another model.
     """
     return config if public_module(type(model)) == __name__.partition(".")[0] else None
 
@@ -107,7 +108,7 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
     files = tuple(f"{METHODS}/{name}.yaml" for name in names)
     if case.run is None:
         return Remedy(files, options, reason, None, in_words=case.config is UNKNOWN)
-    words = ["textvae", "train", "--config", str(case.run / "config.yaml")]
+    words = ["textvae", "train", "--config", str(case.run / CONFIG)]
     for file in files:
         words += ["--config", _path(file)]
     changes = zip(options[::2], options[1::2], strict=True)
@@ -115,7 +116,7 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
     # `.` and `..` have no name of their own to add to.
     run = case.run if case.run.name not in ("", "..") else case.run.resolve()
     out = Path(f"{run}-{'-'.join(label)}")
-    if (out / "config.yaml").exists():
+    if (out / CONFIG).exists():
         return Remedy(files, options, f"{reason} ({out} has tried it)", _comparison(case.run, out))
     words += ["--out", str(out)]
     words += ["--data.dir", case.data] if case.data else []

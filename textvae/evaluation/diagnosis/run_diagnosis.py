@@ -23,6 +23,7 @@ from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, 
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.evaluation.run_data import run_config
 from textvae.runs import origin, run_folder
+from textvae.runs.files import read_if_there
 from textvae.text.data.streams import STANDARD_INPUT
 from textvae.vae.batch import Split
 from textvae.vae.modes import undisturbed
@@ -82,7 +83,8 @@ def diagnose_run(
     if baseline is not None:
         other = _open_baseline(baseline, opened, opening.get("reading"), condition)
         reference = _log_p(other, opened, chosen, rows, seed)
-    experiment = experiment_of(opened.model, opened.config)
+    own = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
+    experiment = None if own else experiment_of(opened.model, opened.config)
     found = diagnose_case(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),

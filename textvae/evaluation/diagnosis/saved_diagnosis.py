@@ -13,8 +13,8 @@ from textvae.evaluation.diagnosis.history import Death, History, Moment
 from textvae.evaluation.diagnosis.judge import Finding
 from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
-from textvae.runs.files import read_record
-from textvae.runs.model_folder import weights_hash
+from textvae.runs.files import read_if_there, read_record
+from textvae.runs.model_folder import metrics_path, weights_hash
 from textvae.runs.run_folder import SUMMARY
 
 
@@ -38,7 +38,7 @@ def load_diagnosis(
         None if there is no such diagnosis, if it is of other weights or of another release, or if
         the run was trained since.
     """
-    path = run / "metrics" / f"{diagnosis_name(split, limit)}.json"
+    path = metrics_path(run, diagnosis_name(split, limit))
     try:
         record = read_record(path)
         found = _from_dict(record)
@@ -54,8 +54,7 @@ def load_diagnosis(
 
 def steps_done(run: Path) -> int | None:
     """Return the number of training steps of a run, None if it is not known."""
-    path = run / SUMMARY
-    return read_record(path).get("steps") if path.exists() else None
+    return read_if_there(run / SUMMARY).get("steps")
 
 
 def _from_dict(record: Mapping[str, Any]) -> Diagnosis:

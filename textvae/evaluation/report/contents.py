@@ -21,8 +21,9 @@ from textvae.evaluation.open_run import OpenRun, open_run
 from textvae.evaluation.presentation import Card
 from textvae.evaluation.report.exhibits import Exhibits, exhibit
 from textvae.evaluation.run_card import evaluate_run
-from textvae.runs.files import quoted, read_record
-from textvae.runs.run_folder import read_log
+from textvae.runs.files import quoted, read_if_there
+from textvae.runs.model_folder import VERSIONS, metrics_path
+from textvae.runs.run_folder import SUMMARY, read_log
 
 logger = logging.getLogger(__name__)
 SOFTWARE = ("textvae", "torch", "python")
@@ -118,7 +119,7 @@ def read_contents(
 
 def _card(opened: OpenRun, split: str, **options: Any) -> Card:
     """Return the card of a run; compute and save it if there is none."""
-    if (opened.folder / "metrics" / f"{split}.json").exists():
+    if metrics_path(opened.folder, split).exists():
         card = find_card(opened.folder, split)
         if not card.get("stale"):
             return card
@@ -146,7 +147,7 @@ def _diagnosis(
 
 
 def _origin(folder: Path, config: Config, card: Mapping[str, Any]) -> Origin:
-    versions, training = (_record(folder / name) for name in ("versions.json", "training.json"))
+    versions, training = (read_if_there(folder / name) for name in (VERSIONS, SUMMARY))
     memory = training.get("peak_memory_mb")
     found = {
         "Training": _joined(
@@ -179,10 +180,6 @@ def _origin(folder: Path, config: Config, card: Mapping[str, Any]) -> Origin:
     }
     facts = {name: str(value) for name, value in found.items() if value}
     return Origin(str(versions.get("command") or ""), facts, config.to_yaml())
-
-
-def _record(path: Path) -> dict[str, Any]:
-    return read_record(path) if path.exists() else {}
 
 
 def _number(value: Any, form: str) -> str | None:

@@ -24,7 +24,7 @@ from textvae.errors import UserError
 from textvae.evaluation.latent.probe import card_name
 from textvae.evaluation.latent.regression import Regression
 from textvae.runs.files import quoted, read_record
-from textvae.runs.model_folder import weights_hash
+from textvae.runs.model_folder import metrics_path, weights_hash
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
 
@@ -97,7 +97,7 @@ def checked(function: Callable[[str], Any], name: str) -> Callable[[str], float 
 def _probe(
     column: str, run: Path, model: Model, condition: Given | None
 ) -> Callable[[str], float | None]:
-    path = run / "metrics" / f"{card_name('test', column)}.json"
+    path = metrics_path(run, card_name("test", column))
     command = f"textvae probe {quoted(run)} --target {shlex.quote(column)}"
     missing = f"--objective {PROBE}:{column}: no {path}: create it with {command}"
     record = read_record(path, missing=missing, advice=f"create it again with {command}")

@@ -19,9 +19,9 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.latent.probe import probe
 from textvae.evaluation.run_card import GENERATIONS, evaluate_run
-from textvae.runs.files import read_record
+from textvae.runs.files import read_if_there, read_record
 from textvae.runs.lock import locked
-from textvae.runs.model_folder import weights_hash
+from textvae.runs.model_folder import metrics_path, weights_hash
 from textvae.runs.run_folder import CONFIG, SUMMARY
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train
@@ -103,8 +103,7 @@ def _is_left_to_probe(manifest: Manifest, name: str) -> bool:
 
 def _current_record(run: Path, name: str) -> dict[str, Any] | None:
     """Return what was saved as ``RUN/metrics/NAME.json``, if it is of the last weights."""
-    path = run / "metrics" / f"{name}.json"
-    record = read_record(path) if path.exists() else {}
+    record = read_if_there(metrics_path(run, name))
     return record if record.get("weights", "") == weights_hash(run) else None
 
 
