@@ -28,7 +28,7 @@ from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
 logger = logging.getLogger(__name__)
-ROUNDING = 1e-3  # nats by which log p of a text may exceed 0
+ROUNDING = 0.1  # nats per symbol by which log p of a text may exceed 0: products in bf16
 LOG_EVERY = 10  # seconds
 OWN_DRAWS = 10  # from the encoder's q(z|x) before refinement, which is only shown for comparison
 
@@ -108,7 +108,7 @@ def _check_texts(stats: ExampleStats) -> None:
     Raises:
         ValueError: It is not.
     """
-    above = (stats.units > 0) & (stats.rec > ROUNDING)
+    above = (stats.units > 0) & (stats.rec > ROUNDING * stats.lengths)
     if above.any():
         first = int(above.int().argmax())
         raise ValueError(
