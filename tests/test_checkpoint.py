@@ -339,7 +339,7 @@ def test_a_checkpoint_that_is_not_finite_is_refused(run, capfd):
     torch.save(state, run / "checkpoint" / "state.pt")
     assert resume(run, *LONGER) == 2
     line = one_line(capfd)
-    assert "a weight is not finite" in line and "continue with" not in line
+    assert "weights or sums that are not finite" in line and "continue with" not in line
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,14 @@ def test_the_epoch_and_the_kl_weight_of_every_death(write):
     )
 
 
-def test_the_last_evaluation_says_whether_z_is_used(write):
+def test_the_evaluation_of_the_best_model_says_whether_z_is_used(write):
     dead = valid(100, -60.0, 0.0, 0.0, 0, collapse="z is not used")
+    Config().save(write([]) / "config.yaml")
+    alive = valid(200, -50.0, 3.0, 3.0, 4)
     assert recorded_collapse(write([])) is None
     assert recorded_collapse(write([dead])) == "z is not used"
-    run = write([dead, valid(200, -50.0, 3.0, 3.0, 4)])
+    assert recorded_collapse(write([dead, alive])) is None
+    run = write([alive, {**dead, "step": 300}])  # the last model is not the best
     assert recorded_collapse(run) is None
     (run / WEIGHTS).write_bytes(b"weights")
     metrics_path(run).parent.mkdir()

@@ -274,9 +274,9 @@ def test_model_card(tmp_path):
     model.save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("---\n") and "library_name: textvae" in text and "license" not in text
-    assert "| ELBO | -12.35 | nats |" in text and "from_pretrained" in text
+    assert "| ELBO   | -12.35 | nats       |" in text and "from_pretrained" in text
     TextVAE.from_pretrained(tmp_path).save_pretrained(tmp_path / "copy")
-    assert "| AU | 3 | dimensions |" in (tmp_path / "copy" / "README.md").read_text()
+    assert "| AU     | 3      | dimensions |" in (tmp_path / "copy" / "README.md").read_text()
     (tmp_path / "README.md").write_text("mine")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"

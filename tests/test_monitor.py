@@ -281,9 +281,9 @@ def test_metric_sums_give_means_over_examples_and_updates():
         "grad_norm": 2.0,
         "tokens": 18.0,
     }
-    assert sums.not_finite() is None
+    assert sums.is_finite()
     sums.add_update(torch.tensor(float("inf")))
-    assert sums.not_finite() == "a gradient"
+    assert not sums.is_finite() and sums.not_finite() == "a gradient"
 
 
 def test_progress_without_a_terminal_is_plain_lines(caplog):

@@ -1,7 +1,7 @@
 """What a decoder of one's own must keep to, and what is said if it does not."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -30,10 +30,10 @@ class Leaving:
 
 
 class Bigram(textvae.ConditionalDecoder):
-    """p(x_t | x_{t-1}, z); ``leak``: it also sees x_t, as without a causal mask."""
+    """p(x_t | x_{t-1}, z); ``leak``: it also sees x_{t+1}, as without a causal mask."""
 
-    def __init__(self, vocab_size, latent_dim, leak=0.0, sign=1.0):
-        super().__init__()
+    def __init__(self, vocab_size, latent_dim, leak=False, sign=1.0, condition=None):
+        super().__init__(condition)
         self.words = nn.Embedding(vocab_size, 8)
         self.from_z = nn.Linear(latent_dim, 8)
         self.output = nn.Linear(8, vocab_size)
@@ -44,8 +44,10 @@ class Bigram(textvae.ConditionalDecoder):
 
     def log_prob(self, batch, z):
         inputs, targets = batch.x[:, :-1], batch.x[:, 1:]
-        seen = self.logits(inputs[None], z[:, :, None])  # (K, B, T, V)
-        seen = seen + self.leak * nn.functional.one_hot(targets, seen.size(-1))
+        words = self.words(inputs)
+        if self.leak:  # attention to the whole sentence, with weights that are alike at first
+            words = words + self.words(targets).mean(1, keepdim=True) / 10
+        seen = self.output(torch.tanh(words + self.from_z(z)[:, :, None]))  # (K, B, T, V)
         log_p = seen.log_softmax(-1).gather(-1, targets.expand(len(z), -1, -1)[..., None])[..., 0]
         return self.sign * log_p.where(targets != PAD, 0.0).sum(-1)
 
@@ -65,10 +67,34 @@ def test_a_decoder_that_agrees_with_its_stepper():
     textvae.check_stepper(textvae.SkipLSTMDecoder(9, 3).eval(), batch, z)
 
 
-def test_a_decoder_that_sees_what_it_predicts():
-    batch, z = batch_and_z()
+class Forgetful(Bigram):
+    """Its stepper does not know z."""
+
+    def stepper(self, z):
+        return Leaving(self, torch.zeros_like(z))
+
+
+class Broken(Bigram):
+    """Its stepper returns NaN."""
+
+    def stepper(self, z):
+        return Leaving(self, z * torch.nan)
+
+
+@pytest.mark.parametrize("kind", [partial(Bigram, leak=True), Forgetful, Broken])
+def test_a_decoder_whose_stepper_predicts_something_else(kind):
+    """Also with a large vocabulary, of which a new model knows nothing."""
+    torch.manual_seed(0)
+    x = torch.cat([torch.full((4, 1), 2), torch.randint(4, 10_000, (4, 60))], 1)
     with pytest.raises(ValueError, match="a missing causal mask"):
-        textvae.check_stepper(Bigram(9, 3, leak=1.0), batch, z)
+        textvae.check_stepper(kind(10_000, 3), Batch(x), torch.randn(4, 3))
+
+
+def test_long_sentences_of_a_right_decoder():
+    torch.manual_seed(0)
+    x = torch.cat([torch.full((4, 1), 2), torch.randint(4, 10_000, (4, 200))], 1)
+    for decoder in (Bigram(10_000, 3), textvae.SkipLSTMDecoder(10_000, 3).eval()):
+        textvae.check_stepper(decoder, Batch(x), torch.randn(4, 3))
 
 
 @cache
@@ -92,7 +118,7 @@ def config(corpus):
 def test_a_leak_is_noticed_before_training(config, tmp_path):
     textvae.train(config, tmp_path / "right", model_class=model_class())
     with pytest.raises(textvae.UserError, match="Bigram: the decoder's log_prob of a sentence"):
-        textvae.train(config, tmp_path / "leak", model_class=model_class(leak=1.0))
+        textvae.train(config, tmp_path / "leak", model_class=model_class(leak=True))
     assert not (tmp_path / "leak").exists()
 
 
@@ -174,7 +200,7 @@ def test_a_posterior_of_another_number_of_examples():
             return textvae.DiagGaussian(torch.zeros(1, 3), torch.zeros(1, 3))
 
     batch, _ = batch_and_z()
-    with pytest.raises(ValueError, match="posterior is of 1 examples, but the batch has 2"):
+    with pytest.raises(ValueError, match="a posterior for 1 examples, but the batch has 2"):
         textvae.VAE(One(), Bigram(9, 3), 3).posterior(batch)
 
 
@@ -186,3 +212,18 @@ def test_no_command_would_train_with_another_objective(config, tmp_path):
     textvae.train(config, tmp_path / "run", objective=plain_elbo)
     found = textvae.diagnose_run(tmp_path / "run", split="train", samples=1)
     assert found.remedies and all(remedy.command is None for remedy in found.remedies)
+
+
+def test_a_condition_that_a_decoder_ignores_is_noticed(config, tmp_path):
+    labeled = replace(config, model=replace(config.model, condition="label"))
+    with pytest.raises(textvae.UserError, match="Bigram ignores it: pass condition="):
+        textvae.train(labeled, tmp_path / "run", model_class=model_class())
+
+
+def test_a_frozen_decoder_may_leave_the_encoder_to_a_loss_of_its_own(config, tmp_path):
+    class Frozen(textvae.TextVAE):
+        def make_decoder(self, config):
+            return super().make_decoder(config).requires_grad_(False)
+
+    refined = textvae.Inference(method="semi_amortized", encoder="kl", steps=2)
+    textvae.train(replace(config, inference=refined), tmp_path / "run", model_class=Frozen)

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from textvae.training.sweeps.sweep import sweep
     from textvae.training.train import train
     from textvae.vae.batch import Batch
-    from textvae.vae.condition_embeddings import ConditionalDecoder
+    from textvae.vae.condition_embeddings import ConditionalDecoder, make_embedding
     from textvae.vae.contracts import Posterior, Prior, Terms
     from textvae.vae.estimators import active_units, importance_bound, mutual_information
     from textvae.vae.heads import BatchNormHead, DUHead, GaussianHead, ScaleHead, VonMisesFisherHead
@@ -143,6 +143,7 @@ _SOURCES = {
     "Inference": "textvae.config.inference",
     "SkipLSTMDecoder": "textvae.text.nn.decoder:LSTMDecoder",
     "ConditionalDecoder": "textvae.vae.condition_embeddings",
+    "make_embedding": "textvae.vae.condition_embeddings",
     "check_stepper": "textvae.text.decode.consistency",
     "LSTMEncoder": "textvae.text.nn.encoder",
     "WordTokenizer": "textvae.text.tokenizers",
@@ -213,6 +214,7 @@ __all__ = [
     "kl",
     "kl_weight",
     "load",
+    "make_embedding",
     "mmd",
     "mutual_information",
     "neighbors",

@@ -89,7 +89,7 @@ def build_model(
 
 
 def check_own_decoder(model: Model, split: Split) -> None:
-    """Check, before any training, what evaluation will need of a decoder of the user's own.
+    """Check, before any training, that a user-defined decoder does what evaluation needs.
 
     Args:
         model: The model.
@@ -106,6 +106,11 @@ def check_own_decoder(model: Model, split: Split) -> None:
         raise UserError(
             f"the model is conditioned on a {model.condition.noun}, and {name} has no method "
             "with_condition, which generating needs: derive it from textvae.ConditionalDecoder"
+        )
+    if model.condition is not None and getattr(decoder, "condition", decoder) is None:
+        raise UserError(
+            f"the model is conditioned on a {model.condition.noun}, and {name} ignores it: pass "
+            "condition=textvae.make_embedding(config) to its constructor"
         )
     if model.KIND != "text" or not hasattr(decoder, "stepper"):
         return

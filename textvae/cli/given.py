@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,11 @@ def load(args: Namespace) -> Model:
 def warn_of_collapse(run: str) -> None:
     """Warn, next to the results of a command that encodes, if z is known not to be used."""
     from textvae.evaluation.diagnosis.history import recorded_collapse
+    from textvae.runs.files import expanded
 
-    if warning := recorded_collapse(Path(run)):
-        logger.warning("%s: %s", run, warning)
+    with suppress(UserError):  # a model without a run, or records that cannot be read
+        if warning := recorded_collapse(expanded(run)):
+            logger.warning("%s: %s", run, warning)
 
 
 def presenter(model: Model, args: Namespace) -> Presenter:

@@ -39,7 +39,7 @@ from torch import nn
 from textvae.config.experiment import Config
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.diagnosis.remedies import warning
-from textvae.evaluation.diagnosis.remedy import experiment_of
+from textvae.evaluation.diagnosis.remedy import as_read, is_own
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import Batches, examine
 from textvae.evaluation.presentation import Card
@@ -114,9 +114,10 @@ def evaluate(
         )
         card = found.card | dict(generation() if generation is not None else {})
     symptoms = found.symptoms
-    card["collapse"] = (
-        None if symptoms is None else warning(symptoms, experiment_of(model, config), training)
-    )
+    if config is not None:
+        config = as_read(config, model)
+    own = is_own(model)
+    card["collapse"] = None if symptoms is None else warning(symptoms, config, training, own=own)
     if not math.isfinite(card["elbo"]):
         logger.warning(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]

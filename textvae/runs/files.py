@@ -48,8 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError: It cannot be written (a full disk, no permission); the old file is intact. Or it
             is a device or a pipe, which a new file would replace.
     """
-    check_replaceable(Path(path))
-    path = Path(os.path.realpath(path))  # a link stays a link
+    path = Path(path)
+    check_replaceable(path)
+    path = _at_the_end_of_links(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,15 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # if there is no such folder, the error above says so
             temporary.unlink(missing_ok=True)
+
+
+def _at_the_end_of_links(path: Path) -> Path:
+    """Return the file that a link leads to: it is replaced, and the link stays.
+
+    Except in the cache of the Hugging Face Hub, whose links share files that must not change.
+    """
+    end = Path(os.path.realpath(path))
+    return end if path.is_symlink() and end.is_file() and end.parent.name != "blobs" else path
 
 
 def check_replaceable(path: Path) -> None:

@@ -12,7 +12,7 @@ def markdown_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) ->
         rows: The header, then the rows; a vertical bar in a cell is escaped.
         right: The columns that are aligned to the right.
     """
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = [str.rjust if column in right else str.ljust for column in range(len(widths))]
 

@@ -121,7 +121,7 @@ class Trainer(TrainingState):
         procedure = Joint() if autoencoding else self.procedure
         procedure.update(self.step, self._next_batches, self.updater)
         self.step += 1
-        if self.step == 1:  # later, everything is NaN, whatever was first
+        if self.step == 1:
             self._check_finite()
 
     def _end_autoencoding(self) -> None:
@@ -170,9 +170,11 @@ class Trainer(TrainingState):
 
     def _check_finite(self) -> None:
         """Check the model before every log line, evaluation, and checkpoint."""
-        wrong = self.updater.not_finite()
-        if wrong is None:
+        if self.updater.is_finite():
             return
+        # After more than one update, everything is NaN, whatever was first.
+        first = self.step == 1
+        wrong = self.updater.sums.not_finite() if first else "the loss, its gradient, or a weight"
         advice = steadier(self.config)
         if has_own_parts(self.model, self.updater.objective, self.procedure):
             advice = f"if it does not come from your own parts, {advice}"

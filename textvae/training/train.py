@@ -174,13 +174,13 @@ def _trainer(
         _check_corpus(state, splits, config.data.dir, run)
     model = build_model(config, run, splits, model_class)
     add_conditions(splits, model.condition)
-    check_own_decoder(model, splits["train"])
     if state is not None:
         model.check_class(run)
     if start_folder is not None:
         load_parts(model, start_folder, config.train.init_parts)
     if state is None and config.train.init_embeddings:
         model.load_embeddings(expanded(config.train.init_embeddings))
+    check_own_decoder(model, splits["train"])
     objective = objective or build_objective(config)
     procedure = procedure or build_procedure(config)
     check_parts(objective, procedure)

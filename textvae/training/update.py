@@ -115,7 +115,7 @@ class Updater:
         It is added here so that objectives of the user's own do not have to know of it.
         """
         loss = self.objective(terms._replace(encoder_loss=None), beta)
-        _check_loss(loss)
+        _check_loss(loss, trains_encoder=terms.encoder_loss is not None)
         return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()
 
     def _others(
@@ -140,12 +140,10 @@ class Updater:
         seed = self.config.train.seed * 1_000_003 + step * size + rank
         return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
 
-    def not_finite(self) -> str | None:
-        """Return what is not finite since the last log line, the cause first; None if all is."""
-        if found := self.sums.not_finite():
-            return found
+    def is_finite(self) -> bool:
+        """Return whether every loss, gradient, and weight is finite."""
         weights = (bool(p.isfinite().all()) for p in self.model.parameters())
-        return None if all(weights) else "a weight"
+        return self.sums.is_finite() and all(weights)
 
     def use_optimizer(self, options: OptimConfig) -> None:
         """Make all further steps with a new optimizer, whose state is empty."""
@@ -196,12 +194,16 @@ class Updater:
             self.objective.load_state_dict(state["objective"])
         if self.accelerator.is_main_process:  # it holds the sums of all processes
             self.sums.values.copy_(state["tally"])
-        if found := self.not_finite():
-            raise ValueError(f"{found} is not finite in it")
+        if not self.is_finite():
+            raise ValueError("it has weights or sums that are not finite")
 
 
-def _check_loss(loss: Any) -> None:
+def _check_loss(loss: Any, trains_encoder: bool) -> None:
     """Check what an objective returned.
+
+    Args:
+        loss: What it returned.
+        trains_encoder: Whether another loss trains the encoder.
 
     Raises:
         TypeError: It is not a tensor.
@@ -214,7 +216,7 @@ def _check_loss(loss: Any) -> None:
             f"the objective returned a tensor of shape {tuple(loss.shape)}, not a scalar: the mean "
             "over the examples of the batch"
         )
-    if not loss.requires_grad:
+    if not (loss.requires_grad or trains_encoder):
         raise ValueError("the objective's loss does not depend on the weights: was it detached?")
 
 
@@ -233,8 +235,8 @@ def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates")
 PER_EXAMPLE = NAMES[:4]
-CAUSES = {"rec": "log p(x|z)", "kl": "the KL", "loss": "the loss", "grad_norm": "a gradient"}
-CAUSES |= {"gap": "the ELBO of a refinement step"}
+CAUSES = {"kl": "the KL", "rec": "log p(x|z)", "gap": "the ELBO of a refinement step"}
+CAUSES |= {"loss": "the loss", "grad_norm": "a gradient"}
 
 
 class MetricSums:
@@ -261,11 +263,14 @@ class MetricSums:
         self.values[6] += grad_norm.detach()
         self.values[7] += 1
 
-    def not_finite(self) -> str | None:
-        """Return which sum is not finite, the first of them in the order of the computation."""
+    def is_finite(self) -> bool:
+        """Return whether every loss and gradient was finite."""
+        return bool(self.values.isfinite().all())
+
+    def not_finite(self) -> str:
+        """Return what is not finite after a single update, the first in the computation."""
         finite = dict(zip(NAMES, self.values.isfinite().tolist(), strict=True))
-        wrong = (what for name, what in CAUSES.items() if not finite[name])
-        return next(wrong, None)
+        return next((what for name, what in CAUSES.items() if not finite[name]), "a weight")
 
     def total(self, accelerator: Any) -> Tensor:
         """Return the sums over all processes; every process has to call this."""

@@ -69,7 +69,7 @@ class VAE(nn.Module):
             )
         if len(q.center()) != len(batch):
             raise ValueError(
-                f"the encoder's posterior is of {len(q.center())} examples, but "
+                f"the encoder returned a posterior for {len(q.center())} examples, but "
                 f"the batch has {len(batch)}"
             )
         if torch.is_autocast_enabled(batch.x.device.type) and any(part.itemsize < 4 for part in q):

@@ -12,7 +12,7 @@ from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.goal import Goal
 from textvae.runs.files import read_if_there
 from textvae.runs.model_folder import is_number, read_metrics, weights_hash
-from textvae.runs.run_folder import SUMMARY, read_log
+from textvae.runs.run_folder import SUMMARY, config_path, read_log
 
 ALIVE = {"kl": UNUSED, "mi": UNUSED, "au": 1}  # the least value of each that is alive
 ALIVE_DIMENSION = 0.01  # nats of KL of one dimension
@@ -83,16 +83,23 @@ def read_history(run: Path) -> History:
 
 
 def recorded_collapse(run: Path) -> str | None:
-    """Return the warning that z is not used, as the last evaluation of a run gave it.
+    """Return the warning that z is not used, as an evaluation of the run's best model gave it.
 
     The metrics card of the test split gave it if the card belongs to the weights in the folder,
     otherwise the training. None if z is used, or if nothing is known.
+
+    Raises:
+        UserError: A record of the run cannot be read.
     """
     card = read_metrics(run)
     if card and card.get("weights") == weights_hash(run):
         return card.get("collapse")
-    evaluations = [line for line in read_log(run) if line.get("group") == "valid"]
-    return evaluations[-1].get("collapse") if evaluations else None
+    counted, goals = _selection(read_history(run), Config.load(config_path(run)))
+    if not counted:
+        return None
+    step = counted[goals.index(max(goals))].step
+    found = (line for line in read_log(run) if line.get("group") == "valid")
+    return next(line.get("collapse") for line in found if line["step"] == step)
 
 
 def read_training(run: Path, config: Config, history: History) -> Training:
@@ -104,9 +111,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         history: Its history.
     """
     record = read_if_there(run / SUMMARY)
-    known = [moment for moment in history.moments if moment.elbo is not None]
-    counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
-    goals = [_goal(moment, Goal.of(config)) for moment in counted]
+    counted, goals = _selection(history, config)
     best = counted[goals.index(max(goals))] if counted else None
     return Training(
         finished=not record or bool(record.get("finished")),
@@ -116,6 +121,13 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         gain=_gain(counted, goals),
         elbo=best and best.elbo,
     )
+
+
+def _selection(history: History, config: Config) -> tuple[list[Moment], list[float]]:
+    """Return the evaluations among which the best model was searched, and what was compared."""
+    known = [moment for moment in history.moments if moment.elbo is not None]
+    counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
+    return counted, [_goal(moment, Goal.of(config)) for moment in counted]
 
 
 def _goal(moment: Moment, goal: Goal) -> float:

@@ -52,7 +52,11 @@ def remedies_for(verdict: str, case: Case) -> tuple[Remedy, ...]:
 
 
 def warning(
-    symptoms: Symptoms, config: Config | None = None, training: Training | None = None
+    symptoms: Symptoms,
+    config: Config | None = None,
+    training: Training | None = None,
+    *,
+    own: bool = False,
 ) -> str | None:
     """Say that z is not used and what to try, for a metrics card; None if it is used.
 
@@ -60,15 +64,16 @@ def warning(
         symptoms: The metrics of the model.
         config: The experiment, if it is known.
         training: How far the training got, if that is known.
+        own: Whether parts of the user's own made the model.
     """
     findings = judge_use(symptoms, training)
     if not findings:
         return None
     verdict, summary, _ = findings[0]
-    remedies = remedies_for(verdict, Case(config or UNKNOWN))
+    remedies = remedies_for(verdict, Case(config or UNKNOWN, own=own))
     if not remedies:
         return summary
-    if config is None:
+    if config is None or own:
         return f"{summary}; try {remedies[0].title}"
     names = " + ".join(file.removeprefix(f"{METHODS}/") for file in remedies[0].files)
     where = f" ({METHODS})" if names else ""

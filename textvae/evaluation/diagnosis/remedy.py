@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class Case(NamedTuple):
         data: Where the data is, if it has moved.
         examined: The file of new examples that was examined, if it was one.
         baseline: The language model that it is compared with, if there is one.
+        own: Whether parts of the user's own made the model, which no command would train.
     """
 
     config: Config
@@ -85,15 +86,17 @@ class Case(NamedTuple):
     data: str | None = None
     examined: str | None = None
     baseline: str | None = None
+    own: bool = False
 
 
-def experiment_of(model: nn.Module, config: Config | None) -> Config | None:
-    """Return the experiment that describes a model, to choose remedies by.
+def is_own(model: nn.Module) -> bool:
+    """Return whether a model's class is of the user's own: no command can load or train it."""
+    return public_module(type(model)) != __name__.partition(".")[0]
 
-    None for a class of the user's own: its parts need not read these options, and a command
-    would train another model.
-    """
-    return config if public_module(type(model)) == __name__.partition(".")[0] else None
+
+def as_read(config: Config, model: nn.Module) -> Config:
+    """Return an experiment without the options that a class of the user's own need not read."""
+    return replace(config, model=UNKNOWN.model) if is_own(model) else config
 
 
 def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:
@@ -106,8 +109,9 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
         options: Options and their values, in turn.
     """
     files = tuple(f"{METHODS}/{name}.yaml" for name in names)
-    if case.run is None:
-        return Remedy(files, options, reason, None, in_words=case.config is UNKNOWN)
+    if case.run is None or case.own:
+        in_words = case.own or case.config is UNKNOWN
+        return Remedy(files, options, reason, None, in_words=in_words)
     words = ["textvae", "train", "--config", str(case.run / CONFIG)]
     for file in files:
         words += ["--config", _path(file)]

@@ -16,7 +16,7 @@ from textvae.evaluation.card_files import may_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
-from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case, experiment_of
+from textvae.evaluation.diagnosis.remedy import Case, as_read, is_own
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
 from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, rows_of
@@ -83,19 +83,20 @@ def diagnose_run(
     if baseline is not None:
         other = _open_baseline(baseline, opened, opening.get("reading"), condition)
         reference = _log_p(other, opened, chosen, rows, seed)
-    own = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
-    experiment = None if own else experiment_of(opened.model, opened.config)
+    own_class = is_own(opened.model)
+    own_parts = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
     found = diagnose_case(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
         Case(
-            experiment or UNKNOWN,
+            as_read(opened.config, opened.model),
             read_training(opened.folder, opened.config, history),
             larger_split=_larger(opened, split, limit),
-            run=None if experiment is None else Path(run),
+            run=None if own_class else Path(run),
             data=_moved(opened, opening.get("data")),
             examined=str(opening["data"]) if opened.new and opened.new != STDIN_NAME else None,
             baseline=None if baseline is None else str(baseline),
+            own=own_class or bool(own_parts),
         ),
         samples=samples,
         seed=seed,

@@ -144,14 +144,18 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
     Raises:
         UserError: The data has no test split, or no labels; or it can be read only once.
     """
+    latent = {repr(config.data) for config in configs if config.model.latent_dim}
     for config in {repr(config.data): config for config in configs}.values():
         if config.data.dir == "-":
             raise UserError("--data.dir -: every run reads the data, so it must be a file")
+        if not (evaluate or probe):
+            continue
         labeled = splits_with_labels(config)
         if evaluate and "test" not in labeled:
-            raise UserError(f"{config.data.dir} has no test split: add one, or use --train-only")
+            place = config.data.dir or config.data.train
+            raise UserError(f"{place} has no test split: add one, or use --train-only")
         missing = {name for name in ("train", "test") if not labeled.get(name)}
-        if probe and missing and config.model.latent_dim:
+        if probe and missing and repr(config.data) in latent:
             raise UserError(
                 f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
                 "them, or leave out --probe"
