@@ -80,6 +80,12 @@ def test_a_constant_has_no_r2():
     assert found["mae"] == pytest.approx(4 / 3)
 
 
+def test_three_examples_are_too_few_for_an_interval_of_r2():
+    found = score_regression(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
+    assert found["r2"] == pytest.approx(0.5) and found["r2_interval"] is None
+    assert found["mae_interval"] == [0.0, 1.0]
+
+
 def test_the_interval_of_a_mean_is_that_of_a_statistic():
     columns = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 1)))
     assert of_statistic(columns, lambda means: means[:, 0], 3) == of_means(columns, 3)[0]

@@ -80,7 +80,8 @@ def score_regression(predicted: np.ndarray, numbers: np.ndarray, seed: int = 0) 
 
     def explained(means: np.ndarray) -> np.ndarray:
         variance = means[:, 1] - means[:, 2] ** 2
-        return 1 - means[:, 0] / variance.clip(min=np.finfo(float).tiny)
+        known = variance > 1e-12 * means[:, 1]  # else all numbers of a resample are the same
+        return 1 - np.divide(means[:, 0], variance, out=np.full(len(means), np.nan), where=known)
 
     found = {
         "r2": of_statistic(columns[:, :3], explained, seed),
@@ -88,6 +89,8 @@ def score_regression(predicted: np.ndarray, numbers: np.ndarray, seed: int = 0) 
     }
     card: dict[str, Any] = {key: interval.value for key, interval in found.items()}
     card |= {f"{key}_interval": _ends(interval) for key, interval in found.items()}
+    if not np.isfinite(card["r2_interval"]).all():  # too few examples
+        card["r2_interval"] = None
     if np.ptp(numbers) == 0:  # there is no variance to explain
         card |= {"r2": None, "r2_interval": None}
     return card
