@@ -112,11 +112,12 @@ def test_neighbors_in_a_file_as_a_command(trained, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[1:] == [first, second]
 
 
-@pytest.mark.parametrize("command", ["reconstruct", "traverse", "neighbors", "map"])
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate", "traverse", "neighbors", "map"])
 def test_commands_that_encode_warn_if_z_is_not_used(trained, tmp_path, command, caplog):
     run = shutil.copytree(trained, tmp_path / "run")
     card = run / "metrics" / "test.json"
     options = {"map": ["--out", str(tmp_path / "map.svg")], "traverse": [SENTENCE, "--dim", "0"]}
+    options["interpolate"] = [SENTENCE, SENTENCE]
     for verdict in (None, "z is not used"):
         card.write_text(json.dumps(json.loads(card.read_text()) | {"collapse": verdict}))
         caplog.clear()

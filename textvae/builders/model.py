@@ -20,7 +20,7 @@ from textvae.images.datasets import ImageSplit
 from textvae.images.model import ImageVAE
 from textvae.images.model import check_arguments as check_images
 from textvae.runs import model_folder as pretrained
-from textvae.runs.model_folder import public_module
+from textvae.runs.model_folder import is_built_in
 from textvae.runs.weights import load_some_weights
 from textvae.text.decode.consistency import check_stepper
 from textvae.text.model import TextVAE, check_arguments
@@ -99,7 +99,7 @@ def check_own_decoder(model: Model, split: Split) -> None:
         UserError: It cannot take the model's condition, or its stepper and its ``log_prob`` differ.
     """
     decoder = model.decoder
-    if public_module(type(decoder)) == __name__.partition(".")[0]:
+    if is_built_in(type(decoder)):
         return
     name = type(decoder).__name__
     if model.condition is not None and not hasattr(decoder, "with_condition"):

@@ -97,7 +97,7 @@ def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: st
     for name, value in values.items():
         if wrong := mistake(kinds[name], value):
             shown = "null" if value is None else value
-            raise UserError(f"{prefix}{name} {shown}: {wrong}")
+            raise UserError(f"{prefix}{name} {shown!s:.200}: {wrong}")
 
 
 def mistake(kind: Any, value: Any) -> str | None:

@@ -39,10 +39,11 @@ from torch import nn
 from textvae.config.experiment import Config
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.diagnosis.remedies import warning
-from textvae.evaluation.diagnosis.remedy import as_read, is_own
+from textvae.evaluation.diagnosis.remedy import as_read
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import Batches, examine
 from textvae.evaluation.presentation import Card
+from textvae.runs.model_folder import is_built_in
 from textvae.vae.modes import undisturbed
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def evaluate(
     symptoms = found.symptoms
     if config is not None:
         config = as_read(config, model)
-    own = is_own(model)
+    own = not is_built_in(type(model))
     card["collapse"] = None if symptoms is None else warning(symptoms, config, training, own=own)
     if not math.isfinite(card["elbo"]):
         logger.warning(

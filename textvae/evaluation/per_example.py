@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.errors import OptionError
 from textvae.evaluation.metric import clock
 from textvae.vae.batch import Batch, Split, device_of
 from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate
 from textvae.vae.inference import infer, infer_all
-from textvae.vae.model import Model
+from textvae.vae.model import Model, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
@@ -179,8 +178,7 @@ def posteriors(
         refine_steps: Number of refinement steps; as in training by default, 0 for none.
         batch_size: Examples per batch; does not change the results.
     """
-    if batch_size < 1:
-        raise OptionError("must be at least 1", batch_size=batch_size)
+    check_batch_size(batch_size)
     rows = np.arange(len(split)) if rows is None else rows
     rows = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
     batches = (split.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))

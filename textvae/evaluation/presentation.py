@@ -112,10 +112,10 @@ def card_notes(card: Mapping[str, Any]) -> list[str]:
     if card.get("kl_estimated"):
         notes.append("KL estimated from samples of z: it has no closed form here")
     if card.get("mae") is not None:
-        ends = {name: card.get(f"{key}_interval") for name, key in (("R²", "r2"), ("MAE", "mae"))}
         known = [
-            f"{name} {decimals(low, 3)} to {decimals(high, 3)}"
-            for name, (low, high) in ((name, found) for name, found in ends.items() if found)
+            f"{name} {decimals(ends[0], 3)} to {decimals(ends[1], 3)}"
+            for name, key in (("R²", "r2_interval"), ("MAE", "mae_interval"))
+            if (ends := card.get(key))
         ]
         intervals = f"; 95% intervals: {', '.join(known)}" if known else ""
         notes.append(

@@ -55,11 +55,11 @@ def with_found_data(folder: Path, config: Config) -> Config:
     if start is None or not config.data.dir:
         return config
     found: dict[str, Any] = {"dir": _from(start, config.data.dir)}
-    folder = expanded(found["dir"])
-    if folder.exists():  # elsewhere, the others are the names of splits
+    corpus = expanded(found["dir"])
+    if corpus.exists():  # on the Hub, the others are the names of splits
         for name in ("train", "valid", "test"):
             place = getattr(config.data, name)
-            if place and not (folder / expanded(place)).exists():
+            if place and not (corpus / expanded(place)).exists():
                 found[name] = _from(start, place)
     return replace(config, data=replace(config.data, **found))
 

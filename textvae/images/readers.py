@@ -110,11 +110,8 @@ def read_npz(path: Path) -> dict[str, Drawings]:
     try:
         content = numbers_in(path)
     except ValueError as error:
-        hint = (
-            f"; save it with np.savez({path.stem + '.npz'!r}, images=...)"
-            if path.suffix == ".npy"
-            else ""
-        )
+        named = repr(f"{path.stem}.npz")
+        hint = f"; save it with np.savez({named}, images=...)" if path.suffix == ".npy" else ""
         raise UserError(
             f"{path} is truncated or not an .npz file of numbers: {error}{hint}"
         ) from error

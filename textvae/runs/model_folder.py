@@ -30,6 +30,7 @@ INFERENCE, VERSIONS = "inference.json", "versions.json"
 SAMPLER, CONDITION = "sampler.safetensors", "condition.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, SAMPLER, CONDITION]
 HUB_PATTERNS += ["tokenizer.*", "metrics/test.json"]
+PACKAGE = __name__.partition(".")[0]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
 
 
@@ -143,8 +144,12 @@ def _check_hub_options(options: Mapping[str, Any]) -> None:
 
 def public_module(kind: type) -> str:
     """Return where users import a class from: our own ones from the top level."""
-    package = __name__.partition(".")[0]
-    return package if kind.__module__.partition(".")[0] == package else kind.__module__
+    return PACKAGE if is_built_in(kind) else kind.__module__
+
+
+def is_built_in(kind: type) -> bool:
+    """Return whether a class is one of textvae's, not of the user's own."""
+    return kind.__module__.partition(".")[0] == PACKAGE
 
 
 class Description(NamedTuple):

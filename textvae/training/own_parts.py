@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.runs.model_folder import public_module
+from textvae.runs.model_folder import PACKAGE, is_built_in
 
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 NEEDED = ("update", "state_dict", "load_state_dict")
@@ -34,15 +34,13 @@ def check_parts(objective: Any, procedure: Any) -> None:
 def own_parts(objective: Any, procedure: Any) -> dict[str, str]:
     """Return the names of those parts that the config does not name."""
     names = {"objective": _name(objective), "procedure": _name(procedure)}
-    package = __name__.partition(".")[0]
-    return {part: name for part, name in names.items() if name.partition(".")[0] != package}
+    return {part: name for part, name in names.items() if name.partition(".")[0] != PACKAGE}
 
 
 def has_own_parts(model: Any, objective: Any, procedure: Any) -> bool:
     """Return whether a model, its objective, or its procedure is of the user's own."""
-    package = __name__.partition(".")[0]
-    kinds = {public_module(type(model)), public_module(type(model.decoder))}
-    return bool(own_parts(objective, procedure)) or kinds != {package}
+    kinds = (type(model), type(model.decoder))
+    return bool(own_parts(objective, procedure)) or not all(map(is_built_in, kinds))
 
 
 def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

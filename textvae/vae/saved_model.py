@@ -157,7 +157,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
     @classmethod
     def _made(cls: type[Self], config: dict[str, Any]) -> Self:
         """Make a model whose weights are about to be replaced, without touching random numbers."""
-        if cls.__module__.partition(".")[0] == __package__.partition(".")[0]:
+        if pretrained.is_built_in(cls):
             with torch.device("meta"), _Uninitialized():  # without memory, in no time
                 return cls(**config)
         with torch.random.fork_rng(devices=[]):  # parts of one's own may need their first values

@@ -13,7 +13,7 @@ from torch import nn
 from textvae.config.experiment import Config, ModelConfig, OptimConfig
 from textvae.config.recipes import CHECKOUT
 from textvae.evaluation.diagnosis.training_state import Training
-from textvae.runs.model_folder import public_module
+from textvae.runs.model_folder import is_built_in
 from textvae.runs.run_folder import CONFIG
 
 METHODS = "recipes/methods"
@@ -89,14 +89,9 @@ class Case(NamedTuple):
     own: bool = False
 
 
-def is_own(model: nn.Module) -> bool:
-    """Return whether a model's class is of the user's own: no command can load or train it."""
-    return public_module(type(model)) != __name__.partition(".")[0]
-
-
 def as_read(config: Config, model: nn.Module) -> Config:
     """Return an experiment without the options that a class of the user's own need not read."""
-    return replace(config, model=UNKNOWN.model) if is_own(model) else config
+    return config if is_built_in(type(model)) else replace(config, model=UNKNOWN.model)
 
 
 def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:

@@ -16,7 +16,7 @@ from textvae.evaluation.card_files import may_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
-from textvae.evaluation.diagnosis.remedy import Case, as_read, is_own
+from textvae.evaluation.diagnosis.remedy import Case, as_read
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
 from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, rows_of
@@ -24,6 +24,7 @@ from textvae.evaluation.per_example import collect, log_progress
 from textvae.evaluation.run_data import run_config
 from textvae.runs import origin, run_folder
 from textvae.runs.files import read_if_there
+from textvae.runs.model_folder import is_built_in
 from textvae.text.data.streams import STANDARD_INPUT
 from textvae.vae.batch import Split
 from textvae.vae.modes import undisturbed
@@ -83,20 +84,13 @@ def diagnose_run(
     if baseline is not None:
         other = _open_baseline(baseline, opened, opening.get("reading"), condition)
         reference = _log_p(other, opened, chosen, rows, seed)
-    own_class = is_own(opened.model)
-    own_parts = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
     found = diagnose_case(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
-        Case(
-            as_read(opened.config, opened.model),
-            read_training(opened.folder, opened.config, history),
+        _case(opened, Path(run), opening.get("data"))._replace(
+            training=read_training(opened.folder, opened.config, history),
             larger_split=_larger(opened, split, limit),
-            run=None if own_class else Path(run),
-            data=_moved(opened, opening.get("data")),
-            examined=str(opening["data"]) if opened.new and opened.new != STDIN_NAME else None,
             baseline=None if baseline is None else str(baseline),
-            own=own_class or bool(own_parts),
         ),
         samples=samples,
         seed=seed,
@@ -118,6 +112,19 @@ def diagnose_run(
         name = diagnosis_name(opened.title(split), limit)
         save_record(opened.folder, name, found.to_dict() | record)
     return found
+
+
+def _case(opened: OpenRun, run: Path, data: Path | str | None) -> Case:
+    """Return what is known about how a run was made, and where from: what commands must name."""
+    own_class = not is_built_in(type(opened.model))  # which no command can load
+    own_parts = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
+    return Case(
+        as_read(opened.config, opened.model),
+        run=None if own_class else run,
+        data=_moved(opened, data),
+        examined=str(data) if opened.new and opened.new != STDIN_NAME else None,
+        own=own_class or bool(own_parts),
+    )
 
 
 def _moved(opened: OpenRun, data: Path | str | None) -> str | None:
