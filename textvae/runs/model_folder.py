@@ -148,7 +148,7 @@ def public_module(kind: type) -> str:
 
 
 def is_built_in(kind: type) -> bool:
-    """Return whether a class is one of textvae's, not of the user's own."""
+    """Return whether a class is part of textvae, as opposed to user-defined."""
     return kind.__module__.partition(".")[0] == PACKAGE
 
 

@@ -38,7 +38,7 @@ def own_parts(objective: Any, procedure: Any) -> dict[str, str]:
 
 
 def has_own_parts(model: Any, objective: Any, procedure: Any) -> bool:
-    """Return whether a model, its objective, or its procedure is of the user's own."""
+    """Return whether a model, its objective, or its procedure is user-defined."""
     kinds = (type(model), type(model.decoder))
     return bool(own_parts(objective, procedure)) or not all(map(is_built_in, kinds))
 

@@ -112,7 +112,7 @@ class Updater:
     def _loss(self, terms: Terms, beta: float) -> Tensor:
         """Return the objective, and the loss that trains only the encoder, if there is one.
 
-        It is added here so that objectives of the user's own do not have to know of it.
+        It is added here so that user-defined objectives do not have to know about it.
         """
         loss = self.objective(terms._replace(encoder_loss=None), beta)
         _check_loss(loss, trains_encoder=terms.encoder_loss is not None)

@@ -160,7 +160,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         if pretrained.is_built_in(cls):
             with torch.device("meta"), _Uninitialized():  # without memory, in no time
                 return cls(**config)
-        with torch.random.fork_rng(devices=[]):  # parts of one's own may need their first values
+        with torch.random.fork_rng(devices=[]):  # user-defined parts may need their first values
             return cls(**config)
 
     @classmethod

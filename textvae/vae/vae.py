@@ -73,7 +73,7 @@ class VAE(nn.Module):
                 f"the batch has {len(batch)}"
             )
         if torch.is_autocast_enabled(batch.x.device.type) and any(part.itemsize < 4 for part in q):
-            return move(q, torch.float32)  # a head of one's own that did not leave autocast
+            return move(q, torch.float32)  # a user-defined head that did not leave autocast
         weights = (p.dtype for p in self.decoder.parameters())
         return q if self.has_encoder else move(q, next(weights, torch.get_default_dtype()))
 

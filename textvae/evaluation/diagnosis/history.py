@@ -83,10 +83,10 @@ def read_history(run: Path) -> History:
 
 
 def recorded_collapse(run: Path) -> str | None:
-    """Return the warning that z is not used, as an evaluation of the run's best model gave it.
+    """Return the warning that z is not used, from an evaluation of the run's best model.
 
-    The metrics card of the test split gave it if the card belongs to the weights in the folder,
-    otherwise the training. None if z is used, or if nothing is known.
+    It comes from the metrics card of the test split if that belongs to the weights in the folder,
+    otherwise from the training log. None if z is used, or if nothing is known.
 
     Raises:
         UserError: A record of the run cannot be read.

@@ -64,7 +64,7 @@ def warning(
         symptoms: The metrics of the model.
         config: The experiment, if it is known.
         training: How far the training got, if that is known.
-        own: Whether parts of the user's own made the model.
+        own: Whether the model has user-defined parts.
     """
     findings = judge_use(symptoms, training)
     if not findings:

@@ -74,7 +74,7 @@ class Case(NamedTuple):
         data: Where the data is, if it has moved.
         examined: The file of new examples that was examined, if it was one.
         baseline: The language model that it is compared with, if there is one.
-        own: Whether parts of the user's own made the model, which no command would train.
+        own: Whether the model has user-defined parts, which no command can train.
     """
 
     config: Config
@@ -90,7 +90,7 @@ class Case(NamedTuple):
 
 
 def as_read(config: Config, model: nn.Module) -> Config:
-    """Return an experiment without the options that a class of the user's own need not read."""
+    """Return an experiment without the options that a user-defined class may not read."""
     return config if is_built_in(type(model)) else replace(config, model=UNKNOWN.model)
 
 

@@ -115,7 +115,7 @@ def diagnose_run(
 
 
 def _case(opened: OpenRun, run: Path, data: Path | str | None) -> Case:
-    """Return what is known about how a run was made, and where from: what commands must name."""
+    """Return how a run was made and where its data is, which decides what commands can be given."""
     own_class = not is_built_in(type(opened.model))  # which no command can load
     own_parts = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
     return Case(

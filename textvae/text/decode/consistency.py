@@ -2,7 +2,7 @@
 
 The chain rule is log p(x|z) = sum_t log p(x_t | x_<t, z). A stepper has read nothing but x_<t. If
 ``log_prob`` also sees x_t or later tokens, as without a causal mask, it is no likelihood, every
-bound computed from it is too high, and the sentences that the stepper generates are bad.
+bound computed from it is too high, and the stepper generates bad sentences.
 """
 
 from __future__ import annotations
