@@ -210,7 +210,7 @@ def ptb(part: Part) -> None:
     """Train on Penn Treebank until the target is reached, and evaluate the model."""
     import time_to_model
 
-    from textvae.evaluation.run_card import evaluate_run
+    from textvae.evaluation.evaluate_run import evaluate_run
 
     corpus, run, words = part.args.data / "ptb", part.args.out / "ptb", []
     if part.dry:

@@ -35,8 +35,8 @@ from train_speed import PLAIN, PlainVAE, Size, random_batches, step_of
 
 from textvae.config.experiment import Config
 from textvae.config.recipes import method_files
-from textvae.evaluation.metric import decimals
-from textvae.evaluation.run_card import evaluate_run
+from textvae.evaluation.evaluate_run import evaluate_run
+from textvae.evaluation.metrics.metric import decimals
 from textvae.runs import run_folder
 from textvae.runs.files import read_record, write_json
 from textvae.training import train as training

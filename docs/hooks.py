@@ -1,7 +1,7 @@
 """MkDocs hooks that run when the site is built.
 
 * The results pages of the recipes, with their pictures, become pages of the site.
-* `<!-- metrics table -->` becomes the table in `textvae/evaluation/metrics.py`.
+* `<!-- metrics table -->` becomes the table in `textvae/evaluation/metrics/table.py`.
 * A `math` code block becomes MathML, which browsers display without scripts or extra fonts.
   GitHub displays the same blocks as equations, too.
 """
@@ -36,7 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in the metrics table and the equations, and make links between folders work."""
     if METRICS_TABLE in markdown:
-        from textvae.evaluation.metrics import metrics_table
+        from textvae.evaluation.metrics.table import metrics_table
 
         markdown = markdown.replace(METRICS_TABLE, metrics_table())
     if page.file.src_uri.startswith("recipes/"):

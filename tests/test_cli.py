@@ -586,7 +586,7 @@ def test_ctrl_c_during_evaluate(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
 
     def interrupt_soon() -> None:
-        from textvae.evaluation import run_card as report
+        from textvae.evaluation import evaluate_run as report
 
         # A test run in the background is started with Ctrl-C ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,10 +9,10 @@ import pytest
 from textvae.cli.main import main
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.evaluation.card_files import find_card, load_card, load_cards, save_card
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion, rate_distortion
-from textvae.evaluation.presentation import Card
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards, save_card
 from textvae.runs.files import as_json
 from textvae.runs.markdown import markdown_table
 

@@ -17,9 +17,9 @@ from textvae.cli.main import main, parse
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
 from textvae.errors import UserError
+from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.open_run import open_run
-from textvae.evaluation.run_card import evaluate_run
-from textvae.evaluation.score import score_file
+from textvae.evaluation.scoring.score import score_file
 from textvae.evaluation.search.optimize import optimize
 from textvae.text.data.labels import number_of
 from textvae.text.model import TextVAE

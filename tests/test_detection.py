@@ -8,8 +8,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation.detection import detect, positive_label
 from textvae.evaluation.labels import find_label
+from textvae.evaluation.scoring.detection import detect, positive_label
 
 
 class Labeled:

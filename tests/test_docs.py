@@ -190,7 +190,7 @@ def test_the_site_loads_nothing_from_the_network(site):
 
 
 def test_the_metrics_page_has_the_table(site):
-    from textvae.evaluation.metrics import METRICS
+    from textvae.evaluation.metrics.table import METRICS
 
     page = (site / "metrics.html").read_text(encoding="utf-8")
     assert all(f"<code>{metric.key}</code>" in page for metric in METRICS)

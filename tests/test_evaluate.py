@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import textvae
 from textvae.config.inference import Inference, with_steps
-from textvae.evaluation.card import evaluate, evaluate_quick
+from textvae.evaluation.evaluate import evaluate, evaluate_quick
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch

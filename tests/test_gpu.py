@@ -16,7 +16,7 @@ import torch
 
 from textvae import load
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.evaluation.run_card import evaluate_run
+from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.images.datasets import as_batch
 from textvae.images.model import ImageVAE
 from textvae.text.data.batches import text_batch

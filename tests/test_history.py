@@ -39,10 +39,10 @@ COLLAPSE = [
 
 @pytest.fixture
 def write(tmp_path):
-    def write(lines, finished="all steps done"):
+    def write(lines, finished="all steps done", **further):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
-        (tmp_path / "training.json").write_text(json.dumps({"finished": finished}))
+        (tmp_path / "training.json").write_text(json.dumps({"finished": finished, **further}))
         return tmp_path
 
     return write
@@ -122,6 +122,16 @@ def test_a_best_model_from_before_the_end_gains_nothing(write):
     run = write([*COLLAPSE, valid(400, -48.0, 0.0, 0.0, 0)], finished=None)
     found = read_training(run, Config(), read_history(run))
     assert (found.finished, found.epoch, found.gain) == (False, 3.0, None)
+
+
+def test_the_model_of_a_resumed_search_is_the_one_that_was_saved(write):
+    """With another KL weight, the search for the best model starts over, perhaps lower."""
+    run = write([valid(100, -40.0, 0.0, 0.0, 0, collapse="dead"), *COLLAPSE[2:]], best_step=200)
+    found = read_training(run, Config(), read_history(run))
+    assert (found.epoch, found.elbo, found.gain) == (2.0, -50.0, None)
+    Config().save(run / "config.yaml")
+    assert recorded_collapse(run) is None
+    assert read_training(write(COLLAPSE, best_step=7), Config(), read_history(run)).epoch == 3.0
 
 
 def test_a_model_that_autoencodes_is_not_the_one_that_was_saved(write):

@@ -13,8 +13,8 @@ from torch import nn
 
 from textvae.cli.main import main
 from textvae.errors import UserError
+from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.open_run import open_run
-from textvae.evaluation.run_card import evaluate_run
 from textvae.images.datasets import as_batch, read_image_file, read_image_split
 from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.model import ImageVAE

@@ -11,7 +11,7 @@ from torch import nn
 from textvae.builders.model import load_model
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.errors import UserError
-from textvae.evaluation.card import evaluate
+from textvae.evaluation.evaluate import evaluate
 from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder, bernoulli_log_prob
 from textvae.images.model import ImageVAE

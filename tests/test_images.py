@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from textvae.errors import UserError
-from textvae.evaluation.card_files import find_card
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.latent import map as map_module
 from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.latent.classification import Labeled, classify
 from textvae.evaluation.latent.map import draw_map
 from textvae.evaluation.latent.probe import probe
+from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.open_run import open_run
 from textvae.images.drawings import Drawings, write_drawings
 from textvae.images.pictures import grid, write_png

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from textvae.config.experiment import Config, TrainConfig
 from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.kl_history import kl_heat_map
-from textvae.evaluation.metric import clock
+from textvae.evaluation.metrics.metric import clock
 from textvae.training import validation
 from textvae.training.monitor import Monitor
 from textvae.training.progress import Progress, decimals

@@ -14,13 +14,13 @@ import torch
 from conftest import in_child
 
 import textvae
+from textvae.builders.run_data import run_config
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.open_run import open_run, rows_of
-from textvae.evaluation.run_card import evaluate_run
-from textvae.evaluation.run_data import run_config
-from textvae.evaluation.score import score_file
+from textvae.evaluation.scoring.score import score_file
 from textvae.runs.latents import read_labels
 
 FIGURES = ("count", "elbo", "iw", "kl", "units", "tokens", "bytes")

@@ -11,8 +11,8 @@ from conftest import in_child
 
 from textvae.errors import UserError
 from textvae.evaluation.comparison.rate_distortion import Style
+from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.report import figures
-from textvae.evaluation.run_card import evaluate_run
 from textvae.text.model import TextVAE
 
 KEYS = {"rec", "kl", "elbo", "iw", "ppl_elbo", "ppl_iw", "mi", "mi_max", "au"}

@@ -22,17 +22,17 @@ from PIL import Image
 from textvae import TextVAE
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation.card_files import find_card
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.evaluate_run import evaluate_run
+from textvae.evaluation.metrics.card_files import find_card
+from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.report import report
 from textvae.evaluation.report.exhibits import QUANTILES, exhibit
 from textvae.evaluation.report.page import show
 from textvae.evaluation.report.svg import css, inline
-from textvae.evaluation.run_card import evaluate_run
 from textvae.images.drawings import Drawings, write_drawings
 
 ROOT = Path(__file__).parent.parent

@@ -15,11 +15,11 @@ from test_sweep import fork_jobs, stats
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation.card_files import load_cards
 from textvae.evaluation.comparison.lagging import lagging_information
 from textvae.evaluation.comparison.published import judge, verdict_table
 from textvae.evaluation.comparison.seeds import average_cards
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.card_files import load_cards
+from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 

@@ -19,8 +19,8 @@ import textvae
 from textvae.cli.main import main
 from textvae.config.inference import Inference
 from textvae.errors import UserError
-from textvae.evaluation import score as scoring
-from textvae.evaluation.score import SIZES, score, score_file
+from textvae.evaluation.scoring import score as scoring
+from textvae.evaluation.scoring.score import SIZES, score, score_file
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE

@@ -406,6 +406,8 @@ def test_resumed_with_another_kl_weight_the_search_for_the_best_model_starts_aga
     assert "the weight or the free nats of the KL changed" in capfd.readouterr().err
     later = [e["elbo"] for e in lines(run) if e["group"] == "valid" and e["step"] > 6]
     assert summary(run)["best_valid_elbo"] == max(later)
+    steps = [e["step"] for e in lines(run) if e["group"] == "valid" and e["elbo"] == max(later)]
+    assert summary(run)["best_step"] == steps[0]
 
 
 def test_bf16_on_a_cpu_trains(tiny, tmp_path):

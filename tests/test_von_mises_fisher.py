@@ -7,7 +7,7 @@ import torch
 from scipy import integrate, special
 
 from textvae.errors import UserError
-from textvae.evaluation.card import evaluate
+from textvae.evaluation.evaluate import evaluate
 from textvae.images.datasets import as_batch
 from textvae.images.model import ImageVAE
 from textvae.vae.estimators import active_units, mixture_log_prob, mutual_information

@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from textvae.config.experiment import Config
     from textvae.config.inference import Inference
     from textvae.errors import UserError
-    from textvae.evaluation.card import evaluate
     from textvae.evaluation.comparison.compare import compare
-    from textvae.evaluation.detection import detect
     from textvae.evaluation.diagnosis.diagnose import diagnose
     from textvae.evaluation.diagnosis.result import Diagnosis
     from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
+    from textvae.evaluation.evaluate import evaluate
+    from textvae.evaluation.evaluate_run import evaluate_run
     from textvae.evaluation.latent.arithmetic import attribute_vector
     from textvae.evaluation.latent.fit_sampler import fit_sampler
     from textvae.evaluation.latent.map import draw_map as map  # noqa: F401
     from textvae.evaluation.latent.neighbors import neighbors
     from textvae.evaluation.latent.probe import probe
     from textvae.evaluation.latent.traversal import traverse
+    from textvae.evaluation.metrics.card import Card
     from textvae.evaluation.open_run import Opening
-    from textvae.evaluation.presentation import Card
     from textvae.evaluation.report import report
-    from textvae.evaluation.run_card import evaluate_run
-    from textvae.evaluation.score import score, score_file
+    from textvae.evaluation.scoring.detection import detect
+    from textvae.evaluation.scoring.score import score, score_file
     from textvae.evaluation.search.optimize import optimize
     from textvae.images.model import ImageVAE
     from textvae.images.pixelcnn import PixelCNN
@@ -90,9 +90,9 @@ _SOURCES = {
     "train": "textvae.training.train",
     "sweep": "textvae.training.sweeps.sweep",
     "reproduce": "textvae.training.reproduce",
-    "evaluate": "textvae.evaluation.card",
-    "evaluate_run": "textvae.evaluation.run_card",
-    "Card": "textvae.evaluation.presentation",
+    "evaluate": "textvae.evaluation.evaluate",
+    "evaluate_run": "textvae.evaluation.evaluate_run",
+    "Card": "textvae.evaluation.metrics.card",
     "Opening": "textvae.evaluation.open_run",
     "compare": "textvae.evaluation.comparison.compare",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
@@ -102,9 +102,9 @@ _SOURCES = {
     "probe": "textvae.evaluation.latent.probe",
     "map": "textvae.evaluation.latent.map:draw_map",
     "report": "textvae.evaluation.report",
-    "score": "textvae.evaluation.score",
-    "score_file": "textvae.evaluation.score",
-    "detect": "textvae.evaluation.detection",
+    "score": "textvae.evaluation.scoring.score",
+    "score_file": "textvae.evaluation.scoring.score",
+    "detect": "textvae.evaluation.scoring.detection",
     "traverse": "textvae.evaluation.latent.traversal",
     "attribute_vector": "textvae.evaluation.latent.arithmetic",
     "neighbors": "textvae.evaluation.latent.neighbors",

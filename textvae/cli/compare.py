@@ -50,8 +50,8 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
-    from textvae.evaluation.card_files import without_other_folders
     from textvae.evaluation.comparison.compare import compare, gather
+    from textvae.evaluation.metrics.card_files import without_other_folders
 
     if args.json and args.provenance:
         raise UserError("--json, --provenance: cannot be combined; choose one of them")

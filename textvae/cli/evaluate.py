@@ -56,7 +56,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Evaluate the best model of a run, save the card in its folder, and print it."""
-    from textvae.evaluation.run_card import evaluate_run
+    from textvae.evaluation.evaluate_run import evaluate_run
     from textvae.runs.files import as_json
 
     card = evaluate_run(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})

@@ -59,7 +59,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Write the report and print where it is."""
-    from textvae.evaluation.card_files import without_other_folders
+    from textvae.evaluation.metrics.card_files import without_other_folders
     from textvae.evaluation.report import report
 
     report(without_other_folders(args.runs), args.out, **{name: args[name] for name in OPTIONS})

@@ -82,8 +82,8 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Score a file; print the scores or write them, and print what they tell about the labels."""
     from textvae.errors import UserError, quantity
-    from textvae.evaluation.detection import detect, positive_label
-    from textvae.evaluation.score import score_file
+    from textvae.evaluation.scoring.detection import detect, positive_label
+    from textvae.evaluation.scoring.score import score_file
     from textvae.runs.files import json_line
     from textvae.runs.tables import check_table_format, write_table
 
@@ -134,7 +134,7 @@ def _remembered(
 
 def _table(rows: Iterable[Mapping[str, Any]], labels: Iterable[str]) -> Iterator[str]:
     """Return the lines of a table."""
-    from textvae.evaluation.metrics import BY_KEY
+    from textvae.evaluation.metrics.table import BY_KEY
 
     width = max(map(len, ("label", *map(_on_one_line, labels))))
     for place, row in enumerate(rows):

@@ -1,6 +1,6 @@
 """Everything that is measured on a dataset: the metrics of a card, and what a diagnosis needs.
 
-``textvae.evaluation.card`` describes the metrics.
+``textvae.evaluation.evaluate`` describes the metrics.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import torch
 
 from textvae.builders.data import Splits, read_new
 from textvae.builders.model import load_model, to_device
+from textvae.builders.run_data import run_config, run_splits
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError
-from textvae.evaluation.run_data import run_config, run_splits
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
 from textvae.runs.weights import holds_weights

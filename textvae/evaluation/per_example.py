@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.evaluation.metric import clock
+from textvae.evaluation.metrics.metric import clock
 from textvae.vae.batch import Batch, Split, device_of
 from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate

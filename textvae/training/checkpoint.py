@@ -25,7 +25,8 @@ from textvae.vae.batching import BatchLoader
 logger = logging.getLogger(__name__)
 COUNT, REAL = False, True
 NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fraction, lowest value
-    **dict.fromkeys(("step", "loader.epoch", "loader.next_batch", "autoencode_steps"), (COUNT, 0)),
+    **dict.fromkeys(("step", "best_step", "loader.epoch", "loader.next_batch"), (COUNT, 0)),
+    "autoencode_steps": (COUNT, 0),
     "epoch_steps": (COUNT, 1),
     **dict.fromkeys(("seconds", "logged_at", "kl_weight", "free_nats"), (REAL, 0)),
     "lr.scale": (REAL, 0),
@@ -33,7 +34,7 @@ NUMBERS: dict[str, tuple[bool, float]] = {  # by path: whether it may be a fract
     **dict.fromkeys(("lr.stale", "lr.since_decay", "lr.decays"), (COUNT, 0)),
 }
 # Not in every checkpoint:
-OPTIONAL = {"autoencode_steps", "kl_weight", "free_nats", "logged_at"}
+OPTIONAL = {"best_step", "autoencode_steps", "kl_weight", "free_nats", "logged_at"}
 
 
 def check_state(state: Mapping[str, Any]) -> None:
@@ -74,6 +75,7 @@ class TrainingState:
     updater: Updater
     procedure: Procedure
     step: int
+    best_step: int | None  # of the model in the run folder
     seconds: float  # of training, without evaluations and checkpoints
     logged_at: float  # the seconds at the last log line
     first_decoder: dict[str, Tensor]  # before autoencoding, after which it may be needed again
@@ -102,6 +104,7 @@ class TrainingState:
             "corpus_hash": self.splits["train"].content_hash,
             "valid_hash": self.splits["valid"].content_hash,
             "step": self.step,
+            "best_step": self.best_step,
             "epoch_steps": self.epoch_steps,
             "autoencode_steps": self.phases.autoencode_steps,
             "loader": self.loader.state_dict(),
@@ -143,6 +146,7 @@ class TrainingState:
                 )
             self.procedure.load_state_dict(state.get("procedure", {}))
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.best_step = state.get("best_step")
             self.logged_at = float(state.get("logged_at", self.seconds))
             if (first := state.get("first_decoder")) is not None:
                 _check_fits(first, self.first_decoder)
@@ -174,6 +178,7 @@ class TrainingState:
         return {
             "epochs": round(self.epoch, 2),
             "steps": self.step,
+            "best_step": self.best_step,
             "hours": round(self.seconds / 3600, 3),
             "best_valid_elbo": best if is_elbo and math.isfinite(best) else None,
             "learning_rate": self.phases.learning_rate(self.step),

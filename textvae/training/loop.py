@@ -21,7 +21,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
 from textvae.evaluation.diagnosis.advice import steadier
 from textvae.evaluation.goal import Goal
-from textvae.evaluation.metric import clock
+from textvae.evaluation.metrics.metric import clock
 from textvae.runs import run_folder
 from textvae.runs.files import quoted, write_json
 from textvae.training.checkpoint import TrainingState
@@ -76,7 +76,7 @@ class Trainer(TrainingState):
         self.phases = Phases(config, self.epoch_steps)
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
         self.updater = Updater(config, model, objective, accelerator, self.phases)
-        self.step = 0
+        self.step, self.best_step = 0, None
         self.seconds = self.logged_at = 0.0
         self.first_decoder: dict[str, Tensor] = {}
         if self.phases.autoencode_steps:
@@ -196,8 +196,10 @@ class Trainer(TrainingState):
         found = self._validate()
         self._clock = time.perf_counter()
         autoencoded = self.step <= self.phases.autoencode_steps
-        if self.is_main and (autoencoded or found > self.lr.best):
-            self.model.save_pretrained(self.run)
+        if autoencoded or found > self.lr.best:
+            self.best_step = self.step
+            if self.is_main:
+                self.model.save_pretrained(self.run)
         if autoencoded:  # what a model trained without the KL reaches decides nothing
             return
         if observe := getattr(self.procedure, "observe", None):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from textvae.config.experiment import Config, options_read
 from textvae.errors import UserError
-from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.runs.files import finite, json_line, write_text
 from textvae.runs.model_folder import is_number
 from textvae.runs.run_folder import LOG, last_good, read_log

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from textvae.config.experiment import Config
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.metric import decimals
 from textvae.training.devices import mean_of_processes
 from textvae.training.update import Updater
 from textvae.vae.batch import Batch

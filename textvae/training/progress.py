@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from textvae.evaluation.metric import clock, decimals
+from textvae.evaluation.metrics.metric import clock, decimals
 
 if TYPE_CHECKING:
     from rich.console import Console

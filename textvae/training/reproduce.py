@@ -17,11 +17,11 @@ from typing import NamedTuple
 from textvae.config.recipes import method_files, recipes_folder
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
-from textvae.evaluation.card_files import find_card, load_cards
 from textvae.evaluation.comparison.compare import gather
 from textvae.evaluation.comparison.lagging import lagging_information, lagging_table
 from textvae.evaluation.comparison.published import FAILURES, Verdict, judge, verdict_table
-from textvae.evaluation.presentation import Card
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import find_card, load_cards
 from textvae.runs.run_folder import make_folder
 from textvae.training.sweeps.manifest import MANIFEST, read_manifest
 from textvae.training.sweeps.sweep import sweep

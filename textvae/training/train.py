@@ -19,6 +19,7 @@ from textvae.builders.model import (
     check_own_decoder,
     load_parts,
 )
+from textvae.builders.run_data import with_found_data
 from textvae.config.combinations import (
     changed_options,
     check_resumed,
@@ -26,7 +27,6 @@ from textvae.config.combinations import (
 )
 from textvae.config.experiment import OPTIONS, Config, option_names, read_options
 from textvae.errors import UserError, quantity
-from textvae.evaluation.run_data import with_found_data
 from textvae.runs import model_folder, run_folder
 from textvae.runs.files import expanded, remove_leftovers
 from textvae.runs.lock import locked

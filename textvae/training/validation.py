@@ -7,11 +7,11 @@ from typing import Any
 
 from textvae.builders.data import build_buckets
 from textvae.config.experiment import Config
-from textvae.evaluation.card import evaluate_quick
 from textvae.evaluation.diagnosis.advice import overshoot
 from textvae.evaluation.diagnosis.training_state import too_early
+from textvae.evaluation.evaluate import evaluate_quick
 from textvae.evaluation.labels import label_of
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.training.monitor import Monitor

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import UserError
-from textvae.evaluation.card_files import read_cards
 from textvae.evaluation.comparison.seeds import SPREAD, average_cards, experiments_of
-from textvae.evaluation.metric import MISSING, Metric
-from textvae.evaluation.metrics import BY_KEY, METRICS
-from textvae.evaluation.presentation import Card
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import read_cards
+from textvae.evaluation.metrics.metric import MISSING, Metric
+from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs import run_folder
 from textvae.runs.markdown import markdown_table
 from textvae.runs.model_folder import metrics_path

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from textvae.evaluation.metric import decimals
-from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.metrics.metric import decimals
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.markdown import markdown_table

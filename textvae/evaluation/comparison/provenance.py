@@ -9,7 +9,7 @@ from typing import Any
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
-from textvae.evaluation.run_card import GENERATIONS
+from textvae.evaluation.evaluate_run import GENERATIONS
 from textvae.runs.files import read_record
 from textvae.runs.markdown import markdown_table
 from textvae.runs.model_folder import VERSIONS, metrics_path

@@ -1,6 +1,6 @@
 """Measured and published metrics compared: reproduced, better, worse, or not comparable.
 
-A published row is a card with some metrics (``textvae.evaluation.card_files``), and with
+A published row is a card with some metrics (``textvae.evaluation.metrics.card_files``), and with
 
     source      where it was published
     stack       the methods of the recipe that reproduce it
@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from textvae.evaluation.comparison.seeds import SPREAD
-from textvae.evaluation.metric import MISSING, Metric
-from textvae.evaluation.metrics import BY_KEY, METRICS
+from textvae.evaluation.metrics.metric import MISSING, Metric
+from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs.markdown import markdown_table
 
 Outcome = Literal["reproduced", "better", "worse", "different", "not comparable"]

@@ -11,8 +11,8 @@ from typing import Any
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.metrics import BY_KEY, NUMBERS
-from textvae.evaluation.presentation import Card
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.table import BY_KEY, NUMBERS
 from textvae.runs.run_folder import config_path
 
 SPREAD = "_spread"  # ends the key of a standard deviation over seeds

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from textvae.config.experiment import Config, OptimConfig, options_read
 from textvae.config.inference import Inference
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.metric import decimals
 
 
 def steadier(config: Config) -> str:

@@ -19,7 +19,7 @@ from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
 from textvae.evaluation.examination import Batches, Examination, check_model, examine, repeatable
 from textvae.evaluation.intervals import Interval, of_means
-from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
 from textvae.vae.modes import undisturbed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,12 +95,9 @@ def recorded_collapse(run: Path) -> str | None:
     card = read_metrics(run)
     if card and card.get("weights") == weights_hash(run):
         return card.get("collapse")
-    counted, goals = _selection(read_history(run), Config.load(config_path(run)))
-    if not counted:
-        return None
-    step = counted[goals.index(max(goals))].step
+    best = _selection(run, read_history(run), Config.load(config_path(run))).best
     found = (line for line in read_log(run) if line.get("group") == "valid")
-    return next(line.get("collapse") for line in found if line["step"] == step)
+    return next((x.get("collapse") for x in found if best and x["step"] == best.step), None)
 
 
 def read_training(run: Path, config: Config, history: History) -> Training:
@@ -111,23 +109,34 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         history: Its history.
     """
     record = read_if_there(run / SUMMARY)
-    counted, goals = _selection(history, config)
-    best = counted[goals.index(max(goals))] if counted else None
+    selection = _selection(run, history, config)
+    best = selection.best
     return Training(
         finished=not record or bool(record.get("finished")),
         epoch=best and best.epoch,
         beta=best and best.beta,
         final_beta=config.objective.beta,
-        gain=_gain(counted, goals),
+        gain=_gain(selection),
         elbo=best and best.elbo,
     )
 
 
-def _selection(history: History, config: Config) -> tuple[list[Moment], list[float]]:
-    """Return the evaluations among which the best model was searched, and what was compared."""
+class _Selection(NamedTuple):
+    """The evaluations among which the best model was searched, what was compared, the best."""
+
+    moments: list[Moment]
+    goals: list[float]
+    best: Moment | None
+
+
+def _selection(run: Path, history: History, config: Config) -> _Selection:
     known = [moment for moment in history.moments if moment.elbo is not None]
     counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
-    return counted, [_goal(moment, Goal.of(config)) for moment in counted]
+    goals = [_goal(moment, Goal.of(config)) for moment in counted]
+    step = read_if_there(run / SUMMARY).get("best_step")  # not recorded by earlier releases
+    saved = next((moment for moment in counted if moment.step == step), None)
+    found = max(zip(goals, counted, strict=True), key=itemgetter(0), default=(0.0, None))[1]
+    return _Selection(counted, goals, saved or found)
 
 
 def _goal(moment: Moment, goal: Goal) -> float:
@@ -136,9 +145,10 @@ def _goal(moment: Moment, goal: Goal) -> float:
     return elbo if moment.rec is None else goal.reached(moment.rec, elbo)
 
 
-def _gain(moments: Sequence[Moment], goals: Sequence[float]) -> float | None:
+def _gain(selection: _Selection) -> float | None:
     """Return the nats gained per epoch in the last epoch, if the last model is the best."""
-    if not goals or goals.index(max(goals)) != len(goals) - 1:
+    moments, goals, best = selection
+    if best is None or best is not moments[-1]:
         return None
     end = moments[-1].epoch
     earlier = range(len(moments) - 1)

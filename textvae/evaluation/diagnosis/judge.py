@@ -18,7 +18,7 @@ from textvae.evaluation.diagnosis.training_state import (
     why_under_trained,
 )
 from textvae.evaluation.intervals import Interval
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.symptoms import READ_SHARE, Symptoms
 
 HEALTHY, UNDER_TRAINED, HOLES = "healthy", "under-trained", "holes"

@@ -32,7 +32,7 @@ from textvae.evaluation.diagnosis.remedy import (
     another_command,
     retrain,
 )
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.symptoms import Symptoms
 
 MOST = 3

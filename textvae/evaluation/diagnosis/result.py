@@ -11,9 +11,9 @@ from typing import Any
 from textvae.evaluation.diagnosis.history import ALIVE, Death, History, Moment
 from textvae.evaluation.diagnosis.judge import SEVERITY, UNCLEAR, Finding
 from textvae.evaluation.diagnosis.remedy import Remedy
-from textvae.evaluation.metric import MISSING, decimals
-from textvae.evaluation.metrics import BY_KEY
-from textvae.evaluation.presentation import SPLITS
+from textvae.evaluation.metrics.card import SPLITS
+from textvae.evaluation.metrics.metric import MISSING, decimals
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.runs.files import finite
 
 WIDTH = 100  # of a line of text

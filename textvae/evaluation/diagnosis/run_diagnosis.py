@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.builders.run_data import run_config
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError
-from textvae.evaluation.card_files import may_save, save_record
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
 from textvae.evaluation.diagnosis.remedy import Case, as_read
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
+from textvae.evaluation.metrics.card_files import may_save, save_record
 from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
-from textvae.evaluation.run_data import run_config
 from textvae.runs import origin, run_folder
 from textvae.runs.files import read_if_there
 from textvae.runs.model_folder import is_built_in

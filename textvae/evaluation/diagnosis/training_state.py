@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from textvae.evaluation.metric import decimals
+from textvae.evaluation.metrics.metric import decimals
 
 # Share of the ELBO gained in the last epoch; a converged run gains a thousandth or less
 # (recipes/ptb/RESULTS.md: 0.04 of 105 nats).

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from textvae.builders.data import read_column
 from textvae.errors import OptionError, UserError
-from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.latent.classification import Labeled, classify
 from textvae.evaluation.latent.regression import fit_regression, score_regression
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import may_save, save_card
 from textvae.evaluation.open_run import Opening, OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
-from textvae.evaluation.presentation import Card
 from textvae.runs import origin
 from textvae.text.data.targets import are_numbers
 from textvae.vae.conditions import Numbers

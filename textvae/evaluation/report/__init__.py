@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 
 from textvae.errors import UserError
-from textvae.evaluation.card_files import read_cards
 from textvae.evaluation.comparison.compare import tabulate
 from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
+from textvae.evaluation.metrics.card_files import read_cards
 from textvae.evaluation.report.contents import Contents, read_contents
 from textvae.evaluation.report.exhibits import STEPS
 from textvae.evaluation.report.figures import Line, draw_curves, draw_models

@@ -11,16 +11,16 @@ import torch
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.card_files import find_card
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
+from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.latent.fit_sampler import fit_opened
-from textvae.evaluation.metric import clock
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import find_card
+from textvae.evaluation.metrics.metric import clock
 from textvae.evaluation.open_run import OpenRun, open_run
-from textvae.evaluation.presentation import Card
 from textvae.evaluation.report.exhibits import Exhibits, exhibit
-from textvae.evaluation.run_card import evaluate_run
 from textvae.runs.files import quoted, read_if_there
 from textvae.runs.model_folder import VERSIONS, metrics_path
 from textvae.runs.run_folder import SUMMARY, read_log

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.latent.traversal import ACTIVE
-from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.vae.batch import Batch, Split

@@ -20,10 +20,10 @@ from textvae.evaluation.diagnosis.judge import (
 from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence, death_line
 from textvae.evaluation.latent.map import MIN_POINTS
-from textvae.evaluation.metric import MISSING, Metric, decimals
-from textvae.evaluation.metrics import BY_KEY, COMPANIONS, METRICS
+from textvae.evaluation.metrics.card import SECTIONS, card_notes
+from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
+from textvae.evaluation.metrics.table import BY_KEY, COMPANIONS, METRICS
 from textvae.evaluation.open_run import spaced
-from textvae.evaluation.presentation import SECTIONS, card_notes
 from textvae.evaluation.report.contents import Contents
 from textvae.evaluation.report.figures import draw_bars, draw_dimensions, draw_map
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
 from textvae.evaluation.latent.probe import probe
-from textvae.evaluation.run_card import GENERATIONS, evaluate_run
 from textvae.runs.files import read_if_there, read_record
 from textvae.runs.lock import locked
 from textvae.runs.model_folder import metrics_path, weights_hash

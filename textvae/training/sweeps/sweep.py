@@ -24,12 +24,12 @@ from typing import Any, Literal, NamedTuple
 from textvae.builders.data import check_data, splits_with_labels
 from textvae.config.experiment import Config
 from textvae.errors import OptionError, UserError, quantity
-from textvae.evaluation.card_files import find_card
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.comparison.provenance import provenance
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
+from textvae.evaluation.evaluate_run import GENERATIONS
+from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.report import report
-from textvae.evaluation.run_card import GENERATIONS
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
 from textvae.runs.run_folder import CONFIG, make_folder

@@ -42,7 +42,7 @@ from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.remedy import as_read
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import Batches, examine
-from textvae.evaluation.presentation import Card
+from textvae.evaluation.metrics.card import Card
 from textvae.runs.model_folder import is_built_in
 from textvae.vae.modes import undisturbed
 
@@ -93,7 +93,7 @@ def evaluate(
 
     Returns:
         The metrics; their keys are described in the module's docstring and in
-        ``textvae.evaluation.metrics``.
+        ``textvae.evaluation.metrics.table``.
 
     Raises:
         ValueError: There are no examples, or a row occurs twice.

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from textvae.errors import OptionError
-from textvae.evaluation.card import evaluate
-from textvae.evaluation.card_files import may_save, save_card
 from textvae.evaluation.diagnosis.history import read_history, read_training
+from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.latent.fit_sampler import fit_opened
+from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import may_save, save_card
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
-from textvae.evaluation.presentation import Card
 from textvae.runs import origin
 from textvae.vae.batch import Split
 

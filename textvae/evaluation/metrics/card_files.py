@@ -1,6 +1,6 @@
 """Metrics cards on disk.
 
-A card is the dictionary that ``textvae.evaluation.card.evaluate`` returns, kept as JSON in
+A card is the dictionary that ``textvae.evaluation.evaluate.evaluate`` returns, kept as JSON in
 ``RUN/metrics/<split>.json``. A card from elsewhere (the exact answer for a toy corpus, a published
 row) needs only some of the metrics. Several of them, such as the rows of a published table, are a
 list in a YAML file.
@@ -19,8 +19,8 @@ import yaml
 
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
-from textvae.evaluation.metrics import NUMBERS, RESULTS
-from textvae.evaluation.presentation import Card, summary
+from textvae.evaluation.metrics.card import Card, summary
+from textvae.evaluation.metrics.table import NUMBERS, RESULTS
 from textvae.runs.files import quoted, read_if_there, read_record, write_json
 from textvae.runs.model_folder import is_number, metrics_path, weights_hash
 from textvae.runs.run_folder import CONFIG, config_path, make_folder

@@ -17,8 +17,8 @@ import numpy as np
 
 from textvae.errors import UserError, quantity
 from textvae.evaluation.labels import find_label, label_names
-from textvae.evaluation.metric import decimals
-from textvae.evaluation.metrics import BY_KEY
+from textvae.evaluation.metrics.metric import decimals
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.vae.batch import Split
 
 # Scores that are low for an anomaly; the others are high. The length is there for comparison:

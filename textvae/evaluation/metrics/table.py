@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from textvae.evaluation.metric import Metric
+from textvae.evaluation.metrics.metric import Metric
 from textvae.runs.markdown import markdown_table
 
 _NATS = "nats per example"

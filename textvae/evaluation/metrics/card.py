@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from textvae.errors import quantity
-from textvae.evaluation.metric import MISSING, Metric, decimals
-from textvae.evaluation.metrics import BY_KEY, METRICS
+from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
+from textvae.evaluation.metrics.table import BY_KEY, METRICS
 
 SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
 SECTIONS = ("likelihood", "latent", "text", "probe")
@@ -18,7 +18,7 @@ PER_LINE = 7  # values of the ELBO by refinement step
 class Card(dict[str, Any]):
     """The metrics of one evaluation by key; ``print(card)`` shows them with their units.
 
-    It is a dictionary that ``json`` can write. ``textvae.evaluation.metrics`` describes its keys.
+    It is a dictionary that ``json`` can write. Its keys: ``textvae.evaluation.metrics.table``.
     """
 
     def __str__(self) -> str:

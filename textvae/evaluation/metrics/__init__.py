@@ -1,0 +1,1 @@
+"""The table of metrics, and cards that hold their values."""

@@ -1,0 +1,1 @@
+"""Scores of given texts, and how well they tell one class from another."""
