@@ -277,7 +277,7 @@ def test_a_folder_gives_the_model_back(decoder, injection, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "from textvae import ImageVAE" in card and "image" in card
     with pytest.raises(UserError, match="device nowhere: "):
-        load_model(str(tmp_path), map_location="nowhere")
+        load_model(str(tmp_path), device="nowhere")
     with pytest.raises(TypeError, match="nonsense"):
         load_model(str(tmp_path), nonsense=3)
 

@@ -147,12 +147,12 @@ def build_objective(config: Config) -> Objective:
     return objective
 
 
-def load_model(name: str, *, map_location: str | torch.device = "cpu", **options: Any) -> Model:
+def load_model(name: str, *, device: str | torch.device = "cpu", **options: Any) -> Model:
     """Load a trained model of either kind from a folder or from the hub.
 
     Args:
         name: A folder, or the name of a model on the Hugging Face Hub.
-        map_location: The device to load it to.
+        device: Where to put it.
         options: For a model on the hub, arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
@@ -162,7 +162,7 @@ def load_model(name: str, *, map_location: str | torch.device = "cpu", **options
     """
     folder = pretrained.fetch(name, **options)
     kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
-    return to_device(kind.from_pretrained(folder), map_location)
+    return to_device(kind.from_pretrained(folder), device)
 
 
 def load_parts(model: Model, folder: Path, parts: str) -> None:

@@ -65,11 +65,12 @@ class Metric(NamedTuple):
 def decimals(value: float, digits: int = 2) -> str:
     """Format a number with a fixed number of decimals, and zero without a minus sign.
 
+    Without decimals, it is a count, which has a comma between its thousands.
     A perplexity per word has no meaning where a text has no spaces; its power of 10 is enough.
     """
     if abs(value) >= TOO_LONG:
         return f"{value:.1e}"
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+    return f"{round(value, digits) + 0.0:{'' if digits else ','}.{digits}f}"
 
 
 def clock(seconds: float) -> str:
