@@ -243,6 +243,23 @@ def test_mmd_compares_all_draws_with_the_prior_and_joins_any_objective():
         torch.testing.assert_close(loss, expected)
 
 
+def test_the_prior_does_not_learn_from_the_mmd():
+    class Moving(StandardNormal):
+        """A prior whose draws have gradients."""
+
+        def __init__(self):
+            super().__init__(2)
+            self.shift = torch.nn.Parameter(torch.ones(2))
+
+        def sample(self, count, noise=None):
+            return super().sample(count, noise) + self.shift
+
+    found, prior = linear_gaussian(3)[0], Moving()
+    z = found.z.detach().requires_grad_()
+    WithMMD(elbo, 10.0)(found._replace(z=z, prior=prior), 1.0).backward()
+    assert float(z.grad.abs().sum()) > 0 and prior.shift.grad is None
+
+
 def mean(value: torch.Tensor) -> torch.Tensor:
     """The mean over one process."""
     return value
@@ -268,6 +285,14 @@ def test_the_multiplier_of_a_minimum_kl_climbs_by_hand():
     resumed = WithMinimumKL(elbo, target=6.6)
     resumed.load_state_dict(objective.state_dict())
     assert float(resumed.multiplier) == pytest.approx(0.7)
+
+
+def test_every_example_of_an_update_counts_the_same_for_a_minimum_kl():
+    objective = WithMinimumKL(elbo, target=2.0, rate=0.5)
+    for kl in (torch.ones(1, 1), torch.zeros(3, 1)):  # two batches, of which the mean is 0.25
+        objective(terms_of([-1.0] * len(kl), kl), 1.0)
+    objective.after_update(mean)
+    assert float(objective.multiplier) == pytest.approx(0.5 * (1 - 0.25 / 2))
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.6], ids=["collapsed", "informative"])
