@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from textvae.vae.estimators import (
     minibatch_information,
     mixture_log_prob,
     mutual_information,
+    summarize_information,
 )
 from textvae.vae.posteriors import ConstantEncoder, DiagGaussian, kl
 from textvae.vae.priors import StandardNormal
@@ -165,6 +167,12 @@ def test_uneven_chunks_change_nothing(x, max_symbols):
     torch.testing.assert_close(found.rec, expected.rec)
 
 
+def test_draws_are_as_long_as_the_longest_example(x):
+    model, batch = LinearGaussian(), replace(batch_of(x), lengths=torch.tensor([1, 2, 10, 4, 3]))
+    estimate_from(model, batch, normal(4, 5, 2), max_symbols=100)  # 50 symbols a draw
+    assert model.calls == 2
+
+
 def test_a_refined_posterior_is_the_proposal(x):
     wrong, right, batch = LinearGaussian(shift=2.0), LinearGaussian(), batch_of(x)
     bound = importance_bound(wrong, batch, 3, posterior=right.posterior(batch))
@@ -266,6 +274,14 @@ def test_standard_error_is_that_of_the_mean_over_examples():
     results = [information(q, normal(1, 200, 2, seed=s)) for s in range(60)]
     spread = float(torch.tensor([r.mi for r in results]).std())
     assert 0.5 * spread < results[0].standard_error < 2 * spread
+
+
+def test_information_is_summarized_by_hand():
+    by_example = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
+    found = summarize_information(by_example, torch.full((4, 2), 2.0))
+    assert (found.mi, found.kl, found.marginal_kl) == (3, 4, 1)
+    assert found.standard_error == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
+    assert summarize_information(by_example[:1], torch.ones(1)).standard_error == 0
 
 
 def test_active_units_by_hand():
