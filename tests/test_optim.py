@@ -60,8 +60,13 @@ def test_sa_vae_counts_epoch_15_itself():
 
 
 def test_an_equal_elbo_is_not_an_improvement():
-    seen, _ = rates(SA_VAE, [*range(-100, -86), -87.0])
-    assert seen[-1] == 0.5
+    seen, rate = rates(SA_VAE, [*range(-100, -86), -87.0])
+    assert seen[-1] == 0.5 and rate.stale == 1
+
+
+def test_a_rate_at_its_lowest_share_is_not_below_it():
+    _, rate = rates(replace(SA_VAE, min_lr_share=0.5), [*range(-100, -86), -200.0])
+    assert rate.scale == 0.5 and rate.exhausted() is None
 
 
 def test_lagging_encoder_decays_after_two_epochs_without_improvement_and_stops_at_the_fifth():
@@ -114,6 +119,14 @@ def test_a_restored_rate_continues_like_the_old_one():
         for epoch, elbo in enumerate(elbos[cut:], start=cut + 1):
             assert old.observe(elbo, epoch) == new.observe(elbo, epoch)
         assert old.state_dict() == new.state_dict()
+
+
+def test_what_was_cut_stays_cut_when_validations_are_forgotten():
+    _, rate = rates(LAGGING, [*range(-100, -85), -90.0, -91.0, -95.0])
+    assert (rate.stale, rate.since_decay) == (3, 1)
+    rate.forget()
+    none = {"best": -math.inf, "bar": -math.inf, "stale": 0, "since_decay": 0}
+    assert rate.state_dict() == {"scale": 0.5, "decays": 1} | none
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
@@ -227,6 +240,7 @@ def _set(**values):
     "damage",
     [
         *(_set(exp_avg=value) for value in (None, "x", 3, torch.tensor(math.nan))),
+        *(_set(exp_avg=value) for value in (torch.ones(2, 3).t(), torch.ones(3, 2).to_sparse())),
         *(_set(step=value) for value in (torch.ones(2), torch.tensor(-1.0))),
         lambda moments: moments["exp_avg"].view(-1)[0].fill_(math.nan),
         lambda moments: moments["exp_avg_sq"].view(-1)[0].fill_(-1.0),
