@@ -22,7 +22,7 @@ from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.diagnosis.training_state import Training
-from textvae.evaluation.intervals import Interval
+from textvae.evaluation.intervals import Interval, of_share
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE
@@ -351,6 +351,11 @@ def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
 def test_a_figure_that_was_not_measured_is_not_judged(well):
     unknown = replace(well, figures={k: v for k, v in well.figures.items() if k != "hole_share"})
     assert judge(unknown, DONE)[0].verdict == "healthy"
+
+
+def test_holes_are_as_certain_as_the_number_of_examples(well):
+    share = well.figures["hole_share"]  # of 1000 draws, with an edge from 300 examples
+    assert share == of_share(share.value, COUNT)
 
 
 # -- runs and the command

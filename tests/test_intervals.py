@@ -2,10 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from textvae.evaluation.intervals import Interval, of_means, of_share, of_variances
+from textvae.evaluation.intervals import (
+    Interval,
+    of_means,
+    of_share,
+    of_statistic,
+    of_variances,
+)
 
 
 def draws(repetitions: int, count: int, seed: int = 0) -> torch.Tensor:
@@ -84,6 +91,18 @@ def test_the_value_decides_if_the_interval_is_narrow_and_close_to_the_threshold(
     assert Interval(0.9, 0.8, 1.6).below(1.0) is None
     assert Interval(-0.1, -0.2, 0.2).below(0.0) is None
     assert Interval(-0.1, -0.2, 0.2).below(0.0, margin=0.3) is True
+
+
+def test_percentiles_of_few_examples_are_moved_outward():
+    """The t quantile of 9 degrees of freedom is -2.262: Phi(-2.262 sqrt(10 / 9)) = 0.00855."""
+    found = of_statistic(draws(1, 10), lambda means: np.linspace(0, 1, len(means)))
+    assert found == (0, 0, pytest.approx(1 - 0.00855, abs=1e-5))
+
+
+def test_a_variance_does_not_depend_on_the_mean():
+    (near, _), (far, _) = (of_variances(draws(2, 50) + mean, 1.0) for mean in (0.0, 1e6))
+    for one, other in zip(far, near, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
 
 
 def test_resamples_are_a_function_of_the_seed():
