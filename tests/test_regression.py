@@ -12,7 +12,8 @@ from conftest import TINY, in_child
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.intervals import of_means, of_statistic
-from textvae.evaluation.latent.probe import probe
+from textvae.evaluation.latent.classification import Labeled
+from textvae.evaluation.latent.probe import _regression, probe
 from textvae.evaluation.latent.regression import Regression, fit_regression, score_regression
 
 WORDS = ["cat", "dog", "bird", "fish"]
@@ -84,6 +85,19 @@ def test_three_examples_are_too_few_for_an_interval_of_r2():
     found = score_regression(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
     assert found["r2"] == pytest.approx(0.5) and found["r2_interval"] is None
     assert found["mae_interval"] == [0.0, 1.0]
+
+
+def test_the_baseline_is_the_median_of_the_training_split():
+    train = Labeled(torch.arange(5.0)[:, None], torch.tensor([0.0, 0.0, 1.0, 2.0, 17.0]))
+    test = Labeled(torch.arange(2.0)[:, None], torch.tensor([3.0, 5.0]))
+    assert _regression([train, test], 0)["median_mae"] == (2 + 4) / 2  # from 1; the mean is 4
+
+
+def test_a_dimension_that_never_varies_predicts_nothing():
+    means = np.stack([np.arange(20.0), np.full(20, 3.0)], axis=1)
+    fitted = fit_regression(means, 2 * means[:, 0] + 1)
+    assert fitted.coefficients == pytest.approx([2, 0], abs=1e-2)
+    assert fitted.intercept == pytest.approx(1, abs=0.1)
 
 
 def test_the_interval_of_a_mean_is_that_of_a_statistic():
