@@ -17,7 +17,7 @@ import textvae
 from textvae.cli.diagnose import FAIL_ON
 from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.history import History
-from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, judge
+from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES, SEVERITY, dimension_states, judge
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
@@ -333,6 +333,7 @@ def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
     early = DONE._replace(epoch=0.5, beta=0.1)
     (found,) = judge(dead, early)
     assert (found.verdict, found.about) == ("under-trained", "collapsed")
+    assert judge(dead, early._replace(epoch=1.0)) != judge(dead, early._replace(epoch=1.1))
     unsure = Diagnosis("", "", "", "", 0, (found,), (), (), History(), ())
     assert unsure.is_at_least("under-trained") is True
     assert unsure.is_at_least("collapsed") is None
@@ -351,6 +352,72 @@ def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
 def test_a_figure_that_was_not_measured_is_not_judged(well):
     unknown = replace(well, figures={k: v for k, v in well.figures.items() if k != "hole_share"})
     assert judge(unknown, DONE)[0].verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("figure", "good", "bad", "verdict"),
+    [
+        ("kl", 0.11, 0.09, "collapsed"),
+        ("mi", 0.11, 0.09, "collapsed"),
+        ("overshoot", -0.49, -0.51, "over-refined"),
+        ("gap", -0.09, -0.11, "over-refined"),
+        ("shuffle_gap", 0.11, 0.09, "unread"),
+        ("read", 0.01, -1.0, "unread"),
+        ("hole_share", 0.09, 0.11, "holes"),
+    ],
+)
+def test_where_an_illness_begins(well, figure, good, bad, verdict):
+    still = {"overshoot": Interval(0.0, 0.0, 0.0)}
+    for value, expected in ((good, "healthy"), (bad, verdict)):
+        figures = well.figures | still | {figure: Interval(value, value, value)}
+        assert judge(replace(well, figures=figures), DONE)[0].verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("figure", "interval", "about"),
+    [
+        ("mi", Interval(0.2, 0.0, 1.0), "collapsed"),
+        ("overshoot", Interval(-0.5, -2.0, 0.5), "over-refined"),
+        ("shuffle_gap", Interval(0.2, 0.0, 1.0), "unread"),
+        ("hole_share", Interval(0.1, 0.02, 0.3), "holes"),
+    ],
+)
+def test_what_may_be_on_either_side_of_a_threshold_is_unclear(well, figure, interval, about):
+    (found,) = judge(replace(well, figures=well.figures | {figure: interval}), DONE)
+    assert (found.verdict, found.about) == ("too few examples to tell", about)
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.1, "healthy"), (-0.1, "unread")])
+def test_a_narrow_interval_around_half_of_the_information_decides(well, value, verdict):
+    figures = well.figures | {"read": Interval(value, value - 0.2, value + 0.2)}
+    assert judge(replace(well, figures=figures), DONE)[0].verdict == verdict
+
+
+def test_one_dead_dimension_in_ten_is_no_illness(well):
+    alive, dead, unclear = (Interval(*ends) for ends in ((1, 1, 1), (0, 0, 0), (0.01, 0, 1)))
+    for some, verdict in (
+        ([dead], "healthy"),
+        ([dead] * 2, "partly collapsed"),
+        ([unclear] * 2, "too few examples to tell"),
+    ):
+        variances = some + [alive] * (10 - len(some))
+        symptoms = replace(well, latent_dim=10, variances=variances, dimension_gaps=None)
+        assert judge(symptoms, DONE)[0].verdict == verdict
+
+
+def test_a_dimension_is_read_if_it_is_worth_a_hundredth_of_a_nat(well):
+    alive = [Interval(1.0, 1.0, 1.0)] * 4
+    for gap, state in ((0.011, "alive"), (0.009, "unread")):
+        gaps = [Interval(gap, gap, gap)] * 4
+        symptoms = replace(well, variances=alive, dimension_gaps=gaps)
+        assert dimension_states(symptoms) == [state] * 4
+
+
+def test_a_percent_in_the_last_epoch_is_no_rise(well):
+    assert judge(well, DONE._replace(gain=0.39))[0].verdict == "healthy"
+    assert judge(well, DONE._replace(gain=0.41))[0].verdict == "under-trained"
+    autoencoder = DONE._replace(beta=0.0, final_beta=0.0)  # nothing but, and on purpose
+    assert judge(well, autoencoder)[0].verdict == "healthy"
 
 
 def test_holes_are_as_certain_as_the_number_of_examples(well):
