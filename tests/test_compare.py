@@ -11,6 +11,7 @@ from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion, rate_distortion
+from textvae.evaluation.comparison.seeds import average_cards
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards, save_card
 from textvae.runs.files import as_json
@@ -255,6 +256,27 @@ def test_only_runs_of_one_experiment_are_averaged(tmp_path):
     runs = seeds(tmp_path / "c", [VAE, {**VAE, "samples": 500}])
     with pytest.raises(UserError, match="different values of K"):
         compare(runs, average_seeds=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"corpus_hash": "b"}, "different data"),
+        ({"precision": "bf16"}, "different precisions"),
+        ({"refine_steps": 5}, "different values of refinement steps"),
+    ],
+)
+def test_seeds_that_were_evaluated_in_different_ways_are_not_averaged(change, message):
+    card = {**VAE, "corpus_hash": "a", "precision": "fp32", "refine_steps": 4}
+    assert average_cards([card, card])["model"] == "vae (2 seeds)"
+    with pytest.raises(UserError, match=message):
+        average_cards([card, {**card, **change}])
+
+
+def test_a_mean_over_some_of_the_seeds_is_none():
+    averaged = average_cards([{**VAE, "bleu": 0.1, "stale": False}, {**VAE, "stale": True}])
+    assert averaged["bleu"] is None and "bleu_spread" not in averaged
+    assert averaged["stale"] is True
 
 
 def test_the_rate_distortion_plot_has_every_model_once(tmp_path):

@@ -53,6 +53,13 @@ def test_a_missing_shard_is_named(folder):
     assert [len(part) for part in corpus.values()] == [3, 1]
 
 
+def test_a_shard_in_two_formats_is_ambiguous(folder):
+    shards(folder, [0, 1], 2)
+    (folder / "train-00001-of-00002.csv").write_text("text\na\n")
+    with pytest.raises(UserError, match="have the same shard twice; remove one"):
+        read_corpus(folder)
+
+
 def test_two_sets_of_shards_are_ambiguous(folder):
     shards(folder, [0, 1], 2)
     shards(folder, [0], 1)

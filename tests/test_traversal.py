@@ -1,6 +1,7 @@
 """Traversals: what changes, what stays, which dimensions are worth it, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from textvae.evaluation.open_run import open_run
 from textvae.images.model import ImageVAE
 from textvae.vae.interpolation import along
 from textvae.vae.posteriors import DiagGaussian
+from textvae.vae.priors import MixturePrior
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,12 @@ def test_a_collapsed_model_has_no_leading_dimension(opened, monkeypatch):
     monkeypatch.setattr("textvae.evaluation.latent.traversal.posteriors", lambda *_, **__: q)
     with pytest.raises(UserError, match="no latent dimension is active"):
         leading_dimensions(opened.model, opened.split("valid"))
+
+
+def test_a_kl_that_is_only_estimated_leads_nowhere(known):
+    model = SimpleNamespace(on_sphere=False, latent_dim=4, prior=MixturePrior(4))
+    with pytest.raises(UserError, match=r"cannot be divided .* active: 0, 2"):
+        leading_dimensions(model, "2 examples")
 
 
 def test_the_command(trained, capsys):
