@@ -92,7 +92,9 @@ def test_means_and_perplexities_follow_from_the_sums():
     assert card["kl"] == pytest.approx(sum(card["kl_per_dim"]))
     assert card["kl"] == pytest.approx(card["mi"] + card["marginal_kl"])
     assert card["mi_max"] == pytest.approx(math.log(COUNT))
-    assert "ppl" not in card
+    assert "ppl" not in card and card["bits_per_dim_elbo"] is card["bits_per_dim_iw"] is None
+    quick = evaluate_quick(text_vae(), text_batches(), elbo_samples=9)
+    assert quick["rec"] == pytest.approx(card["rec"])  # of the same draws
 
 
 def test_a_decoder_of_zeros_has_the_perplexity_of_its_vocabulary():
@@ -134,6 +136,15 @@ def test_perplexity_per_word_does_not_depend_on_the_tokenizer():
     assert words["bits_per_byte_iw"] == characters["bits_per_byte_iw"]
     assert words["ppl_token_iw"] == pytest.approx(50)
     assert characters["ppl_token_iw"] < 5
+
+
+def test_a_perplexity_that_is_too_large_for_a_float_is_infinite():
+    class Hopeless(nn.Module):
+        def log_prob(self, batch, z):
+            return (-710.0 * batch.units).expand(z.size(0), -1)
+
+    card = evaluate(VAE(None, Hopeless(), 0), text_batches(), samples=1)
+    assert card["ppl_elbo"] == card["ppl_iw"] == math.inf and math.isfinite(card["elbo"])
 
 
 class Linear(nn.Module):
@@ -215,6 +226,13 @@ def test_the_gap_is_what_the_steps_add_to_the_elbo():
     assert len(by_step) == 61
     assert by_step[-1] == card["elbo"]
     assert by_step[0] == pytest.approx(card["encoder_elbo"], abs=0.5)
+
+
+def test_steps_of_no_length_add_nothing():
+    model, batches, _ = linear_gaussian(count=20)
+    steps = Inference("semi_amortized", steps=1, lr=1e-9, loss_per="example")
+    card = evaluate(model, batches, inference=steps, samples=2)
+    assert card["gap"] == pytest.approx(0, abs=1e-4)  # both ELBOs are of the same draws
 
 
 def test_a_refined_card_does_not_depend_on_the_batches():
