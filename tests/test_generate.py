@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from textvae.errors import UserError
+from textvae.text.decode.beam import beam_search
 from textvae.text.decode.generate import draw, generate, invert
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
@@ -93,11 +94,11 @@ def test_form_of_the_result(options):
 def test_unk_is_generated_only_when_asked():
     model, z = decoder(), latents(20, seed=2)
     with torch.no_grad():
-        model.output.bias[UNK] = 10.0
+        model.output.bias[[PAD, BOS, UNK]] = 10.0
     for options in ({}, {"do_sample": True}, {"num_beams": 2}):
         plain = generate(model, z, max_new_tokens=6, **options)
         asked = generate(model, z, max_new_tokens=6, allow_unk=True, **options)
-        assert not (plain == UNK).any() and (asked == UNK).any()
+        assert not (plain == UNK).any() and (asked == UNK).any() and not (asked == BOS).any()
 
 
 def test_empty_input_and_errors():
@@ -105,8 +106,9 @@ def test_empty_input_and_errors():
     assert generate(model, torch.empty(0, 4), max_new_tokens=5).shape == (0, 0)
     wrong = {"temperature": 0.0, "top_k": -1, "top_p": 0.0, "num_beams": 0, "max_new_tokens": 0}
     for name, value in wrong.items():
-        with pytest.raises(UserError, match=name):
-            generate(model, torch.zeros(1, 4), **({"max_new_tokens": 5} | {name: value}))
+        options = {"max_new_tokens": 5, "do_sample": name.startswith("t"), name: value}
+        with pytest.raises(UserError, match=f"{name}={value}: must be"):
+            generate(model, torch.zeros(1, 4), **options)
     with pytest.raises(UserError, match="num_beams"):
         generate(model, torch.zeros(1, 4), max_new_tokens=5, num_beams=2, do_sample=True)
     for penalty in (400.0, float("nan")):
@@ -246,6 +248,33 @@ def test_any_decoder_can_be_sampled_from():
 def test_any_decoder_can_be_searched_with_beams():
     model, z = gru(7), latents(4, seed=0)
     assert_best(model, z, 3, generate(model, z, max_new_tokens=3, num_beams=40), penalty=1.0)
+
+
+class Scripted:
+    """A stepper with the same probabilities of the next word for all sentences."""
+
+    def __init__(self, size, *steps):
+        self.size, self.steps = size, iter(steps)
+
+    def step(self, tokens):
+        p = torch.zeros(self.size, 7)
+        for word, share in next(self.steps).items():
+            p[:, word] = share
+        return p.log()
+
+    def keep(self, rows):
+        self.size = len(rows)
+
+    def move(self, rows):
+        pass
+
+
+def test_an_end_that_is_not_among_the_best_continuations_is_no_candidate():
+    first, later = {4: 0.4, 5: 0.35, EOS: 0.25}, {EOS: 0.3, 4: 0.28, 5: 0.22, 6: 0.2}
+    for beams, expected in ((2, [4, EOS]), (3, [EOS])):  # of log p -2.1 and -1.4
+        stepper, banned = Scripted(beams, first, *[later] * 4), torch.tensor([PAD, UNK, BOS])
+        found = beam_search(stepper, banned, 5, beams, length_penalty=0.0)
+        assert [i for i in found[0].tolist() if i != PAD] == expected
 
 
 def test_inverse_distribution_function():
