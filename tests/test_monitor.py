@@ -18,6 +18,7 @@ from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.kl_history import kl_heat_map
 from textvae.evaluation.metrics.metric import clock
 from textvae.training import validation
+from textvae.training.loop import Trainer
 from textvae.training.monitor import Monitor
 from textvae.training.progress import Progress, decimals
 from textvae.training.update import MetricSums
@@ -227,13 +228,17 @@ def test_a_collapse_is_reported_once_and_again_when_it_returns(monkeypatch, capl
     card = {"au": 0, "latent_dim": 4} | dict.fromkeys(("elbo", "rec", "kl", "ppl_elbo"), -1.0)
     cards = iter([{**card, "mi": -0.001, "collapse": verdict} for verdict in collapses])
     monkeypatch.setattr(validation, "build_buckets", lambda *_: SimpleNamespace(sequential=list))
-    monkeypatch.setattr(validation, "evaluate_quick", lambda *_, **__: next(cards))
+    seeds = []
+    monkeypatch.setattr(
+        validation, "evaluate_quick", lambda *_, seed, **__: seeds.append(seed) or next(cards)
+    )
     monitor, model = SimpleNamespace(validation=lambda *_: None), SimpleNamespace(inference=None)
-    options, before = replace(Config(), train=TrainConfig(samples=0)), None
+    options, before = replace(Config(), train=TrainConfig(samples=0, seed=7)), None
     with caplog.at_level(logging.WARNING):
         for epoch, beta in ((1, 0.5), (2, 0.5), (3, 1.0), (4, 1.0), (5, 1.0)):
             before = validation.validate(model, None, options, monitor, epoch, epoch, beta, before)
     assert [record.message for record in caplog.records] == ["first", "back"]
+    assert seeds == [7] * 5
 
 
 def test_refinement_that_overshoots_is_reported(monkeypatch, caplog):
@@ -284,6 +289,27 @@ def test_metric_sums_give_means_over_examples_and_updates():
     assert sums.is_finite()
     sums.add_update(torch.tensor(float("inf")))
     assert not sums.is_finite() and sums.not_finite() == "a gradient"
+    nan = torch.full((1, 2), float("nan"))
+    sums.add_batch(nan.sum(), terms(nan[0, :1], nan), torch.tensor([7]))
+    assert sums.not_finite() == "the KL"  # before log p(x|z) and the loss, which follow from it
+
+
+def test_a_log_line_is_about_the_updates_since_the_last_one():
+    trainer, seen = Trainer.__new__(Trainer), []
+    trainer.config, trainer.accelerator = Config(), SimpleNamespace(num_processes=1)
+    trainer.step, trainer.epoch_steps, trainer._clock = 5, 10, 0.0
+    trainer.seconds = trainer.logged_at = 0.0
+    trainer.phases = SimpleNamespace(beta=lambda step: step / 10, learning_rate=lambda step: step)
+    trainer.updater = SimpleNamespace(sums=MetricSums(torch.device("cpu")), is_finite=lambda: True)
+    trainer.monitor = SimpleNamespace(scalars=lambda *values: seen.append(values))
+    for size in (2, 0):
+        trainer.model = SimpleNamespace(latent_dim=size)
+        trainer.updater.sums.add_update(torch.tensor(3.0))
+        trainer.log(SimpleNamespace(show=lambda *_: None))
+        assert not trainer.updater.sums.values.any()
+    assert [line[:3] for line in seen] == [("train", 5, 0.5)] * 2
+    assert seen[0][3].keys() - seen[1][3].keys() == {"kl", "beta"}  # of a language model
+    assert (seen[0][3]["beta"], seen[0][3]["lr"]) == (0.4, 4)  # of the last update
 
 
 def test_progress_without_a_terminal_is_plain_lines(caplog):

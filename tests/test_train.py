@@ -1,5 +1,6 @@
 """Training: what stops it, what resumes it bit for bit, and what it must not do."""
 
+import itertools
 import json
 import math
 import os
@@ -571,6 +572,15 @@ def test_every_example_counts_the_same_whatever_the_process_of_its_batch():
 
     shares = [updater(1.0)._share_of_examples(32), updater(32.0)._share_of_examples(1)]
     assert shares == pytest.approx([32 / 16.5, 1 / 16.5])  # of which the mean gradient is made
+
+
+def test_every_update_of_every_process_has_noise_of_its_own():
+    made, seen = Updater.__new__(Updater), set()
+    for seed, rank in itertools.product(range(2), range(2)):
+        made.config = SimpleNamespace(train=SimpleNamespace(seed=seed))
+        made.accelerator = SimpleNamespace(num_processes=2, process_index=rank)
+        seen |= {made._noise_seed(*at) for at in itertools.product(range(5), range(3))}
+    assert len(seen) == 2 * 2 * 5 * 3 and all(0 <= number < 2**63 for number in seen)
 
 
 def test_a_validation_split_that_equals_the_training_split_is_announced(
