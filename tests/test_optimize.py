@@ -5,6 +5,7 @@ import math
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
@@ -17,7 +18,15 @@ from textvae.errors import UserError
 from textvae.evaluation.search.curve import draw_search
 from textvae.evaluation.search.kept_values import keeping
 from textvae.evaluation.search.optimize import Optimization, optimize
-from textvae.evaluation.search.search import Call, best_so_far, search, try_texts
+from textvae.evaluation.search.search import (
+    Call,
+    Memory,
+    _evaluated,
+    best_so_far,
+    search,
+    try_texts,
+)
+from textvae.evaluation.search.surrogates import GaussianProcess, _informative
 from textvae.runs.model_folder import weights_hash
 
 OPTIMUM = np.array([1.5, -1.0, 0.5, 0.0, 2.0])
@@ -70,6 +79,36 @@ def test_bayes_needs_fewer_evaluations_of_a_smooth_objective():
         for m in ("evolution", "bayes")
     }
     assert np.mean(best["bayes"]) > np.mean(best["evolution"])
+
+
+def noisy(count: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Points on a line, and values around a parabola."""
+    points = np.linspace(-1, 1, count)[:, None]
+    noise = np.random.default_rng(0).normal(size=count)
+    return points, 0.2 * noise - points[:, 0] ** 2
+
+
+def test_points_are_ordered_by_their_expected_improvement(monkeypatch):
+    process, candidates = GaussianProcess(10), np.array([[0.0], [1.0], [2.0]])
+    known = np.array([-1.0, -0.1, 0.05]), np.array([3.0, 0.01, 0.01])  # means and deviations
+    fitted = SimpleNamespace(predict=lambda _, return_std: known)
+    monkeypatch.setattr(process, "_process", lambda *_: fitted)
+    # On the best value, 0: 0.76 of a point that may be anything, 0.00, and 0.05.
+    ordered = process.choose(candidates, np.array([0.0, -1.0, -2.0]), candidates, 3)
+    assert ordered.tolist() == [[0.0], [2.0], [1.0]]
+
+
+def test_a_process_is_fitted_again_after_enough_new_texts():
+    points, values = noisy()
+    process, kernels = GaussianProcess(10), []
+    for texts in (12, 21, 22):
+        process.choose(points, values, points, texts)
+        kernels.append(process.kernel)
+    assert kernels[0] is kernels[1] is not kernels[2]
+
+
+def test_a_process_sees_the_best_and_the_latest_points():
+    assert _informative(-np.arange(1000.0)).tolist() == [*range(150), *range(850, 1000)]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -138,6 +177,7 @@ def test_the_curve_says_what_was_reached_after_so_many_evaluations():
         "12                11           2          11",
     ]
     assert [call.text for call in shown.best(2)] == ["11", "10"]
+    assert str(Optimization({"search": [Call("a", 0.0)]}, -1.0)).split()[-1] == "0"  # not -0
     lower = Optimization({"search": [Call("a", -2.0), Call("b", None)]}, -1.0)
     assert lower.best() == [Call("a", 2.0)]
     assert [row["value"] for row in lower.rows()] == [2.0, None]
@@ -324,6 +364,15 @@ def test_values_are_kept_wherever_the_file_was_cut(length, tmp_path):
     )
 
 
+def test_values_that_are_not_finite_are_not_kept(tmp_path):
+    values = {"a": math.nan, "b": math.inf, "c": None, "d": 1.0}
+    with keeping(tmp_path / "values", values.get, "mine") as evaluate:
+        assert [str(evaluate(text)) for text in values] == ["nan", "inf", "None", "1.0"]
+    assert (tmp_path / "values").read_text() == (
+        '{"objective": "mine"}\n{"text": "d", "value": 1.0}\n'
+    )
+
+
 def test_values_of_another_objective_are_not_used(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["optimize", str(trained), "--objective", "builtins:len", "--out", "a.jsonl"]
@@ -356,6 +405,14 @@ def test_values_of_a_probe_are_not_kept(trained, model, tmp_path):
     finally:
         card.unlink()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_round_ends_with_its_last_new_text():
+    memory = Memory(len, budget=10)
+    memory.value("a")
+    points, found = _evaluated(memory, np.arange(5.0)[:, None], ["a", "bb", "a", "ccc", "dd"], 2)
+    assert points[:, 0].tolist() == [1, 3, 0, 2] and found.tolist() == [2, 3, 1, 1]
+    assert memory.left == 7
 
 
 def test_a_small_budget_is_used():
