@@ -10,7 +10,11 @@ from textvae.cli.main import main
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare
-from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion, rate_distortion
+from textvae.evaluation.comparison.rate_distortion import (
+    draw_rate_distortion,
+    point_of,
+    rate_distortion,
+)
 from textvae.evaluation.comparison.seeds import average_cards
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards, save_card
@@ -295,6 +299,13 @@ def test_the_rate_distortion_plot_has_every_model_once(tmp_path):
         path = tmp_path / f"plot.{suffix}"
         draw_rate_distortion([LM, VAE, published], path)
         assert path.stat().st_size > 1000
+
+
+def test_rate_and_distortion_follow_from_two_of_the_three():
+    for card in ({"rec": -10, "kl": 2}, {"rec": -10, "elbo": -12}, {"kl": 2, "elbo": -12}):
+        assert point_of(card) == (2, 10)
+    assert point_of({"latent_dim": 0, "elbo": -12}) == (0, 12)
+    assert point_of({"elbo": -12}) is point_of({"kl": 2}) is None
 
 
 def test_the_plot_makes_room_for_every_point_and_shows_names_as_they_are(tmp_path, caplog):
