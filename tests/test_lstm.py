@@ -263,9 +263,11 @@ def test_values_and_gradients_equal_the_plain_equations(injection, num_layers, d
             torch.testing.assert_close(a, b)
 
 
-def test_with_dropout_every_draw_has_its_own_mask():
+@pytest.mark.parametrize("kind", ["dropout_in", "word_dropout"])
+def test_with_dropout_every_draw_has_its_own_mask(kind):
     torch.manual_seed(0)
-    model = LSTMDecoder(VOCAB, Z, "skip", H, H, dropout_in=0.5, dropout_out=0.0)
+    options = {"dropout_in": 0.0, "dropout_out": 0.0} | {kind: 0.5}
+    model = LSTMDecoder(VOCAB, Z, "skip", H, H, **options)
     batch, z = sentences([6, 5]), torch.zeros(2, 2, Z)
     first, second = model.log_prob(batch, z)
     assert not torch.allclose(first, second)

@@ -1,5 +1,7 @@
 """Posteriors, priors and the KL against torch.distributions, moments and finite differences."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
@@ -121,6 +123,13 @@ def test_kl_to_other_gaussians_is_that_of_torch(q):
 def test_pairs_are_those_of_broadcasting(q):
     z = torch.randn(7, 4).double()
     torch.testing.assert_close(q.pairwise_log_prob(z), q.log_prob(z[:, None]))
+
+
+def test_pairs_of_very_narrow_gaussians_do_not_cancel():
+    mean = torch.tensor([[3.3, -7.1], [0.2, 5.0]], dtype=torch.float64)
+    q = DiagGaussian(mean, torch.full_like(mean, -35.0))
+    z = mean + 0.5 * math.exp(-17.5)  # half a deviation away
+    torch.testing.assert_close(q.pairwise_log_prob(z).diagonal(), q.log_prob(z))
 
 
 def test_a_head_computes_in_full_precision_for_any_input():

@@ -203,6 +203,12 @@ def test_holes_do_not_depend_on_the_order_of_the_examples_nor_on_chunks():
     torch.testing.assert_close(found, rest)
 
 
+def test_holes_are_those_of_all_examples_however_they_are_sorted():
+    q = posteriors_of(0.95, 0.1, count=2000)
+    inside_out = select(q, q.mean.norm(dim=1).argsort())
+    assert holes(inside_out, draws=200)[0] == pytest.approx(0.01, abs=0.05)
+
+
 def test_one_example_or_no_latent_has_no_holes():
     assert hole_shares(posteriors_of(1, 1.0, count=1), [PRIOR], torch.zeros(1)) is None
     nothing = DiagGaussian(torch.zeros(3, 0), torch.zeros(3, 0))
