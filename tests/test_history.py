@@ -87,6 +87,11 @@ def test_what_never_lived_died_at_the_first_look(write):
     assert [death.epoch for death in deaths] == [1.0, 1.0, 1.0]
 
 
+def test_the_kl_weight_of_an_evaluation_is_not_that_of_later_steps(write):
+    moments = read_history(write([*COLLAPSE, train(350, 0.0, 0.9)])).moments
+    assert [moment.beta for moment in moments] == [0.4, 0.6, 0.6]
+
+
 def test_what_lives_again_is_not_dead(write):
     history = read_history(write([*COLLAPSE, valid(400, -46.0, 2.0, 1.0, 3)]))
     assert history.deaths == ()
@@ -113,6 +118,8 @@ def test_the_gain_is_that_of_one_epoch(write):
     found = read_training(run, Config(), read_history(run))
     assert (found.finished, found.epoch, found.elbo) == (True, 3.0, -47.0)
     assert found.gain == pytest.approx(3.0)
+    seldom = write([valid(100, -60.0, 1.0, 1.0, 1), valid(300, -50.0, 1.0, 1.0, 1)])
+    assert read_training(seldom, Config(), read_history(seldom)).gain == pytest.approx(5.0)
     often = [valid(100 + 10 * i, -50.0 + i, 1.0, 1.0, 1) for i in range(21)]
     run = write(often)
     assert read_training(run, Config(), read_history(run)).gain == pytest.approx(10.0)

@@ -57,6 +57,17 @@ def test_an_interval_contains_its_value_even_at_the_threshold():
     assert count.value == 16 and count.low <= 16 <= count.high
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_interval_contains_a_value_that_no_resample_reaches(sign):
+    found = of_statistic(draws(1, 10), lambda means: np.full(len(means), sign / len(means)))
+    assert found.value == sign and sorted(found[1:]) == sorted([sign, sign / 1000])
+
+
+def test_a_variance_at_the_threshold_counts():
+    each, count = of_variances(torch.tensor([[1.0], [-1.0]] * 5), threshold=1.0)
+    assert each[0].value == count.value == 1
+
+
 def test_wilsons_interval_of_a_published_example():
     """81 of 263: Newcombe 1998, table I, method 3."""
     found = of_share(81 / 263, 263)
