@@ -117,6 +117,15 @@ def test_entries_are_listed_and_pruned(path, cache, capfd):
     assert use(path) == expected
 
 
+def test_what_is_being_written_is_neither_listed_nor_removed(path, cache):
+    use(path)
+    part = cache / "texts" / f".{'0' * 32}.tmp"
+    part.touch()
+    assert len(prune(cache, 0)) == 3 and entries(cache) == [] and part.exists()
+    os.utime(part, (0, 0))  # by a process that was killed long ago
+    assert [entry.path for entry in prune(cache, 1)] == [part]
+
+
 def test_an_entry_is_used_when_it_is_read(path, cache):
     use(path)
     for file in (file for part in cache.iterdir() for file in (part, *part.rglob("*"))):

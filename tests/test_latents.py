@@ -73,12 +73,11 @@ def test_a_parquet_file_from_another_program(tmp_path):
 def test_parts_make_the_same_file(ending, labels, q, tmp_path):
     whole, parts = tmp_path / f"whole{ending}", tmp_path / f"parts{ending}"
     write_latents(whole, q, TEXTS, labels)
-    extent = Extent()
-    for row in range(3):
-        extent = extent.with_part(TEXTS[row : row + 1], labels[row : row + 1])
+    extent, slices = Extent(), (slice(0, 2), slice(2, 3))
+    for some in slices:
+        extent = extent.with_part(TEXTS[some], labels[some])
     with latents_file(parts, extent) as file:
-        for row in range(3):
-            some = slice(row, row + 1)
+        for some in slices:
             file.add({name: a[some] for name, a in q.items()}, TEXTS[some], labels[some])
     assert read(parts) == read(whole)
     assert ("label" in read(parts)) == ("a" in labels)
@@ -196,6 +195,9 @@ def test_texts_too_long_for_npz_are_refused():
         check_size(Path("l.npz"), Extent().with_part(texts))
     check_size(Path("l.parquet"), Extent().with_part(texts))
     check_size(Path("l.npz"), Extent().with_part(texts[:4000]))
+    check_size(Path("l.npz"), Extent(2**14, 2**14))  # of four bytes a character, 1 GiB
+    with pytest.raises(UserError, match=r"would need 1\.0 GiB"):
+        check_size(Path("l.npz"), Extent(2**14 + 1, 2**14))
 
 
 def test_a_missing_folder_is_created_or_refused(q, tmp_path):
@@ -216,3 +218,6 @@ def test_zero_is_a_label_and_nothing_is_none(tmp_path):
     ):
         np.savez(tmp_path / "l.npz", mean=mean, label=labels)
         assert read_labels(tmp_path / "l.npz", 3) == names
+    for count in (2, 4):
+        with pytest.raises(UserError, match=f"3 labels for {count} latent vectors"):
+            read_labels(tmp_path / "l.npz", count)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +33,16 @@ def test_a_slow_step_counts(often, caplog):
     with caplog.at_level(logging.INFO):
         assert list(counted("ab", SlowStep(log, "%d of %d"), 2)) == ["a", "b"]
     assert [record.message for record in caplog.records] == ["1 of 2", "2 of 2"]
+
+
+def test_a_line_follows_another_after_ten_seconds(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(slow_steps, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    step = SlowStep(log, "%d")
+    with caplog.at_level(logging.INFO):
+        for now[0] in (4.0, 11.0, 15.0, 20.0, 22.0):
+            step.show(now[0])
+    assert [record.message for record in caplog.records] == ["11", "22"]
 
 
 def test_ctrl_c_reaches_a_step_that_does_not_look_at_it():
