@@ -341,5 +341,7 @@ def test_between():
     assert torch.allclose(arc[1], torch.full((2,), 1.5 / math.sqrt(2)))
     for c in (a, 2 * a, -a, 0 * a):
         assert torch.isfinite(between(a, c, 4, "spherical")).all()
+    for same in latents(50, seed=0):  # rounding takes some cosines above 1
+        assert torch.isfinite(between(same, same, 3, "spherical")).all()
     with pytest.raises(UserError, match="linear or spherical"):
         between(a, b, 3, "cubic")
