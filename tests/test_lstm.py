@@ -263,7 +263,7 @@ def test_values_and_gradients_equal_the_plain_equations(injection, num_layers, d
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("kind", ["dropout_in", "word_dropout"])
+@pytest.mark.parametrize("kind", ["dropout_in", "dropout_out", "word_dropout"])
 def test_with_dropout_every_draw_has_its_own_mask(kind):
     torch.manual_seed(0)
     options = {"dropout_in": 0.0, "dropout_out": 0.0} | {kind: 0.5}
