@@ -121,6 +121,19 @@ def test_all_formats_have_one_content_hash(folder, tmp_path):
     assert len(hashes) == 1
 
 
+def test_texts_and_labels_are_not_confused_with_others(tmp_path):
+    rows, hashes = [("a", "bc"), ("ab", "c"), ("ab", "d")], set()
+    for i, (label, text) in enumerate(rows):
+        (tmp_path / f"{i}.txt").write_text(f"{label}\t{text}\n")
+        read = read_file(tmp_path / f"{i}.txt")
+        assert (read["label"][0], read["text"][0]) == (label, text)
+        hashes.add(encode_corpus({"train": read}, WordTokenizer(["a"]))["train"].content_hash)
+    (tmp_path / "3.txt").write_text("e\tc\n")
+    same = read_file(tmp_path / "3.txt")  # as the text of the second, with another label
+    hashes.add(encode_corpus({"train": same}, WordTokenizer(["a"]))["train"].content_hash)
+    assert len(hashes) == 4
+
+
 def test_torchtext_csv_without_header(folder):
     with open(folder / "train.csv", "w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
@@ -353,6 +366,24 @@ def test_long_documents_are_cut_or_dropped_with_a_message(folder, long, caplog):
         assert split.labels.tolist() == [0, 2]
         assert split.caption(1) == "b"
         assert (split.truncated, split.dropped) == (0, 1)
+
+
+def test_a_document_that_fills_the_maximum_without_its_end_is_cut():
+    encoding = chunks.Encoding(WordTokenizer(["a", "b", "c"]), True, 3, "truncate", None)
+    assert chunks.encode_document("a b c", encoding) == ([4, 5], 3, 3, True)
+    assert chunks.encode_document("a b", encoding) == ([4, 5], 3, 3, False)
+
+
+def test_rows_after_the_first_thousand(folder):
+    labels = ["x"] * 1004 + ["y"]
+    texts = [f"t{i} b b" if i == 1002 else f"t{i}" for i in range(1005)]  # one is too long
+    lines = "".join(f"{label}\t{text}\n" for label, text in zip(labels, texts, strict=True))
+    fill(folder, "txt", lines, valid="x\tb\n")
+    tokenizer = WordTokenizer(["b"])
+    split = encode_corpus(read_corpus(folder), tokenizer, max_length=3, long="drop")["train"]
+    assert (len(split), split.dropped) == (1004, 1)
+    assert [split.source_row(i) for i in (0, 1001, 1002, 1003)] == [0, 1001, 1003, 1004]
+    assert split.caption(1003) == "t1004" and split.labels[-2:].tolist() == [0, 1]
 
 
 UNKNOWN = "incomprehensibilities"

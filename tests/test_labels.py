@@ -88,6 +88,16 @@ def test_a_corpus_without_any_label_has_none(tmp_path):
     assert read_file(tmp_path / "a.csv").column_names == ["text"]
 
 
+def test_a_thousand_examples_without_a_label_have_none(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": null}\n' * 1500)
+    assert labels(tmp_path / "a.jsonl") == (None, None)
+
+
+def test_a_text_of_spaces_is_blank(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": " \\t "}\n{"text": "a"}\n')
+    assert read_file(tmp_path / "a.jsonl")["text"][:] == ["a"]
+
+
 def test_a_later_label_counts(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b", "label": "x"}\n')
     assert labels(tmp_path / "a.jsonl") == (["x"], [-1, 0])

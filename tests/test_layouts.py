@@ -179,11 +179,28 @@ def test_labels_can_be_left_out(read):
     assert read("x\ta b\ny\tc\n", name="a.txt", labels=False) == [("a b", None), ("c", None)]
 
 
+def test_a_column_of_texts_is_no_label(read):
+    assert read("label,n\na b,1\n", text_column="label") == [("a b", None)]
+
+
+def test_a_line_with_the_word_text_is_no_header(read):
+    assert read("text\na b\n", name="a.txt") == [("text", None), ("a b", None)]
+    with pytest.raises(UserError, match="looks like the header of a table"):
+        read("id,text\n1,a b\n", name="b.txt")
+
+
+def test_as_many_labeled_lines_as_others_are_lines(read):
+    assert read("x\ta b\nc d\n", name="a.txt") == [("x\ta b", None), ("c d", None)]
+    with pytest.raises(UserError, match="line 3: not `label<TAB>text`, unlike most lines"):
+        read("x\ta b\ny\tb\nc d\n", name="b.txt")
+
+
 def test_the_usual_columns_are_read_if_a_file_has_them(read):
     usual = Usual(text_column="sentence", label_column="topic")
     content = "sentence,topic,text\na b,x,c\n"
     assert read(content, usual=usual) == [("a b", "x")]
     assert read(content, usual=usual, text_column="text") == [("c", "x")]
+    assert read("sentence,topic,label\na b,x,y\n", usual=usual) == [("a b", "x")]
     assert read("text,id\na b,x\n", usual=usual) == [("a b", None)]
     assert read("a b\n", name="a.txt", usual=usual) == [("a b", None)]
 

@@ -141,6 +141,13 @@ def test_folders_of_splits_are_never_mixed_or_dropped_in_silence(folder, caplog)
     assert "not a split, and left out: unsup" in caplog.text
 
 
+def test_a_single_folder_called_train_is_a_split(folder):
+    write(folder, **{f"train__{i}_txt": f"text {i}" for i in range(20)})
+    corpus = read_corpus(folder, format="documents")
+    assert [len(part) for part in corpus.values()] == [18, 1, 1]
+    assert corpus["train"].column_names == ["text"]
+
+
 def test_a_folder_of_corpora_is_not_a_split(folder):
     write(folder, ptb__train_txt="a", ptb__valid_txt="b")
     assert not is_one_split(folder)

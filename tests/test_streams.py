@@ -101,6 +101,14 @@ def test_what_unpacks_to_far_more_than_text_is_not_unpacked(tmp_path, monkeypatc
         read(written(tmp_path, f"a.txt.{suffix}", bomb))
 
 
+def test_a_long_file_is_unpacked_if_its_ratio_is_that_of_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "_ALWAYS_UNPACKED", 2**10)
+    rng = random.Random(0)
+    lines = [str(rng.random()) for _ in range(2000)]
+    packed = gzip.compress("\n".join(lines).encode())
+    assert read(written(tmp_path, "a.txt.gz", packed)) == lines
+
+
 def test_a_line_without_an_end(tmp_path):
     path = written(tmp_path, "a.txt", b"a\n" + b"b" * 1000)
     with pytest.raises(UserError, match="line 2: longer than 999 bytes"):
