@@ -72,6 +72,8 @@ def test_what_cannot_be_compared_says_why():
     assert set(reasons(ROW, {**CARD, "latent_dim": 16}).values()) == {"z: 32 there, 16 here"}
     rows = {**ROW, "count": 5}, {**CARD, "count": 6}
     assert set(reasons(*rows).values()) == {"examples: 5 there, 6 here"}
+    words = {**ROW, "units": 5}, {**CARD, "units": 6}
+    assert set(reasons(*words).values()) == {"words: 5 there, 6 here"}
 
 
 def test_the_mean_over_seeds_is_judged():
