@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import zlib
 
 import filelock
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.runs.cache import cache_place, entries, prune
+from textvae.runs.cache import cache_place, checksum, entries, prune
 from textvae.text.data.corpus import encode_corpus, read_corpus, read_file
 from textvae.text.data.tokenizer import learned_tokenizer
 from textvae.text.tokenizers import WordTokenizer
@@ -48,6 +49,12 @@ def test_damage_that_keeps_the_size_is_found_and_mended(path, cache):
             file.write_bytes(damaged)
             assert use(path) == expected
             assert file.read_bytes() == bytes(content)
+
+
+def test_a_checksum_is_that_of_the_whole_file(tmp_path):
+    content = bytes(range(256)) * 5000  # more than is read at a time
+    (tmp_path / "a").write_bytes(content)
+    assert checksum(tmp_path / "a") == zlib.crc32(content)
 
 
 def test_records_that_are_no_records_are_written_again(path, cache):
