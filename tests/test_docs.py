@@ -4,14 +4,17 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import math
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import textvae
 from textvae.cli.arguments import parse
@@ -161,6 +164,28 @@ def test_the_contracts_on_the_page_are_those_of_the_code():
                 continue
             promised = inspect.signature(getattr(contract, part.name)).parameters
             assert [argument.arg for argument in part.args.args] == list(promised)
+
+
+def test_the_posterior_of_your_own_on_the_page_works():
+    blocks = python_blocks(TEXTS["your-own-model.md"])
+    code = next(block for block in blocks if "class Laplace" in block)
+    names = {"NamedTuple": NamedTuple, "Tensor": torch.Tensor, "torch": torch}
+    exec(code, names)
+    make = names["Laplace"]
+    location, scale = (
+        torch.tensor([[0.5, -1.0], [2.0, 0.0]]),
+        torch.tensor([[0.3, 1.0], [2.0, 1.0]]),
+    )
+    q = make(location, scale.log())
+    z = q.rsample(20_000, textvae.RowNoise(0, textvae.Purpose.LATENT, [0, 1]))
+    assert isinstance(q, textvae.Posterior)
+    assert torch.allclose(z.mean(0), location, atol=0.06)
+    assert torch.allclose(z.var(0), 2 * scale**2, rtol=0.06)
+    prior = textvae.StandardNormal(2)
+    estimate = (q.log_prob(z) - prior.log_prob(z)).mean(0)
+    # E log q = -log 2b - 1, E log p = -(m² + 2b²)/2 - log sqrt(2π), of every dimension
+    exact = (location**2 / 2 + scale**2 + math.log(2 * math.pi) / 2 - (2 * scale).log() - 1).sum(-1)
+    assert torch.allclose(estimate, exact, atol=0.15)
 
 
 def test_the_api_page_has_every_public_name():

@@ -26,7 +26,7 @@ from textvae.text.decode.consistency import check_stepper
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.tokenizers import Tokenizer, check_options, chosen_kind, read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
-from textvae.vae.batch import Split
+from textvae.vae.batch import Split, check_device
 from textvae.vae.conditioning import fit_condition
 from textvae.vae.conditions import Classes, load_condition
 from textvae.vae.contracts import Objective
@@ -207,12 +207,10 @@ def to_device(model: Model, device: str | torch.device | None = None) -> Model:
         UserError: There is no such device.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        if torch.device(device).type == "meta":
-            raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
+    check_device(device)
+    if torch.device(device).type == "meta":
+        raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
+    return model.to(device)
 
 
 def _text_model(

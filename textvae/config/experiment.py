@@ -6,6 +6,7 @@ are left out of the YAML.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,7 +77,8 @@ class Config:
         check_sections(sections)
         options = read_options(paths, kind=sections.get("data", {}).get("kind"))
         for section, given in sections.items():
-            options.setdefault(section, {}).update(given)
+            texts = {k: str(v) if isinstance(v, os.PathLike) else v for k, v in given.items()}
+            options.setdefault(section, {}).update(texts)
         config = config_from(options)
         config.check()
         return config
@@ -105,6 +107,9 @@ class Config:
                 of data.
         """
         for section, types in OPTIONS.items():
+            if not isinstance(getattr(self, section), SECTIONS[section]):
+                given = f"{section}={getattr(self, section)!r:.100}"
+                raise UserError(f"{given}: use Config.load({section}={{...}})")
             check_values(types, vars(getattr(self, section)), f"{prefix}{section}.")
         read, defaults = options_read(self), Config()
         for section in OPTIONS:

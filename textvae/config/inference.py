@@ -129,7 +129,7 @@ def with_steps(options: Inference, steps: int | None, has_encoder: bool) -> Infe
     if steps is None:
         return options
     if steps < 0 or (steps == 0 and not has_encoder):
-        raise ValueError(f"{steps} refinement steps: at least {0 if has_encoder else 1}")
+        raise ValueError(f"must be at least {0 if has_encoder else 1}")
     if steps == 0:
         return replace(options, method="amortized")
     return replace(options, method="semi_amortized" if has_encoder else "svi", steps=steps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -96,8 +97,8 @@ def check_values(kinds: Mapping[str, Any], values: Mapping[str, Any], prefix: st
     """
     for name, value in values.items():
         if wrong := mistake(kinds[name], value):
-            shown = "null" if value is None else value
-            raise UserError(f"{prefix}{name} {shown!s:.200}: {wrong}")
+            shown = "null" if value is None else " ".join(str(value).split())
+            raise UserError(f"{prefix}{name} {shown:.200}: {wrong}")
 
 
 def mistake(kind: Any, value: Any) -> str | None:
@@ -111,12 +112,21 @@ def mistake(kind: Any, value: Any) -> str | None:
         return None if value in choices else f"choose one of {', '.join(choices)}{near}"
     base, limits = _RANGES.get(kind, (kind, []))
     if not _is_a(base, value):
-        return f"must be {_KINDS[base]}"
+        looks_right = base in (int, float) and not isinstance(value, int | float | None)
+        kind_of = f", not {type(value).__name__}" if looks_right and _is_numeric(value) else ""
+        return f"must be {_KINDS[base]}{kind_of}"
     if isinstance(value, float) and not math.isfinite(value):
         return "must be finite"
     if not all(_holds(value, sign, limit) for sign, limit in limits):
         return f"must be {limits_of(limits, value)}"
     return None
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value reads like a number: a string with one, or a scalar of NumPy."""
+    with suppress(TypeError, ValueError):
+        return bool(math.isfinite(float(value)))
+    return False
 
 
 def limits_of(limits: Sequence[tuple[str, float]], value: float) -> str:

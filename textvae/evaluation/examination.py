@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ def check_model(model: Any) -> None:
     ]
     if missing:
         raise TypeError(
-            f"{type(model).__name__} has no {' and no '.join(missing)}: put its encoder and "
+            f"{type(model).__name__} has no {', no '.join(missing)}: put its encoder and "
             "decoder into a textvae.VAE, or add them (textvae.vae.contracts.LatentModel)"
         )
 
@@ -134,7 +135,8 @@ def repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
     if callable(batches):
         return lambda: numbered(batches())
     # Listed once: a shuffling loader would number plain tensors differently each time.
-    kept = batches if isinstance(batches, (list, tuple, Tensor)) else list(batches)
+    as_given = (list, tuple, Tensor, np.ndarray, Batch)  # of which ``numbered`` takes the first two
+    kept = batches if isinstance(batches, as_given) else list(batches)
     return lambda: numbered(kept)
 
 

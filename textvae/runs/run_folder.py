@@ -74,6 +74,8 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"{folder}: the name of a folder for results must be UTF-8: choose another"
         ) from None
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder: choose another name")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

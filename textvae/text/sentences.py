@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,34 @@ class Sentences(TextExamples):
         *("repetition_penalty", "no_repeat_ngram_size", "condition"),
     )
 
-    def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
-        """Split texts into batches of similar length."""
-        texts = [examples] if isinstance(examples, str) else list(examples)
+    def listed(self, examples: Any) -> list[Any]:
+        """Return texts as a list: a single one in a list of its own."""
+        if isinstance(examples, str):
+            return [examples]
+        kind = type(examples).__name__
+        if isinstance(examples, Path):
+            raise TypeError(
+                f"texts must be a list of strings, not a {kind}: pass the lines of the file, or "
+                "read it with textvae.score_file or evaluate_run(data=...)"
+            )
+        is_table = hasattr(examples, "columns") or hasattr(examples, "column_names")
+        if is_table or isinstance(examples, Mapping | Set):
+            column = ": pass one column, such as table['text']" if is_table else ""
+            raise TypeError(f"texts must be a list of strings, not a {kind}{column}")
+        if not isinstance(examples, Iterable):
+            raise TypeError(f"texts must be a list of strings, not {examples!r:.50}")
+        return list(examples)
+
+    def _texts(self, examples: Any) -> list[str]:
+        texts = self.listed(examples)
         for text in texts:
             if not isinstance(text, str):
-                raise TypeError(f"texts must be strings, not {type(text).__name__}: {text!r}")
+                raise TypeError(f"texts must be strings, not {type(text).__name__}: {text!r:.50}")
+        return texts
+
+    def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:
+        """Split texts into batches of similar length."""
+        texts = self._texts(examples)
         if not texts:
             yield text_batch([np.zeros(0, np.int64)], [-1])
         ids = token_ids(texts, self._needs_tokenizer(), self.config["max_length"])
@@ -51,7 +74,7 @@ class Sentences(TextExamples):
         tokenizer = self._needs_tokenizer()
         are_split = getattr(tokenizer, "tokenized", False)
         encoding = Encoding(tokenizer, are_split, self.config["max_length"] + 1, "truncate", None)
-        documents = [encode_document(text, encoding) for text in texts]
+        documents = [encode_document(text, encoding) for text in self._texts(texts)]
         for batch in self.batches(texts, batch_size):
             kept = [documents[row] for row in batch.index.tolist()]
             units = torch.tensor([document.units for document in kept])

@@ -20,8 +20,12 @@ SAME_SIGNAL = 0.5
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows lacks the last two
 
 
-class Interrupted(Exception):
-    """The user stopped training; everything is saved."""
+class Interrupted(KeyboardInterrupt):
+    """The user stopped training with Ctrl-C or a signal; everything is saved.
+
+    Like any ``KeyboardInterrupt``, it is not an ``Exception``: a loop over experiments that goes on
+    after errors ends here.
+    """
 
 
 class StopRequest:
@@ -72,7 +76,7 @@ def interrupted_by_signals() -> Iterator[None]:
         if stop.requested:  # the alarm has not come yet
             raise KeyboardInterrupt(stop.message)
     except Exception as error:
-        if stop.requested and not isinstance(error, Interrupted):
+        if stop.requested:
             raise KeyboardInterrupt(stop.message) from error
         raise
     finally:

@@ -28,7 +28,7 @@ def check_parts(objective: Any, procedure: Any) -> None:
     if isinstance(procedure, type):
         raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
     if missing := [name for name in NEEDED if not hasattr(procedure, name)]:
-        raise TypeError(f"the procedure has no {' and '.join(missing)}")
+        raise TypeError(f"the procedure has no {', no '.join(missing)}")
 
 
 def own_parts(objective: Any, procedure: Any) -> dict[str, str]:

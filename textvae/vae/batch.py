@@ -11,10 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textvae.errors import UserError
+
 
 @dataclass(frozen=True)
 class Batch:
     """A batch of examples, batch dimension first. Only ``x`` is required.
+
+    The examples of several batches need an ``index`` to be told apart in an evaluation; plain
+    tensors are numbered there.
 
     For text, ``x`` is ``<s> w1 … wn </s>`` padded with 0, and the model predicts everything after
     ``<s>``: ``lengths`` counts those predictions.
@@ -29,6 +34,8 @@ class Batch:
     condition: Tensor | None = None  # (B,) what the model is conditioned on: see vae/conditions.py
 
     def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor):
+            raise TypeError(f"x must be a tensor with B rows, not {type(self.x).__name__}")
         zeros = torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)
         defaults = {
             "lengths": zeros + self.x[:1].numel(),
@@ -57,6 +64,18 @@ def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's parameters and buffers; the CPU if it has none."""
     tensors = chain(module.parameters(), module.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def check_device(device: str | torch.device) -> None:
+    """Check that tensors can be on a device.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
+        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
 
 
 class Split(Protocol):
@@ -99,14 +118,16 @@ def numbered(batches: Iterable[Any]) -> Iterator[Batch]:
     Raises:
         TypeError: It is a single tensor, or its elements are something else.
     """
-    if isinstance(batches, Tensor | np.ndarray):
-        raise TypeError("batches must be a list or a loader of batches, not a single tensor")
+    if isinstance(batches, Tensor | np.ndarray | Batch):
+        kind = type(batches).__name__
+        raise TypeError(f"batches must be a list or a loader of batches, not a single {kind}")
     first = 0
     for batch in batches:
         if not isinstance(batch, Batch):
             x = batch[0] if isinstance(batch, list | tuple) and batch else batch
             if not isinstance(x, Tensor | np.ndarray):
-                raise TypeError(f"a batch must be a Batch or a tensor, not {type(x).__name__}")
+                shown = f"{type(x).__name__}: {x!r:.50}"
+                raise TypeError(f"a batch must be a Batch or a tensor, not {shown}")
             x = torch.as_tensor(x)
             batch = Batch(x, index=torch.arange(first, first + len(x)))
         first += len(batch)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Classes, Condition, ConditionKind, Given, Numbers
 from textvae.vae.noise import RowNoise
@@ -142,5 +142,8 @@ def codes_of(
     if isinstance(given, str | int | float):
         return condition.codes([given], by_number=True).expand(count)
     if len(given) != count:
-        raise UserError(f"{len(given)} conditions for {count} examples: give one for each")
+        raise UserError(
+            f"{quantity(len(given), 'condition')} for {quantity(count, 'example')}: give one for "
+            "each, or a single one for all"
+        )
     return condition.codes(given)

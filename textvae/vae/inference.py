@@ -54,11 +54,19 @@ def infer(
             generator if None.
 
     Raises:
-        TypeError: The batch is a plain tensor.
-        ValueError: Unknown method.
+        TypeError: The batch is not a ``Batch``, or the options are not an ``Inference``.
+        ValueError: Unknown method, or ``svi`` for a model with an encoder.
     """
-    if isinstance(batch, Tensor):
-        raise TypeError("the batch is a plain tensor: wrap it, as in textvae.Batch(x)")
+    if not isinstance(batch, Batch):
+        kind = type(batch).__name__
+        raise TypeError(f"the batch is a {kind}: wrap a tensor, as in textvae.Batch(x)")
+    if not isinstance(options, Inference):
+        raise TypeError(f"inference must be a textvae.Inference(...), not {options!r}")
+    if options.method == "svi" and getattr(model, "has_encoder", False) and model.prior.latent_dim:
+        raise ValueError(
+            "svi starts from the prior, and this model has an encoder: choose semi_amortized, or "
+            "build the model with the encoder None"
+        )
     start: Any = model.posterior(batch)
     match options.method:
         case "amortized":

@@ -84,9 +84,8 @@ class Model(ExampleKind):
         """
         self.check_latent()
         check_batch_size(batch_size)
-        if isinstance(examples, Iterator):
-            examples = list(examples)
-        count = 1 if isinstance(examples, str) else len(examples)
+        examples = self.listed(examples)
+        count = len(examples)
         codes = codes_of(self.condition, condition, count)
         batches: Iterable[Batch] = self.batches(examples, batch_size)
         if codes is not None:
@@ -95,6 +94,10 @@ class Model(ExampleKind):
         if first_row:
             batches = (replace(b, index=b.index + first_row * (b.index >= 0)) for b in batches)
         return infer_all(self, batches, self.inference_with(refine_steps), seed)
+
+    def listed(self, examples: Any) -> Any:
+        """Return the examples as a sequence: those of an iterator, a single one in a list."""
+        return list(examples) if isinstance(examples, Iterator) else examples
 
     def counted_batches(self, examples: Any, batch_size: int) -> Iterable[Batch]:
         """Like ``batches``, with what metrics are counted in, such as words and bytes."""
@@ -203,7 +206,10 @@ class Model(ExampleKind):
         if isinstance(z, Posterior):
             raise TypeError("z must be a tensor: pass the mean of the posterior, as in q.mean")
         dtype = next(self.parameters()).dtype
-        z = torch.as_tensor(z, dtype=dtype, device=self.device)
+        try:
+            z = torch.as_tensor(z, dtype=dtype, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"z must be a tensor (N, {self.latent_dim}), not {z!r:.50}") from None
         if z.dim() != 2 or z.size(1) != self.latent_dim:
             raise UserError(
                 f"z must be (N, {self.latent_dim}) for this model, not {tuple(z.shape)}"
@@ -311,5 +317,7 @@ class Model(ExampleKind):
 
 def check_batch_size(batch_size: int) -> None:
     """Raise a ``UserError`` if the batch size is out of range."""
-    if not 1 <= batch_size <= LARGEST_INT:
-        raise OptionError(f"must be at least 1 and at most {LARGEST_INT}", batch_size=batch_size)
+    if not isinstance(batch_size, Integral) or not 1 <= batch_size <= LARGEST_INT:
+        raise OptionError(
+            f"must be an integer, at least 1 and at most {LARGEST_INT}", batch_size=batch_size
+        )

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from textvae.vae.batch import device_of
+from textvae.vae.noise import check_seed
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Use evaluation mode and a seeded random state; restore both afterwards."""
+    check_seed(seed)
     device = device_of(model)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), evaluation_mode(model):
         torch.manual_seed(seed)

@@ -13,15 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.errors import OptionError
 from textvae.vae.contracts import Noise
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def check_seed(seed: int) -> None:
+    """Raise a ``UserError`` if it is no integer that a random generator takes."""
+    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
+        raise OptionError("must be an integer of 64 bits", seed=seed)
 
 
 class Purpose(IntEnum):
@@ -72,10 +80,11 @@ class RowNoise(NamedTuple):
 
     def _uniform(self, count: int) -> np.ndarray:
         """(B, count) in [0, 1), float64."""
+        check_seed(self.seed)
         keys = np.zeros(len(self.rows), dtype=np.uint64)
         rows = np.asarray(torch.as_tensor(self.rows, dtype=torch.long).cpu()).astype(np.uint64)
-        for number in (self.seed, int(self.purpose), self.turn, rows):
-            keys = _mixed(keys + np.uint64(number % 2**64 if isinstance(number, int) else number))
+        for number in (int(self.seed) % 2**64, int(self.purpose), self.turn, rows):
+            keys = _mixed(keys + np.uint64(number))
         steps = np.arange(1, count + 1, dtype=np.uint64)
         bits = _mixed(keys[:, None] + steps * GOLDEN)
         return (bits >> np.uint64(11)) * 2.0**-53

@@ -20,6 +20,7 @@ from textvae.config.inference import DEFAULT_INFERENCE, Inference
 from textvae.errors import UserError
 from textvae.runs import model_folder as pretrained
 from textvae.runs.weights import load_weights, read_metadata, save_weights
+from textvae.vae.batch import check_device
 from textvae.vae.conditions import Condition, load_condition, save_condition
 from textvae.vae.samplers import MixtureSampler
 from textvae.vae.vae import VAE
@@ -174,7 +175,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         if name != cls.__name__:
             raise UserError(
                 f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, "
-                f"load it with {name}.from_pretrained and pass it as model=..., or continue its "
+                f"load it with {name}.from_pretrained, pass it as model=... to what takes one "
+                f"(evaluate_run, diagnose_run, score_file, probe), or continue its "
                 f"training with model_class={name}"
             )
 
@@ -211,6 +213,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         cls: type[Self], *, model_id: str, map_location: str | torch.device = "cpu", **_: Any
     ) -> Self:
         folder = Path(model_id)
+        check_device(map_location)
         config = pretrained.read_config(folder)
         cls.check_class(folder)
         pretrained.check_names(config, cls._arguments(), cls.ESSENTIAL, folder / pretrained.CONFIG)

@@ -41,6 +41,7 @@ class VAE(nn.Module):
         self, encoder: nn.Module | None, decoder: nn.Module, prior: nn.Module | int
     ) -> None:
         super().__init__()
+        _check_parts(encoder, decoder, prior)
         self.prior = standard_prior(int(prior)) if isinstance(prior, (int, np.integer)) else prior
         self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
@@ -97,7 +98,12 @@ class VAE(nn.Module):
             samples: K, draws of z per example.
             beta: Weight of the KL in refinement steps.
             inference: How q(z|x) is found.
+
+        Raises:
+            ValueError: There are no draws.
         """
+        if samples < 1:
+            raise ValueError(f"samples={samples}: must be at least 1")
         q, encoder_loss, path = infer(self, batch, inference, beta)
         z = q.rsample(samples)  # (K, B, Z)
         log_pz, log_qz = self.prior.log_prob(z), q.log_prob(z)
@@ -115,6 +121,22 @@ class VAE(nn.Module):
             path=path,
             prior=self.prior,
         )
+
+
+def _check_parts(encoder: Any, decoder: Any, prior: Any) -> None:
+    for name, part in (("encoder", encoder), ("decoder", decoder), ("prior", prior)):
+        if isinstance(part, type):
+            raise TypeError(f"the {name} is a class: pass an object, {part.__name__}(...)")
+    if isinstance(prior, (int, np.integer)):
+        if prior < 0:
+            raise ValueError(f"the prior has {prior} dimensions: at least 0")
+    elif not all(hasattr(prior, name) for name in ("latent_dim", "log_prob", "sample")):
+        raise TypeError(
+            f"the prior is {prior!r:.50}: pass the number of latent dimensions, or a module with "
+            "latent_dim, log_prob, and sample"
+        )
+    if not hasattr(decoder, "log_prob"):
+        raise TypeError(f"the decoder, a {type(decoder).__name__}, has no log_prob(batch, z)")
 
 
 def _check_posterior(q: Any) -> None:

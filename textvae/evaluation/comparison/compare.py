@@ -46,6 +46,8 @@ def compare(
     Raises:
         UserError: There is nothing to compare, or a card is missing or broken.
     """
+    if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
+        runs_or_cards = [runs_or_cards]
     table = tabulate(gather(runs_or_cards, split, average_seeds=average_seeds))
     header = ["model", *(metric.header for metric in table.metrics)]
     shown = markdown_table([header, *table.rows], right=range(1, len(header)))

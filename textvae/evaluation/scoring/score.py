@@ -37,6 +37,7 @@ from textvae.builders.data import read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
 from textvae.errors import OptionError
+from textvae.evaluation.examination import check_model
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
@@ -88,6 +89,7 @@ def score(
     Raises:
         ValueError: There are no examples, a row occurs twice, or K is below 1.
     """
+    check_model(model)
     kept = list(numbered(_batched(model, batches)))
     chosen: Inference = getattr(model, "inference", DEFAULT_INFERENCE)
     chosen = chosen if inference is None else inference
@@ -113,7 +115,7 @@ def _batched(model: Any, given: Iterable[Any]) -> Iterable[Any]:
     """Turn texts into batches of the model; others are batches already."""
     if not isinstance(model, Model) or isinstance(given, Tensor):
         return given
-    given = [given] if isinstance(given, str) else list(given)
+    given = list(model.listed(given))
     return model.counted_batches(given, TEXTS) if given and isinstance(given[0], str) else given
 
 

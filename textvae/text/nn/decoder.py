@@ -41,11 +41,10 @@ class LSTMDecoder(ConditionalDecoder):
     and 3 ``</s>``, and a latent vector z for each sentence.
 
     Example:
-        >>> decoder = LSTMDecoder(vocab_size=10_000, latent_dim=32, injection="skip")
-        >>> batch = text_batch([torch.tensor([17, 4, 256])], rows=[0])
-        >>> z = torch.randn(5, 1, 32)                            # 5 samples of 1 sentence
-        >>> decoder.log_prob(batch, z)                           # (5, 1), nats per sentence
-        >>> generate(decoder, z[0], max_new_tokens=40)           # ids of 1 sentence, greedy
+        >>> decoder = textvae.SkipLSTMDecoder(vocab_size=10_000, latent_dim=32)
+        >>> batch = textvae.Batch(torch.tensor([[2, 17, 4, 256, 3]]))  # <s>, 3 words, </s>
+        >>> z = torch.randn(5, 1, 32)                                  # 5 samples of 1 sentence
+        >>> decoder.log_prob(batch, z)                                 # (5, 1), nats per sentence
 
     Args:
         vocab_size: Number of token ids, including the four special tokens.

@@ -108,7 +108,7 @@ def _check(
     lists: list[tuple[str, Sequence[Any]]] = [("methods", methods), *vary.items()]
     for what, values in lists:
         if isinstance(values, str) or not isinstance(values, Iterable):
-            raise UserError(f"{what}: {values!r} must be a list, even of one value")
+            raise UserError(f"{what}: {values!r} must be a list, such as [{values!r}]")
     if methods and not files:
         raise UserError("methods are stacked on a file: give one with --config")
     if seeds < 1:

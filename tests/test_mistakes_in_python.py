@@ -1,0 +1,158 @@
+"""What is wrong in a call from Python is said in one line, before anything is computed from it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import textvae
+from textvae.config.experiment import Config
+from textvae.errors import UserError
+from textvae.training.interrupt import Interrupted
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = textvae.TextVAE(12, latent_dim=2, encoder_hidden=4, decoder_hidden=4)
+    model.tokenizer = textvae.WordTokenizer.train(["a b c d e f g h"])
+    return model.eval()
+
+
+class Table(SimpleNamespace):
+    """A table iterates over the names of its columns, as in pandas."""
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (Table(columns=["text"]), r"not a Table: pass one column, such as table\['text'\]"),
+        ({"text": ["a b"]}, "not a dict"),
+        ({"a b"}, "not a set"),
+        (Path("texts.txt"), "not a PosixPath: pass the lines"),
+        (None, "not None"),
+        (3, "not 3"),
+        (["a", 3], "texts must be strings, not int: 3"),
+    ],
+)
+def test_texts_are_a_list_of_strings(model, texts, said):
+    for use in (model.encode, model.reconstruct, lambda given: textvae.score(model, given)):
+        with pytest.raises(TypeError, match=said):
+            use(texts)
+
+
+def test_a_column_of_texts_is_encoded(model):
+    column = np.array(["a b", "c"], dtype=object)
+    assert torch.equal(model.encode(column).mean, model.encode(["a b", "c"]).mean)
+    assert len(model.encode("a b").mean) == len(model.encode(iter(["a b"])).mean) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": 1.5}, "seed=1.5: must be an integer"),
+        ({"seed": 2**70}, "must be an integer of 64 bits"),
+        ({"seed": "x"}, "seed='x': must be an integer"),
+        ({"batch_size": "3"}, "batch_size='3': must be an integer"),
+        ({"batch_size": 2.0}, "batch_size=2.0: must be an integer"),
+        ({"refine_steps": -1}, "refine_steps=-1: must be at least 0"),
+    ],
+)
+def test_numbers_in_a_call(model, options, said):
+    with pytest.raises(UserError, match=said):
+        model.reconstruct(["a b"], use="sample", **options)
+
+
+@pytest.mark.parametrize("z", ["hello", None, [["a", "b"]], object()])
+def test_z_is_a_tensor(model, z):
+    with pytest.raises(TypeError, match=r"z must be a tensor \(N, 2\), not"):
+        model.decode(z)
+
+
+@pytest.mark.parametrize(
+    ("prior", "error", "said"),
+    [
+        (-2, ValueError, "-2 dimensions: at least 0"),
+        ("standard", TypeError, "the prior is 'standard': pass the number of latent dimensions"),
+        (None, TypeError, "the prior is None"),
+        (nn.Linear, TypeError, "the prior is a class"),
+    ],
+)
+def test_the_prior_of_a_model(model, prior, error, said):
+    with pytest.raises(error, match=said):
+        textvae.VAE(model.encoder, model.decoder, prior)
+
+
+def test_the_parts_of_a_model(model):
+    with pytest.raises(TypeError, match=r"the encoder is a class: pass an object, Linear"):
+        textvae.VAE(nn.Linear, model.decoder, 2)
+    with pytest.raises(TypeError, match=r"the decoder, a Linear, has no log_prob\(batch, z\)"):
+        textvae.VAE(model.encoder, nn.Linear(2, 2), 2)
+
+
+def test_batches_and_inference(model):
+    batch = next(iter(model.batches(["a b"], 1)))
+    with pytest.raises(TypeError, match="the batch is a list: wrap a tensor"):
+        textvae.infer(model, ["a b"])
+    with pytest.raises(TypeError, match=r"inference must be a textvae\.Inference"):
+        textvae.infer(model, batch, "svi")
+    with pytest.raises(ValueError, match="svi starts from the prior, and this model has an enc"):
+        textvae.infer(model, batch, textvae.Inference(method="svi"))
+    with pytest.raises(ValueError, match="samples=0: must be at least 1"):
+        model(batch, samples=0)
+    with pytest.raises(TypeError, match="x must be a tensor with B rows, not ndarray"):
+        textvae.Batch(np.zeros((2, 3)))
+    with pytest.raises(TypeError, match="not a single Batch"):
+        textvae.evaluate(model, batch)
+    with pytest.raises(TypeError, match="str has no prior, no posterior, no log_likelihood"):
+        textvae.score("runs/skip", ["a b"])
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"train": {"epochs": "3"}}, "train.epochs 3: must be an integer, not str"),
+        ({"train": {"epochs": np.int64(3)}}, "must be an integer, not int64"),
+        ({"optim": {"lr": np.float32(0.5)}}, "must be a number, not float32"),
+        ({"data": {"dir": ["a\n", "b\n"]}}, r"data.dir \['a\\n', 'b\\n'\]: must be a string$"),
+    ],
+)
+def test_values_of_the_wrong_type(sections, said):
+    with pytest.raises(UserError, match=said):
+        Config.load(**sections)
+
+
+def test_a_config_takes_paths_and_checks_its_sections(tmp_path):
+    assert Config.load(data={"dir": tmp_path}).data.dir == str(tmp_path)
+    with pytest.raises(UserError, match=r"data={'dir': 'x'}: use Config.load\(data="):
+        Config(data={"dir": "x"}).check()
+
+
+def test_a_device_that_does_not_exist_is_not_a_damaged_file(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    for device in ("nowhere", "cuda:99"):
+        with pytest.raises(UserError, match=f"device {device}: "):
+            textvae.TextVAE.from_pretrained(tmp_path, map_location=device)
+
+
+def test_a_file_is_not_a_folder_for_a_run(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "texts.txt").write_text("a b\nc d\n" * 20)
+    config = Config.load(data={"dir": tmp_path / "texts.txt", "tokenized": False})
+    with pytest.raises(UserError, match="file is a file, not a folder"):
+        textvae.train(config, tmp_path / "file")
+
+
+def test_a_single_card_is_compared():
+    card = {"model": "m", "elbo": -3.0}
+    assert textvae.compare(card) == textvae.compare([card])
+
+
+def test_a_loop_that_goes_on_after_errors_ends_when_it_is_interrupted():
+    assert issubclass(Interrupted, KeyboardInterrupt) and not issubclass(Interrupted, Exception)
