@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 
 from textvae.errors import UserError
-from textvae.training.interrupt import Interrupted
 
 LONGEST_NAME = 200  # characters of a file name in a message
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's messages on GPU and CPU
@@ -30,7 +29,7 @@ def exit_status(name: str, run: Callable[[], int | None]) -> int:
         sys.stdout.flush()
     except UserError as error:
         return _fail(name, str(error), 2)
-    except (Interrupted, KeyboardInterrupt) as stopped:
+    except KeyboardInterrupt as stopped:
         return _fail(name, str(stopped) or "interrupted", 130)
     except BrokenPipeError:  # the program that reads the output, such as head, has exited
         _drop_output()
