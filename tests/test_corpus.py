@@ -250,8 +250,10 @@ def test_a_missing_column(folder):
     fill(folder, "csv", "id,text\n1x,a\n")
     with pytest.raises(UserError, match=r"no column 'body'; it has id, text"):
         read_corpus(folder, text_column="body")
-    with pytest.raises(UserError, match=r"no column 'topic'; it has id, text"):
+    with pytest.raises(UserError, match=r"no column 'topic'; it has id, text$"):
         read_corpus(folder, label_column="topic")
+    with pytest.raises(UserError, match=r"no column 'texts'; it has id, text; did you mean text"):
+        read_corpus(folder, text_column="texts")
 
 
 @pytest.mark.parametrize("content", ["a b\nc d\n", "x\ta b\ny\tc d\n"])

@@ -47,6 +47,16 @@ def test_texts_are_a_list_of_strings(model, texts, said):
             use(texts)
 
 
+def test_the_name_of_a_file_is_a_text_with_a_warning(model, tmp_path, caplog):
+    path = tmp_path / "texts.txt"
+    path.write_text("a b\n")
+    assert len(model.encode(str(path)).mean) == 1
+    assert "is read as a text, although there is such a file" in caplog.text
+    caplog.clear()
+    model.encode("a" * 10_000 + "\0")
+    assert not caplog.text
+
+
 def test_a_column_of_texts_is_encoded(model):
     column = np.array(["a b", "c"], dtype=object)
     assert torch.equal(model.encode(column).mean, model.encode(["a b", "c"]).mean)

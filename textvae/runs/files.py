@@ -28,6 +28,14 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def is_file(name: str) -> bool:
+    """Return whether there is a file of this name; any text may be asked for."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a null character
+        return False
+
+
 def quoted(path: str | Path) -> str:
     """Return a path as it can be pasted into a shell."""
     name = str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from numbers import Integral
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from textvae.errors import OptionError
+from textvae.runs.files import is_file
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.chunks import Encoding, encode_document
 from textvae.text.decode.generate import generate
@@ -22,6 +24,8 @@ from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
 from textvae.vae.model import Source, check_batch_size
 from textvae.vae.noise import Purpose, RowNoise
+
+logger = logging.getLogger(__name__)
 
 
 class Sentences(TextExamples):
@@ -36,6 +40,8 @@ class Sentences(TextExamples):
     def listed(self, examples: Any) -> list[Any]:
         """Return texts as a list: a single one in a list of its own."""
         if isinstance(examples, str):
+            if is_file(examples):
+                logger.warning("%r is read as a text, although there is such a file", examples)
             return [examples]
         kind = type(examples).__name__
         if isinstance(examples, Path):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from textvae.config.types import did_you_mean
 from textvae.errors import OptionError, UserError
 from textvae.text.data.labels import label_of, number_of
 
@@ -117,7 +118,8 @@ class Columns:
                 found = replace(found, label=name)
         for name in found.named:
             if not _has(present, name):
-                raise MissingColumn(f"{where}: no column {name!r}; it has {listed(present)}")
+                near = did_you_mean(name, present)
+                raise MissingColumn(f"{where}: no column {name!r}; it has {listed(present)}{near}")
         return found
 
     def pick(self, record: Mapping[str, Any], where: str, line: int) -> Row:
