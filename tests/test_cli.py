@@ -64,7 +64,7 @@ MISTAKES = [
     (["train", "--latent_dim", "3"], "did you mean --model.latent_dim?"),
     (["train", "--train.free_bits", "3"], "did you mean --objective.free_bits?"),
     (["train", "--train.foo", "3"], "unrecognized arguments: --train.foo 3 (see"),
-    (["train", "--out", __file__], "cannot create the folder"),
+    (["train", "--out", __file__], "is a file, not a folder"),
     (["sample", "{run}", "--greedy", "--num-beams", "2"], "--num-beams 2: cannot be combined"),
     (["sample", "{run}", "--out", "a.parquet"], "sentences are written as text"),
     (["sample", "{run}", "--temprature", "2"], "did you mean --temperature?"),
@@ -692,7 +692,7 @@ def test_what_cannot_be_saved_is_not_computed(trained, place, tmp_path, capfd, m
     shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "metrics", ignore_errors=True)
     (tmp_path / "run" / "metrics").write_text("")
-    assert "cannot create the folder" in fails(capfd, ["evaluate", str(tmp_path / "run")])
+    assert "is a file, not a folder" in fails(capfd, ["evaluate", str(tmp_path / "run")])
     argv = ["encode", place["run"], place["lines.txt"], "--out", "z.csv"]
     assert "written as .npz or .parquet" in fails(capfd, argv)
 

@@ -403,7 +403,7 @@ def test_conditions_are_drawn_as_often_as_in_training():
 def test_what_is_given_must_fit():
     for given, message in (
         (None, "pass it with --condition"),
-        (["car"], "1 conditions for 2 examples"),
+        (["car"], "1 condition for 2 examples"),
         ("boat", "no training example has the label 'boat'"),
         (["car", None], "an example has no label"),
         (3, "no training example has the label '3'"),

@@ -473,7 +473,7 @@ def test_an_encoder_that_returns_no_posterior_is_refused():
 
 def test_a_module_that_is_no_latent_model_is_refused():
     for measure in (textvae.evaluate, textvae.diagnose):
-        with pytest.raises(TypeError, match="Linear has no prior and no posterior and no log_lik"):
+        with pytest.raises(TypeError, match="Linear has no prior, no posterior, no log_lik"):
             measure(nn.Linear(2, 2), [torch.zeros(4, 2)])
 
 
@@ -514,7 +514,7 @@ def test_the_batches_of_any_loader():
     for batches in found:
         assert [batch.index.tolist() for batch in batches] == [[*range(6)], [*range(6, 10)]]
         assert torch.equal(torch.cat([batch.x for batch in batches]), inputs)
-    with pytest.raises(TypeError, match="not a single tensor"):
+    with pytest.raises(TypeError, match="not a single Tensor"):
         list(numbered(inputs))
     with pytest.raises(TypeError, match="must be a Batch or a tensor, not str"):
         list(numbered(["a sentence"]))
@@ -542,7 +542,7 @@ class Forgetful:
     [
         ({"objective": Adapting()}, "after_update also needs state_dict and load_state_dict"),
         ({"objective": 3}, "an objective is a function, not int"),
-        ({"procedure": Forgetful()}, "the procedure has no state_dict and load_state_dict"),
+        ({"procedure": Forgetful()}, "the procedure has no state_dict, no load_state_dict"),
     ],
 )
 def test_parts_that_could_not_be_resumed_are_refused_at_once(part, message, corpus, tmp_path):

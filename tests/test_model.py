@@ -89,7 +89,7 @@ def test_a_model_without_an_encoder_refines_or_says_so():
     assert not model.has_encoder
     assert model.encode(TEXTS).mean.abs().max() > 0.01
     assert len(model.reconstruct(TEXTS)) == len(TEXTS)
-    with pytest.raises(UserError, match="refine_steps=0: 0 refinement steps: at least 1"):
+    with pytest.raises(UserError, match="refine_steps=0: must be at least 1"):
         model.encode(TEXTS, refine_steps=0)
 
 

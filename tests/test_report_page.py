@@ -393,7 +393,7 @@ def test_grays_follow_the_color_scheme_and_ids_do_not_clash():
     [
         (["{run}", "--out", "{folder}/page.txt"], "a report is written as .html"),
         (["{run}", "--out", "{folder}.html"], "is a folder: choose a file"),
-        (["{run}", "--out", "/dev/null/page.html"], "cannot create the folder /dev/null"),
+        (["{run}", "--out", "/dev/null/page.html"], "/dev/null is a file, not a folder"),
         (["{folder}", "--out", "{out}"], "is not a run folder"),
         (["{run}/none", "--out", "{out}"], "there is no such run folder or metrics card"),
         (["{run}/metrics/test.json", "--out", "{out}"], "give one or more run folders"),

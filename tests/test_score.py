@@ -300,7 +300,7 @@ def test_what_is_refused(trained, corpus, argv, message, capsys, monkeypatch, tm
 
 def test_options_of_the_python_function_are_checked(trained, corpus):
     for options in ({"samples": 0}, {"regret_steps": -1}, {"batch_size": 0}):
-        with pytest.raises(UserError, match="must be at least"):
+        with pytest.raises(UserError, match="at least"):
             rows_of(trained, corpus / "test.txt", **options)
 
 

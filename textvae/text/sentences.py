@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -50,7 +50,7 @@ class Sentences(TextExamples):
                 "read it with textvae.score_file or evaluate_run(data=...)"
             )
         is_table = hasattr(examples, "columns") or hasattr(examples, "column_names")
-        if is_table or isinstance(examples, Mapping | Set):
+        if is_table or isinstance(examples, Mapping | set | frozenset):
             column = ": pass one column, such as table['text']" if is_table else ""
             raise TypeError(f"texts must be a list of strings, not a {kind}{column}")
         if not isinstance(examples, Iterable):

@@ -135,8 +135,6 @@ def _check_parts(encoder: Any, decoder: Any, prior: Any) -> None:
             f"the prior is {prior!r:.50}: pass the number of latent dimensions, or a module with "
             "latent_dim, log_prob, and sample"
         )
-    if not hasattr(decoder, "log_prob"):
-        raise TypeError(f"the decoder, a {type(decoder).__name__}, has no log_prob(batch, z)")
 
 
 def _check_posterior(q: Any) -> None:
