@@ -343,5 +343,8 @@ def test_between():
         assert torch.isfinite(between(a, c, 4, "spherical")).all()
     for same in latents(50, seed=0):  # rounding takes some cosines above 1
         assert torch.isfinite(between(same, same, 3, "spherical")).all()
+    around = between(a, -2 * a, 5, "spherical")  # never through the origin
+    torch.testing.assert_close(around.norm(dim=1), a.norm() * torch.linspace(1, 2, 5))
+    torch.testing.assert_close(around[[0, -1]], torch.stack([a, -2 * a]))
     with pytest.raises(UserError, match="linear or spherical"):
         between(a, b, 3, "cubic")

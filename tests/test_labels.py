@@ -5,6 +5,7 @@ import json
 import logging
 from decimal import Decimal
 
+import datasets
 import numpy as np
 import pyarrow
 import pytest
@@ -80,6 +81,38 @@ def test_parquet_with_nulls(tmp_path):
     table = {"text": ["a", "b", "c"], "label": [1.0, None, 2.0]}  # pandas makes integers floats
     parquet.write_table(pyarrow.table(table), tmp_path / "a.parquet")
     assert labels(tmp_path / "a.parquet") == (["1", "2"], [0, -1, 1])
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (["neg", "neutral", "pos"], ["neg", "pos"]),  # a class is missing from a split
+        (["neg", "pos"], ["neg", "neutral", "pos"]),
+        (["neg", "pos"], ["pos", "neg"]),
+        (["neg", "pos"], None),  # strings
+        (None, ["neg", "pos"]),
+    ],
+)
+def test_a_class_is_the_same_in_all_splits_whatever_its_number_in_each(tmp_path, train, test):
+    tokenizer = WordTokenizer.train(["good bad fine"])
+    by_text = {"good": "pos", "bad": "neg", "fine": "neutral"}
+    splits = {}
+    for name, names in (("train", train), ("validation", train), ("test", test)):
+        texts = [text for text, label in by_text.items() if label in (names or ["neg", "pos"])]
+        labels = [by_text[text] for text in texts]
+        kind = datasets.ClassLabel(names=names) if names else datasets.Value("string")
+        features = datasets.Features({"text": datasets.Value("string"), "label": kind})
+        splits[name] = datasets.Dataset.from_dict({"text": texts, "label": labels}, features)
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "corpus"))
+    corpus = read_corpus(tmp_path / "corpus", cache_dir=tmp_path)
+    for split in encode_corpus(corpus, tokenizer, cache_dir=tmp_path).values():
+        for row in range(len(split)):
+            assert split.label_names[split.labels[row]] == by_text[split.caption(row)]
+
+
+def test_labels_of_thousands_of_digits_are_names(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "label": "1" * 5000}) + "\n")
+    assert labels(tmp_path / "a.jsonl") == (["1" * 5000], [0])
 
 
 def test_a_corpus_without_any_label_has_none(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -395,6 +396,13 @@ def test_texts_without_a_value_are_not_kept(trained, tmp_path, monkeypatch, caps
     assert not list(tmp_path.glob("a.jsonl*"))
     Path("mine.py").write_text("def size(text):\n    return len(text)\n")
     assert main([*words, "--out", "a.jsonl"]) == 0
+
+
+def test_values_are_not_kept_under_a_name_that_others_share(trained, model, tmp_path):
+    for function in (lambda text: 1.0, partial(len)):
+        with pytest.raises(UserError, match="define it with def at the top of a module"):
+            optimize(trained, function, budget=4, model=model, keep=tmp_path / "values")
+    assert not list(tmp_path.iterdir())
 
 
 def test_values_of_a_probe_are_not_kept(trained, model, tmp_path):

@@ -236,7 +236,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
             self.tokenizer.save(folder)
 
     def _load_more(self, folder: Path) -> None:
-        if self.config["tie_embeddings"]:
+        if self.config["tie_embeddings"] and isinstance(self.decoder, LSTMDecoder):
             self.decoder.output.weight = self.decoder.embedding.weight
         self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -90,8 +91,8 @@ class Classes(NamedTuple):
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
         if str(value) in places:
             return places[str(value)]
-        if type(value) is int and value in places.values():
-            return value
+        if isinstance(value, Integral) and not isinstance(value, bool) and value in places.values():
+            return int(value)
         if value is None:
             raise UserError(
                 "an example has no label, and this model depends on it (--condition): "

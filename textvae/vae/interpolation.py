@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -39,9 +40,21 @@ def between(
     u, v = start / lengths[0], end / lengths[1]
     angle = torch.acos((u @ v).clamp(-1, 1))
     if float(angle.sin()) < 1e-4:
-        return line  # same direction, or opposite directions, which define no plane of rotation
-    arc = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
+        if float(u @ v) > 0 or len(u) < 2:
+            return line  # the same direction, or no way around the origin
+        # Opposite directions define no plane of rotation: any will do.
+        arc = (math.pi * share).cos() * u + (math.pi * share).sin() * _at_right_angle(u)
+    else:
+        arc = (((1 - share) * angle).sin() * u + (share * angle).sin() * v) / angle.sin()
     return torch.lerp(lengths[0], lengths[1], share) * arc
+
+
+def _at_right_angle(u: Tensor) -> Tensor:
+    """Return a unit vector at a right angle to ``u`` (Z,)."""
+    other = torch.zeros_like(u)
+    other[u.abs().argmin()] = 1
+    other = other - (other @ u) * u
+    return other / other.norm()
 
 
 def along(z: Tensor, dimensions: Sequence[int], values: Sequence[float] | Tensor) -> Tensor:

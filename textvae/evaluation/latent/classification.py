@@ -63,7 +63,7 @@ def _score(key: str, correct: int, count: int) -> dict[str, float]:
 def _linear_correct(train: Labeled, test: Labeled, seed: int) -> int:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(max_iter=1000, random_state=seed)
+    model = LogisticRegression(max_iter=1000, random_state=seed % 2**32)
     model.fit(train.means.numpy(), train.labels.numpy())
     return int(np.sum(model.predict(test.means.numpy()) == test.labels.numpy()))
 

@@ -105,7 +105,7 @@ def fit_mixture(z: Tensor, seed: int = 0) -> MixtureSampler:
         UserError: There are too few draws.
     """
     draws = z.double().cpu().numpy()
-    draws = draws[np.random.default_rng(seed).permutation(len(draws))]
+    draws = draws[np.random.default_rng(seed % 2**64).permutation(len(draws))]
     held_out, rest = np.split(draws, [len(draws) // HELD_OUT])
     if not len(held_out) or len(rest) < PER_COMPONENT:
         raise UserError(
@@ -152,7 +152,7 @@ def _fitted(z: np.ndarray, count: int, covariance: Literal["full", "diag"], seed
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(
-        count, covariance_type=covariance, reg_covar=FLOOR, max_iter=100, random_state=seed
+        count, covariance_type=covariance, reg_covar=FLOOR, max_iter=100, random_state=seed % 2**32
     )
     with warnings.catch_warnings():  # a few more steps would not change which mixture is best
         warnings.simplefilter("ignore", ConvergenceWarning)

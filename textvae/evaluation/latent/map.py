@@ -92,7 +92,7 @@ def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(PERPLEXITY, (len(means) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(means)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed % 2**32).fit_transform(means)
 
 
 def _figure(

@@ -80,6 +80,8 @@ def probe(
         UserError: There is no latent variable, there are too few labels or only one, or the run
             cannot be opened.
     """
+    if labels is not None and labels < 1:
+        raise OptionError("must be at least 1", labels=labels)
     opened = open_run(run, **opening)
     save = may_save(opened.folder, opened.is_foreign)
     chosen = _chosen_target(opened, split, target)

@@ -170,6 +170,11 @@ def _kept(
     """Return the objective, whose values are kept in a file if one is named."""
     if keep is None or name.startswith(f"{PROBE}:"):  # which is quick
         return nullcontext(evaluate)
+    if "<" in name:  # <lambda>, <locals>, or an object at an address
+        raise UserError(
+            f"keep={str(keep)!r}: values are kept under the name of the function, and {name} names "
+            "no single one: define it with def at the top of a module"
+        )
     return keeping(Path(keep), evaluate, name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,14 +28,14 @@ class Encoding:
             rules.
         max_length: Maximum number of tokens of a document, including ``</s>``.
         long: What happens to longer ones, ``truncate`` or ``drop``.
-        label_ids: Index of each label; None if labels are indices already.
+        label_ids: Index of each label; None if labels are these indices already.
     """
 
     tokenizer: Tokenizer
     tokenized: bool
     max_length: int | None
     long: str
-    label_ids: dict[str, int] | None
+    label_ids: dict[Any, int] | None
 
 
 class Chunk(NamedTuple):
@@ -102,7 +102,7 @@ def _encode_chunk(dataset: Dataset, encoding: Encoding, start: int) -> Chunk:
 
 
 def _label_array(
-    labels: list | None, rows: list[int], start: int, label_ids: dict[str, int] | None
+    labels: list | None, rows: list[int], start: int, label_ids: dict[Any, int] | None
 ) -> np.ndarray | None:
     if labels is None:
         return None

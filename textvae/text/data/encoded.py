@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = 3
 _LABELS_AT_ONCE = 10_000
+MOST_DIGITS = 4000  # of a label that is sorted as a number: Python converts no more
 TOO_MANY_UNKNOWN = 0.1  # of the tokens; words of real text that were left out are fewer
 _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 
@@ -166,10 +167,10 @@ def encode_corpus(
     if max_length is not None and max_length < 2:
         raise OptionError("must be at least 2: a token and </s>", max_length=max_length)
     names, label_ids = _label_names(corpus)
-    encoding = Encoding(tokenizer, tokenized, max_length, long, label_ids)
     cache = cache_folder(cache_dir) / "encoded"
     splits = {}
     for name, dataset in corpus.items():
+        encoding = Encoding(tokenizer, tokenized, max_length, long, label_ids.get(name))
         folder = _encoded(dataset, encoding, names, cache)
         splits[name] = EncodedSplit(folder, dataset, names)
         _report(name, splits[name], encoding)
@@ -198,22 +199,47 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
         )
 
 
-def _label_names(corpus: dict[str, Dataset]) -> tuple[list[str] | None, dict | None]:
-    # Over all splits, so that a label has the same index in each.
-    labeled = [d for d in corpus.values() if "label" in d.column_names]
+def _label_names(
+    corpus: dict[str, Dataset],
+) -> tuple[list[str] | None, dict[str, dict[Any, int]]]:
+    """Return the names of the labels, and the index of each label in every split.
+
+    A label has the same index in all splits, whatever the order of the names in each. A split whose
+    labels are these indices already is left out.
+    """
+    labeled = {name: d for name, d in corpus.items() if "label" in d.column_names}
     if not labeled:
-        return None, None
-    names = getattr(labeled[0].features["label"], "names", None)
-    if names:
-        return list(names), None
-    found: set[str] = set()
-    for dataset in labeled:  # not by its method unique, which writes into the cache
-        columns = dataset.select_columns("label").with_format("arrow").iter(_LABELS_AT_ONCE)
-        found.update(*(batch["label"].unique().to_pylist() for batch in columns))
-    found.discard(None)  # type: ignore[arg-type]
-    numeric = all(label.removeprefix("-").isdecimal() for label in found)
-    ordered = sorted(found, key=lambda label: (int(label) if numeric else 0, label))
-    return ordered, {label: i for i, label in enumerate(ordered)}
+        return None, {}
+    classes = {
+        name: list(getattr(d.features["label"], "names", None) or ()) for name, d in labeled.items()
+    }
+    known = dict.fromkeys(label for names in classes.values() for label in names)
+    found = {label for name, d in labeled.items() if not classes[name] for label in _labels_in(d)}
+    ordered = [*known, *_in_order(found - known.keys())]
+    places = {label: i for i, label in enumerate(ordered)}
+    ids: dict[str, dict[Any, int]] = {}
+    for name, names in classes.items():
+        if names != ordered:
+            ids[name] = {-1: -1} | _indices(names, places) if names else dict(places)
+    return ordered, ids
+
+
+def _indices(names: Sequence[str], places: Mapping[str, int]) -> dict[Any, int]:
+    return {i: places[name] for i, name in enumerate(names)}
+
+
+def _labels_in(dataset: Dataset) -> set[str]:
+    """Return the labels of a split: not by its method ``unique``, which writes into the cache."""
+    columns = dataset.select_columns("label").with_format("arrow").iter(_LABELS_AT_ONCE)
+    found = {label for batch in columns for label in batch["label"].unique().to_pylist()}
+    return found - {None}
+
+
+def _in_order(labels: set[str]) -> list[str]:
+    """Sort labels: numbers by their value if all of them are."""
+    digits = {label: label.removeprefix("-") for label in labels}
+    numeric = all(d.isdecimal() and len(d) <= MOST_DIGITS for d in digits.values())
+    return sorted(labels, key=lambda label: (int(label) if numeric else 0, label))
 
 
 def _encoded(dataset: Dataset, encoding: Encoding, names: list | None, cache: Path) -> Path:
@@ -223,6 +249,7 @@ def _encoded(dataset: Dataset, encoding: Encoding, names: list | None, cache: Pa
         encoding.tokenizer.fingerprint(),
         [encoding.tokenized, encoding.max_length, encoding.max_length and encoding.long],
         names if "label" in dataset.column_names else None,
+        *_renumbering(encoding.label_ids or {}),
     )
     folder = cache / key
     if not _complete(folder):
@@ -232,6 +259,12 @@ def _encoded(dataset: Dataset, encoding: Encoding, names: list | None, cache: Pa
                 _write(dataset, encoding, folder)
     mark_used(folder)
     return folder
+
+
+def _renumbering(label_ids: Mapping[Any, int]) -> list[Any]:
+    """Return new indices of labels that are indices into other names than those of the corpus."""
+    by_index = any(isinstance(label, int) for label in label_ids)
+    return [sorted(label_ids.items())] if by_index else []
 
 
 def _complete(folder: Path) -> bool:
