@@ -28,6 +28,7 @@ from textvae.runs.cache import cache_folder, cache_lock, checksum, mark_used, un
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.batches import text_batch
 from textvae.text.data.chunks import Chunk, Encoding, encode_chunks
+from textvae.text.data.labels import numbered_labels
 from textvae.text.tokenizers import UNK, Tokenizer
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 from textvae.vae.batch import Batch
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 3
-_LABELS_AT_ONCE = 10_000
-MOST_DIGITS = 4000  # of a label that is sorted as a number: Python converts no more
 TOO_MANY_UNKNOWN = 0.1  # of the tokens; words of real text that were left out are fewer
 _ARRAYS = ("offsets", "lengths", "units", "num_bytes", "labels", "rows")
 
@@ -166,7 +165,7 @@ def encode_corpus(
         raise UserError(f"long {long!r}: must be truncate or drop")
     if max_length is not None and max_length < 2:
         raise OptionError("must be at least 2: a token and </s>", max_length=max_length)
-    names, label_ids = _label_names(corpus)
+    names, label_ids = numbered_labels(corpus)
     cache = cache_folder(cache_dir) / "encoded"
     splits = {}
     for name, dataset in corpus.items():
@@ -197,49 +196,6 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
             "vocabulary",
             *(name, 100 * share),
         )
-
-
-def _label_names(
-    corpus: dict[str, Dataset],
-) -> tuple[list[str] | None, dict[str, dict[Any, int]]]:
-    """Return the names of the labels, and the index of each label in every split.
-
-    A label has the same index in all splits, whatever the order of the names in each. A split whose
-    labels are these indices already is left out.
-    """
-    labeled = {name: d for name, d in corpus.items() if "label" in d.column_names}
-    if not labeled:
-        return None, {}
-    classes = {
-        name: list(getattr(d.features["label"], "names", None) or ()) for name, d in labeled.items()
-    }
-    known = dict.fromkeys(label for names in classes.values() for label in names)
-    found = {label for name, d in labeled.items() if not classes[name] for label in _labels_in(d)}
-    ordered = [*known, *_in_order(found - known.keys())]
-    places = {label: i for i, label in enumerate(ordered)}
-    ids: dict[str, dict[Any, int]] = {}
-    for name, names in classes.items():
-        if names != ordered:
-            ids[name] = {-1: -1} | _indices(names, places) if names else dict(places)
-    return ordered, ids
-
-
-def _indices(names: Sequence[str], places: Mapping[str, int]) -> dict[Any, int]:
-    return {i: places[name] for i, name in enumerate(names)}
-
-
-def _labels_in(dataset: Dataset) -> set[str]:
-    """Return the labels of a split: not by its method ``unique``, which writes into the cache."""
-    columns = dataset.select_columns("label").with_format("arrow").iter(_LABELS_AT_ONCE)
-    found = {label for batch in columns for label in batch["label"].unique().to_pylist()}
-    return found - {None}
-
-
-def _in_order(labels: set[str]) -> list[str]:
-    """Sort labels: numbers by their value if all of them are."""
-    digits = {label: label.removeprefix("-") for label in labels}
-    numeric = all(d.isdecimal() and len(d) <= MOST_DIGITS for d in digits.values())
-    return sorted(labels, key=lambda label: (int(label) if numeric else 0, label))
 
 
 def _encoded(dataset: Dataset, encoding: Encoding, names: list | None, cache: Path) -> Path:

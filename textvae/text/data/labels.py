@@ -8,11 +8,16 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # Unlabeled: -1 as in many published datasets, and what programs write into text for null and NaN.
 MISSING = ("", "-1", "null", "NULL", "NaN", "nan", "<NA>", "N/A", "n/a")
 NO_NUMBER = frozenset(MISSING) - {"-1"}
+LABELS_AT_ONCE = 10_000
+MOST_DIGITS = 4000  # of a label that is sorted as a number: Python converts no more
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 
 
@@ -61,3 +66,52 @@ def number_of(value: Any) -> str | None:
     if not math.isfinite(number):
         raise ValueError(repr(value))
     return repr(number).removesuffix(".0")
+
+
+def numbered_labels(
+    corpus: dict[str, Dataset],
+) -> tuple[list[str] | None, dict[str, dict[Any, int]]]:
+    """Give every label of a corpus an index, the same in all splits.
+
+    The classes of a split have the names, and the order, of that split alone.
+
+    Args:
+        corpus: Datasets by split, perhaps with a column ``label`` of strings or classes.
+
+    Returns:
+        The names of the labels, and by split the index of each of its labels; a split whose labels
+        are these indices already is left out. None, and nothing, if there are no labels.
+    """
+    labeled = {name: d for name, d in corpus.items() if "label" in d.column_names}
+    if not labeled:
+        return None, {}
+    classes = {
+        name: list(getattr(d.features["label"], "names", None) or ()) for name, d in labeled.items()
+    }
+    known = dict.fromkeys(label for names in classes.values() for label in names)
+    found = {label for name, d in labeled.items() if not classes[name] for label in _labels_in(d)}
+    ordered = [*known, *_in_order(found - known.keys())]
+    places = {label: i for i, label in enumerate(ordered)}
+    ids: dict[str, dict[Any, int]] = {}
+    for name, names in classes.items():
+        if names != ordered:
+            ids[name] = (
+                {-1: -1} | {i: places[label] for i, label in enumerate(names)}
+                if names
+                else dict(places)
+            )
+    return ordered, ids
+
+
+def _labels_in(dataset: Dataset) -> set[str]:
+    """Return the labels of a split: not by its method ``unique``, which writes into the cache."""
+    columns = dataset.select_columns("label").with_format("arrow").iter(LABELS_AT_ONCE)
+    found = {label for batch in columns for label in batch["label"].unique().to_pylist()}
+    return found - {None}
+
+
+def _in_order(labels: set[str]) -> list[str]:
+    """Sort labels: numbers by their value if all of them are."""
+    digits = {label: label.removeprefix("-") for label in labels}
+    numeric = all(d.isdecimal() and len(d) <= MOST_DIGITS for d in digits.values())
+    return sorted(labels, key=lambda label: (int(label) if numeric else 0, label))
