@@ -315,3 +315,24 @@ def test_texts_are_scored_as_in_a_file(trained, tmp_path):
         assert found[key] == pytest.approx([row[key] for row in rows], rel=1e-4)
     with pytest.raises(TypeError, match="run must be the path of a run folder, not a TextVAE"):
         textvae.score_file(model, tmp_path / "texts.txt")
+
+
+def test_words_are_counted_as_the_run_counts_them_for_every_tokenizer(tiny, tmp_path):
+    texts = ["it isn't so.", "yes, it is"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    options = ["--tokenizer.kind", "char", "--train.max_steps", "1"]
+    for tokenized, expected in (("true", [4, 4]), ("false", [6, 5])):
+        run = tmp_path / tokenized
+        choice = ["--data.tokenized", tokenized]
+        assert in_child(["train", "--out", str(run), *tiny, *options, *choice]) == 0
+        model = textvae.load(str(run))
+        (batch,) = model.counted_batches(texts, 2)
+        assert batch.units[batch.index.argsort()].tolist() == expected
+        model.save_pretrained(run / "alone")
+        for rows in (
+            rows_of(run, tmp_path / "texts.txt"),
+            rows_of(run / "alone", tmp_path / "texts.txt"),
+        ):
+            assert [row["ppl_iw"] for row in rows] == pytest.approx(
+                [math.exp(-row["iw"] / units) for row, units in zip(rows, expected, strict=True)]
+            )

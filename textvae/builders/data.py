@@ -107,8 +107,8 @@ def read_new(
     if (folder / CONFIG).exists():
         data = Config.load(folder / CONFIG).data
     else:
-        tokenized = getattr(model.tokenizer, "tokenized", False)
-        data = DataConfig(tokenized=tokenized, max_length=model.config["max_length"] + 1)
+        longest = model.config["max_length"] + 1
+        data = DataConfig(tokenized=bool(model.tokenized), max_length=longest)
     path = expanded(source)
     if source == STANDARD_INPUT or not (path.is_file() or path.is_dir()):  # a pipe is not kept
         data = replace(data, cache_dir=str(private_cache()))

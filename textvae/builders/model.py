@@ -217,9 +217,8 @@ def _text_model(
     config: Config, tokenizer: Tokenizer, labels: dict[str, int], model_class: type[Any]
 ) -> Any:
     length = config.data.max_length - 1  # the end of the sentence is not counted there
-    model = model_class(
-        vocab_size=len(tokenizer), max_length=length, **labels, **vars(config.model)
-    )
+    texts = {"max_length": length, "tokenized": config.data.tokenized}
+    model = model_class(vocab_size=len(tokenizer), **texts, **labels, **vars(config.model))
     model.tokenizer = tokenizer
     return model
 

@@ -90,6 +90,8 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         init_embedding: Like ``init_scale``, for the word embeddings only.
         max_length: Longest sentence in training in tokens, not counting its end. Longer texts are
             cut when they are encoded, and generated sentences are no longer by default.
+        tokenized: Whether the words of the texts are separated by spaces; otherwise the words that
+            perplexities are measured in are counted by Treebank rules. A word tokenizer knows it.
 
     Raises:
         UserError: An argument is out of range.
@@ -130,6 +132,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         init_scale: float | None = 0.1,
         init_embedding: float | None = None,
         max_length: int = 200,
+        tokenized: bool = False,
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
@@ -247,7 +250,8 @@ def _embedded(inputs: Tensor) -> Batch:
 
 
 ARGUMENTS = get_type_hints(ModelConfig)
-ARGUMENTS |= {"vocab_size": VocabSize, "max_length": PositiveInt, "num_labels": NonNegativeInt}
+ARGUMENTS |= {"vocab_size": VocabSize, "num_labels": NonNegativeInt}
+ARGUMENTS |= {"max_length": PositiveInt, "tokenized": bool}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:

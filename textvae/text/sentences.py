@@ -37,6 +37,11 @@ class Sentences(TextExamples):
         *("repetition_penalty", "no_repeat_ngram_size", "condition"),
     )
 
+    @property
+    def tokenized(self) -> bool:
+        """Whether the words of its texts are separated by spaces."""
+        return getattr(self.tokenizer, "tokenized", self.config["tokenized"])
+
     def listed(self, examples: Any) -> list[Any]:
         """Return texts as a list: a single one in a list of its own."""
         if isinstance(examples, str):
@@ -78,8 +83,8 @@ class Sentences(TextExamples):
     def counted_batches(self, texts: Sequence[str], batch_size: int) -> Iterator[Batch]:
         """Like ``batches``, with the words and bytes that perplexities are measured in."""
         tokenizer = self._needs_tokenizer()
-        are_split = getattr(tokenizer, "tokenized", False)
-        encoding = Encoding(tokenizer, are_split, self.config["max_length"] + 1, "truncate", None)
+        longest = self.config["max_length"] + 1
+        encoding = Encoding(tokenizer, self.tokenized, longest, "truncate", None)
         documents = [encode_document(text, encoding) for text in self._texts(texts)]
         for batch in self.batches(texts, batch_size):
             kept = [documents[row] for row in batch.index.tolist()]
