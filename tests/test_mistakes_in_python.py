@@ -166,3 +166,92 @@ def test_a_single_card_is_compared():
 
 def test_a_loop_that_goes_on_after_errors_ends_when_it_is_interrupted():
     assert issubclass(Interrupted, KeyboardInterrupt) and not issubclass(Interrupted, Exception)
+
+
+def conditional(**options):
+    kind = {"condition": "label", "num_labels": 2} | options
+    return textvae.TextVAE(12, latent_dim=2, encoder_hidden=4, decoder_hidden=4, **kind)
+
+
+def test_a_conditional_model_needs_its_condition(tmp_path):
+    with pytest.raises(UserError, match="condition label needs num_labels"):
+        conditional(num_labels=0)
+    model = conditional()
+    model.tokenizer = textvae.WordTokenizer.train(["a b c d e f g h"])
+    said = r"conditioned on a label: set model\.condition first, to a textvae\.vae\.cond.*Classes"
+    for use in (
+        lambda: model.encode(["a"], condition="x"),
+        lambda: model.sample(1),
+        lambda: model.save_pretrained(tmp_path / "model"),
+    ):
+        with pytest.raises(UserError, match=said):
+            use()
+    assert not list(tmp_path.glob("*/*.safetensors"))
+    model.condition = textvae.vae.conditions.Classes(("x", "y"), (1, 2))
+    model.save_pretrained(tmp_path / "model")
+    again = textvae.load(tmp_path / "model")
+    assert again.condition == model.condition
+    assert again.reconstruct(["a b"], condition="x") == model.eval().reconstruct(
+        ["a b"], condition="x"
+    )
+
+
+def test_a_model_is_saved_without_a_tokenizer(model, tmp_path):
+    bare = textvae.TextVAE(12, latent_dim=2, encoder_hidden=4, decoder_hidden=4)
+    bare.save_pretrained(tmp_path)
+    loaded = textvae.load(tmp_path)
+    with pytest.raises(UserError, match=r"has no tokenizer: set model\.tokenizer first"):
+        loaded.sample(1)
+    loaded.tokenizer = model.tokenizer
+    assert len(loaded.sample(2)) == 2
+    loaded.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer\.json"):
+        textvae.load(tmp_path)
+
+
+def test_a_decoder_that_only_scores_cannot_generate(model):
+    class Scores(nn.Module):
+        def log_prob(self, batch, z):
+            return z.sum(-1)
+
+    class Mine(textvae.TextVAE):
+        def make_decoder(self, config):
+            return Scores()
+
+    mine = Mine(12, latent_dim=2, encoder_hidden=4)
+    mine.tokenizer = model.tokenizer
+    with pytest.raises(UserError, match="Scores has no method stepper, which generating text"):
+        mine.sample(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"top_k": 3.0}, "top_k=3.0: must be an integer, at least 0"),
+        ({"max_new_tokens": 5.0}, "max_new_tokens=5.0: must be an integer, at least 1"),
+        ({"temperature": None}, "temperature=None: must be a finite number"),
+        ({"temperature": "1"}, "temperature='1': must be a finite number"),
+        ({"num_beams": 2, "length_penalty": float("inf")}, "must be a finite number"),
+        ({"repetition_penalty": float("nan")}, "must be a finite number"),
+        ({"no_repeat_ngram_size": 1.5}, "must be an integer"),
+        ({"n": 1.0}, "n=1.0: must be an integer, at least 0"),
+    ],
+)
+def test_options_of_generation(model, options, said):
+    with pytest.raises(UserError, match=said):
+        model.sample(**options)
+
+
+def test_counts_are_integers(model):
+    for count in (-1, 2.0):
+        with pytest.raises(UserError, match=r"count=.*: must be"):
+            model.draw_z(count, 0)
+    with pytest.raises(UserError, match=r"dimension 0\.5: this model has 2 latent dimensions"):
+        textvae.traverse(model, torch.zeros(2), 0.5, [0, 1])
+    assert len(textvae.traverse(model, torch.zeros(2), np.int64(1), 0.5)) == 1
+    assert len(model.sample(np.int64(2), top_k=np.int32(3), temperature=np.float32(0.5))) == 2
+    with pytest.raises(UserError, match=r"n=2\.5: must be an integer"):
+        textvae.neighbors("nowhere", ["a"], n=2.5)
+    with pytest.raises(UserError, match="source='priro': choose prior or aggregate; did you mean"):
+        model.sample(1, source="priro")

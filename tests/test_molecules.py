@@ -371,7 +371,7 @@ def test_latent_metrics_by_hand(tmp_path, rdkit):
     assert "<svg" in (tmp_path / "lines.svg").read_text()
     with pytest.raises(UserError, match="lines=3: needs 6 molecules, two for each line"):
         latent_metrics(Copier(), sources, lines=3)
-    with pytest.raises(UserError, match="at least 3 points"):
+    with pytest.raises(UserError, match="steps=2: must be at least 3"):
         latent_metrics(Copier(), sources, lines=2, steps=2)
     with pytest.raises(UserError, match="none of the first 100 lines is a valid molecule"):
         latent_metrics(Copier(), ["how are you"] * 4, lines=2)

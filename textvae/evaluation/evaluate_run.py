@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from textvae.errors import OptionError
+from textvae.config.arguments import check_choice, check_integers
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.latent.fit_sampler import fit_opened
@@ -164,9 +164,8 @@ def _card_name(title: str, refine_steps: int | None, limit: int | None) -> str:
 def _check_options(
     samples: int, limit: int | None, generations: int, precision: str, batch_size: int
 ) -> None:
-    least = {"samples": (samples, 0), "limit": (limit, 1), "generations": (generations, 0)}
-    for name, (value, minimum) in (least | {"batch_size": (batch_size, 1)}).items():
-        if value is not None and value < minimum:
-            raise OptionError(f"must be at least {minimum}", **{name: value})
-    if precision not in ("fp32", "bf16"):
-        raise OptionError("choose fp32 or bf16", precision=precision)
+    check_integers(0, samples=samples, generations=generations)
+    check_integers(1, batch_size=batch_size)
+    if limit is not None:
+        check_integers(1, limit=limit)
+    check_choice(("fp32", "bf16"), precision=precision)

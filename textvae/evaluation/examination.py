@@ -8,15 +8,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.errors import OptionError
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.shuffle import shuffle_gaps
 from textvae.evaluation.symptoms import Symptoms, symptoms_of
@@ -63,8 +62,7 @@ def _check_draws(**counts: int) -> None:
     """Check the numbers of draws: only those of the importance-weighted bound may be 0."""
     for name, count in counts.items():
         least = 0 if name == "samples" else 1
-        if not isinstance(count, Integral) or count < least:
-            raise OptionError(f"must be an integer, at least {least}", **{name: count})
+        check_integers(least, **{name: count})
 
 
 def _warn_of_inference(model: Any, inference: Inference) -> None:

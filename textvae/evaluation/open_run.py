@@ -14,8 +14,9 @@ import torch
 from textvae.builders.data import Splits, read_new
 from textvae.builders.model import load_model, to_device
 from textvae.builders.run_data import run_config, run_splits
+from textvae.config.arguments import check_integers
 from textvae.config.experiment import Config
-from textvae.errors import OptionError, UserError
+from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
 from textvae.runs.weights import holds_weights
@@ -230,8 +231,8 @@ def spaced(count: int, most: int | None) -> np.ndarray:
 
     Unlike the first ones, they represent a split that is sorted, by label for example.
     """
-    if most is not None and most < 1:
-        raise OptionError("must be at least 1", limit=most)
+    if most is not None:
+        check_integers(1, limit=most)
     most = count if most is None else min(count, most)
     return np.linspace(0, count - 1, most).round().astype(np.int64)
 

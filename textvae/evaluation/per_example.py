@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.metrics.metric import clock
 from textvae.vae.batch import Batch, Split, device_of
 from textvae.vae.contracts import Posterior
 from textvae.vae.estimators import importance_estimate
 from textvae.vae.inference import infer, infer_all
-from textvae.vae.model import Model, check_batch_size
+from textvae.vae.model import Model
 from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl, concatenate, move, select
 
@@ -178,7 +179,7 @@ def posteriors(
         refine_steps: Number of refinement steps; as in training by default, 0 for none.
         batch_size: Examples per batch; does not change the results.
     """
-    check_batch_size(batch_size)
+    check_integers(1, batch_size=batch_size)
     rows = np.arange(len(split)) if rows is None else rows
     rows = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
     batches = (split.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import OptionError, UserError
+from textvae.config.arguments import check_integers
+from textvae.errors import UserError
 from textvae.images.datasets import as_batch
 from textvae.images.examples import ImageExamples
 from textvae.vae.batch import Batch
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
-from textvae.vae.model import Source, check_batch_size
+from textvae.vae.model import Source
 from textvae.vae.noise import Purpose, RowNoise
 
 
@@ -73,7 +73,7 @@ class Images(ImageExamples):
         Raises:
             UserError: z has the wrong shape.
         """
-        check_batch_size(batch_size)
+        check_integers(1, batch_size=batch_size)
         z = self.check_z(z)
         noise = RowNoise(seed, Purpose.CONDITION, [0] * len(z) if same_draws else range(len(z)))
         codes = codes_of(self.condition, condition, len(z), noise)
@@ -116,8 +116,7 @@ class Images(ImageExamples):
         Returns:
             (N, H, W) on the CPU.
         """
-        if not isinstance(n, Integral) or n < 0:
-            raise OptionError("must be an integer, at least 0", n=n)
+        check_integers(0, n=n)
         z = self.draw_z(n, seed, source) if z is None else z
         options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
         return self.decode(z, batch_size=batch_size, seed=seed, **options)
@@ -150,6 +149,7 @@ class Images(ImageExamples):
                 "a walk follows the quantiles of N(0, I), but this model learned its prior: use "
                 "sample instead"
             )
+        check_integers(1, side=side)
         ticks = torch.special.ndtri((torch.arange(side) + 0.5) / side)
         # Upward is positive, as in a plot.
         down, right = torch.meshgrid(-ticks, ticks, indexing="ij")

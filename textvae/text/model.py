@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from textvae.config.experiment import ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
 from textvae.errors import UserError
-from textvae.runs.model_folder import Description, public_module
+from textvae.runs.model_folder import WEIGHTS, Description, public_module
+from textvae.runs.weights import read_metadata
 from textvae.text.nn.decoder import InitialState, Injection, LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder, Pooling
 from textvae.text.nn.input_noise import InputNoise
 from textvae.text.nn.pretrained import read_word_vectors
 from textvae.text.sentences import Sentences
-from textvae.text.tokenizers import MADE_FOR, PAD, check_size, read_tokenizer
+from textvae.text.tokenizers import MADE_FOR, NONE, PAD, check_size, read_tokenizer
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
 from textvae.vae.conditioning import check_condition
@@ -230,7 +231,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
 
     def _metadata(self) -> dict[str, str]:
         if self.tokenizer is None:
-            return super()._metadata()
+            return super()._metadata() | {MADE_FOR: NONE}
         check_size(self.tokenizer, self.config["vocab_size"])
         return super()._metadata() | {MADE_FOR: self.tokenizer.fingerprint()}
 
@@ -241,7 +242,8 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
     def _load_more(self, folder: Path) -> None:
         if self.config["tie_embeddings"] and isinstance(self.decoder, LSTMDecoder):
             self.decoder.output.weight = self.decoder.embedding.weight
-        self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])
+        if read_metadata(folder / WEIGHTS).get(MADE_FOR) != NONE:
+            self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])
 
 
 def _embedded(inputs: Tensor) -> Batch:

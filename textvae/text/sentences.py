@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.errors import OptionError
+from textvae.config.arguments import check_integers
+from textvae.errors import UserError
 from textvae.runs.files import is_file
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.chunks import Encoding, encode_document
@@ -22,7 +22,7 @@ from textvae.text.examples import TextExamples
 from textvae.vae.batch import Batch
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
-from textvae.vae.model import Source, check_batch_size
+from textvae.vae.model import Source
 from textvae.vae.noise import Purpose, RowNoise
 
 logger = logging.getLogger(__name__)
@@ -117,8 +117,13 @@ class Sentences(TextExamples):
         Raises:
             UserError: z has the wrong shape, an option is out of range, or there is no tokenizer.
         """
+        if not self.can_generate:
+            raise UserError(
+                f"{type(self.decoder).__name__} has no method stepper, which generating text needs "
+                "(textvae.vae.contracts.Stepper)"
+            )
         tokenizer = self._needs_tokenizer()
-        check_batch_size(batch_size)
+        check_integers(1, batch_size=batch_size)
         z = self.check_z(z)
         noise = RowNoise(seed, Purpose.CONDITION, range(first_row, first_row + len(z)))
         codes = codes_of(self.condition, condition, len(z), noise)
@@ -165,8 +170,7 @@ class Sentences(TextExamples):
         Raises:
             UserError: An option is out of range, or there is no tokenizer.
         """
-        if not isinstance(n, Integral) or n < 0:
-            raise OptionError("must be an integer, at least 0", n=n)
+        check_integers(0, n=n)
         z = self.draw_z(n, seed, source, first_row) if z is None else z
         return self.decode(
             z,

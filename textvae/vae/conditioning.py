@@ -26,6 +26,8 @@ def check_condition(arguments: Mapping[str, Any]) -> None:
     kind = arguments["condition"]
     if kind == "none":
         return
+    if kind == "label" and arguments.get("num_labels", 1) < 1:
+        raise UserError("model: condition label needs num_labels, how many labels there are")
     if arguments["injection"] == "none":
         raise UserError(
             f"model: condition {kind} enters the decoder where z does, and injection none leaves "

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textvae.errors import OptionError
+from textvae.config.arguments import check_choice
 
 
 def between(
@@ -30,10 +30,9 @@ def between(
     """
     share = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]  # (S, 1)
     line = torch.lerp(start, end, share)
+    check_choice(("linear", "spherical"), kind=kind)
     if kind == "linear":
         return line
-    if kind != "spherical":
-        raise OptionError("choose linear or spherical", kind=kind)
     lengths = torch.stack([start.norm(), end.norm()])
     if bool((lengths == 0).any()):
         return line  # the origin has no direction

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from textvae.config.arguments import check_choice, check_integers
 from textvae.config.inference import Inference, with_steps
-from textvae.config.types import LARGEST_INT
 from textvae.errors import OptionError, UserError
 from textvae.vae.batch import Batch, Split
 from textvae.vae.conditioning import codes_of
@@ -83,7 +82,7 @@ class Model(ExampleKind):
                 the examples.
         """
         self.check_latent()
-        check_batch_size(batch_size)
+        check_integers(1, batch_size=batch_size)
         examples = self.listed(examples)
         count = len(examples)
         codes = codes_of(self.condition, condition, count)
@@ -129,15 +128,15 @@ class Model(ExampleKind):
         Raises:
             UserError: There is no such source.
         """
-        rows = range(first_row, first_row + count)
+        check_integers(0, count=count, first_row=first_row)
         sources = {"prior": self.prior, "aggregate": self.sampler}
-        if source not in sources:
-            raise OptionError("choose prior or aggregate", source=source)
+        check_choice(tuple(sources), source=source)
         if sources[source] is None:
             raise UserError(
                 "source='aggregate': this model has no fitted sampler yet; create it with "
                 "textvae.fit_sampler or textvae sample RUN --from aggregate"
             )
+        rows = range(first_row, first_row + count)
         return sources[source].sample(count, RowNoise(seed, Purpose.LATENT, rows))
 
     def draw_conditions(self, count: int, seed: int, first_row: int = 0) -> list[Any] | None:
@@ -243,8 +242,7 @@ class Model(ExampleKind):
         Raises:
             UserError: As in ``encode`` and ``decode``.
         """
-        if use not in ("mean", "sample"):
-            raise OptionError("choose mean or sample", use=use)
+        check_choice(("mean", "sample"), use=use)
         q = self.encode(
             examples,
             condition=condition,
@@ -287,11 +285,7 @@ class Model(ExampleKind):
         Raises:
             UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
-        if not isinstance(steps, Integral) or not 2 <= steps <= LARGEST_INT:
-            raise OptionError(
-                f"must be an integer, from 2 (both ends) to {LARGEST_INT}",
-                steps=steps,
-            )
+        check_integers(2, steps=steps)  # both ends
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)
         start, end = q.center()
         if condition is not None:
@@ -313,11 +307,3 @@ class Model(ExampleKind):
         """Points from ``start`` to ``end``, both (Z,): (S, Z). ``kind`` as in ``interpolate``."""
         kind = kind or ("spherical" if self.on_sphere else "linear")
         return between(start, end, steps, kind)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raise a ``UserError`` if the batch size is out of range."""
-    if not isinstance(batch_size, Integral) or not 1 <= batch_size <= LARGEST_INT:
-        raise OptionError(
-            f"must be an integer, at least 1 and at most {LARGEST_INT}", batch_size=batch_size
-        )

@@ -61,7 +61,27 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         self.inference = DEFAULT_INFERENCE
         self.metrics: dict[str, Any] = {}  # for the model card
         self.sampler: MixtureSampler | None = None  # fitted to the aggregate posterior
-        self.condition: Condition | None = None  # what encoder and decoder read besides x and z
+        self._condition: Condition | None = None
+
+    @property
+    def condition(self) -> Condition | None:
+        """What the encoder and the decoder read besides x and z; None if it is nothing.
+
+        Raises:
+            UserError: The model was built with one, which nobody has set.
+        """
+        kind = self.config.get("condition", "none")
+        if self._condition is None and kind != "none":
+            name = "Classes" if kind == "label" else "Numbers"
+            raise UserError(
+                f"this model is conditioned on a {kind}: set model.condition first, to a "
+                f"textvae.vae.conditions.{name} (textvae.train does it)"
+            )
+        return self._condition
+
+    @condition.setter
+    def condition(self, condition: Condition | None) -> None:
+        self._condition = condition
 
     def describe(self) -> pretrained.Description:
         """Return the description of this model for its model card."""
@@ -108,7 +128,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
             ) from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        metadata = self._metadata()  # before anything is removed, because it may refuse
+        metadata, condition = self._metadata(), self.condition  # first, because they may refuse
         sampler = save_directory / pretrained.SAMPLER
         with suppress(OSError):  # where nothing can be removed, nothing can be written either
             sampler.unlink()  # first, so that it never lies next to other weights
@@ -120,8 +140,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         self.inference.save(save_directory / pretrained.INFERENCE)
         if self.sampler is not None:
             self.sampler.save(sampler)
-        if self.condition is not None:
-            save_condition(self.condition, save_directory / pretrained.CONDITION)
+        if condition is not None:
+            save_condition(condition, save_directory / pretrained.CONDITION)
         self.write_card(save_directory)
 
     def write_card(self, folder: Path) -> None:

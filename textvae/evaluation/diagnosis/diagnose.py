@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference
-from textvae.errors import OptionError, UserError
+from textvae.errors import UserError
 from textvae.evaluation.diagnosis.history import History
 from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
 from textvae.evaluation.diagnosis.remedies import remedies_for
@@ -144,8 +145,7 @@ def _examined(
     **options: Any,
 ) -> tuple[Examination, Symptoms]:
     check_model(model)
-    if samples == 0:
-        raise OptionError("must be an integer, at least 1", samples=samples)
+    check_integers(1, samples=samples)
     if not model.prior.latent_dim:
         raise UserError(
             f"{name} has no latent variable (latent_dim 0): there is nothing to diagnose"

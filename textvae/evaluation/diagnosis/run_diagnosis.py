@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from textvae.builders.run_data import run_config
+from textvae.config.arguments import check_integers
 from textvae.config.experiment import Config
-from textvae.errors import OptionError, UserError
+from textvae.errors import UserError
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
@@ -71,9 +72,9 @@ def diagnose_run(
             has changed, there is no such split, or the baseline is no language model of the same
             data.
     """
-    for option, value in (("samples", samples), ("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise OptionError("must be at least 1", **{option: value})
+    check_integers(1, samples=samples, batch_size=batch_size)
+    if limit is not None:
+        check_integers(1, limit=limit)
     if baseline is not None and str(opening.get("data")) == STANDARD_INPUT:
         raise UserError("--data -, --baseline: both models read the examples; save them to a file")
     opened = open_run(run, condition=condition, **opening)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from textvae.errors import OptionError, UserError
+from textvae.config.arguments import check_integers
+from textvae.errors import UserError
 from textvae.evaluation.labels import find_label
 from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import posteriors
@@ -56,8 +57,8 @@ def attribute_vector(
         UserError: There is no latent variable, the training split has no labels or no such label,
             both labels are the same, or the run cannot be opened.
     """
-    if limit is not None and limit < 1:
-        raise OptionError("must be at least 1", limit=limit)
+    if limit is not None:
+        check_integers(1, limit=limit)
     opened = open_run(run, **opening)
     if not opened.model.latent_dim:
         raise UserError(f"{run} has no latent variable (latent_dim 0) to move in")

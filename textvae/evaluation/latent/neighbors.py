@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from textvae.errors import OptionError
+from textvae.config.arguments import check_choice, check_integers
 from textvae.evaluation.open_run import Opening, are_new_examples, open_run
 from textvae.evaluation.per_example import posteriors
 
@@ -52,8 +52,7 @@ def neighbors(
     Raises:
         UserError: There is no latent variable, n is below 1, or the run cannot be opened.
     """
-    if n < 1:
-        raise OptionError("must be at least 1", n=n)
+    check_integers(1, n=n)
     of_all = condition if are_new_examples(opening.get("data")) else None
     opened = open_run(run, condition=of_all, **opening)
     options: dict[str, Any] = {"refine_steps": refine_steps, "batch_size": batch_size, "seed": seed}
@@ -84,8 +83,7 @@ def nearest(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    if distance not in ("euclidean", "cosine"):
-        raise OptionError("choose euclidean or cosine", distance=distance)
+    check_choice(("euclidean", "cosine"), distance=distance)
     # Brute force: trees only help in a few dimensions, and do not know the cosine distance.
     search = NearestNeighbors(metric=distance, algorithm="brute").fit(points)
     return search.kneighbors(queries, min(n, len(points)))

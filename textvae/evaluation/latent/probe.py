@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from textvae.builders.data import read_column
+from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError
 from textvae.evaluation.latent.classification import Labeled, classify
 from textvae.evaluation.latent.regression import fit_regression, score_regression
@@ -80,8 +81,8 @@ def probe(
         UserError: There is no latent variable, there are too few labels or only one, or the run
             cannot be opened.
     """
-    if labels is not None and labels < 1:
-        raise OptionError("must be at least 1", labels=labels)
+    if labels is not None:
+        check_integers(1, labels=labels)
     opened = open_run(run, **opening)
     save = may_save(opened.folder, opened.is_foreign)
     chosen = _chosen_target(opened, split, target)

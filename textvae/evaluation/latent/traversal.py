@@ -6,11 +6,11 @@ The dimensions worth looking at are the active ones, those whose posterior mean 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from textvae.errors import UserError
@@ -29,7 +29,7 @@ def traverse(
     model: Model,
     z: Tensor,
     dimension: int | Sequence[int],
-    values: Sequence[float] | Tensor,
+    values: float | Sequence[float] | Tensor,
     **options: Any,
 ) -> Any:
     """Decode a latent vector while one of its dimensions takes other values.
@@ -51,15 +51,16 @@ def traverse(
     """
     dimensions = np.atleast_1d(dimension).tolist()
     _check_space(model)
-    if wrong := [d for d in dimensions if not 0 <= d < model.latent_dim]:
+    if wrong := [d for d in dimensions if d not in range(model.latent_dim)]:
         raise UserError(
             f"dimension {wrong[0]}: this model has {model.latent_dim} latent dimensions"
             + (f", 0 to {model.latent_dim - 1}" if model.latent_dim else "")
         )
-    if not len(dimensions) or not len(values) or not all(map(math.isfinite, values)):
+    points = torch.atleast_1d(torch.as_tensor(values, dtype=torch.float64))
+    if not (dimensions and len(points) and points.isfinite().all()):
         raise UserError("a traversal needs at least one dimension and finite values for it")
     point = model.check_z(z[None])[0]
-    return model.decode_path(along(point, dimensions, values), **options)
+    return model.decode_path(along(point, [int(d) for d in dimensions], points), **options)
 
 
 def leading_dimensions(

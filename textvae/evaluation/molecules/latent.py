@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
 from textvae.runs.files import write_text
@@ -65,11 +66,8 @@ def latent_metrics(
         UserError: RDKit is missing, there are too few molecules, or the model has no z.
     """
     check_rdkit()
-    if steps < 3:
-        raise OptionError(
-            "a line needs at least 3 points, to have one between its ends",
-            steps=steps,
-        )
+    check_integers(3, steps=steps)  # both ends, and one between them
+    check_integers(1, lines=lines)
     if len(molecules) < 2 * lines:
         raise OptionError(
             f"needs {2 * lines} molecules, two for each line between molecules, but there are "

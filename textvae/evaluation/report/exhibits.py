@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.config.arguments import check_integers
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.latent.traversal import ACTIVE
 from textvae.evaluation.metrics.table import BY_KEY
@@ -24,7 +25,7 @@ from textvae.vae.batch import Batch, Split
 from textvae.vae.estimators import mean_variances
 from textvae.vae.examples import Shown
 from textvae.vae.interpolation import along
-from textvae.vae.model import Model, Source, check_batch_size
+from textvae.vae.model import Model, Source
 from textvae.vae.modes import undisturbed
 
 INTERPOLATIONS, STEPS = 2, 7
@@ -96,7 +97,7 @@ def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: in
         seed: Seed of all noise.
         batch_size: Examples per batch; does not change the results.
     """
-    check_batch_size(batch_size)
+    check_integers(1, batch_size=batch_size)
     rows = spaced(len(split), limit)
     ordered = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
     with undisturbed(model, seed), torch.no_grad():

@@ -35,15 +35,15 @@ from torch import Tensor
 
 from textvae.builders.data import read_new
 from textvae.builders.model import load_model, to_device
+from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
-from textvae.errors import OptionError
 from textvae.evaluation.examination import check_model
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
 from textvae.vae.batch import Batch, Split, numbered
-from textvae.vae.model import Model, check_batch_size
+from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
 
 CHUNK = 512  # examples scored before any of them is returned; limits memory
@@ -255,10 +255,9 @@ def score_file(
     Raises:
         UserError: The model or the file cannot be read, or an option is out of range.
     """
-    check_batch_size(batch_size)
-    for name, value, least in (("samples", samples, 1), ("regret_steps", regret_steps, 0)):
-        if value < least:
-            raise OptionError(f"must be at least {least}", **{name: value})
+    check_integers(1, batch_size=batch_size)
+    check_integers(1, samples=samples)
+    check_integers(0, regret_steps=regret_steps)
     folder = model_folder.fetch(path_of_run(run))
     model = to_device(load_model(str(folder)), device) if model is None else model
     options = {

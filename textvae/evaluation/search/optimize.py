@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from textvae.errors import OptionError, UserError
+from textvae.config.arguments import check_integers
+from textvae.errors import UserError
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.kept_values import Objective, keeping
@@ -114,8 +115,7 @@ def optimize(
         UserError: The model has no latent variable, the objective cannot be imported or fails, no
             text has a value, or the run cannot be opened.
     """
-    if budget < 2:
-        raise OptionError("a search needs at least 2 evaluations", budget=budget)
+    check_integers(2, budget=budget)  # the first values, and one that they suggest
     check_installed(method)
     opened = open_run(run, **opening)
     model, train = opened.model, opened.split("train")

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textvae.errors import OptionError, UserError
+from textvae.config.arguments import check_choice, check_integers
+from textvae.errors import UserError
 from textvae.runs.cache import cache_folder, cache_lock, checksum, mark_used, unwritable
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.batches import text_batch
@@ -161,10 +162,9 @@ def encode_corpus(
     Raises:
         UserError: If an option is out of range, or no document is left.
     """
-    if long not in ("truncate", "drop"):
-        raise UserError(f"long {long!r}: must be truncate or drop")
-    if max_length is not None and max_length < 2:
-        raise OptionError("must be at least 2: a token and </s>", max_length=max_length)
+    check_choice(("truncate", "drop"), long=long)
+    if max_length is not None:
+        check_integers(2, max_length=max_length)  # a token and </s>
     names, label_ids = numbered_labels(corpus)
     cache = cache_folder(cache_dir) / "encoded"
     splits = {}

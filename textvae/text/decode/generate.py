@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.config.arguments import check_integers, check_numbers
 from textvae.errors import OptionError
 from textvae.text.decode.beam import beam_search
 from textvae.text.decode.repetition import Repetition
@@ -126,20 +127,16 @@ def _check(
     num_beams: int,
     length_penalty: float,
 ) -> None:
-    for name, value, most in (
-        ("max_new_tokens", max_new_tokens, LONGEST),
-        ("num_beams", num_beams, MOST_BEAMS),
-    ):
-        if not 1 <= value <= most:
-            raise OptionError(f"must be at least 1 and at most {most}", **{name: value})
+    check_integers(1, LONGEST, max_new_tokens=max_new_tokens)
+    check_integers(1, MOST_BEAMS, num_beams=num_beams)
+    check_integers(0, top_k=top_k)  # 0: all words
+    check_numbers(temperature=temperature, top_p=top_p, length_penalty=length_penalty)
     low, high = TEMPERATURES
     if not low <= temperature <= high:
         raise OptionError(
             f"must be from {low:g} to {high:g} (use greedy decoding instead of 0)",
             temperature=temperature,
         )
-    if top_k < 0 or top_k != int(top_k):
-        raise OptionError("must be a number of words, or 0 for all", top_k=top_k)
     if not 0 < top_p <= 1:
         raise OptionError("must be above 0 and at most 1", top_p=top_p)
     if not abs(length_penalty) <= STRONGEST_PENALTY:

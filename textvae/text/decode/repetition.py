@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from textvae.config.arguments import check_integers, check_numbers
 from textvae.errors import OptionError
 from textvae.text.tokenizers import PAD
 
@@ -33,12 +34,12 @@ class Repetition(NamedTuple):
             UserError: An option is out of range.
         """
         low, high = PENALTIES
+        check_numbers(repetition_penalty=self.penalty)
         if not low <= self.penalty <= high:
             raise OptionError(
                 f"must be from {low:g} to {high:g}; 1 for none", repetition_penalty=self.penalty
             )
-        if self.ngram < 0:
-            raise OptionError("must be at least 1, or 0 for none", no_repeat_ngram_size=self.ngram)
+        check_integers(0, no_repeat_ngram_size=self.ngram)  # 0: no limit
         return self
 
     def apply(self, logits: Tensor, ids: Tensor) -> Tensor:

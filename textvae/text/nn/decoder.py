@@ -19,8 +19,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from textvae.config.arguments import check_choice, check_integers, check_shares
 from textvae.errors import UserError
-from textvae.text.nn.arguments import check_choice, check_shares, check_sizes
 from textvae.text.nn.dropout import drop_words, dropout, systematic_mask
 from textvae.text.nn.products import product
 from textvae.text.nn.recurrence import LSTMLayer
@@ -85,18 +85,12 @@ class LSTMDecoder(ConditionalDecoder):
         condition: nn.Module | None = None,
     ) -> None:
         super().__init__(condition)
-        check_sizes(
-            "LSTMDecoder",
-            vocab_size=(vocab_size, len(SPECIALS) + 1),
-            latent_dim=(latent_dim, 0),
-            embedding_dim=(embedding_dim, 1),
-            hidden_dim=(hidden_dim, 1),
-            num_layers=(num_layers, 1),
-        )
-        shares = {"dropout_in": dropout_in, "dropout_out": dropout_out}
-        check_shares("LSTMDecoder", **shares, word_dropout=word_dropout)
-        check_choice("LSTMDecoder", "injection", injection, get_args(Injection))
-        check_choice("LSTMDecoder", "initial_state", initial_state, get_args(InitialState))
+        check_integers(len(SPECIALS) + 1, vocab_size=vocab_size)
+        check_integers(0, latent_dim=latent_dim)
+        check_integers(1, embedding_dim=embedding_dim, hidden_dim=hidden_dim, num_layers=num_layers)
+        check_shares(dropout_in=dropout_in, dropout_out=dropout_out, word_dropout=word_dropout)
+        check_choice(get_args(Injection), injection=injection)
+        check_choice(get_args(InitialState), initial_state=initial_state)
         if tie_embeddings and embedding_dim != hidden_dim:
             raise UserError(
                 f"LSTMDecoder: tie_embeddings requires embedding_dim ({embedding_dim}) to equal "

@@ -13,9 +13,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from textvae.text.nn.arguments import check_choice
+from textvae.config.arguments import check_choice, check_integers, check_shares
 from textvae.text.nn.input_noise import InputNoise, add_noise
 from textvae.text.nn.recurrence import LSTMLayer
+from textvae.text.tokenizers import PAD, SPECIALS
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import vectors_of, width_of
 from textvae.vae.contracts import Posterior
@@ -65,7 +66,11 @@ class LSTMEncoder(nn.Module):
         condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_choice("LSTMEncoder", "pooling", pooling, get_args(Pooling))
+        check_integers(len(SPECIALS) + 1, vocab_size=vocab_size)
+        check_integers(1, embedding_dim=embedding_dim, hidden_dim=hidden_dim, num_layers=num_layers)
+        check_shares(noise_rate=noise_rate)
+        check_choice(get_args(InputNoise), noise=noise)
+        check_choice(get_args(Pooling), pooling=pooling)
         self.noise, self.noise_rate, self.pooling = noise, noise_rate, pooling
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         self.condition = condition
@@ -81,10 +86,11 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Posterior:
         """Compute q(z|x) for the B sentences of a batch, in fp32 regardless of the precision."""
-        tokens, lengths = batch.x[:, 1:], batch.lengths
         if batch.x.is_floating_point():  # word embeddings, such as the inputs of a VampPrior
-            x = batch.x.transpose(0, 1).contiguous()
+            x, lengths = batch.x.transpose(0, 1).contiguous(), batch.lengths
         else:
+            tokens = batch.x[:, 1:]
+            lengths = (tokens != PAD).sum(1)  # a Batch made by hand may not have them
             if self.training:
                 tokens, lengths = add_noise(tokens, lengths, self.noise, self.noise_rate)
             x = self.embedding(tokens.t())  # (T, B, E)

@@ -39,6 +39,7 @@ __all__ = [
     "BOS",
     "EOS",
     "MADE_FOR",
+    "NONE",
     "PAD",
     "SPECIALS",
     "UNK",
@@ -53,7 +54,8 @@ __all__ = [
     "train_tokenizer",
 ]
 
-MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tokenizer
+MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tokenizer,
+NONE = "none"  # or that they were saved without one
 
 
 class Tokenizer(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError
 from textvae.runs.files import read_record, write_json
 
@@ -86,8 +87,7 @@ def check_limits(max_size: int | None, min_count: int, reserved: int, what: str)
     """
     if max_size is not None and max_size <= reserved:
         raise OptionError(f"must be above {reserved}, the number of {what}", max_size=max_size)
-    if min_count < 1:
-        raise OptionError("must be at least 1", min_count=min_count)
+    check_integers(1, min_count=min_count)
 
 
 def most_frequent(

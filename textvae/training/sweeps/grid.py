@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.builders.model import check_model
+from textvae.config.arguments import check_integers
 from textvae.config.combinations import OF_LATENT
 from textvae.config.experiment import OPTIONS, Config, check_sections, options_read
 from textvae.config.recipes import method_files
 from textvae.config.types import as_word, did_you_mean
-from textvae.errors import OptionError, UserError
+from textvae.errors import UserError
 
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
@@ -111,8 +112,7 @@ def _check(
             raise UserError(f"{what}: {values!r} must be a list, such as [{values!r}]")
     if methods and not files:
         raise UserError("methods are stacked on a file: give one with --config")
-    if seeds < 1:
-        raise OptionError("must be at least 1", seeds=seeds)
+    check_integers(1, seeds=seeds)
     if SEED in vary and seeds > 1:
         raise UserError(f"give either several seeds or values of {SEED}, not both")
     known = [f"{section}.{name}" for section, names in OPTIONS.items() for name in names]

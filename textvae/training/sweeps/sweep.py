@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from textvae.builders.data import check_data, splits_with_labels
+from textvae.config.arguments import check_integers
 from textvae.config.experiment import Config
-from textvae.errors import OptionError, UserError, quantity
+from textvae.errors import UserError, quantity
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.comparison.provenance import provenance
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
@@ -109,8 +110,7 @@ def sweep(
             folder.
         Interrupted: Ctrl-C or SIGTERM; all runs were saved.
     """
-    if jobs < 1:
-        raise OptionError("must be at least 1", jobs=jobs)
+    check_integers(1, jobs=jobs)
     folder = Path(out)
     cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
