@@ -32,7 +32,7 @@ OPTIONS = (
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "say whether the latent variable is used, why not, and what to do",
+        "say whether the latent variable is used and, if not, why and what to do",
         "textvae diagnose RUN [...]",
     )
     add_run(parser, "the split to examine")
@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
     add(
         "--baseline",
         type=str,
-        help="the run of a language model on the same data, to compare the reconstruction with",
+        help="the run of a language model on the same data, as a baseline for the reconstruction",
     )
     add("--samples", type=PositiveInt, default=20, help="draws of z per example")
     add("--limit", type=PositiveInt | None, help="examine at most LIMIT examples, evenly spaced")
@@ -49,7 +49,7 @@ def parser() -> ArgumentParser:
         choices=list(FAIL_ON),
         help="exit with status 1 if a finding is at least this bad, from mildest to worst: "
         f"{', '.join(FAIL_ON)}; with status 2 if there are too few examples to tell, or "
-        "it is too early",
+        "it is too early in training",
     )
     add("--json", action="store_true", help="print the diagnosis as JSON")
     add_common(parser)

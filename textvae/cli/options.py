@@ -106,7 +106,7 @@ def add_measures(parser: ArgumentParser) -> None:
         "--samples",
         type=NonNegativeInt,
         default=200,
-        help="samples K of the importance-weighted bound; 0 skips it",
+        help="number of samples K for the importance-weighted bound; 0 skips it",
     )
     add(
         "--generations",

@@ -45,7 +45,7 @@ def parser() -> ArgumentParser:
         "--samples",
         type=NonNegativeInt,
         default=200,
-        help="samples K of the importance-weighted bound, for runs that have no metrics card yet",
+        help="number of samples K for the importance-weighted bound of runs without a metrics card",
     )
     add(
         "--fit-sampler",

@@ -47,13 +47,13 @@ def parser() -> ArgumentParser:
         "--samples",
         type=PositiveInt,
         default=200,
-        help="samples K of the importance-weighted bound and of the reconstruction term",
+        help="number of samples K for the importance-weighted bound and the reconstruction term",
     )
     add(
         "--regret-steps",
         type=Steps,
         default=100,
-        help="gradient steps on the ELBO of the likelihood regret; 0 skips it",
+        help="gradient steps on the ELBO for the likelihood regret; 0 skips the regret",
     )
     add(
         "--labels",

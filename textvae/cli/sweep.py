@@ -56,7 +56,7 @@ def parser() -> ArgumentParser:
         "--run",
         type=str,
         metavar="NAME",
-        help="instead: train and evaluate one run of the manifest in DIR, in this process",
+        help="train and evaluate only this run of the manifest in DIR, in this process",
     )
     return parser
 

@@ -84,7 +84,7 @@ class TokenizerConfig:
     """How text becomes token ids; trained on the training split and saved with the model."""
 
     kind: Literal["auto", "word", "unigram", "bpe", "char", "smiles"] = "auto"
-    """words, SentencePiece (unigram, bpe), char, SMILES; auto: words if tokenized, or unigram"""
+    """words, SentencePiece (unigram, bpe), chars, SMILES; auto: word if tokenized, else unigram"""
     vocab_size: VocabSize = 20000
     """maximum vocabulary size"""
     min_count: PositiveInt = 1
@@ -102,7 +102,7 @@ class ModelConfig:
     latent_dim: NonNegativeInt = 32
     """size of z; 0 for a language model (no encoder)"""
     injection: Literal["none", "init", "input", "skip"] = "skip"
-    """where z enters the decoder: initial state, + every input, + every layer and the softmax"""
+    """init: z sets the initial state; input: also every input; skip: also all layers and softmax"""
     embedding_dim: PositiveInt = 512
     """size of the word embeddings"""
     encoder_hidden: PositiveInt = 1024
@@ -164,9 +164,9 @@ class ImagesConfig:
     encoder: Literal["resnet", "mlp"] = "resnet"
     """residual blocks that each halve the resolution, or fully connected layers"""
     encoder_hidden: PositiveInt = 64
-    """channels of the ResNet (64 in the paper), or units per MLP layer (512)"""
+    """ResNet channels (64 in the Skip-VAE paper), or units per MLP layer (use 512)"""
     encoder_layers: EncoderLayers = 3
-    """number of ResNet blocks or MLP layers (2); 0 for no encoder (inference by svi)"""
+    """number of ResNet blocks (3) or MLP layers (use 2); 0 for no encoder (inference by svi)"""
     decoder: Literal["pixelcnn", "mlp"] = "pixelcnn"
     """gated PixelCNN, one pixel after another; or fully connected layers, all pixels at once"""
     decoder_hidden: PositiveInt = 32
