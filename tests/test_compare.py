@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -329,6 +330,12 @@ def test_a_rate_distortion_plot_that_cannot_be_drawn_is_one_line(tmp_path):
         rate_distortion([GRAMMAR])
     with pytest.raises(UserError, match=r"plots are written as \.svg, \.png, \.pdf"):
         draw_rate_distortion([VAE], tmp_path / "plot.jpg")
+
+
+def test_a_notebook_shows_a_card_as_print_does():
+    shown: list[str] = []
+    Card(VAE)._repr_pretty_(SimpleNamespace(text=shown.append), False)
+    assert shown == [str(Card(VAE))]
 
 
 def test_a_card_prints_its_figures_with_units_and_what_they_are_based_on():

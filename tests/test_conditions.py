@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import in_child
 
+import textvae
 from textvae.cli.main import main, parse
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
@@ -228,6 +229,14 @@ def test_scores_need_the_label_and_depend_on_it(conditional, tmp_path):
     (right,) = score_file(conditional, texts, samples=5, condition="sky")
     (wrong,) = score_file(conditional, texts, samples=5, condition="food")
     assert right["iw"] > wrong["iw"] + 3
+    text, model = ["the sun and the moon"], textvae.load(conditional)
+    found = textvae.score(model, text * 2, samples=5, condition=["sky", "food"])
+    assert found["iw"][0] == pytest.approx(right["iw"], abs=1e-4)
+    assert found["iw"][1] < right["iw"] - 3
+    with pytest.raises(UserError, match="is conditioned on the label of an example"):
+        textvae.score(model, text)
+    with pytest.raises(UserError, match=r"a condition is given to texts; for batches, set Batch"):
+        textvae.score(model, list(model.batches(text, 1)), condition="sky")
     texts.write_text("sky\tthe sun and the moon\n", encoding="utf-8")
     (read,) = score_file(conditional, texts, samples=5)
     assert read["iw"] == right["iw"]

@@ -23,6 +23,7 @@ from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.diagnosis.training_state import Training
+from textvae.evaluation.examination import examine
 from textvae.evaluation.intervals import Interval, of_share
 from textvae.evaluation.symptoms import _columns
 from textvae.vae.batch import Batch
@@ -300,9 +301,7 @@ def test_json_has_everything_and_no_numbers_that_json_lacks():
 
 @pytest.fixture(scope="module")
 def well():
-    return textvae.evaluation.examination.examine(
-        model().eval(), data().split(64), samples=2, shuffle=True
-    ).symptoms
+    return examine(model().eval(), data().split(64), samples=2, shuffle=True).symptoms
 
 
 DONE = Training(True, epoch=10, beta=1.0, final_beta=1.0, gain=0.01, elbo=-40.0)
@@ -329,9 +328,7 @@ def test_a_run_that_ended_too_soon_is_under_trained(well, change, text):
 
 def test_it_is_too_early_to_call_a_model_collapsed_while_the_kl_weight_rises():
     nothing = (0.0,) * 4
-    dead = textvae.evaluation.examination.examine(
-        model(nothing, nothing).eval(), data(nothing).split(64), samples=2
-    ).symptoms
+    dead = examine(model(nothing, nothing).eval(), data(nothing).split(64), samples=2).symptoms
     early = DONE._replace(epoch=0.5, beta=0.1)
     (found,) = judge(dead, early)
     assert (found.verdict, found.about) == ("under-trained", "collapsed")

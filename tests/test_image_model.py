@@ -224,6 +224,7 @@ def test_image_i_depends_only_on_the_seed_and_on_i(decoder):
     whole = model.sample(7, seed=1)
     assert set(whole.unique().tolist()) <= {0.0, 1.0}
     assert bool((whole[:3] == model.sample(3, seed=1)).all())
+    assert torch.equal(whole[3:], model.sample(4, seed=1, first_row=3, batch_size=3))
     assert float((whole == model.sample(7, seed=1, batch_size=2)).float().mean()) > 0.99
     assert bool((whole != model.sample(7, seed=2)).any())
 

@@ -14,7 +14,7 @@ from textvae.text.nn.pretrained import read_word_vectors
 WORDS = {"cat": 4, "dog": 5, "ice cream": 6}
 
 
-@pytest.mark.parametrize("header", ["", "3 2\n"])
+@pytest.mark.parametrize("header", ["", "3 2\n", "\ufeff"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_vectors_of_known_words_are_read(tmp_path, header, packed):
     text = f"{header}cat 0.5 -1\nfish 1 2\ndog 3e-1 4 \ncat 9 9\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import examples, load
-from textvae.cli.options import add_common, new_parser
+from textvae.cli.options import add_common, add_condition, new_parser
 from textvae.config.types import PositiveInt, TwoOrMore
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 OF_METRICS: dict[str, Any] = {"train": None, "test": None, "test_scaffolds": None}
 OF_METRICS |= {"filters": None, "no_fcd": False, "jobs": 1}
 OF_LATENT: dict[str, Any] = {"run": None, "limit": 2000, "lines": 200, "steps": 9}
-OF_LATENT |= {"num_beams": 1, "draw": None, "seed": 0, "batch_size": 64, "device": None}
+OF_LATENT |= {"num_beams": 1, "condition": None, "draw": None}
+OF_LATENT |= {"seed": 0, "batch_size": 64, "device": None}
 
 
 def parser() -> ArgumentParser:
@@ -65,7 +66,8 @@ def _add_metrics(parser: ArgumentParser) -> None:
 
 
 def _add_latent(parser: ArgumentParser) -> None:
-    add = parser.add_argument_group("options for latent").add_argument
+    group = parser.add_argument_group("options for latent")
+    add = group.add_argument
     add(
         "--run",
         type=str,
@@ -95,6 +97,7 @@ def _add_latent(parser: ArgumentParser) -> None:
         default=OF_LATENT["num_beams"],
         help="beam width for decoding z; 1 means greedy decoding",
     )
+    add_condition(group, "none")
     add("--draw", type=str, metavar="FILE", help="draw the first four lines (.svg)")
 
 
@@ -136,4 +139,5 @@ def _latent(args: Namespace) -> Any:
     named = read_molecules(Path(args.file))[: args.limit]
     molecules = examples(model, args, named).inputs  # warns of symbols that the model does not know
     options = {name: args[name] for name in ("lines", "steps", "num_beams", "seed", "batch_size")}
+    options["condition"] = args.condition
     return latent_metrics(model, molecules, draw_to=args.draw, **options)

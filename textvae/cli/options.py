@@ -248,7 +248,7 @@ def _add_decoding(add: Callable[..., Any]) -> None:
     )
 
 
-def add_condition(parser: ArgumentParser, default: str = "those of the examples") -> None:
+def add_condition(parser: Any, default: str = "those of the examples") -> None:
     """Add what the model is conditioned on; ``default`` is what it is without the option."""
     parser.add_argument(
         "--condition",

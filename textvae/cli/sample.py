@@ -81,8 +81,7 @@ def run(args: Namespace) -> None:
             under = _conditions(model, args, count, start)
             if under:
                 options["condition"] = next(iter(under.values()))
-            if start:  # never for images, which are one picture
-                options["first_row"] = start
+            options["first_row"] = start
             output.show(model.sample(count, **options), conditions=under)
 
 

@@ -52,6 +52,7 @@ class Images(ImageExamples):
         condition: Given | None = None,
         batch_size: int = 64,
         seed: int = 0,
+        first_row: int = 0,
         do_sample: bool = False,
         same_draws: bool = False,
     ) -> Tensor:
@@ -62,6 +63,7 @@ class Images(ImageExamples):
             condition: As in ``encode``; None: drawn as often as it occurs in training.
             batch_size: Images per batch; does not change the results.
             seed: Seeds the sampling; image i is a function of z, the seed and i.
+            first_row: Number of the first image.
             do_sample: Sample the pixels. Otherwise return the probability of each pixel (MLP), or
                 the more likely value of each pixel given those before it (PixelCNN).
             same_draws: Use the same random numbers for every image, so that images differ only
@@ -75,7 +77,9 @@ class Images(ImageExamples):
         """
         check_integers(1, batch_size=batch_size)
         z = self.check_z(z)
-        noise = RowNoise(seed, Purpose.CONDITION, [0] * len(z) if same_draws else range(len(z)))
+        numbers = range(first_row, first_row + len(z))
+        own = [0] * len(z) if same_draws else numbers
+        noise = RowNoise(seed, Purpose.CONDITION, own)
         codes = codes_of(self.condition, condition, len(z), noise)
         if codes is not None:
             z = self.decoder.with_condition(z, codes)
@@ -83,8 +87,8 @@ class Images(ImageExamples):
         for start, rows in zip(range(0, len(z), batch_size), z.split(batch_size), strict=False):
             uniforms = None
             if do_sample:
-                numbers = [0] if same_draws else range(start, start + len(rows))
-                noise = RowNoise(seed, Purpose.TOKENS, numbers)
+                own = [0] if same_draws else numbers[start : start + len(rows)]
+                noise = RowNoise(seed, Purpose.TOKENS, own)
                 uniforms = noise.uniform(1, pixels)[0].to(z)
             images.append(self.decoder.sample(rows, uniforms).cpu())
         shape = (0, self.config["height"], self.config["width"])
@@ -100,6 +104,7 @@ class Images(ImageExamples):
         do_sample: bool = True,
         seed: int = 0,
         batch_size: int = 64,
+        first_row: int = 0,
     ) -> Tensor:
         """Sample images: z ~ ``source``, then x ~ p(x|z).
 
@@ -112,14 +117,15 @@ class Images(ImageExamples):
             do_sample: As in ``decode``.
             seed: Seeds z and the pixels; image i depends only on the seed and i.
             batch_size: Images per batch; does not change the results.
+            first_row: Number of the first image, to draw a large sample in parts.
 
         Returns:
             (N, H, W) on the CPU.
         """
         check_integers(0, n=n)
-        z = self.draw_z(n, seed, source) if z is None else z
+        z = self.draw_z(n, seed, source, first_row) if z is None else z
         options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
-        return self.decode(z, batch_size=batch_size, seed=seed, **options)
+        return self.decode(z, batch_size=batch_size, seed=seed, first_row=first_row, **options)
 
     def decode_path(self, z: Tensor, *, same_draws: bool = True, **options: Any) -> Tensor:
         """See ``Model.decode_path``: by default, sampled pixels differ only because z does."""

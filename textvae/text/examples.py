@@ -63,7 +63,6 @@ class TextExamples(Model):
             reconstruct=lambda texts: self.reconstruct(texts, seed=seed, **given, **options),
             sample=lambda n: self.sample(n, seed=seed, batch_size=options["batch_size"]),
             split=lambda text: split_words(text, tokenized),
-            max_texts=len(sources),
             samples=min(len(rows), 200),
         )
 
@@ -115,8 +114,8 @@ class TextExamples(Model):
         share = ids.count(UNK) / max(1, len(ids))
         if share > TOO_MANY_UNKNOWN:
             log.warning(
-                "%s: %.0f%% of the tokens are <unk>, words that the model does not know: what it "
-                "makes of them means little",
+                "%s: %.0f%% of the tokens are <unk>, words that the model does not know; the "
+                "results for these texts mean little",
                 *(where, 100 * share),
             )
 

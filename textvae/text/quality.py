@@ -138,7 +138,6 @@ def text_quality(
     reconstruct: Callable[[Sequence[str]], Sequence[str]],
     sample: Callable[[int], Sequence[str]],
     split: Callable[[str], list[str]] = str.split,
-    max_texts: int = 1000,
     samples: int = 200,
 ) -> dict[str, Any]:
     """Compute the text metrics of the metrics card.
@@ -148,14 +147,13 @@ def text_quality(
         reconstruct: Maps texts to their greedy reconstructions.
         sample: Maps n to n samples.
         split: Splits a text into words; applied to generated texts and sources alike.
-        max_texts: Maximum number of texts that are reconstructed.
         samples: Number of samples.
 
     Returns:
         ``bleu``, ``exact``, ``distinct_1``, ``distinct_2``, ``self_bleu``, and the numbers of texts
         they were computed from, ``bleu_texts`` and ``sampled``.
     """
-    sources = list(texts[:max_texts])
+    sources = list(texts)
     hypotheses = [split(text) for text in reconstruct(sources)] if sources else []
     originals = [split(text) for text in sources]
     drawn = [split(text) for text in sample(samples)] if samples else []

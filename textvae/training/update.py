@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from textvae.training.optim import build_optimizer, check_moments
 from textvae.training.phases import Phases
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
+from textvae.vae.modes import frozen
 from textvae.vae.vae import VAE
 
 
@@ -77,7 +78,7 @@ class Updater:
         others = self._others(only, skip)
         count = sum(len(batch.lengths) for batch in batches)
         scale = self._share_of_examples(count)
-        with _frozen(others if self._parts_are_separable() else ()):
+        with frozen(others if self._parts_are_separable() else ()):
             for i, batch in enumerate(batches):
                 batch = batch.to(accelerator.device)
                 last = i == len(batches) - 1
@@ -218,19 +219,6 @@ def _check_loss(loss: Any, trains_encoder: bool) -> None:
         )
     if not (loss.requires_grad or trains_encoder):
         raise ValueError("the objective's loss does not depend on the weights: was it detached?")
-
-
-@contextmanager
-def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Leave these parameters out of the backward pass."""
-    frozen = list(parameters)
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
 
 
 NAMES = ("loss", "rec", "kl", "gap", "examples", "tokens", "grad_norm", "updates")

@@ -12,6 +12,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from textvae.vae.modes import frozen
+
 # Step sizes of the finite differences, at which rounding and truncation errors balance.
 ONE_SIDED = {torch.float64: 1e-6, torch.float32: 1e-3}
 CENTRAL = {torch.float64: 1e-4, torch.float32: 1e-2}
@@ -45,7 +47,7 @@ class Likelihood:
 
     def gradient(self, step: int, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log p (B,) and d log p/dz (B, Z) at z (B, Z), without gradients of the weights."""
-        with self._replayed(step, self._cast), _frozen(self.weights):
+        with self._replayed(step, self._cast), frozen(self.weights):
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
             if not log_p.requires_grad:  # z plays no part
@@ -144,14 +146,3 @@ def _without_cudnn() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.enabled = enabled
-
-
-@contextmanager
-def _frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(True)

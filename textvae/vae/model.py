@@ -84,15 +84,24 @@ class Model(ExampleKind):
         self.check_latent()
         check_integers(1, batch_size=batch_size)
         examples = self.listed(examples)
-        count = len(examples)
-        codes = codes_of(self.condition, condition, count)
-        batches: Iterable[Batch] = self.batches(examples, batch_size)
-        if codes is not None:
-            known = codes if count else codes.new_zeros(1)  # of the placeholder for no examples
-            batches = (replace(batch, condition=known[batch.index]) for batch in batches)
+        batches = self.conditioned(self.batches(examples, batch_size), condition, len(examples))
         if first_row:
             batches = (replace(b, index=b.index + first_row * (b.index >= 0)) for b in batches)
         return infer_all(self, batches, self.inference_with(refine_steps), seed)
+
+    def conditioned(
+        self, batches: Iterable[Batch], condition: Given | None, count: int
+    ) -> Iterable[Batch]:
+        """Return batches of ``count`` examples with what the model is conditioned on.
+
+        Raises:
+            UserError: The condition is missing, or does not fit the model.
+        """
+        codes = codes_of(self.condition, condition, count)
+        if codes is None:
+            return batches
+        known = codes if count else codes.new_zeros(1)  # of the placeholder for no examples
+        return (replace(batch, condition=known[batch.index]) for batch in batches)
 
     def listed(self, examples: Any) -> Any:
         """Return the examples as a sequence: those of an iterator, a single one in a list."""

@@ -1,8 +1,8 @@
-"""Evaluation mode for a while: measuring a model leaves it, and the random state, as they were."""
+"""Modes of a model for a while: evaluation, which leaves no traces, and frozen weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,6 +22,19 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Leave trainable parameters out of the backward pass."""
+    chosen = list(parameters)
+    for parameter in chosen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in chosen:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

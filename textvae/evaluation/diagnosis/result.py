@@ -14,6 +14,7 @@ from textvae.evaluation.diagnosis.remedy import Remedy
 from textvae.evaluation.metrics.card import SPLITS
 from textvae.evaluation.metrics.metric import MISSING, decimals
 from textvae.evaluation.metrics.table import BY_KEY
+from textvae.evaluation.printed import Printed
 from textvae.runs.files import finite
 
 WIDTH = 100  # of a line of text
@@ -77,7 +78,7 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Printed):
     """One verdict on a latent variable, with its evidence and what to do; ``print`` shows it.
 
     Attributes:

@@ -9,13 +9,14 @@ from typing import Any
 from textvae.errors import quantity
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
+from textvae.evaluation.printed import Printed
 
 SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
 SECTIONS = ("likelihood", "latent", "text", "probe")
 PER_LINE = 7  # values of the ELBO by refinement step
 
 
-class Card(dict[str, Any]):
+class Card(Printed, dict[str, Any]):
     """The metrics of one evaluation by key; ``print(card)`` shows them with their units.
 
     It is a dictionary that ``json`` can write. Its keys: ``textvae.evaluation.metrics.table``.

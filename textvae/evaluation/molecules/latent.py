@@ -11,6 +11,7 @@ import torch
 from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
+from textvae.evaluation.printed import Printed
 from textvae.runs.files import write_text
 
 DRAWN = 4  # lines
@@ -18,7 +19,7 @@ PROBED = 100  # lines that are looked at before anything is computed
 SIZE = 180  # of a molecule, in pixels
 
 
-class LatentMetrics(dict[str, Any]):
+class LatentMetrics(Printed, dict[str, Any]):
     """The metrics by name; ``print`` shows them.
 
     * ``count``: molecules that were reconstructed
@@ -46,6 +47,7 @@ def latent_metrics(
     lines: int,
     steps: int = 9,
     num_beams: int = 1,
+    condition: str | float | None = None,
     draw_to: str | Path | None = None,
     batch_size: int = 64,
     seed: int = 0,
@@ -58,6 +60,7 @@ def latent_metrics(
         lines: Number of lines.
         steps: Points of a line, including both ends.
         num_beams: Beam width with which z is decoded; 1: greedily.
+        condition: For a model that is conditioned on labels: the label of all molecules.
         draw_to: Where to draw the first lines as SVG.
         batch_size: Molecules per batch; does not change the results.
         seed: Seed of all noise.
@@ -77,11 +80,11 @@ def latent_metrics(
     if not any(each(canonical, molecules[:PROBED])):
         raise UserError(f"none of the first {PROBED} lines is a valid molecule (SMILES)")
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
-    z = model.encode(molecules, **options).center()  # (N, Z)
+    z = model.encode(molecules, condition=condition, **options).center()  # (N, Z)
     options["num_beams"] = num_beams
-    exact = _same(molecules, model.decode(z, **options))
+    exact = _same(molecules, model.decode(z, condition=condition, **options))
     paths = [model.path(z[2 * i], z[2 * i + 1], steps) for i in range(lines)]
-    decoded = model.decode(torch.cat(paths), **options)
+    decoded = model.decode(torch.cat(paths), condition=condition, **options)
     found = each(canonical, decoded)
     rows = [found[i : i + steps] for i in range(0, len(found), steps)]
     inner = [molecule is not None for row in rows for molecule in row[1:-1]]

@@ -98,7 +98,8 @@ def frechet(a: Moments, b: Moments) -> float:
     product = np.linalg.eigvalsh(root @ b.covariance @ root)
     shared = np.sqrt(product.clip(0)).sum()
     apart = ((a.mean - b.mean) ** 2).sum()
-    return float(apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * shared)
+    distance = apart + np.trace(a.covariance) + np.trace(b.covariance) - 2 * shared
+    return max(0.0, float(distance))  # rounding
 
 
 def _similarities(x: Tensor, y: Tensor) -> Iterator[Iterator[Tensor]]:

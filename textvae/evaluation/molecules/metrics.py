@@ -48,6 +48,7 @@ from textvae.evaluation.molecules.reference import (
     reference_summary,
     summarize,
 )
+from textvae.evaluation.printed import Printed
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ PROBED = 1000  # training molecules that show whether the file is in canonical f
 MISSING = "–"
 
 
-class MoleculeMetrics(dict[str, Any]):
+class MoleculeMetrics(Printed, dict[str, Any]):
     """The metrics by name, None where there is nothing to measure; ``print`` shows a table."""
 
     def __str__(self) -> str:

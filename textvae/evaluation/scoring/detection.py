@@ -19,6 +19,7 @@ from textvae.errors import UserError, quantity
 from textvae.evaluation.labels import find_label, label_names
 from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.metrics.table import BY_KEY
+from textvae.evaluation.printed import Printed
 from textvae.vae.batch import Split
 
 # Scores that are low for an anomaly; the others are high. The length is there for comparison:
@@ -29,7 +30,7 @@ HIGH = ("ppl_iw", "bits_per_byte_iw", "bits_per_dim_iw", "kl", "regret", *COUNTS
 DIGITS = 3
 
 
-class Detection(dict[str, Any]):
+class Detection(Printed, dict[str, Any]):
     """AUROC and average precision of each score by key; ``print`` shows them as a table."""
 
     def __str__(self) -> str:

@@ -37,12 +37,14 @@ from textvae.builders.data import read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
+from textvae.errors import UserError
 from textvae.evaluation.examination import check_model
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
 from textvae.vae.batch import Batch, Split, numbered
+from textvae.vae.conditions import Given
 from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
 
@@ -60,6 +62,7 @@ def score(
     *,
     samples: int = 200,
     regret_steps: int = REGRET_STEPS,
+    condition: Given | None = None,
     seed: int = 0,
     inference: Inference | None = None,
     max_symbols: int | None = None,
@@ -75,6 +78,8 @@ def score(
             ``TextVAE``, the texts themselves.
         samples: K, draws of z for the reconstruction term and the importance-weighted bound.
         regret_steps: Gradient steps of the likelihood regret; 0 skips it.
+        condition: For texts, and a model that is conditioned on labels: a label for all texts, or
+            one for each; batches have their own.
         seed: Seed of all noise.
         inference: How q(z|x) is found, and the step size of the regret; by default, as the model
             was trained (``TextVAE``, ``ImageVAE``), or by the encoder alone.
@@ -90,7 +95,7 @@ def score(
         ValueError: There are no examples, a row occurs twice, or K is below 1.
     """
     check_model(model)
-    kept = list(numbered(_batched(model, batches)))
+    kept = list(numbered(_batched(model, batches, condition)))
     chosen: Inference = getattr(model, "inference", DEFAULT_INFERENCE)
     chosen = chosen if inference is None else inference
 
@@ -111,12 +116,15 @@ def score(
     return arrays | _rates(arrays["iw"].astype(float), *(count.numpy() for count in counts))
 
 
-def _batched(model: Any, given: Iterable[Any]) -> Iterable[Any]:
+def _batched(model: Any, given: Iterable[Any], condition: Given | None) -> Iterable[Any]:
     """Turn texts into batches of the model; others are batches already."""
-    if not isinstance(model, Model) or isinstance(given, Tensor):
-        return given
-    given = list(model.listed(given))
-    return model.counted_batches(given, TEXTS) if given and isinstance(given[0], str) else given
+    if isinstance(model, Model) and not isinstance(given, Tensor):
+        given = list(model.listed(given))
+        if given and isinstance(given[0], str):
+            return model.conditioned(model.counted_batches(given, TEXTS), condition, len(given))
+    if condition is not None:
+        raise UserError("a condition is given to texts; for batches, set Batch.condition")
+    return given
 
 
 def _for_numpy(column: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def read_word_vectors(
     found: dict[int, np.ndarray] = {}
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
+        with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 word, numbers = _parts(line, dimension)
                 if number == 1 and len(numbers) == 1:  # the number of words and their dimension

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.config.arguments import check_integers
-from textvae.errors import OptionError, UserError
+from textvae.errors import OptionError, UserError, quantity
 from textvae.runs.files import read_record, write_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
@@ -107,8 +107,8 @@ def most_frequent(
     kept = [token for token, count in counts.items() if count >= min_count]
     if not kept:
         raise UserError(
-            f"no {noun} occurs at least {min_count} times: the corpus is empty or min_count is too "
-            "high"
+            f"no {noun} occurs at least {quantity(min_count, 'time')}: the corpus is empty or "
+            "min_count is too high"
         )
     # Ties are broken by spelling: the vocabulary must not depend on the order of the corpus.
     return sorted(kept, key=lambda token: (-counts[token], token))[:size]
