@@ -7,6 +7,7 @@ sampled from, in a text model.
 
 import json
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -352,6 +353,19 @@ def test_a_model_of_another_class_is_never_taken_for_a_standard_one(run, corpus)
         textvae.evaluate_run(run, samples=2, generations=0)
     with pytest.raises(textvae.UserError, match="class Unusual"):
         textvae.train(config_for(corpus, epochs=3), run, resume=True)
+
+
+def test_a_report_about_models_of_ones_own(run, language_model, tmp_path):
+    out = tmp_path / "report.html"
+    with pytest.raises(textvae.UserError, match="class Unusual"):
+        textvae.report(run, out)
+    with pytest.raises(textvae.UserError, match="models has 'elsewhere', which is none of the"):
+        textvae.report(run, out, models={"elsewhere": Unusual.from_pretrained(run)})
+    models = {run: Unusual.from_pretrained(run)}
+    textvae.report([run, language_model], out, models=models, samples=2, limit=12)
+    assert "Comparison of 2 runs" in out.read_text(encoding="utf-8")
+    textvae.report(run, out, models=models)
+    assert re.search("custom parts .class .*Unusual", out.read_text(encoding="utf-8"))
 
 
 SIZES = {"vocab_size": 10, "latent_dim": 2, "embedding_dim": 4, "encoder_hidden": 4}

@@ -196,8 +196,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
             raise UserError(
                 f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, "
                 f"load it with {name}.from_pretrained, pass it as model=... to what takes one "
-                f"(evaluate_run, diagnose_run, score_file, probe), or continue its "
-                f"training with model_class={name}"
+                "(evaluate_run, diagnose_run, score_file, probe; report takes models=...), or "
+                f"continue its training with model_class={name}"
             )
 
     def _save_more(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from textvae.evaluation.report.page import render
 from textvae.evaluation.report.view import MAPPED, View, kl_records, make_view
 from textvae.runs.files import check_replaceable, write_text
 from textvae.runs.run_folder import config_path, make_folder
+from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def report(
     out: Path | str,
     *,
     split: str = "test",
+    models: Mapping[Path | str, Model] | None = None,
     data: Path | str | None = None,
     device: str | torch.device | None = None,
     limit: int = 1000,
@@ -51,6 +53,8 @@ def report(
             table and in the rate-distortion plane only.
         out: The .html file to write.
         split: The split that was evaluated, and that examples are taken from.
+        models: Models to use instead of those in the folders, by the run as it is given: those of a
+            class of your own, as from ``MyVAE.from_pretrained``.
         data: Where the data is, if it has moved since training.
         device: Where to compute; None: a GPU if there is one.
         limit: Number of examples for what is not on the card: the diagnosis, the map, and the most
@@ -63,12 +67,13 @@ def report(
         seed: Seed of all noise.
 
     Raises:
-        UserError: There is no run, one of them cannot be opened, a record is broken, or the file
-            cannot be written.
+        UserError: There is no run, one of them cannot be opened, a record is broken, the file
+            cannot be written, or there is a model for something else than these runs.
     """
     path = Path(out)
     given = [runs] if isinstance(runs, (str, Path)) else list(runs)
-    _check(path, given)
+    own = {str(run): model for run, model in (models or {}).items()}
+    _check(path, given, own)
     options: dict[str, Any] = {"data": data, "device": device, "split": split, "limit": limit}
     options |= {"samples": samples, "fit_sampler": fit_sampler}
     options |= {"batch_size": batch_size, "seed": seed}
@@ -78,15 +83,15 @@ def report(
             found += read_cards(each, split)
             continue
         logger.info("reading %s", each)
-        found.append(read_contents(Path(each), **options))
+        found.append(read_contents(Path(each), model=own.get(str(each)), **options))
     write_text(path, render(_values(found, split, seed)))
 
 
-def _check(path: Path, given: Sequence[Path | str]) -> None:
+def _check(path: Path, given: Sequence[Path | str], own: Collection[str]) -> None:
     """Check what can be checked before the work.
 
     Raises:
-        UserError: There is no run, or the file cannot be written.
+        UserError: There is no run, the file cannot be written, or a model is of none of the runs.
     """
     if path.suffix.lower() != ".html":
         raise UserError(f"{str(path)!r}: a report is written as .html")
@@ -102,9 +107,11 @@ def _check(path: Path, given: Sequence[Path | str]) -> None:
             read_cards(each)
     if not folders:
         raise UserError("nothing to report: give one or more run folders")
+    if unknown := sorted(set(own) - {str(folder) for folder in given}):
+        raise UserError(f"models has {unknown[0]!r}, which is none of the runs")
 
 
-class Model(NamedTuple):
+class Entry(NamedTuple):
     """A model in a legend."""
 
     name: str
@@ -119,7 +126,7 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         {**each.card, "model": next(names)} if isinstance(each, Contents) else each
         for each in found
     ]
-    models = [Model(str(c["model"]), look) for c, look in zip(cards, styles(cards), strict=True)]
+    models = [Entry(str(c["model"]), look) for c, look in zip(cards, styles(cards), strict=True)]
     of_runs = [m for m, each in zip(models, found, strict=True) if isinstance(each, Contents)]
     kls = [kl for each in contents for record in kl_records(each) for kl in record["kl_per_dim"]]
     highest = max((kl for kl in kls if kl is not None), default=0.0)

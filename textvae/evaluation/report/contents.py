@@ -24,6 +24,7 @@ from textvae.evaluation.report.exhibits import Exhibits, exhibit
 from textvae.runs.files import quoted, read_if_there
 from textvae.runs.model_folder import VERSIONS, metrics_path
 from textvae.runs.run_folder import SUMMARY, read_log
+from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
 SOFTWARE = ("textvae", "torch", "python")
@@ -58,6 +59,7 @@ def read_contents(
     folder: Path,
     *,
     split: str,
+    model: Model | None,
     data: Path | str | None,
     device: str | torch.device | None,
     limit: int,
@@ -71,6 +73,7 @@ def read_contents(
     Args:
         folder: The run folder.
         split: The split that was evaluated, and that examples are taken from.
+        model: A model to use instead of the one in the folder.
         data: Where the data is, if it has moved since training.
         device: Where to compute; None: a GPU if there is one.
         limit: Number of examples to diagnose, to encode, and to score.
@@ -83,7 +86,7 @@ def read_contents(
         UserError: The run cannot be opened, ``data`` is new examples, a record is broken, or there
             is no such split.
     """
-    opened = open_run(folder, data=data, device=device)
+    opened = open_run(folder, data=data, device=device, model=model)
     if opened.new is not None:
         raise UserError(
             f"{data} is not the data that {folder} was trained on, which a report is about: "
