@@ -218,6 +218,13 @@ def test_invalid_arguments_are_one_line(case):
     assert "\n" not in str(error.value)
 
 
+def test_no_images_have_no_posteriors_and_no_reconstructions():
+    model = build()
+    for nothing in ([], torch.zeros(0, SIDE, SIDE)):
+        assert model.encode(nothing).mean.shape == (0, model.latent_dim)
+        assert model.reconstruct(nothing).shape == (0, SIDE, SIDE)
+
+
 @pytest.mark.parametrize("decoder", ["pixelcnn", "mlp"])
 def test_image_i_depends_only_on_the_seed_and_on_i(decoder):
     model = build(decoder=decoder)

@@ -28,6 +28,9 @@ class Images(ImageExamples):
     def batches(self, examples: Any, batch_size: int) -> Iterator[Batch]:
         """Split images (N, H, W) into batches."""
         pixels = self._pixels(examples)
+        if not len(pixels):
+            yield as_batch(pixels.new_zeros(1, *pixels.shape[1:]), torch.tensor([-1]))
+            return
         for index in torch.arange(len(pixels)).split(batch_size):
             yield as_batch(pixels[index], index)
 
@@ -39,7 +42,9 @@ class Images(ImageExamples):
             pixels = torch.as_tensor(images)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"images must be arrays of numbers ({error})") from error
-        if pixels.dim() != 3 or pixels.shape[1:] != size or not len(pixels):
+        if not pixels.numel():
+            return torch.zeros(0, *size)
+        if pixels.dim() != 3 or pixels.shape[1:] != size:
             raise UserError(f"images must be (N, {size[0]}, {size[1]}), not {tuple(pixels.shape)}")
         if not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN neither
             raise UserError("images must be numbers from 0 to 1: divide bytes by 255")
