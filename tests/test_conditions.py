@@ -409,6 +409,14 @@ def test_conditions_are_drawn_as_often_as_in_training():
     assert numbers.tolist() == pytest.approx([-2.0, -1.0, 0.0, 2.0], abs=1e-4)
 
 
+@pytest.mark.parametrize(("number", "warned"), [(-1.9, 0), (4, 0), (-2.1, 1), (4.1, 1)])
+def test_a_number_far_from_those_in_training_has_a_warning(number, warned, caplog):
+    codes_of(Numbers(1.0, 1.0, (0.0, 1.0, 2.0)), number, 3)
+    assert (
+        caplog.text.count("far from the numbers in training, which lie between 0 and 2") == warned
+    )
+
+
 def test_what_is_given_must_fit():
     for given, message in (
         (None, "pass it with --condition"),

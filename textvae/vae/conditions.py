@@ -11,6 +11,7 @@ learned vector, a number as itself, standardized.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
+
+logger = logging.getLogger(__name__)
 
 ConditionKind = Literal["none", "label", "number"]
 Given: TypeAlias = "str | float | Sequence[str | float | None]"  # for all examples, or one for each
@@ -175,7 +178,19 @@ class Numbers(NamedTuple):
                 f"{numbers[~codes.isfinite()][0]:g} is too far from the numbers in training, which "
                 f"lie between {self.quantiles[0]:g} and {self.quantiles[-1]:g} (--condition)"
             )
+        self._warn_of_distant(numbers)
         return codes
+
+    def _warn_of_distant(self, numbers: Tensor) -> None:
+        """Warn of a number outside of the range in training by more than its width."""
+        low, high = self.quantiles[0], self.quantiles[-1]
+        distant = numbers[(numbers - low < low - high) | (numbers - high > high - low)]
+        if len(distant):
+            logger.warning(
+                "%g is far from the numbers in training, which lie between %g and %g: the model "
+                "has never seen one like it",
+                *(distant[0], low, high),
+            )
 
     def values(self, codes: Sequence[Any]) -> list[float]:
         """Return the numbers with some codes."""
