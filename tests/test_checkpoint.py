@@ -399,11 +399,27 @@ def test_a_run_or_a_model_is_never_overwritten(trained, tmp_path):
         run_folder.check_new(tmp_path)
 
 
-def test_a_failed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path):
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "metrics.jsonl"])
+def test_a_file_of_somebody_else_is_not_replaced(name, tiny, tmp_path, capfd):
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "README.md").write_text("mine")
+    command = ["train", "--out", str(tmp_path), *tiny, "--train.max_steps", "1"]
+    assert in_child(command) == 2
+    assert f"{name} exists, and training would replace it: choose another" in one_line(capfd)
+    assert {path.name for path in tmp_path.iterdir()} == {name, "README.md"}
+    (tmp_path / name).unlink()
+    assert in_child([*command, "--train.init_embeddings", str(tmp_path / "nothing")]) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md"}
+    assert in_child(command) == 0
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_killed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     foreign = {"version": 1, "kind": "char", "tokens": ["<pad>"]}
     (run / "tokenizer.json").write_text(json.dumps(foreign))
+    (run / ".lock").touch()
     assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "1"]) == 0
     assert json.loads((run / "tokenizer.json").read_text())["kind"] == "word"
 

@@ -36,13 +36,18 @@ from textvae.runs.files import (
     replace_file,
     write_json,
 )
-from textvae.runs.model_folder import VERSIONS, WEIGHTS, is_number
+from textvae.runs.lock import LOCK
+from textvae.runs.model_folder import CONDITION, INFERENCE, SAMPLER, VERSIONS, WEIGHTS, is_number
+from textvae.runs.model_folder import CONFIG as MODEL_CONFIG
 from textvae.runs.origin import versions
 
 CONFIG = "config.yaml"
 LOG = "metrics.jsonl"
 STATE = Path("checkpoint") / "state.pt"
 SUMMARY = "training.json"
+# What a run writes without asking; a model card that a person has written stays.
+_REPLACED = [MODEL_CONFIG, "tokenizer.json", "tokenizer.model", INFERENCE, CONDITION, SAMPLER]
+_REPLACED += [LOG, SUMMARY, VERSIONS]
 _DIGITS = 19  # of an integer that is a count
 
 
@@ -50,7 +55,7 @@ def check_new(run: Path) -> None:
     """Check that a folder can become the folder of a new run.
 
     Raises:
-        UserError: It already holds a run or a model.
+        UserError: It already holds a run, a model, or another file that a run replaces.
     """
     if (run / CONFIG).exists():
         raise UserError(
@@ -59,6 +64,11 @@ def check_new(run: Path) -> None:
         )
     if (run / WEIGHTS).exists():
         raise UserError(f"{run} already holds a model: choose another --out")
+    there = [name for name in _REPLACED if (run / name).exists()]
+    if there and not (run / LOCK).exists():  # which a killed start leaves behind
+        raise UserError(
+            f"{run / there[0]} exists, and training would replace it: choose another --out"
+        )
 
 
 def make_folder(folder: Path) -> None:
@@ -95,11 +105,12 @@ def started(run: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not there and not (run / CONFIG).exists():
+        if not (run / CONFIG).exists():
             with suppress(OSError):  # another file is in it
                 for file in run.glob("tokenizer.*"):
                     file.unlink()
-                run.rmdir()
+                if not there:
+                    run.rmdir()
         raise
 
 
