@@ -131,6 +131,11 @@ def test_what_is_being_written_is_neither_listed_nor_removed(path, cache):
     assert len(prune(cache, 0)) == 3 and entries(cache) == [] and part.exists()
     os.utime(part, (0, 0))  # by a process that was killed long ago
     assert [entry.path for entry in prune(cache, 1)] == [part]
+    empty = cache / "encoded" / f".{'1' * 32}.tmp"
+    empty.mkdir()  # by a process that was killed before it wrote into it
+    assert entries(cache) == [] and empty.exists()
+    os.utime(empty, (0, 0))
+    assert [entry.path for entry in prune(cache, 1)] == [empty]
 
 
 def test_an_entry_is_used_when_it_is_read(path, cache):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,10 +20,15 @@ from conftest import in_child
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from textvae.config.combinations import changed_options, check_resumed
+from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.runs import origin, run_folder
+from textvae.runs import files, origin, run_folder
 from textvae.runs.files import (
+    as_json,
     check_replaceable,
+    expanded,
+    json_line,
     quoted,
     read_record,
     remove_leftovers,
@@ -30,7 +36,7 @@ from textvae.runs.files import (
     write_json,
 )
 from textvae.runs.lock import locked
-from textvae.training.checkpoint import check_state
+from textvae.training.checkpoint import OPTIONAL, TrainingState, check_state
 from textvae.training.monitor import Monitor
 
 LONGER = ["--train.epochs", "3"]
@@ -174,6 +180,110 @@ def test_a_resumed_run_keeps_its_tokens_and_examples(run, change, capfd):
     line = one_line(capfd)
     assert line.startswith(f"textvae: {change[0]} ") and f": {run} began with " in line
     assert fingerprint(run) == before
+
+
+CHANGES = [
+    *({"data": {name: "x"}} for name in ("dir", "train", "test", "text_column", "cache_dir")),
+    *({"data": {"max_tokens": 500}}, {"data": {"batch_size": 7}}, {"data": {"equal_length": True}}),
+    *({"model": {name: 0.3}} for name in ("dropout_in", "dropout_out", "word_dropout")),
+    *({"model": {"encoder_noise": "mask"}}, {"model": {"encoder_noise_rate": 0.7}}),
+    *({"train": {"epochs": 3}}, {"train": {"procedure": "aggressive"}}, {"optim": {"lr": 0.3}}),
+    *({"objective": {"beta": 0.3}}, {"inference": {"steps": 3}}),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_what_a_resumed_run_may_change(change, tmp_path):
+    ((section, options),) = change.items()
+    now = Config.load(**change)
+    check_resumed(Config(), now, tmp_path)
+    changed = [] if section == "data" else [f"--{section}.{name}" for name in options]
+    assert changed_options(Config(), now) == changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("init_embedding", 0.3), ("init_parts", "encoder"), ("init_embeddings", "x")],
+)
+def test_what_only_the_start_of_a_run_reads_is_not_changed(name, value, tmp_path):
+    section = "model" if name == "init_embedding" else "train"
+    with pytest.raises(UserError, match=f"{name} {value}: .* only takes effect when a run starts"):
+        check_resumed(Config(), Config.load(**{section: {name: value}}), tmp_path)
+
+
+def test_a_tokenizer_may_be_named_in_another_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, started = tmp_path / "run", tmp_path / "started"
+    for folder in (run, started):
+        folder.mkdir()
+    write_json(run / "versions.json", {"directory": str(started)})
+
+    def check(path):
+        before, now = (Config.load(tokenizer={"path": each}) for each in ("mine", path))
+        check_resumed(before, now, run)
+
+    check("started/mine")  # now the command runs in another folder
+    check(str(started / "mine" / "tokenizer.json"))
+    for other in ("started/other", None):
+        with pytest.raises(UserError, match=r"--tokenizer\.path .* began with mine"):
+            check(other)
+
+
+@pytest.mark.parametrize(
+    "option, restarts",
+    [("--objective.beta 0.5", True), ("--objective.free_bits 2", True), ("--optim.lr 0.1", False)],
+)
+def test_elbos_of_another_objective_are_not_compared(option, restarts, run, capfd):
+    assert resume(run, *LONGER, *option.split()) == 0
+    assert ("model selection starts over" in capfd.readouterr().err) == restarts
+    summary = json.loads((run / "training.json").read_text())
+    assert (summary["best_valid_elbo"] is None) == restarts
+
+
+@pytest.fixture
+def progress(tmp_path):
+    """A training after 12 of 12 steps, 4 of them of autoencoding."""
+    found, lr = TrainingState(), SimpleNamespace(exhausted=lambda: None, stale=1)
+    found.phases = SimpleNamespace(lr=lr, autoencode_steps=4)
+    found.step = found.total_steps = 12
+    found.epoch_steps, found.run = 5, tmp_path
+    found.config = Config(train=TrainConfig(early_stopping=2))
+    return found
+
+
+def test_why_a_training_stops(progress):
+    assert progress.why_done() == "all 12 steps done"
+    progress.total_steps = 11
+    assert progress.why_done() == "12 steps done, and there are only 11 now"
+    progress.total_steps = 13
+    assert progress.why_done() is None and progress.epoch == 2.4
+    progress.phases.lr.stale = 2
+    assert progress.why_done() == "stopped early: no improvement in 2 evaluations"
+    progress.phases.lr.exhausted = lambda: "too low"
+    assert progress.why_done() == "stopped by the learning-rate rule: too low"
+
+
+def test_the_first_decoder_is_kept_until_autoencoding_has_ended(progress):
+    assert [progress._decoder_is_needed(step) for step in (0, 3, 4, 5)] == [True] * 3 + [False]
+    progress.phases.autoencode_steps = 0
+    assert not progress._decoder_is_needed(0)
+
+
+def test_autoencoding_may_be_moved_until_it_ends(progress):
+    for step, before in ((4, 4), (4, 9), (3, 3), (12, 4)):
+        progress._check_steps({"epoch_steps": 5, "step": step, "autoencode_steps": before})
+    for step, before in ((5, 9), (4, 3), (1, 0)):
+        with pytest.raises(UserError, match="past the end of its autoencoding"):
+            progress._check_steps({"epoch_steps": 5, "step": step, "autoencode_steps": before})
+
+
+def test_numbers_that_older_checkpoints_lack_may_be_missing(trained):
+    state = torch.load(trained / "checkpoint" / "state.pt", weights_only=True)
+    check_state({name: value for name, value in state.items() if name not in OPTIONAL})
+    assert state.keys() >= OPTIONAL
+    for name in ("step", "epoch_steps", "seconds", "lr", "loader"):
+        with pytest.raises(ValueError, match=name):
+            check_state({key: value for key, value in state.items() if key != name})
 
 
 def test_a_start_that_fails_on_a_foreign_record_leaves_no_run(tiny, tmp_path, capfd):
@@ -386,6 +496,15 @@ def test_stopped_before_the_first_checkpoint_it_starts_again(run, tmp_path):
     assert run_folder.load_state(run)["step"] == 12
 
 
+def test_a_run_that_was_killed_after_its_last_checkpoint_is_finished(run):
+    path = run / "training.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"finished": None, "steps": 6}))
+    assert resume(run) == 0
+    again = json.loads(path.read_text())
+    assert (again["finished"], again["steps"]) == (summary["finished"], summary["steps"])
+
+
 def test_no_run_folder(tmp_path):
     with pytest.raises(UserError, match="is not a run folder"):
         run_folder.load_state(tmp_path)
@@ -422,6 +541,47 @@ def test_a_killed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path)
     (run / ".lock").touch()
     assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "1"]) == 0
     assert json.loads((run / "tokenizer.json").read_text())["kind"] == "word"
+
+
+def fail_to_start(run: Path, *written: str) -> None:
+    """Start a run that fails when these files are written."""
+    with pytest.raises(ZeroDivisionError), run_folder.started(run):
+        for name in written:
+            (run / name).touch()
+        raise ZeroDivisionError
+
+
+def test_a_failed_start_removes_what_it_has_created_and_nothing_else(tmp_path):
+    run = tmp_path / "new" / "run"
+    fail_to_start(run, "tokenizer.json", "tokenizer.model")
+    assert not run.exists()
+    fail_to_start(run, "tokenizer.json", "notes")
+    assert os.listdir(run) == ["notes"]
+    shutil.rmtree(run)
+    fail_to_start(run, "tokenizer.json", "config.yaml")  # it has begun, and can be resumed
+    assert sorted(os.listdir(run)) == ["config.yaml", "tokenizer.json"]
+    (tmp_path / "there").mkdir()
+    fail_to_start(tmp_path / "there")
+    assert (tmp_path / "there").exists()
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(UserError, match=f"cannot write to the folder {tmp_path}"):
+        run_folder.make_folder(tmp_path)
+
+
+def test_a_resumed_run_keeps_the_hashes_that_it_began_with(tmp_path):
+    before = {"train": "a", "test": "b"}
+    run_folder.describe(tmp_path, "fp32", before)
+    run_folder.describe(tmp_path, "bf16", before | {"test": "c"})
+    assert run_folder.split_hash(tmp_path, "test") == "c"  # there was no run yet
+    (tmp_path / "config.yaml").touch()
+    run_folder.describe(tmp_path, "fp32", {"train": "d", "test": "e", "valid": "f"})
+    hashes = [run_folder.split_hash(tmp_path, split) for split in ("train", "test", "valid")]
+    assert hashes == ["a", "c", "f"]
+    record = read_record(tmp_path / "versions.json")
+    assert record["precision"] == "fp32" and record["command"].count("\n") == 2
 
 
 def full_disk_at(name: str):
@@ -488,6 +648,74 @@ def test_a_failed_write_leaves_only_the_old_file(error, tmp_path):
         replace_file(path, fail)
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ä"}
     assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_why_torch_could_not_save_is_said_but_not_that_a_new_file_is_intact(tmp_path):
+    def fail(temporary: Path) -> None:
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0") from None
+
+    with pytest.raises(UserError, match=r"state.pt: No space left on device$"):
+        replace_file(tmp_path / "state.pt", fail)
+
+
+def test_the_file_at_the_end_of_a_link_is_replaced(tmp_path):
+    far, blobs = tmp_path / "far", tmp_path / "blobs"
+    for folder in (far, blobs):
+        folder.mkdir()
+        (folder / "file").write_text("old")
+    for name, end in (("a", far / "file"), ("b", blobs / "file"), ("c", tmp_path / "nothing")):
+        (tmp_path / name).symlink_to(end)
+        write_json(tmp_path / name, {"name": name})
+        assert read_record(tmp_path / name) == {"name": name}
+    assert [(tmp_path / name).is_symlink() for name in "abc"] == [True, False, False]
+    assert read_record(far / "file") == {"name": "a"} and os.listdir(far) == ["file"]
+    assert (blobs / "file").read_text() == "old"  # others have links to it, too
+
+
+def test_a_temporary_file_that_another_writer_removed_is_created_again(tmp_path, monkeypatch):
+    lock, removed = files._lock, []
+
+    def late(file):
+        if not removed:  # between its creation and its lock
+            (taken,) = tmp_path.iterdir()
+            taken.unlink()
+            removed.append(taken)
+        return lock(file)
+
+    def write(temporary):
+        assert removed and temporary.exists()
+        temporary.write_text("{}")
+
+    monkeypatch.setattr(files, "_lock", late)
+    replace_file(tmp_path / "a.json", write)
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_the_temporary_file_of_another_user_is_no_leftover(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    (tmp_path / ".a.json.12.ab.tmp").touch()
+    monkeypatch.setattr(os, "kill", refuse)
+    remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == [".a.json.12.ab.tmp"]
+
+
+def test_numbers_that_json_lacks_are_null_and_letters_are_letters():
+    content = {"é": (math.nan, [{"b": -math.inf}, 1.5])}
+    assert json_line(content) == '{"é": [null, [{"b": null}, 1.5]]}'
+    assert json.loads(as_json(content)) == {"é": [None, [{"b": None}, 1.5]]}
+    assert as_json(content).startswith('{\n  "é": [\n')
+
+
+def test_without_a_home_folder_a_path_stays_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "")
+    assert expanded("~/runs") == Path("~/runs")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/runs") == tmp_path / "runs"
 
 
 def test_leftovers_of_a_start_that_was_killed_are_removed_by_the_next(tiny, tmp_path):

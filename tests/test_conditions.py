@@ -27,7 +27,7 @@ from textvae.text.model import TextVAE
 from textvae.text.tokenizers import BOS, EOS, PAD, WordTokenizer
 from textvae.training.train import train
 from textvae.vae.batch import Batch
-from textvae.vae.conditioning import codes_of
+from textvae.vae.conditioning import add_conditions, codes_of, fit_condition
 from textvae.vae.conditions import Classes, Numbers
 from textvae.vae.estimators import importance_bound
 from textvae.vae.objectives import elbo
@@ -433,6 +433,55 @@ def test_what_is_given_must_fit():
         codes_of(Numbers(0.0, 1.0, (0.0,)), "x", 1)
     with pytest.raises(UserError, match=r"set Batch\.condition"):
         build()(replace(batch(), condition=None))
+
+
+class Examples:
+    """A split, as far as its conditions are concerned."""
+
+    conditions = None
+
+    def __init__(self, labels=None, names=None):
+        self.labels, self.label_names = None if labels is None else np.array(labels), names
+
+    def __len__(self):
+        return 3 if self.labels is None else len(self.labels)
+
+
+def test_a_given_condition_replaces_labels_and_says_so(caplog):
+    caplog.set_level("INFO")
+    plain, own = Examples(), Examples([1, 0], ["sky", "car"])
+    add_conditions({"new": plain}, LABELS, "car")
+    assert plain.conditions.tolist() == LABELS.codes(["car"] * 3).tolist() and not caplog.text
+    add_conditions({"new": own}, LABELS, ["sky", "car"])
+    assert own.conditions.tolist() == LABELS.codes(["sky", "car"]).tolist()
+    assert "the labels of the new examples are replaced by ['sky', 'car']" in caplog.text
+    for wrong in (["car"], ["car"] * 3):
+        with pytest.raises(UserError, match=r"conditions? for 2 examples"):
+            add_conditions({"new": own}, LABELS, wrong)
+    with pytest.raises(UserError, match="not conditioned on labels"):
+        add_conditions({"new": own}, None, "car")
+
+
+def test_only_the_labels_that_occur_have_to_be_known():
+    names = list(LABELS.names)
+    split = Examples([2, 0, 2, 0], [names[1], "never", names[0]])
+    add_conditions({"test": split}, LABELS)
+    assert split.conditions.tolist() == [0, 1, 0, 1] and split.conditions.dtype == np.int64
+    numbers = Examples([1, 0, 1], ["1.5", "-2"])
+    add_conditions({"test": numbers}, Numbers(0.0, 2.0, (0.0,)))
+    assert numbers.conditions.tolist() == [-1.0, 0.75, -1.0]
+    assert numbers.conditions.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind, advice", [("label", True), ("number", False)])
+def test_an_example_without_a_condition_is_refused_with_a_way_out(kind, advice):
+    with pytest.raises(UserError, match=f"1 of 3 train examples have no {kind}") as refused:
+        fit_condition(kind, Examples([0, -1, 0], ["1", "2"]))
+    assert ("give them a label of their own" in str(refused.value)) == advice
+    for name, said in (("new", True), ("valid", False)):
+        with pytest.raises(UserError, match=f"the {name} examples have no labels") as refused:
+            add_conditions({name: Examples()}, LABELS)
+        assert ("give --condition LABEL" in str(refused.value)) == said
 
 
 def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_label():

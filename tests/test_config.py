@@ -1,14 +1,18 @@
 """Configs: stacks of YAML, the same validation for all sources of options, the complete record."""
 
 import json
+import math
 import re
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 
 from textvae.cli.arguments import parse
 from textvae.cli.train import config_of
 from textvae.config import Config
+from textvae.config.arguments import check_choice, check_integers, check_numbers, check_shares
 from textvae.config.experiment import (
     OPTIONS,
     DataConfig,
@@ -20,7 +24,7 @@ from textvae.config.experiment import (
     TrainConfig,
 )
 from textvae.config.inference import Inference
-from textvae.config.types import mistake
+from textvae.config.types import LARGEST_INT, mistake
 from textvae.errors import UserError
 
 
@@ -287,3 +291,36 @@ def test_sections_override_the_files(tmp_path):
 def test_options_of_inference_are_checked_in_python(wrong, message):
     with pytest.raises(UserError, match=message):
         Inference(**wrong)
+
+
+def test_arguments_in_range():
+    check_integers(0, a=0, b=np.int64(3), c=LARGEST_INT)
+    check_integers(1, 5, a=1, b=5)
+    check_numbers(a=0, b=-1.5, c=np.float32(2.0), d=np.int64(3))
+    check_shares(a=0, b=0.999)
+    check_choice(["one", "two"], a="two")
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "message"),
+    [
+        (partial(check_integers, 1), 0, "a=0: must be at least 1"),
+        (partial(check_integers, 1), 1.0, "a=1.0: must be an integer, at least 1"),
+        (
+            partial(check_integers, 1),
+            LARGEST_INT + 1,
+            f"must be at least 1 and at most {LARGEST_INT}",
+        ),
+        (partial(check_integers, 1, 5), 6, "a=6: must be at least 1 and at most 5"),
+        (partial(check_integers, 1, 5), "x", "must be an integer, at least 1 and at most 5"),
+        *((check_numbers, value, "must be a finite number") for value in (math.nan, math.inf, "1")),
+        (check_numbers, None, "a=None: must be a finite number"),
+        *((check_shares, value, "at least 0 and below 1") for value in (1, 1.0, -0.1)),
+        (check_shares, math.nan, "must be a finite number"),
+        (partial(check_choice, ["one", "two"]), "tw", "choose one or two; did you mean two"),
+        (partial(check_choice, ["one", "two", "six"]), None, "choose one, two, or six"),
+    ],
+)
+def test_an_argument_out_of_range_is_one_line(check, value, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(a=value)

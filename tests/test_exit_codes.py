@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 import torch
 
 from textvae.cli.exit_codes import exit_status
+from textvae.training import interrupt
+from textvae.training.interrupt import interrupted_by_signals, stop_signals
 
 COMMAND = [sys.executable, "-m", "textvae"]
 
@@ -175,3 +179,118 @@ def test_what_is_piped_leaves_nothing_when_the_command_is_terminated(trained, tm
         assert scoring.communicate(timeout=60)[1].splitlines()[-1] == "textvae: terminated"
     assert scoring.returncode == 130
     assert not list(tmp_path.glob("textvae-*"))
+
+
+SENT = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"]
+
+
+def send(name: str) -> None:
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+@pytest.fixture
+def handlers():
+    """The usual handlers of all signals, which are put back at the end."""
+    before = {name: signal.getsignal(getattr(signal, name)) for name in (*SENT, "SIGALRM")}
+    usual = dict.fromkeys(SENT, signal.SIG_DFL) | {"SIGINT": signal.default_int_handler}
+    for name, handler in usual.items():
+        signal.signal(getattr(signal, name), handler)
+    yield usual
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+def assert_handlers(expected):
+    assert {name: signal.getsignal(getattr(signal, name)) for name in SENT} == expected
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_a_request_to_stop_says_how_to_stop_immediately(name, handlers, capfd):
+    with stop_signals("soon; press Ctrl-C again") as stop:
+        assert not stop.requested
+        send(name)
+        assert stop.requested
+    again = "press Ctrl-C again" if name == "SIGINT" else "send the signal again"
+    assert capfd.readouterr().err == f"soon; {again}\n"
+    assert_handlers(handlers)
+
+
+def test_a_signal_that_a_launcher_forwards_is_not_a_second_one(handlers, capfd):
+    with stop_signals("") as stop:
+        try:
+            send("SIGINT")
+            send("SIGINT")
+        except KeyboardInterrupt:
+            pytest.fail("interrupted")
+        stop.when -= 1.0
+        with pytest.raises(KeyboardInterrupt, match="stopped immediately"):
+            send("SIGINT")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_to_stop_needs_no_terminal(handlers, monkeypatch):
+    def closed(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "write", closed)
+    with stop_signals() as stop:
+        send("SIGHUP")
+    assert stop.requested
+
+
+@pytest.mark.parametrize("heeding", [stop_signals, interrupted_by_signals])
+def test_outside_of_the_main_thread_there_are_no_signals(heeding):
+    done = []
+
+    def work():
+        with heeding():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+def test_handlers_that_others_have_set_stay(handlers):
+    def own(*_):
+        pass
+
+    signal.signal(signal.SIGUSR1, own)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interrupted_by_signals():
+        assert signal.getsignal(signal.SIGUSR1) is own
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) not in handlers.values()
+    assert_handlers(handlers | {"SIGUSR1": own, "SIGHUP": signal.SIG_IGN})
+
+
+def test_whatever_becomes_of_the_exception_the_command_is_interrupted(handlers):
+    with pytest.raises(KeyboardInterrupt, match="terminated"), interrupted_by_signals():
+        try:
+            send("SIGTERM")
+        except KeyboardInterrupt:
+            raise SystemError("of a compiled module") from None
+    with pytest.raises(KeyboardInterrupt), interrupted_by_signals(), suppress(KeyboardInterrupt):
+        send("SIGINT")
+    with pytest.raises(SystemError), interrupted_by_signals():
+        raise SystemError("without a signal")
+    assert_handlers(handlers)
+
+
+def test_a_second_signal_interrupts_an_import(handlers, monkeypatch):
+    monkeypatch.setattr(interrupt, "_is_importing", lambda frame: True)
+    monkeypatch.setattr(interrupt, "WHILE_IMPORTING", 60.0)
+    interrupted = []
+    with pytest.raises(KeyboardInterrupt), interrupted_by_signals():
+        send("SIGTERM")
+        send("SIGTERM")  # of a launcher
+        monkeypatch.setattr(interrupt, "SAME_SIGNAL", -1.0)
+        try:
+            send("SIGTERM")
+        except KeyboardInterrupt:
+            interrupted.append(True)
+    assert interrupted
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL

@@ -14,6 +14,7 @@ from textvae.evaluation.diagnosis.history import (
     read_training,
     recorded_collapse,
 )
+from textvae.evaluation.diagnosis.training_state import why_under_trained
 from textvae.evaluation.goal import Goal
 from textvae.runs.model_folder import WEIGHTS, metrics_path, weights_hash
 
@@ -145,6 +146,27 @@ def test_a_model_that_autoencodes_is_not_the_one_that_was_saved(write):
     run = write([valid(100, -10.0, 80.0, 5.0, 4), *COLLAPSE[4:]])
     config = Config.load(train={"autoencode_epochs": 1.0})
     assert read_training(run, config, read_history(run)).elbo == -47.0
+    config = Config.load(train={"autoencode_epochs": 0.99})  # which are rounded to whole steps
+    write([valid(100, -10.0, 80.0, 5.0, 4), *COLLAPSE[4:]], autoencode_steps=100)
+    assert read_training(run, config, read_history(run)).elbo == -47.0
+
+
+def test_dimensions_are_those_before_refinement_as_all_else(write):
+    refined = {"encoder_kl": 0.0, "encoder_kl_per_dim": [0.0, 0.0], "kl_per_dim": [2.0, 1.0]}
+    found = read_history(write([valid(100, -60.0, 3.0, 0.2, 1, **refined)]))
+    assert found.moments[0].kl == 0 and found.moments[0].kl_per_dim == (0.0, 0.0)
+
+
+def test_what_is_still_rising_is_what_models_are_selected_by(write):
+    run = write(
+        [valid(100, -30.0, 9.0, 2.0, 2, rec=-21.0), valid(200, -25.0, 9.0, 2.0, 2, rec=-16.0)]
+    )
+    for config, name in (
+        (Config(), "ELBO"),
+        (Config(objective=ObjectiveConfig(beta=0.5)), "rec - 0.5 kl"),
+    ):
+        why = why_under_trained(read_training(run, config, read_history(run)))
+        assert why is not None and f"while the {name} was still rising" in why
 
 
 def test_with_another_kl_weight_the_best_model_is_the_best_in_what_is_trained(write):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import in_child
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,7 +21,7 @@ from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.latent import map as map_module
 from textvae.evaluation.latent import probe as probe_module
 from textvae.evaluation.latent.classification import Labeled, classify
-from textvae.evaluation.latent.map import draw_map
+from textvae.evaluation.latent.map import draw_map, draw_points, in_two_dimensions
 from textvae.evaluation.latent.probe import probe
 from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.open_run import open_run
@@ -353,6 +354,55 @@ def test_a_map_of_a_few_examples_is_one_of_the_whole_split(trained, tmp_path, mo
     draw_map(trained, tmp_path / "map.png", limit=12)
     ((count, rows),) = drawn
     assert count > len(rows) == 12 and (rows[0], rows[-1]) == (0, count - 1)
+
+
+def test_a_map_is_of_the_split_the_refinement_and_the_labels_asked_for(
+    trained, tmp_path, monkeypatch
+):
+    asked, shown, figure = [], [], map_module._figure
+
+    def known(model, split, rows, **options):
+        asked.append((len(split), options, split.labels[rows]))
+        mean = torch.arange(2.0 * len(rows)).view(-1, 2)
+        return DiagGaussian(mean, mean)
+
+    def recorded(points, labels, *about):
+        shown.append((points, labels, about))
+        return figure(points, labels, *about)
+
+    monkeypatch.setattr(map_module, "posteriors", known)
+    monkeypatch.setattr(map_module, "_figure", recorded)
+    out = tmp_path / "map.svg"
+    draw_map(trained, out, split="train", limit=10, refine_steps=3, seed=4, batch_size=5)
+    ((count, options, labels),), ((points, drawn, about),) = asked, shown
+    assert (count, options) == (96, {"seed": 4, "batch_size": 5, "refine_steps": 3})
+    assert points.tolist() == np.arange(20.0).reshape(-1, 2).tolist()  # two dimensions as they are
+    assert drawn.tolist() == labels.tolist() != [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert about == (["0", "1", "2"], "vae")
+    with pytest.raises(UserError, match="at least 10 examples, not 9"):
+        draw_map(trained, out, limit=9)
+    monkeypatch.setattr(map_module, "open_run", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(UserError, match="plots are written as"):
+        draw_map(trained, tmp_path / "map.gif")
+
+
+def test_few_points_one_dimension_and_any_seed_can_be_mapped():
+    rng = np.random.default_rng(0)
+    line = rng.random((12, 1), np.float32)
+    assert in_two_dimensions(line, 0).tolist() == [[x, 0.0] for x in line[:, 0].tolist()]
+    cube = rng.random((10, 3), np.float32)
+    for seed in (-1, 2**64 - 1):
+        points = in_two_dimensions(cube, seed)
+        assert points.shape == (10, 2) and np.isfinite(points).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 11, 20, 21, 40])
+def test_every_label_has_a_color_and_few_have_a_legend(count):
+    points, axes = np.arange(2.0 * count).reshape(-1, 2), Figure().add_subplot()
+    shown = draw_points(axes, points, np.arange(count), [f"l{i}" for i in range(count)])
+    colors = {tuple(drawn.get_facecolor()[0]) for drawn in axes.collections}
+    assert len(colors) == count
+    assert [name for name, _ in shown] == [f"l{i}" for i in range(count if 1 < count <= 20 else 0)]
 
 
 def test_a_map_of_one_point_is_refused(trained, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from textvae.evaluation import intervals
 from textvae.evaluation.intervals import (
     Interval,
     of_means,
@@ -102,6 +103,8 @@ def test_the_value_decides_if_the_interval_is_narrow_and_close_to_the_threshold(
     assert Interval(0.9, 0.8, 1.6).below(1.0) is None
     assert Interval(-0.1, -0.2, 0.2).below(0.0) is None
     assert Interval(-0.1, -0.2, 0.2).below(0.0, margin=0.3) is True
+    assert [Interval(value, -1.3, -0.8).below(-1.0) for value in (-1.1, -0.9)] == [True, False]
+    assert Interval(1.0, 0.9, 1.1).below(1.0) is False
 
 
 def test_percentiles_of_few_examples_are_moved_outward():
@@ -119,3 +122,15 @@ def test_a_variance_does_not_depend_on_the_mean():
 def test_resamples_are_a_function_of_the_seed():
     values = draws(2, 50)
     assert of_means(values, seed=1) == of_means(values, seed=1) != of_means(values, seed=2)
+    assert of_variances(values, 1.0, seed=1) != of_variances(values, 1.0, seed=2)
+    first, again, other = (of_statistic(values, lambda m: m[:, 0], seed=s) for s in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("at_once", [5, 120])
+def test_intervals_do_not_depend_on_how_many_resamples_are_held(at_once, monkeypatch):
+    values = draws(2, 10)
+    expected = of_means(values)
+    monkeypatch.setattr(intervals, "AT_ONCE", at_once)  # fewer than one, or 12
+    for found, whole in zip(of_means(values), expected, strict=True):
+        assert found == pytest.approx(whole)

@@ -1,15 +1,20 @@
 """The compiled loops against the same operations in torch, and what happens without them."""
 
+import atexit
 import ctypes
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from textvae.errors import UserError
 from textvae.text.decode.generate import _drop_tail
 from textvae.text.nn import cell, kernels
 from textvae.text.nn.softmax import _normalize, _Rows, token_nll
@@ -64,6 +69,18 @@ def test_a_gate_step_is_that_of_torch(sizes, dtype, threads, monkeypatch):
     for a, b in zip(found, expected, strict=True):
         narrow = a.dtype == torch.bfloat16
         torch.testing.assert_close(a, b, rtol=2**-7 if narrow else 1e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1e-30, 80.0, 1e4, 1e30])
+def test_no_gate_is_too_large_or_too_small(scale, monkeypatch):
+    gates, before = scale * random(4, 20), random(4, 5)
+    found, expected = ([torch.empty(4, 5), torch.empty(4, 5)] for _ in range(2))
+    cell.forward(gates, before, *found)
+    without(monkeypatch)
+    cell.forward(gates, before, *expected)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 @needs_compiler
@@ -171,6 +188,15 @@ def test_the_tail_is_that_of_sorted_weights(words, share, threads, monkeypatch):
     assert torch.equal(found, weights)
 
 
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_compiler), False])
+def test_a_sum_that_equals_the_share_does_not_exceed_it(compiled, monkeypatch):
+    if not compiled:
+        without(monkeypatch)
+    weights = torch.tensor([[1.0, 2.0, 1.0, 0.0]])
+    _drop_tail(weights, torch.tensor([0.5]))
+    assert weights.tolist() == [[0.0, 2.0, 0.0, 0.0]]
+
+
 @needs_compiler
 def test_a_tensor_that_is_not_contiguous_is_refused():
     gates, state = random(2, 12), random(3, 2).t()
@@ -216,7 +242,7 @@ def loss():
     return nll.detach(), *torch.autograd.grad(nll.sum(), (features, weight))
 
 
-@pytest.mark.parametrize("why", ["no compiler", "compiler fails", "off"])
+@pytest.mark.parametrize("why", ["no compiler", "compiler fails", "off", "OFF", "0"])
 def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_path, caplog):
     expected = loss()
     kernels.library.cache_clear()
@@ -226,12 +252,12 @@ def test_without_them_the_results_are_the_same(why, forgotten, monkeypatch, tmp_
             monkeypatch.setenv("CC", "no-such-compiler")
         case "compiler fails":
             monkeypatch.setenv("CC", "false")
-        case "off":
-            monkeypatch.setenv("TEXTVAE_KERNELS", "off")
+        case _:
+            monkeypatch.setenv("TEXTVAE_KERNELS", why)
     caplog.set_level("INFO", "textvae")
     assert kernels.library() is None
     said = {"no compiler": "no C compiler", "compiler fails": "false failed to compile it"}
-    assert said.get(why, "") in caplog.text and len(caplog.records) == (why != "off")
+    assert said.get(why, "") in caplog.text and len(caplog.records) == ("compiler" in why)
     for a, b in zip(loss(), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
@@ -252,6 +278,102 @@ def test_they_are_compiled_once(forgotten, monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "_run", lambda command: pytest.fail("compiled again"))
     kernels.library.cache_clear()
     assert kernels.library() is not None
+
+
+@pytest.fixture
+def pretended(forgotten, monkeypatch, tmp_path):
+    """No compiler runs; the commands that would have run."""
+    commands = []
+
+    def run(command):
+        commands.append(command)
+        Path(command[-1]).touch()
+
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path))
+    monkeypatch.setattr(kernels, "_run", run)
+    return commands
+
+
+def test_another_source_command_runtime_or_processor_is_another_library(
+    pretended, monkeypatch, tmp_path
+):
+    given = ["cc"], ["-march=native"], []
+    paths = [kernels._compiled(*given), kernels._compiled(*given)]
+    assert paths[0] == paths[1] and len(pretended) == 2
+    for other in ((["gcc"], *given[1:]), (["cc"], [], []), (*given[:2], ["libgomp.so"])):
+        paths.append(kernels._compiled(*other))
+    monkeypatch.setattr(kernels, "_processor", lambda: "another")
+    paths.append(kernels._compiled(*given))
+    (tmp_path / "kernels.c").write_text("/* another */")
+    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "kernels.c")
+    paths.append(kernels._compiled(*given))
+    assert len(set(paths)) == 6 and all(path.parent == tmp_path / "kernels" for path in paths)
+
+
+def test_a_compiler_without_options_for_this_processor_is_used(pretended, monkeypatch):
+    def refuse(command):
+        if "-march=native" in command:
+            raise subprocess.CalledProcessError(1, command)
+        pretend(command)
+
+    pretend = kernels._run
+    monkeypatch.setattr(kernels, "_run", refuse)
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: path)
+    monkeypatch.setattr(kernels, "_declared", lambda loaded: loaded)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    assert kernels.library() is not None and pretended
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.TimeoutExpired("cc", 60), OSError("no memory"), UserError("no cache")]
+)
+def test_a_compiler_that_cannot_finish_is_none(error, pretended, monkeypatch, caplog):
+    def fail(command):
+        raise error
+
+    monkeypatch.setattr(kernels, "_run", fail)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    with caplog.at_level("INFO", "textvae"):
+        assert kernels.library() is None
+    assert f"({error})" in caplog.text
+
+
+def test_a_temporary_folder_is_removed_at_the_end(pretended, monkeypatch, tmp_path):
+    removed = []
+    monkeypatch.setattr(atexit, "register", lambda *call, **how: removed.append(call))
+    (tmp_path / "kernels").touch()
+    folder = kernels._private_folder()
+    assert not folder.is_relative_to(tmp_path) and removed == [(shutil.rmtree, folder)]
+    folder.rmdir()
+
+
+def test_a_user_whose_files_a_group_may_write_has_a_cache(pretended, tmp_path):
+    before = os.umask(0o002)
+    try:
+        assert kernels._private_folder() == tmp_path / "kernels"
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("mode, private", [(0o700, True), (0o720, False), (0o702, False)])
+def test_what_a_group_may_write_is_not_private(mode, private, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(mode)
+    assert kernels._is_private(tmp_path / "file", stat.S_ISREG) == private
+    assert not kernels._is_private(tmp_path / "file", stat.S_ISDIR)
+
+
+@pytest.mark.parametrize(
+    "owner, mode, others",
+    [
+        *((0, 0o755, False), (0, 0o775, True), (0, 0o1777, False)),
+        *((1, 0o700, True), (2, 0o700, False), (2, 0o702, True)),
+    ],
+)
+def test_who_may_rename_depends_on_the_folder_around(owner, mode, others, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 2)
+    around = SimpleNamespace(stat=lambda: SimpleNamespace(st_uid=owner, st_mode=mode))
+    assert kernels._others_may_rename(SimpleNamespace(parent=around)) == others
 
 
 def loaded_from(monkeypatch) -> Path:

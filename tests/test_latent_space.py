@@ -19,6 +19,27 @@ from textvae.vae.posteriors import DiagGaussian
 SENTENCE = "the cat sees the tree"
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_in_another_precision_is_probed_mapped_and_searched(trained, tmp_path, dtype):
+    model = textvae.load(trained).to(dtype)
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    assert 0 <= textvae.probe(run, model=model)["linear_accuracy"] <= 1
+    assert len(textvae.neighbors(run, "the cat likes the tree", 2, model=model)) == 2
+    textvae.map(run, tmp_path / "map.png", model=model)
+    assert (tmp_path / "map.png").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, np.int64(7), 2**64 - 1])
+def test_every_seed_works_everywhere(trained, tmp_path, seed):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    textvae.diagnose_run(run, samples=1, seed=seed)
+    textvae.evaluate_run(run, samples=2, generations=2, seed=seed)
+    textvae.fit_sampler(run, seed=seed)
+    textvae.optimize(run, len, budget=3, method="evolution", seed=seed)
+
+
 @pytest.fixture
 def known(monkeypatch):
     """Posteriors whose means are the label in dimension 0, and its square in dimension 2."""

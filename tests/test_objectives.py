@@ -357,6 +357,14 @@ def test_free_bits_of_a_learned_prior_are_not_per_dimension(caplog):
             {"objective": {"mmd": 1.0}, "inference": {"method": "semi_amortized", "encoder": "kl"}},
             "mmd trains the encoder",
         ),
+        *(
+            (
+                {"data": {"max_tokens": 500}}
+                | {"inference": {"method": "semi_amortized", option: "batch", other: "example"}},
+                "makes batches of different sizes",
+            )
+            for option, other in (("loss_per", "clip_per"), ("clip_per", "loss_per"))
+        ),
     ],
 )
 def test_a_combination_without_meaning_is_one_line(sections, message):
@@ -409,6 +417,50 @@ def test_what_refinement_passes_on_may_be_constrained():
 )
 def test_an_option_that_has_no_effect_is_said_to_have_none(sections, line):
     assert options_without_effect(config(**sections)) == [line]
+
+
+ENCODERLESS = {"model": {"encoder_layers": 0}, "inference": {"method": "svi"}}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "needed", "more"),
+    [
+        ("model.head_scale", 0.3, {"model": {"head": "scale"}}, {}),
+        ("model.prior_components", 7, {"model": {"prior": "mixture"}}, {}),
+        ("model.condition_dim", 7, {"model": {"condition": "label"}}, {}),
+        ("model.encoder_noise_rate", 0.7, {"model": {"encoder_noise": "mask"}}, {}),
+        ("model.pooling", "mean", {}, ENCODERLESS),
+        ("objective.free_bits_per", "dim", {"objective": {"free_bits": 4.0}}, {}),
+        ("objective.kl_ramp", 0.3, {"objective": {"kl_schedule": "cyclical"}}, {}),
+        ("objective.bound", "iwae", {"objective": {"samples": 2}}, {}),
+        ("optim.momentum", 0.9, {"optim": {"name": "sgd"}}, {"optim": {"name": "adam"}}),
+        *(
+            (
+                "optim.momentum",
+                0.9,
+                {"optim": {"name": "adam", name: "sgd"}},
+                {"optim": {"name": "adam"}},
+            )
+            for name in ("encoder_name", "autoencode_name")
+        ),
+        ("optim.encoder_lr", 0.3, {"optim": {"encoder_name": "adam"}}, {}),
+        ("optim.autoencode_lr", 0.3, {"optim": {"autoencode_name": "adam"}}, {}),
+        ("train.aggressive_patience", 3, {"train": {"procedure": "aggressive"}}, {}),
+        ("train.autoencode_decoder", "keep", {"train": {"autoencode_epochs": 1.0}}, {}),
+        ("train.init_parts", "decoder", {"train": {"init": "run"}}, {}),
+    ],
+)
+def test_an_option_is_named_only_without_the_one_that_it_needs(option, value, needed, more):
+    section, name = option.split(".")
+
+    def lines(sections):
+        return options_without_effect(
+            config(**sections | {section: sections.get(section, {}) | {name: value}})
+        )
+
+    assert lines(needed) == []
+    (line,) = lines(more)
+    assert line.startswith(f"--{option} {value} has no effect without ")
 
 
 def test_options_with_an_effect_are_not_named():

@@ -16,13 +16,17 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
+from textvae.evaluation.search import search as search_module
 from textvae.evaluation.search.curve import draw_search
 from textvae.evaluation.search.kept_values import keeping
 from textvae.evaluation.search.optimize import Optimization, optimize
 from textvae.evaluation.search.search import (
     Call,
     Memory,
+    _child,
     _evaluated,
+    _ranked,
+    _winner,
     best_so_far,
     search,
     try_texts,
@@ -178,7 +182,9 @@ def test_the_curve_says_what_was_reached_after_so_many_evaluations():
         "12                11           2          11",
     ]
     assert [call.text for call in shown.best(2)] == ["11", "10"]
-    assert str(Optimization({"search": [Call("a", 0.0)]}, -1.0)).split()[-1] == "0"  # not -0
+    zero = Optimization({"search": [Call("a", 0.0)]}, -1.0)
+    assert str(zero).split()[-1] == "0"  # not -0
+    assert math.copysign(1, zero.best()[0].value) == 1
     lower = Optimization({"search": [Call("a", -2.0), Call("b", None)]}, -1.0)
     assert lower.best() == [Call("a", 2.0)]
     assert [row["value"] for row in lower.rows()] == [2.0, None]
@@ -421,6 +427,73 @@ def test_a_round_ends_with_its_last_new_text():
     points, found = _evaluated(memory, np.arange(5.0)[:, None], ["a", "bb", "a", "ccc", "dd"], 2)
     assert points[:, 0].tolist() == [1, 3, 0, 2] and found.tolist() == [2, 3, 1, 1]
     assert memory.left == 7
+
+
+def test_a_search_starts_from_different_points_of_a_sorted_split():
+    points, options = np.arange(200.0)[:, None], {"budget": 20, "method": "evolution"}
+    first = [
+        [float(call.text) for call in search(decode, float, points, **options, seed=seed)[:4]]
+        for seed in (0, 1)
+    ]
+    for found in first:
+        assert set(found) <= set(range(200)) and max(found) - min(found) > 20
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("method", ["evolution", "bayes"])
+def test_the_spread_of_the_starting_points_is_the_scale_of_the_search(method):
+    scale = 2.0 ** np.array([-9, 0, 9, 3, -3])
+    found = [
+        search(lambda z, by=by: decode(z / by), near, by * start(), budget=40, method=method)
+        for by in (1.0, scale)
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_search_without_new_texts_looks_farther_away():
+    def far(points):
+        return ["far" if np.abs(point).max() > 12 else "near" for point in points]
+
+    calls = search(far, len, start(), budget=30, method="evolution")
+    assert [call.text for call in calls] == ["near", "far"]
+
+
+def test_texts_without_a_value_are_ranked_below_all_others():
+    assert _ranked(np.array([1.0, math.nan, 4.0])) == pytest.approx([1.0, -2.0, 4.0], abs=1e-5)
+    assert _ranked(np.array([1.0, math.nan])).tolist()[1] < 1.0
+    assert _ranked(np.array([math.nan, math.nan])).tolist() == [0.0, 0.0]
+
+
+def test_parents_are_among_the_better_half_and_the_best_most_often():
+    random, points = np.random.default_rng(0), np.arange(100.0)[:, None]
+    for count, kept in ((100, 40), (60, 30), (3, 2)):
+        won = [_winner(random, points[:count], points[:count, 0])[0] for _ in range(2000)]
+        assert min(won) >= count - kept
+        assert np.bincount(np.array(won, int)).argmax() == count - 1
+
+
+def test_some_points_are_draws_around_the_starting_points(monkeypatch):
+    random, far = np.random.default_rng(0), np.full((4, 2), 1e6)
+    begin, scale = np.array([[-50.0, 0.0], [50.0, 0.0]]), np.array([1.0, 4.0])
+
+    def children():
+        return np.stack([_child(random, far, np.zeros(4), begin, scale) for _ in range(2000)])
+
+    fresh = np.abs(children()).max(1) < 1e3
+    assert fresh.mean() == pytest.approx(0.1, abs=0.03)
+    monkeypatch.setattr(search_module, "FRESH", 1.0)
+    made = children()
+    assert (made[:, 0] > 0).mean() == pytest.approx(0.5, abs=0.05)
+    made[:, 0] = np.abs(made[:, 0]) - 50
+    assert made.std(0) == pytest.approx(scale / 2, rel=0.1)
+
+
+def test_no_more_texts_are_drawn_than_the_budget_or_the_limit_allows():
+    for budget, most, taken in ((2, 9, 3), (9, 4, 4)):
+        texts = iter("aabcdefghij")
+        calls = try_texts(texts, len, budget, most)
+        assert [call.text for call in calls] == sorted(set("aabcdefghij"[:taken]))
+        assert next(texts) == "aabcdefghij"[taken]
 
 
 def test_a_small_budget_is_used():

@@ -12,6 +12,7 @@ import textvae
 from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.text.data.batches import text_batch
+from textvae.vae import priors
 from textvae.vae.batch import Batch
 from textvae.vae.inference import infer
 from textvae.vae.noise import Purpose, RowNoise, second_stream
@@ -139,6 +140,17 @@ def test_the_estimated_kl_is_unbiased():
     estimate = kl(q, prior, q.rsample(200_000))
     assert estimate.shape == (3, 1)
     torch.testing.assert_close(estimate[:, 0], q.kl_to(p).sum(-1), atol=0.03, rtol=0.02)
+
+
+def test_a_mixture_in_parts_is_the_whole(monkeypatch):
+    prior, z = mixture(5), torch.randn(2, 7, LATENT, dtype=torch.float64, requires_grad=True)
+    whole = prior.log_prob(z)
+    (slope,) = torch.autograd.grad(whole.sum(), z)
+    monkeypatch.setattr(priors, "MAX_PAIRS", 15)
+    parts = prior.log_prob(z)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts.sum(), z)[0], slope)
+    assert prior.log_prob(z[:0]).shape == (0, 7)
 
 
 def test_the_mixture_starts_with_the_variance_of_the_standard_normal():

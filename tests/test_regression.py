@@ -85,6 +85,8 @@ def test_three_examples_are_too_few_for_an_interval_of_r2():
     found = score_regression(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
     assert found["r2"] == pytest.approx(0.5) and found["r2_interval"] is None
     assert found["mae_interval"] == [0.0, 1.0]
+    alone = score_regression(np.array([1.0]), np.array([2.0]))
+    assert alone["mae"] == 1 and alone["mae_interval"] is None
 
 
 def test_the_baseline_is_the_median_of_the_training_split():

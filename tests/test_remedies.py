@@ -99,6 +99,22 @@ def test_the_number_of_living_dimensions_is_suggested_for_a_partial_collapse():
     assert ("--model.latent_dim", "11") in [remedy.options for remedy in found]
 
 
+@pytest.mark.parametrize(
+    ("model", "alive", "expected"),
+    [
+        ({"latent_dim": 5}, 1, "1"),
+        ({"latent_dim": 5}, 0, "1"),
+        ({"latent_dim": 5, "posterior": "vmf"}, 1, "2"),
+        ({"latent_dim": 1}, 0, None),
+        ({"latent_dim": 2, "posterior": "vmf"}, 1, None),
+    ],
+)
+def test_a_smaller_latent_space_is_possible_and_smaller(model, alive, expected):
+    found = remedies_for("partly collapsed", Case(config(model=model, optim=ADAM), alive=alive))
+    sizes = [r.options[1] for r in found if r.options[:1] == ("--model.latent_dim",)]
+    assert sizes == ([] if expected is None else [expected])
+
+
 def test_an_interrupted_run_is_resumed_and_a_finished_one_made_longer():
     run = Path("runs/x")
     stopped = Training(False, 2, 1.0, 1.0, 0.5, -40.0)
@@ -134,7 +150,7 @@ CHOICES = {
         {"objective": {"beta": 4.0, "free_bits": 2.0, "free_bits_per": "batch"}},
     ],
     "inference": [
-        *({}, {"inference": {"method": "semi_amortized"}}),
+        *({}, {"inference": {"method": "semi_amortized"}}, {"inference": {"encoder": "elbo"}}),
         {"inference": {"method": "semi_amortized", "encoder": "kl"}},
         {"inference": {"method": "svi"}, "model": {"encoder_layers": 0}},
     ],
@@ -186,6 +202,7 @@ def test_no_remedy_breaks_an_experiment_or_leaves_it_as_it_is():
     for experiment, verdict in itertools.product(experiments(), (*SEVERITY, UNCLEAR)):
         for remedy in remedies_for(verdict, Case(experiment, best_steps=3, alive=5)):
             if remedy.title:
+                assert replace(remedy, in_words=True).title  # for models that no recipe has made
                 changed = retrained(experiment, remedy)
                 check_model(changed)
                 assert changed != experiment, (verdict, remedy)

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,13 +24,14 @@ from textvae import TextVAE
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.diagnosis.result import Dimension, Evidence
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.open_run import open_run
-from textvae.evaluation.report import report
+from textvae.evaluation.report import report, view
 from textvae.evaluation.report.exhibits import QUANTILES, exhibit
 from textvae.evaluation.report.page import show
 from textvae.evaluation.report.svg import css, inline
@@ -358,6 +360,102 @@ def test_a_damaged_log_and_missing_records_leave_out_what_they_had(run, tmp_path
     report(copy, tmp_path / "page.html", limit=12)
     source = (tmp_path / "page.html").read_text()
     assert "curve-elbo" not in source and "did not log it during training" in source
+
+
+def evidence(key: str, value: float, low: float, high: float) -> Evidence:
+    return Evidence(key, f"name of {key}", value, low, high, "nats")
+
+
+def test_intervals_of_fewer_examples_are_only_those_that_compare():
+    rows = tuple(evidence(key, 1.0, 0.5, 1.5) for key in ("kl", "mi", "marginal_kl", "hole_share"))
+    diagnosis = SimpleNamespace(count=20, evidence=rows)
+    assert view._comparable(diagnosis, {"count": 20}) == rows
+    assert view._comparable(diagnosis, {"count": 500}) == rows[:1]
+
+
+def test_numbers_have_their_own_interval_or_error():
+    card = {"kl": 2.0, "encoder_kl": 1.25, "mi": 1.5, "mi_se": 0.25, "elbo": -9.0, "au": None}
+    rows = (
+        *(evidence("mi", 1.5, 1.0, 2.0), evidence("kl", 2.0, -math.inf, math.inf)),
+        *(evidence("mi_se", 0.25, 0.2, 0.3), evidence("of its own", 3.0, 2.5, 3.5)),
+    )
+    numbers = {number.name: number for number in view._numbers(card, rows)}
+    shown = {name: tuple(number[1:4]) for name, number in numbers.items()}
+    assert shown == {
+        "ELBO": ("-9.00", "", "–"),
+        "KL": ("2.00", "", "1.25"),
+        "MI": ("1.50", "[1.00, 2.00]", "–"),
+        "name of of its own": ("3.00", "[2.50, 3.50]", "–"),
+    }
+    assert numbers["MI"].is_main and not numbers["name of of its own"].is_main
+    (alone,) = (n for n in view._numbers(card, ()) if n.name == "MI")
+    assert (alone.value, alone.interval) == ("1.50 ± 0.25", "")
+
+
+def test_tiles_have_a_ceiling_or_an_error():
+    card = {"mi": 1.5, "mi_se": 0.25, "mi_max": 3.0, "au": 2, "latent_dim": 4, "kl": 1.0}
+    tiles = {tile.name: (tile.value, tile.more) for tile in view._tiles(card)}
+    assert tiles == {"KL": ("1.00", ""), "MI": ("1.50", "of 3.00"), "AU": ("2", "of 4")}
+    (tile,) = view._tiles({"accuracy": 0.5, "accuracy_se": 0.125})
+    assert tile.more.startswith("± ") and not tile.value.count("±")
+
+
+def test_a_row_of_a_dimension_says_when_it_died():
+    alive = Dimension(0, "alive", 0.5, 0.25, None, None)
+    assert view._row(alive) == ["0", "alive", "0.500", "0.250", "–", "–"]
+    dead = Dimension(3, "dead", 0.0, 0.0, 0.0, 0.125, died=2.5)
+    assert view._row(dead)[:2] == ["3", "dead from epoch 2.5 on"] and view._row(dead)[5] == "0.125"
+
+
+def test_the_kl_of_every_dimension_is_that_of_the_log_or_of_the_card():
+    def picture(valid, **card):
+        return view._by_dimension(SimpleNamespace(valid=valid, card=card), 0, 1.0)
+
+    logged = {"epoch": 1.0, "kl_per_dim": [0.5, 0.25]}
+    assert picture([logged, {"epoch": 2.0}], latent_dim=2, kl_per_dim=[0.5, 0.25]).note == ""
+    other = {"epoch": 1.0, "kl_per_dim": [0.5]}  # estimated for all dimensions together
+    note = picture([other], latent_dim=2, kl_per_dim=[0.5, 0.25], split="valid").note
+    assert note.startswith("On the valid split: ")
+    assert picture([other], latent_dim=2, kl_per_dim=[0.5]) is None
+    assert picture([], latent_dim=0, kl_per_dim=[]) is None
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "is_drawn"), [(10, [0, 1] * 5, True), (9, None, False), (0, None, False)]
+)
+def test_a_map_needs_some_points_that_differ(points, labels, is_drawn):
+    centers = np.arange(2.0 * points).reshape(-1, 2)
+    known = None if labels is None else np.array(labels)
+    latent = SimpleNamespace(centers=centers, labels=known) if points else None
+    contents = SimpleNamespace(exhibits=SimpleNamespace(latent=latent), label_names=["a", "b"])
+    drawn, shown = view._map(contents, 0, 0)
+    assert (drawn is not None) == is_drawn
+    assert [name for name, _ in shown] == (["a", "b"] if is_drawn else [])
+    if is_drawn:
+        latent.centers = np.ones_like(centers)
+        assert view._map(contents, 0, 0) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tone"),
+    [
+        *(("healthy", "good"), ("under-trained", "fair"), ("partly collapsed", "fair")),
+        *(("collapsed", "bad"), ("unread", "bad"), ("over-refined", "bad"), ("holes", "fair")),
+    ],
+)
+def test_a_verdict_has_a_tone_and_all_other_findings(verdict, tone):
+    findings = [SimpleNamespace(verdict=name, summary=f"{name}!") for name in (verdict, "holes")]
+    diagnosis = SimpleNamespace(
+        verdict=verdict,
+        summary="so it is",
+        findings=findings,
+        history=SimpleNamespace(deaths=()),
+        remedies=("try",),
+    )
+    assert view._verdict(diagnosis) == (
+        *(verdict, tone, "so it is."),
+        *(["Also holes: holes!."], ["try"]),
+    )
 
 
 def test_differences_are_marked_and_long_texts_folded():

@@ -295,6 +295,15 @@ def test_a_language_model_has_nothing_to_fit(language_model):
         textvae.fit_sampler(language_model)
 
 
+def test_a_sampler_of_another_model_is_not_saved_and_that_is_said(run, caplog):
+    model = textvae.load(run)
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    assert textvae.fit_sampler(run, model=model) is model.sampler
+    assert "the model is not the one in" in caplog.text
+    assert not (run / "sampler.safetensors").exists()
+
+
 def test_a_sampler_of_weights_that_were_replaced_meanwhile_is_not_saved(run, caplog):
     opened = open_run(run)
     shutil.copyfile(run / "model.safetensors", run / "copy")

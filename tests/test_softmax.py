@@ -45,6 +45,33 @@ def test_equals_cross_entropy(chunk, ignored, uniform, ahead):
     assert_same_gradients(nll, expected, inputs, upstream)
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize("ahead", [True, False])
+def test_chunks_in_fp32_add_up_whatever_the_strides(grouped, uniform, ahead):
+    features, weight, bias, targets = arguments(dtype=torch.float32)
+    targets = torch.stack([targets, targets], dim=1)[:, 0]
+    table = torch.stack([bias, 2 * bias, -bias]).repeat(1, 2)[:, :11] if grouped else bias
+    groups = torch.arange(13) % 3 if grouped else None
+    nll = token_nll(features, weight, table, targets, chunk=4, groups=groups, ahead=ahead)
+    logits = F.linear(features, weight) + (table[groups] if grouped else bias)
+    expected = F.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(nll, expected)
+    upstream = torch.tensor(-0.7).expand(13) if uniform else torch.linspace(-1, 2, 26)[::2]
+    assert_same_gradients(nll, expected, (features, weight, bias), upstream)
+
+
+def test_a_transposed_bias_table_gets_its_gradient():
+    features, weight, bias, targets = arguments(dtype=torch.float32)
+    table = torch.stack([bias, 2 * bias, -bias], dim=1).t()  # (3, V), a column at a time
+    groups = torch.arange(13) % 3
+    nll = token_nll(features, weight, table, targets, groups=groups)
+    expected = F.cross_entropy(
+        F.linear(features, weight) + table[groups], targets, reduction="none"
+    )
+    assert_same_gradients(nll, expected, (features, weight, bias), torch.ones(13))
+
+
 @pytest.mark.parametrize("ignored", [(), (0,), (2, 3, 12), range(13)])
 @pytest.mark.parametrize("uniform", [True, False])
 def test_ignored_rows_can_have_weight_zero_instead_of_being_left_out(ignored, uniform):

@@ -44,6 +44,7 @@ from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import Batches, examine
 from textvae.evaluation.metrics.card import Card
 from textvae.runs.model_folder import is_built_in
+from textvae.vae.estimators import ACTIVE
 from textvae.vae.modes import undisturbed
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def evaluate(
     samples: int = 200,
     elbo_samples: int = 1,
     mi_samples: int = 1,
-    au_threshold: float = 0.01,
+    au_threshold: float = ACTIVE,
     shuffle: bool = True,
     seed: int = 0,
     inference: Inference = AMORTIZED,

@@ -22,6 +22,7 @@ from textvae.evaluation.symptoms import Symptoms, symptoms_of
 from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.estimators import (
+    ACTIVE,
     mean_variances,
     pointwise_information,
     summarize_information,
@@ -82,7 +83,7 @@ def examine(
     samples: int = 200,
     elbo_samples: int = 1,
     mi_samples: int = 1,
-    au_threshold: float = 0.01,
+    au_threshold: float = ACTIVE,
     shuffle: bool = True,
     seed: int = 0,
     inference: Inference = AMORTIZED,
@@ -207,6 +208,6 @@ def _refinement(
     }
     if own_information is not None:
         own = _latent(stats.own_posterior, stats.own_kl, own_information, threshold)
-        card |= {f"encoder_{key}": own[key] for key in ("kl", "mi", "au")}
+        card |= {f"encoder_{key}": own[key] for key in ("kl", "kl_per_dim", "mi", "au")}
         card |= {"encoder_elbo": start, "gap": elbo - start}
     return card

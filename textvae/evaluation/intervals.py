@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from textvae.vae.noise import numpy_generator
+
 RESAMPLES = 1000
 LEVEL = 0.95
 AT_ONCE = 2**22  # weights held at once
@@ -125,7 +127,7 @@ def _array(columns: Tensor) -> np.ndarray:
 
 def _resamples(count: int, seed: int) -> Iterator[np.ndarray]:
     """Yield the weights of the examples in all resamples, (R, N), a few resamples at a time."""
-    random, left = np.random.default_rng(seed), RESAMPLES
+    random, left = numpy_generator(seed), RESAMPLES
     while left:
         some = min(left, max(1, AT_ONCE // count))
         chosen = random.integers(count, size=(some, count))

@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from textvae.evaluation.per_example import ExampleStats
 from textvae.vae.batch import Batch, device_of
 from textvae.vae.estimators import decode_in_parts
-from textvae.vae.noise import OWN_TURN, Purpose, RowNoise
+from textvae.vae.noise import OWN_TURN, Purpose, RowNoise, numpy_generator
 from textvae.vae.posteriors import move, select
 
 
@@ -95,7 +94,7 @@ def _over_batches(
 ) -> Tensor:
     """Decode every example from mixtures of its own z and another one's: (N, K) nats."""
     count, device = len(stats.index), device_of(model)
-    ring = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    ring = torch.from_numpy(numpy_generator(seed).permutation(count))
     donors = torch.empty_like(ring)
     donors[ring] = ring.roll(1)
     found: Any = None

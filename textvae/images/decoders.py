@@ -27,9 +27,9 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
         x: (..., P) pixels in {0, 1}.
 
     Returns:
-        (...), float32.
+        (...), at least float32.
     """
-    logits = logits.float()
+    logits = logits if logits.itemsize >= 4 else logits.float()
     return (x * logits - F.softplus(logits)).sum(-1)
 
 

@@ -165,10 +165,9 @@ def entries(folder: Path) -> list[Entry]:
                 files = [path, *path.rglob("*")] if path.is_dir() else [path]
                 states = [file.stat() for file in files]
                 # Not the folders' times of access, which are those of the last listing.
-                used = max(
-                    *(state.st_mtime for state in states),
-                    *(state.st_atime for state in states if stat.S_ISREG(state.st_mode)),
-                )
+                times = [state.st_mtime for state in states]
+                times += [state.st_atime for state in states if stat.S_ISREG(state.st_mode)]
+                used = max(times)
                 size = sum(state.st_size for state in states)
                 days = max(0.0, (time.time() - used) / _DAY)
                 if path.suffix == ".tmp" and days < 1:

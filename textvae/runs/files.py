@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
 from textvae.errors import UserError
@@ -198,8 +199,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Replace every number that is not finite with None, because JSON has no such numbers."""
+    """Replace every number that is not finite with None, because JSON has no such numbers.
+
+    Scalars of NumPy, such as a seed from a range, become numbers of Python.
+    """
     match value:
+        case np.generic():
+            return finite(value.item())
         case float():
             return value if math.isfinite(value) else None
         case dict():

@@ -31,7 +31,7 @@ def write_table(path: Path, rows: Iterable[Row], numbers: Collection[str] = ()) 
 
     Args:
         path: A .jsonl or .parquet file.
-        rows: At least one row; all of them have the same columns.
+        rows: Rows with the same columns; at least one for a .parquet file.
         numbers: Columns of numbers that may be None; the types of the other columns are those of
             the first row.
 

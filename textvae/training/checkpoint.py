@@ -179,6 +179,7 @@ class TrainingState:
             "epochs": round(self.epoch, 2),
             "steps": self.step,
             "best_step": self.best_step,
+            "autoencode_steps": self.phases.autoencode_steps,
             "hours": round(self.seconds / 3600, 3),
             "best_valid_elbo": best if is_elbo and math.isfinite(best) else None,
             "learning_rate": self.phases.learning_rate(self.step),

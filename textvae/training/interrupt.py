@@ -38,6 +38,7 @@ class StopRequest:
 
 AGAIN = "press Ctrl-C again"
 AFTER_THIS_UPDATE = f"stopping after this update; {AGAIN} to stop immediately"
+RESUME = "--resume continues from the last checkpoint"
 WHILE_IMPORTING = 0.02  # seconds between two looks whether an import has ended
 
 
@@ -107,7 +108,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
+def stop_signals(message: str = AFTER_THIS_UPDATE, go_on: str = RESUME) -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second one interrupts immediately.
 
     Files saved before the second one are intact. A signal that is ignored (SIGHUP under nohup)
@@ -115,6 +116,7 @@ def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
 
     Args:
         message: What the user sees when the request has arrived; empty for nothing.
+        go_on: How to continue after the second signal.
     """
     stop = StopRequest()
 
@@ -128,9 +130,7 @@ def stop_signals(message: str = AFTER_THIS_UPDATE) -> Iterator[StopRequest]:
             with suppress(OSError):  # a terminal that has closed
                 os.write(2, f"{said}\n".encode() if said else b"")
         elif time.monotonic() - stop.when > SAME_SIGNAL:
-            raise KeyboardInterrupt(
-                "stopped immediately: --resume continues from the last checkpoint"
-            )
+            raise KeyboardInterrupt(f"stopped immediately: {go_on}")
 
     heeded = [number for number in _signals() if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, ask) for number in heeded}

@@ -23,7 +23,7 @@ from textvae.evaluation.diagnosis.advice import steadier
 from textvae.evaluation.goal import Goal
 from textvae.evaluation.metrics.metric import clock
 from textvae.runs import run_folder
-from textvae.runs.files import quoted, write_json
+from textvae.runs.files import quoted, read_if_there, write_json
 from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
@@ -90,6 +90,8 @@ class Trainer(TrainingState):
         """Run the loop: updates, with logging, evaluation, and checkpoints in between."""
         if (reason := self.why_done()) is not None:
             logger.info("%s is finished (%s): nothing to do", self.run, reason)
+            if self.is_main:
+                self._complete_summary(reason)
             return
         train, accelerator = self.config.train, self.accelerator
         evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
@@ -238,6 +240,12 @@ class Trainer(TrainingState):
                 f"{steadier(self.config)}; {run_folder.last_good(self.run)}"
             )
         return found
+
+    def _complete_summary(self, reason: str) -> None:
+        """Record that the run is finished, if it was killed after its last checkpoint."""
+        path = self.run / run_folder.SUMMARY
+        if read_if_there(path).get("finished") is None:
+            write_json(path, self.summary() | {"finished": reason})
 
     def _announce(self) -> None:
         logger.info(

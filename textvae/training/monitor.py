@@ -97,7 +97,8 @@ class Monitor:
         constants are left out, except the ceiling of the MI.
         """
         numbers = _numbers(card)
-        per_dim = {"kl_per_dim": card["kl_per_dim"]} if card.get("kl_per_dim") else {}
+        keys = ("kl_per_dim", "encoder_kl_per_dim")
+        per_dim = {key: card[key] for key in keys if card.get(key)}
         weight = {} if beta is None else {"beta": beta}
         warning = {"collapse": card["collapse"]} if card.get("collapse") else {}
         self._write_line("valid", step, epoch, numbers | weight | warning | per_dim)
@@ -105,7 +106,7 @@ class Monitor:
             self.board.add_scalar(f"{_group(name)}/{name}", value, step)
         for refinement_step, elbo in enumerate(card.get("elbo_by_step") or ()):
             self.board.add_scalar(f"elbo_by_refinement_step/{refinement_step:02d}", elbo, step)
-        if per_dim:
+        if "kl_per_dim" in per_dim:
             self.board.add_histogram("valid/kl_per_dim", torch.tensor(card["kl_per_dim"]), step)
             self._show_kl_history(step)
 

@@ -130,6 +130,9 @@ class MutualInformation(NamedTuple):
     marginal_kl: float  # KL(q(z) || p): how far the aggregate posterior is from the prior
 
 
+ACTIVE = 0.01  # variance of the posterior mean of an active unit (Burda et al. 2016)
+
+
 def mutual_information(
     q: Posterior,
     kl: Tensor,
@@ -189,7 +192,7 @@ def pointwise_information(
     """
     count, latent_dim = q.center().shape
     if latent_dim == 0 or _identical(q):
-        return torch.zeros(count, dtype=torch.float64)
+        return torch.zeros(count, dtype=torch.float64, device=q.center().device)
     q = _in_float64(q)
     return _log_ratio(q, q.rsample(samples, noise), max_pairs)
 
@@ -245,7 +248,7 @@ def mean_variances(means: Tensor) -> Tensor:
     return (means - means.mean(0)).square().mean(0)
 
 
-def active_units(means: Tensor, threshold: float = 0.01) -> int:
+def active_units(means: Tensor, threshold: float = ACTIVE) -> int:
     """Number of latent dimensions whose posterior mean varies by ``threshold`` or more.
 
     Args:

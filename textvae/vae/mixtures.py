@@ -14,7 +14,9 @@ from textvae.vae.contracts import Noise, Posterior
 
 LOG_2PI = math.log(2 * math.pi)
 MAX_PAIRS = 2**22  # pairs of a draw and a posterior held at once, 8 bytes each
-NARROWEST = -20.0  # log variance; below it, the terms of the matrix product cancel in float64
+# Where the terms of the matrix product would cancel in float64.
+NARROWEST = -20.0  # log variance
+LARGEST = 1e10  # squared mean over variance
 
 
 def pairwise_log_prob(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -31,8 +33,11 @@ def pairwise_log_prob(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     if logvar.numel() and float(logvar.detach().min()) < NARROWEST:
         return _by_dimension(z, mean, logvar)
     precision = torch.exp(-logvar)  # (N, Z)
+    squared = mean.square() * precision
+    if squared.numel() and float(squared.detach().max()) > LARGEST:
+        return _by_dimension(z, mean, logvar)
     factors = torch.cat([-0.5 * precision, mean * precision], dim=1).t()  # (2Z, N)
-    constant = -0.5 * (mean.square() * precision + logvar + LOG_2PI).sum(1)  # (N,)
+    constant = -0.5 * (squared + logvar + LOG_2PI).sum(1)  # (N,)
     return torch.addmm(constant, torch.cat([z.square(), z], dim=1), factors)
 
 

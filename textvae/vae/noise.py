@@ -32,6 +32,11 @@ def check_seed(seed: int) -> None:
         raise OptionError("must be an integer of 64 bits", seed=seed)
 
 
+def numpy_generator(seed: int) -> np.random.Generator:
+    """Return NumPy's generator for any seed that ``check_seed`` accepts."""
+    return np.random.default_rng(int(seed) % 2**64)
+
+
 class Purpose(IntEnum):
     """What a stream of numbers is for. Streams for different purposes are unrelated."""
 

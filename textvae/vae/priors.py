@@ -24,6 +24,7 @@ from textvae.vae.batch import Batch
 from textvae.vae.contracts import Noise
 from textvae.vae.mixtures import (
     LOG_2PI,
+    MAX_PAIRS,
     draw_components,
     exact_dtype,
     mixture_log_prob,
@@ -81,9 +82,11 @@ class MixturePrior(nn.Module):
         """Log p(z) in nats, (...), for z (..., Z)."""
         dtype = exact_dtype(z)
         rows = z.reshape(-1, self.latent_dim).to(dtype)
-        pairs = pairwise_log_prob(rows, self.means.to(dtype), self.logvars.to(dtype))  # (M, C)
-        joint = pairs + self.logits.to(dtype).log_softmax(0)
-        return joint.logsumexp(1).reshape(z.shape[:-1]).to(z.dtype)
+        means, logvars = self.means.to(dtype), self.logvars.to(dtype)
+        weights = self.logits.to(dtype).log_softmax(0)
+        parts = rows.split(max(1, MAX_PAIRS // len(weights)))  # limits memory
+        found = [(pairwise_log_prob(part, means, logvars) + weights).logsumexp(1) for part in parts]
+        return torch.cat(found).reshape(z.shape[:-1]).to(z.dtype)
 
     def marginal_log_prob(self, z: Tensor) -> Tensor:
         """Log p(z_d) of every coordinate in nats, (..., Z), for z (..., Z)."""

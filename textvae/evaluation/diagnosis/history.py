@@ -118,6 +118,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         final_beta=config.objective.beta,
         gain=_gain(selection),
         elbo=best and best.elbo,
+        goal="ELBO" if Goal.of(config).name == "elbo" else Goal.of(config).name,
     )
 
 
@@ -131,12 +132,20 @@ class _Selection(NamedTuple):
 
 def _selection(run: Path, history: History, config: Config) -> _Selection:
     known = [moment for moment in history.moments if moment.elbo is not None]
-    counted = [m for m in known if m.epoch > config.train.autoencode_epochs] or known
+    record = read_if_there(run / SUMMARY)
+    counted = [m for m in known if _counts(m, config, record.get("autoencode_steps"))] or known
     goals = [_goal(moment, Goal.of(config)) for moment in counted]
-    step = read_if_there(run / SUMMARY).get("best_step")  # not recorded by earlier releases
+    step = record.get("best_step")  # not recorded by earlier releases
     saved = next((moment for moment in counted if moment.step == step), None)
     found = max(zip(goals, counted, strict=True), key=itemgetter(0), default=(0.0, None))[1]
     return _Selection(counted, goals, saved or found)
+
+
+def _counts(moment: Moment, config: Config, autoencode_steps: int | None) -> bool:
+    """Whether a model was compared with others; earlier releases did not record the steps."""
+    if autoencode_steps is None:
+        return moment.epoch > config.train.autoencode_epochs
+    return moment.step > autoencode_steps
 
 
 def _goal(moment: Moment, goal: Goal) -> float:
@@ -159,7 +168,7 @@ def _gain(selection: _Selection) -> float | None:
 
 
 def _moment(line: Line, lines: Sequence[Line]) -> Moment:
-    by_dimension = line.get("kl_per_dim")
+    by_dimension = line.get("encoder_kl_per_dim", line.get("kl_per_dim"))
     logged = isinstance(by_dimension, list) and all(map(is_number, by_dimension))
     return Moment(
         epoch=line["epoch"],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from textvae.config.experiment import Config, options_read
+from textvae.errors import quantity
 from textvae.evaluation.diagnosis.judge import (
     COLLAPSED,
     HOLES,
@@ -99,12 +100,14 @@ def _against_collapse(case: Case) -> Iterator[Remedy]:
             "at about five times the cost",
             *(["--objective.free_bits", "0"] if objective.free_bits else []),
         )
+    unrolled = config.inference.encoder == "unrolled"
     if model.injection == "skip" and _can_be_refined(config):
         yield retrain(
             case,
             ["skip_sa_vae"],
             "skip connections alone were not enough; refinement gives the decoder a z that is "
             "worth reading while the encoder still lags behind, at several times the cost",
+            *([] if unrolled else ["--inference.encoder", "unrolled"]),
         )
     if not objective.min_kl and model.posterior != "vmf" and config.inference.encoder_has_objective:
         yield retrain(
@@ -194,8 +197,12 @@ def _against_partial_collapse(case: Case) -> Iterator[Remedy]:
             [*skip, "batch_norm"],
             "normalized means bound the KL of every dimension from below",
         )
-    reason = f"or keep the model small: {case.alive} dimensions carry all of the information"
-    yield retrain(case, [], reason, "--model.latent_dim", str(max(1, case.alive)))
+    size = max(2 if model.posterior == "vmf" else 1, case.alive)
+    if size < model.latent_dim:
+        alive = quantity(case.alive, "dimension")
+        carry = "carries" if case.alive == 1 else "carry"
+        reason = f"or keep the model small: {alive} {carry} all of the information"
+        yield retrain(case, [], reason, "--model.latent_dim", str(size))
 
 
 def _against_unread(case: Case) -> Iterator[Remedy]:
@@ -233,7 +240,7 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
         reason = "draw z from where the decoder was trained; the model is not retrained"
         moved = ["--data", case.data] if case.data else []
         yield another_command(case, reason, "sample", RUN, "--from", "aggregate", *moved)
-    if not objective.beta:
+    if not objective.beta and case.config.inference.encoder_has_objective:
         reason = (
             "only the MMD pulls q(z|x) to the prior (objective.beta 0); with a KL, it is closer"
         )

@@ -26,6 +26,8 @@ IN_WORDS = {
     "iwae": "the importance-weighted bound",
     "mdr": "a minimum KL",
     "mixture_prior": "a learned mixture as the prior",
+    "mmd": "a maximum mean discrepancy besides the KL",
+    "skip_sa_vae": "semi-amortized refinement",
     "skip_vae": "skip connections from z",
     "word_dropout": "word dropout",
 }

@@ -135,11 +135,7 @@ class Diagnosis(Printed):
         """Return the diagnosis as lines of text."""
         blocks = [
             [f"{self._title()}{self.verdict}", *_wrapped(self.summary)],
-            [
-                line
-                for finding in self.findings[1:]
-                for line in _wrapped(f"also {finding.verdict}: {finding.summary}")
-            ],
+            [line for finding in self.findings[1:] for line in _wrapped(_also(finding))],
             _evidence_lines(self.evidence),
             _dimension_lines(self.dimensions),
             _history_lines(self.history),
@@ -151,6 +147,11 @@ class Diagnosis(Printed):
         split = f"{self.split} split" if self.split in SPLITS else self.split
         named = ", ".join(part for part in (self.model, split) if part)
         return f"{named}: " if self.model else ""
+
+
+def _also(finding: Finding) -> str:
+    said = finding.summary.startswith(finding.verdict)
+    return f"also {finding.summary}" if said else f"also {finding.verdict}: {finding.summary}"
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

@@ -22,9 +22,11 @@ class Training(NamedTuple):
         epoch: When the model was saved; None if it is not recorded.
         beta: KL weight at that time; None if it is not recorded.
         final_beta: KL weight after warm-up.
-        gain: Nats of validation ELBO gained per epoch in the last epoch before the model was
-            saved; None if there was only one evaluation, or the ELBO fell afterward.
+        gain: Nats that what models are selected by (``textvae.evaluation.goal``), usually the
+            ELBO, gained per epoch on the validation split in the last epoch before the model was
+            saved; None if there was only one evaluation, or if it fell afterward.
         elbo: The validation ELBO of the model.
+        goal: What models are selected by, as a message names it.
     """
 
     finished: bool
@@ -33,6 +35,7 @@ class Training(NamedTuple):
     final_beta: float
     gain: float | None
     elbo: float | None
+    goal: str = "ELBO"
 
     @property
     def only_autoencoded(self) -> bool:
@@ -69,6 +72,6 @@ def why_under_trained(training: Training) -> str | None:
     if share <= RISING:
         return None
     return (
-        f"training ended while the ELBO was still rising: by {decimals(training.gain)} nats "
-        f"({share:.1%}) in the last epoch"
+        f"training ended while the {training.goal} was still rising: by "
+        f"{decimals(training.gain)} nats ({share:.1%}) in the last epoch"
     )

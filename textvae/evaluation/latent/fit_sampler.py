@@ -23,7 +23,7 @@ from textvae.evaluation.metrics.card_files import may_save
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER, weights_hash
-from textvae.vae.noise import Purpose, RowNoise
+from textvae.vae.noise import Purpose, RowNoise, numpy_generator
 from textvae.vae.samplers import MixtureSampler
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fit_opened(opened: OpenRun, *, batch_size: int = 64, seed: int = 0) -> Mixtu
             f"the latent space of {opened.folder} is a sphere, and draws from a mixture of "
             "Gaussians do not lie on it: sample from the prior, which is uniform on the sphere"
         )
-    save = not opened.is_foreign and may_save(opened.folder)
+    save = may_save(opened.folder, opened.is_foreign)
     train = opened.split("train")
     rows = spaced(len(train), EXAMPLES)
     q = posteriors(opened.model, train, rows, seed=seed, batch_size=batch_size)
@@ -105,7 +105,7 @@ def fit_mixture(z: Tensor, seed: int = 0) -> MixtureSampler:
         UserError: There are too few draws.
     """
     draws = z.double().cpu().numpy()
-    draws = draws[np.random.default_rng(seed % 2**64).permutation(len(draws))]
+    draws = draws[numpy_generator(seed).permutation(len(draws))]
     held_out, rest = np.split(draws, [len(draws) // HELD_OUT])
     if not len(held_out) or len(rest) < PER_COMPONENT:
         raise UserError(

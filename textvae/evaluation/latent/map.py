@@ -75,13 +75,14 @@ def draw_map(
         batch_size=batch_size,
         refine_steps=refine_steps,
     )
-    if not np.ptp(q.center().numpy(), axis=0).any():
+    centers = q.center().float().numpy()  # (N, Z)
+    if not np.ptp(centers, axis=0).any():
         raise UserError(
             f"all posterior means of {run} are the same point: it ignores its input, and there is "
             "nothing to draw; see textvae evaluate"
         )
     labels = None if chosen.labels is None else chosen.labels[rows]
-    points = in_two_dimensions(q.center().numpy(), seed)
+    points = in_two_dimensions(centers, seed)
     save_plot(_figure(points, labels, chosen.label_names, opened.name), out)
 
 

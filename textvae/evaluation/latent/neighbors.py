@@ -57,9 +57,9 @@ def neighbors(
     opened = open_run(run, condition=of_all, **opening)
     options: dict[str, Any] = {"refine_steps": refine_steps, "batch_size": batch_size, "seed": seed}
     q = opened.model.encode([example], condition=condition, **options)
-    query = q.center().numpy()  # (1, Z)
+    query = q.center().float().numpy()  # (1, Z)
     chosen = opened.split(split)
-    centers = posteriors(opened.model, chosen, **options).center().numpy()  # (N, Z)
+    centers = posteriors(opened.model, chosen, **options).center().float().numpy()  # (N, Z)
     distances, rows = nearest(centers, query, n, distance)
     return [
         {"distance": float(far), "row": int(row), "text": chosen.caption(int(row))}

@@ -161,7 +161,7 @@ def _target(opened: OpenRun, names: Iterable[str], column: str | None) -> Target
         return Target(labels, {name: own.ge(0) for name, own in labels.items()}, False)
     opened.split("train")  # a file of new examples has none
     every = read_column(opened.config, opened.splits, column)
-    found = {name: every[name] for name in names if opened.split(name)}
+    found = {name: every[name] for name in names}
     known = sorted({value for own in found.values() for value in own if value is not None})
     numeric = are_numbers(known)
     examples = sum(map(len, found.values()))
@@ -205,7 +205,7 @@ def _labeled(opened: OpenRun, name: str, target: Target, **options: Any) -> Labe
     present = target.present[name]
     if not present.any():
         raise UserError(f"no example of the {name} split is labeled, and a probe needs labels")
-    means = posteriors(opened.model, opened.split(name), **options).center()
+    means = posteriors(opened.model, opened.split(name), **options).center().float()
     return Labeled(means[present], target.values[name][present])
 
 

@@ -89,8 +89,9 @@ def score_regression(predicted: np.ndarray, numbers: np.ndarray, seed: int = 0) 
     }
     card: dict[str, Any] = {key: interval.value for key, interval in found.items()}
     card |= {f"{key}_interval": _ends(interval) for key, interval in found.items()}
-    if not np.isfinite(card["r2_interval"]).all():  # too few examples
-        card["r2_interval"] = None
+    for key in ("r2_interval", "mae_interval"):
+        if not np.isfinite(card[key]).all():  # too few examples
+            card[key] = None
     if np.ptp(numbers) == 0:  # there is no variance to explain
         card |= {"r2": None, "r2_interval": None}
     return card

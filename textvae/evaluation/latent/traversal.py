@@ -17,12 +17,10 @@ from textvae.errors import UserError
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.batch import Split
-from textvae.vae.estimators import mean_variances
+from textvae.vae.estimators import ACTIVE, mean_variances
 from textvae.vae.interpolation import along
 from textvae.vae.model import Model
 from textvae.vae.posteriors import closed_kl
-
-ACTIVE = 0.01  # variance of the posterior mean of an active dimension, as on the metrics card
 
 
 def traverse(

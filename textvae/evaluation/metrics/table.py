@@ -348,7 +348,7 @@ NOT_METRICS: frozenset[str] = frozenset(
     {
         *("model", "split", "precision", "generations", "seed", "corpus_hash", "weights", "commit"),
         *("collapse", "kl_estimated", "condition", "given", "target"),
-        *("kl_per_dim", "mean_variances", "elbo_by_step"),
+        *("kl_per_dim", "encoder_kl_per_dim", "mean_variances", "elbo_by_step"),
         *("r2_interval", "mae_interval", "coefficients", "intercept"),
     }
 )

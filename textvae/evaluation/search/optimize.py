@@ -27,6 +27,7 @@ from textvae.evaluation.search.text_objectives import PROBE, checked, load_objec
 from textvae.vae.batch import Split
 from textvae.vae.conditions import Classes, Given
 from textvae.vae.model import Model
+from textvae.vae.noise import numpy_generator
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,7 +48,7 @@ class Optimization(NamedTuple):
         """Return the best texts that the search found, with the values of the objective."""
         found = [call for call in self.calls["search"] if call.value is not None]
         ranked = sorted(found, key=lambda call: -(call.value or 0.0))[:n]
-        return [Call(call.text, self.sign * (call.value or 0.0)) for call in ranked]
+        return [Call(call.text, _signed(self.sign, call.value)) for call in ranked]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield every evaluation as a row of a table: where, number, value, best so far, text."""
@@ -199,7 +200,7 @@ def _rows_under(condition: Given | None, model: Model, split: Split) -> np.ndarr
 
 
 def _training(split: Split, rows: np.ndarray, seed: int) -> Iterator[str]:
-    for row in np.random.default_rng(seed).permutation(rows):
+    for row in numpy_generator(seed).permutation(rows):
         yield split.caption(int(row))
 
 

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from textvae.evaluation.search.surrogates import make_surrogate
+from textvae.vae.noise import numpy_generator
 
 Method = Literal["evolution", "bayes", "botorch"]
 Decode = Callable[[np.ndarray], Sequence[str]]  # z (N, Z) -> N texts
@@ -88,7 +89,7 @@ def search(
         decode: Turns latent vectors into texts.
         evaluate: The objective, called once for each text; None for a text without a value.
         start: (N, Z) points to start from, such as posterior means; their spread is the scale of
-            the search, and at most a fifth of the budget is spent on them.
+            the search, and a fifth of the budget, but at least two, is spent on them.
         budget: Maximum number of evaluations.
         method: ``bayes``, ``botorch``, or ``evolution``.
         seed: Seed of everything that is drawn.
@@ -101,7 +102,7 @@ def search(
         UserError: The method needs a package that is not installed.
     """
     surrogate = None if method == "evolution" else make_surrogate(method, ROUND)
-    random, memory = np.random.default_rng(seed), Memory(evaluate, budget)
+    random, memory = numpy_generator(seed), Memory(evaluate, budget)
     scale = start.std(0).clip(min=1e-6)
     chosen = start[random.permutation(len(start))[: max(2, budget // 5)]]
     points, values = chosen, _values(memory, decode(chosen))

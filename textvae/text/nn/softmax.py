@@ -204,7 +204,8 @@ def _sweep(
     # The first chunk overwrites it; there is none if no token is to be predicted.
     empty = torch.empty_like if len(x) else torch.zeros_like
     d_w = empty(w, dtype=wide) if need[1] else None
-    d_b = torch.zeros_like(b) if need[2] and b is not None else None
+    # Not zeros_like, which would be transposed if b is: the kernels need rows.
+    d_b = b.new_zeros(b.shape) if need[2] and b is not None else None
     # With gradients, the weight is also needed transposed: preparing both gains nothing.
     multiply = partial(product, weight=w) if any(need) else prepared(w, min(chunk, len(x)))
     for start in range(0, len(x), chunk):

@@ -133,7 +133,7 @@ def sweep(
         make_folder(folder / LOGS)
         states = States(manifest, lambda name: _log(folder, name))
         message = "" if console().is_terminal else STOPPING  # it would garble the live table
-        with stop_signals(message) as stop, states:
+        with stop_signals(message, "run the same command to continue") as stop, states:
             _run_all(manifest, states, launch, jobs, stop)
         return _conclude(manifest, states, average_seeds=seeds > 1, with_report=with_report)
 
