@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from conftest import step_noise
@@ -37,7 +38,7 @@ from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
 from textvae.vae.heads import make_head
 from textvae.vae.inference import infer
-from textvae.vae.posteriors import DiagGaussian, closed_kl, kl
+from textvae.vae.posteriors import DiagGaussian, check_posterior, closed_kl, kl
 from textvae.vae.vae import VAE
 
 
@@ -344,6 +345,131 @@ def test_gradients_through_the_steps_are_exact_for_any_posterior_and_prior(terms
 def test_the_logistic_posterior_has_no_closed_form():
     q = Logistic(torch.zeros(2, 3), torch.zeros(2, 3))
     assert closed_kl(q, MixturePrior(3)) is None
+
+
+class Mistaken(Logistic):
+    """A posterior that breaks one rule."""
+
+    rule = ""
+
+    def rsample(self, samples=1, noise=None):
+        if self.rule == "noise" and noise is not None:
+            raise TypeError("rsample() takes from 1 to 2 positional arguments but 3 were given")
+        z = super().rsample(1 if self.rule == "samples" else samples, noise)
+        return z.detach() if self.rule == "detached" else z
+
+    def log_prob(self, z):
+        found = super().log_prob(z)
+        return found.sum() if self.rule == "log_prob" else found
+
+    def center(self):
+        center = super().center()
+        return center[:, :-1] if self.rule == "center" else center
+
+    def kl_to(self, other):
+        return {"kl": self[0].sum(1), "scalar": self[0].sum()}.get(self.rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("noise", r"rsample must take samples and noise \(rsample"),
+        ("samples", r"rsample\(3, noise\) must return \(3, 2, 3\), not \(1, 2, 3\)"),
+        ("detached", "rsample must be reparameterized"),
+        ("log_prob", r"log_prob of z \(K, B, Z\) must return \(3, 2\), not \(\)"),
+        ("center", r"center must return \(2, 3\), not \(2, 2\)"),
+    ],
+)
+def test_rules_of_a_posterior(monkeypatch, rule, said):
+    monkeypatch.setattr(Mistaken, "rule", rule)
+    q = Mistaken(torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=said):
+        check_posterior(q, 3)
+    monkeypatch.setattr(Mistaken, "rule", "")
+    check_posterior(q, 3)
+
+
+@pytest.mark.parametrize("rule", ["kl", "scalar"])
+def test_a_kl_of_another_shape_is_refused(monkeypatch, rule):
+    monkeypatch.setattr(Mistaken, "rule", rule)
+    q = Mistaken(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"kl_to must return .* \(2, 3\) or \(2, 1\), not"):
+        closed_kl(q, MixturePrior(3))
+
+
+def test_a_posterior_of_ones_own_is_checked_before_training(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(Logistic, "center", lambda self: self[0][:1])
+    with pytest.raises((textvae.UserError, ValueError), match=r"center|1 examples"):
+        textvae.train(config_for(corpus), tmp_path / "run", model_class=Unusual)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def scaled(terms, beta, scale=1.0):
+    return textvae.elbo(terms, beta * scale)
+
+
+def test_arguments_of_an_objective_are_part_of_a_run(corpus, tmp_path, caplog):
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for seed, (run, scale) in enumerate(zip(runs, (0.5, 2.0), strict=True)):
+        config = config_for(corpus, max_steps=1, seed=seed)
+        config = replace(config, objective=replace(config.objective, free_bits=4.0))
+        textvae.train(config, run, objective=partial(scaled, scale=scale))
+        textvae.evaluate_run(run, samples=1, generations=0)
+    assert "--objective.free_bits: no effect on the loss, which is your own" in caplog.text
+    with pytest.raises(textvae.UserError, match=r"scaled\(scale=0\.5\), and this would continue"):
+        textvae.train(
+            config_for(corpus, max_steps=2),
+            runs[0],
+            resume=True,
+            objective=partial(scaled, scale=9),
+        )
+    assert len(textvae.compare(runs, average_seeds=True).split("\n|")) == 4  # not averaged
+
+
+class Counting:
+    """An adaptive objective whose state is not for a checkpoint."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def __call__(self, terms, beta):
+        return textvae.elbo(terms, beta)
+
+    def after_update(self, mean): ...
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state): ...
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"objective": Counting({"a": np.float64(3)})}, r"\['a'\] is a float64, which a check"),
+        ({"objective": Counting({"a": [object()]})}, "is a object, which a checkpoint cannot"),
+        ({"objective": Counting}, r"pass an object, Counting\(\.\.\.\)"),
+        ({"objective": lambda terms: 0}, r"is called with \(terms, beta\): too many positional"),
+        ({"model_class": torch.nn.Linear}, "pass a subclass of one of textvae's models"),
+        ({"model_class": 3}, "model_class=3: pass a subclass"),
+    ],
+)
+def test_parts_that_cannot_be_trained_are_refused_at_once(corpus, tmp_path, parts, said):
+    with pytest.raises(TypeError, match=said):
+        textvae.train(config_for(corpus), tmp_path / "run", **parts)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+class Returnless(textvae.TextVAE):
+    def make_encoder(self, config):
+        super().make_encoder(config)
+
+
+def test_a_part_that_is_not_returned():
+    with pytest.raises(TypeError, match="make_encoder returned None: return the encoder"):
+        Returnless(**SIZES)
+    with pytest.raises(TypeError, match="the decoder is None: pass a module with log_prob"):
+        textvae.VAE(None, None, 2)
 
 
 def test_a_model_of_another_class_is_never_taken_for_a_standard_one(run, corpus):

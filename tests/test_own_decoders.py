@@ -1,7 +1,9 @@
 """What a decoder of one's own must keep to, and what is said if it does not."""
 
+import math
 from dataclasses import replace
 from functools import cache, partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,6 +67,68 @@ def test_a_decoder_that_agrees_with_its_stepper():
     batch, z = batch_and_z()
     textvae.check_stepper(Bigram(9, 3), batch, z)
     textvae.check_stepper(textvae.SkipLSTMDecoder(9, 3).eval(), batch, z)
+
+
+class Careless(Bigram):
+    """Its stepper, or its log_prob, breaks one rule."""
+
+    def __init__(self, rule, **arguments):
+        super().__init__(9, 3, **arguments)
+        self.rule = rule
+
+    def log_prob(self, batch, z):
+        found = super().log_prob(batch, z)
+        kinds = {"nan": found * math.nan, "positive": -found, "float": 1.0, "short": found[0]}
+        return kinds.get(self.rule, found)
+
+    def stepper(self, z):
+        stepper = super().stepper(z)
+        if self.rule == "no move":
+            return SimpleNamespace(size=stepper.size, step=stepper.step, keep=stepper.keep)
+        if self.rule in ("keep", "move"):
+            setattr(stepper, self.rule, lambda rows: None)
+        if self.rule == "z":  # a keep that forgets z
+            keep = stepper.keep
+            stepper.keep = lambda rows: keep(torch.arange(len(rows)))
+        if self.rule == "tuple":
+            step = stepper.step
+            stepper.step = lambda tokens: (step(tokens), None)
+        return stepper
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("nan", "log_prob is not finite before any training"),
+        ("positive", "log_prob is above 0"),
+        ("float", "log_prob must return a tensor, not float"),
+        ("short", r"one number for every z, \(1, 2\), not \(2,\)"),
+        ("no move", "stepper has no move"),
+        ("keep", "has size 2 after keep of 1 sentences"),
+        ("z", "keep does not keep the state and the z"),
+        ("tuple", r"must return logits \(N, V\) of 2 sentences, not tuple"),
+    ],
+)
+def test_rules_of_a_stepper(rule, said):
+    batch, z = batch_and_z()
+    with pytest.raises(ValueError, match=said):
+        textvae.check_stepper(Careless(rule), batch, z)
+
+
+def test_beams_continue_from_others():
+    torch.manual_seed(0)
+    decoder = textvae.SkipLSTMDecoder(9, 3, embedding_dim=4, hidden_dim=4).eval()
+    batch, z = batch_and_z()
+    made = decoder.stepper
+
+    def stays(z):
+        stepper = made(z)
+        stepper.move = lambda rows: None
+        return stepper
+
+    decoder.stepper = stays
+    with pytest.raises(ValueError, match=r"move does not give sentence i the state of rows\[i\]"):
+        textvae.check_stepper(decoder, batch, z)
 
 
 class Forgetful(Bigram):

@@ -28,8 +28,9 @@ from textvae.errors import UserError
 from textvae.evaluation.diagnosis.advice import overshoot, steadier
 from textvae.evaluation.diagnosis.judge import COLLAPSED, PARTIAL, SEVERITY, UNCLEAR
 from textvae.evaluation.diagnosis.remedies import remedies_for
-from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
+from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case, as_read
 from textvae.evaluation.diagnosis.training_state import Training
+from textvae.text.model import TextVAE
 
 ROOT = Path(__file__).parent.parent
 
@@ -279,6 +280,16 @@ def test_a_model_that_no_recipe_made_is_advised_in_words():
     assert not any(".yaml" in title or "--model" in title for title in titles)
     assert found[COLLAPSED][0].title == "skip connections from z + autoencoding first + free bits"
     assert found[PARTIAL][-1].title == "latent_dim 3"
+
+
+class Own(TextVAE):
+    """A class of the user's own, with the decoder of textvae."""
+
+
+def test_a_class_of_ones_own_keeps_what_its_decoder_has():
+    model = Own(10, latent_dim=2, embedding_dim=4, encoder_hidden=4, decoder_hidden=4)
+    read = as_read(config(model={"injection": "skip"}), model)
+    assert read.model.injection == "skip" and read.model.latent_dim == UNKNOWN.model.latent_dim
 
 
 def test_a_remedy_that_was_tried_is_compared(tmp_path):

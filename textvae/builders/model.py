@@ -26,13 +26,14 @@ from textvae.text.decode.consistency import check_stepper
 from textvae.text.model import TextVAE, check_arguments
 from textvae.text.tokenizers import Tokenizer, check_options, chosen_kind, read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
-from textvae.vae.batch import Split, check_device
+from textvae.vae.batch import Batch, Split, check_device
 from textvae.vae.conditioning import fit_condition
 from textvae.vae.conditions import Classes, load_condition
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
 from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
+from textvae.vae.posteriors import check_posterior, closed_kl
 
 logger = logging.getLogger(__name__)
 CHECKED = 4  # examples on which the parts of a user's decoder are compared
@@ -88,16 +89,36 @@ def build_model(
     return model
 
 
-def check_own_decoder(model: Model, split: Split) -> None:
-    """Check, before any training, that a user-defined decoder does what evaluation needs.
+def check_own_parts(model: Model, split: Split) -> None:
+    """Check, before any training, that user-defined parts do what evaluation needs.
 
     Args:
         model: The model.
         split: The training split, with its conditions.
 
     Raises:
-        UserError: It cannot take the model's condition, or its stepper and its ``log_prob`` differ.
+        UserError: A method of the posterior breaks its contract, or the decoder cannot take the
+            model's condition, or its stepper and its ``log_prob`` differ.
     """
+    batch = split.batch(np.arange(min(CHECKED, len(split)))).to(model.device)
+    if model.latent_dim and model.has_encoder:
+        _check_own_posterior(model, batch)
+    _check_own_decoder(model, batch)
+
+
+def _check_own_posterior(model: Model, batch: Batch) -> None:
+    with undisturbed(model):
+        q = model.posterior(batch)
+        if is_built_in(type(q)):
+            return
+        try:
+            check_posterior(q, model.latent_dim)
+            closed_kl(q, model.prior)
+        except ValueError as error:
+            raise UserError(f"{type(q).__name__}: {error}") from error
+
+
+def _check_own_decoder(model: Model, batch: Batch) -> None:
     decoder = model.decoder
     if is_built_in(type(decoder)):
         return
@@ -112,12 +133,13 @@ def check_own_decoder(model: Model, split: Split) -> None:
             f"the model is conditioned on a {model.condition.noun}, and {name} ignores it: pass "
             "condition=textvae.make_embedding(config) to its constructor"
         )
-    if model.KIND != "text" or not hasattr(decoder, "stepper"):
-        return
-    batch = split.batch(np.arange(min(CHECKED, len(split)))).to(model.device)
-    with undisturbed(model):
+    z = model.prior.sample(len(batch)).to(model.device)
+    with undisturbed(model), torch.no_grad():
         try:
-            check_stepper(decoder, batch, model.prior.sample(len(batch)))
+            if model.KIND == "text" and hasattr(decoder, "stepper"):
+                check_stepper(decoder, batch, z)
+            else:
+                model.log_likelihood(batch, z[None])
         except ValueError as error:
             raise UserError(f"{name}: {error}") from error
 

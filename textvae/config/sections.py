@@ -25,6 +25,8 @@ from textvae.config.types import (
     VocabSize,
 )
 
+Schedule = Literal["constant", "linear", "logistic", "cyclical"]  # of the KL weight
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -183,7 +185,7 @@ class ObjectiveConfig:
 
     bound: Literal["elbo", "iwae"] = "elbo"
     """what is maximized: the ELBO, or the importance-weighted bound of objective.samples draws"""
-    kl_schedule: Literal["constant", "linear", "logistic", "cyclical"] = "linear"
+    kl_schedule: Schedule = "linear"
     """schedule of the KL weight: constant, a linear or logistic warm-up, or one in every cycle"""
     beta: NonNegativeFloat = 1.0
     """KL weight after warm-up"""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+from torch import Tensor
 
 from textvae.errors import UserError
 from textvae.runs.model_folder import PACKAGE, is_built_in
+from textvae.vae.model import Model
 
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 NEEDED = ("update", "state_dict", "load_state_dict")
@@ -22,6 +28,14 @@ def check_parts(objective: Any, procedure: Any) -> None:
     """
     if not callable(objective):
         raise TypeError(f"an objective is a function, not {type(objective).__name__}")
+    if isinstance(objective, type):
+        name = objective.__name__
+        raise TypeError(f"objective={name}: pass an object, {name}(...)")
+    with suppress(ValueError):  # a compiled function has no signature
+        try:
+            inspect.signature(objective).bind(None, 1.0)
+        except TypeError as error:
+            raise TypeError(f"an objective is called with (terms, beta): {error}") from error
     missing = [name for name in ADAPTIVE if not hasattr(objective, name)]
     if missing and hasattr(objective, "after_update"):
         raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
@@ -29,6 +43,36 @@ def check_parts(objective: Any, procedure: Any) -> None:
         raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
     if missing := [name for name in NEEDED if not hasattr(procedure, name)]:
         raise TypeError(f"the procedure has no {', no '.join(missing)}")
+    if hasattr(objective, "after_update"):
+        _check_kept(objective.state_dict(), "the objective's state_dict()")
+    _check_kept(procedure.state_dict(), "the procedure's state_dict()")
+
+
+def _check_kept(value: Any, where: str) -> None:
+    """Check that a checkpoint can hold a value: it is read without executing anything."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_kept(entry, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for entry in value:
+            _check_kept(entry, where)
+    elif not isinstance(value, Tensor) and type(value) not in (int, float, bool, str, NoneType):
+        raise TypeError(
+            f"{where} is a {type(value).__name__}, which a checkpoint cannot hold: use tensors, "
+            "numbers of Python, strings, lists, and dicts"
+        )
+
+
+def check_model_class(model_class: Any) -> None:
+    """Check that a class of the user's own is one of ours with other parts.
+
+    Raises:
+        TypeError: It is an object, or another class.
+    """
+    if not (isinstance(model_class, type) and issubclass(model_class, Model)):
+        raise TypeError(
+            f"model_class={model_class!r:.60}: pass a subclass of one of textvae's models"
+        )
 
 
 def own_parts(objective: Any, procedure: Any) -> dict[str, str]:
@@ -59,7 +103,11 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
 
 
 def _name(part: Any) -> str:
+    """Return the name of a part, with the arguments that ``functools.partial`` gave it."""
+    given: dict[str, Any] = {}
     while isinstance(part, partial):
+        given = part.keywords | given
         part = part.func
     kind = part if hasattr(part, "__qualname__") else type(part)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    shown = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
+    return f"{kind.__module__}.{kind.__qualname__}" + (f"({shown})" if shown else "")

@@ -16,7 +16,7 @@ from textvae.builders.model import (
     build_model,
     build_objective,
     check_model,
-    check_own_decoder,
+    check_own_parts,
     load_parts,
 )
 from textvae.builders.run_data import with_found_data
@@ -25,7 +25,7 @@ from textvae.config.combinations import (
     check_resumed,
     options_without_effect,
 )
-from textvae.config.experiment import OPTIONS, Config, option_names, read_options
+from textvae.config.experiment import OPTIONS, Config, ObjectiveConfig, option_names, read_options
 from textvae.errors import UserError, quantity
 from textvae.runs import model_folder, run_folder
 from textvae.runs.files import expanded, remove_leftovers
@@ -34,7 +34,7 @@ from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
-from textvae.training.own_parts import check_parts
+from textvae.training.own_parts import check_model_class, check_parts
 from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
@@ -72,6 +72,8 @@ def train(
     """
     if not isinstance(config, Config):
         raise TypeError(f"config must be a Config, as Config.load returns, not {config!r:.60}")
+    if model_class is not None:
+        check_model_class(model_class)
     if not str(out):
         raise UserError("the name of the run folder is empty: choose one with --out")
     run = expanded(out)
@@ -84,6 +86,8 @@ def train(
         run_folder.check_new(run)
         for line in options_without_effect(config):
             logger.warning(line)
+        if objective is not None:
+            _warn_of_replaced(config)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
@@ -111,6 +115,18 @@ def train(
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
+
+
+def _warn_of_replaced(config: Config) -> None:
+    """Warn of options of the loss if the loss is user-defined."""
+    default = ObjectiveConfig()
+    changed = [
+        f"--objective.{name}"
+        for name in ("bound", "free_bits", "mmd", "min_kl")
+        if getattr(config.objective, name) != getattr(default, name)
+    ]
+    if changed:
+        logger.warning("%s: no effect on the loss, which is your own", ", ".join(changed))
 
 
 def _warn_of_equal_splits(hashes: Mapping[str, str]) -> None:
@@ -180,7 +196,7 @@ def _trainer(
         load_parts(model, start_folder, config.train.init_parts)
     if state is None and config.train.init_embeddings:
         model.load_embeddings(expanded(config.train.init_embeddings))
-    check_own_decoder(model, splits["train"])
+    check_own_parts(model, splits["train"])
     objective = objective or build_objective(config)
     procedure = procedure or build_procedure(config)
     check_parts(objective, procedure)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import Noise, Posterior
 from textvae.vae.mixtures import LOG_2PI, pairwise_log_prob
-from textvae.vae.noise import standard_normal
+from textvae.vae.noise import Purpose, RowNoise, standard_normal
 from textvae.vae.priors import StandardNormal
 
 Q = TypeVar("Q", bound=Any)
@@ -82,9 +82,61 @@ class ConstantEncoder(nn.Module):
 
 
 def closed_kl(q: Posterior, p: Any) -> Tensor | None:
-    """KL(q || p) in nats, (B, Z) or (B, 1), if q has a closed form for p, else None."""
+    """KL(q || p) in nats, (B, Z) or (B, 1), if q has a closed form for p, else None.
+
+    Raises:
+        ValueError: q returned another shape, whose sums would be wrong.
+    """
     kl_to = getattr(q, "kl_to", None)
-    return None if kl_to is None else kl_to(p)
+    found: Tensor | None = None if kl_to is None else kl_to(p)
+    if found is None:
+        return None
+    count, latent_dim = q.center().shape
+    if found.shape not in ((count, latent_dim), (count, 1)):
+        raise ValueError(
+            f"the posterior's kl_to must return one number for every example and dimension, "
+            f"({count}, {latent_dim}) or ({count}, 1), not {tuple(found.shape)}"
+        )
+    return found
+
+
+def check_posterior(q: Any, latent_dim: int) -> None:
+    """Check what a posterior of one's own returns, before it is trained.
+
+    Args:
+        q: Posterior of B examples.
+        latent_dim: Z.
+
+    Raises:
+        ValueError: A method breaks the contract (``textvae.vae.contracts.Posterior``).
+    """
+    if not isinstance(q, tuple) or not all(isinstance(part, Tensor) for part in q):
+        raise ValueError("a posterior must be a NamedTuple of tensors")
+    count = len(q[0])
+    noise = RowNoise(0, Purpose.LATENT, range(count))
+    try:
+        z = q.rsample(3, noise)  # type: ignore[attr-defined]
+    except TypeError as error:
+        raise ValueError(f"rsample must take samples and noise ({error})") from error
+    _check(z, (3, count, latent_dim), "rsample(3, noise)")
+    if any(part.requires_grad for part in q) and not z.requires_grad:
+        raise ValueError("rsample must be reparameterized: its draws do not depend on the encoder")
+    _check(q.center(), (count, latent_dim), "center")  # type: ignore[attr-defined]
+    _check(q.log_prob(z), (3, count), "log_prob of z (K, B, Z)")  # type: ignore[attr-defined]
+    spread = z[0, :, None]  # (B, 1, Z): every z with every example
+    _check(q.log_prob(spread), (count, count), "log_prob of z (M, 1, Z)", finite=False)  # type: ignore[attr-defined]
+    if hasattr(q, "pairwise_log_prob"):
+        pairs = q.pairwise_log_prob(z[0])
+        _check(pairs, (count, count), "pairwise_log_prob of z (M, Z)", finite=False)
+
+
+def _check(found: Any, shape: tuple[int, ...], what: str, finite: bool = True) -> None:
+    if not isinstance(found, Tensor):
+        raise ValueError(f"{what} must return a tensor, not {type(found).__name__}")
+    if found.shape != shape:
+        raise ValueError(f"{what} must return {shape}, not {tuple(found.shape)}")
+    if finite and not bool(found.isfinite().all()):
+        raise ValueError(f"{what} returns numbers that are not finite")
 
 
 def kl(q: Posterior, p: Any, z: Tensor | None = None) -> Tensor:

@@ -56,6 +56,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         prior: nn.Module,
         config: dict[str, Any],
     ) -> None:
+        if encoder is None and config["latent_dim"] and config["encoder_layers"]:
+            raise TypeError("make_encoder returned None: return the encoder")
         super().__init__(encoder, decoder, prior)
         self.config = config
         self.inference = DEFAULT_INFERENCE

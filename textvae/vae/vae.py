@@ -106,6 +106,11 @@ class VAE(nn.Module):
             raise ValueError(f"samples={samples}: must be at least 1")
         q, encoder_loss, path = infer(self, batch, inference, beta)
         z = q.rsample(samples)  # (K, B, Z)
+        if z.shape != (samples, len(batch), self.latent_dim):
+            raise ValueError(
+                f"the posterior's rsample({samples}) must return "
+                f"{(samples, len(batch), self.latent_dim)}, not {tuple(z.shape)}"
+            )
         log_pz, log_qz = self.prior.log_prob(z), q.log_prob(z)
         check_shape("the prior's log_prob", log_pz, z)
         check_shape("the posterior's log_prob", log_qz, z)
@@ -127,6 +132,8 @@ def _check_parts(encoder: Any, decoder: Any, prior: Any) -> None:
     for name, part in (("encoder", encoder), ("decoder", decoder), ("prior", prior)):
         if isinstance(part, type):
             raise TypeError(f"the {name} is a class: pass an object, {part.__name__}(...)")
+    if decoder is None:
+        raise TypeError("the decoder is None: pass a module with log_prob")
     if isinstance(prior, (int, np.integer)):
         if prior < 0:
             raise ValueError(f"the prior has {prior} dimensions: at least 0")
@@ -156,6 +163,8 @@ def check_shape(what: str, log_density: Tensor, z: Tensor) -> None:
     Raises:
         ValueError: It has another shape.
     """
+    if not isinstance(log_density, Tensor):
+        raise ValueError(f"{what} must return a tensor, not {type(log_density).__name__}")
     if not log_density.is_floating_point():
         raise ValueError(f"{what} must return real numbers, not {log_density.dtype}")
     if log_density.shape != z.shape[:-1]:

@@ -13,20 +13,25 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.table import BY_KEY, NUMBERS
-from textvae.runs.run_folder import config_path
+from textvae.runs.files import read_if_there
+from textvae.runs.run_folder import SUMMARY, config_path
 
 SPREAD = "_spread"  # ends the key of a standard deviation over seeds
 CONSTANTS = ("latent_dim", "samples", "count", "units", "refine_steps", "au_threshold")
 
 
 def experiments_of(runs: Sequence[Path | str]) -> list[str]:
-    """Return the options of each run without its seed, as YAML: equal for runs to be averaged.
+    """Return the options and own parts of each run without its seed: equal for runs to be averaged.
 
     Raises:
         UserError: Two runs of an experiment have the same seed, so that one would count twice.
     """
     configs = [Config.load(config_path(Path(run))) for run in runs]
-    found = [replace(config, train=replace(config.train, seed=0)).to_yaml() for config in configs]
+    parts = [read_if_there(Path(run) / SUMMARY).get("own_parts") or {} for run in runs]
+    found = [
+        f"{replace(config, train=replace(config.train, seed=0)).to_yaml()}own: {own}\n"
+        for config, own in zip(configs, parts, strict=True)
+    ]
     seen: dict[tuple[str, int], Path | str] = {}
     for run, experiment, config in zip(runs, found, configs, strict=True):
         key = (experiment, config.train.seed)

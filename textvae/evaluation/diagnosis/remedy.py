@@ -93,7 +93,12 @@ class Case(NamedTuple):
 
 def as_read(config: Config, model: nn.Module) -> Config:
     """Return an experiment without the options that a user-defined class may not read."""
-    return config if is_built_in(type(model)) else replace(config, model=UNKNOWN.model)
+    if is_built_in(type(model)):
+        return config
+    own = UNKNOWN.model
+    if is_built_in(type(getattr(model, "decoder", None))):
+        own = replace(own, injection=config.model.injection)
+    return replace(config, model=own)
 
 
 def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Remedy:
