@@ -204,6 +204,12 @@ def test_samples_as_json_have_their_label(conditional, given, tmp_path):
     assert [row["text"] for row in rows] == plain
 
 
+def test_a_path_has_one_condition():
+    model = build()
+    with pytest.raises(UserError, match="give one for the whole path"):
+        model.interpolate("w1", "w2", 3, condition=["car", "sky"])
+
+
 def test_numbers_that_are_drawn_and_given_are_the_same():
     numbers = Numbers.fit(np.arange(50), [str(0.1 * i) for i in range(50)])
     codes = numbers.draw(torch.rand(500, dtype=torch.float64))

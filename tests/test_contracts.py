@@ -211,6 +211,12 @@ def run(corpus, tmp_path_factory) -> Path:
     return out
 
 
+def test_what_comes_next_is_what_a_class_of_ones_own_can_do(corpus, tmp_path, caplog):
+    caplog.set_level("INFO")
+    textvae.train(config_for(corpus, max_steps=1), tmp_path / "run", model_class=Unusual)
+    assert f"next: textvae.evaluate_run({str(tmp_path / 'run')!r}, model=...)" in caplog.text
+
+
 def test_it_resumes_bit_for_bit(run, corpus, tmp_path):
     out, parts = tmp_path / "run", {"model_class": Unusual, "objective": iwae}
     textvae.train(config_for(corpus, max_steps=5), out, procedure=Aggressive(), **parts)

@@ -24,6 +24,7 @@ from textvae.evaluation.goal import Goal
 from textvae.evaluation.metrics.metric import clock
 from textvae.runs import run_folder
 from textvae.runs.files import quoted, read_if_there, write_json
+from textvae.runs.model_folder import is_built_in
 from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
@@ -178,7 +179,7 @@ class Trainer(TrainingState):
         first = self.step == 1
         wrong = self.updater.sums.not_finite() if first else "the loss, its gradient, or a weight"
         advice = steadier(self.config)
-        if has_own_parts(self.model, self.updater.objective, self.procedure):
+        if self._is_own():
             advice = f"if it does not come from your own parts, {advice}"
         raise UserError(
             f"{wrong} is not finite at or before step {self.step}: {advice}; "
@@ -241,6 +242,10 @@ class Trainer(TrainingState):
             )
         return found
 
+    def _is_own(self) -> bool:
+        """Whether a part is user-defined, which no command can train."""
+        return has_own_parts(self.model, self.updater.objective, self.procedure)
+
     def _complete_summary(self, reason: str) -> None:
         """Record that the run is finished, if it was killed after its last checkpoint."""
         path = self.run / run_folder.SUMMARY
@@ -268,9 +273,10 @@ class Trainer(TrainingState):
         reason = self.why_done()
         if reason is None:
             self.save()
-            raise Interrupted(
-                f"saved at step {self.step}: continue with --resume {quoted(self.run)}"
-            )
+            again = f"--resume {quoted(self.run)}"
+            if self._is_own():
+                again = "textvae.train(..., resume=True)"
+            raise Interrupted(f"saved at step {self.step}: continue with {again}")
         if self.monitor is None:
             return
         show_latent_space(self.model, self.splits["valid"], PROJECTED, self.monitor)
@@ -278,13 +284,13 @@ class Trainer(TrainingState):
         best = ""
         if math.isfinite(self.lr.best):
             best = f": best validation {Goal.of(self.config).name} {self.lr.best:.2f}"
+        following = f"textvae evaluate {quoted(self.run)}"
+        if not is_built_in(type(self.model)):
+            following = f"textvae.evaluate_run({str(self.run)!r}, model=...)"
+        if self.config.data.dir == "-":
+            following += ", with the same text on standard input"
         logger.info(
-            "%s after %s of training%s; next: textvae evaluate %s%s",
-            reason,
-            clock(self.seconds),
-            best,
-            quoted(self.run),
-            ", with the same text on standard input" if self.config.data.dir == "-" else "",
+            "%s after %s of training%s; next: %s", reason, clock(self.seconds), best, following
         )
 
     def save(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -295,6 +296,8 @@ class Model(ExampleKind):
             UserError: There are fewer than 2 steps, or as in ``encode`` and ``decode``.
         """
         check_integers(2, steps=steps)  # both ends
+        if not isinstance(condition, str | Real | None):
+            raise OptionError("give one for the whole path", condition=condition)
         q = self.encode([a, b], condition=condition, refine_steps=refine_steps, seed=seed)
         start, end = q.center()
         if condition is not None:
