@@ -409,7 +409,7 @@ def test_the_bytes_of_a_cut_document_are_those_of_its_text(folder, tokenizer, te
 
 def test_encoding_options_out_of_range(folder):
     corpus, tokenizer = read_corpus(fill(folder, "txt", "a b c\n")), WordTokenizer(["a"])
-    with pytest.raises(UserError, match="long 'cut'"):
+    with pytest.raises(UserError, match="long='cut': choose truncate or drop"):
         encode_corpus(corpus, tokenizer, long="cut")
     with pytest.raises(UserError, match="max_length=1"):
         encode_corpus(corpus, tokenizer, max_length=1)
