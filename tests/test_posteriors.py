@@ -140,13 +140,6 @@ def test_pairs_of_means_far_from_0_do_not_cancel():
     torch.testing.assert_close(q.pairwise_log_prob(z).diagonal(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_kl_near_0_is_not_negative():
-    logvar = torch.linspace(-3e-4, 3e-4, 301)[:, None]
-    found = kl(DiagGaussian(torch.zeros_like(logvar), logvar), StandardNormal(1))
-    assert bool((found >= 0).all())
-    torch.testing.assert_close(found, logvar.square() / 4, rtol=0.2, atol=1e-10)
-
-
 def test_a_head_computes_in_full_precision_for_any_input():
     head = GaussianHead(5, 2)
     with torch.autocast("cpu", torch.bfloat16):

@@ -48,8 +48,7 @@ class DiagGaussian(NamedTuple):
         ``other`` is N(0, I) or another batch of diagonal Gaussians; None for anything else.
         """
         if type(other) is StandardNormal:  # not a subclass, which may be anything
-            # Never negative near 0, where exp(x) - 1 would have lost its digits.
-            return 0.5 * (self.mean.square() + (torch.expm1(self.logvar) - self.logvar))
+            return 0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)
         if isinstance(other, DiagGaussian):
             squared = (self.mean - other.mean).square() + self.logvar.exp()
             return 0.5 * (other.logvar - self.logvar + squared * torch.exp(-other.logvar) - 1)
