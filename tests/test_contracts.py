@@ -33,6 +33,7 @@ from textvae.config.experiment import (
 )
 from textvae.config.inference import Inference
 from textvae.text.nn.encoder import LSTMEncoder
+from textvae.training.own_parts import own_parts
 from textvae.training.procedures import build_procedure
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
@@ -422,6 +423,8 @@ def test_arguments_of_an_objective_are_part_of_a_run(corpus, tmp_path, caplog):
         textvae.train(config, run, objective=partial(scaled, scale=scale))
         textvae.evaluate_run(run, samples=1, generations=0)
     assert "--objective.free_bits: no effect on the loss, which is your own" in caplog.text
+    network = partial(scaled, scale=2.0, network=nn.Linear(1, 1))
+    assert own_parts(network, build_procedure(Config()))["objective"].endswith("scaled(scale=2.0)")
     with pytest.raises(textvae.UserError, match=r"scaled\(scale=0\.5\), and this would continue"):
         textvae.train(
             config_for(corpus, max_steps=2),
@@ -452,8 +455,14 @@ class Counting:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({"objective": Counting({"a": np.float64(3)})}, r"\['a'\] is a float64, which a check"),
-        ({"objective": Counting({"a": [object()]})}, "is a object, which a checkpoint cannot"),
+        (
+            {"objective": Counting({"a": np.float64(3)})},
+            r"\['a'\] has the type float64, which",
+        ),
+        (
+            {"objective": Counting({"a": [object()]})},
+            "has the type object, which a checkpoint",
+        ),
         ({"objective": Counting}, r"pass an object, Counting\(\.\.\.\)"),
         ({"objective": lambda terms: 0}, r"is called with \(terms, beta\): too many positional"),
         ({"model_class": torch.nn.Linear}, "pass a subclass of one of textvae's models"),

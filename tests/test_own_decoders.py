@@ -100,7 +100,7 @@ class Careless(Bigram):
     ("rule", "said"),
     [
         ("nan", "log_prob is not finite before any training"),
-        ("positive", "log_prob is above 0"),
+        ("positive", "log_prob is positive: that of a text is at most 0"),
         ("float", "log_prob must return a tensor, not float"),
         ("short", r"one number for every z, \(1, 2\), not \(2,\)"),
         ("no move", "stepper has no move"),

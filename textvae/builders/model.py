@@ -133,8 +133,8 @@ def _check_own_decoder(model: Model, batch: Batch) -> None:
             f"the model is conditioned on a {model.condition.noun}, and {name} ignores it: pass "
             "condition=textvae.make_embedding(config) to its constructor"
         )
-    z = model.prior.sample(len(batch)).to(model.device)
     with undisturbed(model), torch.no_grad():
+        z = model.prior.sample(len(batch)).to(model.device)
         try:
             if model.KIND == "text" and hasattr(decoder, "stepper"):
                 check_stepper(decoder, batch, z)

@@ -59,13 +59,6 @@ def check_model(model: Any) -> None:
         )
 
 
-def _check_draws(**counts: int) -> None:
-    """Check the numbers of draws: only those of the importance-weighted bound may be 0."""
-    for name, count in counts.items():
-        least = 0 if name == "samples" else 1
-        check_integers(least, **{name: count})
-
-
 def _warn_of_inference(model: Any, inference: Inference) -> None:
     has_encoder = getattr(model, "has_encoder", True) or not model.prior.latent_dim
     if inference.method == "amortized" and not has_encoder:
@@ -95,7 +88,8 @@ def examine(
     The arguments are those of ``evaluate``. The model must be in evaluation mode.
     """
     check_model(model)
-    _check_draws(samples=samples, elbo_samples=elbo_samples, mi_samples=mi_samples)
+    check_integers(0, samples=samples)  # 0: no importance-weighted bound
+    check_integers(1, elbo_samples=elbo_samples, mi_samples=mi_samples)
     _warn_of_inference(model, inference)
     source = repeatable(batches)
     draws = samples or elbo_samples

@@ -92,7 +92,7 @@ class Trainer(TrainingState):
         if (reason := self.why_done()) is not None:
             logger.info("%s is finished (%s): nothing to do", self.run, reason)
             if self.is_main:
-                self._complete_summary(reason)
+                self._complete_summary()
             return
         train, accelerator = self.config.train, self.accelerator
         evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
@@ -246,11 +246,11 @@ class Trainer(TrainingState):
         """Whether a part is user-defined, which no command can train."""
         return has_own_parts(self.model, self.updater.objective, self.procedure)
 
-    def _complete_summary(self, reason: str) -> None:
+    def _complete_summary(self) -> None:
         """Record that the run is finished, if it was killed after its last checkpoint."""
         path = self.run / run_folder.SUMMARY
         if read_if_there(path).get("finished") is None:
-            write_json(path, self.summary() | {"finished": reason})
+            write_json(path, self.summary())
 
     def _announce(self) -> None:
         logger.info(

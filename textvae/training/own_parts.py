@@ -17,6 +17,7 @@ from textvae.runs.model_folder import PACKAGE, is_built_in
 from textvae.vae.model import Model
 
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
+PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every process
 NEEDED = ("update", "state_dict", "load_state_dict")
 
 
@@ -56,10 +57,10 @@ def _check_kept(value: Any, where: str) -> None:
     elif type(value) in (list, tuple):
         for entry in value:
             _check_kept(entry, where)
-    elif not isinstance(value, Tensor) and type(value) not in (int, float, bool, str, NoneType):
+    elif not isinstance(value, Tensor) and type(value) not in PLAIN:
         raise TypeError(
-            f"{where} is a {type(value).__name__}, which a checkpoint cannot hold: use tensors, "
-            "numbers of Python, strings, lists, and dicts"
+            f"{where} has the type {type(value).__name__}, which a checkpoint cannot hold: use "
+            "tensors, Python numbers, strings, lists, and dicts"
         )
 
 
@@ -109,5 +110,7 @@ def _name(part: Any) -> str:
         given = part.keywords | given
         part = part.func
     kind = part if hasattr(part, "__qualname__") else type(part)
-    shown = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
+    # Other values, such as modules, may not have the same text twice.
+    plain = {name: value for name, value in sorted(given.items()) if type(value) in PLAIN}
+    shown = ", ".join(f"{name}={value!r}" for name, value in plain.items())
     return f"{kind.__module__}.{kind.__qualname__}" + (f"({shown})" if shown else "")

@@ -45,7 +45,7 @@ def check_stepper(decoder: Any, batch: Batch, z: Tensor) -> None:
     if not scored.isfinite().all():
         raise ValueError("the decoder's log_prob is not finite before any training")
     if (scored > 0).any():
-        raise ValueError("the decoder's log_prob is above 0, which no log-probability of text is")
+        raise ValueError("the decoder's log_prob is positive: that of a text is at most 0")
     stepped = _log_prob_by_steps(decoder, batch, z)
     least = {parameter.dtype for parameter in decoder.parameters()} | {scored.dtype}
     tolerance = max(TOLERANCE.get(dtype, 0.0) for dtype in least) * (100 + stepped.abs())
