@@ -251,6 +251,11 @@ def test_counts_are_integers(model):
         textvae.traverse(model, torch.zeros(2), 0.5, [0, 1])
     assert len(textvae.traverse(model, torch.zeros(2), np.int64(1), 0.5)) == 1
     assert len(model.sample(np.int64(2), top_k=np.int32(3), temperature=np.float32(0.5))) == 2
+    for options in ({"samples": "3"}, {"samples": 0}, {"regret_steps": 1.5}):
+        with pytest.raises(UserError, match=r"must be (an integer, )?at least"):
+            textvae.score(model, ["a"], **options)
+    with pytest.raises(UserError, match="a walk shows images, and this is a text model"):
+        model.walk(3)
     with pytest.raises(UserError, match=r"n=2\.5: must be an integer"):
         textvae.neighbors("nowhere", ["a"], n=2.5)
     with pytest.raises(UserError, match="source='priro': choose prior or aggregate; did you mean"):

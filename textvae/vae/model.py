@@ -182,8 +182,12 @@ class Model(ExampleKind):
         raise NotImplementedError
 
     def walk(self, side: int = 15, **options: Any) -> Any:
-        """Generate examples on a ``side`` x ``side`` grid in a two-dimensional latent space."""
-        raise NotImplementedError
+        """Generate examples on a ``side`` x ``side`` grid in a two-dimensional latent space.
+
+        Raises:
+            UserError: The model is of a kind of data that is not shown in a grid.
+        """
+        raise UserError(f"a walk shows images, and this is a {self.KIND} model: use traverse")
 
     def inference_with(self, refine_steps: int | None) -> Inference:
         """Return the model's inference options with a different number of refinement steps.

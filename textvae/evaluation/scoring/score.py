@@ -92,9 +92,11 @@ def score(
         ``ppl_iw`` and ``bits_per_byte_iw`` if no words or bytes are counted.
 
     Raises:
-        ValueError: There are no examples, a row occurs twice, or K is below 1.
+        UserError: A number of draws or steps is out of range.
+        ValueError: There are no examples, or a row occurs twice.
     """
     check_model(model)
+    _check_counts(samples, regret_steps)
     kept = list(numbered(_batched(model, batches, condition)))
     chosen: Inference = getattr(model, "inference", DEFAULT_INFERENCE)
     chosen = chosen if inference is None else inference
@@ -114,6 +116,11 @@ def score(
     arrays = {key: _for_numpy(column).numpy() for key, column in scores.items()}
     counts = (stats.units, stats.num_bytes, stats.lengths)
     return arrays | _rates(arrays["iw"].astype(float), *(count.numpy() for count in counts))
+
+
+def _check_counts(samples: int, regret_steps: int) -> None:
+    check_integers(1, samples=samples)
+    check_integers(0, regret_steps=regret_steps)
 
 
 def _batched(model: Any, given: Iterable[Any], condition: Given | None) -> Iterable[Any]:
@@ -264,8 +271,7 @@ def score_file(
         UserError: The model or the file cannot be read, or an option is out of range.
     """
     check_integers(1, batch_size=batch_size)
-    check_integers(1, samples=samples)
-    check_integers(0, regret_steps=regret_steps)
+    _check_counts(samples, regret_steps)
     folder = model_folder.fetch(path_of_run(run))
     model = to_device(load_model(str(folder)), device) if model is None else model
     options = {
