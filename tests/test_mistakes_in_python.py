@@ -12,6 +12,7 @@ import textvae
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.training.interrupt import Interrupted
+from textvae.training.own_parts import check_parts
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,9 @@ def test_a_column_of_texts_is_encoded(model):
         ({"seed": "x"}, "seed='x': must be an integer"),
         ({"batch_size": "3"}, "batch_size='3': must be an integer"),
         ({"batch_size": 2.0}, "batch_size=2.0: must be an integer"),
+        ({"batch_size": True}, "batch_size=True: must be an integer"),
+        ({"seed": False}, "seed=False: must be an integer"),
+        ({"temperature": True}, "temperature=True: must be a finite number"),
         ({"refine_steps": -1}, "refine_steps=-1: must be at least 0"),
     ],
 )
@@ -104,6 +108,23 @@ def test_the_parts_of_a_model(model):
         textvae.VAE(nn.Linear, model.decoder, 2)
     with pytest.raises(TypeError, match=r"the decoder is a class: pass an object, Linear"):
         textvae.VAE(model.encoder, nn.Linear, 2)
+
+
+class LearnedWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, terms, beta):
+        return self.weight * textvae.elbo(terms, beta)
+
+
+def test_the_parameters_of_an_objective():
+    objective, procedure = LearnedWeight(), SimpleNamespace(update=1, load_state_dict=1)
+    procedure.state_dict = dict
+    with pytest.raises(TypeError, match="the objective has parameters, and only those of the mod"):
+        check_parts(objective, procedure)
+    check_parts(objective.requires_grad_(False), procedure)
 
 
 def test_batches_and_inference(model):

@@ -19,9 +19,9 @@ from textvae.evaluation.diagnosis.kl_history import kl_heat_map
 from textvae.evaluation.metrics.metric import clock
 from textvae.training import validation
 from textvae.training.loop import Trainer
+from textvae.training.metric_sums import MetricSums
 from textvae.training.monitor import Monitor
 from textvae.training.progress import Progress, decimals
-from textvae.training.update import MetricSums
 from textvae.vae.contracts import Terms
 
 TRAIN = {"loss", "rec", "kl", "grad_norm", "beta", "lr", "tokens_per_second"}

@@ -23,7 +23,7 @@ def check_integers(least: int, most: int = LARGEST_INT, **values: Any) -> None:
         UserError: One is no integer, or out of range.
     """
     for name, value in values.items():
-        is_integer = isinstance(value, Integral)
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
         limits = f"at least {least}"
         if most < LARGEST_INT or (is_integer and value > most):
             limits += f" and at most {most}"
@@ -40,7 +40,8 @@ def check_numbers(**values: Any) -> None:
         UserError: One is no number, or infinite.
     """
     for name, value in values.items():
-        if not (isinstance(value, Real) and math.isfinite(value)):
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value)):
             raise OptionError("must be a finite number", **{name: value})
 
 

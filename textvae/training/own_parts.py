@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.errors import UserError
 from textvae.runs.model_folder import PACKAGE, is_built_in
@@ -25,7 +25,8 @@ def check_parts(objective: Any, procedure: Any) -> None:
     """Check that the parts have all methods of their contracts, before any training.
 
     Raises:
-        TypeError: A method is missing, which training would call late or never.
+        TypeError: A method is missing, which training would call late or never, or an objective has
+            parameters, which it would not train.
     """
     if not callable(objective):
         raise TypeError(f"an objective is a function, not {type(objective).__name__}")
@@ -37,6 +38,11 @@ def check_parts(objective: Any, procedure: Any) -> None:
             inspect.signature(objective).bind(None, 1.0)
         except TypeError as error:
             raise TypeError(f"an objective is called with (terms, beta): {error}") from error
+    if isinstance(objective, nn.Module) and any(p.requires_grad for p in objective.parameters()):
+        raise TypeError(
+            "the objective has parameters, and only those of the model are trained: make them part "
+            "of the model, or turn them off with requires_grad_(False)"
+        )
     missing = [name for name in ADAPTIVE if not hasattr(objective, name)]
     if missing and hasattr(objective, "after_update"):
         raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
