@@ -49,7 +49,7 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Posterior:
         """q(z|x) for pixels (B, 1, H, W)."""
-        x, y = batch.x, vectors_of(self.condition, batch)
+        x, y = batch.x.to(next(self.parameters()).dtype), vectors_of(self.condition, batch)
         if y is not None:
             x = torch.cat([x, y[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
         return self.head(self.features(x))
@@ -105,5 +105,6 @@ class MLPEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Posterior:
         """q(z|x) for pixels (B, 1, H, W)."""
-        x, y = batch.x.flatten(1), vectors_of(self.condition, batch)
+        x, y = batch.x.to(next(self.parameters()).dtype), vectors_of(self.condition, batch)
+        x = x.flatten(1)
         return self.head(self.features(x if y is None else torch.cat([x, y], dim=1)))

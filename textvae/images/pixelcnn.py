@@ -158,7 +158,8 @@ class PixelCNN(ConditionalDecoder):
 
     def log_prob(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z) in nats, (K, B), for z (K, B, Z)."""
-        z, x = self.with_batch(z, batch), batch.x.expand(len(z), *batch.x.shape)
+        z = self.with_batch(z, batch)
+        x = batch.x.to(z.dtype).expand(len(z), *batch.x.shape)
         logits = self(x.flatten(0, 1), z.flatten(0, 1))  # (K * B, H, W)
         return bernoulli_log_prob(logits.flatten(1), x.flatten(0, 1).flatten(1)).view(len(z), -1)
 
