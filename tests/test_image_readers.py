@@ -116,13 +116,14 @@ def test_another_kind_of_file_is_not_taken_for_a_pickle(tmp_path):
         ({"images": GREY.astype(float)}, "integers from 0 to 255, or numbers from 0 to 1"),
         ({"images": np.full((1, 2, 2), np.nan)}, "integers from 0 to 255, or numbers from 0 to 1"),
         ({"images": GREY, "labels": LABELS - 2}, "labels from -2 to -1 are invalid"),
+        ({"images": GREY, "labels": LABELS + 10**9}, "go up to 1000000001, with 2 images: numb"),
         ({"images": GREY, "labels": LABELS, "label_names": ["a"]}, "labels from 0 to 1 are"),
         (
             {"images": np.array([object()])},
             r"not an \.npz file of numbers: it holds Python objects$",
         ),
     ],
-    ids=["names", "shape", "range", "nan", "negative", "few names", "objects"],
+    ids=["names", "shape", "range", "nan", "negative", "large", "few names", "objects"],
 )
 def test_a_wrong_npz_file_is_one_line(arrays, message, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)

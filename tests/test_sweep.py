@@ -444,6 +444,8 @@ def test_an_error_stops_the_jobs_that_are_running(small, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no more processes"):
         textvae.sweep(tmp_path / "base.yaml", out=tmp_path / "out", seeds=2, jobs=2, data=data)
     assert started[0].stopped
+    states = [run["state"] for run in read_manifest(tmp_path / "out").runs.values()]
+    assert sorted(states) == ["stopped", "waiting"]
 
 
 def test_a_run_of_another_experiment_is_not_touched(undisturbed, small, tmp_path, capfd):

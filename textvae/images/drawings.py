@@ -12,6 +12,7 @@ from textvae.errors import UserError
 from textvae.runs.files import replace_file
 
 log = logging.getLogger(__name__)
+MOST_LABELS = 10_000  # that small files may number: each one gets a name
 
 
 class Drawings(NamedTuple):
@@ -71,6 +72,10 @@ def checked(
         raise UserError(f"{path}: labels from {labels.min()} to {labels.max()} are invalid")
     if labels.max() < 0:
         return Drawings(images)
+    if label_names is None and labels.max() >= max(MOST_LABELS, len(labels)):
+        raise UserError(
+            f"{path}: labels go up to {labels.max()}, with {len(labels)} images: number them from 0"
+        )
     names = label_names or [str(label) for label in range(labels.max() + 1)]
     return Drawings(images, labels, names)
 

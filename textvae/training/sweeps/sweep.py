@@ -196,8 +196,9 @@ def _run_all(
             _collect(running, states)
             time.sleep(LOOK_EVERY)
     except BaseException:  # a second Ctrl-C, or a job that could not be started
-        for job in running.values():
+        for name, job in running.items():
             job.stop()
+            states.set(name, "stopped")
         raise
     if stop.requested:
         raise Interrupted(f"stopped, {states.counts()}: run the same command to continue")
