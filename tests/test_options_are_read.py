@@ -1,12 +1,16 @@
-"""No option is ignored: every command reads each of its options."""
+"""No option is ignored: every command, and training, reads each of its options."""
 
+import ast
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import textvae
 from textvae import load
 from textvae.cli.main import COMMANDS, parse
+from textvae.config.experiment import OPTIONS
 
 SENTENCE = "my dog eats the house"
 COMMAND_LINES = [
@@ -73,3 +77,13 @@ def test_the_recorder_notices_an_option_that_is_not_read():
     options = Recorder({"seed": 1, "split": "test"})
     assert (options.seed, options.get("nothing", 2)) == (1, 2)
     assert {"seed", "split"} - options.read == {"split"}
+
+
+@pytest.mark.parametrize("section", ["tokenizer", "objective", "inference", "optim", "train"])
+def test_every_field_of_a_config_is_read(section):
+    # The other sections are the arguments of constructors, or are read by the name of a split.
+    package = Path(textvae.__file__).parent
+    files = (path for path in package.rglob("*.py") if path.parent.name not in ("cli", "config"))
+    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not set(OPTIONS[section]) - read
