@@ -152,7 +152,7 @@ def _check_names(section: str, given: Mapping[str, Any]) -> None:
         )
     for name in given:
         if name not in OPTIONS[section]:
-            near = did_you_mean(name, OPTIONS[section], f"{section}.")
+            near = did_you_mean(str(name), OPTIONS[section], f"{section}.")
             raise UserError(f"there is no option {section}.{name}{near}")
 
 

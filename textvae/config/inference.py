@@ -66,13 +66,13 @@ class Inference:
 
     @classmethod
     def load(cls, path: Path) -> Inference:
-        """Read what ``save`` wrote; return the defaults if there is no such file.
+        """Read what ``save`` wrote.
 
         Raises:
-            UserError: The file is broken, or an option is unknown or out of range.
+            UserError: The file is missing or broken, or an option is unknown or out of range.
         """
         if not path.exists():
-            return DEFAULT_INFERENCE
+            raise UserError(f"{path} is missing: it says how q(z|x) is found; restore it")
         found, types = read_record(path), _option_types()
         record = {k: current_value(f"inference.{k}", value) for k, value in found.items()}
         if foreign := [name for name in record if name not in types]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
-from textvae.runs.files import replace_file
+from textvae.runs.files import check_writable, replace_file
 
 FORMATS = (".svg", ".png", ".pdf")
 # Okabe and Ito: safe for color blindness.
@@ -16,13 +16,14 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 
 
 def check_plot_format(path: Path | str) -> None:
-    """Check that the name of a file says how the plot is to be written.
+    """Check that a plot can be written to a file, and that its name says how.
 
     Raises:
-        UserError: It has another extension.
+        UserError: It has another extension, or it cannot be written.
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise UserError(f"{str(path)!r}: plots are written as {', '.join(FORMATS)}")
+    check_writable(Path(path))
 
 
 def save_plot(figure: Figure, path: Path | str) -> None:

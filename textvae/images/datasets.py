@@ -186,6 +186,8 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
         UserError: There is no such file, it holds several splits, or its images have another size.
     """
     path = expanded(path)
+    if str(path) == "-":
+        raise UserError("images cannot be read from standard input: give an .npz file or a folder")
     if not path.exists():
         raise UserError(
             f"{path} does not exist: images are read from an .npz file or a folder of pictures"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import math
@@ -20,6 +21,8 @@ import numpy as np
 from safetensors import SafetensorError
 
 from textvae.errors import UserError
+
+LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary files have longer names
 
 
 def expanded(path: str | Path) -> Path:
@@ -99,6 +102,29 @@ def check_replaceable(path: Path) -> None:
     there = Path(os.path.realpath(path.parent))
     if there == Path("/dev") or there.is_relative_to("/proc") or _is_special(path):
         raise UserError(f"cannot write {path}: it is not a regular file; choose another name")
+
+
+def check_writable(path: Path) -> None:
+    """Check, before the work, that a file can be written.
+
+    Raises:
+        UserError: It cannot, as far as can be seen without trying.
+    """
+    check_replaceable(path)
+    folder = path.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    reason = None
+    if path.is_dir():
+        reason = errno.EISDIR
+    elif not folder.is_dir():
+        reason = errno.ENOTDIR
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = errno.EACCES
+    elif len(os.fsencode(path.name)) > LONGEST_NAME:
+        reason = errno.ENAMETOOLONG
+    if reason is not None:
+        raise UserError(f"cannot write {path}: {os.strerror(reason)}")
 
 
 def _is_special(path: Path) -> bool:

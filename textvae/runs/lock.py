@@ -1,4 +1,4 @@
-"""A lock on a folder, so that two processes cannot write into it."""
+"""A lock on a folder or a file, so that two processes cannot write to it."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ LOCK = ".lock"  # removed at the end
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes from writing to a folder; the system unlocks it if this one is killed.
+def locked(place: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from writing to a place; the system unlocks it if this one is killed.
 
     Args:
-        folder: An existing folder.
+        place: An existing folder, or a file in one.
         wait: Whether to wait for another process that has the lock.
 
     Raises:
         UserError: Another process has the lock.
     """
-    lock = _acquire(folder / LOCK, wait)
+    path = place / LOCK if place.is_dir() else place.with_name(f".{place.name}{LOCK}")
+    lock = _acquire(path, place, wait)
     try:
         yield
     finally:
         if lock is not None:
-            (folder / LOCK).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             os.close(lock)
 
 
-def _acquire(path: Path, wait: bool) -> int | None:
+def _acquire(path: Path, place: Path, wait: bool) -> int | None:
     """Return a locked file descriptor; None if the file system has no locks."""
     try:
         import fcntl
@@ -50,11 +51,11 @@ def _acquire(path: Path, wait: bool) -> int | None:
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
             os.close(lock)
             raise UserError(
-                f"{path.parent} is in use by another {holder or 'process'}: wait for it, stop it, "
-                "or choose another folder"
+                f"{place} is in use by another {holder or 'process'}: wait for it, stop it, "
+                f"or choose another {'folder' if place.is_dir() else 'file'}"
             ) from None
         except OSError as error:  # such as ENOLCK
-            logger.warning("%s cannot be locked (%s)", path.parent, error.strerror)
+            logger.warning("%s cannot be locked (%s)", place, error.strerror)
             os.close(lock)
             path.unlink(missing_ok=True)
             return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
-from textvae.runs.files import json_line, replacing
+from textvae.runs.files import check_writable, json_line, replacing
 
 FORMATS = (".jsonl", ".parquet")
 ROWS_AT_ONCE = 1000  # in a row group of a .parquet file
@@ -17,13 +17,14 @@ Row = Mapping[str, Any]  # numbers, strings and None by column
 
 
 def check_table_format(path: Path) -> None:
-    """Check the name of a file for a table, before its rows are computed.
+    """Check that a table can be written to a file, before its rows are computed.
 
     Raises:
-        UserError: Its extension is neither .jsonl nor .parquet.
+        UserError: Its extension is neither .jsonl nor .parquet, or it cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: tables are written as {' or '.join(FORMATS)}")
+    check_writable(path)
 
 
 def write_table(path: Path, rows: Iterable[Row], numbers: Collection[str] = ()) -> int:

@@ -62,11 +62,11 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
     path = Path(path)
     state = model.state_dict(keep_vars=True)
     stored = _with_ties(_read_weights(path, device), state)
-    if why := _misfit(state, stored):
+    _check_finite(path, stored)
+    if why := _misfit(state, stored) or _untied(state, stored):
         raise UserError(
             f"{path} does not fit the {CONFIG} next to it: {why}{written_by(path.parent)}"
         )
-    _check_finite(path, stored)
     cast = {name: stored[name].to(state[name].dtype) for name in state}
     model.load_state_dict(cast, assign=True)
 

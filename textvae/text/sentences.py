@@ -67,6 +67,10 @@ class Sentences(TextExamples):
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(f"texts must be strings, not {type(text).__name__}: {text!r:.50}")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                raise UserError(f"{text!r:.50} has half of a surrogate pair") from None
         return texts
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:

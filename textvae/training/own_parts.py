@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from textvae.errors import UserError
@@ -111,12 +112,22 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
 
 def _name(part: Any) -> str:
     """Return the name of a part, with the arguments that ``functools.partial`` gave it."""
-    given: dict[str, Any] = {}
+    named: dict[str, Any] = {}
+    placed: tuple[Any, ...] = ()
     while isinstance(part, partial):
-        given = part.keywords | given
+        named, placed = part.keywords | named, part.args + placed
         part = part.func
     kind = part if hasattr(part, "__qualname__") else type(part)
-    # Other values, such as modules, may not have the same text twice.
-    plain = {name: value for name, value in sorted(given.items()) if type(value) in PLAIN}
-    shown = ", ".join(f"{name}={value!r}" for name, value in plain.items())
+    arguments = [("", value) for value in placed]
+    arguments += [(f"{name}=", value) for name, value in sorted(named.items())]
+    shown = ", ".join(name + _shown(value) for name, value in arguments)
     return f"{kind.__module__}.{kind.__qualname__}" + (f"({shown})" if shown else "")
+
+
+def _shown(value: Any) -> str:
+    """Return the text of an argument, the same in every process."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return repr(value) if type(value) in PLAIN else f"<{type(value).__qualname__}>"

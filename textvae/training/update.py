@@ -193,6 +193,11 @@ class Updater:
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if isinstance(self.objective, AdaptiveObjective):
+            if not state["objective"]:
+                raise UserError(
+                    "the run was trained without --objective.min_kl: resume it without, or start "
+                    "a new run from it with --train.init"
+                )
             self.objective.load_state_dict(state["objective"])
         if self.accelerator.is_main_process:  # it holds the sums of all processes
             self.sums.values.copy_(state["tally"])

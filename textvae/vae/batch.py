@@ -67,7 +67,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def check_device(device: str | torch.device) -> None:
-    """Check that tensors can be on a device.
+    """Check that the tensors of a model can be on a device.
 
     Raises:
         UserError: There is no such device.
@@ -76,6 +76,8 @@ def check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
+    if torch.device(device).type == "meta":
+        raise UserError(f"device {device}: tensors have no values there")
 
 
 class Split(Protocol):

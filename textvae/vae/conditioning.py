@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set, Sized
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,14 @@ def codes_of(
             f"this model is conditioned on the {condition.noun} of an example: pass it with "
             f"--condition ({condition.choice})"
         )
-    if isinstance(given, str | int | float):
+    if isinstance(given, str | Real):
         return condition.codes([given], by_number=True).expand(count)
+    if isinstance(given, Iterator):
+        given = list(given)
+    if not isinstance(given, Sized) or isinstance(given, bytes | Set | Mapping):
+        raise TypeError(
+            f"condition must be a label or a number, or a list of them, not {given!r:.50}"
+        )
     if len(given) != count:
         raise UserError(
             f"{quantity(len(given), 'condition')} for {quantity(count, 'example')}: give one for "

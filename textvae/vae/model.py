@@ -84,6 +84,7 @@ class Model(ExampleKind):
         """
         self.check_latent()
         check_integers(1, batch_size=batch_size)
+        check_integers(0, first_row=first_row)
         examples = self.listed(examples)
         batches = self.conditioned(self.batches(examples, batch_size), condition, len(examples))
         if first_row:
@@ -195,6 +196,8 @@ class Model(ExampleKind):
         Raises:
             UserError: There are too few steps, or there is no latent variable to refine.
         """
+        if refine_steps is not None:
+            check_integers(0, refine_steps=refine_steps)
         if refine_steps and not self.latent_dim:
             raise OptionError("this model has no latent variable", refine_steps=refine_steps)
         try:

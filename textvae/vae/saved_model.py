@@ -213,14 +213,14 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         cls: type[Self],
         pretrained_model_name_or_path: str | Path,
         *,
-        map_location: str | torch.device = "cpu",
+        map_location: str | torch.device | None = "cpu",
         **hub_options: Any,
     ) -> Self:
         """Load a model from a folder or from the hub, ready for use.
 
         Args:
             pretrained_model_name_or_path: A model folder, or a name on the hub.
-            map_location: The device to load it to.
+            map_location: The device to load it to; None means the CPU.
             hub_options: revision, token, cache_dir, force_download, local_files_only.
 
         Raises:
@@ -228,7 +228,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         """
         # Read the folder here: the mixin would not turn a broken config.json into a UserError.
         folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)
-        return cls._from_pretrained(model_id=str(folder), map_location=map_location)
+        with torch.inference_mode(False):  # whose tensors could never be refined or trained
+            return cls._from_pretrained(model_id=str(folder), map_location=map_location or "cpu")
 
     @classmethod
     def _from_pretrained(

@@ -74,7 +74,8 @@ class VonMisesFisher(NamedTuple):
         like = self.direction.detach().new_empty(len(mu), size + 3 * PROPOSALS)
         draws = standard_normal(noise, samples, like)  # (K, B, Z + 3P)
         free, proposals = draws.split([size, 3 * PROPOSALS], dim=-1)
-        w = _along_mean(proposals, self.kappa.detach(), size)[..., None]  # (K, B, 1)
+        proposals = proposals if proposals.itemsize >= 4 else proposals.float()
+        w = _along_mean(proposals, self.kappa.detach(), size)[..., None].to(mu)  # (K, B, 1)
         tangent = F.normalize(free - (free * mu).sum(-1, keepdim=True) * mu, dim=-1)
         return w * mu + (1 - w.square()).clamp(min=0).sqrt() * tangent
 

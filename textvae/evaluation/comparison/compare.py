@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import UserError
 from textvae.evaluation.comparison.seeds import SPREAD, average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import read_cards
+from textvae.evaluation.metrics.card_files import check_numbers_of, read_cards
 from textvae.evaluation.metrics.metric import MISSING, Metric
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs import run_folder
@@ -76,6 +76,8 @@ def gather(
     """Return the cards that ``compare`` shows, given the same arguments."""
     if isinstance(runs_or_cards, (str, Path)):
         runs_or_cards = [runs_or_cards]
+    if not isinstance(runs_or_cards, Iterable):
+        raise TypeError(f"runs_or_cards must be a list, not {runs_or_cards!r:.50}")
     runs_or_cards = list(runs_or_cards)  # of a generator, too
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
@@ -87,6 +89,7 @@ def gather(
     experiments = dict(zip(runs, experiments_of(runs), strict=True))
     for place, given in enumerate(runs_or_cards):
         if isinstance(given, Mapping):
+            check_numbers_of(given)
             groups[place] = [Card(given)]
             continue
         for row, card in enumerate(read_cards(given, split)):

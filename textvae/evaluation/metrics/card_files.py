@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
 def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
     """Write ``RUN/metrics/NAME.json`` with any content, completely or not at all.
 
-    Numbers that are not finite become null, because JSON cannot represent them.
+    Numbers that are not finite become null, because JSON cannot represent them. If the file cannot
+    be written, such as on a full disk, that is only a warning: the result is not lost.
 
     Args:
         run: A run folder.
@@ -92,8 +94,18 @@ def save_record(run: Path | str, name: str, record: Mapping[str, Any]) -> Path:
     """
     path = metrics_path(Path(run), name)
     _warn_of_other_texts(path, record)
-    write_json(path, record)
+    with not_saved_with_a_warning():
+        write_json(path, record)
     return path
+
+
+@contextmanager
+def not_saved_with_a_warning() -> Iterator[None]:
+    """Make an error of writing a warning, so that results that took hours are still printed."""
+    try:
+        yield
+    except UserError as error:
+        logger.warning("%s: the results are printed, but not saved", error)
 
 
 def _warn_of_other_texts(path: Path, record: Mapping[str, Any]) -> None:
@@ -120,6 +132,17 @@ def load_card(path: Path | str) -> Card:
         raise UserError(f"{path} {mistake}: create the card again")
     card.pop("summary", None)
     return Card(card if card.get("model") else {**card, "model": path.stem})
+
+
+def check_numbers_of(card: Mapping[str, Any]) -> None:
+    """Check the metrics of a card that was not read from a file.
+
+    Raises:
+        UserError: One is not a number.
+    """
+    for key in card.keys() & NUMBERS:
+        if not isinstance(card[key], Real | None):
+            raise UserError(f"a card has {key}={card[key]!r:.50}: it must be a number")
 
 
 def load_cards(path: Path | str) -> list[Card]:

@@ -66,10 +66,14 @@ def quiet() -> Iterator[None]:
 
 
 def parse(smiles: str) -> Any:
-    """Return the molecule of a SMILES string; None if it is invalid or empty."""
+    """Return the molecule of a SMILES string; None if it is invalid or empty.
+
+    One with spaces inside is invalid, although RDKit takes what follows the first one for a name.
+    """
     from rdkit import Chem
 
-    return (Chem.MolFromSmiles(smiles) if smiles else None) or None
+    one = len(smiles.split()) == 1
+    return (Chem.MolFromSmiles(smiles) if one else None) or None
 
 
 def canonical(smiles: str) -> str | None:

@@ -12,7 +12,7 @@ from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError, quantity
 from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
 from textvae.evaluation.printed import Printed
-from textvae.runs.files import write_text
+from textvae.runs.files import check_writable, write_text
 
 DRAWN = 4  # lines
 PROBED = 100  # lines that are looked at before anything is computed
@@ -71,6 +71,8 @@ def latent_metrics(
     check_rdkit()
     check_integers(3, steps=steps)  # both ends, and one between them
     check_integers(1, lines=lines)
+    if draw_to is not None:
+        check_writable(Path(draw_to))
     if len(molecules) < 2 * lines:
         raise OptionError(
             f"needs {2 * lines} molecules, two for each line between molecules, but there are "

@@ -22,7 +22,7 @@ from textvae.evaluation.report.exhibits import STEPS
 from textvae.evaluation.report.figures import Line, draw_curves, draw_models
 from textvae.evaluation.report.page import render
 from textvae.evaluation.report.view import MAPPED, View, kl_records, make_view
-from textvae.runs.files import check_replaceable, write_text
+from textvae.runs.files import check_writable, write_text
 from textvae.runs.run_folder import config_path, make_folder
 from textvae.vae.model import Model
 
@@ -97,7 +97,7 @@ def _check(path: Path, given: Sequence[Path | str], own: Collection[str]) -> Non
         raise UserError(f"{str(path)!r}: a report is written as .html")
     if path.is_dir():
         raise UserError(f"{path} is a folder: choose a file for the report")
-    check_replaceable(path)
+    check_writable(path)
     make_folder(path.parent)
     folders = [Path(each) for each in given if Path(each).is_dir()]
     for folder in folders:

@@ -70,6 +70,9 @@ def detect(rows: Iterable[Mapping[str, Any]], positive: str) -> Detection:
     Raises:
         UserError: All examples have the label, or none; or a score is not a number.
     """
+    rows = list(rows)
+    if wrong := [row for row in rows if not isinstance(row, Mapping)]:
+        raise TypeError(f"rows must be mappings, as textvae.score_file gives, not {wrong[0]!r:.50}")
     labeled = [row for row in rows if row.get("label") is not None]
     anomalous = np.array([row["label"] == positive for row in labeled], dtype=bool)
     positives, negatives = int(anomalous.sum()), int((~anomalous).sum())

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from textvae.errors import UserError, quantity
 from textvae.runs.files import write_text
+from textvae.runs.lock import locked
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,15 @@ def keeping(path: Path, objective: Objective, name: str) -> Iterator[Objective]:
         name: Its name, which the values belong to.
 
     Raises:
-        UserError: The file belongs to another objective, or it cannot be read.
+        UserError: The file belongs to another objective, it cannot be read, or another search is
+            using it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        yield from _keeping(path, objective, name)
+
+
+def _keeping(path: Path, objective: Objective, name: str) -> Iterator[Objective]:
     known = _read(path, name) if path.exists() else {}
     if known:
         logger.info(
@@ -59,7 +67,7 @@ def keeping(path: Path, objective: Objective, name: str) -> Iterator[Objective]:
             yield evaluate
     finally:
         if not known:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _entry(text: str, value: float) -> str:

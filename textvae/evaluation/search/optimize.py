@@ -6,11 +6,13 @@ evaluations of the objective.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count, takewhile
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -160,9 +162,20 @@ def _function(
 ) -> tuple[Objective, str]:
     """Return the objective as a function, and its name."""
     if callable(objective):
-        name = getattr(objective, "__qualname__", str(objective))
-        return checked(objective, name), name
+        return checked(objective, _short_name(objective)), _full_name(objective)
     return load_objective(objective, opened.folder, opened.model, condition), objective
+
+
+def _short_name(objective: Objective) -> str:
+    return getattr(objective, "__qualname__", str(objective))
+
+
+def _full_name(objective: Objective) -> str:
+    """Return a name that no other function has; one with ``<`` if there is no such name."""
+    if not isinstance(objective, FunctionType | BuiltinFunctionType):
+        return f"<{_short_name(objective)}>"  # what an object computes depends on its state
+    script = inspect.getsourcefile(objective) if objective.__module__ == "__main__" else None
+    return f"{script or objective.__module__}:{objective.__qualname__}"
 
 
 def _kept(
@@ -173,8 +186,8 @@ def _kept(
         return nullcontext(evaluate)
     if "<" in name:  # <lambda>, <locals>, or an object at an address
         raise UserError(
-            f"keep={str(keep)!r}: values are kept under the name of the function, and {name} names "
-            "no single one: define it with def at the top of a module"
+            f"keep={str(keep)!r}: values are kept under the name of a function, and {name} is not "
+            "the name of one: define it with def at the top of a module"
         )
     return keeping(Path(keep), evaluate, name)
 

@@ -56,19 +56,20 @@ def make_grid(
         UserError: There is no such file or option, a value is out of range or does not fit the
             others, something is given twice, or two runs would have the same name.
     """
-    vary, options = dict(vary or {}), options or {}
-    _check(files, methods, vary, seeds, options)
+    options, methods = options or {}, _listed("methods", methods)
+    grid = {option: _listed(option, values) for option, values in (vary or {}).items()}
+    _check(files, methods, grid, seeds, options)
     cells = []
     for method in methods or [Path(files[-1]).stem if files else "run"]:
         stack = [*map(Path, files), *(method_files(files[0], method) if methods else ())]
         base = Config.load(*stack, **options)
         if seeds > 1:
-            vary[SEED] = range(base.train.seed, base.train.seed + seeds)
-        for values in itertools.product(*vary.values()):
-            varied = _read_by(base, dict(zip(vary, values, strict=True)), vary, bool(methods))
+            grid[SEED] = list(range(base.train.seed, base.train.seed + seeds))
+        for values in itertools.product(*grid.values()):
+            varied = _read_by(base, dict(zip(grid, values, strict=True)), grid, bool(methods))
             if varied is not None:
                 cells.append(_cell(method, stack, options, base, varied))
-    for option in vary:
+    for option in grid:
         if option != SEED and not any(option in cell.varied for cell in cells):
             raise UserError(
                 f"{option} is varied, but only a model with a latent variable has it, and none is "
@@ -97,19 +98,23 @@ def _read_by(
     return {name: value for name, value in varied.items() if name not in unread}
 
 
+def _listed(what: str, values: Any) -> list[Any]:
+    """Return the values of a list, of a column of a table, or of a generator as a list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UserError(f"{what}: {values!r} must be a list, such as [{values!r}]")
+    return list(values.tolist() if hasattr(values, "tolist") else values)
+
+
 def _check(
     files: Sequence[Path | str],
-    methods: Sequence[str],
-    vary: Mapping[str, Sequence[Any]],
+    methods: list[str],
+    vary: Mapping[str, list[Any]],
     seeds: int,
     options: Sections,
 ) -> None:
     """Check everything that does not depend on a combination of values."""
     check_sections(options)
-    lists: list[tuple[str, Sequence[Any]]] = [("methods", methods), *vary.items()]
-    for what, values in lists:
-        if isinstance(values, str) or not isinstance(values, Iterable):
-            raise UserError(f"{what}: {values!r} must be a list, such as [{values!r}]")
+    lists = [("methods", methods), *vary.items()]
     if methods and not files:
         raise UserError("methods are stacked on a file: give one with --config")
     check_integers(1, seeds=seeds)
@@ -125,7 +130,7 @@ def _check(
         if not values:
             raise UserError(f"{option}: give at least one value")
     for what, values in lists:
-        if twice := [value for value in values if list(values).count(value) > 1]:
+        if twice := [value for value in values if values.count(value) > 1]:
             raise UserError(f"{what}: {twice[0]} is given twice")
     _check_language_models(files, methods, options)
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from textvae.builders.data import check_data, splits_with_labels
+from textvae.builders.data import build_data, check_data, splits_with_labels
 from textvae.config.arguments import check_integers
 from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
@@ -33,10 +33,10 @@ from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.report import report
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
-from textvae.runs.run_folder import CONFIG, make_folder
+from textvae.runs.run_folder import CONFIG, make_folder, split_hash
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
 from textvae.training.progress import console
-from textvae.training.sweeps.grid import make_grid
+from textvae.training.sweeps.grid import Cell, make_grid
 from textvae.training.sweeps.job import effort, is_done
 from textvae.training.sweeps.launchers import Job, Launch, LauncherName, find_launcher
 from textvae.training.sweeps.manifest import Manifest, new_manifest
@@ -130,6 +130,7 @@ def sweep(
             precision=precision,
             probe=probe,
         )
+        _check_same_data(folder, cells)
         make_folder(folder / LOGS)
         states = States(manifest, lambda name: _log(folder, name))
         message = "" if console().is_terminal else STOPPING  # it would garble the live table
@@ -160,6 +161,29 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
                 f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
                 "them, or leave out --probe"
             )
+
+
+def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
+    """Check that the runs that are there were trained on the data of the sweep.
+
+    Raises:
+        UserError: One was trained on other data, or a split has changed since.
+    """
+    hashes: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        run, config = folder / cell.name, cell.config
+        if not (run / CONFIG).exists():
+            continue
+        data = f"{config.data} {config.train.seed}"  # which may decide what is held out
+        if data not in hashes:
+            splits = build_data(config, run)
+            hashes[data] = {name: split.content_hash for name, split in splits.items()}
+        for name, found in hashes[data].items():
+            if split_hash(run, name) not in (None, found):
+                raise UserError(
+                    f"{run} was trained with another {name} split than the one in "
+                    f"{config.data.dir}: choose another --out, or delete that run"
+                )
 
 
 def _log(folder: Path, name: str) -> Path:
