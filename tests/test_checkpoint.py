@@ -20,6 +20,7 @@ from conftest import in_child
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from textvae import TextVAE
 from textvae.config.combinations import changed_options, check_resumed
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
@@ -831,3 +832,33 @@ def test_a_finished_run_whose_model_is_gone(run, capfd):
     (run / "model.safetensors").unlink()
     assert resume(run) == 2
     assert "model.safetensors is missing, and the checkpoint has only" in one_line(capfd)
+
+
+def test_a_model_loads_to_a_device_with_values(trained):
+    for device in (None, "cpu", torch.device("cpu")):
+        assert TextVAE.from_pretrained(trained, map_location=device).device.type == "cpu"
+    with pytest.raises(UserError, match="device meta: tensors have no values there"):
+        TextVAE.from_pretrained(trained, map_location="meta")
+
+
+def test_a_model_loaded_in_inference_mode_can_be_refined(trained):
+    with torch.inference_mode():
+        model = TextVAE.from_pretrained(trained)
+    assert not any(p.is_inference() for p in model.parameters())
+
+
+def test_a_model_without_its_inference_options_is_not_another_model(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    (folder / "inference.json").unlink()
+    with pytest.raises(UserError, match=r"inference\.json is missing: it says how q"):
+        TextVAE.from_pretrained(folder)
+
+
+def test_weights_that_are_not_tied_do_not_fit_a_model_that_ties_them(tmp_path):
+    sizes = {"latent_dim": 2, "embedding_dim": 4, "encoder_hidden": 4, "decoder_hidden": 4}
+    model = TextVAE(9, **sizes)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_embeddings": True}))
+    with pytest.raises(UserError, match="are not tied there"):
+        TextVAE.from_pretrained(tmp_path)

@@ -424,7 +424,11 @@ def test_arguments_of_an_objective_are_part_of_a_run(corpus, tmp_path, caplog):
         textvae.evaluate_run(run, samples=1, generations=0)
     assert "--objective.free_bits: no effect on the loss, which is your own" in caplog.text
     network = partial(scaled, scale=2.0, network=nn.Linear(1, 1))
-    assert own_parts(network, build_procedure(Config()))["objective"].endswith("scaled(network=<Linear>, scale=2.0)")
+    name = own_parts(network, build_procedure(Config()))["objective"]
+    assert name.endswith("scaled(network=<Linear>, scale=2.0)")
+    several = partial(partial(scaled, torch.ones(2)), (1, None), scale=np.float64(2))
+    name = own_parts(several, build_procedure(Config()))["objective"]
+    assert name.endswith("scaled([1.0, 1.0], [1, None], scale=2.0)")
     with pytest.raises(textvae.UserError, match=r"scaled\(scale=0\.5\), and this would continue"):
         textvae.train(
             config_for(corpus, max_steps=2),

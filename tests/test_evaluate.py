@@ -14,7 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 import textvae
 from textvae.config.inference import Inference, with_steps
+from textvae.errors import UserError
 from textvae.evaluation.evaluate import evaluate, evaluate_quick
+from textvae.evaluation.metrics import card_files
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
@@ -441,3 +443,14 @@ def test_the_figures_of_another_model_are_not_saved_as_those_of_the_run(trained,
     own = textvae.load(str(run)).double()
     textvae.evaluate_run(run, model=own, samples=2, generations=0)
     assert json.loads((run / "metrics" / "test.json").read_text())["samples"] == 2
+
+
+def test_results_that_cannot_be_saved_are_still_there(trained, monkeypatch, caplog):
+    def full(path, record):
+        raise UserError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(card_files, "write_json", full)
+    card = textvae.evaluate_run(trained, samples=1, limit=3, generations=0)
+    found = textvae.diagnose_run(trained, samples=1, limit=3)
+    assert card["count"] == 3 and found.verdict
+    assert caplog.text.count("No space left on device: the results are printed, but not saved") == 2

@@ -32,3 +32,17 @@ def test_a_converted_image_model_has_the_same_elbo(encoder, decoder, dtype):
     model.to(dtype)
     assert textvae.evaluate(model, batches, samples=2)["elbo"] == pytest.approx(expected, abs=0.2)
     assert model.reconstruct(images).shape == model.sample(3).shape == (3, 8, 8)
+
+
+def test_draws_of_a_von_mises_fisher_posterior_have_its_precision():
+    torch.manual_seed(0)
+    model = textvae.TextVAE(
+        12, latent_dim=3, encoder_hidden=4, decoder_hidden=4, posterior="vmf", injection="skip"
+    )
+    model.tokenizer = textvae.WordTokenizer.train(["a b c d e f g h"])
+    model.eval().to(torch.bfloat16)
+    q = model.encode(["a b", "c"])
+    z = q.rsample(5)
+    assert z.dtype == torch.bfloat16
+    torch.testing.assert_close(z.float().norm(dim=-1), torch.ones(5, 2), rtol=0.02, atol=0.02)
+    assert textvae.score(model, ["a b"], samples=2)["iw"][0] < 0

@@ -13,6 +13,8 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.training.interrupt import Interrupted
 from textvae.training.own_parts import check_parts
+from textvae.vae.conditioning import codes_of
+from textvae.vae.conditions import Classes
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +283,41 @@ def test_counts_are_integers(model):
         textvae.neighbors("nowhere", ["a"], n=2.5)
     with pytest.raises(UserError, match="source='priro': choose prior or aggregate; did you mean"):
         model.sample(1, source="priro")
+
+
+def test_rows_are_counted_from_0(model):
+    with pytest.raises(UserError, match="first_row=-5: must be at least 0"):
+        model.encode(["a b"], first_row=-5)
+
+
+def test_refinement_steps_are_an_integer(model):
+    with pytest.raises(UserError, match="refine_steps='3': must be an integer"):
+        model.encode(["a b"], refine_steps="3")
+    steps = [model.encode(["a b"], refine_steps=n).mean for n in (2, np.int64(2))]
+    assert torch.equal(*steps)
+
+
+def test_half_of_a_surrogate_pair_is_no_text(model):
+    for use in (model.encode, lambda texts: textvae.score(model, texts, samples=1)):
+        with pytest.raises(UserError, match=r"'the \\ud800 cat' has half of a surrogate pair"):
+            use(["the \ud800 cat"])
+
+
+@pytest.mark.parametrize("given", [{"dog", "cat"}, {"dog": 1}, b"dog", object()])
+def test_a_condition_is_a_label_or_a_list_of_them(given):
+    condition = Classes(("cat", "dog"), (1, 1))
+    with pytest.raises(TypeError, match="condition must be a label or a number, or a list of the"):
+        codes_of(condition, given, 2)
+    codes = codes_of(condition, (label for label in ("dog", "cat")), 2)
+    assert codes.tolist() == [1, 0]
+
+
+def test_a_card_in_python_has_numbers():
+    with pytest.raises(UserError, match="a card has elbo='x': it must be a number"):
+        textvae.compare([{"elbo": "x"}])
+    with pytest.raises(TypeError, match="runs_or_cards must be a list, not None"):
+        textvae.compare(None)
+    with pytest.raises(UserError, match=r"there is no option model\.1"):
+        Config.load(model={1: 2})
+    with pytest.raises(TypeError, match=r"rows must be mappings, .* not 1\.0"):
+        textvae.detect([1.0], "a")

@@ -3,7 +3,9 @@
 import json
 import math
 import sys
+from collections import Counter
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -405,7 +407,7 @@ def test_texts_without_a_value_are_not_kept(trained, tmp_path, monkeypatch, caps
 
 
 def test_values_are_not_kept_under_a_name_that_others_share(trained, model, tmp_path):
-    for function in (lambda text: 1.0, partial(len)):
+    for function in (lambda text: 1.0, partial(len), Counter("a").get):
         with pytest.raises(UserError, match="define it with def at the top of a module"):
             optimize(trained, function, budget=4, model=model, keep=tmp_path / "values")
     assert not list(tmp_path.iterdir())
@@ -510,3 +512,25 @@ def test_an_objective_that_exits_is_one_line(trained, tmp_path, monkeypatch, cap
     for name, message in (("script.py:f", "SystemExit: 0"), ("inside.py:f", "SystemExit: 3")):
         assert main(["optimize", str(trained), "--objective", name, "--budget", "4"]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_values_of_a_function_of_the_same_name_are_not_used(trained, model, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("first", "second"):
+        (tmp_path / f"{name}_of_two.py").write_text("def size(text):\n    return len(text)\n")
+    values = tmp_path / "values"
+    first, second = (import_module(f"{name}_of_two").size for name in ("first", "second"))
+    optimize(trained, first, budget=4, model=model, keep=values)
+    with pytest.raises(UserError, match="has the values of first_of_two:size, not of second_of_tw"):
+        optimize(trained, second, budget=4, model=model, keep=values)
+
+
+def test_two_searches_do_not_write_to_the_same_file(tmp_path):
+    path = tmp_path / "values"
+    with (
+        keeping(path, len, "len"),
+        pytest.raises(UserError, match=r"values is in use by another process .* another file"),
+        keeping(path, len, "len"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

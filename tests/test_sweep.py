@@ -12,6 +12,7 @@ import time
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import in_child
 from rich.console import Console
@@ -633,3 +634,33 @@ def test_everything_can_be_done_in_python(corpus, tmp_path, monkeypatch):
     ] == ["bf16"] * 2
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "base-latent_dim-0" in page and "base-latent_dim-2" in page
+
+
+def test_runs_of_other_data_are_not_taken_for_those_of_a_sweep(corpus, small, tmp_path, capfd):
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    shutil.copytree(corpus, texts)
+    at = small.index("--data.dir")
+    options = [*small[:at], "--data.dir", str(texts), *small[at + 2 :], "--no-report"]
+    assert run_sweep(out, *options) == 0
+    before = stats(out)
+    for name in ("test", "train"):
+        path = texts / f"{name}.txt"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:-2]))
+        assert run_sweep(out, *options) == 2
+        assert f"was trained with another {name} split than the one in" in capfd.readouterr().err
+        path.write_text("".join(lines))
+    assert run_sweep(out, *options) == 0 and stats(out) == before
+
+
+def test_the_values_of_a_grid_may_be_generated(tmp_path):
+    (tmp_path / "base.yaml").write_text("train: {epochs: 1}\n")
+    cells = make_grid(
+        [TOY],
+        methods=(name for name in ("vae", "skip_vae")),
+        vary={"model.latent_dim": np.array([2, 3]), "optim.lr": (x for x in (0.5, 1.0))},
+    )
+    assert len(cells) == 8 and cells[0].varied == {"model.latent_dim": 2, "optim.lr": 0.5}
+    for wrong in ("vae", 3):
+        with pytest.raises(UserError, match="must be a list"):
+            make_grid([TOY], methods=wrong)

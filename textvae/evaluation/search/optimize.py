@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count, takewhile
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -172,7 +171,8 @@ def _short_name(objective: Objective) -> str:
 
 def _full_name(objective: Objective) -> str:
     """Return a name that no other function has; one with ``<`` if there is no such name."""
-    if not isinstance(objective, FunctionType | BuiltinFunctionType):
+    is_builtin = inspect.ismodule(getattr(objective, "__self__", None))
+    if not (inspect.isfunction(objective) or is_builtin):
         return f"<{_short_name(objective)}>"  # what an object computes depends on its state
     script = inspect.getsourcefile(objective) if objective.__module__ == "__main__" else None
     return f"{script or objective.__module__}:{objective.__qualname__}"
