@@ -163,7 +163,7 @@ def test_what_is_still_rising_is_what_models_are_selected_by(write):
     )
     for config, name in (
         (Config(), "ELBO"),
-        (Config(objective=ObjectiveConfig(beta=0.5)), "rec - 0.5 kl"),
+        (Config(objective=ObjectiveConfig(beta=0.5)), "selection criterion (rec - 0.5 kl)"),
     ):
         why = why_under_trained(read_training(run, config, read_history(run)))
         assert why is not None and f"while the {name} was still rising" in why

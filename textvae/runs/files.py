@@ -114,11 +114,11 @@ def check_writable(path: Path) -> None:
     folder = path.parent
     while not os.path.lexists(folder):
         folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"cannot write {path}: {folder} is a file, not a folder")
     reason = None
     if path.is_dir():
         reason = errno.EISDIR
-    elif not folder.is_dir():
-        reason = errno.ENOTDIR
     elif not os.access(folder, os.W_OK | os.X_OK):
         reason = errno.EACCES
     elif len(os.fsencode(path.name)) > LONGEST_NAME:

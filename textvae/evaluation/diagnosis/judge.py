@@ -1,8 +1,9 @@
 """What the metrics of a latent variable mean: the one place that judges.
 
 A metric counts as below a threshold if its whole interval is, and as above it likewise. If the
-interval covers the threshold, there are too few examples to tell, and there is no verdict, unless
-the interval is narrow: then the metric is close to the threshold, however many examples there are.
+interval covers the threshold, there are too few examples to tell, unless the interval is narrow:
+then the metric is close to the threshold, however many examples there are. What is certain comes
+before what is unclear.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ PARTIAL, UNREAD, OVER_REFINED = "partly collapsed", "unread", "over-refined"
 COLLAPSED, UNCLEAR = "collapsed", "too few examples to tell"
 # From good to bad; a model with several of them has the verdict of the worst one.
 SEVERITY = (HEALTHY, UNDER_TRAINED, HOLES, PARTIAL, UNREAD, OVER_REFINED, COLLAPSED)
+_OF_USE = (COLLAPSED, UNREAD)  # whether z is used at all
 
 # Nats per example: z then changes the probability of an example by about a tenth.
 UNUSED = 0.1
@@ -69,18 +71,27 @@ def judge(symptoms: Symptoms, training: Training | None = None) -> list[Finding]
         training: How far its training got, if that is known.
 
     Returns:
-        All findings, the worst first: the verdict is the first one's.
+        All findings, those that are certain before the others, and the worst of each first. The
+        verdict is the first one's.
     """
     found = _answers(symptoms, _TESTS)
-    if found and found[0].verdict == COLLAPSED:
-        return _of_collapsed(found, training)
     rising = None if training is None else why_under_trained(training)
-    if rising is not None and training is not None and training.only_autoencoded:
-        return [Finding(UNDER_TRAINED, rising, UNDER_TRAINED)]  # the rest follows from it
-    if rising is None:
-        return found or [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
-    summary = rising if found else f"{_fine(symptoms)}; but {rising}"
-    return [*found, Finding(UNDER_TRAINED, summary, UNDER_TRAINED)]
+    further = [] if rising is None else [Finding(UNDER_TRAINED, rising, UNDER_TRAINED)]
+    if found and found[0].verdict == COLLAPSED:
+        return _of_collapsed(found, further, training)
+    if further and training is not None and training.only_autoencoded:
+        return further  # the rest follows from it
+    found = _certain_first([*found, *further])
+    if not found:
+        return [Finding(HEALTHY, _fine(symptoms), HEALTHY)]
+    first = found[0]
+    if first.verdict in (UNDER_TRAINED, UNCLEAR) and not any(f.about in _OF_USE for f in found):
+        found[0] = first._replace(summary=f"{_fine(symptoms)}; but {first.summary}")
+    return found
+
+
+def _certain_first(found: list[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda finding: finding.verdict == UNCLEAR)
 
 
 def judge_use(symptoms: Symptoms, training: Training | None = None) -> list[Finding]:
@@ -94,21 +105,23 @@ def judge_use(symptoms: Symptoms, training: Training | None = None) -> list[Find
         Why it is not, or that it is too early or that there are too few examples to tell; empty if
         it is used.
     """
-    found = _answers(symptoms, {name: _TESTS[name] for name in (COLLAPSED, UNREAD)})
+    found = _answers(symptoms, {name: _TESTS[name] for name in _OF_USE})
     if found and found[0].verdict == COLLAPSED:
-        return _of_collapsed(found, training)
-    return found
+        return _of_collapsed(found, [], training)
+    return _certain_first(found)
 
 
-def _of_collapsed(found: list[Finding], training: Training | None) -> list[Finding]:
+def _of_collapsed(
+    found: list[Finding], further: list[Finding], training: Training | None
+) -> list[Finding]:
     """Return what counts if a model is collapsed, unless it is too early to call it that.
 
-    All other findings follow from the collapse. If it is too early, only refinement steps that are
-    too long count as well.
+    All other findings follow from the collapse, except that training should go on (``further``). If
+    it is too early, only refinement steps that are too long count as well.
     """
     early = None if training is None else why_too_early(training)
     if early is None:
-        return found[:1]
+        return [*found[:1], *further]
     others = [finding for finding in found if finding.verdict == OVER_REFINED]
     return [*others, Finding(UNDER_TRAINED, early, COLLAPSED)]
 
@@ -122,7 +135,7 @@ def _answers(symptoms: Symptoms, tests: Mapping[str, Test]) -> list[Finding]:
     for verdict, test in tests.items():
         answer, summary = test(symptoms)
         if answer is None:
-            found.append(Finding(UNCLEAR, f"{UNCLEAR} {summary}", verdict))
+            found.append(Finding(UNCLEAR, f"it is unclear {summary}", verdict))
         elif answer:
             found.append(Finding(verdict, summary, verdict))
     return found
@@ -277,7 +290,7 @@ def _few(symptoms: Symptoms) -> str:
         held = f"{symptoms.count:,} examples that are all the same"
     else:
         held = f"{symptoms.count:,} examples, only {symptoms.distinct} of them different"
-    return f"{UNCLEAR}: {held}, and at least {MIN_EXAMPLES} different ones are needed"
+    return f"{held}: at least {MIN_EXAMPLES} different ones are needed to tell whether z is used"
 
 
 def _between(interval: Interval) -> str:

@@ -135,7 +135,7 @@ class Diagnosis(Printed):
         """Return the diagnosis as lines of text."""
         blocks = [
             [f"{self._title()}{self.verdict}", *_wrapped(self.summary)],
-            [line for finding in self.findings[1:] for line in _wrapped(_also(finding))],
+            [line for finding in self.findings[1:] for line in _wrapped(further(finding))],
             _evidence_lines(self.evidence),
             _dimension_lines(self.dimensions),
             _history_lines(self.history),
@@ -149,9 +149,10 @@ class Diagnosis(Printed):
         return f"{named}: " if self.model else ""
 
 
-def _also(finding: Finding) -> str:
-    said = finding.summary.startswith(finding.verdict)
-    return f"also {finding.summary}" if said else f"also {finding.verdict}: {finding.summary}"
+def further(finding: Finding) -> str:
+    """Say what else is wrong, or is unclear, in a line."""
+    unclear = finding.verdict == UNCLEAR
+    return finding.summary if unclear else f"also {finding.verdict}: {finding.summary}"
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

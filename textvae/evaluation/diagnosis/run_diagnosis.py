@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from textvae.errors import UserError
 from textvae.evaluation.diagnosis.diagnose import diagnose_case
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
+from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import Case, as_read
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
@@ -113,6 +115,31 @@ def diagnose_run(
         name = diagnosis_name(opened.title(split), limit)
         save_record(opened.folder, name, found.to_dict() | record)
     return found
+
+
+def with_current_remedies(
+    found: Diagnosis,
+    opened: OpenRun,
+    card: Mapping[str, Any],
+    limit: int | None,
+    data: Path | str | None = None,
+) -> Diagnosis:
+    """Return a saved diagnosis with remedies for today: some may have been tried since.
+
+    Args:
+        found: The diagnosis.
+        opened: The run.
+        card: The metrics card of the same split.
+        limit: The number of examples that were diagnosed; None: all of them.
+        data: Where the data is, if it has moved since training.
+    """
+    path = card.get("elbo_by_step")
+    case = _case(opened, opened.folder, data)._replace(
+        alive=sum(row.state != "dead" for row in found.dimensions),
+        best_steps=path.index(max(path)) if path else None,
+        larger_split=_larger(opened, str(card["split"]), limit),
+    )
+    return replace(found, remedies=remedies_for(found.verdict, case))
 
 
 def _case(opened: OpenRun, run: Path, data: Path | str | None) -> Case:

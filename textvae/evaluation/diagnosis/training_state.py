@@ -72,6 +72,10 @@ def why_under_trained(training: Training) -> str | None:
     if share <= RISING:
         return None
     return (
-        f"training ended while the {training.goal} was still rising: by "
+        f"training ended while {_named(training.goal)} was still rising: by "
         f"{decimals(training.gain)} nats ({share:.1%}) in the last epoch"
     )
+
+
+def _named(goal: str) -> str:
+    return "the ELBO" if goal == "ELBO" else f"the selection criterion ({goal})"

@@ -12,7 +12,7 @@ import torch
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis.result import Diagnosis
-from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
+from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run, with_current_remedies
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.latent.fit_sampler import fit_opened
@@ -144,7 +144,7 @@ def _diagnosis(
     some = limit if limit < len(opened.split(split)) else None
     for of in (None, some):  # one of all examples is as good
         if saved := load_diagnosis(opened.folder, split, card, of):
-            return saved
+            return with_current_remedies(saved, opened, card, of, options["data"])
     logger.info("diagnosing %s, as textvae diagnose does", opened.name)
     return diagnose_run(opened.folder, model=opened.model, split=split, limit=some, **options)
 

@@ -18,7 +18,7 @@ from textvae.evaluation.diagnosis.judge import (
     UNREAD,
 )
 from textvae.evaluation.diagnosis.remedy import Remedy
-from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence, death_line
+from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence, death_line, further
 from textvae.evaluation.latent.map import MIN_POINTS
 from textvae.evaluation.metrics.card import SECTIONS, card_notes
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
@@ -139,11 +139,12 @@ def _verdict(diagnosis: Diagnosis | None) -> Verdict:
     if diagnosis is None:
         about = "A model without a latent variable: there is nothing to diagnose."
         return Verdict("language model", "plain", about, [], [])
-    further = [f"Also {f.verdict}: {f.summary}." for f in diagnosis.findings[1:]]
-    further += [f"{death_line(death)}." for death in diagnosis.history.deaths]
+    also = [f"{further(finding)}." for finding in diagnosis.findings[1:]]
+    also = [line[0].upper() + line[1:] for line in also]
+    also += [f"{death_line(death)}." for death in diagnosis.history.deaths]
     tone = TONES.get(diagnosis.verdict, "fair")
     remedies = list(diagnosis.remedies)
-    return Verdict(diagnosis.verdict, tone, f"{diagnosis.summary}.", further, remedies)
+    return Verdict(diagnosis.verdict, tone, f"{diagnosis.summary}.", also, remedies)
 
 
 def _comparable(diagnosis: Diagnosis, card: Mapping[str, Any]) -> tuple[Evidence, ...]:
