@@ -44,6 +44,15 @@ def documents(count: int) -> torch.Tensor:
     return torch.zeros(count, WORDS).scatter_add_(1, words, torch.ones(count, 50))
 
 
+def batches(x: torch.Tensor, size: int = 64) -> list[textvae.Batch]:
+    """Documents (N, WORDS) in batches, with their numbers of words: the card is per word."""
+    rows, words = torch.arange(len(x)), x.sum(1).long()
+    return [
+        textvae.Batch(x[part], lengths=words[part], units=words[part], index=part)
+        for part in rows.split(size)
+    ]
+
+
 def main(steps: int = 500) -> textvae.Card:
     """Train the model and return its metrics card."""
     torch.manual_seed(0)
@@ -57,7 +66,7 @@ def main(steps: int = 500) -> textvae.Card:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return textvae.evaluate(model, x[1000:].split(64), samples=100)
+    return textvae.evaluate(model, batches(x[1000:]), samples=100)
 
 
 if __name__ == "__main__":

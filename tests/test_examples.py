@@ -18,6 +18,7 @@ def test_your_own_model():
     assert card["collapse"] is None
     assert card["elbo"] <= card["iw"] + 0.05
     assert "MI" in str(card)
+    assert card["units"] == card["tokens"] == 200 * 50 and 1 < card["ppl_iw"] < 200
 
 
 def test_diagnose_any_vae():

@@ -140,11 +140,11 @@ class ModelConfig:
     dropout_out: DropoutRate = 0.5
     """dropout on the decoder's output and between its layers"""
     word_dropout: DropoutRate = 0.0
-    """fraction of the decoder's input words replaced by <unk>; helps against posterior collapse"""
+    """fraction of the decoder's input tokens replaced by <unk>; helps against posterior collapse"""
     encoder_noise: Literal["none", "delete", "mask", "shuffle", "blank"] = "none"
-    """noise on the encoder's input in training; blank replaces neighboring words with one <unk>"""
+    """noise on the encoder's input in training; blank replaces neighboring tokens with one <unk>"""
     encoder_noise_rate: DropoutRate = 0.3
-    """fraction of the words that encoder_noise deletes, replaces, or moves"""
+    """fraction of the tokens that encoder_noise deletes, replaces, or moves"""
     initial_state: Literal["hidden", "cell"] = "hidden"
     """whether z sets h0, as in SA-VAE and Skip-VAE, or c0, as in He et al. 2019"""
     tie_embeddings: bool = False
