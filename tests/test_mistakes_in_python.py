@@ -321,3 +321,23 @@ def test_a_card_in_python_has_numbers():
         Config.load(model={1: 2})
     with pytest.raises(TypeError, match=r"rows must be mappings, .* not 1\.0"):
         textvae.detect([1.0], "a")
+
+
+def test_an_unknown_option_of_decoding(model):
+    with pytest.raises(TypeError, match="there is no option 'num_beam'; did you mean num_beams"):
+        model.sample(2, num_beam=3)
+
+
+def test_texts_to_score(model):
+    with pytest.raises(UserError, match="nothing to score: the list is empty"):
+        textvae.score(model, [])
+    with pytest.raises(TypeError, match="texts must be strings, not NoneType"):
+        textvae.score(model, [None])
+
+
+def test_one_vector_to_traverse(model):
+    z = torch.zeros(1, 2)
+    expected = textvae.traverse(model, z[0], 0, [-1.0, 1.0])
+    assert textvae.traverse(model, z, 0, [-1.0, 1.0]) == expected
+    with pytest.raises(UserError, match="z must be a single latent vector, not 3"):
+        textvae.traverse(model, z.expand(3, 2), 0, 1.0)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from textvae.evaluation.evaluate import evaluate
     from textvae.evaluation.evaluate_run import evaluate_run
     from textvae.evaluation.latent.arithmetic import attribute_vector
-    from textvae.evaluation.latent.fit_sampler import fit_sampler
+    from textvae.evaluation.latent.fit_sampler import fit_mixture, fit_sampler
     from textvae.evaluation.latent.map import draw_map as map  # noqa: F401
     from textvae.evaluation.latent.neighbors import neighbors
     from textvae.evaluation.latent.probe import probe
@@ -98,6 +98,7 @@ _SOURCES = {
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
     "Diagnosis": "textvae.evaluation.diagnosis.result",
+    "fit_mixture": "textvae.evaluation.latent.fit_sampler",
     "fit_sampler": "textvae.evaluation.latent.fit_sampler",
     "probe": "textvae.evaluation.latent.probe",
     "map": "textvae.evaluation.latent.map:draw_map",
@@ -206,6 +207,7 @@ __all__ = [
     "elbo",
     "evaluate",
     "evaluate_run",
+    "fit_mixture",
     "fit_sampler",
     "free_bits",
     "importance_bound",

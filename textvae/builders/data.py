@@ -21,7 +21,7 @@ from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import check_place
 from textvae.text.data.streams import STANDARD_INPUT
 from textvae.text.data.targets import read_targets
-from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_unknown
+from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_raw_text, warn_of_unknown
 from textvae.text.tokenizers import read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.vae.batch import Split
@@ -167,6 +167,8 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     splits = _encoded(corpus, tokenizer, data)
     if fresh and config.tokenizer.path is not None:
         warn_of_unknown(splits["train"], config.tokenizer.path)
+    if fresh and data.tokenized:
+        warn_of_raw_text(corpus["train"])
     return splits
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from textvae.config.arguments import check_integers
+from textvae.config.types import did_you_mean
 from textvae.errors import UserError
 from textvae.runs.files import is_file
 from textvae.text.data.batches import text_batch, token_ids
@@ -126,6 +127,10 @@ class Sentences(TextExamples):
                 f"{type(self.decoder).__name__} has no method stepper, which generating text needs "
                 "(textvae.vae.contracts.Stepper)"
             )
+        known = {"do_sample", *self.DECODE_OPTIONS}
+        if unknown := sorted(options.keys() - known):
+            near = did_you_mean(unknown[0], known)
+            raise TypeError(f"there is no option {unknown[0]!r}{near}")
         tokenizer = self._needs_tokenizer()
         check_integers(1, batch_size=batch_size)
         z = self.check_z(z)

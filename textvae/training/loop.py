@@ -133,7 +133,7 @@ class Trainer(TrainingState):
             self.model.decoder.load_state_dict(self.first_decoder)
         self.updater.use_optimizer(self.phases.optimizer(self.step))
         logger.info(
-            "autoencoding is over: the KL counts from here on, and the decoder is %s",
+            "end of autoencoding: the KL counts from here on, and the decoder is %s",
             "reset" if self.config.train.autoencode_decoder == "reset" else "kept",
         )
 

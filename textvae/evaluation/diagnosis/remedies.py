@@ -238,6 +238,8 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
     model, objective = case.config.model, case.config.objective
     if model.posterior != "vmf":  # whose z lies on a sphere, where no mixture of Gaussians does
         reason = "draw z from where the decoder was trained; the model is not retrained"
+        if case.run is None:
+            reason += " (textvae.fit_mixture, given draws from the posteriors)"
         moved = ["--data", case.data] if case.data else []
         yield another_command(case, reason, "sample", RUN, "--from", "aggregate", *moved)
     if not objective.beta and case.config.inference.encoder_has_objective:
@@ -293,7 +295,7 @@ def _against_under_training(case: Case) -> Iterator[Remedy]:
 
 def _against_few_examples(case: Case) -> Iterator[Remedy]:
     if case.larger_split is not None:
-        reason = f"the {case.larger_split} split has more examples"
+        reason = f"examine the {case.larger_split} split, which has more examples"
         place = case.examined or case.data
         options = ["--data", place] if place else []
         options += ["--baseline", case.baseline] if case.baseline else []

@@ -34,7 +34,7 @@ def traverse(
 
     Args:
         model: A trained model.
-        z: The latent vector (Z,), such as ``model.encode(["a sentence"]).center()[0]``.
+        z: The latent vector (Z,) or (1, Z), such as ``model.encode(["a sentence"]).center()[0]``.
         dimension: The dimension to change, from 0; or several, which are changed in turn.
         values: The S values that it takes.
         options: As in ``model.decode``.
@@ -57,8 +57,10 @@ def traverse(
     points = torch.atleast_1d(torch.as_tensor(values, dtype=torch.float64))
     if not (dimensions and len(points) and points.isfinite().all()):
         raise UserError("a traversal needs at least one dimension and finite values for it")
-    point = model.check_z(z[None])[0]
-    return model.decode_path(along(point, [int(d) for d in dimensions], points), **options)
+    point = model.check_z(z[None] if z.dim() == 1 else z)
+    if len(point) != 1:
+        raise UserError(f"z must be a single latent vector, not {len(point)}")
+    return model.decode_path(along(point[0], [int(d) for d in dimensions], points), **options)
 
 
 def leading_dimensions(

@@ -127,7 +127,9 @@ def _batched(model: Any, given: Iterable[Any], condition: Given | None) -> Itera
     """Turn texts into batches of the model; others are batches already."""
     if isinstance(model, Model) and not isinstance(given, Tensor):
         given = list(model.listed(given))
-        if given and isinstance(given[0], str):
+        if not given:
+            raise UserError("there is nothing to score: the list is empty")
+        if not isinstance(given[0], Batch | Tensor | np.ndarray | list | tuple):
             return model.conditioned(model.counted_batches(given, TEXTS), condition, len(given))
     if condition is not None:
         raise UserError("a condition is given to texts; for batches, set Batch.condition")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LEARNING_VERSION = 1  # changes if the same texts and options give a different tokenizer
 MANY_UNKNOWN = 0.01  # of the tokens
+LOOKED_AT, MANY_ATTACHED = 1000, 0.2  # texts, and the share of them that shows that they are raw
+_ATTACHED = re.compile(r"[^\W\d_]{2,}(?:[,?!;](?=\s|$)|\.$)")  # punctuation that ends a word
 
 
 def corpus_tokenizer(
@@ -71,6 +74,18 @@ def warn_of_unknown(split: EncodedSplit, path: str) -> None:
             "--tokenizer.path %s: %.1f%% of the tokens of the training split are <unk>: "
             "perplexities are too low to compare with those of other tokenizers",
             *(path, 100 * share),
+        )
+
+
+def warn_of_raw_text(dataset: Dataset) -> None:
+    """Warn if texts that are to be split at spaces only look as if nobody had tokenized them."""
+    texts = dataset[:LOOKED_AT]["text"]
+    found = [match[0] for text in texts if (match := _ATTACHED.search(text))]
+    if len(found) > MANY_ATTACHED * len(texts):
+        log.warning(
+            "--data.tokenized true splits at spaces only, and the texts look raw: %r is one word "
+            "in them; set --data.tokenized false",
+            found[0],
         )
 
 
