@@ -7,7 +7,7 @@
 
 set -euo pipefail
 name=toy
-models="lm vae skip_vae-autoencode-free_bits-bidirectional"
+models="lm vae skip_vae-autoencode-batch_norm-free_bits-bidirectional"
 jobs=2
 samples=10
 first="how can i train for a marathon ? you need to add one long run a week ."
