@@ -412,6 +412,30 @@ def test_a_dimension_is_read_if_it_is_worth_a_hundredth_of_a_nat(well):
         assert dimension_states(symptoms) == [state] * 4
 
 
+def test_what_is_certain_decides_and_what_is_unclear_follows(well):
+    unclear = {"shuffle_gap": Interval(0.2, 0.0, 1.0)}  # worse than holes, if it is so
+    holes = {"hole_share": Interval(0.5, 0.4, 0.6)}
+    found = judge(replace(well, figures=well.figures | unclear | holes), DONE)
+    assert [each.about for each in found] == ["holes", "unread"]
+    assert found[1].summary.startswith("it is unclear whether the decoder reads z")
+    maybe = {"hole_share": Interval(0.1, 0.02, 0.3)}
+    (only,) = judge(replace(well, figures=well.figures | maybe), DONE)
+    assert only.verdict == "too few examples to tell"
+    assert only.summary.startswith("z is used: MI ")
+    assert "; but it is unclear whether the prior has holes: 2% to 30%" in only.summary
+    found = judge(replace(well, figures=well.figures | maybe), DONE._replace(gain=2.0))
+    assert [each.about for each in found] == ["under-trained", "holes"]
+
+
+def test_a_collapsed_model_that_still_improves_is_also_under_trained(well):
+    none = {key: Interval(0.0, 0.0, 0.0) for key in ("kl", "mi")}
+    collapsed = replace(well, figures=well.figures | none)
+    assert [f.verdict for f in judge(collapsed, DONE)] == ["collapsed"]
+    found = judge(collapsed, DONE._replace(gain=2.0))
+    assert [f.verdict for f in found] == ["collapsed", "under-trained"]
+    assert found[1].summary.startswith("training ended while the ELBO was still rising")
+
+
 def test_a_percent_in_the_last_epoch_is_no_rise(well):
     assert judge(well, DONE._replace(gain=0.39))[0].verdict == "healthy"
     assert judge(well, DONE._replace(gain=0.41))[0].verdict == "under-trained"

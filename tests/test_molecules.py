@@ -371,6 +371,8 @@ def test_latent_metrics_by_hand(tmp_path, rdkit):
     with pytest.raises(UserError, match="lines=0: must be at least 1"):
         latent_metrics(Copier(), sources, lines=0)
     assert "<svg" in (tmp_path / "lines.svg").read_text()
+    with pytest.raises(UserError, match=r"lines\.svg is a file, not a folder"):  # before the work
+        latent_metrics(None, sources, lines=2, draw_to=tmp_path / "lines.svg" / "a.svg")
     with pytest.raises(UserError, match="lines=3: needs 6 molecules, two for each line"):
         latent_metrics(Copier(), sources, lines=3)
     with pytest.raises(UserError, match="steps=2: must be at least 3"):
@@ -391,3 +393,10 @@ def test_molecules_may_be_a_column_of_a_table(tmp_path):
     (tmp_path / "b.csv").write_text("id,name\n1,CCO\n")
     with pytest.raises(UserError, match="no column 'SMILES': rename that of the molecules"):
         read_molecules(tmp_path / "b.csv")
+
+
+def test_what_follows_a_space_is_no_name(rdkit):
+    from textvae.evaluation.molecules.chemistry import canonical
+
+    assert canonical("OCC") == canonical(" OCC ") == "CCO"
+    assert canonical("CCO foo bar") is canonical("C C") is canonical(" ") is None

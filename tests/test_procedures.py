@@ -513,3 +513,23 @@ def test_blocks_are_compared_by_all_examples_and_all_tokens():
 def test_a_damaged_state_of_aggressive_training_is_refused(wrong):
     with pytest.raises(ValueError, match="not a state of aggressive training"):
         Aggressive().load_state_dict(Aggressive().state_dict() | wrong)
+
+
+def test_a_minimum_kl_cannot_be_added_to_a_run(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, "--train.max_steps", "2"]) == 0
+    more = ["--train.max_steps", "4", "--objective.min_kl", "1"]
+    assert resume(run, *more) == 2
+    assert "the run was trained without --objective.min_kl" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["slow.", "slow?", "slow, then"])
+def test_raw_text_is_not_split_at_spaces_without_a_warning(tiny, tmp_path, capfd, end):
+    texts = tmp_path / "texts.txt"
+    texts.write_text(f"my wifi is {end}\n" * 60)
+    at = tiny.index("--data.dir")
+    options = [*tiny[:at], *tiny[at + 2 :], "--data.dir", str(texts), "--train.max_steps", "1"]
+    assert train(tmp_path / "run", [*options, "--data.tokenized", "true"]) == 0
+    assert "the texts look raw: 'slow" in capfd.readouterr().err
+    assert train(tmp_path / "raw", [*options, "--data.tokenized", "false"]) == 0
+    assert "look raw" not in capfd.readouterr().err

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -314,6 +315,22 @@ def test_a_diagnosis_is_read_again_only_if_it_is_of_the_model_on_the_card(run, t
     for broken in ({}, {**record, "summary": 3}, {**record, "evidence": [{"key": "mi"}]}):
         path.write_text(json.dumps(broken))
         assert load_diagnosis(copy, "test", card) is None
+
+
+def test_remedies_of_a_saved_diagnosis_are_those_of_today(trained, tmp_path):
+    copy = Path(shutil.copytree(trained, tmp_path / "vae"))
+    model = TextVAE.from_pretrained(copy)
+    with torch.no_grad():
+        model.encoder.head.weight.zero_()
+        model.encoder.head.bias.zero_()  # collapsed
+    model.save_pretrained(copy)
+    first = diagnose_run(copy, samples=1).remedies[0]
+    assert "tried" not in first.reason
+    out = Path(shlex.split(first.command)[shlex.split(first.command).index("--out") + 1])
+    out.mkdir()
+    (out / "config.yaml").write_text("")
+    report(copy, tmp_path / "page.html", limit=12, samples=1)
+    assert f"{out} has tried it" in (tmp_path / "page.html").read_text()
 
 
 def test_a_diagnosis_of_some_examples_is_read_again_unless_the_weights_are_others(run, tmp_path):

@@ -1,6 +1,6 @@
 """What the grammar says about the text of a model: is it well-formed, does it keep its topic?
 
-    python data/toy/measure.py runs/toy/vae runs/toy/skip_vae-autoencode-batch_norm-free_bits-bidirectional
+    python data/toy/measure.py runs/toy/lm runs/toy/vae runs/toy/skip_vae-*
 
 Prints a Markdown table with one row per run:
 

@@ -1,7 +1,7 @@
 """Draw the figures of docs/posterior-collapse.md from finished run folders; trains nothing.
 
     bash recipes/toy/run.sh
-    python docs/figures/make.py runs/toy/vae runs/toy/skip_vae-autoencode-batch_norm-free_bits-bidirectional
+    python docs/figures/make.py runs/toy/vae runs/toy/skip_vae-*
 
 Every number comes from the runs: `metrics.jsonl` (training and validation) and `metrics/test.json`
 (the card that `textvae evaluate` saves).
