@@ -18,6 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -145,8 +146,8 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
     Raises:
         UserError: The data has no test split, or no labels; or it can be read only once.
     """
-    latent = {repr(config.data) for config in configs if config.model.latent_dim}
-    for config in {repr(config.data): config for config in configs}.values():
+    latent = {_read_by(config) for config in configs if config.model.latent_dim}
+    for config in {_read_by(config): config for config in configs}.values():
         if config.data.dir == "-":
             raise UserError("--data.dir -: every run reads the data, so it must be a file")
         if not (evaluate or probe):
@@ -156,11 +157,18 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
             place = config.data.dir or config.data.train
             raise UserError(f"{place} has no test split: add one, or use --train-only")
         missing = {name for name in ("train", "test") if not labeled.get(name)}
-        if probe and missing and repr(config.data) in latent:
+        if probe and missing and _read_by(config) in latent:
             raise UserError(
                 f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
                 "them, or leave out --probe"
             )
+
+
+def _read_by(config: Config) -> str:
+    """Return everything that decides which examples are read: not how they are batched."""
+    data = replace(config.data, batch_size=1, max_tokens=None, equal_length=False)
+    seed = config.train.seed if config.data.kind == "images" else None  # it may decide the splits
+    return f"{data} {seed}"
 
 
 def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
@@ -174,7 +182,7 @@ def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
         run, config = folder / cell.name, cell.config
         if not (run / CONFIG).exists():
             continue
-        data = f"{config.data} {config.train.seed}"  # which may decide what is held out
+        data = _read_by(config)
         if data not in hashes:
             splits = build_data(config, run)
             hashes[data] = {name: split.content_hash for name, split in splits.items()}
