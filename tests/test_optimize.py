@@ -534,3 +534,12 @@ def test_two_searches_do_not_write_to_the_same_file(tmp_path):
     ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_values_that_could_not_be_kept_are_not_computed(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match="file is a file, not a folder"),
+        keeping(tmp_path / "file" / "values", len, "len"),
+    ):
+        pass

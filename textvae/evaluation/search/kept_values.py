@@ -16,7 +16,7 @@ from itertools import starmap
 from pathlib import Path
 
 from textvae.errors import UserError, quantity
-from textvae.runs.files import write_text
+from textvae.runs.files import check_writable, write_text
 from textvae.runs.lock import locked
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def keeping(path: Path, objective: Objective, name: str) -> Iterator[Objective]:
         UserError: The file belongs to another objective, it cannot be read, or another search is
             using it.
     """
+    check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         yield from _keeping(path, objective, name)
