@@ -166,9 +166,7 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
 
 def _read_by(config: Config) -> str:
     """Return everything that decides which examples are read: not how they are batched."""
-    data = replace(config.data, batch_size=1, max_tokens=None, equal_length=False)
-    seed = config.train.seed if config.data.kind == "images" else None  # it may decide the splits
-    return f"{data} {seed}"
+    return repr(replace(config.data, batch_size=1, max_tokens=None, equal_length=False))
 
 
 def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
@@ -182,7 +180,7 @@ def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
         run, config = folder / cell.name, cell.config
         if not (run / CONFIG).exists():
             continue
-        data = _read_by(config)
+        data = f"{_read_by(config)} {config.train.seed}"  # which may decide what is held out
         if data not in hashes:
             splits = build_data(config, run)
             hashes[data] = {name: split.content_hash for name, split in splits.items()}
