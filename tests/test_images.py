@@ -193,7 +193,7 @@ REFUSED = {
         "x does not exist",
     ),
     "no images": (["encode", "RUN", "nowhere.npz", "--out", "a.npz"], "does not exist"),
-    "no texts": (["score", "RUN", "-"], "images are read from an .npz file"),
+    "no texts": (["score", "RUN", "-"], "images cannot be read from standard input"),
     "no columns": (["score", "RUN", "a.npz", "--data.text_column", "a"], "chosen for text"),
     "no label": (
         ["arithmetic", "RUN", "0", "--from", "upright", "--to", "slanted", "--out", "a.png"],

@@ -77,7 +77,7 @@ def check_device(device: str | torch.device) -> None:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
     if torch.device(device).type == "meta":
-        raise UserError(f"device {device}: tensors have no values there")
+        raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
 
 
 class Split(Protocol):
