@@ -78,15 +78,15 @@ def run(args: Namespace) -> None:
     """Print the best value so far, by number of evaluations, and the best texts."""
     from textvae.errors import quantity
     from textvae.evaluation.search.optimize import optimize
-    from textvae.runs.tables import check_table_format, write_table
+    from textvae.runs.tables import check_table_file, write_table
 
     if args.out is not None:
-        check_table_format(Path(args.out))
+        check_table_file(Path(args.out))
     if args.plot is not None:
-        from textvae.evaluation.plot_file import check_plot_format, save_plot
+        from textvae.evaluation.plot_file import check_plot_file, save_plot
         from textvae.evaluation.search.curve import draw_search
 
-        check_plot_format(args.plot)
+        check_plot_file(args.plot)
     model = load(args)
     options = {name: args[name] for name in OPTIONS}
     if args.out is not None:

@@ -85,10 +85,10 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.scoring.detection import detect, positive_label
     from textvae.evaluation.scoring.score import score_file
     from textvae.runs.files import json_line
-    from textvae.runs.tables import check_table_format, write_table
+    from textvae.runs.tables import check_table_file, write_table
 
     if args.out is not None:
-        check_table_format(Path(args.out))
+        check_table_file(Path(args.out))
     if args.positive is not None and not args.labels:
         raise UserError("--positive chooses a label for --labels: add --labels")
     scored = score_file(

@@ -15,7 +15,7 @@ FORMATS = (".svg", ".png", ".pdf")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def check_plot_format(path: Path | str) -> None:
+def check_plot_file(path: Path | str) -> None:
     """Check that a plot can be written to a file, and that its name says how.
 
     Raises:
@@ -36,7 +36,7 @@ def save_plot(figure: Figure, path: Path | str) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    check_plot_format(path)
+    check_plot_file(path)
     kind = Path(path).suffix[1:].lower()
 
     def write(temporary: Path) -> None:

@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 1000  # in a row group of a .parquet file
 Row = Mapping[str, Any]  # numbers, strings and None by column
 
 
-def check_table_format(path: Path) -> None:
+def check_table_file(path: Path) -> None:
     """Check that a table can be written to a file, before its rows are computed.
 
     Raises:
@@ -42,7 +42,7 @@ def write_table(path: Path, rows: Iterable[Row], numbers: Collection[str] = ()) 
     Raises:
         UserError: The file has another extension, or cannot be written.
     """
-    check_table_format(path)
+    check_table_file(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".jsonl":
             return _write_jsonl(temporary, iter(rows))

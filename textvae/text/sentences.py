@@ -71,7 +71,9 @@ class Sentences(TextExamples):
             try:
                 text.encode("utf-8")
             except UnicodeEncodeError:
-                raise UserError(f"{text!r:.50} has half of a surrogate pair") from None
+                raise UserError(
+                    f"{text!r:.50} is not valid Unicode: it contains an unpaired surrogate"
+                ) from None
         return texts
 
     def batches(self, examples: str | Sequence[str], batch_size: int) -> Iterator[Batch]:

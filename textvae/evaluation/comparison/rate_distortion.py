@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import gather
 from textvae.evaluation.comparison.seeds import SPREAD
-from textvae.evaluation.plot_file import COLORS, check_plot_format, save_plot
+from textvae.evaluation.plot_file import COLORS, check_plot_file, save_plot
 
 logger = logging.getLogger(__name__)
 SHAPES = "osD^vPX*"  # repeat less often than the colors
@@ -58,7 +58,7 @@ def draw_rate_distortion(
         UserError: There is no model with a latent variable, a card is missing or broken, or the
             file cannot be written.
     """
-    check_plot_format(out)
+    check_plot_file(out)
     cards = gather(runs_or_cards, split, average_seeds=average_seeds)
     save_plot(rate_distortion(cards), out)
 

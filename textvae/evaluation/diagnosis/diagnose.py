@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -117,9 +117,7 @@ def diagnose_case(
     """
     found, symptoms = _examined(model, batches, name or "the model", seed, baseline, **options)
     findings, states = judge(symptoms, case.training), dimension_states(symptoms)
-    path = found.card.get("elbo_by_step")
-    best = path.index(max(path)) if path else None
-    case = case._replace(alive=len(states) - states.count("dead"), best_steps=best)
+    case = with_measurements(case, states, found.card)
     return Diagnosis(
         verdict=findings[0].verdict,
         summary=findings[0].summary,
@@ -132,6 +130,13 @@ def diagnose_case(
         history=history,
         remedies=remedies_for(findings[0].verdict, case),
     )
+
+
+def with_measurements(case: Case, states: Sequence[str], card: Mapping[str, Any]) -> Case:
+    """Add what remedies depend on: the states of the dimensions, and the best refinement step."""
+    path = card.get("elbo_by_step")
+    best = path.index(max(path)) if path else None
+    return case._replace(alive=len(states) - states.count("dead"), best_steps=best)
 
 
 def _examined(

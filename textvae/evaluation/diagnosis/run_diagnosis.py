@@ -15,7 +15,7 @@ from textvae.builders.run_data import run_config
 from textvae.config.arguments import check_integers
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.evaluation.diagnosis.diagnose import diagnose_case
+from textvae.evaluation.diagnosis.diagnose import diagnose_case, with_measurements
 from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.diagnosis.judge import MIN_EXAMPLES
 from textvae.evaluation.diagnosis.remedies import remedies_for
@@ -133,12 +133,10 @@ def with_current_remedies(
         limit: The number of examples that were diagnosed; None: all of them.
         data: Where the data is, if it has moved since training.
     """
-    path = card.get("elbo_by_step")
-    case = _case(opened, opened.folder, data)._replace(
-        alive=sum(row.state != "dead" for row in found.dimensions),
-        best_steps=path.index(max(path)) if path else None,
-        larger_split=_larger(opened, str(card["split"]), limit),
+    case = with_measurements(
+        _case(opened, opened.folder, data), [row.state for row in found.dimensions], card
     )
+    case = case._replace(larger_split=_larger(opened, str(card["split"]), limit))
     return replace(found, remedies=remedies_for(found.verdict, case))
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from textvae.errors import UserError
 from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import posteriors
-from textvae.evaluation.plot_file import check_plot_format, save_plot
+from textvae.evaluation.plot_file import check_plot_file, save_plot
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -59,7 +59,7 @@ def draw_map(
         UserError: There is no latent variable, there are too few examples, the run cannot be
             opened, or the file cannot be written.
     """
-    check_plot_format(out)
+    check_plot_file(out)
     opened = open_run(run, condition=condition, **opening)
     chosen = opened.split(split)
     rows = spaced(len(chosen), limit)  # a split may be sorted by label

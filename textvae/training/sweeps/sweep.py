@@ -146,8 +146,8 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
     Raises:
         UserError: The data has no test split, or no labels; or it can be read only once.
     """
-    latent = {_read_by(config) for config in configs if config.model.latent_dim}
-    for config in {_read_by(config): config for config in configs}.values():
+    latent = {_reading(config) for config in configs if config.model.latent_dim}
+    for config in {_reading(config): config for config in configs}.values():
         if config.data.dir == "-":
             raise UserError("--data.dir -: every run reads the data, so it must be a file")
         if not (evaluate or probe):
@@ -157,14 +157,14 @@ def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> 
             place = config.data.dir or config.data.train
             raise UserError(f"{place} has no test split: add one, or use --train-only")
         missing = {name for name in ("train", "test") if not labeled.get(name)}
-        if probe and missing and _read_by(config) in latent:
+        if probe and missing and _reading(config) in latent:
             raise UserError(
                 f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
                 "them, or leave out --probe"
             )
 
 
-def _read_by(config: Config) -> str:
+def _reading(config: Config) -> str:
     """Return everything that decides which examples are read: not how they are batched."""
     return repr(replace(config.data, batch_size=1, max_tokens=None, equal_length=False))
 
@@ -180,7 +180,7 @@ def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
         run, config = folder / cell.name, cell.config
         if not (run / CONFIG).exists():
             continue
-        data = f"{_read_by(config)} {config.train.seed}"  # which may decide what is held out
+        data = f"{_reading(config)} {config.train.seed}"  # which may decide what is held out
         if data not in hashes:
             splits = build_data(config, run)
             hashes[data] = {name: split.content_hash for name, split in splits.items()}
