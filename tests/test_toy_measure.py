@@ -59,6 +59,14 @@ def test_nothing_is_no_topic(judge):
     assert judge.topic("") is None and judge.topic("xyzzy") is None
 
 
+def test_a_text_of_two_topics_has_none(judge):
+    only = {word: topics for word, topics in judge.topics_of_word.items() if len(topics) == 1}
+    first = next(iter(sorted(only)))
+    other = next(word for word in sorted(only) if only[word] != only[first])
+    assert judge.topic(f"{first} {first} {other}") in only[first]
+    assert judge.topic(f"{first} {other}") is judge.topic(f"{other} {first}") is None
+
+
 def test_the_command_measures_runs(tmp_path, capsys):
     corpus = tmp_path / "corpus"
     prepare = [sys.executable, str(TOY / "prepare.py"), "--out", str(corpus)]

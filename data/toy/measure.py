@@ -13,7 +13,7 @@ Prints a Markdown table with one row per run:
 
 The topic of a text is the most probable one under p(topic | x) if the grammar can derive the text.
 Otherwise it is the topic whose words it uses: every word that n of the N topics can say gives
-each of these ln(N / n) points.
+each of these ln(N / n) points. A tie is no topic.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Judge:
         return found
 
     def topic(self, text: str) -> str | None:
-        """The most probable topic of a text; None if no word tells."""
+        """The most probable topic of a text; None if no word tells, or if several are as good."""
         posterior = self.grammar.score(text).posterior
         points: dict[str, float] = defaultdict(float)
         for factors, p in posterior.items():
@@ -65,8 +65,9 @@ class Judge:
                 topics = self.topics_of_word.get(word, ())
                 for topic in topics:
                     points[topic] += math.log(len(TOPICS) / len(topics))
-        best = max(points, key=lambda topic: points[topic], default=None)
-        return best if best is not None and points[best] > 0 else None
+        most = max(points.values(), default=0.0)
+        best = [topic for topic in points if points[topic] == most > 0]
+        return best[0] if len(best) == 1 else None
 
     def topic_kept(self, pairs: Sequence[tuple[str, str]]) -> float:
         """Share of (source, reconstruction) pairs with one topic."""
