@@ -142,8 +142,23 @@ run_folders() {
 }
 
 compare_all() {
+  local baseline
+  baseline="$(baseline_run)"
   if [ "$seeds" -gt 1 ]; then set -- --average-seeds "$@"; fi
+  if [ -n "$baseline" ]; then set -- --baseline "$baseline" "$@"; fi
   run_folders | tr '\n' '\0' | xargs -0 textvae compare "$@"
+}
+
+baseline_run() { # the first language model, if it has the bounds of single examples
+  local model run
+  for model in $models; do
+    run="$(run_folder "$model")"
+    run="${run%%$'\n'*}"
+    if is_language_model "$run" && [ -e "$run/metrics/test-iw.safetensors" ]; then
+      printf '%s\n' "$run"
+      return
+    fi
+  done
 }
 
 is_language_model() { # run folder

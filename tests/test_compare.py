@@ -6,6 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from textvae.cli.main import main
 from textvae.config.experiment import Config, TrainConfig
@@ -220,7 +221,9 @@ def seeds(tmp_path, cards, **options):
     runs = []
     for seed, card in enumerate(cards):
         run = tmp_path / (f"vae-seed-{seed}" if seed else "vae")
-        save_card(run, "test", {key: value for key, value in card.items() if key != "model"})
+        unnamed = Card.of(card)
+        del unnamed["model"]
+        save_card(run, "test", unnamed)
         Config(train=TrainConfig(seed=seed, **options)).save(run / "config.yaml")
         runs.append(run)
     return runs
@@ -394,6 +397,99 @@ def test_runs_may_come_from_a_generator(tmp_path):
     assert "| vae" in compare(tmp_path.glob("vae"))
 
 
+def with_bounds(bounds, **figures) -> Card:
+    card = Card({**VAE, "iw": float(torch.tensor(bounds).mean()), "weights": "w", **figures})
+    card.iw_by_example = torch.tensor(bounds)
+    return card
+
+
+def gain_of(table: str, model: str) -> str:
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")] for line in table.splitlines() if "|" in line
+    ]
+    (row,) = (row for row in rows if row[1] == model)
+    return row[header.index("IW gain")]
+
+
+def test_gain_over_a_baseline_is_that_of_single_examples():
+    """Bounds that differ by 40 nats between examples, and by 0.5 to 1.5 between the models."""
+    bounds = torch.linspace(-120, -80, 100)
+    gains = torch.linspace(0.5, 1.5, 100)
+    lm, vae = (
+        with_bounds(each.tolist(), model=name)
+        for name, each in (("lm", bounds), ("vae", bounds + gains))
+    )
+    table = compare([lm, vae], baseline=lm)
+    half = 1.984 * float(gains.std()) / 10  # of the t interval of the mean of 100 differences
+    value, low, high = (float(part.strip("[],")) for part in gain_of(table, "vae").split())
+    assert value == 1.0 and low == pytest.approx(1 - half, abs=0.015)
+    assert high == pytest.approx(1 + half, abs=0.015)
+    assert gain_of(table, "lm") == "–"
+    assert "IW gain: IW minus that of lm on the same examples" in table
+    assert "IW gain" not in compare([lm, vae])
+    assert gain_of(compare([lm, vae], baseline=vae), "lm").startswith("-1.00 [-1.0")
+
+
+def test_gain_of_runs_comes_from_their_folders(tmp_path):
+    bounds = {"lm": [-9.0, -5.0, -7.0], "vae": [-8.5, -4.0, -6.5]}
+    for name, each in bounds.items():
+        save_card(tmp_path / name, "test", with_bounds(each, model=name))
+    runs = [tmp_path / name for name in bounds]
+    assert gain_of(compare(runs, baseline=runs[0]), "vae").startswith("0.67 [")
+    assert gain_of(compare(runs[1:], baseline=runs[0]), "vae").startswith("0.67 [")  # not a row
+    # A card that was written without its bounds, such as on a full disk, has other bounds than
+    # those that lie next to it.
+    save_card(runs[1], "test", {**with_bounds([-8.0, -4.0, -6.5]), "model": "vae"})
+    assert "IW gain" not in compare(runs, baseline=runs[0])
+
+
+def test_gain_needs_the_bounds_of_the_same_examples(tmp_path, caplog):
+    lm = with_bounds([-9.0, -5.0], model="lm", corpus_hash="a")
+    other = with_bounds([-9.0, -5.0], model="vae", corpus_hash="b")
+    assert "IW gain" not in compare([lm, other], baseline=lm)
+    assert "no IW gain for vae: it was evaluated on other examples than lm" in caplog.text
+    caplog.clear()
+    compare([lm, {**other, "corpus_hash": "a"}, {**VAE, "source": "a paper"}], baseline=lm)
+    assert caplog.messages == [
+        "no IW gain for vae: it has no bounds of single examples; evaluate it again with textvae "
+        "evaluate"
+    ]
+    with pytest.raises(UserError, match="lm cannot be the baseline, because it has no bounds"):
+        compare([lm], baseline=LM)
+    save_card(tmp_path, "test", lm)
+    (tmp_path / "metrics" / "test-iw.safetensors").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=r"iw.safetensors is damaged .*: evaluate .* again"):
+        compare([tmp_path], baseline=tmp_path)
+
+
+def test_gain_of_several_seeds_is_that_of_their_mean():
+    first, second = with_bounds([-9.0, -5.0]), with_bounds([-8.0, -4.0])
+    assert average_cards([first, second]).iw_by_example.tolist() == [-8.5, -4.5]
+    assert average_cards([first, Card(VAE | {"weights": "w"})]).iw_by_example is None
+
+
+def test_a_baseline_may_have_several_seeds(tmp_path):
+    lms = seeds(tmp_path / "lm", [with_bounds([-9.0, -5.0]), with_bounds([-8.0, -4.0])])
+    vaes = seeds(tmp_path / "vae", [with_bounds([-7.0, -4.0]), with_bounds([-6.0, -2.0])], epochs=3)
+    options = {"average_seeds": True, "baseline": lms[1]}
+    table = compare([*lms, *vaes], **options)
+    names = [line.split("|")[1].strip() for line in table.splitlines()[2:4]]
+    assert names == [f"{tmp_path}/{parent}/vae (2 seeds)" for parent in ("lm", "vae")]
+    assert "1.75 [" in table.splitlines()[3] and "1.75 [" not in table.splitlines()[2]
+
+
+def test_evaluating_saves_the_bounds_of_the_examples(trained, language_model, tmp_path, capfd):
+    runs = [str(shutil.copytree(run, tmp_path / run.name)) for run in (language_model, trained)]
+    for run in runs:
+        assert main(["evaluate", run, "--samples", "3", "--generations", "0"]) == 0
+    capfd.readouterr()
+    assert main(["compare", *runs, "--baseline", runs[0], "--json"]) == 0
+    lm, vae = json.loads(capfd.readouterr().out)
+    assert vae["iw_gain"] == pytest.approx(vae["iw"] - lm["iw"], abs=1e-4)
+    low, high = vae["iw_gain_interval"]
+    assert low < vae["iw_gain"] < high and "iw_gain" not in lm
+
+
 def test_json_has_no_infinity():
     assert json.loads(as_json(Card({**VAE, "ppl_iw": math.inf})))["ppl_iw"] is None
 
@@ -424,6 +520,8 @@ def test_runs_of_the_same_name_are_told_apart_by_their_path(tmp_path):
     table = compare([*paths, {**VAE, "model": "lm"}])
     assert all(f"| {path} " in table for path in paths) and "| lm " in table
     assert "| vae " in compare(paths[:1])
+    moved = paths[1].rename(tmp_path / "b" / "va")
+    assert f"| {moved} (vae) " in compare([paths[0], moved])
 
 
 def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog):

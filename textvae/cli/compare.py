@@ -32,6 +32,13 @@ def parser() -> ArgumentParser:
         help="one row for runs that differ only in their seed: mean and standard deviation",
     )
     parser.add_argument(
+        "--baseline",
+        type=str,
+        metavar="RUN",
+        help="a run to compare the others with, example by example: adds the mean difference of IW "
+        "and its 95% interval",
+    )
+    parser.add_argument(
         "--plot",
         type=str,
         metavar="FILE",
@@ -60,10 +67,11 @@ def run(args: Namespace) -> None:
         from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 
         draw_rate_distortion(runs, args.plot, args.split, average_seeds=args.average_seeds)
+    options = {"average_seeds": args.average_seeds, "baseline": args.baseline}
     if args.json:
-        print(as_json(gather(runs, args.split, average_seeds=args.average_seeds)))
+        print(as_json(gather(runs, args.split, **options)))
         return
-    print(compare(runs, args.split, average_seeds=args.average_seeds))
+    print(compare(runs, args.split, **options))
     if args.plot is not None:
         print(f"wrote {args.plot}")
     if args.provenance:

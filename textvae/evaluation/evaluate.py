@@ -125,7 +125,9 @@ def evaluate(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]
         )
     card["seconds"] = time.perf_counter() - started
-    return Card(card)
+    described = Card(card)
+    described.iw_by_example = found.stats.bound if samples else None
+    return described
 
 
 def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **options: Any) -> Card:

@@ -101,6 +101,7 @@ def evaluate_run(
         weights=opened.weights,
         commit=origin.commit(),
     )
+    card.iw_by_example = figures.iw_by_example
     if save:
         name = _card_name(opened.title(split), refine_steps, limit)
         save_card(opened.folder, name, card)
@@ -121,7 +122,7 @@ def _figures(
     refine_steps: int | None,
     batch_size: int,
     seed: int,
-) -> dict[str, Any]:
+) -> Card:
     """Return the metrics of the card; the options are those of ``evaluate_run``."""
     model, rows = opened.model, rows_of(split, batch_size, limit)
     evaluated = spaced(len(split), limit)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import UserError
-from textvae.evaluation.comparison.seeds import SPREAD, average_cards, experiments_of
+from textvae.evaluation.comparison.gains import GAIN, INTERVAL, add_gains
+from textvae.evaluation.comparison.seeds import SEED_SUFFIX, SPREAD, average_cards, experiments_of
+from textvae.evaluation.metrics.bound_files import read_bounds
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import check_numbers_of, read_cards
-from textvae.evaluation.metrics.metric import MISSING, Metric
+from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs import run_folder
 from textvae.runs.markdown import markdown_table
@@ -31,6 +34,7 @@ def compare(
     split: str = "test",
     *,
     average_seeds: bool = False,
+    baseline: Path | str | Mapping[str, Any] | None = None,
 ) -> str:
     """Return a Markdown table with one row per run or card, in the order given.
 
@@ -42,13 +46,18 @@ def compare(
         split: Which card of a run folder to read.
         average_seeds: Whether runs that differ only in their seed are one row, with the mean and
             the standard deviation of every metric.
+        baseline: The run folder, or the card that ``evaluate`` returned, of a model to compare the
+            others with, example by example: a column shows the mean difference of the
+            importance-weighted bound, with its 95% interval over examples.
 
     Raises:
-        UserError: There is nothing to compare, or a card is missing or broken.
+        UserError: There is nothing to compare, a card is missing or broken, or the baseline has no
+            bounds of single examples.
     """
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]
-    table = tabulate(gather(runs_or_cards, split, average_seeds=average_seeds))
+    cards = gather(runs_or_cards, split, average_seeds=average_seeds, baseline=baseline)
+    table = tabulate(cards)
     header = ["model", *(metric.header for metric in table.metrics)]
     shown = markdown_table([header, *table.rows], right=range(1, len(header)))
     return "\n".join([shown, "", *table.notes]) + "\n"
@@ -72,6 +81,7 @@ def gather(
     split: str = "test",
     *,
     average_seeds: bool = False,
+    baseline: Path | str | Mapping[str, Any] | None = None,
 ) -> list[Card]:
     """Return the cards that ``compare`` shows, given the same arguments."""
     if isinstance(runs_or_cards, (str, Path)):
@@ -83,6 +93,7 @@ def gather(
         raise UserError("nothing to compare: give one or more run folders or cards")
     groups: dict[Any, list[Card]] = {}
     folders: dict[Any, Path | str] = {}
+    keys: dict[Path, Any] = {}  # of the run folders
     paths = [given for given in runs_or_cards if not isinstance(given, Mapping)]
     _check_cards(paths, split)
     runs = [path for path in paths if average_seeds and Path(path).is_dir()]
@@ -90,16 +101,30 @@ def gather(
     for place, given in enumerate(runs_or_cards):
         if isinstance(given, Mapping):
             check_numbers_of(given)
-            groups[place] = [Card(given)]
+            groups[place] = [Card.of(given)]
             continue
-        for row, card in enumerate(read_cards(given, split)):
+        for row, card in enumerate(_read(given, split, with_bounds=baseline is not None)):
             key = experiments.get(given, (place, row))
             groups.setdefault(key, []).append(card)
             if Path(given).is_dir():
                 folders[key] = given
-    found = [average_cards(cards) for cards in groups.values()]
-    _tell_apart(found, [folders.get(key) for key in groups])
-    return found
+                keys[Path(given).resolve()] = key
+    found = {key: average_cards(cards) for key, cards in groups.items()}
+    _tell_apart(list(found.values()), [folders.get(key) for key in groups])
+    if isinstance(baseline, Mapping):
+        add_gains(list(found.values()), Card.of(baseline))
+    elif baseline is not None:
+        own = found.get(keys.get(Path(baseline).resolve()))
+        add_gains(list(found.values()), own or _read(baseline, split, with_bounds=True)[0])
+    return list(found.values())
+
+
+def _read(given: Path | str, split: str, *, with_bounds: bool) -> list[Card]:
+    """Read the cards of a run or a file, and the bounds of the examples if there are any."""
+    cards = read_cards(given, split)
+    if with_bounds and Path(given).is_dir():
+        cards[0].iw_by_example = read_bounds(Path(given), split, cards[0])
+    return cards
 
 
 def _check_cards(paths: Sequence[Path | str], split: str) -> None:
@@ -119,7 +144,17 @@ def _tell_apart(cards: Sequence[Card], folders: Sequence[Path | str | None]) -> 
     for card, folder in zip(cards, folders, strict=True):
         name = _name(card)
         if folder is not None and counts[name] > 1:
-            card["model"] = str(folder) + name.removeprefix(Path(folder).resolve().name)
+            card["model"] = _with_path(name, folder)
+
+
+def _with_path(name: str, folder: Path | str) -> str:
+    """Return the name of a card with the path of its run, or of one of its seeds, in front."""
+    path, own = str(folder).rstrip("/"), Path(folder).resolve().name
+    for seed in ("", *re.findall(SEED_SUFFIX, own)):
+        rest = name.removeprefix(own.removesuffix(seed))
+        if rest != name and not rest[:1].isalnum():  # nothing, or how it was evaluated
+            return path.removesuffix(seed) + rest
+    return f"{path} ({name})"  # it was moved since
 
 
 def _name(card: Mapping[str, Any]) -> str:
@@ -132,7 +167,11 @@ def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
     elif metric.section == "latent":  # its standard error is shown only on the card
         metric = metric._replace(error=None)
     encoder = metric.show_encoder(card) if metric.needs_latent else MISSING
-    return metric.show(card) + ("" if encoder == MISSING else f" ({encoder})")
+    shown = metric.show(card) + ("" if encoder == MISSING else f" ({encoder})")
+    if metric.key == GAIN and shown != MISSING:
+        low, high = (decimals(end, metric.digits) for end in card[INTERVAL])
+        return f"{shown} [{low}, {high}]"
+    return shown
 
 
 def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[str]:
@@ -157,6 +196,11 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
         notes.append(
             "In parentheses: the encoder's posterior before refinement. gap: what refinement adds "
             "to the ELBO."
+        )
+    if compared := [card["baseline"] for card in cards if card.get("baseline")]:
+        notes.append(
+            f"IW gain: IW minus that of {compared[0]} on the same examples, with its 95% interval "
+            "over examples."
         )
     if any(key.endswith(SPREAD) for card in cards for key in card):
         notes.append("±: standard deviation over seeds.")

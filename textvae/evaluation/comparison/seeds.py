@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.metrics.card import Card
@@ -16,6 +18,7 @@ from textvae.evaluation.metrics.table import BY_KEY, NUMBERS
 from textvae.runs.files import read_if_there
 from textvae.runs.run_folder import SUMMARY, config_path
 
+SEED_SUFFIX = r"-seed-\d+$"  # of the folder of a run of textvae sweep
 SPREAD = "_spread"  # ends the key of a standard deviation over seeds
 CONSTANTS = ("latent_dim", "samples", "count", "units", "refine_steps", "au_threshold")
 
@@ -59,8 +62,8 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
     """
     first = cards[0]
     if len(cards) == 1:
-        return Card(first)
-    name = re.sub(r"-seed-\d+$", "", str(first["model"]))
+        return Card.of(first)
+    name = re.sub(SEED_SUFFIX, "", str(first["model"]))
     for key in CONSTANTS:
         if len({card.get(key) for card in cards}) > 1:
             raise UserError(
@@ -80,4 +83,7 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
             averaged[key] = None
         else:
             averaged[key], averaged[key + SPREAD] = mean(values), stdev(values)
+    bounds = [getattr(card, "iw_by_example", None) for card in cards]
+    known = [each for each in bounds if each is not None]
+    averaged.iw_by_example = torch.stack(known).mean(0) if len(known) == len(cards) else None
     return averaged

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textvae.errors import quantity
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.evaluation.printed import Printed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
 SECTIONS = ("likelihood", "latent", "text", "probe")
@@ -20,7 +23,20 @@ class Card(Printed, dict[str, Any]):
     """The metrics of one evaluation by key; ``print(card)`` shows them with their units.
 
     It is a dictionary that ``json`` can write. Its keys: ``textvae.evaluation.metrics.table``.
+
+    Attributes:
+        iw_by_example: (N,) the bounds whose mean is ``iw``, in the order of the rows; None if they
+            are not known.
     """
+
+    iw_by_example: Tensor | None = None
+
+    @classmethod
+    def of(cls, card: Mapping[str, Any]) -> Card:
+        """Copy a card, or make one from any mapping with metrics."""
+        copy = cls(card)
+        copy.iw_by_example = getattr(card, "iw_by_example", None)
+        return copy
 
     def __str__(self) -> str:
         """Return the card as lines of text."""

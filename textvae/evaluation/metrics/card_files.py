@@ -20,6 +20,7 @@ import yaml
 
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
+from textvae.evaluation.metrics.bound_files import save_bounds
 from textvae.evaluation.metrics.card import Card, summary
 from textvae.evaluation.metrics.table import NUMBERS, RESULTS
 from textvae.runs.files import quoted, read_if_there, read_record, write_json
@@ -64,7 +65,8 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
     """Write ``RUN/metrics/NAME.json``, completely or not at all.
 
     Numbers that are not finite become null, because JSON cannot represent them. ``summary`` is what
-    the README of the model shows.
+    the README of the model shows. The bounds of the examples, if the card has them, are written to
+    a file next to it.
 
     Args:
         run: A run folder.
@@ -75,6 +77,9 @@ def save_card(run: Path | str, name: str, card: Mapping[str, Any]) -> Path:
         The path of the file.
     """
     rows = summary(card)
+    if (iw := getattr(card, "iw_by_example", None)) is not None:
+        with not_saved_with_a_warning():
+            save_bounds(Path(run), name, card, iw)
     return save_record(run, name, {**card, **({"summary": rows} if rows else {})})
 
 

@@ -131,6 +131,14 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         column="always",
     ),
+    _likelihood(
+        "iw_gain",
+        "IW gain",
+        _NATS,
+        "IW minus that of a baseline on the same examples (``textvae compare --baseline``).",
+        better="higher",
+        column="if present",
+    ),
     _latent(
         "kl",
         "KL",
@@ -349,7 +357,14 @@ NOT_METRICS: frozenset[str] = frozenset(
         *("model", "split", "precision", "generations", "seed", "corpus_hash", "weights", "commit"),
         *("collapse", "kl_estimated", "condition", "given", "target"),
         *("kl_per_dim", "encoder_kl_per_dim", "mean_variances", "elbo_by_step"),
-        *("r2_interval", "mae_interval", "coefficients", "intercept"),
+        *(
+            "r2_interval",
+            "mae_interval",
+            "iw_gain_interval",
+            "baseline",
+            "coefficients",
+            "intercept",
+        ),
     }
 )
 

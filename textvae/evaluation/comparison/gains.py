@@ -1,0 +1,62 @@
+"""How much better than a baseline a model is on the same examples, and how certain that is.
+
+The bounds on log p(x) of two models vary far more between examples than between the models: long
+and unusual texts are unlikely under both. The difference of the bounds of the same example varies
+little, so the mean of the differences has a narrow interval (a paired comparison). The interval is
+that of the choice of examples, and does not include that of the seed of the training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from textvae.errors import UserError
+from textvae.evaluation.intervals import of_means
+from textvae.evaluation.metrics.card import Card
+
+logger = logging.getLogger(__name__)
+GAIN, INTERVAL, BASELINE = "iw_gain", "iw_gain_interval", "baseline"
+
+
+def add_gains(cards: Sequence[Card], baseline: Card) -> None:
+    """Add ``iw_gain``, its 95% interval, and the name of the baseline to other cards, in place.
+
+    A card without the bounds of its examples, or of other examples, has none, with a warning.
+
+    Args:
+        cards: Cards with ``iw_by_example``; of runs that differ in their seed, its mean.
+        baseline: The card to compare with.
+
+    Raises:
+        UserError: The baseline has no bounds of single examples.
+    """
+    reference = baseline.iw_by_example
+    if reference is None:
+        raise UserError(
+            f"{baseline.get('model')} cannot be the baseline, because it has no bounds of single "
+            "examples: evaluate it again with textvae evaluate"
+        )
+    for card in cards:
+        is_run = card.iw_by_example is not None or card.get("weights")  # not a published result
+        if card.iw_by_example is reference or not is_run:
+            continue
+        if why := _not_comparable(card, baseline):
+            logger.warning("no IW gain for %s: %s", card.get("model"), why)
+            continue
+        bounds = card.iw_by_example
+        assert bounds is not None
+        (gain,) = of_means((bounds.double() - reference.double())[:, None])
+        card[GAIN], card[INTERVAL] = gain.value, [gain.low, gain.high]
+        card[BASELINE] = str(baseline.get("model"))
+
+
+def _not_comparable(card: Card, baseline: Card) -> str | None:
+    """Return why two cards cannot be compared example by example, if they cannot."""
+    bounds, reference = card.iw_by_example, baseline.iw_by_example
+    if bounds is None:
+        return "it has no bounds of single examples; evaluate it again with textvae evaluate"
+    assert reference is not None
+    if card.get("corpus_hash") != baseline.get("corpus_hash") or len(bounds) != len(reference):
+        return f"it was evaluated on other examples than {baseline.get('model')}"
+    return None
