@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from textvae.errors import UserError
-from textvae.text.data.corpus import encode_corpus, read_corpus
+from textvae.text.data.corpus import encode_corpus, read_corpus, warn_of_known_texts
 from textvae.text.data.sources import is_one_split
 from textvae.text.data.targets import read_targets
 from textvae.text.tokenizers import CharTokenizer
@@ -229,3 +229,20 @@ def test_a_folder_of_save_to_disk(folder, tmp_path):
         file.write_bytes(b"damaged")
     with pytest.raises(UserError, match="a damaged save_to_disk folder"):
         read_corpus(folder, text_column="body")
+
+
+def test_texts_that_are_also_in_train_are_reported(folder, caplog):
+    distinct = [f"text {i}\n" for i in range(100)]
+    write(folder, train_txt="".join(distinct), valid_txt="".join(distinct[:10] + ["new\n"] * 90))
+    write(folder, test_txt="".join(distinct[:11] + ["new\n"] * 89))
+    warn_of_known_texts(read_corpus(folder))
+    assert [message for message in caplog.messages if "also in train" in message] == [
+        "test: 11% of its 100 texts are also in train, so its metrics are better than those of "
+        "new texts: remove duplicates from the data"
+    ]
+
+
+def test_duplicates_in_a_single_file_are_reported(folder, caplog):
+    write(folder, all_txt="once\n" + "again and again\n" * 99)
+    warn_of_known_texts(read_corpus(folder / "all.txt"))
+    assert "valid: 100% of its 5 texts are also in train" in caplog.text

@@ -15,7 +15,13 @@ from textvae.images.model import ImageVAE
 from textvae.runs.cache import private_cache
 from textvae.runs.files import expanded
 from textvae.runs.run_folder import CONFIG
-from textvae.text.data.corpus import EncodedSplit, encode_corpus, read_corpus, read_file
+from textvae.text.data.corpus import (
+    EncodedSplit,
+    encode_corpus,
+    read_corpus,
+    read_file,
+    warn_of_known_texts,
+)
 from textvae.text.data.layout import Usual
 from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import check_place
@@ -169,6 +175,8 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
         warn_of_unknown(splits["train"], config.tokenizer.path)
     if fresh and data.tokenized:
         warn_of_raw_text(corpus["train"])
+    if fresh:
+        warn_of_known_texts(corpus)
     return splits
 
 

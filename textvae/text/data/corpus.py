@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from textvae.errors import quantity
 from textvae.runs.cache import cache_folder
 from textvae.runs.files import replace_file
 from textvae.text.data.encoded import EncodedSplit, encode_corpus
@@ -34,10 +37,12 @@ __all__ = [
     "read_corpus",
     "read_file",
     "texts",
+    "warn_of_known_texts",
     "write_split",
 ]
 
 log = logging.getLogger(__name__)
+MANY_KNOWN = 0.1  # of a split; in Yelp's short reviews, 0.07 of the test split
 
 
 def read_corpus(
@@ -101,6 +106,28 @@ def read_corpus(
             "%s: no test split: evaluate the model on valid, or on a file with --data", str(dir)
         )
     return {split: corpus[split] for split in SPLITS if split in corpus}
+
+
+def warn_of_known_texts(corpus: Mapping[str, Dataset]) -> None:
+    """Warn if many texts of another split are also in train: their metrics mislead.
+
+    A few short sentences usually are; many are if a file has duplicates and no splits of its own.
+    """
+    known = _hashes(corpus["train"])
+    for split in SPLITS[1:]:
+        if split not in corpus:
+            continue
+        share = float(np.isin(_hashes(corpus[split]), known).mean())
+        if share > MANY_KNOWN:
+            log.warning(
+                "%s: %.0f%% of its %s are also in train, so its metrics are better than those of "
+                "new texts: remove duplicates from the data",
+                *(split, 100 * share, quantity(len(corpus[split]), "text")),
+            )
+
+
+def _hashes(dataset: Dataset) -> np.ndarray:
+    return np.fromiter(map(hash, texts(dataset)), np.int64, len(dataset))
 
 
 def read_file(
