@@ -40,6 +40,7 @@ from textvae.runs.lock import locked
 from textvae.training.checkpoint import OPTIONAL, TrainingState, check_state
 from textvae.training.monitor import Monitor
 
+CPU = torch.device("cpu")
 LONGER = ["--train.epochs", "3"]
 HOLD = """
 import sys, time
@@ -78,7 +79,8 @@ def test_a_run_folder_holds_what_the_docstring_says(trained):
     files = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
     named = {"config.yaml", "config.json", "model.safetensors", "tokenizer.json", "README.md"}
     named |= {"inference.json"}
-    named |= {"checkpoint/state.pt", "metrics.jsonl", "metrics/test.json", "versions.json"}
+    named |= {"checkpoint/state.pt", "metrics.jsonl", "versions.json"}
+    named |= {"metrics/test.json", "metrics/test-iw.safetensors"}
     board = ("events.out.tfevents", "projector")
     assert named | {"training.json"} == {f for f in files if not f.startswith(board)}
     versions = json.loads((trained / "versions.json").read_text())
@@ -574,11 +576,11 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
 
 def test_a_resumed_run_keeps_the_hashes_that_it_began_with(tmp_path):
     before = {"train": "a", "test": "b"}
-    run_folder.describe(tmp_path, "fp32", before)
-    run_folder.describe(tmp_path, "bf16", before | {"test": "c"})
+    run_folder.describe(tmp_path, "fp32", CPU, before)
+    run_folder.describe(tmp_path, "bf16", CPU, before | {"test": "c"})
     assert run_folder.split_hash(tmp_path, "test") == "c"  # there was no run yet
     (tmp_path / "config.yaml").touch()
-    run_folder.describe(tmp_path, "fp32", {"train": "d", "test": "e", "valid": "f"})
+    run_folder.describe(tmp_path, "fp32", CPU, {"train": "d", "test": "e", "valid": "f"})
     hashes = [run_folder.split_hash(tmp_path, split) for split in ("train", "test", "valid")]
     assert hashes == ["a", "c", "f"]
     record = read_record(tmp_path / "versions.json")
@@ -796,7 +798,7 @@ def test_writers_of_one_file_do_not_remove_what_others_are_writing(tmp_path):
 
 
 def test_versions_record_what_is_needed_to_reproduce_a_run():
-    found = origin.versions("bf16")
+    found = origin.versions("bf16", CPU)
     assert found["precision"] == "bf16"
     assert {"python", "torch", "numpy", "datasets", "command", "device", "commit"} <= found.keys()
 

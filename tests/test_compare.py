@@ -244,6 +244,14 @@ def test_runs_that_differ_in_their_seed_are_averaged(tmp_path):
     assert len(compare(runs).splitlines()) == 2 + compare([runs[0]]).count("\n")
 
 
+def test_what_is_no_metric_is_not_that_of_the_first_seed():
+    first = {**VAE, "r2": 0.3, "r2_interval": [0.2, 0.4], "kl_per_dim": [1.0, 0.0], "seed": 0}
+    second = {**VAE, "r2": 0.9, "r2_interval": [0.8, 0.95], "kl_per_dim": [0.0, 3.0], "seed": 0}
+    averaged = average_cards([first, {**second, "collapse": "posterior collapse"}])
+    assert averaged["r2"] == pytest.approx(0.6) and averaged["seed"] == 0
+    assert not {"r2_interval", "kl_per_dim", "collapse"} & averaged.keys()
+
+
 def test_a_run_given_twice_is_not_two_seeds(tmp_path):
     run = seeds(tmp_path, [VAE])[0]
     with pytest.raises(UserError, match="the same experiment with the same seed 0"):
@@ -398,7 +406,7 @@ def test_runs_may_come_from_a_generator(tmp_path):
 
 
 def with_bounds(bounds, **figures) -> Card:
-    card = Card({**VAE, "iw": float(torch.tensor(bounds).mean()), "weights": "w", **figures})
+    card = Card({**VAE, "iw": float(torch.tensor(bounds).mean()), "corpus_hash": "c", **figures})
     card.iw_by_example = torch.tensor(bounds)
     return card
 
@@ -465,7 +473,7 @@ def test_gain_needs_the_bounds_of_the_same_examples(tmp_path, caplog):
 def test_gain_of_several_seeds_is_that_of_their_mean():
     first, second = with_bounds([-9.0, -5.0]), with_bounds([-8.0, -4.0])
     assert average_cards([first, second]).iw_by_example.tolist() == [-8.5, -4.5]
-    assert average_cards([first, Card(VAE | {"weights": "w"})]).iw_by_example is None
+    assert average_cards([first, Card(VAE | {"corpus_hash": "c"})]).iw_by_example is None
 
 
 def test_a_baseline_may_have_several_seeds(tmp_path):

@@ -429,7 +429,7 @@ def test_arguments_of_an_objective_are_part_of_a_run(corpus, tmp_path, caplog):
     several = partial(partial(scaled, torch.ones(2)), (1, None), scale=np.float64(2))
     name = own_parts(several, build_procedure(Config()))["objective"]
     assert name.endswith("scaled([1.0, 1.0], [1, None], scale=2.0)")
-    with pytest.raises(textvae.UserError, match=r"scaled\(scale=0\.5\), and this would continue"):
+    with pytest.raises(textvae.UserError, match=r"scaled\(scale=0\.5\), and this would resume it"):
         textvae.train(
             config_for(corpus, max_steps=2),
             runs[0],
@@ -717,10 +717,10 @@ def test_a_run_goes_on_with_its_own_objective_only(corpus, tmp_path):
     run = tmp_path / "run"
     textvae.train(config_for(corpus, max_steps=2), run, objective=my_objective)
     longer = config_for(corpus, max_steps=4)
-    with pytest.raises(textvae.UserError, match=r"objective .*my_objective, and this"):
+    with pytest.raises(textvae.UserError, match=r"trained with .*my_objective, and this"):
         textvae.train(longer, run, resume=True)
     textvae.train(longer, run, resume=True, objective=my_objective)
-    with pytest.raises(textvae.UserError, match="the procedure the one in its config, and"):
+    with pytest.raises(textvae.UserError, match="trained with the procedure in its config, and"):
         textvae.train(longer, run, resume=True, objective=my_objective, procedure=Remembering())
 
 

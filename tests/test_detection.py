@@ -60,6 +60,12 @@ def test_the_standard_error_is_the_spread_of_repeated_samples():
     assert np.mean([result["auroc_se"] for result in results]) == pytest.approx(spread, rel=0.15)
 
 
+def test_a_standard_error_that_would_be_zero_is_none():
+    for kl in ([3.0, 4.0, 1.0, 2.0], [1.0] * 4):
+        found = detect(rows_of("aabb", kl=kl), "a")
+        assert found["scores"]["kl"]["auroc_se"] is None and "±" not in str(found)
+
+
 def test_infinite_scores_and_unlabeled_examples():
     rows = rows_of(["a", "b", None, "b"], ppl_iw=[np.inf, 3.0, 9.0, 2.0])
     found = detect(rows, "a")

@@ -599,3 +599,11 @@ def test_a_diagnosis_of_other_texts_is_not_that_of_the_card(run):
 
 def test_the_command_knows_every_verdict_from_bad_to_worse():
     assert ("healthy", *FAIL_ON.values()) == SEVERITY
+
+
+def test_a_divergence_that_few_examples_cannot_measure_is_left_out():
+    """The aggregate of these posteriors is the prior, and KL - MI is 2 nats even so."""
+    narrow = (30.0,) * 4  # an MI of 13.6 nats, of which 300 examples show ln 300 = 5.7
+    keys = {row.key for row in diagnose(model(narrow, narrow), data(narrow)).evidence}
+    assert "marginal_kl" not in keys and "mi" in keys
+    assert "marginal_kl" in {row.key for row in diagnose(model(), data(count=3000)).evidence}

@@ -245,6 +245,20 @@ def test_a_refined_card_does_not_depend_on_the_batches():
     assert_same(a, b)
 
 
+def test_a_model_is_evaluated_with_the_inference_that_it_was_trained_with():
+    model = text_vae()
+    model.inference = Inference("semi_amortized", steps=2, loss_per="example", clip_per="example")
+    card = evaluate(model, text_batches(), samples=4)
+    explicit = evaluate(model, text_batches(), samples=4, inference=model.inference)
+    assert_same(card, explicit)
+    scores = textvae.score(model, text_batches(), samples=4, regret_steps=0)
+    assert card["elbo"] == pytest.approx(scores["elbo"].mean(), abs=1e-5)
+    diagnosis = textvae.diagnose(model, text_batches(), samples=4)
+    rows = {row.key: row for row in diagnosis.evidence}
+    assert rows["elbo"].value == pytest.approx(card["elbo"], abs=1e-5)
+    assert evaluate(model, text_batches(), samples=4, inference=Inference())["elbo"] < card["elbo"]
+
+
 def test_zero_steps_give_the_encoders_card():
     model = text_vae()
     none = with_steps(Inference("semi_amortized"), 0, has_encoder=True)

@@ -520,7 +520,7 @@ def test_a_minimum_kl_cannot_be_added_to_a_run(tiny, tmp_path, capfd):
     assert train(run, [*tiny, "--train.max_steps", "2"]) == 0
     more = ["--train.max_steps", "4", "--objective.min_kl", "1"]
     assert resume(run, *more) == 2
-    assert "the run was trained without --objective.min_kl" in capfd.readouterr().err
+    assert "an objective that does not adapt, without --objective.min_kl" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["slow.", "slow?", "slow, then"])

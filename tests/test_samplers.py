@@ -74,6 +74,14 @@ def test_a_fitted_sampler_recovers_a_known_mixture(covariance):
     torch.testing.assert_close(fitted.weights[order], truth.weights[[0, 2, 1]], atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3])
+def test_the_scale_of_z_does_not_matter(scale):
+    z = scale * torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    fitted = fit_mixture(z)
+    deviation = fitted.sample(4000, noise(4000)).std(0) / scale
+    torch.testing.assert_close(deviation, torch.ones(2), atol=0.05, rtol=0)
+
+
 def test_a_sampler_needs_some_examples():
     with pytest.raises(UserError, match="cannot be fitted to 9 examples: use at least 10"):
         fit_mixture(torch.randn(9, 2))

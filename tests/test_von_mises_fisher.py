@@ -167,6 +167,14 @@ def test_the_gradient_of_an_expectation():
     torch.testing.assert_close(found, exact, atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("size", [2, 3, 32])
+def test_draws_are_on_the_sphere_in_single_precision(size):
+    q = posterior(size, kappa=1e4, dtype=torch.float32)
+    torch.manual_seed(0)
+    length = q.rsample(50_000).double().norm(dim=-1)
+    assert (length - 1).abs().max() < 2e-6
+
+
 def test_draws_are_a_function_of_the_noise():
     q = posterior(4, dtype=torch.float32)
     rows = RowNoise(5, Purpose.LATENT, [7, 8, 9])

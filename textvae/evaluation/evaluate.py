@@ -37,7 +37,7 @@ import torch
 from torch import nn
 
 from textvae.config.experiment import Config
-from textvae.config.inference import AMORTIZED, Inference
+from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.remedy import as_read
 from textvae.evaluation.diagnosis.training_state import Training
@@ -45,6 +45,7 @@ from textvae.evaluation.examination import Batches, examine
 from textvae.evaluation.metrics.card import Card
 from textvae.runs.model_folder import is_built_in
 from textvae.vae.estimators import ACTIVE
+from textvae.vae.inference import inference_of
 from textvae.vae.modes import undisturbed
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def evaluate(
     au_threshold: float = ACTIVE,
     shuffle: bool = True,
     seed: int = 0,
-    inference: Inference = AMORTIZED,
+    inference: Inference | None = None,
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
@@ -83,8 +84,9 @@ def evaluate(
         au_threshold: Variance of a mean that makes a dimension active (``au_02`` is always 0.02).
         shuffle: Whether to decode every example from the z of another one.
         seed: Seed of all noise.
-        inference: How q(z|x) is found (``textvae.config.inference.for_evaluation`` makes its steps
-            independent of the batch).
+        inference: How q(z|x) is found; by default, as the model was trained (``TextVAE``,
+            ``ImageVAE``), or by the encoder alone. ``textvae.config.inference.for_evaluation``
+            makes steps independent of the batch.
         generation: Called last, for additional keys (``textvae.text.quality.text_quality``).
         progress: Called with the number of examples done.
         max_symbols: Maximum number of symbols decoded at once; limits memory. The default depends
@@ -110,7 +112,7 @@ def evaluate(
             au_threshold=au_threshold,
             shuffle=shuffle,
             seed=seed,
-            inference=inference,
+            inference=inference_of(model, inference),
             progress=progress,
             max_symbols=max_symbols,
         )

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 
 
-def versions(precision: str) -> dict[str, str | None]:
+def versions(precision: str, device: torch.device) -> dict[str, str | None]:
     """Return what is needed, besides its config and its data, to reproduce a run.
 
     Args:
         precision: The precision of the training.
+        device: Where it was trained.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -27,11 +28,11 @@ def versions(precision: str) -> dict[str, str | None]:
             return None
 
     packages = ("textvae", "torch", "numpy", "accelerate", "datasets", "sentencepiece", "nltk")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    on_gpu = device.type == "cuda"
     return {
         "commit": commit(),
         "python": platform.python_version(),
-        "device": device,
+        "device": torch.cuda.get_device_name(device) if on_gpu else processor(),
         "threads": str(torch.get_num_threads()),
         "precision": precision,
         "system": platform.platform(),

@@ -5,7 +5,8 @@
                           the best model so far: what ``TextVAE.from_pretrained`` reads
     checkpoint/state.pt   the state of the training at the last checkpoint (tensors and numbers)
     .lock                 locked, and removed at the end, by the process that trains
-    metrics.jsonl         every scalar logged; ``metrics/<split>.json``: the metrics cards
+    metrics.jsonl         every scalar logged
+    metrics/              the metrics cards, ``<split>.json``, and the bounds of their examples
     training.json         how far the training got and what it cost
     versions.json         versions, machine, commit, command, hash of the data
     events.out.tfevents.*, projector/, projector_config.pbtxt
@@ -114,15 +115,18 @@ def started(run: Path) -> Iterator[None]:
         raise
 
 
-def describe(run: Path, precision: str, hashes: Mapping[str, str]) -> None:
+def describe(run: Path, precision: str, device: torch.device, hashes: Mapping[str, str]) -> None:
     """Write versions.json: the versions the run was made with, and its commands, one per line.
 
     Args:
         run: The run folder.
         precision: The precision of the training.
+        device: Where it is trained.
         hashes: The hash of each split of the data.
     """
-    record = {_hash_key(split): value for split, value in hashes.items()} | versions(precision)
+    record = {_hash_key(split): value for split, value in hashes.items()} | versions(
+        precision, device
+    )
     path = run / VERSIONS
     before = read_if_there(path)
     if before.get("command"):

@@ -54,9 +54,8 @@ class Board:
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        logger.warning(
-            "TensorBoard logging stopped: %s; metrics.jsonl is still written", error.strerror
-        )
+        why = error.strerror or error
+        logger.warning("TensorBoard logging stopped: %s; metrics.jsonl is still written", why)
 
 
 @cache

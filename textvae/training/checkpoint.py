@@ -184,7 +184,7 @@ class TrainingState:
             "best_valid_elbo": best if is_elbo and math.isfinite(best) else None,
             "learning_rate": self.phases.learning_rate(self.step),
             "finished": self.why_done(),
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": peak_memory_mb(self.accelerator.device),
             "processes": self.accelerator.num_processes,
             "own_parts": own_parts(self.updater.objective, self.procedure),
         }

@@ -37,6 +37,8 @@ def accelerator(precision: str) -> Any:
         made = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     except ValueError as error:
         raise UserError(unable) from error
+    if made.device.type == "cuda":  # the peak is that of one run
+        torch.cuda.reset_peak_memory_stats(made.device)
     if precision == "fp16" and made.device.type == "cpu":
         raise UserError(unable)
     return made
@@ -103,10 +105,10 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def peak_memory_mb() -> int | None:
-    """Return the peak memory in MiB: of the GPU if there is one, else of the process."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20)
+def peak_memory_mb(device: torch.device | None = None) -> int | None:
+    """Return the peak memory in MiB: of the GPU if that is the device, else of the process."""
+    if device is not None and device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
     with suppress(OSError, StopIteration, ValueError):  # Linux; getrusage includes the parent
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) // 2**10

@@ -103,10 +103,10 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
     """
     for part in ("objective", "procedure"):
         if before.get(part) != now.get(part):
-            own, other = (names.get(part, "the one in its config") for names in (before, now))
+            own, other = (names.get(part, f"the {part} in its config") for names in (before, now))
             raise UserError(
-                f"{run} was trained with the {part} {own}, and this would continue with {other}: "
-                f"resume it from Python with {part}=..., or start a new run"
+                f"{run} was trained with {own}, and this would resume it with {other}: resume it "
+                f"with the same {part} (from Python, {part}=...), or start a new run"
             )
 
 

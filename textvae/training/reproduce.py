@@ -126,7 +126,7 @@ def _prepare(recipe: Path, folder: Path, data: Path | str | None) -> Path:
     if (folder / MANIFEST).exists() and corpus.is_dir() and data is None:
         return corpus
     script = recipe / "run.sh"
-    needs_data = "$place" in script.read_text(encoding="utf-8")
+    needs_data = "${place" in script.read_text(encoding="utf-8")
     if needs_data and data is None:
         raise UserError(f"{recipe.name}: pass the source of its corpus with --data")
     if data is not None and not needs_data:

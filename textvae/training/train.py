@@ -106,7 +106,7 @@ def train(
             # After all checks, so that a failed start leaves the run unchanged.
             hashes = {name: split.content_hash for name, split in trainer.splits.items()}
             _warn_of_equal_splits(hashes)
-            run_folder.describe(run, config.train.precision, hashes)
+            run_folder.describe(run, config.train.precision, accelerator.device, hashes)
             config.save(run / run_folder.CONFIG)
         elif main and resume:
             _check_has_model(run, trainer)

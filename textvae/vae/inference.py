@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from textvae.config.inference import AMORTIZED, Inference
+from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import LatentModel, Noise
 from textvae.vae.likelihood import Likelihood
@@ -34,6 +34,14 @@ class Inferred(NamedTuple):
     posterior: Any  # Posterior
     encoder_loss: Tensor | None = None  # (B,) additional loss of the encoder only, nats
     elbo: Tensor | None = None  # (K, B) estimated ELBO before each step, nats
+
+
+def inference_of(model: Any, given: Inference | None = None) -> Inference:
+    """Return how q(z|x) of a model is found: as given, or else as it was trained.
+
+    A ``TextVAE`` or an ``ImageVAE`` knows how; other models use their encoder alone.
+    """
+    return getattr(model, "inference", DEFAULT_INFERENCE) if given is None else given
 
 
 def infer(

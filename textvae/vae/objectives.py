@@ -209,13 +209,14 @@ class WithMinimumKL:
     ) -> None:
         self.objective, self.target, self.rate, self.damping = objective, target, rate, damping
         self.multiplier = torch.zeros(())
-        self._kls: list[Tensor] = []  # of the current update's batches: sum over examples, number
+        self._sums: Tensor | None = None  # KL of the current update's examples, and their number
 
     def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
         """The loss, a scalar in nats per example."""
         kls = terms.kl.sum(-1)  # (B,)
         kl = kls.mean()
-        self._kls.append(torch.stack([kls.detach().sum(), kl.new_tensor(float(len(kls)))]))
+        sums = torch.stack([kls.detach().sum(), kl.new_tensor(float(len(kls)))])
+        self._sums = sums if self._sums is None else self._sums + sums
         weight = (self.multiplier.to(kl) + self.damping * self._missing(kl.detach())).clamp(min=0)
         return self.objective(terms, beta) + weight * (self.target - kl)
 
@@ -224,10 +225,12 @@ class WithMinimumKL:
 
     def after_update(self, mean: Callable[[Tensor], Tensor]) -> None:
         """Move the multiplier by one step of gradient ascent."""
-        total, count = mean(torch.stack(self._kls).sum(0))
+        if self._sums is None:  # no batch since the last one
+            return
+        total, count = mean(self._sums)
         kl = total / count
         self.multiplier = (self.multiplier.to(kl) + self.rate * self._missing(kl)).clamp(min=0)
-        self._kls.clear()
+        self._sums = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the multiplier."""

@@ -76,7 +76,8 @@ class VonMisesFisher(NamedTuple):
         free, proposals = draws.split([size, 3 * PROPOSALS], dim=-1)
         proposals = proposals if proposals.itemsize >= 4 else proposals.float()
         w = _along_mean(proposals, self.kappa.detach(), size)[..., None].to(mu)  # (K, B, 1)
-        tangent = F.normalize(free - (free * mu).sum(-1, keepdim=True) * mu, dim=-1)
+        # Twice, because rounding leaves something of mu in a draw that is nearly parallel to it.
+        tangent = F.normalize(_without(_without(free, mu), mu), dim=-1)
         return w * mu + (1 - w.square()).clamp(min=0).sqrt() * tangent
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -115,6 +116,11 @@ class VonMisesFisher(NamedTuple):
         table = [(log_normalizer(k, size), mean_length(k, size)) for k in kappas.tolist()]
         columns = self.direction.new_tensor(table).view(-1, 2)[which]  # (B, 2)
         return columns[:, 0], columns[:, 1]
+
+
+def _without(z: Tensor, mu: Tensor) -> Tensor:
+    """Project z onto the space orthogonal to unit vectors mu."""
+    return z - (z * mu).sum(-1, keepdim=True) * mu
 
 
 def _along_mean(draws: Tensor, kappa: Tensor, size: int) -> Tensor:

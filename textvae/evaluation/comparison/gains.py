@@ -38,7 +38,7 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
             "examples: evaluate it again with textvae evaluate"
         )
     for card in cards:
-        is_run = card.iw_by_example is not None or card.get("weights")  # not a published result
+        is_run = card.iw_by_example is not None or card.get("corpus_hash")  # not a published result
         if card.iw_by_example is reference or not is_run:
             continue
         if why := _not_comparable(card, baseline):

@@ -55,7 +55,8 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
 
     Returns:
         A card named after the first one. The standard deviation (dividing by the number of cards
-        minus 1) has the key of the metric followed by ``_spread``.
+        minus 1) has the key of the metric followed by ``_spread``. What is no metric, such as an
+        interval or the KL by dimension, is left out if it differs.
 
     Raises:
         UserError: The cards were not computed in the same way.
@@ -76,7 +77,10 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
                 f"the runs of {name} were evaluated with different {what}: evaluate all seeds alike"
             )
     stale = any(card.get("stale") for card in cards)
-    averaged = Card({**first, "model": f"{name} ({len(cards)} seeds)", "stale": stale})
+    common = {
+        key: value for key, value in first.items() if all(_same(key, c, first) for c in cards)
+    }
+    averaged = Card({**common, "model": f"{name} ({len(cards)} seeds)", "stale": stale})
     for key in NUMBERS & first.keys() - set(CONSTANTS):
         values = [card[key] for card in cards if card.get(key) is not None]
         if len(values) < len(cards):  # a mean over some of the seeds would mislead
@@ -87,3 +91,7 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
     known = [each for each in bounds if each is not None]
     averaged.iw_by_example = torch.stack(known).mean(0) if len(known) == len(cards) else None
     return averaged
+
+
+def _same(key: str, card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return key in card and card[key] == other[key]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.config.arguments import check_integers
-from textvae.config.inference import AMORTIZED, Inference
+from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation.diagnosis.history import History
 from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
@@ -23,9 +23,11 @@ from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.shuffle import dimension_gaps
 from textvae.evaluation.symptoms import Symptoms
+from textvae.vae.inference import inference_of
 from textvae.vae.modes import undisturbed
 
 NO_HISTORY = History()
+NEAR_CEILING = 0.5  # nats below ln N, the largest MI that N examples can show
 SHOWN = (
     *("elbo", "rec", "kl", "encoder_kl", "mi", "encoder_mi", "au", "encoder_au", "shuffle_gap"),
     *("marginal_kl", "hole_share", "gap", "overshoot", "rec_gain", "elbo_gain"),
@@ -46,7 +48,7 @@ def diagnose(
     *,
     samples: int = 20,
     seed: int = 0,
-    inference: Inference = AMORTIZED,
+    inference: Inference | None = None,
     baseline: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
@@ -63,7 +65,8 @@ def diagnose(
             tensors x, whose rows are numbered in the order given; or a function that returns them.
         samples: Draws of z per example for the reconstruction term.
         seed: Seed of all noise.
-        inference: How q(z|x) is found.
+        inference: How q(z|x) is found; by default, as the model was trained (``TextVAE``,
+            ``ImageVAE``), or by the encoder alone.
         baseline: (N,) log p(x) in nats of a model without a latent variable, in the order of the
             rows, to compare the reconstruction term and the ELBO with.
         progress: Called with the number of examples done.
@@ -83,7 +86,7 @@ def diagnose(
         Case(UNKNOWN),
         samples=samples,
         seed=seed,
-        inference=inference,
+        inference=inference_of(model, inference),
         baseline=baseline,
         progress=progress,
         max_symbols=max_symbols,
@@ -186,8 +189,10 @@ def _compared(found: Examination, baseline: Tensor | None, seed: int) -> dict[st
 
 def _evidence(symptoms: Symptoms) -> tuple[Evidence, ...]:
     rows = []
+    # KL - MI is far too large if the MI cannot be measured with so few examples.
+    cut_off = symptoms.figures["mi"].value > math.log(symptoms.count) - NEAR_CEILING
     for key in SHOWN:
-        if key in symptoms.figures:
+        if key in symptoms.figures and not (cut_off and key == "marginal_kl"):
             name, unit = NAMES[key] if key in NAMES else (BY_KEY[key].header, BY_KEY[key].unit)
             value, low, high = symptoms.figures[key]
             ends = (math.nan, math.nan) if too_few(symptoms) else (low, high)

@@ -70,8 +70,8 @@ def _linear_correct(train: Labeled, test: Labeled, seed: int) -> int:
 
 def _mlp_correct(train: Labeled, valid: Labeled, test: Labeled, seed: int) -> int:
     classes = int(max(part.labels.max() for part in (train, valid, test))) + 1
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # the network is on the CPU
+        torch.default_generator.manual_seed(seed)
         network = nn.Sequential(
             nn.Linear(train.means.size(1), UNITS),
             nn.ReLU(),

@@ -34,7 +34,9 @@ EXAMPLES = 10_000  # of the training split, evenly spaced
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 HELD_OUT = 10  # every tenth draw is held out to choose the mixture
 PER_COMPONENT = 5  # draws that a component needs on average
-FLOOR = 1e-4  # added to the variances, so that no component shrinks to a point
+FLOOR = 1e-4  # added to the variances, so that no component shrinks to a point; at most ...
+FLOOR_SHARE = 0.01  # ... this share of the smallest variance of a dimension, and at least ...
+ROUNDING = 1e-10  # ... this share of the largest one, so that a covariance can be inverted
 
 
 def fit_sampler(
@@ -152,11 +154,20 @@ def _fitted(z: np.ndarray, count: int, covariance: Literal["full", "diag"], seed
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(
-        count, covariance_type=covariance, reg_covar=FLOOR, max_iter=100, random_state=seed % 2**32
+        count,
+        covariance_type=covariance,
+        reg_covar=_floor(z.var(axis=0)),
+        max_iter=100,
+        random_state=seed % 2**32,
     )
     with warnings.catch_warnings():  # a few more steps would not change which mixture is best
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(z)
+
+
+def _floor(variances: np.ndarray) -> float:
+    share = max(FLOOR_SHARE * variances.min(), ROUNDING * variances.max())
+    return float(min(FLOOR, share)) or FLOOR
 
 
 def _as_sampler(mixture: Any) -> MixtureSampler:

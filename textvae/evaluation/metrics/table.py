@@ -197,7 +197,7 @@ METRICS: tuple[Metric, ...] = (
         "KL(q(z) || p)",
         "nats",
         "KL from the aggregate posterior to the prior, KL - MI: how far z sampled from the "
-        "prior is from what the decoder saw in training.",
+        "prior is from what the decoder saw in training. Too large if MI is near its ceiling.",
         better="lower",
     ),
     _latent(

@@ -106,7 +106,10 @@ def _measured(anomaly: np.ndarray, positive: np.ndarray) -> dict[str, Any]:
 
 
 def _auroc_error(ranks: np.ndarray, positive: np.ndarray) -> float | None:
-    """Return the standard error of the AUROC (DeLong et al. 1988); None for a class of one.
+    """Return the standard error of the AUROC (DeLong et al. 1988).
+
+    None for a class of one, and if it would be 0: with classes that a few examples separate
+    perfectly, or scores that are all the same, the estimate says nothing.
 
     The AUROC is the mean over the examples of one class of the share of the other class that has a
     lower score. Its variance is that of these shares, divided by the number of examples, summed
@@ -121,7 +124,7 @@ def _auroc_error(ranks: np.ndarray, positive: np.ndarray) -> float | None:
             return None
         shares = (ranks[members] - rankdata(ranks[members])) / others
         variance += float(shares.var(ddof=1)) / count
-    return math.sqrt(variance)
+    return math.sqrt(variance) or None
 
 
 def positive_label(split: Split, label: str | int | None = None) -> str:

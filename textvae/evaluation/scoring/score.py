@@ -36,7 +36,7 @@ from torch import Tensor
 from textvae.builders.data import read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.arguments import check_integers
-from textvae.config.inference import AMORTIZED, DEFAULT_INFERENCE, Inference, with_steps
+from textvae.config.inference import AMORTIZED, Inference, with_steps
 from textvae.errors import UserError
 from textvae.evaluation.examination import check_model
 from textvae.evaluation.labels import label_of
@@ -45,6 +45,7 @@ from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
 from textvae.vae.batch import Batch, Split, numbered
 from textvae.vae.conditions import Given
+from textvae.vae.inference import inference_of
 from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
 
@@ -98,8 +99,7 @@ def score(
     check_model(model)
     _check_counts(samples, regret_steps)
     kept = list(numbered(_batched(model, batches, condition)))
-    chosen: Inference = getattr(model, "inference", DEFAULT_INFERENCE)
-    chosen = chosen if inference is None else inference
+    chosen = inference_of(model, inference)
 
     def examine(some: Iterable[Batch], options: Inference) -> ExampleStats:
         return collect(model, some, samples, seed, options, max_symbols=max_symbols, own_draws=0)

@@ -5,7 +5,8 @@ value y* (Mockus 1978; Jones et al. 1998),
 
     EI(z) = E[max(0, y(z) - y*)] = (m - y*) Phi(u) + v phi(u),    u = (m - y*) / v
 
-where m and v are the mean and the deviation of y(z).
+where m and v are the mean and the deviation of y(z): for ``bayes``, with the noise of an
+evaluation; for ``botorch``, without it.
 """
 
 from __future__ import annotations

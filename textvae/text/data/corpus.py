@@ -211,5 +211,5 @@ def _held_out(train: Dataset, missing: list[str], where: str) -> dict[str, Datas
 
 
 def _fingerprint(train: Dataset, split: str, missing: list[str]) -> str:
-    key = f"{train._fingerprint} {split} of {missing} {SHARE} 0"  # as when there was a seed
+    key = f"{train._fingerprint} {split} of {missing} {SHARE} 0"  # 0: the seed of held_out
     return hashlib.sha256(key.encode()).hexdigest()

@@ -180,7 +180,7 @@ def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
         run, config = folder / cell.name, cell.config
         if not (run / CONFIG).exists():
             continue
-        data = f"{_reading(config)} {config.train.seed}"  # which may decide what is held out
+        data = _reading(config)
         if data not in hashes:
             splits = build_data(config, run)
             hashes[data] = {name: split.content_hash for name, split in splits.items()}
