@@ -26,7 +26,7 @@ from textvae.text.tokenizers import (
 )
 
 ROOT = Path(__file__).parent.parent
-REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", ROOT.parent / "shared" / "data"))
+REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", "absent"))
 DOCUMENTS = ["a b c", "b c", "c c c d"]
 RECORDS = [{"text": t, "label": x} for t, x in zip(DOCUMENTS, ["y", "x", "y"], strict=True)]
 

@@ -1,5 +1,6 @@
 """Image splits: re-binarized in training, binarized once for evaluation."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from textvae.images.datasets import ImageSplit, read_images
 from textvae.images.drawings import Drawings, write_drawings
 from textvae.vae.batching import BatchLoader, LengthBuckets
 
-MNIST = Path(__file__).parent.parent.parent / "shared" / "data" / "mnist" / "mnist_uint8.npz"
+MNIST = Path(os.environ.get("TEXTVAE_TEST_DATA", "absent")) / "mnist" / "mnist_uint8.npz"
 
 
 def drawings(count: int = 40, side: int = 6, seed: int = 0) -> Drawings:
@@ -140,7 +141,7 @@ def test_what_cannot_be_read_is_one_line(case, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not MNIST.exists(), reason=f"{MNIST} is absent")
+@pytest.mark.skipif(not MNIST.exists(), reason="TEXTVAE_TEST_DATA has no MNIST")
 def test_mnist_as_published():
     splits = read_images(str(MNIST))
     assert (len(splits["train"]), len(splits["test"])) == (57_000, 10_000)

@@ -10,7 +10,7 @@ import torch
 import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
-from textvae.evaluation.latent import arithmetic
+from textvae.evaluation.latent import arithmetic, classification
 from textvae.evaluation.latent.arithmetic import attribute_vector, moved
 from textvae.evaluation.latent.neighbors import nearest, neighbors
 from textvae.images.model import ImageVAE
@@ -31,13 +31,43 @@ def test_a_model_in_another_precision_is_probed_mapped_and_searched(trained, tmp
 
 
 @pytest.mark.parametrize("seed", [-1, np.int64(7), 2**64 - 1])
-def test_every_seed_works_everywhere(trained, tmp_path, seed):
+def test_seeds_at_their_limits_are_accepted(trained, tmp_path, seed):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     textvae.diagnose_run(run, samples=1, seed=seed)
     textvae.evaluate_run(run, samples=2, generations=2, seed=seed)
     textvae.fit_sampler(run, seed=seed)
     textvae.optimize(run, len, budget=3, method="evolution", seed=seed)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        lambda run, seed: textvae.evaluate_run(run, samples=2, generations=0, seed=seed)["iw"],
+        lambda run, seed: textvae.diagnose_run(run, samples=1, seed=seed).evidence,
+        lambda run, seed: textvae.fit_sampler(run, seed=seed).means.tolist(),
+        lambda run, seed: textvae.score(textvae.load(run), ["the cat"], seed=seed)["iw"].tolist(),
+        lambda run, seed: textvae.load(run).sample(5, seed=seed),
+    ],
+    ids=["evaluate_run", "diagnose_run", "fit_sampler", "score", "sample"],
+)
+def test_results_are_a_function_of_the_seed(trained, tmp_path, result):
+    run = shutil.copytree(trained, tmp_path / "run")
+    first = result(run, 1)
+    assert result(run, 1) == first and result(run, 2) != first
+
+
+def test_a_probe_starts_from_its_seed_and_leaves_the_global_one(monkeypatch):
+    starts = []
+    monkeypatch.setattr(
+        classification, "_fit", lambda network, *_: starts.append(network[0].weight.tolist())
+    )
+    part = classification.Labeled(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
+    before = torch.get_rng_state()
+    for seed in (1, 1, 2):
+        classification._mlp_correct(part, part, part, seed)
+    assert starts[0] == starts[1] != starts[2]
+    assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.fixture

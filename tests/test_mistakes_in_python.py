@@ -277,7 +277,7 @@ def test_counts_are_integers(model):
     for options in ({"samples": "3"}, {"samples": 0}, {"regret_steps": 1.5}):
         with pytest.raises(UserError, match=r"must be (an integer, )?at least"):
             textvae.score(model, ["a"], **options)
-    with pytest.raises(UserError, match="a walk shows images, and this is a text model"):
+    with pytest.raises(UserError, match="walk applies only to image models"):
         model.walk(3)
     with pytest.raises(UserError, match=r"n=2\.5: must be an integer"):
         textvae.neighbors("nowhere", ["a"], n=2.5)

@@ -18,7 +18,7 @@ import pytest
 from textvae.text.data.corpus import read_corpus
 
 ROOT = Path(__file__).parent.parent
-REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", ROOT.parent / "shared" / "data"))
+REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", "absent"))
 
 
 @pytest.fixture(autouse=True)

@@ -123,4 +123,4 @@ def test_the_command(trained, capsys):
     assert main([*argv, "--span", "1e40"]) == 2
     assert "--span 1e40: must be above 0 and at most 1000000" in capsys.readouterr().err
     assert main([*argv[:3], "--steps", "1"]) == 2
-    assert "at least 2 values" in capsys.readouterr().err
+    assert "--steps 1: must be at least 2" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from textvae.cli.options import (
     add_refinement,
     new_parser,
 )
-from textvae.config.types import Deviations, NonNegativeInt, PositiveInt
+from textvae.config.types import Deviations, NonNegativeInt, PositiveInt, TwoOrMore
 from textvae.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def parser() -> ArgumentParser:
         "KL on the validation split",
     )
     add("-n", type=PositiveInt | None, help=f"number of dimensions; default: {MOST}")
-    add("--steps", type=PositiveInt, default=7, help="number of values of each dimension")
+    add("--steps", type=TwoOrMore, default=7, help="number of values of each dimension")
     add("--span", type=Deviations, default=3.0, help="the values go from -SPAN to SPAN")
     add_data(parser)
     add_refinement(parser)
@@ -58,8 +58,6 @@ def run(args: Namespace) -> None:
 
     from textvae.evaluation.latent.traversal import traverse
 
-    if args.steps < 2:
-        raise UserError(f"--steps {args.steps}: a traversal needs at least 2 values, its two ends")
     if args.dim and args.n is not None:
         raise UserError("-n has no effect with --dim: leave it out")
     if args.dim and args.data is not None:

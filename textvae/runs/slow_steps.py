@@ -1,4 +1,4 @@
-"""Log lines during steps that may take minutes, so that nobody has to guess what goes on."""
+"""Progress lines in the log during steps that may take minutes."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def interrupted_by_signals() -> Iterator[None]:
     stop = StopRequest()
     alarm = getattr(signal, "SIGALRM", None)  # Windows has none
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    # Whoever has set another handler, or ignores a signal, knows better.
+    # Handlers of the caller, and signals that are ignored, stay as they are.
     heeded = [number for number in _signals() if signal.getsignal(number) in usual]
     previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:

@@ -1,4 +1,4 @@
-"""Modules that make y, what a model is conditioned on, a vector (B, C); decoders that read it."""
+"""Embeddings of the condition y as vectors (B, C), and decoders that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands and pages ask of a kind of data: to read examples, to pick them, to show them."""
+"""How commands and reports read, select, and display the examples of a kind of data."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from textvae.vae.examples import ExampleKind
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.priors import MixturePrior, VampPrior, standard_prior
+from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior
 from textvae.vae.von_mises_fisher import UniformSphere
 
 Source = Literal["prior", "aggregate"]  # what z is drawn from
@@ -42,7 +42,7 @@ class Model(ExampleKind):
             return UniformSphere(config["latent_dim"])
         match config["prior"]:
             case "standard":
-                return standard_prior(config["latent_dim"])
+                return StandardNormal(config["latent_dim"])
             case "mixture":
                 return MixturePrior(config["latent_dim"], config["prior_components"])
             case "vamp":
@@ -188,7 +188,7 @@ class Model(ExampleKind):
         Raises:
             UserError: The model is of a kind of data that is not shown in a grid.
         """
-        raise UserError(f"a walk shows images, and this is a {self.KIND} model: use traverse")
+        raise UserError("walk applies only to image models: use traverse")
 
     def inference_with(self, refine_steps: int | None) -> Inference:
         """Return the model's inference options with a different number of refinement steps.
@@ -250,7 +250,8 @@ class Model(ExampleKind):
 
         Args:
             examples: N examples of the model's kind of data.
-            use: Decode the center of q(z|x) (its ``mean``), or a ``sample`` from it.
+            use: Decode the center of q(z|x) (``mean``; of a von Mises-Fisher distribution, its mean
+                direction), or a ``sample`` from it.
             condition: As in ``encode``; used to encode and to decode.
             refine_steps: As in ``encode``.
             seed: Seed of all noise.

@@ -1,4 +1,4 @@
-"""Modes of a model for a while: evaluation, which leaves no traces, and frozen weights."""
+"""Context managers that put a model into evaluation mode or freeze its weights, then restore it."""
 
 from __future__ import annotations
 

@@ -155,11 +155,6 @@ class VampPrior(nn.Module):
         return drawn.rsample(1, second_stream(noise))[0]
 
 
-def standard_prior(latent_dim: int) -> nn.Module:
-    """Return the prior of a model with Z latent dimensions, if there is no other: N(0, I)."""
-    return StandardNormal(latent_dim)
-
-
 def check_prior(arguments: Mapping[str, Any]) -> None:
     """Check the arguments of a model that determine its prior.
 

@@ -1,4 +1,4 @@
-"""What every kind of corpus is reduced to: a split that has not been read yet."""
+"""A split that has not been read yet: what is left of the differences between file formats."""
 
 from __future__ import annotations
 
