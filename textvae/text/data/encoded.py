@@ -191,8 +191,8 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
     if (share := split.unknown_share()) > TOO_MANY_UNKNOWN:
         log.warning(
             "%s: %.0f%% of the tokens are <unk>, which are easy to predict: its latent vectors "
-            "carry little information, and its perplexities and bits per byte are too low; for such "
-            "text, train with subwords (--data.tokenized false), characters (--tokenizer.kind "
+            "carry little information, and its perplexities and bits per byte are too low; for "
+            "such text, train with subwords (--data.tokenized false), characters (--tokenizer.kind "
             "char), or a larger vocabulary",
             *(name, 100 * share),
         )
