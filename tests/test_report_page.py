@@ -205,6 +205,7 @@ def test_the_same_run_gives_the_same_file(single, run, tmp_path):
 
 def test_a_comparison_shows_every_model(comparison, run, lm):
     page = Page(comparison)
+    assert f"IW gain: IW minus that of {lm.name} on the same examples" in page.text
     assert "Comparison of 2 runs" in page.text
     for model in ("vae", "lm", "the <truth>"):
         assert page.text.count(model) >= 2  # in the table and in the legend of the plane

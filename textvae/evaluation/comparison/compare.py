@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from textvae.errors import UserError
 from textvae.evaluation.comparison.gains import GAIN, INTERVAL, add_gains
 from textvae.evaluation.comparison.seeds import SEED_SUFFIX, SPREAD, average_cards, experiments_of
-from textvae.evaluation.metrics.bound_files import read_bounds
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import check_numbers_of, read_cards
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
@@ -103,7 +102,7 @@ def gather(
             check_numbers_of(given)
             groups[place] = [Card.of(given)]
             continue
-        for row, card in enumerate(_read(given, split, with_bounds=baseline is not None)):
+        for row, card in enumerate(read_cards(given, split)):
             key = experiments.get(given, (place, row))
             groups.setdefault(key, []).append(card)
             if Path(given).is_dir():
@@ -115,16 +114,8 @@ def gather(
         add_gains(list(found.values()), Card.of(baseline))
     elif baseline is not None:
         own = found.get(keys.get(Path(baseline).resolve()))
-        add_gains(list(found.values()), own or _read(baseline, split, with_bounds=True)[0])
+        add_gains(list(found.values()), own or read_cards(baseline, split)[0])
     return list(found.values())
-
-
-def _read(given: Path | str, split: str, *, with_bounds: bool) -> list[Card]:
-    """Read the cards of a run or a file, and the bounds of the examples if there are any."""
-    cards = read_cards(given, split)
-    if with_bounds and Path(given).is_dir():
-        cards[0].iw_by_example = read_bounds(Path(given), split, cards[0])
-    return cards
 
 
 def _check_cards(paths: Sequence[Path | str], split: str) -> None:

@@ -8,6 +8,7 @@ which card it is. Two models are compared example by example with it
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from textvae.errors import UserError
 from textvae.runs.files import replace_file
 from textvae.runs.model_folder import metrics_path
 
+logger = logging.getLogger(__name__)
 ABOUT = "textvae"  # key of the JSON that is stored with the bounds
 IDENTITY = ("corpus_hash", "weights", "iw")  # of the card: together, of no other evaluation
 
@@ -48,8 +49,7 @@ def save_bounds(run: Path, name: str, card: Mapping[str, Any], iw: Tensor) -> No
 def read_bounds(run: Path, name: str, card: Mapping[str, Any]) -> Tensor | None:
     """Read the bounds of the examples of a card, (N,) nats; None if there are none of that card.
 
-    Raises:
-        UserError: The file is damaged.
+    A damaged file is reported in the log.
     """
     path = bounds_path(run, name)
     if not path.exists():
@@ -60,7 +60,8 @@ def read_bounds(run: Path, name: str, card: Mapping[str, Any]) -> Tensor | None:
             return file.get_tensor("iw").clone() if same else None
     except (SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is damaged ({reason}): evaluate {run} again") from None
+        logger.warning("%s is damaged (%s): evaluate %s again", path, reason, run)
+        return None
 
 
 def _identity(card: Mapping[str, Any]) -> dict[str, str]:

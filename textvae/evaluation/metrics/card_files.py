@@ -20,7 +20,7 @@ import yaml
 
 from textvae.config.types import did_you_mean
 from textvae.errors import UserError
-from textvae.evaluation.metrics.bound_files import save_bounds
+from textvae.evaluation.metrics.bound_files import read_bounds, save_bounds
 from textvae.evaluation.metrics.card import Card, summary
 from textvae.evaluation.metrics.table import NUMBERS, RESULTS
 from textvae.runs.files import quoted, read_if_there, read_record, write_json
@@ -247,7 +247,9 @@ def _command(run: Path | str, name: str) -> str:
 
 
 def find_card(given: Path | str, split: str = "test") -> Card:
-    """Read the card of a run for a split, with its probe accuracy, or the card in a JSON file.
+    """Read the card of a run for a split, with all that belongs to it, or the card in a JSON file.
+
+    To the card of a run belong its probe accuracy and the bounds of its examples, if there are any.
 
     Args:
         given: A run folder, or a JSON file.
@@ -277,6 +279,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         card = load_card(path)
     except UserError as error:
         raise UserError(f"{error} with {command}") from error
+    card.iw_by_example = read_bounds(given, split, card)
     if card.get("weights") not in (None, weights_hash(given)):
         card["stale"] = True
     if card["model"] == split:
