@@ -8,6 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from textvae.config.choices import (
+    ConditionKind,
+    FreeBitsPer,
+    HeadKind,
+    ImageDecoder,
+    ImageEncoder,
+    InitialState,
+    Injection,
+    InputNoise,
+    Pooling,
+    PosteriorKind,
+    PriorKind,
+    Schedule,
+)
 from textvae.config.types import (
     ClosedUnitInterval,
     Concentration,
@@ -24,8 +38,6 @@ from textvae.config.types import (
     TwoOrMore,
     VocabSize,
 )
-
-Schedule = Literal["constant", "linear", "logistic", "cyclical"]  # of the KL weight
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class ModelConfig:
 
     latent_dim: NonNegativeInt = 32
     """size of z; 0 for a language model (no encoder)"""
-    injection: Literal["none", "init", "input", "skip"] = "skip"
+    injection: Injection = "skip"
     """init: z sets the initial state; input: also every input; skip: also all layers and softmax"""
     embedding_dim: PositiveInt = 512
     """size of the word embeddings"""
@@ -113,21 +125,21 @@ class ModelConfig:
     """number of encoder layers; 0 for no encoder (inference by svi)"""
     bidirectional: bool = False
     """use a bidirectional encoder"""
-    pooling: Literal["last", "mean", "max"] = "last"
+    pooling: Pooling = "last"
     """state that the encoder passes on: after the last token, or the mean or maximum over tokens"""
-    head: Literal["linear", "batch_norm", "du", "scale"] = "linear"
+    head: HeadKind = "linear"
     """how the encoder's last layer makes the means: linear, or normalized over the batch"""
     head_scale: PositiveFloat | None = None
     """scale of normalized means; 0.6 for batch_norm, 0.5 for du, 1.1 for scale by default"""
-    posterior: Literal["gaussian", "vmf"] = "gaussian"
+    posterior: PosteriorKind = "gaussian"
     """family of q(z|x); vmf: von Mises-Fisher, with z on the unit sphere and a constant KL"""
     kappa: Concentration = 13.0
     """concentration of the von Mises-Fisher posterior"""
-    prior: Literal["standard", "mixture", "vamp"] = "standard"
+    prior: PriorKind = "standard"
     """p(z): N(0, I), a learned mixture of Gaussians, or posteriors of learned inputs (VampPrior)"""
     prior_components: PositiveInt = 50
     """components of the mixture, or inputs of the VampPrior"""
-    condition: Literal["none", "label", "number"] = "none"
+    condition: ConditionKind = "none"
     """what the encoder and decoder also read: an example's label, or a number in its place"""
     condition_dim: PositiveInt = 16
     """size of the learned vector of a label"""
@@ -141,11 +153,11 @@ class ModelConfig:
     """dropout on the decoder's output and between its layers"""
     word_dropout: DropoutRate = 0.0
     """fraction of the decoder's input tokens replaced by <unk>; helps against posterior collapse"""
-    encoder_noise: Literal["none", "delete", "mask", "shuffle", "blank"] = "none"
+    encoder_noise: InputNoise = "none"
     """noise on the encoder's input in training; blank replaces neighboring tokens with one <unk>"""
     encoder_noise_rate: DropoutRate = 0.3
     """fraction of the tokens that encoder_noise deletes, replaces, or moves"""
-    initial_state: Literal["hidden", "cell"] = "hidden"
+    initial_state: InitialState = "hidden"
     """whether z sets h0, as in SA-VAE and Skip-VAE, or c0, as in He et al. 2019"""
     tie_embeddings: bool = False
     """share the weights of the softmax layer with the decoder's embeddings"""
@@ -163,13 +175,13 @@ class ModelConfig:
 class ImagesConfig:
     """The encoder and decoder of image models, instead of the LSTMs."""
 
-    encoder: Literal["resnet", "mlp"] = "resnet"
+    encoder: ImageEncoder = "resnet"
     """residual blocks that each halve the resolution, or fully connected layers"""
     encoder_hidden: PositiveInt = 64
     """ResNet channels (64 in the Skip-VAE paper), or units per MLP layer (use 512)"""
     encoder_layers: EncoderLayers = 3
     """number of ResNet blocks (3) or MLP layers (use 2); 0 for no encoder (inference by svi)"""
-    decoder: Literal["pixelcnn", "mlp"] = "pixelcnn"
+    decoder: ImageDecoder = "pixelcnn"
     """gated PixelCNN, one pixel after another; or fully connected layers, all pixels at once"""
     decoder_hidden: PositiveInt = 32
     """channels of the PixelCNN (32), or units per MLP layer (512)"""
@@ -197,7 +209,7 @@ class ObjectiveConfig:
     """fraction of a cycle spent in warm-up"""
     free_bits: NonNegativeFloat = 0.0
     """nats of KL that are not penalized; helps against posterior collapse"""
-    free_bits_per: Literal["element", "dim", "sample", "batch"] = "element"
+    free_bits_per: FreeBitsPer = "element"
     """what free bits apply to: each example and dimension, dimensions, examples, or the batch"""
     min_kl: NonNegativeFloat = 0.0
     """minimum of the mean KL in nats, with a learned multiplier; 0 for none"""

@@ -12,11 +12,20 @@ Images are (N, H, W) with values in [0, 1], as input and as output.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from textvae.config.choices import (
+    ConditionKind,
+    HeadKind,
+    ImageDecoder,
+    ImageEncoder,
+    ImageInjection,
+    PosteriorKind,
+    PriorKind,
+)
 from textvae.config.experiment import OF_ANY_MODEL, ImagesConfig, ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, check_values
 from textvae.errors import UserError
@@ -28,9 +37,8 @@ from textvae.runs.model_folder import Description, public_module
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import make_embedding
 from textvae.vae.conditioning import check_condition
-from textvae.vae.conditions import ConditionKind
-from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.priors import PriorKind, VampPrior, check_prior
+from textvae.vae.heads import check_head, head_maker
+from textvae.vae.priors import VampPrior, check_prior
 
 NAMED = {"mlp": "an MLP", "resnet": "a ResNet", "pixelcnn": "a PixelCNN"}  # in a model card
 
@@ -76,11 +84,11 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
         height: int,
         width: int,
         latent_dim: int = 32,
-        injection: Literal["none", "input", "skip"] = "skip",
-        encoder: Literal["resnet", "mlp"] = "resnet",
+        injection: ImageInjection = "skip",
+        encoder: ImageEncoder = "resnet",
         encoder_hidden: int = 64,
         encoder_layers: int = 3,
-        decoder: Literal["pixelcnn", "mlp"] = "pixelcnn",
+        decoder: ImageDecoder = "pixelcnn",
         decoder_hidden: int = 32,
         decoder_layers: int = 9,
         kernel_size: int = 3,

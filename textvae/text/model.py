@@ -20,23 +20,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textvae.config.choices import (
+    ConditionKind,
+    HeadKind,
+    InitialState,
+    Injection,
+    InputNoise,
+    Pooling,
+    PosteriorKind,
+    PriorKind,
+)
 from textvae.config.experiment import ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
 from textvae.errors import UserError
 from textvae.runs.model_folder import WEIGHTS, Description, public_module
 from textvae.runs.weights import read_metadata
-from textvae.text.nn.decoder import InitialState, Injection, LSTMDecoder
-from textvae.text.nn.encoder import LSTMEncoder, Pooling
-from textvae.text.nn.input_noise import InputNoise
+from textvae.text.nn.decoder import LSTMDecoder
+from textvae.text.nn.encoder import LSTMEncoder
 from textvae.text.nn.pretrained import read_word_vectors
 from textvae.text.sentences import Sentences
 from textvae.text.tokenizers import MADE_FOR, NONE, PAD, check_size, read_tokenizer
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
 from textvae.vae.conditioning import check_condition
-from textvae.vae.conditions import ConditionKind
-from textvae.vae.heads import HeadKind, PosteriorKind, check_head, head_maker
-from textvae.vae.priors import PriorKind, VampPrior, check_prior
+from textvae.vae.heads import check_head, head_maker
+from textvae.vae.priors import VampPrior, check_prior
 
 logger = logging.getLogger(__name__)
 

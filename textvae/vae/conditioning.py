@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from textvae.config.choices import ConditionKind
 from textvae.errors import UserError, quantity
 from textvae.vae.batch import Split
-from textvae.vae.conditions import Classes, Condition, ConditionKind, Given, Numbers
+from textvae.vae.conditions import Classes, Condition, Given, Numbers
 from textvae.vae.noise import RowNoise
 
 logger = logging.getLogger(__name__)

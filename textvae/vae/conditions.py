@@ -16,18 +16,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from textvae.config.choices import ConditionKind
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
 
 logger = logging.getLogger(__name__)
 
-ConditionKind = Literal["none", "label", "number"]
 Given: TypeAlias = "str | float | Sequence[str | float | None]"  # for all examples, or one for each
 
 QUANTILES = 1001  # of the numbers in training, kept to draw from

@@ -12,18 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from textvae.config.choices import HeadKind, PosteriorKind
 from textvae.errors import UserError
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.von_mises_fisher import VonMisesFisher
 
-HeadKind = Literal["linear", "batch_norm", "du", "scale"]
-PosteriorKind = Literal["gaussian", "vmf"]
 SMALLEST_VARIANCE = 1e-8  # of a mean over the batch; below it, normalization would amplify noise
 
 

@@ -25,7 +25,7 @@ from textvae.vae.examples import ExampleKind
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior
+from textvae.vae.priors import MixturePrior, VampPrior, standard_prior
 from textvae.vae.von_mises_fisher import UniformSphere
 
 Source = Literal["prior", "aggregate"]  # what z is drawn from
@@ -42,7 +42,7 @@ class Model(ExampleKind):
             return UniformSphere(config["latent_dim"])
         match config["prior"]:
             case "standard":
-                return StandardNormal(config["latent_dim"])
+                return standard_prior(config["latent_dim"])
             case "mixture":
                 return MixturePrior(config["latent_dim"], config["prior_components"])
             case "vamp":

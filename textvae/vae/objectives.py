@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from textvae.config.sections import Schedule
+from textvae.config.choices import FreeBitsPer, Schedule
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
 
-FreeBitsPer = Literal["element", "dim", "sample", "batch"]
 STEEPNESS = 10.0  # of the logistic schedule: the sigmoid's argument goes from -5 to 5
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the MMD's kernels, as in Tolstikhin et al. 2018
 

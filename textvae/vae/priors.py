@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,6 @@ from textvae.vae.mixtures import (
 )
 from textvae.vae.modes import evaluation_mode
 from textvae.vae.noise import second_stream, standard_normal
-
-PriorKind = Literal["standard", "mixture", "vamp"]
 
 
 class StandardNormal(nn.Module):
@@ -153,6 +151,11 @@ class VampPrior(nn.Module):
         chosen = draw_components(torch.zeros(len(self.inputs)), count, noise)
         drawn = type(q)(*(part.cpu()[chosen] for part in q))
         return drawn.rsample(1, second_stream(noise))[0]
+
+
+def standard_prior(latent_dim: int) -> nn.Module:
+    """Return the prior of a model with Z latent dimensions, if there is no other: N(0, I)."""
+    return StandardNormal(latent_dim)
 
 
 def check_prior(arguments: Mapping[str, Any]) -> None:

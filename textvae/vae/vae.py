@@ -17,7 +17,7 @@ from textvae.vae.batch import Batch, device_of
 from textvae.vae.contracts import Posterior, Terms
 from textvae.vae.inference import infer
 from textvae.vae.posteriors import ConstantEncoder, closed_kl, move
-from textvae.vae.priors import StandardNormal, VampPrior
+from textvae.vae.priors import VampPrior, standard_prior
 
 
 class VAE(nn.Module):
@@ -42,7 +42,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         _check_parts(encoder, decoder, prior)
-        self.prior = StandardNormal(int(prior)) if isinstance(prior, (int, np.integer)) else prior
+        self.prior = standard_prior(int(prior)) if isinstance(prior, (int, np.integer)) else prior
         self.latent_dim = int(self.prior.latent_dim)
         self.encoder = ConstantEncoder(self.latent_dim) if encoder is None else encoder
         self.decoder = decoder

@@ -14,12 +14,13 @@ contiguous block.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from textvae.config.arguments import check_choice, check_integers, check_shares
+from textvae.config.choices import InitialState, Injection
 from textvae.errors import UserError
 from textvae.text.nn.dropout import drop_words, dropout, systematic_mask
 from textvae.text.nn.products import product
@@ -29,9 +30,6 @@ from textvae.text.nn.stepper import LSTMStepper, State
 from textvae.text.tokenizers import PAD, SPECIALS
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import ConditionalDecoder, width_of
-
-Injection = Literal["none", "init", "input", "skip"]
-InitialState = Literal["hidden", "cell"]
 
 
 class LSTMDecoder(ConditionalDecoder):

@@ -8,20 +8,19 @@ one contiguous block.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from textvae.config.arguments import check_choice, check_integers, check_shares
-from textvae.text.nn.input_noise import InputNoise, add_noise
+from textvae.config.choices import InputNoise, Pooling
+from textvae.text.nn.input_noise import add_noise
 from textvae.text.nn.recurrence import LSTMLayer
 from textvae.text.tokenizers import PAD, SPECIALS
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import vectors_of, width_of
 from textvae.vae.contracts import Posterior
-
-Pooling = Literal["last", "mean", "max"]
 
 
 def reverse_each(x: Tensor, lengths: Tensor) -> Tensor:

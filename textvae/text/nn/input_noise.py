@@ -12,15 +12,13 @@ generator.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from textvae.config.choices import InputNoise
 from textvae.text.nn.dropout import drop_words
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
-InputNoise = Literal["none", "delete", "mask", "shuffle", "blank"]
 REACH = 3
 
 
