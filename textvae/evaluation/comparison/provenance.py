@@ -10,6 +10,7 @@ from typing import Any
 from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
 from textvae.evaluation.evaluate_run import GENERATIONS
+from textvae.evaluation.metrics.metric import MISSING
 from textvae.runs.files import read_record
 from textvae.runs.markdown import markdown_table
 from textvae.runs.model_folder import VERSIONS, metrics_path
@@ -66,9 +67,9 @@ def _row(run: Path, versions: Any, training: Any) -> list[str]:
         str(Config.load(config_path(run)).train.seed),
         f"{training['epochs']:g}",
         f"{training['hours']:.2f}",
-        f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else "–",
+        f"{training['peak_memory_mb']} MiB" if training["peak_memory_mb"] else MISSING,
         training["finished"] or "not finished",
-        versions["commit"] or "–",
+        versions["commit"] or MISSING,
         f"{versions['device']}, {threads}, {versions['precision']}",
     ]
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import gather
 from textvae.evaluation.comparison.seeds import SPREAD
+from textvae.evaluation.metrics.metric import MISSING
 from textvae.evaluation.plot_file import COLORS, check_plot_file, save_plot
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def point_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
 
 def _label(card: Mapping[str, Any]) -> str:
     """Return the name of a model as text that matplotlib shows as it is."""
-    name = "".join(c if c.isprintable() else "?" for c in str(card.get("model") or "–"))
+    name = "".join(c if c.isprintable() else "?" for c in str(card.get("model") or MISSING))
     name = name.replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name  # an underscore would hide it
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.evaluation.metrics.metric import MISSING
 from textvae.evaluation.molecules.chemistry import (
     Molecule,
     canonical,
@@ -54,7 +55,6 @@ logger = logging.getLogger(__name__)
 
 UNIQUE_AT = (1000, 10_000)
 PROBED = 1000  # training molecules that show whether the file is in canonical form
-MISSING = "–"
 
 
 class MoleculeMetrics(Printed, dict[str, Any]):

@@ -19,6 +19,7 @@ import torch
 
 from textvae.config.arguments import check_integers
 from textvae.errors import UserError
+from textvae.evaluation.metrics.metric import MISSING
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.evaluation.search.kept_values import Objective, keeping
@@ -72,7 +73,7 @@ class Optimization(NamedTuple):
             # A search that finds no new texts ends early, and there may be few training texts.
             reached = [curve[min(mark, len(curve)) - 1] for curve in curves.values()]
             shown = (_signed(self.sign, best) for best in reached)
-            cells = ["–" if best is None else f"{best:.4g}" for best in shown]
+            cells = [MISSING if best is None else f"{best:.4g}" for best in shown]
             lines.append(f"{mark:<8}" + "".join(f"{cell:>12}" for cell in cells))
         return "\n".join(lines)
 
