@@ -257,7 +257,7 @@ def progress(tmp_path):
 def test_why_a_training_stops(progress):
     assert progress.why_done() == "all 12 steps done"
     progress.total_steps = 11
-    assert progress.why_done() == "12 steps done, and there are only 11 now"
+    assert progress.why_done() == "12 steps done, more than the 11 asked for"
     progress.total_steps = 13
     assert progress.why_done() is None and progress.epoch == 2.4
     progress.phases.lr.stale = 2

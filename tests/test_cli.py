@@ -101,7 +101,7 @@ MISTAKES = [
     (["train", "--resume"], "--resume needs the folder"),
     (["train", "--resume", "--out"], "--resume needs the folder"),
     (["train", "--resume", "{folder}"], "is not a run folder"),
-    (["train", "--resume={folder}/none"], "is not a run folder"),
+    (["train", "--resume={folder}/none"], "none: there is no such run folder"),
     (["train", "--out", "{out}\udc80"], "the name of a folder for results must be UTF-8"),
     (["train", "--out", "/dev/null/run"], "cannot create the folder /dev/null/run"),
     (["train", "--config", "{folder}/none.yaml", "--out", "{out}"], "cannot be read (No such file"),

@@ -618,3 +618,17 @@ def test_a_probe_of_what_the_encoder_reads_says_so(tmp_path, capfd, caplog):
     capfd.readouterr()
     assert main(["probe", str(run)]) == 2
     assert "are numbers: name their column with --target" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_a_text_can_be_decoded_under_another_label(conditional, capsys):
+    model, text = TextVAE.from_pretrained(conditional), "the road and the wheel"
+    expected = model.decode(model.encode([text], condition="car").center(), condition="sky")
+    options = {"condition": "car", "decode_condition": "sky"}
+    assert model.reconstruct([text], **options) == expected
+    assert model.reconstruct([text], condition="car") != expected
+    command = ["reconstruct", str(conditional), text, "--condition", "car"]
+    assert main([*command, "--decode-condition", "sky"]) == 0
+    assert capsys.readouterr().out.splitlines() == expected
+    assert main([*command, "--decode-condition", "sea"]) == 2
+    assert "'sea'" in capsys.readouterr().err

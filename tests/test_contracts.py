@@ -780,3 +780,33 @@ def test_a_posterior_is_in_full_precision_under_autocast():
         q = model.posterior(batch)
         assert q.mean.dtype == q.logvar.dtype == torch.float32
     assert model.double().posterior(Batch(batch.x.double())).mean.dtype == torch.float64
+
+
+class SelfAttentive(textvae.TextVAE):
+    """A text model whose encoder is a Transformer of torch's own."""
+
+    class Encoder(torch.nn.Module):
+        def __init__(self, vocab, latent_dim):
+            super().__init__()
+            self.embed = torch.nn.Embedding(vocab, 8)
+            layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.body = torch.nn.TransformerEncoder(layer, 1)
+            self.head = torch.nn.Linear(8, 2 * latent_dim)
+
+        def forward(self, batch):
+            hidden = self.body(self.embed(batch.x), src_key_padding_mask=batch.x == 0)
+            mean, logvar = self.head(hidden[:, 0]).float().chunk(2, -1)
+            return DiagGaussian(mean, logvar)
+
+    def make_encoder(self, config):
+        return self.Encoder(config["vocab_size"], config["latent_dim"])
+
+
+def test_a_transformer_encoder_is_trained_in_half_precision(corpus, tmp_path):
+    """Under autocast, the fast path that torch takes in evaluation mode fails on a CPU."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    config = config_for(corpus, precision="bf16", epochs=1)
+    model = textvae.train(config, tmp_path / "run", model_class=SelfAttentive)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    card = textvae.evaluate_run(tmp_path / "run", model=model, precision="bf16", generations=0)
+    assert math.isfinite(card["iw"])

@@ -336,3 +336,11 @@ def test_words_are_counted_as_the_run_counts_them_for_every_tokenizer(tiny, tmp_
             assert [row["ppl_iw"] for row in rows] == pytest.approx(
                 [math.exp(-row["iw"] / units) for row, units in zip(rows, expected, strict=True)]
             )
+
+
+def test_a_blank_text_alone_has_the_scores_that_it_has_among_others(trained):
+    model, options = textvae.load(str(trained)), {"samples": 3, "regret_steps": 0}
+    alone = textvae.score(model, [""], **options)
+    among = textvae.score(model, ["", "a cat sees the tree"], **options)
+    assert alone.keys() == among.keys()
+    assert alone["bits_per_byte_iw"][0] == among["bits_per_byte_iw"][0] == math.inf

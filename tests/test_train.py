@@ -17,6 +17,7 @@ import torch
 from conftest import in_child
 
 import textvae
+from textvae.cli.main import main
 from textvae.text.model import TextVAE
 from textvae.training.update import Updater
 
@@ -311,6 +312,25 @@ def test_number_of_steps_and_evaluations(options, steps, evaluations, tiny, tmp_
     assert train(tmp_path / "run", [*tiny, *options]) == 0
     assert summary(tmp_path / "run")["steps"] == steps
     assert [e["step"] for e in lines(tmp_path / "run") if e["group"] == "valid"] == evaluations
+
+
+def test_the_last_line_suggests_a_split_that_there_is(tiny, corpus, tmp_path, capfd):
+    folder = shutil.copytree(corpus, tmp_path / "two_splits")
+    (folder / "test.txt").unlink()
+    options = [*tiny, "--data.dir", str(folder), "--train.max_steps", "1"]
+    assert train(tmp_path / "run", options) == 0
+    suggested = f"textvae evaluate {tmp_path / 'run'} --split valid"
+    assert f"next: {suggested}\n" in capfd.readouterr().err
+    assert main([*suggested.split()[1:], "--samples", "1", "--generations", "0"]) == 0
+
+
+def test_a_resumed_run_says_what_has_changed(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert train(run, [*tiny, "--train.max_steps", "1"]) == 0
+    capfd.readouterr()
+    assert resume(run, "--train.max_steps", "2", "--optim.lr", "0.25") == 0
+    said = capfd.readouterr().err
+    assert "--optim.lr: 0.25, before 1" in said and "--train.max_steps: 2, before 1\n" in said
 
 
 def test_early_stopping(tiny, tmp_path):

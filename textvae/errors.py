@@ -1,5 +1,10 @@
 """The exception for errors that the user can fix, and the wording of messages."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 
 class UserError(Exception):
     """An error that the user can fix: a missing file, a wrong column, an option out of range.
@@ -34,3 +39,9 @@ def quantity(count: int, noun: str) -> str:
         noun: The singular of a noun with a regular plural.
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
+    """Return the end of a message that suggests the nearest name; empty if none is near."""
+    near = difflib.get_close_matches(wrong, names, n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""

@@ -143,7 +143,9 @@ def _split_files(words: list[str]) -> tuple[list[str], list[Path]]:
             raise UserError("--resume needs the folder of the run to resume")
         config = Path(runs[-1]) / "config.yaml"
         if not config.exists():
-            raise UserError(f"{runs[-1]} is not a run folder: it has no config.yaml")
+            from textvae.runs.run_folder import config_path  # which imports torch
+
+            config_path(Path(runs[-1]))  # says why not
         files.append(config)
     rest, given = [], iter(words)
     for word in given:

@@ -6,8 +6,8 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
-from textvae.config.types import did_you_mean, limits_of
-from textvae.errors import OptionError
+from textvae.config.types import limits_of
+from textvae.errors import OptionError, did_you_mean
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
 CLOSE = 0.65  # how alike a name and an option are, at least (difflib)

@@ -60,6 +60,12 @@ def parser() -> ArgumentParser:
     add_refinement(parser)
     add_layout(parser)
     add_generation(parser, show_source=True)
+    parser.add_argument(
+        "--decode-condition",
+        type=str,
+        help="for a model trained with --model.condition: the label or the number to decode with; "
+        "default: as encoded",
+    )
     return parser
 
 
@@ -79,6 +85,8 @@ def run(args: Namespace) -> None:
         found = read_file(model, args, file)
     options = {name: args[name] for name in ("use", "refine_steps", "do_sample")}
     options |= generation(model, args) | {"condition": labels_of(model, args, found)}
+    if args.decode_condition is not None:
+        options["decode_condition"] = args.decode_condition
     outputs = model.reconstruct(found.inputs, **options)
     warn_of_collapse(args.run)
     with output:

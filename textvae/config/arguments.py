@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from textvae.config.types import LARGEST_INT, did_you_mean
-from textvae.errors import OptionError
+from textvae.config.types import LARGEST_INT
+from textvae.errors import OptionError, did_you_mean
 
 
 def check_integers(least: int, most: int = LARGEST_INT, **values: Any) -> None:

@@ -24,9 +24,9 @@ from textvae.config.sections import (
     TokenizerConfig,
     TrainConfig,
 )
-from textvae.config.types import check_values, did_you_mean
+from textvae.config.types import check_values
 from textvae.config.yaml_file import Dumper, Setting, read_yaml
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import write_text
 
 __all__ = [

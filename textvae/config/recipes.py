@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textvae.config.types import did_you_mean
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "recipes"  # if the package was not copied away
 

@@ -6,16 +6,15 @@ types.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from jsonargparse import typing as restricted
 
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 
 LARGEST_SEED = 2**63 - 1  # the largest seed of a torch generator
 LARGEST_INT = 2**31 - 1  # of all other integers, so that products of two still fit in 64 bits
@@ -184,12 +183,6 @@ def as_word(value: Any) -> str:
         case float() if value.is_integer() and abs(value) < LARGEST_EXACT:
             return str(int(value))
     return str(value)
-
-
-def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
-    """Return the end of a message that suggests the nearest name; empty if none is near."""
-    near = difflib.get_close_matches(wrong, names, n=1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _is_a(base: type, value: Any) -> bool:

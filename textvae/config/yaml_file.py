@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from textvae.config.types import check_values, current_value, did_you_mean
-from textvae.errors import UserError
+from textvae.config.types import check_values, current_value
+from textvae.errors import UserError, did_you_mean
 
 
 class Loader(yaml.SafeLoader):

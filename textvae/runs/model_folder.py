@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import expanded, read_record, write_json, write_text
 from textvae.runs.markdown import markdown_table
 
@@ -131,7 +131,13 @@ def fetch(name: str, **options: Any) -> Path:
         raise UserError(
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face Hub: "
             f"{hub_reason(error)}. Offline? Pass the folder of a model instead"
+            f"{did_you_mean(str(name), _models_near(folder))}"
         ) from error
+
+
+def _models_near(folder: Path) -> list[str]:
+    """Return the models in the folder that another one would be in."""
+    return [str(path.parent) for path in folder.parent.glob(f"*/{WEIGHTS}")]
 
 
 def _check_hub_options(options: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import (
     quoted,
     read_if_there,
@@ -214,6 +214,9 @@ def config_path(run: Path) -> Path:
     """
     path = run / CONFIG
     if not path.exists():
+        if not run.exists():
+            near = [str(folder) for folder in run.parent.glob("*/") if (folder / CONFIG).exists()]
+            raise UserError(f"{run}: there is no such run folder{did_you_mean(str(run), near)}")
         inside = sorted(run.glob(f"*/{CONFIG}"))
         advice = f"; give a folder inside it, such as {inside[0].parent}" if inside else ""
         raise UserError(f"{run} is not a run folder: it has no {CONFIG}{advice}")

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from textvae.config.arguments import check_integers
-from textvae.config.types import did_you_mean
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import is_file
 from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.chunks import Encoding, encode_document

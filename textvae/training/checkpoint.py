@@ -89,13 +89,13 @@ class TrainingState:
         """Return why the training stops now; None if it continues."""
         if reason := self.phases.lr.exhausted():
             return f"stopped by the learning-rate rule: {reason}"
-        patience = self.config.train.early_stopping
-        if patience is not None and self.phases.lr.stale >= patience:
-            return f"stopped early: no improvement in {self.phases.lr.stale} evaluations"
+        patience, stale = self.config.train.early_stopping, self.phases.lr.stale
+        if patience is not None and stale >= patience:
+            return f"stopped early: no improvement in {quantity(stale, 'evaluation')}"
         if self.step == self.total_steps:
             return f"all {quantity(self.step, 'step')} done"
         if self.step > self.total_steps:
-            return f"{self.step} steps done, and there are only {self.total_steps} now"
+            return f"{quantity(self.step, 'step')} done, more than the {self.total_steps} asked for"
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,7 +162,8 @@ class TrainingState:
         if state["epoch_steps"] != self.epoch_steps:
             raise UserError(
                 f"{self.run} had {state['epoch_steps']} steps per epoch and would now have "
-                f"{self.epoch_steps}: resume with the same batches and number of processes"
+                f"{self.epoch_steps}: resume with the same --data.batch_size or --data.max_tokens, "
+                "--data.equal_length, --train.accumulate, and number of processes"
             )
         steps = (state.get("autoencode_steps", 0), self.phases.autoencode_steps)
         if steps[0] != steps[1] and int(state["step"]) > min(steps):

@@ -284,9 +284,11 @@ class Trainer(TrainingState):
         best = ""
         if math.isfinite(self.lr.best):
             best = f": best validation {Goal.of(self.config).name} {self.lr.best:.2f}"
-        following = f"textvae evaluate {quoted(self.run)}"
+        has_test = "test" in self.splits
+        following = f"textvae evaluate {quoted(self.run)}" + ("" if has_test else " --split valid")
         if not is_built_in(type(self.model)):
-            following = f"textvae.evaluate_run({str(self.run)!r}, model=...)"
+            split = "" if has_test else ", split='valid'"
+            following = f"textvae.evaluate_run({str(self.run)!r}, model=...{split})"
         if self.config.data.dir == "-":
             following += ", with the same text on standard input"
         logger.info(

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textvae.config.recipes import method_files, recipes_folder
-from textvae.config.types import did_you_mean
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.evaluation.comparison.compare import gather
 from textvae.evaluation.comparison.lagging import lagging_information, lagging_table
 from textvae.evaluation.comparison.published import FAILURES, Verdict, judge, verdict_table

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from textvae.config.combinations import (
     options_without_effect,
 )
 from textvae.config.experiment import OPTIONS, Config, ObjectiveConfig, option_names, read_options
+from textvae.config.types import as_word
 from textvae.errors import UserError, quantity
 from textvae.runs import model_folder, run_folder
 from textvae.runs.files import expanded, remove_leftovers
@@ -81,7 +83,9 @@ def train(
     check_model(config)
     if resume:
         config = with_found_data(run, config)
-        check_resumed(Config.load(run_folder.config_path(run)), config, run)
+        before = Config.load(run_folder.config_path(run))
+        check_resumed(before, config, run)
+        _report_changes(before, config)
     else:
         run_folder.check_new(run)
         for line in options_without_effect(config):
@@ -153,6 +157,14 @@ def _check_has_model(run: Path, trainer: Trainer) -> None:
             f"{run} was stopped at step {trainer.step}, before its first evaluation, and has no "
             f"model yet: resume it for more than {trainer.total_steps} steps"
         )
+
+
+def _report_changes(before: Config, now: Config) -> None:
+    """Log the options of a resumed run that have changed, with their values."""
+    old, new = asdict(before), asdict(now)
+    for option in changed_options(before, now):
+        section, name = option.removeprefix("--").split(".")
+        logger.info("%s: %s, before %s", option, *(as_word(o[section][name]) for o in (new, old)))
 
 
 def _warn_of_changes(config: Config, run: Path, trainer: Trainer) -> None:

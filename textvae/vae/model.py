@@ -241,18 +241,21 @@ class Model(ExampleKind):
         *,
         use: Literal["mean", "sample"] = "mean",
         condition: Given | None = None,
+        decode_condition: Given | None = None,
         refine_steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         **options: Any,
     ) -> Any:
-        """Encode each example and decode it again.
+        """Encode each example and decode it again, perhaps under another condition.
 
         Args:
             examples: N examples of the model's kind of data.
             use: Decode the center of q(z|x) (``mean``; of a von Mises-Fisher distribution, its mean
                 direction), or a ``sample`` from it.
             condition: As in ``encode``; used to encode and to decode.
+            decode_condition: Used to decode instead of ``condition``: for a model of reviews that
+                is conditioned on their rating, the same review with another rating.
             refine_steps: As in ``encode``.
             seed: Seed of all noise.
             batch_size: Examples per batch; does not change the results.
@@ -269,8 +272,8 @@ class Model(ExampleKind):
             seed=seed,
             batch_size=batch_size,
         )
-        if condition is not None:
-            options["condition"] = condition
+        if (decoded := condition if decode_condition is None else decode_condition) is not None:
+            options["condition"] = decoded
         z = q.center()
         if use == "sample":
             z = q.rsample(1, RowNoise(seed, Purpose.LATENT, range(len(z))))[0]

@@ -18,10 +18,22 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        yield
+        with _without_fast_attention():
+            yield
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def _without_fast_attention() -> Iterator[None]:
+    """Turn off the fast path of ``nn.TransformerEncoder`` under autocast, which it fails in."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled and not torch.is_autocast_enabled("cpu"))
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager

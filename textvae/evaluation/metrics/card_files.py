@@ -18,8 +18,7 @@ from typing import Any
 
 import yaml
 
-from textvae.config.types import did_you_mean
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.evaluation.metrics.bound_files import read_bounds, save_bounds
 from textvae.evaluation.metrics.card import Card, summary
 from textvae.evaluation.metrics.table import NUMBERS, RESULTS

@@ -154,6 +154,7 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         "seed": seed,
         "steps": STEPS,
         "table": tabulate(cards),
+        "has_language_model": any(card.get("latent_dim") == 0 for card in cards),
         "curves": draw_curves(
             [
                 Line(each.train, each.valid, view.style, view.has_latent)

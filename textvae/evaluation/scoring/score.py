@@ -43,6 +43,7 @@ from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress
 from textvae.runs import model_folder
+from textvae.text.examples import TextExamples
 from textvae.vae.batch import Batch, Split, numbered
 from textvae.vae.conditions import Given
 from textvae.vae.inference import inference_of
@@ -70,6 +71,12 @@ def score(
 ) -> dict[str, np.ndarray]:
     """Score every example of some batches.
 
+    The scores are ``elbo``, ``iw``, ``rec``, and ``kl`` in nats, as on the metrics card;
+    ``regret``, the likelihood regret in nats; and ``ppl_iw`` and ``bits_per_byte_iw``, or, for data
+    without words, ``bits_per_dim_iw``, which follow from ``iw`` and ``units``, ``bytes``, or
+    ``tokens``. The noise of an example depends on the seed and its row: the same text in another
+    row has slightly different scores. The regret takes most of the time; 0 steps skip it.
+
     It works with any ``VAE``, or any module with the attributes of
     ``textvae.vae.contracts.LatentModel``.
 
@@ -88,7 +95,7 @@ def score(
 
     Returns:
         Arrays (N,) in the order of ``Batch.index``, by key: ``row``, which is that index, and the
-        scores in the module's docstring. Those that are meaningless for the model or its data are
+        scores. Those that are meaningless for the model or its data are
         missing: ``kl`` and ``regret`` without a latent variable, ``regret`` without an encoder,
         ``ppl_iw`` and ``bits_per_byte_iw`` if no words or bytes are counted.
 
@@ -115,7 +122,12 @@ def score(
                 scores["regret"] = _regret(examine, kept, own, steps)
     arrays = {key: _for_numpy(column).numpy() for key, column in scores.items()}
     counts = (stats.units, stats.num_bytes, stats.lengths)
-    return arrays | _rates(arrays["iw"].astype(float), *(count.numpy() for count in counts))
+    rates = _rates(
+        arrays["iw"].astype(float),
+        *(count.numpy() for count in counts),
+        has_bytes=isinstance(model, TextExamples),
+    )
+    return arrays | rates
 
 
 def _check_counts(samples: int, regret_steps: int) -> None:
@@ -177,14 +189,19 @@ def _elbo(stats: ExampleStats) -> Tensor:
 
 
 def _rates(
-    iw: np.ndarray, units: np.ndarray, num_bytes: np.ndarray, symbols: np.ndarray
+    iw: np.ndarray,
+    units: np.ndarray,
+    num_bytes: np.ndarray,
+    symbols: np.ndarray,
+    *,
+    has_bytes: bool,
 ) -> dict[str, np.ndarray]:
     """Divide the bound by each way to count, for a whole dataset in one of them."""
     if not units.any():
         return {"bits_per_dim_iw": -iw / (math.log(2) * symbols), "tokens": symbols}
     with np.errstate(divide="ignore", over="ignore"):  # infinite without bytes, or very unlikely
         rates = {"ppl_iw": np.exp(-iw / units), "units": units}
-        if num_bytes.any():
+        if has_bytes or num_bytes.any():
             rates |= {"bits_per_byte_iw": -iw / (math.log(2) * num_bytes), "bytes": num_bytes}
     return rates
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from textvae.config.types import did_you_mean
-from textvae.errors import OptionError, UserError
+from textvae.errors import OptionError, UserError, did_you_mean
 from textvae.text.data.labels import label_of, number_of
 
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 20, 40  # in messages

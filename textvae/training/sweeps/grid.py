@@ -17,8 +17,8 @@ from textvae.config.arguments import check_integers
 from textvae.config.combinations import OF_LATENT
 from textvae.config.experiment import OPTIONS, Config, check_sections, options_read
 from textvae.config.recipes import method_files
-from textvae.config.types import as_word, did_you_mean
-from textvae.errors import UserError
+from textvae.config.types import as_word
+from textvae.errors import UserError, did_you_mean
 
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
