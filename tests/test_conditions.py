@@ -20,8 +20,10 @@ from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.open_run import open_run
+from textvae.evaluation.per_example import collect
 from textvae.evaluation.scoring.score import score_file
 from textvae.evaluation.search.optimize import optimize
+from textvae.evaluation.shuffle import _ring
 from textvae.text.data.labels import number_of
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import BOS, EOS, PAD, WordTokenizer
@@ -31,6 +33,7 @@ from textvae.vae.conditioning import add_conditions, codes_of, fit_condition
 from textvae.vae.conditions import Classes, Numbers
 from textvae.vae.estimators import importance_bound
 from textvae.vae.objectives import elbo
+from textvae.vae.posteriors import ConstantEncoder
 
 WORDS = {
     "food": ["bread", "soup", "rice"],
@@ -618,6 +621,43 @@ def test_a_probe_of_what_the_encoder_reads_says_so(tmp_path, capfd, caplog):
     capfd.readouterr()
     assert main(["probe", str(run)]) == 2
     assert "are numbers: name their column with --target" in capfd.readouterr().err
+
+
+class Square(torch.nn.Module):
+    """log p(x|z,y) = -strength (x - y)^2, up to a constant: x is predicted by y alone."""
+
+    def __init__(self, strength):
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(strength))
+
+    def log_prob(self, batch, z):
+        error = (batch.x[:, 0] - batch.condition).square()
+        return (-self.strength * error).expand(len(z), -1)
+
+
+@pytest.mark.parametrize("latent_dim", [0, 2])
+@pytest.mark.parametrize("strength", [0.0, 3.0])
+def test_the_condition_gap_is_what_the_label_of_another_example_costs(latent_dim, strength):
+    labels = torch.arange(90) % 3
+
+    def part(first, last):
+        rows = torch.arange(first, last)
+        return Batch(labels[rows, None].float(), index=rows, condition=labels[rows])
+
+    encoder = ConstantEncoder(latent_dim) if latent_dim else None
+    model = textvae.VAE(encoder, Square(strength), latent_dim)
+    card = textvae.evaluate(model, [part(50, 90), part(0, 50)], samples=2)
+    stats = collect(model.eval(), [part(0, 90)], 1, seed=0)
+    donors = _ring(stats, seed=0)
+    expected = strength * (labels - labels[donors]).square().double().mean()
+    assert card["condition_gap"] == pytest.approx(float(expected), abs=1e-6)
+    assert (donors != torch.arange(90)).all() and (expected > 0) == (strength > 0)
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_the_card_of_a_conditional_model_says_that_the_label_is_read(conditional):
+    card = evaluate_run(conditional, samples=2, generations=0)
+    assert card["condition_gap"] > 1 and "condition gap" in str(card)
 
 
 @pytest.mark.parametrize("conditional", ["vae"], indirect=True)

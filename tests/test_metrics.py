@@ -27,8 +27,9 @@ def test_every_key_of_a_card_is_in_the_table_or_on_the_list_of_others(trained):
     missing = {metric.key for metric in METRICS} - card.keys()
     fitted = {"hole_share_aggregate"}
     scored = {"regret", "iw_gain"}  # of single examples, or over another model
+    conditional = {"condition_gap"}
     probed |= {"r2", "mae", "median_mae"}
-    assert missing <= refined | probed | fitted | scored | {
+    assert missing <= refined | probed | fitted | scored | conditional | {
         "accuracy",
         "linear_accuracy",
         "classes",

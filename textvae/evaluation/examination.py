@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.per_example import ExampleStats, collect
-from textvae.evaluation.shuffle import shuffle_gaps
+from textvae.evaluation.shuffle import condition_gaps, shuffle_gaps
 from textvae.evaluation.symptoms import Symptoms, symptoms_of
 from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls
 from textvae.vae.batch import Batch, numbered
@@ -108,6 +108,8 @@ def examine(
     card |= _aggregate(stats, model, kls, seed)
     gaps = shuffle_gaps(model, source(), stats, seed) if shuffle else None
     card["shuffle_gap"] = None if gaps is None else float(gaps.mean())
+    if shuffle and (by_condition := condition_gaps(model, source, stats, seed)) is not None:
+        card["condition_gap"] = float(by_condition.mean())
     symptoms = None
     if card["latent_dim"]:
         symptoms = symptoms_of(

@@ -7,11 +7,18 @@ The examples form a random ring, and each passes its z on to the next, so that n
 ``gap`` is near 0 if the decoder ignores z, and ``gap_d`` if it ignores dimension d. If q is the
 exact posterior, the gap is at least I(x; z): it is I(x; z) plus the KL from the product of the two
 distributions to the joint one (the lautum information, Palomar and Verdu 2008).
+
+The condition gap is the same for what a model is conditioned on:
+
+    E[log p(x|z,y)] - E[log p(x|z,y')],    z ~ q(z|x,y), and y' of another example
+
+It is near 0 if the decoder ignores y. Examples that receive an equal y lose nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,6 +48,36 @@ def shuffle_gaps(
     if not _can_be_shuffled(stats):
         return None
     return stats.rec.double() - _over_batches(model, batches, stats, seed, _from_another)[:, 0]
+
+
+def condition_gaps(
+    model: Any, batches: Callable[[], Iterable[Batch]], stats: ExampleStats, seed: int
+) -> Tensor | None:
+    """Measure the gap of every example when y comes from another one.
+
+    Args:
+        model: Any model with a posterior, a likelihood and a prior.
+        batches: Returns the examples of ``stats``, in any order.
+        stats: The posteriors and reconstruction terms of all N examples.
+        seed: Seed of the ring and of the draws.
+
+    Returns:
+        (N,) nats in the order of ``stats``; None if there is no condition, or one example.
+    """
+    conditions: Any = None
+    for batch in batches():
+        if batch.condition is None or len(stats.index) == 1:
+            return None
+        if conditions is None:
+            conditions = batch.condition.new_empty(len(stats.index), device="cpu")
+        conditions[_places(stats, batch)] = batch.condition.cpu()
+    donors, gaps = _ring(stats, seed), stats.rec.double().clone()
+    for batch in batches():
+        places = _places(stats, batch)
+        here = replace(batch, condition=conditions[donors[places]]).to(device_of(model))
+        z = _draws(stats, places, here, seed, OWN_TURN)
+        gaps[places] -= decode_in_parts(model, here, z[None])[0].double().cpu()
+    return gaps
 
 
 def dimension_gaps(
@@ -93,20 +130,36 @@ def _over_batches(
     max_symbols: int | None = None,
 ) -> Tensor:
     """Decode every example from mixtures of its own z and another one's: (N, K) nats."""
-    count, device = len(stats.index), device_of(model)
-    ring = torch.from_numpy(numpy_generator(seed).permutation(count))
-    donors = torch.empty_like(ring)
-    donors[ring] = ring.roll(1)
+    donors = _ring(stats, seed)
     found: Any = None
     for batch in batches:
-        places = torch.searchsorted(stats.index, batch.index.cpu())
-        noise = RowNoise(seed, Purpose.DONOR, batch.index)
-        other = move(select(stats.posterior, donors[places]), device).rsample(1, noise)[0]
-        own = move(select(stats.posterior, places), device).rsample(
-            1, noise._replace(turn=OWN_TURN)
-        )[0]
-        log_px = decode_in_parts(model, batch.to(device), mix(own, other), max_symbols)  # (K, B)
+        places, here = _places(stats, batch), batch.to(device_of(model))
+        other = _draws(stats, donors[places], here, seed)
+        own = _draws(stats, places, here, seed, OWN_TURN)
+        log_px = decode_in_parts(model, here, mix(own, other), max_symbols)  # (K, B)
         if found is None:
-            found = torch.empty(count, len(log_px), dtype=torch.float64)
+            found = torch.empty(len(stats.index), len(log_px), dtype=torch.float64)
         found[places] = log_px.t().double().cpu()
     return found
+
+
+def _ring(stats: ExampleStats, seed: int) -> Tensor:
+    """Return for each example (N,) the place of the one that it receives from."""
+    ring = torch.from_numpy(numpy_generator(seed).permutation(len(stats.index)))
+    donors = torch.empty_like(ring)
+    donors[ring] = ring.roll(1)
+    return donors
+
+
+def _places(stats: ExampleStats, batch: Batch) -> Tensor:
+    """Return where the examples of a batch are in ``stats``, (B,)."""
+    return torch.searchsorted(stats.index, batch.index.cpu())
+
+
+def _draws(
+    stats: ExampleStats, places: Tensor, here: Batch, seed: int, turn: int | None = None
+) -> Tensor:
+    """Draw from the posteriors at some places with the noise of the rows of a batch, (B, Z)."""
+    noise = RowNoise(seed, Purpose.DONOR, here.index)
+    noise = noise if turn is None else noise._replace(turn=turn)
+    return move(select(stats.posterior, places), here.x.device).rsample(1, noise)[0]

@@ -192,6 +192,16 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         column="if present",
     ),
+    Metric(
+        "condition_gap",
+        "condition gap",
+        _NATS,
+        "How much log p(x|z,y) drops when the label or number y comes from another example. Near 0 "
+        "if the decoder ignores y.",
+        "latent",
+        better="higher",
+        column="if present",
+    ),
     _latent(
         "marginal_kl",
         "KL(q(z) || p)",
