@@ -114,6 +114,8 @@ MISTAKES = [
     (["compare", "{lm}"], "textvae evaluate {lm} --split test"),
     (["compare", "{folder}"], "is not a run folder"),
     (["compare", "{run}", "--split", "valid"], "has no metrics for 'valid'"),
+    (["compare", "{run}", "--split", "tets"], "did you mean test?"),
+    (["sweep", "--vary", "objective.beta", "1,2"], "1,2; --vary takes NAME=VALUE,VALUE"),
     (["evaluate", "{run}", "--split", "dev"], "has no split 'dev': choose train, valid, test"),
     (["evaluate", "{run}", "--data", "{folder}/none"], "no such file or folder"),
     # numbers

@@ -134,7 +134,7 @@ def test_a_pixelcnn_with_a_label_and_no_latent_variable():
     assert own[0] != other[0] and torch.equal(own[1:], other[1:])
     model.condition = Classes(("a", "b", "c"), (1, 1, 1))
     assert model.sample(2, condition="b").shape == (2, SIDE, SIDE)
-    with pytest.raises(UserError, match="injection none leaves no way in"):
+    with pytest.raises(UserError, match="input or skip, not none"):
         build("pixelcnn", "none", "resnet", latent_dim=0)
 
 

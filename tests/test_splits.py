@@ -242,6 +242,13 @@ def test_texts_that_are_also_in_train_are_reported(folder, caplog):
     ]
 
 
+def test_pictures_are_no_corpus_of_text(folder):
+    (folder / "train").mkdir()
+    (folder / "train" / "a.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has images: train on them with --data\.kind images"):
+        read_corpus(folder)
+
+
 def test_duplicates_in_a_single_file_are_reported(folder, caplog):
     write(folder, all_txt="once\n" + "again and again\n" * 99)
     warn_of_known_texts(read_corpus(folder / "all.txt"))

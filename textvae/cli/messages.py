@@ -110,6 +110,8 @@ def _one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 def _name(line: str, names: Sequence[str]) -> str:
     """Return the message for an option or a command that does not exist."""
+    if re.search(r"nrecognized arguments: [^-]", line) and "--vary" in names:
+        line += "; --vary takes NAME=VALUE,VALUE"
     for wrong in _unknown(line):
         if near := _nearest(wrong.replace("-", "_"), names):
             line += f"; did you mean {near}?"

@@ -32,8 +32,8 @@ def check_condition(arguments: Mapping[str, Any]) -> None:
         raise UserError("model: condition label needs num_labels, how many labels there are")
     if arguments["injection"] == "none":
         raise UserError(
-            f"model: condition {kind} enters the decoder where z does, and injection none leaves "
-            "no way in: choose another injection, such as input or skip"
+            f"model: condition {kind} needs an injection through which it enters the decoder, as z "
+            "does: input or skip, not none"
         )
     if arguments["prior"] == "vamp":
         raise UserError(

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.evaluation.comparison.gains import GAIN, INTERVAL, add_gains
 from textvae.evaluation.comparison.seeds import SEED_SUFFIX, SPREAD, average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import check_numbers_of, read_cards
+from textvae.evaluation.metrics.card_files import check_numbers_of, read_cards, saved_splits
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs import run_folder
@@ -126,6 +126,7 @@ def _check_cards(paths: Sequence[Path | str], split: str) -> None:
         raise UserError(
             f"{len(lacking)} of {len(runs)} runs have no metrics for {split!r}: "
             f"{', '.join(map(str, lacking))}; create them with textvae evaluate, or leave them out"
+            f"{did_you_mean(split, saved_splits(lacking[0]))}"
         )
 
 

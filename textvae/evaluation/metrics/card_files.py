@@ -273,7 +273,8 @@ def find_card(given: Path | str, split: str = "test") -> Card:
     path, command = metrics_path(given, split), _command(given, split)
     if not path.exists():
         config_path(given)  # a folder of runs, or any other folder, cannot be evaluated
-        raise UserError(f"{given} has no metrics for {split!r}: create them with {command}")
+        hint = did_you_mean(split, saved_splits(given))
+        raise UserError(f"{given} has no metrics for {split!r}: create them with {command}{hint}")
     try:
         card = load_card(path)
     except UserError as error:
@@ -296,6 +297,12 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         else:
             card |= {key: found[key] for key in ("accuracy", "accuracy_se") if key in found}
     return card
+
+
+def saved_splits(run: Path) -> list[str]:
+    """Return the names of the cards of a run: of splits, or of files."""
+    found = [path.stem for path in metrics_path(run).parent.glob("*.json")]
+    return sorted(name for name in found if not name.endswith(("-probe", "-diagnosis")))
 
 
 def _is_number_or_none(value: Any) -> bool:

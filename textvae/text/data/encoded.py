@@ -173,6 +173,7 @@ def encode_corpus(
         folder = _encoded(dataset, encoding, names, cache)
         splits[name] = EncodedSplit(folder, dataset, names)
         _report(name, splits[name], encoding)
+    _warn_of_unknown(splits)
     return splits
 
 
@@ -188,13 +189,18 @@ def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
         )
     if len(split) == 0:
         raise UserError(f"{name}: max_length={encoding.max_length} drops every document")
-    if (share := split.unknown_share()) > TOO_MANY_UNKNOWN:
+
+
+def _warn_of_unknown(splits: Mapping[str, EncodedSplit]) -> None:
+    """Warn once of the splits that have many ``<unk>``."""
+    shares = {name: split.unknown_share() for name, split in splits.items()}
+    if many := {name: share for name, share in shares.items() if share > TOO_MANY_UNKNOWN}:
         log.warning(
-            "%s: %.0f%% of the tokens are <unk>, which are easy to predict: its latent vectors "
-            "carry little information, and its perplexities and bits per byte are too low; for "
-            "such text, train with subwords (--data.tokenized false), characters (--tokenizer.kind "
+            "%s: %.0f%% of the tokens are <unk>, which are easy to predict: the latent vectors "
+            "carry little information, and perplexities and bits per byte are too low; for such "
+            "text, train with subwords (--data.tokenized false), characters (--tokenizer.kind "
             "char), or a larger vocabulary",
-            *(name, 100 * share),
+            *(", ".join(many), 100 * max(many.values())),
         )
 
 

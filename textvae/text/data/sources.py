@@ -134,6 +134,8 @@ def _folder_sources(
         elif found := documents(folder):
             files = {"train": found}
     if "train" not in files:
+        if any(next(folder.rglob(f"*.{kind}"), None) for kind in ("png", "jpg", "npz")):
+            raise UserError(f"{folder} has images: train on them with --data.kind images")
         raise UserError(
             f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet), set "
             "--data.train FILE, or use folders train/CLASS/ with one document per file"
