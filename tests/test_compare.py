@@ -19,7 +19,8 @@ from textvae.evaluation.comparison.rate_distortion import (
 )
 from textvae.evaluation.comparison.seeds import average_cards
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards, save_card
+from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards
+from textvae.evaluation.metrics.saving import save_card
 from textvae.runs.files import as_json
 from textvae.runs.markdown import markdown_table
 

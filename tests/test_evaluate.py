@@ -16,7 +16,7 @@ import textvae
 from textvae.config.inference import Inference, with_steps
 from textvae.errors import UserError
 from textvae.evaluation.evaluate import evaluate, evaluate_quick
-from textvae.evaluation.metrics import card_files
+from textvae.evaluation.metrics import saving
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
@@ -463,7 +463,7 @@ def test_results_that_cannot_be_saved_are_still_there(trained, monkeypatch, capl
     def full(path, record):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(card_files, "write_json", full)
+    monkeypatch.setattr(saving, "write_json", full)
     card = textvae.evaluate_run(trained, samples=1, limit=3, generations=0)
     found = textvae.diagnose_run(trained, samples=1, limit=3)
     assert card["count"] == 3 and found.verdict

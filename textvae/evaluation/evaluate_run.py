@@ -13,7 +13,7 @@ from textvae.evaluation.diagnosis.history import read_history, read_training
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import may_save, not_saved_with_a_warning, save_card
+from textvae.evaluation.metrics.saving import may_save, not_saved_with_a_warning, save_card
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
 from textvae.runs import origin

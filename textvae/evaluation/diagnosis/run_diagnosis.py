@@ -22,7 +22,7 @@ from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import Case, as_read
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_done
-from textvae.evaluation.metrics.card_files import may_save, save_record
+from textvae.evaluation.metrics.saving import may_save, save_record
 from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
 from textvae.runs import origin, run_folder

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from textvae.errors import UserError, quantity
-from textvae.evaluation.metrics.card_files import may_save
+from textvae.evaluation.metrics.saving import may_save
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.runs.model_folder import SAMPLER, weights_hash

@@ -23,7 +23,7 @@ from textvae.errors import OptionError, UserError
 from textvae.evaluation.latent.classification import Labeled, classify
 from textvae.evaluation.latent.regression import fit_regression, score_regression
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import may_save, save_card
+from textvae.evaluation.metrics.saving import may_save, save_card
 from textvae.evaluation.open_run import Opening, OpenRun, open_run
 from textvae.evaluation.per_example import posteriors
 from textvae.runs import origin
