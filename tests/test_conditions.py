@@ -276,7 +276,10 @@ def test_commands_take_a_condition(conditional, command, capsys):
     assert any(word in shown for word in WORDS["sky"]) and "bread" not in shown
     if name != "sample":
         assert main([name, str(conditional), *rest]) == 2
-        assert "pass it with --condition (choose from car, food" in capsys.readouterr().err
+        assert (
+            "pass it with --condition, or in Python condition= (choose from car, food"
+            in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("word", ["null", "none", "1e5", "true"])

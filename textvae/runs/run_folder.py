@@ -60,8 +60,8 @@ def check_new(run: Path) -> None:
     """
     if (run / CONFIG).exists():
         raise UserError(
-            f"{run} already holds a run: continue it with --resume {quoted(run)}, or choose "
-            "another --out"
+            f"{run} already holds a run: continue it with --resume {quoted(run)} (in Python, "
+            "resume=True), or choose another folder"
         )
     if (run / WEIGHTS).exists():
         raise UserError(f"{run} already holds a model: choose another --out")

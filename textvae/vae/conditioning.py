@@ -141,7 +141,7 @@ def codes_of(
     if given is None:
         raise UserError(
             f"this model is conditioned on the {condition.noun} of an example: pass it with "
-            f"--condition ({condition.choice})"
+            f"--condition, or in Python condition= ({condition.choice})"
         )
     if isinstance(given, str | Real):
         return condition.codes([given], by_number=True).expand(count)
