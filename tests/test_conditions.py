@@ -515,7 +515,7 @@ def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_la
         (
             ["--model.injection", "none"],
             "1\ta\n" * 40,
-            "choose another injection",
+            "input or skip, not none",
         ),
         (["--model.prior", "vamp"], "1\ta\n" * 40, "choose standard or mixture"),
         (["--model.condition", "number"], "1\ta b\nx\tc d\n" * 40, "line 2: 'x' is not a number"),
