@@ -1,5 +1,7 @@
 """Which files are which split: shards, hidden files, folders of documents, saved datasets."""
 
+import logging
+
 import datasets
 import pytest
 
@@ -253,3 +255,14 @@ def test_duplicates_in_a_single_file_are_reported(folder, caplog):
     write(folder, all_txt="once\n" + "again and again\n" * 99)
     warn_of_known_texts(read_corpus(folder / "all.txt"))
     assert "valid: 100% of its 5 texts are also in train" in caplog.text
+
+
+def test_reading_a_dataset_leaves_the_progress_bars_of_others_alone(folder, capfd):
+    datasets.DatasetDict({"train": saved(), "validation": saved()}).save_to_disk(folder)
+    datasets.enable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.INFO)
+    capfd.readouterr()
+    assert read_corpus(folder)["train"]["text"][:]
+    assert capfd.readouterr().err == ""
+    assert not datasets.utils.are_progress_bars_disabled()
+    assert logging.getLogger("huggingface_hub").level == logging.INFO

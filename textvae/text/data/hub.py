@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,30 @@ from textvae.text.data.source import ALIASES, SPLITS, Source
 log = logging.getLogger(__name__)
 
 
-@functools.cache
 def import_datasets() -> Any:
-    """Import Hugging Face ``datasets``, silenced; on first use, because that takes a second."""
+    """Import Hugging Face ``datasets``; on first use, because that takes a second."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
 
-    datasets.disable_progress_bars()
-    # It logs every retry when there is no network; the final error is enough.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return datasets
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[Any]:
+    """Yield Hugging Face ``datasets``, without its progress bars for a while.
+
+    The hub logs every retry when there is no network; the final error is enough.
+    """
+    datasets, hub = import_datasets(), logging.getLogger("huggingface_hub")
+    level, has_bars = hub.level, not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    hub.setLevel(logging.ERROR)
+    try:
+        yield datasets
+    finally:
+        hub.setLevel(level)
+        if has_bars:
+            datasets.enable_progress_bars()
 
 
 def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) -> dict[str, Source]:
@@ -72,7 +86,8 @@ def saved_sources(
     """
     datasets = import_datasets()
     try:
-        loaded = datasets.load_from_disk(str(folder))
+        with quiet_datasets():
+            loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # a dozen types, as below
         raise UserError(f"{folder}: a damaged save_to_disk folder ({_first_line(error)})") from None
     splits = {"train": loaded} if isinstance(loaded, datasets.Dataset) else loaded
@@ -85,7 +100,8 @@ def _first_line(error: Exception) -> str:
 
 def _load_hub(repo: str, config: str | None) -> Any:
     try:
-        return import_datasets().load_dataset(repo, config)
+        with quiet_datasets() as datasets:
+            return datasets.load_dataset(repo, config)
     except Exception as error:  # load_dataset raises a dozen types from four libraries
         raise UserError(
             f"{repo}: no such file or folder, and the Hugging Face Hub did not provide it: "
