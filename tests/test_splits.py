@@ -262,7 +262,7 @@ def test_reading_a_dataset_leaves_the_progress_bars_of_others_alone(folder, capf
     datasets.enable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.INFO)
     capfd.readouterr()
-    assert read_corpus(folder)["train"]["text"][:]
+    assert read_corpus(folder, text_column="body")["train"]["text"][:]
     assert capfd.readouterr().err == ""
     assert not datasets.utils.are_progress_bars_disabled()
     assert logging.getLogger("huggingface_hub").level == logging.INFO
