@@ -11,13 +11,14 @@ import torch
 from textvae.cli.main import main
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.comparison.compare import compare, gather
 from textvae.evaluation.comparison.rate_distortion import (
     draw_rate_distortion,
     point_of,
     rate_distortion,
 )
 from textvae.evaluation.comparison.seeds import average_cards
+from textvae.evaluation.metrics.bound_files import read_bounds, save_bounds
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards
 from textvae.evaluation.metrics.saving import save_card
@@ -460,8 +461,8 @@ def test_gain_needs_the_bounds_of_the_same_examples(tmp_path, caplog):
     caplog.clear()
     compare([lm, {**other, "corpus_hash": "a"}, {**VAE, "source": "a paper"}], baseline=lm)
     assert caplog.messages == [
-        "no IW gain for vae: it has no bounds of single examples; evaluate it again with textvae "
-        "evaluate"
+        "no IW gain for vae: it has no bounds of single examples; give its run folder, or evaluate "
+        "it again with textvae evaluate"
     ]
     with pytest.raises(UserError, match="lm cannot be the baseline, because it has no bounds"):
         compare([lm], baseline=LM)
@@ -469,6 +470,48 @@ def test_gain_needs_the_bounds_of_the_same_examples(tmp_path, caplog):
     (tmp_path / "metrics" / "test-iw.safetensors").write_bytes(b"cut off")
     with pytest.raises(UserError, match="cannot be the baseline"):
         compare([tmp_path], baseline=tmp_path)
+    assert "test-iw.safetensors is damaged" in caplog.text
+
+
+def test_gains_over_other_baselines_are_named_or_left_out(tmp_path):
+    lm, vae, skip = (
+        with_bounds(bounds, model=name)
+        for name, bounds in (("lm", [-9.0, -5.0]), ("vae", [-8.0, -4.0]), ("skip", [-7.0, -4.0]))
+    )
+    (over_lm,), (over_vae,) = (gather([skip], baseline=baseline) for baseline in (lm, vae))
+    for name, card in (("a", over_lm), ("b", over_vae)):
+        (tmp_path / f"{name}.json").write_text(as_json(card))
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    assert "IW gain: IW minus that of lm / vae" in compare(paths)
+    table = compare([tmp_path / "b.json", vae], baseline=lm)
+    assert gain_of(table, "skip") == "–" and "minus that of lm on" in table
+    (tmp_path / "a.json").write_text('{"model": "x", "iw_gain": 1.0}')
+    assert gain_of(compare(paths[:1]), "x") == "1.00"
+    (tmp_path / "a.json").write_text('{"model": "x", "iw_gain": 1.0, "iw_gain_interval": "ab"}')
+    with pytest.raises(UserError, match="iw_gain_interval must be two numbers"):
+        compare(paths[:1])
+
+
+def test_a_baseline_that_is_no_row(tmp_path):
+    for parent in ("a", "b"):
+        save_card(
+            tmp_path / parent / "lm", "test", with_bounds([-9.0, -5.0], model="lm", weights="w")
+        )
+    save_card(tmp_path / "vae", "test-refine3", with_bounds([-8.0, -4.0], model="vae, 3 steps"))
+    table = compare([tmp_path / "a" / "lm"], baseline=tmp_path / "b" / "lm")
+    assert f"minus that of {tmp_path}/b/lm (from earlier weights) on" in table
+    refined = compare([tmp_path / "vae"], "test-refine3", baseline=tmp_path / "a" / "lm")
+    assert gain_of(refined, "vae, 3 steps").startswith("1.00 [")
+    for wrong in ("", tmp_path / "a" / "lm" / "metrics" / "test.json"):
+        with pytest.raises(UserError, match="is not a run folder, which has the bounds"):
+            compare([tmp_path / "vae"], "test-refine3", baseline=wrong)
+
+
+@pytest.mark.parametrize("bounds", [torch.zeros(2, 1), torch.tensor([1.0, math.nan])])
+def test_bounds_that_are_no_list_of_numbers_are_damaged(tmp_path, caplog, bounds):
+    card = with_bounds([-9.0, -5.0], model="lm")
+    save_bounds(tmp_path, "test", card, bounds)
+    assert read_bounds(tmp_path, "test", card) is None
     assert "test-iw.safetensors is damaged" in caplog.text
 
 

@@ -658,6 +658,13 @@ def test_the_condition_gap_is_what_the_label_of_another_example_costs(latent_dim
 
 
 @pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_an_equal_label_costs_nothing(conditional):
+    model = TextVAE.from_pretrained(conditional)
+    batches = list(model.conditioned(model.counted_batches(["the sun", "a road"], 2), "car", 2))
+    assert textvae.evaluate(model, batches, samples=2)["condition_gap"] == 0
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
 def test_the_card_of_a_conditional_model_says_that_the_label_is_read(conditional):
     card = evaluate_run(conditional, samples=2, generations=0)
     assert card["condition_gap"] > 1 and "condition gap" in str(card)

@@ -39,6 +39,7 @@ from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
 from textvae.vae.heads import make_head
 from textvae.vae.inference import infer
+from textvae.vae.modes import _FastAttention
 from textvae.vae.posteriors import DiagGaussian, check_posterior, closed_kl, kl
 from textvae.vae.vae import VAE
 
@@ -800,6 +801,17 @@ class SelfAttentive(textvae.TextVAE):
 
     def make_encoder(self, config):
         return self.Encoder(config["vocab_size"], config["latent_dim"])
+
+
+def test_fast_attention_is_on_again_after_the_last_of_several_threads():
+    before = torch.backends.mha.get_fastpath_enabled()
+    first, second = _FastAttention.off(), _FastAttention.off()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.mha.get_fastpath_enabled()
+    second.__exit__(None, None, None)
+    assert torch.backends.mha.get_fastpath_enabled() == before
 
 
 def test_a_transformer_encoder_is_trained_in_half_precision(corpus, tmp_path):

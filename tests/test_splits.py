@@ -251,6 +251,13 @@ def test_pictures_are_no_corpus_of_text(folder):
         read_corpus(folder)
 
 
+def test_a_picture_among_texts_does_not_matter(folder):
+    write(folder, valid_txt="v\n")
+    (folder / "logo.png").write_bytes(b"")
+    with pytest.raises(UserError, match="no training file"):
+        read_corpus(folder)
+
+
 def test_duplicates_in_a_single_file_are_reported(folder, caplog):
     write(folder, all_txt="once\n" + "again and again\n" * 99)
     warn_of_known_texts(read_corpus(folder / "all.txt"))

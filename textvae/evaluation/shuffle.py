@@ -58,11 +58,12 @@ def condition_gaps(
     Args:
         model: Any model with a posterior, a likelihood and a prior.
         batches: Returns the examples of ``stats``, in any order.
-        stats: The posteriors and reconstruction terms of all N examples.
+        stats: The posteriors of all N examples.
         seed: Seed of the ring and of the draws.
 
     Returns:
-        (N,) nats in the order of ``stats``; None if there is no condition, or one example.
+        (N,) nats in the order of ``stats``, from one draw of z that is decoded with both y; None if
+        there is no condition, or one example.
     """
     conditions: Any = None
     for batch in batches():
@@ -71,12 +72,13 @@ def condition_gaps(
         if conditions is None:
             conditions = batch.condition.new_empty(len(stats.index), device="cpu")
         conditions[_places(stats, batch)] = batch.condition.cpu()
-    donors, gaps = _ring(stats, seed), stats.rec.double().clone()
+    donors, gaps = _ring(stats, seed), torch.empty(len(stats.index), dtype=torch.float64)
     for batch in batches():
-        places = _places(stats, batch)
-        here = replace(batch, condition=conditions[donors[places]]).to(device_of(model))
-        z = _draws(stats, places, here, seed, OWN_TURN)
-        gaps[places] -= decode_in_parts(model, here, z[None])[0].double().cpu()
+        places, here = _places(stats, batch), batch.to(device_of(model))
+        other = replace(batch, condition=conditions[donors[places]]).to(device_of(model))
+        z = _draws(stats, places, here, seed, OWN_TURN)[None]
+        own_log_px, other_log_px = (decode_in_parts(model, b, z)[0] for b in (here, other))
+        gaps[places] = own_log_px.double().cpu() - other_log_px.double().cpu()
     return gaps
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -18,22 +19,37 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with _without_fast_attention():
+        with _FastAttention.off() if torch.is_autocast_enabled("cpu") else nullcontext():
             yield
     finally:
         for part, training in modes:
             part.training = training
 
 
-@contextmanager
-def _without_fast_attention() -> Iterator[None]:
-    """Turn off the fast path of ``nn.TransformerEncoder`` under autocast, which it fails in."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(enabled and not torch.is_autocast_enabled("cpu"))
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+class _FastAttention:
+    """The fast path of ``nn.TransformerEncoder``, which fails under autocast on a CPU.
+
+    It is a setting of the process, so it is off as long as one of several threads needs that.
+    """
+
+    lock, users, enabled = threading.Lock(), 0, True
+
+    @classmethod
+    @contextmanager
+    def off(cls) -> Iterator[None]:
+        """Turn it off for a while."""
+        with cls.lock:
+            if cls.users == 0:
+                cls.enabled = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            cls.users += 1
+        try:
+            yield
+        finally:
+            with cls.lock:
+                cls.users -= 1
+                if cls.users == 0:
+                    torch.backends.mha.set_fastpath_enabled(cls.enabled)
 
 
 @contextmanager

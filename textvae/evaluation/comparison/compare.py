@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import UserError, did_you_mean
-from textvae.evaluation.comparison.gains import GAIN, INTERVAL, add_gains
+from textvae.evaluation.comparison.gains import GAIN, add_gains
 from textvae.evaluation.comparison.seeds import SEED_SUFFIX, SPREAD, average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import check_numbers_of, read_cards, saved_splits
+from textvae.evaluation.metrics.card_files import (
+    INTERVAL,
+    check_numbers_of,
+    read_cards,
+    saved_splits,
+)
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs import run_folder
@@ -110,12 +115,27 @@ def gather(
                 keys[Path(given).resolve()] = key
     found = {key: average_cards(cards) for key, cards in groups.items()}
     _tell_apart(list(found.values()), [folders.get(key) for key in groups])
+    cards = list(found.values())
     if isinstance(baseline, Mapping):
-        add_gains(list(found.values()), Card.of(baseline))
+        add_gains(cards, Card.of(baseline))
     elif baseline is not None:
         own = found.get(keys.get(Path(baseline).resolve()))
-        add_gains(list(found.values()), own or read_cards(baseline, split)[0])
-    return list(found.values())
+        add_gains(cards, own or _read_baseline(baseline, split))
+    return cards
+
+
+def _read_baseline(run: Path | str, split: str) -> Card:
+    """Read the card of a run that is not in the table; if it was not refined, the plain one."""
+    if not str(run) or not Path(run).is_dir():
+        raise UserError(
+            f"the baseline {str(run)!r} is not a run folder, which has the bounds of single "
+            "examples"
+        )
+    plain = re.sub(r"-refine\d+", "", split)
+    name = split if metrics_path(Path(run), split).exists() else plain
+    card = read_cards(run, name)[0]
+    card["model"] = f"{run} (from earlier weights)" if card.get("stale") else str(run)
+    return card
 
 
 def _check_cards(paths: Sequence[Path | str], split: str) -> None:
@@ -160,9 +180,8 @@ def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
         metric = metric._replace(error=None)
     encoder = metric.show_encoder(card) if metric.needs_latent else MISSING
     shown = metric.show(card) + ("" if encoder == MISSING else f" ({encoder})")
-    if metric.key == GAIN and shown != MISSING:
-        low, high = (decimals(end, metric.digits) for end in card[INTERVAL])
-        return f"{shown} [{low}, {high}]"
+    if metric.key == GAIN and shown != MISSING and (ends := card.get(INTERVAL)):
+        return f"{shown} [{', '.join(decimals(end, metric.digits) for end in ends)}]"
     return shown
 
 
@@ -189,10 +208,10 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
             "In parentheses: the encoder's posterior before refinement. gap: what refinement adds "
             "to the ELBO."
         )
-    if compared := [card["baseline"] for card in cards if card.get("baseline")]:
+    if compared := {str(card["baseline"]) for card in cards if card.get("baseline")}:
         notes.append(
-            f"IW gain: IW minus that of {compared[0]} on the same examples, with its 95% interval "
-            "over examples."
+            f"IW gain: IW minus that of {' / '.join(sorted(compared))} on the same examples, with "
+            "its 95% interval over examples."
         )
     if any(key.endswith(SPREAD) for card in cards for key in card):
         notes.append("±: standard deviation over seeds.")

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from textvae.errors import UserError
 from textvae.evaluation.intervals import of_means
 from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.card_files import INTERVAL
 
 logger = logging.getLogger(__name__)
-GAIN, INTERVAL, BASELINE = "iw_gain", "iw_gain_interval", "baseline"
+GAIN, BASELINE = "iw_gain", "baseline"
 
 
 def add_gains(cards: Sequence[Card], baseline: Card) -> None:
@@ -34,10 +35,12 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
     reference = baseline.iw_by_example
     if reference is None:
         raise UserError(
-            f"{baseline.get('model')} cannot be the baseline, because it has no bounds of single "
-            "examples: evaluate it again with textvae evaluate"
+            f"{baseline.get('model') or 'the card'} cannot be the baseline, because it has no "
+            "bounds of single examples: evaluate it again with textvae evaluate"
         )
     for card in cards:
+        for key in (GAIN, INTERVAL, BASELINE):  # over another one, saved as JSON
+            card.pop(key, None)
         is_run = card.iw_by_example is not None or card.get("corpus_hash")  # not a published result
         if card.iw_by_example is reference or not is_run:
             continue
@@ -55,7 +58,10 @@ def _not_comparable(card: Card, baseline: Card) -> str | None:
     """Return why two cards cannot be compared example by example, if they cannot."""
     bounds, reference = card.iw_by_example, baseline.iw_by_example
     if bounds is None:
-        return "it has no bounds of single examples; evaluate it again with textvae evaluate"
+        return (
+            "it has no bounds of single examples; give its run folder, or evaluate it again with "
+            "textvae evaluate"
+        )
     assert reference is not None
     if card.get("corpus_hash") != baseline.get("corpus_hash") or len(bounds) != len(reference):
         return f"it was evaluated on other examples than {baseline.get('model')}"

@@ -57,7 +57,10 @@ def read_bounds(run: Path, name: str, card: Mapping[str, Any]) -> Tensor | None:
     try:
         with safe_open(str(path), framework="pt") as file:
             same = file.metadata() == _identity(card)
-            return file.get_tensor("iw").clone() if same else None
+            iw = file.get_tensor("iw").clone() if same else None
+            if iw is not None and not (iw.dim() == 1 and iw.isfinite().all()):
+                raise SafetensorError("iw is not a list of finite numbers")
+            return iw
     except (SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0]
         logger.warning("%s is damaged (%s): evaluate %s again", path, reason, run)

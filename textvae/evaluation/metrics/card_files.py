@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # What a published row says besides metrics (textvae.evaluation.comparison.published).
 OF_A_ROW = frozenset({"model", "stack", "source", "tolerance", "differs"})
 LARGEST = 1e100  # of a metric; a larger one is a mistake
+INTERVAL = "iw_gain_interval"
 _USUAL = ("elbo", "ppl_iw", "kl")
 
 
@@ -116,6 +117,11 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
     if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
         numbers = "a finite number" if len(wrong) == 1 else "finite numbers"
         return f"is not a metrics card: {', '.join(wrong)} must be {numbers}"
+    interval = card.get(INTERVAL)
+    if interval is not None and not (
+        isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
+    ):
+        return f"is not a metrics card: {INTERVAL} must be two numbers"
     if all(card.get(key) is None for key in RESULTS):
         return f"is not a metrics card: it has no metric, such as {', '.join(_USUAL)}"
     return None
@@ -176,7 +182,8 @@ def find_card(given: Path | str, split: str = "test") -> Card:
     given = Path(given)
     if not given.is_dir():
         if not given.exists():
-            raise UserError(f"{given}: there is no such run folder or metrics card")
+            near = did_you_mean(str(given), [str(path) for path in given.parent.glob("*/")])
+            raise UserError(f"{given}: there is no such run folder or metrics card{near}")
         if given.suffix.lower() != ".json":
             raise UserError(
                 f"{given} is not a run folder, a metrics card (.json), or a list of cards (.yaml)"

@@ -134,7 +134,7 @@ def _folder_sources(
         elif found := documents(folder):
             files = {"train": found}
     if "train" not in files:
-        if any(next(folder.rglob(f"*.{kind}"), None) for kind in ("png", "jpg", "npz")):
+        if not files and _has_pictures(folder):
             raise UserError(f"{folder} has images: train on them with --data.kind images")
         raise UserError(
             f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet), set "
@@ -143,6 +143,12 @@ def _folder_sources(
     return _logged(
         {split: file_source([*map(input_file, found)], options) for split, found in files.items()}
     )
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Return whether there are pictures in a folder, in its splits, or in their classes."""
+    places = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    return any(path.suffix.lower() in (".png", ".jpg", ".jpeg") for path in places)
 
 
 def _check_no_files(place: str, options: Layout) -> None:
