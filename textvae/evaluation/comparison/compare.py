@@ -95,9 +95,31 @@ def gather(
     runs_or_cards = list(runs_or_cards)  # of a generator, too
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
-    groups: dict[Any, list[Card]] = {}
-    folders: dict[Any, Path | str] = {}
-    keys: dict[Path, Any] = {}  # of the run folders
+    groups = _grouped(runs_or_cards, split, average_seeds=average_seeds)
+    cards = [average_cards(group.cards) for group in groups]
+    _tell_apart(cards, [group.folders[-1] if group.folders else None for group in groups])
+    if isinstance(baseline, Mapping):
+        add_gains(cards, Card.of(baseline))
+    elif baseline is not None:
+        same = Path(baseline).resolve()
+        rows = zip(groups, cards, strict=True)
+        own = [card for group, card in rows if same in map(Path.resolve, group.folders)]
+        add_gains(cards, own[0] if own else _read_baseline(baseline, split))
+    return cards
+
+
+class _Group(NamedTuple):
+    """What becomes one row."""
+
+    cards: list[Card]
+    folders: list[Path]  # of the runs
+
+
+def _grouped(
+    runs_or_cards: Sequence[Path | str | Mapping[str, Any]], split: str, *, average_seeds: bool
+) -> list[_Group]:
+    """Read all cards; those of runs that differ only in their seed are one group if asked for."""
+    groups: dict[Any, _Group] = {}
     paths = [given for given in runs_or_cards if not isinstance(given, Mapping)]
     _check_cards(paths, split)
     runs = [path for path in paths if average_seeds and Path(path).is_dir()]
@@ -105,23 +127,14 @@ def gather(
     for place, given in enumerate(runs_or_cards):
         if isinstance(given, Mapping):
             check_numbers_of(given)
-            groups[place] = [Card.of(given)]
+            groups[place] = _Group([Card.of(given)], [])
             continue
         for row, card in enumerate(read_cards(given, split)):
-            key = experiments.get(given, (place, row))
-            groups.setdefault(key, []).append(card)
+            group = groups.setdefault(experiments.get(given, (place, row)), _Group([], []))
+            group.cards.append(card)
             if Path(given).is_dir():
-                folders[key] = given
-                keys[Path(given).resolve()] = key
-    found = {key: average_cards(cards) for key, cards in groups.items()}
-    _tell_apart(list(found.values()), [folders.get(key) for key in groups])
-    cards = list(found.values())
-    if isinstance(baseline, Mapping):
-        add_gains(cards, Card.of(baseline))
-    elif baseline is not None:
-        own = found.get(keys.get(Path(baseline).resolve()))
-        add_gains(cards, own or _read_baseline(baseline, split))
-    return cards
+                group.folders.append(Path(given))
+    return list(groups.values())
 
 
 def _read_baseline(run: Path | str, split: str) -> Card:
