@@ -814,6 +814,7 @@ def test_fast_attention_is_on_again_after_the_last_of_several_threads():
     assert torch.backends.mha.get_fastpath_enabled() == before
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # of the fast path
 def test_a_transformer_encoder_is_trained_in_half_precision(corpus, tmp_path):
     """Under autocast, the fast path that torch takes in evaluation mode fails on a CPU."""
     fast = torch.backends.mha.get_fastpath_enabled()
