@@ -341,6 +341,15 @@ def test_no_out_is_one_line(capfd):
 # what a sweep leaves
 
 
+def test_a_sweep_with_a_language_model_shows_the_gain_over_it(small, tmp_path):
+    out = tmp_path / "sweep"
+    grid = ["--vary", "model.latent_dim=0,2", "--seeds", "2", "--jobs", "2", *QUICK]
+    assert run_sweep(out, *small, *grid) == 0
+    text = (out / "table.md").read_text()
+    assert "IW gain: IW minus that of run-latent_dim-0 (2 seeds) on the same examples" in text
+    assert text.count(" [") == 1  # of the other model, with its interval
+
+
 def test_a_sweep_ends_with_its_table_and_picture(undisturbed, small, tmp_path, capfd):
     runs = [undisturbed / name for name in NAMES]
     expected = compare(runs, average_seeds=True)

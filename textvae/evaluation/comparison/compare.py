@@ -61,6 +61,11 @@ def compare(
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]
     cards = gather(runs_or_cards, split, average_seeds=average_seeds, baseline=baseline)
+    return as_markdown(cards)
+
+
+def as_markdown(cards: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table that ``compare`` prints, for some cards."""
     table = tabulate(cards)
     header = ["model", *(metric.header for metric in table.metrics)]
     shown = markdown_table([header, *table.rows], right=range(1, len(header)))
@@ -68,7 +73,7 @@ def compare(
 
 
 def tabulate(cards: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table that ``compare`` prints, for some cards."""
+    """Return the table of some cards, as texts."""
     shown, columns = [], [[_name(card) for card in cards]]
     for metric in METRICS:
         cells = [_cell(metric, card) for card in cards]

@@ -54,6 +54,13 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
         card[BASELINE] = str(baseline.get("model"))
 
 
+def add_gains_over_language_model(cards: Sequence[Card]) -> None:
+    """Add the gains over the language model, if there is exactly one with bounds of examples."""
+    found = [c for c in cards if c.get("latent_dim") == 0 and c.iw_by_example is not None]
+    if len(found) == 1:
+        add_gains(cards, found[0])
+
+
 def _not_comparable(card: Card, baseline: Card) -> str | None:
     """Return why two cards cannot be compared example by example, if they cannot."""
     bounds, reference = card.iw_by_example, baseline.iw_by_example

@@ -15,7 +15,7 @@ import torch
 
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import tabulate
-from textvae.evaluation.comparison.gains import add_gains
+from textvae.evaluation.comparison.gains import add_gains_over_language_model
 from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import read_cards
@@ -113,13 +113,6 @@ def _check(path: Path, given: Sequence[Path | str], own: Collection[str]) -> Non
         raise UserError(f"models has {unknown[0]!r}, which is none of the runs")
 
 
-def _compare_with_language_model(cards: Sequence[Card]) -> None:
-    """Add the gain over the language model, if there is one that was evaluated like the others."""
-    found = [c for c in cards if c.get("latent_dim") == 0 and c.iw_by_example is not None]
-    if len(found) == 1:
-        add_gains(cards, found[0])
-
-
 class Entry(NamedTuple):
     """A model in a legend."""
 
@@ -135,7 +128,7 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
     for card, each in zip(cards, found, strict=True):
         if isinstance(each, Contents):
             card["model"] = next(names)
-    _compare_with_language_model(cards)
+    add_gains_over_language_model(cards)
     models = [Entry(str(c["model"]), look) for c, look in zip(cards, styles(cards), strict=True)]
     of_runs = [m for m, each in zip(models, found, strict=True) if isinstance(each, Contents)]
     kls = [kl for each in contents for record in kl_records(each) for kl in record["kl_per_dim"]]

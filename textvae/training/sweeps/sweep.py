@@ -26,7 +26,8 @@ from textvae.builders.data import build_data, check_data, splits_with_labels
 from textvae.config.arguments import check_integers
 from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
-from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.comparison.compare import as_markdown, gather
+from textvae.evaluation.comparison.gains import add_gains_over_language_model
 from textvae.evaluation.comparison.provenance import provenance
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 from textvae.evaluation.evaluate_run import GENERATIONS
@@ -284,7 +285,9 @@ def _conclude(
     failed = {name: manifest.runs[name]["message"] for name in states.of("failed")}
     if not runs or not manifest.evaluate:
         return Sweep(runs, failed, "")
-    table = compare(runs, average_seeds=average_seeds)
+    cards = gather(runs, average_seeds=average_seeds)
+    add_gains_over_language_model(cards)
+    table = as_markdown(cards)
     origin = f"```bash\n{manifest.command}\n```\n\n{provenance(runs)}"
     missing = [f"{name} failed: {message}\n" for name, message in failed.items()]
     write_text(manifest.folder / TABLE, "\n".join([table, *missing, f"{origin}\n"]))
