@@ -459,12 +459,14 @@ def test_the_figures_of_another_model_are_not_saved_as_those_of_the_run(trained,
     assert json.loads((run / "metrics" / "test.json").read_text())["samples"] == 2
 
 
-def test_results_that_cannot_be_saved_are_still_there(trained, monkeypatch, caplog):
+def test_results_that_cannot_be_saved_are_still_there(trained, tmp_path, monkeypatch, caplog):
+    run = shutil.copytree(trained, tmp_path / "run")
+
     def full(path, record):
         raise UserError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(saving, "write_json", full)
-    card = textvae.evaluate_run(trained, samples=1, limit=3, generations=0)
-    found = textvae.diagnose_run(trained, samples=1, limit=3)
+    card = textvae.evaluate_run(run, samples=1, limit=3, generations=0)
+    found = textvae.diagnose_run(run, samples=1, limit=3)
     assert card["count"] == 3 and found.verdict
     assert caplog.text.count("No space left on device: the results are printed, but not saved") == 2

@@ -612,3 +612,4 @@ def test_a_validation_split_that_equals_the_training_split_is_announced(
     assert train(tmp_path / "run", options) == 0
     said = capfd.readouterr().err
     assert "the valid split is the training split" in said and "the test split" not in said
+    assert "valid: 100%" not in said  # once is enough

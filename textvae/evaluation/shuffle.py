@@ -158,10 +158,7 @@ def _places(stats: ExampleStats, batch: Batch) -> Tensor:
     return torch.searchsorted(stats.index, batch.index.cpu())
 
 
-def _draws(
-    stats: ExampleStats, places: Tensor, here: Batch, seed: int, turn: int | None = None
-) -> Tensor:
+def _draws(stats: ExampleStats, places: Tensor, here: Batch, seed: int, turn: int = 0) -> Tensor:
     """Draw from the posteriors at some places with the noise of the rows of a batch, (B, Z)."""
-    noise = RowNoise(seed, Purpose.DONOR, here.index)
-    noise = noise if turn is None else noise._replace(turn=turn)
+    noise = RowNoise(seed, Purpose.DONOR, here.index, turn)
     return move(select(stats.posterior, places), here.x.device).rsample(1, noise)[0]

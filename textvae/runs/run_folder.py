@@ -124,15 +124,14 @@ def describe(run: Path, precision: str, device: torch.device, hashes: Mapping[st
         device: Where it is trained.
         hashes: The hash of each split of the data.
     """
-    record = {_hash_key(split): value for split, value in hashes.items()} | versions(
-        precision, device
-    )
+    hashed = {_hash_key(split): value for split, value in hashes.items()}
+    record = hashed | versions(precision, device)
     path = run / VERSIONS
     before = read_if_there(path)
     if before.get("command"):
         record["command"] = f"{before['command']}\n{record['command']}"
     if (run / CONFIG).exists():  # a resumed run keeps the hashes of the data that it began with
-        record |= {key: before[key] for key in map(_hash_key, hashes) if before.get(key)}
+        record |= {key: before[key] for key in hashed if before.get(key)}
     write_json(path, record)
 
 

@@ -34,9 +34,9 @@ EXAMPLES = 10_000  # of the training split, evenly spaced
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 HELD_OUT = 10  # every tenth draw is held out to choose the mixture
 PER_COMPONENT = 5  # draws that a component needs on average
-FLOOR = 1e-4  # added to the variances, so that no component shrinks to a point; at most ...
-FLOOR_SHARE = 0.01  # ... this share of the smallest variance of a dimension, and at least ...
-ROUNDING = 1e-10  # ... this share of the largest one, so that a covariance can be inverted
+FLOOR = 1e-4  # the most that is added to variances, so that no component shrinks to a point
+FLOOR_SHARE = 0.01  # of the smallest variance of a dimension, if z is of a small scale
+ROUNDING = 1e-10  # of the largest one: with less, a covariance may have no inverse
 
 
 def fit_sampler(
@@ -166,6 +166,7 @@ def _fitted(z: np.ndarray, count: int, covariance: Literal["full", "diag"], seed
 
 
 def _floor(variances: np.ndarray) -> float:
+    """Return what is added to the variances of all components, given those of the dimensions."""
     share = max(FLOOR_SHARE * variances.min(), ROUNDING * variances.max())
     return float(min(FLOOR, share)) or FLOOR
 

@@ -203,19 +203,24 @@ def find_card(given: Path | str, split: str = "test") -> Card:
         card["stale"] = True
     if card["model"] == split:
         card["model"] = given.resolve().name
-    probed = path.with_name(f"{split}-probe.json")
-    if probed.exists():
-        found = load_card(probed)
-        measured = {found.get("weights"), card.get("weights")} - {None}
-        if len(measured) > 1:
-            logger.warning(
-                "the probe accuracy of %s is left out, because it is that of other weights: update "
-                "it with textvae probe %s --split %s",
-                *(given, quoted(given), split),
-            )
-        else:
-            card |= {key: found[key] for key in ("accuracy", "accuracy_se") if key in found}
+    card.update(_probe_accuracy(given, split, card))
     return card
+
+
+def _probe_accuracy(run: Path, split: str, card: Card) -> dict[str, Any]:
+    """Return the probe accuracy of the weights of a card; empty if there is none."""
+    path = metrics_path(run, f"{split}-probe")
+    if not path.exists():
+        return {}
+    found = load_card(path)
+    if len({found.get("weights"), card.get("weights")} - {None}) > 1:
+        logger.warning(
+            "the probe accuracy of %s is left out, because it is that of other weights: update "
+            "it with textvae probe %s --split %s",
+            *(run, quoted(run), split),
+        )
+        return {}
+    return {key: found[key] for key in ("accuracy", "accuracy_se") if key in found}
 
 
 def saved_splits(run: Path) -> list[str]:
