@@ -503,8 +503,10 @@ def test_a_baseline_that_is_no_row(tmp_path):
     refined = compare([tmp_path / "vae"], "test-refine3", baseline=tmp_path / "a" / "lm")
     assert gain_of(refined, "vae, 3 steps").startswith("1.00 [")
     for wrong in ("", tmp_path / "a" / "lm" / "metrics" / "test.json"):
-        with pytest.raises(UserError, match="is not a run folder, which has the bounds"):
+        with pytest.raises(UserError, match="must be a run folder, which has the bounds"):
             compare([tmp_path / "vae"], "test-refine3", baseline=wrong)
+    with pytest.raises(UserError, match="there is no such run folder"):
+        compare([tmp_path / "vae"], "test-refine3", baseline=tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("bounds", [torch.zeros(2, 1), torch.tensor([1.0, math.nan])])

@@ -63,8 +63,8 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--decode-condition",
         type=str,
-        help="for a model trained with --model.condition: the label or the number to decode with; "
-        "default: as encoded",
+        metavar="CONDITION",
+        help="the label or the number to decode with, if it is not the one to encode with",
     )
     return parser
 

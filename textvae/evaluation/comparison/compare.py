@@ -144,10 +144,12 @@ def _grouped(
 
 def _read_baseline(run: Path | str, split: str) -> Card:
     """Read the card of a run that is not in the table; if it was not refined, the plain one."""
+    if str(run) and not Path(run).exists():
+        run_folder.config_path(Path(run))  # says so, with the nearest name
     if not str(run) or not Path(run).is_dir():
         raise UserError(
-            f"the baseline {str(run)!r} is not a run folder, which has the bounds of single "
-            "examples"
+            "the baseline must be a run folder, which has the bounds of single examples, not "
+            f"{str(run)!r}"
         )
     plain = re.sub(r"-refine\d+", "", split)
     name = split if metrics_path(Path(run), split).exists() else plain
