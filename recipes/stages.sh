@@ -215,7 +215,7 @@ results() { # needs stages 4 and 5; the table with commands, seeds, commits, and
     cat "$recipe/about.md"
     compare_all --provenance
     cat "$out/tables.md"
-    printf '\n## Sentences, as they came\n\n```text'
+    printf '\n## Sentences (not selected)\n\n```text'
     cat "$out/sentences.txt"
     printf '```\n'
   } > "$out/RESULTS.md"

@@ -439,7 +439,7 @@ def test_what_is_given_must_fit():
     ):
         with pytest.raises(UserError, match=message):
             codes_of(LABELS, given, 2)
-    with pytest.raises(UserError, match=r"1e\+300 is too far .* between 0 and 2 \(--condition\)"):
+    with pytest.raises(UserError, match=r"1e\+300 is too far .* between 0 and 2"):
         codes_of(Numbers(1.0, 1.0, (0.0, 2.0)), 1e300, 1)
     with pytest.raises(UserError, match="'x' is not a number"):
         codes_of(Numbers(0.0, 1.0, (0.0,)), "x", 1)
@@ -681,4 +681,4 @@ def test_a_text_can_be_decoded_under_another_label(conditional, capsys):
     assert main([*command, "--decode-condition", "sky"]) == 0
     assert capsys.readouterr().out.splitlines() == expected
     assert main([*command, "--decode-condition", "sea"]) == 2
-    assert "'sea'" in capsys.readouterr().err
+    assert "--decode-condition sea: no training example has the label" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_the_name_of_a_file_is_a_text_with_a_warning(model, tmp_path, caplog):
     path = tmp_path / "texts.txt"
     path.write_text("a b\n")
     assert len(model.encode(str(path)).mean) == 1
-    assert "is read as a text, although there is such a file" in caplog.text
+    assert "is read as text, although a file of this name exists" in caplog.text
     caplog.clear()
     model.encode("a" * 10_000 + "\0")
     assert not caplog.text

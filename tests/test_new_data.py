@@ -91,7 +91,7 @@ def test_the_card_of_a_file_replaces_no_other_in_silence(run, examples, tmp_path
     evaluate_run(run, data=paths[0], **options)
     assert "replaced" not in caplog.text
     evaluate_run(run, data=paths[1], **options)
-    assert "test.txt.json held the results of other texts with this name; replaced" in caplog.text
+    assert "test.txt.json, which held the results of different texts" in caplog.text
 
 
 def test_cards_of_different_texts_are_not_compared_in_silence(run, examples, tmp_path):

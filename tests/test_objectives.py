@@ -1,6 +1,7 @@
 """Objectives, the KL weight, and free bits, checked by hand."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from textvae.errors import UserError
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Terms
 from textvae.vae.objectives import (
+    WithDensityGap,
     WithMinimumKL,
     WithMMD,
+    density_gap,
     elbo,
     free_bits,
     iwae,
@@ -260,6 +263,80 @@ def test_the_prior_does_not_learn_from_the_mmd():
     assert float(z.grad.abs().sum()) > 0 and prior.shift.grad is None
 
 
+def gaussian(means, logvars) -> DiagGaussian:
+    return DiagGaussian(
+        torch.tensor(means, dtype=torch.float64), torch.tensor(logvars, dtype=torch.float64)
+    )
+
+
+def gap_by_integration(q: DiagGaussian) -> float:
+    """The sum over dimensions of the integral of q(z_d) log q(z_d) / p(z_d)."""
+    z = torch.linspace(-12, 12, 24001, dtype=torch.float64)[:, None]  # (M, 1)
+    prior, total = torch.distributions.Normal(0.0, 1.0), 0.0
+    for mean, logvar in zip(q.mean.t(), q.logvar.t(), strict=True):
+        components = torch.distributions.Normal(mean, torch.exp(logvar / 2)).log_prob(z)  # (M, B)
+        log_q = components.logsumexp(1) - math.log(len(mean))
+        gaps = log_q.exp() * (log_q - prior.log_prob(z[:, 0]))
+        total += float(torch.trapezoid(gaps, z[:, 0]))
+    return total
+
+
+def test_the_density_gap_is_the_kl_of_the_mixture_in_every_dimension():
+    torch.manual_seed(0)
+    q = gaussian([[-2.0, 0.3], [0.5, 1.0], [2.5, -0.7]], [[-1.0, -3.0], [0.2, -1.0], [-2.0, 0.0]])
+    expected = gap_by_integration(q)
+    assert float(density_gap(q, StandardNormal(2), draws=40_000)) == pytest.approx(
+        expected, rel=0.01
+    )
+    assert expected < float(q.kl_to(StandardNormal(2)).sum(-1).mean()) - 1  # the KL is convex
+
+
+def test_the_density_gap_of_equal_posteriors_is_their_kl():
+    torch.manual_seed(0)
+    for count in (1, 5):
+        q = gaussian([[1.0, -0.5]] * count, [[-1.0, 0.4]] * count)
+        kl = float(q.kl_to(StandardNormal(2))[0].sum())
+        assert float(density_gap(q, StandardNormal(2), draws=60_000)) == pytest.approx(kl, rel=0.02)
+
+
+def test_the_density_gap_vanishes_where_the_mixture_is_the_prior():
+    torch.manual_seed(0)
+    means = math.sqrt(0.75) * torch.randn(2000, 3, dtype=torch.float64)
+    q = DiagGaussian(means, torch.full_like(means, math.log(0.25)))  # 0.75 + 0.25 = 1
+    assert float(density_gap(q, StandardNormal(3))) == pytest.approx(0, abs=0.02)
+    assert float(q.kl_to(StandardNormal(3)).sum(-1).mean()) > 1.5  # although z says a lot
+
+
+def test_the_gradient_of_the_density_gap():
+    def gap(mean, logvar):
+        torch.manual_seed(3)
+        return density_gap(DiagGaussian(mean, logvar), StandardNormal(2), draws=3)
+
+    torch.manual_seed(1)
+    parts = [torch.randn(4, 2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    assert torch.autograd.gradcheck(gap, parts)
+
+
+def test_the_density_gap_joins_any_objective():
+    found, _ = linear_gaussian(3)
+    for objective in (elbo, iwae):
+        torch.manual_seed(5)
+        loss = WithDensityGap(objective, 2.0)(found, 0.5)
+        torch.manual_seed(5)
+        expected = objective(found, 0.5) + 2 * density_gap(found.q, found.prior)
+        torch.testing.assert_close(loss, expected)
+
+
+def test_the_density_gap_needs_densities_of_single_dimensions():
+    class Joint(NamedTuple):
+        """A posterior whose dimensions depend on each other."""
+
+        z: torch.Tensor
+
+    with pytest.raises(TypeError, match="the density gap needs Joint"):
+        density_gap(Joint(torch.zeros(2, 2)), StandardNormal(2))
+
+
 def mean(value: torch.Tensor) -> torch.Tensor:
     """The mean over one process."""
     return value
@@ -328,6 +405,9 @@ def test_the_config_builds_what_it_says():
     torch.testing.assert_close(loss(free_bits=1.0), elbo(found, 0.5, 1.0, "element"))
     torch.testing.assert_close(loss(bound="iwae"), iwae(found, 0.5))
     torch.testing.assert_close(loss(mmd=2.0), elbo(found, 0.5) + penalty)
+    torch.manual_seed(2)
+    gap = 3 * density_gap(found.q, found.prior)
+    torch.testing.assert_close(loss(density_gap=3.0), elbo(found, 0.5) + gap)
     torch.testing.assert_close(loss(bound="iwae", mmd=2.0), iwae(found, 0.5) + penalty)
     assert build_objective(config(objective={"min_kl": 3.0})).target == 3.0
 
@@ -357,6 +437,14 @@ def test_free_bits_of_a_learned_prior_are_not_per_dimension(caplog):
             {"objective": {"mmd": 1.0}, "inference": {"method": "semi_amortized", "encoder": "kl"}},
             "mmd trains the encoder",
         ),
+        (
+            {"objective": {"density_gap": 1.0}, "model": {"latent_dim": 0, "injection": "none"}},
+            "density_gap needs a latent variable",
+        ),
+        (
+            {"objective": {"density_gap": 1.0, "beta": 0.0}, "model": {"posterior": "vmf"}},
+            "density_gap compares single dimensions",
+        ),
         *(
             (
                 {"data": {"max_tokens": 500}}
@@ -375,7 +463,8 @@ def test_a_combination_without_meaning_is_one_line(sections, message):
 
 def test_what_refinement_passes_on_may_be_constrained():
     unrolled = {"method": "semi_amortized"}
-    check_model(config(objective={"mmd": 1.0, "min_kl": 2.0}, inference=unrolled))
+    constraints = {"mmd": 1.0, "density_gap": 1.0, "min_kl": 2.0}
+    check_model(config(objective=constraints, inference=unrolled))
 
 
 @pytest.mark.parametrize(
@@ -487,6 +576,7 @@ def test_free_bits_that_reach_nothing_are_refused():
     check(inference={"method": "semi_amortized"})
 
 
-def test_an_adaptive_objective_goes_around_the_mmd():
-    with pytest.raises(TypeError, match="put WithMMD inside WithMinimumKL"):
-        WithMMD(WithMinimumKL(elbo, 1.0), 1.0)
+@pytest.mark.parametrize("penalty", [WithMMD, WithDensityGap])
+def test_an_adaptive_objective_goes_around_a_penalty(penalty):
+    with pytest.raises(TypeError, match=f"put {penalty.__name__} inside WithMinimumKL"):
+        penalty(WithMinimumKL(elbo, 1.0), 1.0)

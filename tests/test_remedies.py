@@ -300,7 +300,7 @@ def test_a_remedy_that_was_tried_is_compared(tmp_path):
     (tried / "config.yaml").touch()
     again = remedies_for(COLLAPSED, case)[0]
     assert again.command == shlex.join(["textvae", "compare", str(tmp_path / "vae"), str(tried)])
-    assert again.reason.endswith(f"({tried} has tried it)")
+    assert again.reason.endswith(f"(already tried in {tried})")
 
 
 def test_more_examples_keep_the_baseline():

@@ -331,7 +331,7 @@ def test_remedies_of_a_saved_diagnosis_are_those_of_today(trained, tmp_path):
     out.mkdir()
     (out / "config.yaml").write_text("")
     report(copy, tmp_path / "page.html", limit=12, samples=1)
-    assert f"{out} has tried it" in (tmp_path / "page.html").read_text()
+    assert f"already tried in {out}" in (tmp_path / "page.html").read_text()
 
 
 def test_a_diagnosis_of_some_examples_is_read_again_unless_the_weights_are_others(run, tmp_path):

@@ -220,7 +220,7 @@ def test_a_language_model_is_trained_once_for_all_options_of_a_latent_variable()
 WRONG = [
     (
         {"methods": ["lm"], "vary": {"model.latent_dim": [2, 3]}},
-        "model.latent_dim is varied, but only a model with a latent variable has it",
+        "model.latent_dim is varied, but it applies only to models with a latent variable",
     ),
     ({"vary": {"model.latent": [2]}}, "no option model.latent; did you mean model.latent_dim?"),
     ({"vary": {"model.latent_dim": [2.5]}}, "model.latent_dim 2.5: must be an integer"),

@@ -72,7 +72,17 @@ if TYPE_CHECKING:
     from textvae.vae.heads import BatchNormHead, DUHead, GaussianHead, ScaleHead, VonMisesFisherHead
     from textvae.vae.inference import infer
     from textvae.vae.noise import Purpose, RowNoise
-    from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, free_bits, iwae, kl_weight, mmd
+    from textvae.vae.objectives import (
+        WithDensityGap,
+        WithMinimumKL,
+        WithMMD,
+        density_gap,
+        elbo,
+        free_bits,
+        iwae,
+        kl_weight,
+        mmd,
+    )
     from textvae.vae.posteriors import DiagGaussian, kl
     from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior
     from textvae.vae.samplers import MixtureSampler
@@ -133,7 +143,9 @@ _SOURCES = {
     "elbo": "textvae.vae.objectives",
     "iwae": "textvae.vae.objectives",
     "mmd": "textvae.vae.objectives",
+    "density_gap": "textvae.vae.objectives",
     "WithMMD": "textvae.vae.objectives",
+    "WithDensityGap": "textvae.vae.objectives",
     "WithMinimumKL": "textvae.vae.objectives",
     "free_bits": "textvae.vae.objectives",
     "kl_weight": "textvae.vae.objectives",
@@ -193,6 +205,7 @@ __all__ = [
     "VampPrior",
     "VonMisesFisher",
     "VonMisesFisherHead",
+    "WithDensityGap",
     "WithMMD",
     "WithMinimumKL",
     "WordTokenizer",
@@ -201,6 +214,7 @@ __all__ = [
     "attribute_vector",
     "check_stepper",
     "compare",
+    "density_gap",
     "detect",
     "diagnose",
     "diagnose_run",

@@ -14,6 +14,7 @@ from textvae.images.datasets import read_image_split, read_images
 from textvae.images.model import ImageVAE
 from textvae.runs.cache import private_cache
 from textvae.runs.files import expanded
+from textvae.runs.model_folder import fetch
 from textvae.runs.run_folder import CONFIG
 from textvae.text.data.corpus import (
     EncodedSplit,
@@ -32,7 +33,7 @@ from textvae.text.tokenizers import read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
-from textvae.vae.conditioning import add_conditions
+from textvae.vae.conditioning import add_conditions, no_labels
 from textvae.vae.conditions import Given
 from textvae.vae.model import Model
 
@@ -164,20 +165,33 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     data = config.data
     with nullcontext() if fresh else without_guesses():
         corpus = _read_corpus(config)
+    if (kind := config.model.condition) != "none":  # before the texts are tokenized
+        for name, documents in corpus.items():
+            if "label" not in documents.column_names:
+                raise no_labels(name, kind)
+    taken_from = None
     if not fresh and (run / TOKENIZER_FILE).exists():
         tokenizer = read_tokenizer(run)
     else:
-        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized}
+        taken_from = config.tokenizer.path or _start_with_tokenizer(config)
+        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized, "path": taken_from}
         tokenizer = corpus_tokenizer(corpus["train"], cache_dir=data.cache_dir, **chosen)
         tokenizer.save(run)
     splits = _encoded(corpus, tokenizer, data)
-    if fresh and config.tokenizer.path is not None:
-        warn_of_unknown(splits["train"], config.tokenizer.path)
+    if fresh and taken_from is not None:
+        warn_of_unknown(splits["train"], taken_from)
     if fresh and data.tokenized:
         warn_of_raw_text(corpus["train"])
     if fresh:
         warn_of_known_texts(corpus)
     return splits
+
+
+def _start_with_tokenizer(config: Config) -> str | None:
+    """Return the model that a run starts from, if it has a tokenizer: its weights belong to it."""
+    start = config.train.init
+    has_one = start is not None and (fetch(start) / TOKENIZER_FILE).exists()
+    return start if has_one else None
 
 
 def _read_corpus(config: Config) -> dict[str, Dataset]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from textvae.vae.conditions import Classes, load_condition
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
-from textvae.vae.objectives import WithMinimumKL, WithMMD, elbo, iwae
+from textvae.vae.objectives import WithDensityGap, WithMinimumKL, WithMMD, elbo, iwae
 from textvae.vae.posteriors import check_posterior, closed_kl
 
 logger = logging.getLogger(__name__)
@@ -164,6 +163,8 @@ def build_objective(config: Config) -> Objective:
             raise ValueError(f"unknown bound {options.bound!r}")
     if options.mmd:
         objective = WithMMD(objective, options.mmd)
+    if options.density_gap:
+        objective = WithDensityGap(objective, options.density_gap)
     if options.min_kl:
         objective = WithMinimumKL(objective, options.min_kl)
     return objective
@@ -202,8 +203,8 @@ def load_parts(model: Model, folder: Path, parts: str) -> None:
     theirs = read_tokenizer(folder) if (folder / TOKENIZER_FILE).exists() else None
     if ours and theirs and ours.fingerprint() != theirs.fingerprint():
         raise UserError(
-            f"--train.init {folder}: its tokenizer differs from the one of this run: add "
-            f"--tokenizer.path {shlex.quote(str(folder))}"
+            f"--train.init {folder}: its tokenizer is not the one of --tokenizer.path, which can "
+            "be left out"
         )
     kind = pretrained.read_config(folder).get("condition", "none")
     conditions = (load_condition(kind, folder / pretrained.CONDITION), model.condition)

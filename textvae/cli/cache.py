@@ -31,8 +31,8 @@ def parser() -> ArgumentParser:
         "--prune",
         type=NonNegativeFloat | None,
         metavar="DAYS",
-        help="remove what has not been used for DAYS days; 0 removes all entries. What is needed "
-        "again is re-created",
+        help="remove what has not been used for DAYS days; 0 removes all entries. Entries "
+        "that are needed again are re-created",
     )
     return parser
 

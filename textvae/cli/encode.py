@@ -35,7 +35,7 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "file",
         help="a text file or folder of any format that train reads (- for standard input), or "
-        "images: an .npz file or a folder of pictures",
+        "images: an .npz file or a folder of image files",
     )
     parser.add_argument("--out", required=True, help="the .npz or .parquet file to write")
     add_refinement(parser)

@@ -35,8 +35,12 @@ def load(args: Namespace) -> Model:
     from textvae.vae.conditioning import codes_of
 
     model = load_model(args.run)
-    if args.get("condition") is not None:
-        codes_of(model.condition, args.condition, 1)  # a wrong one is refused before any work
+    for name in ("condition", "decode_condition"):  # a wrong one is refused before any work
+        if (given := args.get(name)) is not None:
+            try:
+                codes_of(model.condition, given, 1)
+            except UserError as error:
+                raise UserError(f"--{name.replace('_', '-')} {given}: {error}") from None
     return to_device(model, args.device)
 
 

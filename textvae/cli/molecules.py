@@ -77,7 +77,7 @@ def _add_latent(parser: ArgumentParser) -> None:
         "--limit",
         type=PositiveInt,
         default=OF_LATENT["limit"],
-        help="number of molecules that are reconstructed: the first of the file",
+        help="reconstruct only this many molecules, from the start of the file",
     )
     add(
         "--lines",

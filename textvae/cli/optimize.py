@@ -28,7 +28,7 @@ def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
         "search the latent space for texts that maximize an objective, and compare the search "
-        "with samples of the model and with training texts",
+        "with samples from the model and with training texts",
         "textvae optimize RUN --objective MODULE:FUNCTION [--budget N] [--out FILE] [...]",
     )
     add_run_folder(parser)
@@ -59,8 +59,8 @@ def parser() -> ArgumentParser:
     add(
         "--out",
         type=str,
-        help="write every evaluation to this .jsonl or .parquet file; until then, values are in "
-        "OUT.values, so that an interrupted search does not compute them again",
+        help="write every evaluation to this .jsonl or .parquet file; until it is complete, the "
+        "values are kept in OUT.values, so that an interrupted search does not compute them again",
     )
     add(
         "--plot",

@@ -48,7 +48,7 @@ def parser() -> ArgumentParser:
         "--file",
         type=str,
         help="read the examples from a text file of any format that train reads (- for standard "
-        "input), or images from an .npz file or a folder of pictures",
+        "input), or images from an .npz file or a folder of image files",
     )
     parser.add_argument(
         "--use",

@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
     add(
         "file",
         help="a text file or folder of any format that train reads (- for lines on standard "
-        "input), or images: an .npz file or a folder of pictures",
+        "input), or images: an .npz file or a folder of image files",
     )
     add(
         "--samples",
@@ -63,7 +63,8 @@ def parser() -> ArgumentParser:
     add(
         "--positive",
         type=str,
-        help="with --labels: the label to detect, by name or number; default: the second of two",
+        help="with --labels: the label to detect, by name or number; default: if there are two "
+        "labels, the second",
     )
     add("--out", type=str, help="write the scores to this .jsonl or .parquet file")
     add(
@@ -101,8 +102,8 @@ def run(args: Namespace) -> None:
     positive = positive_label(scored.split, args.positive) if args.labels else None
     if positive is not None and scored.model.condition is not None and args.condition is None:
         logger.warning(
-            "the model is given the %s of each example, which is to be detected here: score all "
-            "examples under the same one with --condition",
+            "the model is conditioned on the %s that is to be detected: use --condition to score "
+            "all examples under the same one",
             scored.model.condition.noun,
         )
     numbers: list[Mapping[str, Any]] = []

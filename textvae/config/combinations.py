@@ -99,6 +99,11 @@ def check_posterior(config: Config) -> None:
             f"--model.head {model.head} normalizes over the batch, but --data.batch_size is 1: use "
             "larger batches"
         )
+    if model.posterior == "vmf" and config.objective.density_gap:
+        raise UserError(
+            "--objective.density_gap compares single dimensions, but with --model.posterior vmf, z "
+            "lies on a sphere: use --objective.mmd"
+        )
     for name in ("free_bits", "min_kl"):
         if model.posterior == "vmf" and getattr(config.objective, name):
             raise UserError(
@@ -119,7 +124,7 @@ def check_objective(config: Config) -> None:
             "--objective.free_bits has no effect with --objective.bound iwae, which does not have "
             "a separate KL: set --objective.free_bits 0"
         )
-    asked = [name for name in ("min_kl", "mmd") if getattr(options, name)]
+    asked = [name for name in ("min_kl", "mmd", "density_gap") if getattr(options, name)]
     if asked and not model.latent_dim:
         raise UserError(
             f"--objective.{asked[0]} needs a latent variable, but --model.latent_dim is 0"

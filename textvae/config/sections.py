@@ -49,9 +49,9 @@ class DataConfig:
     train: str | None = None
     """the training file, in that folder or elsewhere; or the name of the split on the Hub"""
     valid: str | None = None
-    """the same for validation"""
+    """the validation file, or the name of the validation split on the hub"""
     test: str | None = None
-    """the same for test"""
+    """the test file, or the name of the test split on the hub"""
     kind: Literal["text", "images"] = "text"
     """the kind of data; some options apply to one kind only"""
     format: Literal[
@@ -106,7 +106,7 @@ class TokenizerConfig:
     byte_fallback: bool = True
     """for char: encode characters not seen in training as UTF-8 bytes; false: as <unk>"""
     path: str | None = None
-    """use the tokenizer of this run or folder; vocab_size and min_count then have no effect"""
+    """use the tokenizer of this run or folder (default: that of train.init), and learn none"""
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,8 @@ class ObjectiveConfig:
     """minimum of the mean KL in nats, with a learned multiplier; 0 for none"""
     mmd: NonNegativeFloat = 0.0
     """weight of the MMD between draws from the posteriors and from the prior (InfoVAE, WAE)"""
+    density_gap: NonNegativeFloat = 0.0
+    """weight of the KL of each dimension's aggregate posterior to the prior, which closes holes"""
     samples: PositiveInt = 1
     """samples of z per example in training"""
 
@@ -280,7 +282,7 @@ class TrainConfig:
     autoencode_decoder: Literal["reset", "keep"] = "reset"
     """whether the decoder then starts again from initial weights; the encoder is kept"""
     init: str | None = None
-    """a trained model to start from: a run folder, or a name on the Hugging Face Hub"""
+    """a trained model to start from, with its tokenizer: a run folder, or a name on the hub"""
     init_parts: Literal["encoder", "decoder", "all"] = "all"
     """the parts that start with the weights of that model"""
     init_embeddings: str | None = None

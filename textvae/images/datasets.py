@@ -179,7 +179,7 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
     """Read all images in a file or folder, binarized as in evaluation, with their labels if any.
 
     Args:
-        path: An .npz file, or a folder of pictures, perhaps with a folder per label.
+        path: An .npz file, or a folder of image files, perhaps with a folder per label.
         size: The height and width that the images must have.
 
     Raises:
@@ -190,7 +190,7 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
         raise UserError("images cannot be read from standard input: give an .npz file or a folder")
     if not path.exists():
         raise UserError(
-            f"{path} does not exist: images are read from an .npz file or a folder of pictures"
+            f"{path} does not exist: images are read from an .npz file or a folder of image files"
         )
     split = ImageSplit(_one_folder(path) if path.is_dir() else _only(read_npz(path), path))
     if size is not None and split.size != size:
@@ -199,7 +199,7 @@ def read_image_split(path: Path, size: tuple[int, int] | None = None) -> ImageSp
 
 
 def read_image_file(path: Path) -> Examples:
-    """Read the images (N, H, W) in an .npz file or a folder of pictures, binarized as usual.
+    """Read the images (N, H, W) in an .npz file or a folder of image files, binarized as usual.
 
     Raises:
         UserError: There is no such file, or it holds several splits.
@@ -248,7 +248,7 @@ def _one_folder(path: Path) -> Drawings:
         return next(iter(found.values()))
     wrong = f"several splits: {', '.join(found)}" if found else "no pictures"
     raise UserError(
-        f"{path} has {wrong}: give a folder of pictures ({', '.join(PICTURES)}), or an .npz file"
+        f"{path} has {wrong}: give a folder of image files ({', '.join(PICTURES)}), or an .npz file"
     )
 
 

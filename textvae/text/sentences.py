@@ -46,7 +46,7 @@ class Sentences(TextExamples):
         """Return texts as a list: a single one in a list of its own."""
         if isinstance(examples, str):
             if is_file(examples):
-                logger.warning("%r is read as a text, although there is such a file", examples)
+                logger.warning("%r is read as text, although a file of this name exists", examples)
             return [examples]
         kind = type(examples).__name__
         if isinstance(examples, Path):

@@ -264,7 +264,7 @@ class Trainer(TrainingState):
         )
         if 0 < self.total_steps <= self.phases.autoencode_steps:
             logger.warning(
-                "all %s steps are autoencoding steps, of which there are %s: the KL never counts",
+                "all %s steps are part of the autoencoding phase (%s steps): the KL has no effect",
                 f"{self.total_steps:,}",
                 f"{self.phases.autoencode_steps:,}",
             )

@@ -195,9 +195,9 @@ class Updater:
         if isinstance(self.objective, AdaptiveObjective):
             if not state["objective"]:
                 raise UserError(
-                    "the run was trained with an objective that does not adapt, without "
-                    "--objective.min_kl: resume it with the same one, or start a new run from it "
-                    "with --train.init"
+                    "the run was trained without --objective.min_kl, with an objective that has "
+                    "no state: resume it with the same objective, or start a new run from it with "
+                    "--train.init"
                 )
             self.objective.load_state_dict(state["objective"])
         if self.accelerator.is_main_process:  # it holds the sums of all processes

@@ -98,12 +98,7 @@ def _complete(split: Split, name: str, noun: str) -> tuple[np.ndarray, list[str]
     """Return the label of every example and the names of the labels."""
     labels, names = split.labels, split.label_names
     if labels is None or names is None:
-        same = f"; if all have the same, give --condition {noun.upper()}" if name == "new" else ""
-        raise UserError(
-            f"the {name} examples have no {noun}s, but the model is conditioned on them: write "
-            f"`{noun}<TAB>text` on each line, use a file with a {noun} column "
-            f"(--data.label_column), or, for images, add an array named labels{same}"
-        )
+        raise no_labels(name, noun)
     if missing := int((labels < 0).sum()):
         own = ", or give them a label of their own, such as unknown" if noun == "label" else ""
         raise UserError(
@@ -111,6 +106,21 @@ def _complete(split: Split, name: str, noun: str) -> tuple[np.ndarray, list[str]
             f"empty), but the model is conditioned on it: leave them out{own}"
         )
     return np.asarray(labels), names
+
+
+def no_labels(name: str, noun: str) -> UserError:
+    """Return the error for a split of which no example has a label.
+
+    Args:
+        name: The name of the split.
+        noun: What a label is: ``label`` or ``number``.
+    """
+    same = f"; if all have the same, give --condition {noun.upper()}" if name == "new" else ""
+    return UserError(
+        f"the {name} examples have no {noun}s, but the model is conditioned on them: write "
+        f"`{noun}<TAB>text` on each line, use a file with a {noun} column "
+        f"(--data.label_column), or, for images, add an array named labels{same}"
+    )
 
 
 def codes_of(

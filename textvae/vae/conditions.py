@@ -98,8 +98,7 @@ class Classes(NamedTuple):
             return int(value)
         if value is None:
             raise UserError(
-                "an example has no label, and this model depends on it (--condition): "
-                f"{self.choice}"
+                f"an example has no label, but this model is conditioned on it: {self.choice}"
             )
         raise UserError(f"no training example has the label {str(value)!r}: {self.choice}")
 
@@ -176,7 +175,7 @@ class Numbers(NamedTuple):
         if not codes.isfinite().all():
             raise UserError(
                 f"{numbers[~codes.isfinite()][0]:g} is too far from the numbers in training, which "
-                f"lie between {self.quantiles[0]:g} and {self.quantiles[-1]:g} (--condition)"
+                f"lie between {self.quantiles[0]:g} and {self.quantiles[-1]:g}"
             )
         self._warn_of_distant(numbers)
         return codes
@@ -232,7 +231,7 @@ def _number(value: Any) -> float:
     if math.isfinite(number):
         return number
     what = "an example has no number" if value is None else f"{value!r} is not a number"
-    raise UserError(f"{what}, and this model is conditioned on a number (--condition)")
+    raise UserError(f"{what}, but this model is conditioned on a number")
 
 
 def save_condition(condition: Condition, path: Path) -> None:

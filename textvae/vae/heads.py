@@ -132,7 +132,7 @@ class DUHead(GaussianHead):
 
 
 class ScaleHead(GaussianHead):
-    """Scaled means (Scale-VAE: Song et al. 2024), of which each dimension has deviation s.
+    """Scaled means with standard deviation s in every dimension (Scale-VAE: Song et al. 2024).
 
         mean <- c + f * (mean - c),   f_d = s / (deviation of mean_d over the batch)
 

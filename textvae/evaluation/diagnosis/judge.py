@@ -254,8 +254,8 @@ def _has_holes(symptoms: Symptoms) -> tuple[bool | None, str]:
             f"whether the prior has holes: {share.low:.0%} to {share.high:.0%} of its draws",
         )
     return not answer, (
-        f"{share.value:.0%} of the prior's draws fall into holes, where no example has its "
-        "posterior and the decoder learned nothing"
+        f"{share.value:.0%} of the prior's draws fall into holes: regions that no example's "
+        "posterior covers, so the decoder was never trained there"
     )
 
 

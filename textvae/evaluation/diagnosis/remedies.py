@@ -113,7 +113,7 @@ def _against_collapse(case: Case) -> Iterator[Remedy]:
         yield retrain(
             case,
             [*_skip(config), "mdr"],
-            "if you want to choose the KL yourself: its minimum is an option",
+            "if you want to choose the KL yourself: --objective.min_kl sets its minimum",
         )
 
 
@@ -145,7 +145,7 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         )
     if not config.train.autoencode_epochs and _has_encoder(config):
         names.append("autoencode")
-        why.append("the encoder learns something before it pays for its KL")
+        why.append("the encoder learns something useful before the KL is penalized")
         if config.train.epochs / AUTOENCODE_SHARE < AUTOENCODE_EPOCHS:
             epochs = max(1, round(config.train.epochs / AUTOENCODE_SHARE))
             options += ["--train.autoencode_epochs", str(epochs)]

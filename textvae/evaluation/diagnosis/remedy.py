@@ -123,7 +123,9 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
     run = case.run if case.run.name not in ("", "..") else case.run.resolve()
     out = Path(f"{run}-{'-'.join(label)}")
     if (out / CONFIG).exists():
-        return Remedy(files, options, f"{reason} ({out} has tried it)", _comparison(case.run, out))
+        return Remedy(
+            files, options, f"{reason} (already tried in {out})", _comparison(case.run, out)
+        )
     words += ["--out", str(out)]
     words += ["--data.dir", case.data] if case.data else []
     return Remedy(files, options, reason, shlex.join([*words, *options]))

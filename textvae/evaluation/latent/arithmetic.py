@@ -38,7 +38,7 @@ def attribute_vector(
     seed: int = 0,
     **opening: Unpack[Opening],
 ) -> Tensor:
-    """Return the way from one label to another in the latent space.
+    """Return the vector that leads from one label to another in the latent space.
 
     Args:
         run: A run folder whose training split has labels.

@@ -67,7 +67,8 @@ def probe(
         target: The column to predict: numbers, or classes if a value is not a number. None: the
             labels of the data.
         labels: Use only this many labeled examples for training, and at most as many to stop
-            early, chosen at random: more of them include fewer. None: all.
+            early, chosen at random; a larger number includes the examples of a smaller one. None:
+            all of them.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of the classifiers and of the refinement steps.

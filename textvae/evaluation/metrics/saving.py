@@ -102,4 +102,6 @@ def _warn_of_other_texts(path: Path, record: Mapping[str, Any]) -> None:
     with suppress(UserError):
         before = read_if_there(path).get("corpus_hash")
         if before not in (None, record.get("corpus_hash")):
-            logger.warning("%s held the results of other texts with this name; replaced", path)
+            logger.warning(
+                "replaced %s, which held the results of different texts with the same name", path
+            )

@@ -116,7 +116,7 @@ def molecule_metrics(
     found |= {f"unique@{k}": unique(smiles, k) for k in UNIQUE_AT}
     if fewer := [f"unique@{k}" for k in UNIQUE_AT if 0 < len(smiles) < k]:
         logger.warning(
-            "%s: computed over all %d valid molecules, which are fewer",
+            "%s: there are only %d valid molecules; computed over all of them",
             " and ".join(fewer),
             len(smiles),
         )

@@ -149,7 +149,7 @@ def optimize(
     _check_values([*found, *drawn, *known])
     if len(found) < budget:
         logger.warning(
-            "the search ended after %d of %d evaluations: the decoder no longer gives new texts "
+            "the search ended after %d of %d evaluations: the decoder no longer produces new texts "
             "(textvae diagnose says whether z is used)",
             len(found),
             budget,

@@ -54,14 +54,14 @@ def corpus_tokenizer(
     found = load_tokenizer(named.parent if named.name == TOKENIZER_FILE else fetch(path))
     if kind not in ("auto", found.option):
         raise UserError(
-            f"--tokenizer.path {path}: its kind is {found.option}, not {kind}: set "
+            f"the tokenizer of {path}: its kind is {found.option}, not {kind}: set "
             "--tokenizer.kind auto"
         )
     made_for = getattr(found, "tokenized", tokenized)
     if made_for != tokenized:
         raise UserError(
-            f"--tokenizer.path {path}: it was made for --data.tokenized {str(made_for).lower()}: "
-            "set that, or leave out --tokenizer.path"
+            f"the tokenizer of {path}: it was made for --data.tokenized "
+            f"{str(made_for).lower()}: set that, or use another tokenizer"
         )
     return found
 
@@ -71,7 +71,7 @@ def warn_of_unknown(split: EncodedSplit, path: str) -> None:
     share = split.unknown_share()
     if share > MANY_UNKNOWN:
         log.warning(
-            "--tokenizer.path %s: %.1f%% of the tokens of the training split are <unk>: "
+            "the tokenizer of %s: %.1f%% of the tokens of the training split are <unk>: "
             "perplexities are too low to compare with those of other tokenizers",
             *(path, 100 * share),
         )

@@ -72,8 +72,8 @@ def make_grid(
     for option in grid:
         if option != SEED and not any(option in cell.varied for cell in cells):
             raise UserError(
-                f"{option} is varied, but only a model with a latent variable has it, and none is "
-                "in this sweep"
+                f"{option} is varied, but it applies only to models with a latent variable, and "
+                "there is none in this sweep"
             )
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
