@@ -203,6 +203,23 @@ def test_the_same_run_gives_the_same_file(single, run, tmp_path):
     assert (tmp_path / "other.html").read_bytes() != single.read_bytes()
 
 
+def test_a_report_of_several_seeds_has_their_mean(run, lm, tmp_path):
+    other = tmp_path / "vae-seed-1"
+    shutil.copytree(run, other)
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 0", "seed: 1"))
+    card = json.loads((other / "metrics/test.json").read_text())
+    kls = [card["kl"], card["kl"] + 1]
+    (other / "metrics/test.json").write_text(json.dumps(card | {"kl": kls[1]}))
+    out = tmp_path / "page.html"
+    report([run, other, lm], out, limit=50)
+    mean = f"{sum(kls) / 2:.2f} ± {math.sqrt(0.5):.2f}"
+    assert "Means over seeds" in Page(out).text and f"<td>{mean}</td>" in out.read_text()
+    assert "vae (2 seeds)" in Page(out).text
+    report([run, lm], out, limit=50)
+    assert "Means over seeds" not in Page(out).text
+
+
 def test_a_comparison_shows_every_model(comparison, run, lm):
     page = Page(comparison)
     assert f"IW gain: IW minus that of {lm.name} on the same examples" in page.text

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import torch
 
 from textvae.errors import UserError
-from textvae.evaluation.comparison.compare import tabulate
+from textvae.evaluation.comparison.compare import Table, tabulate
 from textvae.evaluation.comparison.gains import add_gains_over_language_model
 from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
+from textvae.evaluation.comparison.seeds import average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import read_cards
 from textvae.evaluation.report.contents import Contents, read_contents
@@ -128,6 +129,8 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
     for card, each in zip(cards, found, strict=True):
         if isinstance(each, Contents):
             card["model"] = next(names)
+    own = [card for card, each in zip(cards, found, strict=True) if isinstance(each, Contents)]
+    means = _means_over_seeds(contents, own)
     add_gains_over_language_model(cards)
     models = [Entry(str(c["model"]), look) for c, look in zip(cards, styles(cards), strict=True)]
     of_runs = [m for m, each in zip(models, found, strict=True) if isinstance(each, Contents)]
@@ -147,6 +150,7 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         "seed": seed,
         "steps": STEPS,
         "table": tabulate(cards),
+        "means": means,
         "has_language_model": any(card.get("latent_dim") == 0 for card in cards),
         "curves": draw_curves(
             [
@@ -167,6 +171,26 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         "fitted": any("aggregate" in view.contents.exhibits.samples for view in latent),
         "unfitted": [view.name for view in latent if view.contents.can_fit],
     }
+
+
+def _means_over_seeds(contents: Sequence[Contents], cards: Sequence[Card]) -> Table | None:
+    """Return a table of the runs with the mean of those that differ only in their seed.
+
+    It is None if there are none, or if they cannot be averaged: one seed twice, different samples.
+    """
+    groups: dict[str, list[Card]] = {}
+    try:
+        experiments = experiments_of([each.folder for each in contents])
+        for experiment, card in zip(experiments, cards, strict=True):
+            groups.setdefault(experiment, []).append(card)
+        means = [average_cards(group) for group in groups.values()]
+    except UserError as error:
+        logger.info("no means over seeds: %s", error)
+        return None
+    if len(means) == len(contents):
+        return None
+    add_gains_over_language_model(means)
+    return tabulate(means)
 
 
 def _names(contents: Sequence[Contents]) -> list[str]:
