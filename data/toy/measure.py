@@ -13,7 +13,7 @@ Prints a Markdown table with one row per run:
 
 The topic of a text is the most probable one under p(topic | x) if the grammar can derive the text.
 Otherwise it is the topic whose words it uses: every word that n of the N topics can say gives
-each of these ln(N / n) points. A tie is no topic.
+each of these ln(N / n) points. A tie does not count.
 """
 
 from __future__ import annotations

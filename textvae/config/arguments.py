@@ -20,7 +20,7 @@ def check_integers(least: int, most: int = LARGEST_INT, **values: Any) -> None:
         values: The arguments; NumPy's integers are valid.
 
     Raises:
-        UserError: One is no integer, or out of range.
+        UserError: One is not an integer, or out of range.
     """
     for name, value in values.items():
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
@@ -37,7 +37,7 @@ def check_numbers(**values: Any) -> None:
     """Check finite numbers, given by name.
 
     Raises:
-        UserError: One is no number, or infinite.
+        UserError: One is not a number, or infinite.
     """
     for name, value in values.items():
         is_number = isinstance(value, Real) and not isinstance(value, bool)

@@ -213,8 +213,8 @@ OF_LATENT = {f"{section}.{name}" for section, names in _IN_SECTIONS.items() for 
 def options_without_effect(config: Config) -> list[str]:
     """Return one line for each changed option in ``NEEDS`` without the one that it needs.
 
-    They are no errors: the runs of a sweep may share options that only some of them use. Nothing is
-    said about a language model, in which these options of a latent variable have no effect anyway.
+    They are not errors: the runs of a sweep may share options that only some of them use. Language
+    models are left out, because options of a latent variable have no effect there anyway.
     """
     if not config.model.latent_dim:
         return []

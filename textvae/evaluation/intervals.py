@@ -61,7 +61,7 @@ def of_means(columns: Tensor, seed: int = 0) -> list[Interval]:
         seed: Seed of the resamples.
     """
     values = _array(columns)
-    with np.errstate(invalid="ignore"):  # of a model whose ELBO is no number
+    with np.errstate(invalid="ignore"):  # of a model whose ELBO is not a number
         means = np.concatenate([weights @ values for weights in _resamples(len(values), seed)])
     return [
         _interval(value, resampled, len(values))

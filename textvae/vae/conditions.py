@@ -71,7 +71,8 @@ class Classes(NamedTuple):
 
         Args:
             values: Their names; or their numbers from 0, as integers that are not names.
-            by_number: Whether a string that is no name may be a number, unless names are numbers.
+            by_number: Whether a string may be a number if it is not a name and names are not
+                numbers.
 
         Raises:
             UserError: There is no such label, or it does not occur in training.

@@ -198,7 +198,7 @@ class Model(ExampleKind):
         """
         if refine_steps is not None:
             check_integers(0, refine_steps=refine_steps)
-            refine_steps = int(refine_steps)  # NumPy's integers are no option of a config
+            refine_steps = int(refine_steps)  # a config does not accept NumPy's integers
         if refine_steps and not self.latent_dim:
             raise OptionError("this model has no latent variable", refine_steps=refine_steps)
         try:

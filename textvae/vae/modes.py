@@ -15,7 +15,7 @@ from textvae.vae.noise import check_seed
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Use evaluation mode; restore the mode of each part afterwards."""
+    """Use evaluation mode; restore the mode of each part afterward."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -67,7 +67,7 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Use evaluation mode and a seeded random state; restore both afterwards."""
+    """Use evaluation mode and a seeded random state; restore both afterward."""
     check_seed(seed)
     device = device_of(model)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), evaluation_mode(model):

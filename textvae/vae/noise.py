@@ -27,7 +27,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def check_seed(seed: int) -> None:
-    """Raise a ``UserError`` if it is no integer that a random generator takes."""
+    """Raise a ``UserError`` if it is not an integer that a random generator takes."""
     is_integer = isinstance(seed, Integral) and not isinstance(seed, bool)
     if not is_integer or not -(2**63) <= seed < 2**64:
         raise OptionError("must be an integer of 64 bits", seed=seed)

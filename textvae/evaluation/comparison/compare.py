@@ -194,7 +194,7 @@ def _name(card: Mapping[str, Any]) -> str:
 
 
 def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
-    if metric.key + SPREAD in card:  # the mean of counts is no count
+    if metric.key + SPREAD in card:  # the mean of counts is not a count
         metric = metric._replace(error=metric.key + SPREAD, digits=max(metric.digits, 1))
     elif metric.section == "latent":  # its standard error is shown only on the card
         metric = metric._replace(error=None)

@@ -55,7 +55,7 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
 
     Returns:
         A card named after the first one. The standard deviation (dividing by the number of cards
-        minus 1) has the key of the metric followed by ``_spread``. What is no metric, such as an
+        minus 1) has the key of the metric followed by ``_spread``. Anything else, such as an
         interval or the KL by dimension, is left out if it differs.
 
     Raises:

@@ -169,7 +169,7 @@ def write_split(path: Path, rows: Iterable[tuple[str, str | None]]) -> int:
 
     Args:
         path: ``train.txt``, ``valid.txt`` or ``test.txt`` in the folder of the corpus.
-        rows: Text and label of each document. None is no label; the first document has one unless
+        rows: Text and label of each document. None: no label; the first document has one unless
             there are none at all.
 
     Returns:

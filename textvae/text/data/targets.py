@@ -43,7 +43,7 @@ def read_targets(
 
 
 def _named(values: list[Any], classes: list[str] | None) -> list[Any]:
-    """Return the names in place of the indices of a dataset with classes; -1 is no class."""
+    """Return the names in place of the indices of a dataset with classes; -1 means no class."""
     if classes is None:
         return values
     return [None if value is None or value < 0 else classes[value] for value in values]

@@ -1,7 +1,7 @@
 """Whether the two halves of a decoder agree: ``log_prob``, which is trained, and its stepper.
 
 The chain rule is log p(x|z) = sum_t log p(x_t | x_<t, z). A stepper has read nothing but x_<t. If
-``log_prob`` also sees x_t or later tokens, as without a causal mask, it is no likelihood, every
+``log_prob`` also sees x_t or later tokens, as without a causal mask, it is not a likelihood, every
 bound computed from it is too high, and the stepper generates bad sentences.
 """
 

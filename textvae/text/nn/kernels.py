@@ -229,7 +229,7 @@ def _private_folder() -> Path:
 
 
 def _is_private(path: Path, is_kind: Callable[[int], bool]) -> bool:
-    """Whether a file or folder belongs to this user, who alone can write to it, and is no link."""
+    """Whether it is a file or folder of this user that nobody else can write to, not a link."""
     with suppress(OSError):
         found = path.lstat()
         mine = os.name == "nt" or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
