@@ -26,7 +26,7 @@ from textvae.vae.contracts import Terms
 from textvae.vae.estimators import importance_estimate
 from textvae.vae.inference import infer
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.objectives import WithMMD, elbo, iwae
+from textvae.vae.objectives import WithDensityGap, WithMMD, elbo, iwae
 from textvae.vae.posteriors import kl
 
 DEVICE = os.environ.get("TEXTVAE_GPU_TESTS", "cuda")
@@ -132,8 +132,9 @@ def test_losses_and_gradients(kind):
         assert_close(found, loss_and_gradients("cpu", kind, objective=objective), 1e-3)
 
 
-def test_an_objective_that_draws_from_the_prior():
-    loss, gradients = loss_and_gradients(DEVICE, "skip", objective=WithMMD(elbo, 10.0))
+@pytest.mark.parametrize("objective", [WithMMD(elbo, 10.0), WithDensityGap(elbo, 1.0)])
+def test_an_objective_that_draws_from_the_prior_or_the_posterior(objective):
+    loss, gradients = loss_and_gradients(DEVICE, "skip", objective=objective)
     assert loss.isfinite() and all(grad.isfinite().all() for grad in gradients.values())
 
 
