@@ -95,6 +95,19 @@ def test_holes_need_no_training():
     assert not any("aggregate" in remedy.command for remedy in remedies_for("holes", sphere))
 
 
+def test_holes_are_closed_by_the_density_gap():
+    def files(**sections) -> list[tuple[str, ...]]:
+        return [r.files for r in remedies_for("holes", Case(config(**sections)))]
+
+    gap = ("recipes/methods/density_gap.yaml",)
+    normalized = {"model": {"head": "batch_norm"}}
+    assert gap in files() and gap in files(**normalized)
+    assert gap not in files(objective={"density_gap": 0.5})
+    assert gap not in files(model={"posterior": "vmf"})
+    svi = {"inference": {"method": "svi"}, "model": {"encoder_layers": 0}}
+    assert gap not in files(**svi)
+
+
 def test_the_number_of_living_dimensions_is_suggested_for_a_partial_collapse():
     found = remedies_for("partly collapsed", Case(PLAIN, alive=11))
     assert ("--model.latent_dim", "11") in [remedy.options for remedy in found]
@@ -148,6 +161,7 @@ CHOICES = {
     "objective": [
         *({}, {"objective": {"free_bits": 4.0}}, {"objective": {"bound": "iwae", "samples": 5}}),
         *({"objective": {"min_kl": 5.0}}, {"objective": {"beta": 0.0, "mmd": 10.0}}),
+        {"objective": {"beta": 0.0, "density_gap": 1.0}},
         {"objective": {"beta": 4.0, "free_bits": 2.0, "free_bits_per": "batch"}},
     ],
     "inference": [

@@ -245,10 +245,9 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
             reason += " (textvae.fit_mixture, given draws from the posteriors)"
         moved = ["--data", case.data] if case.data else []
         yield another_command(case, reason, "sample", RUN, "--from", "aggregate", *moved)
-    if not objective.beta and case.config.inference.encoder_has_objective:
-        reason = (
-            "only the MMD pulls q(z|x) to the prior (objective.beta 0); with a KL, it is closer"
-        )
+    trains_encoder = case.config.inference.encoder_has_objective
+    if not objective.beta and trains_encoder:
+        reason = "no KL pulls q(z|x) to the prior (objective.beta 0); with one, it is closer"
         yield retrain(case, ["mmd"], reason)
     if _can_normalize_means(case.config):
         options = ["--model.posterior", "gaussian"] if model.posterior == "vmf" else []
@@ -259,6 +258,9 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
             "normalized means keep the information, and leave fewer holes than free bits",
             *("--model.head_scale", "0.7", *options),
         )
+    if not objective.density_gap and model.posterior != "vmf" and trains_encoder:
+        reason = "it pulls the posteriors toward the prior as a whole, not each of them"
+        yield retrain(case, ["density_gap"], reason)
     if objective.free_bits:
         reason = f"{objective.free_bits:g} free nats let q(z|x) go where the prior has little mass"
         yield retrain(case, [], reason, "--objective.free_bits", f"{objective.free_bits / 2:g}")

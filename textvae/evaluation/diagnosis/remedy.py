@@ -22,6 +22,7 @@ RUN = "RUN"  # stands for the run folder in the words of a command
 IN_WORDS = {
     "autoencode": "autoencoding first",
     "batch_norm": "batch-normalized means",
+    "density_gap": "a penalty on the aggregate posterior of every dimension",
     "free_bits": "free bits",
     "iwae": "the importance-weighted bound",
     "mdr": "a minimum KL",
