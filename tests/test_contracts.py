@@ -32,8 +32,9 @@ from textvae.config.experiment import (
     TrainConfig,
 )
 from textvae.config.inference import Inference
+from textvae.evaluation.comparison.provenance import provenance
 from textvae.text.nn.encoder import LSTMEncoder
-from textvae.training.own_parts import own_parts
+from textvae.training.own_parts import check_parts, own_parts
 from textvae.training.procedures import build_procedure
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
@@ -416,6 +417,81 @@ def scaled(terms, beta, scale=1.0):
     return textvae.elbo(terms, beta * scale)
 
 
+def name_of(objective, model=None) -> str | None:
+    """What a run records about an objective."""
+    config = Config()
+    model = model or textvae.TextVAE(**SIZES)
+    return own_parts(config, model, objective, build_procedure(config)).get("objective")
+
+
+class Target:
+    """|KL - target|, with the steps done as its state."""
+
+    def __init__(self, target: float, inner=textvae.elbo) -> None:
+        self.target, self.inner, self.steps = target, inner, 0
+
+    def __call__(self, terms, beta):
+        return self.inner(terms, 0.0) + (terms.kl.sum(-1).mean() - self.target).abs()
+
+
+def make_scaled(scale):
+    def inner(terms, beta):
+        return scaled(terms, beta, scale)
+
+    return inner
+
+
+def test_what_an_objective_was_made_with_is_part_of_its_name():
+    assert name_of(build_objective(Config())) is None
+    assert name_of(Target(2.0)).endswith(".Target(inner=textvae.vae.objectives.elbo, target=2.0)")
+    assert name_of(make_scaled(3.0)).endswith("make_scaled.<locals>.inner(scale=3.0)")
+    within = textvae.WithMMD(Target(2.0), 1.5)  # ours, but not what the config asks for
+    assert "WithMMD(objective=" in name_of(within) and "target=2.0" in name_of(within)
+    assert name_of(textvae.iwae) == "textvae.vae.objectives.iwae"
+
+
+class WithNumber(textvae.TextVAE):
+    def __init__(self, number: int = 1, **options) -> None:
+        super().__init__(**options)
+        self.number = number
+
+
+def test_models_of_different_classes_are_not_seeds_of_one(corpus, tmp_path):
+    runs = [tmp_path / name for name in ("a", "b", "c")]
+    classes = (None, partial(WithNumber, number=2), partial(WithNumber, number=3))
+    for seed, (run, kind) in enumerate(zip(runs, classes, strict=True)):
+        model = textvae.train(config_for(corpus, max_steps=1, seed=seed), run, model_class=kind)
+        textvae.evaluate_run(run, model=model, samples=1, generations=0)
+    assert model.number == 3
+    assert len(textvae.compare(runs, average_seeds=True).split("\n|")) == 5
+    found = provenance(runs[1:])
+    assert f"# {runs[1]}, trained with own model {__name__}.WithNumber(number=2)" in found
+    assert f"# textvae.evaluate_run({str(runs[2])!r}, model=..., split='test', samples=1)" in found
+
+
+def test_a_lambda_has_a_warning(caplog):
+    check_parts(lambda terms, beta: textvae.elbo(terms, beta), build_procedure(Config()))
+    assert "the objective is a lambda" in caplog.text
+
+
+class Gated(textvae.SkipLSTMDecoder):
+    """A parameter more, with a value of its own."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
+        self.gate = nn.Parameter(torch.full((2,), 2.0))
+
+
+def test_parameters_of_a_subclass_keep_their_initial_values():
+    class Model(textvae.TextVAE):
+        def make_decoder(self, config):
+            return Gated(config["vocab_size"], config["latent_dim"], embedding_dim=6, hidden_dim=5)
+
+    model = Model(**SIZES, init_scale=0.01)
+    assert model.decoder.gate.tolist() == [2.0, 2.0]
+    assert float(model.decoder.output.weight.detach().abs().max()) <= 0.01
+
+
 def test_arguments_of_an_objective_are_part_of_a_run(corpus, tmp_path, caplog):
     runs = [tmp_path / "a", tmp_path / "b"]
     for seed, (run, scale) in enumerate(zip(runs, (0.5, 2.0), strict=True)):
@@ -425,11 +501,9 @@ def test_arguments_of_an_objective_are_part_of_a_run(corpus, tmp_path, caplog):
         textvae.evaluate_run(run, samples=1, generations=0)
     assert "--objective.free_bits: no effect on the loss, which is your own" in caplog.text
     network = partial(scaled, scale=2.0, network=nn.Linear(1, 1))
-    name = own_parts(network, build_procedure(Config()))["objective"]
-    assert name.endswith("scaled(network=<Linear>, scale=2.0)")
+    assert name_of(network).endswith("scaled(network=<Linear>, scale=2.0)")
     several = partial(partial(scaled, torch.ones(2)), (1, None), scale=np.float64(2))
-    name = own_parts(several, build_procedure(Config()))["objective"]
-    assert name.endswith("scaled([1.0, 1.0], [1, None], scale=2.0)")
+    assert name_of(several).endswith("scaled([1.0, 1.0], [1, None], scale=2.0)")
     with pytest.raises(textvae.UserError, match=r"scaled\(scale=0\.5\), and this would resume it"):
         textvae.train(
             config_for(corpus, max_steps=2),

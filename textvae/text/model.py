@@ -155,8 +155,9 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
     def _initialize(self, scale: float | None, embedding_scale: float | None) -> None:
         for part in (self.encoder, self.decoder):  # other parts set their own initial values
             if scale is not None and isinstance(part, (LSTMEncoder, LSTMDecoder)):
-                for parameter in part.parameters():
-                    parameter.uniform_(-scale, scale)
+                for name, parameter in part.named_parameters():
+                    if name in part.standard:
+                        parameter.uniform_(-scale, scale)
         if embedding_scale is not None:
             for module in self.modules():
                 if isinstance(module, nn.Embedding):

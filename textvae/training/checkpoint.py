@@ -16,7 +16,7 @@ from textvae.errors import UserError, quantity
 from textvae.evaluation.goal import Goal
 from textvae.runs.model_folder import written_by
 from textvae.training.devices import peak_memory_mb
-from textvae.training.own_parts import check_same_parts, own_parts
+from textvae.training.own_parts import check_same_parts
 from textvae.training.phases import Phases
 from textvae.training.procedures import Procedure
 from textvae.training.update import Updater
@@ -69,6 +69,7 @@ class TrainingState:
     splits: Splits
     accelerator: Any
     loader: BatchLoader
+    own_parts: dict[str, str]  # the names of user-defined ones, at the start
     epoch_steps: int
     total_steps: int
     phases: Phases
@@ -115,7 +116,7 @@ class TrainingState:
             "logged_at": self.logged_at,
             "procedure": self.procedure.state_dict(),
             "options": option_names(options_read(self.config)),
-            "own_parts": own_parts(self.updater.objective, self.procedure),
+            "own_parts": self.own_parts,
             **self.updater.state_dict(),
             **({"first_decoder": self.first_decoder} if self._decoder_is_needed(self.step) else {}),
         }
@@ -132,8 +133,7 @@ class TrainingState:
         try:
             check_state(state)
             self._check_steps(state)
-            now = own_parts(self.updater.objective, self.procedure)
-            check_same_parts(self.run, state.get("own_parts", now), now)
+            check_same_parts(self.run, state.get("own_parts", self.own_parts), self.own_parts)
             self.updater.use_optimizer(self.phases.optimizer(max(0, int(state["step"]) - 1)))
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
@@ -187,5 +187,5 @@ class TrainingState:
             "finished": self.why_done(),
             "peak_memory_mb": peak_memory_mb(self.accelerator.device),
             "processes": self.accelerator.num_processes,
-            "own_parts": own_parts(self.updater.objective, self.procedure),
+            "own_parts": self.own_parts,
         }

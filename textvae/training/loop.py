@@ -29,7 +29,7 @@ from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
-from textvae.training.own_parts import has_own_parts
+from textvae.training.own_parts import own_parts
 from textvae.training.phases import Phases
 from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
@@ -77,6 +77,7 @@ class Trainer(TrainingState):
         self.phases = Phases(config, self.epoch_steps)
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
         self.updater = Updater(config, model, objective, accelerator, self.phases)
+        self.own_parts = own_parts(config, model, objective, procedure)
         self.step, self.best_step = 0, None
         self.seconds = self.logged_at = 0.0
         self.first_decoder: dict[str, Tensor] = {}
@@ -244,7 +245,7 @@ class Trainer(TrainingState):
 
     def _is_own(self) -> bool:
         """Whether a part is user-defined, which no command can train."""
-        return has_own_parts(self.model, self.updater.objective, self.procedure)
+        return bool(self.own_parts) or not is_built_in(type(self.model.decoder))
 
     def _complete_summary(self) -> None:
         """Record that the run is finished, if it was killed after its last checkpoint."""

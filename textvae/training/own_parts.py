@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from textvae.builders.model import build_objective
+from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.runs.model_folder import PACKAGE, is_built_in
+from textvae.runs.model_folder import is_built_in
+from textvae.training.procedures import build_procedure
 from textvae.vae.model import Model
 
+logger = logging.getLogger(__name__)
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every process
 NEEDED = ("update", "state_dict", "load_state_dict")
@@ -49,6 +54,11 @@ def check_parts(objective: Any, procedure: Any) -> None:
         raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
     if isinstance(procedure, type):
         raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
+    if "<lambda>" in getattr(objective, "__qualname__", ""):
+        logger.warning(
+            "the objective is a lambda, which looks like any other: use a named function, so "
+            "that a run is only resumed and averaged with the same one"
+        )
     if missing := [name for name in NEEDED if not hasattr(procedure, name)]:
         raise TypeError(f"the procedure has no {', no '.join(missing)}")
     if hasattr(objective, "after_update"):
@@ -74,25 +84,36 @@ def _check_kept(value: Any, where: str) -> None:
 def check_model_class(model_class: Any) -> None:
     """Check that a class of the user's own is one of ours with other parts.
 
+    Args:
+        model_class: The class, or a ``functools.partial`` of it.
+
     Raises:
         TypeError: It is an object, or another class.
     """
+    while isinstance(model_class, partial) and not model_class.args:
+        model_class = model_class.func
     if not (isinstance(model_class, type) and issubclass(model_class, Model)):
         raise TypeError(
             f"model_class={model_class!r:.60}: pass a subclass of one of textvae's models"
         )
 
 
-def own_parts(objective: Any, procedure: Any) -> dict[str, str]:
-    """Return the names of those parts that the config does not name."""
-    names = {"objective": _name(objective), "procedure": _name(procedure)}
-    return {part: name for part, name in names.items() if name.partition(".")[0] != PACKAGE}
+def own_parts(config: Config, model: Model, objective: Any, procedure: Any) -> dict[str, str]:
+    """Return the names of those parts that the config does not ask for, with their arguments.
 
-
-def has_own_parts(model: Any, objective: Any, procedure: Any) -> bool:
-    """Return whether a model, its objective, or its procedure is user-defined."""
-    kinds = (type(model), type(model.decoder))
-    return bool(own_parts(objective, procedure)) or not all(map(is_built_in, kinds))
+    What changes in training must not be in a name, so names are made before it.
+    """
+    kind, found = type(model), {}
+    if not is_built_in(kind):
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        found["model"] = _with_arguments(name, (), model.own_options())
+    for part, given, usual in (
+        ("objective", objective, build_objective(config)),
+        ("procedure", procedure, build_procedure(config)),
+    ):
+        if _name(given) != _name(usual):
+            found[part] = _name(given)
+    return found
 
 
 def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -118,10 +139,35 @@ def _name(part: Any) -> str:
         named, placed = part.keywords | named, part.args + placed
         part = part.func
     kind = part if hasattr(part, "__qualname__") else type(part)
+    if kind is not part:
+        named = _constructed_with(part) | named
+    elif cells := getattr(part, "__closure__", None):
+        named = _closed_over(part.__code__.co_freevars, cells) | named
+    return _with_arguments(f"{kind.__module__}.{kind.__qualname__}", placed, named)
+
+
+def _with_arguments(name: str, placed: tuple[Any, ...], named: Mapping[str, Any]) -> str:
     arguments = [("", value) for value in placed]
-    arguments += [(f"{name}=", value) for name, value in sorted(named.items())]
-    shown = ", ".join(name + _shown(value) for name, value in arguments)
-    return f"{kind.__module__}.{kind.__qualname__}" + (f"({shown})" if shown else "")
+    arguments += [(f"{key}=", value) for key, value in sorted(named.items())]
+    shown = ", ".join(key + _shown(value) for key, value in arguments)
+    return name + (f"({shown})" if shown else "")
+
+
+def _constructed_with(part: object) -> dict[str, Any]:
+    """Return the arguments of a constructor that became attributes of the same name."""
+    with suppress(ValueError):  # a compiled class has no signature
+        attributes = inspect.signature(type(part)).parameters
+        return {name: getattr(part, name) for name in attributes if hasattr(part, name)}
+    return {}
+
+
+def _closed_over(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
+    """Return the values that an inner function took from the function around it."""
+    found = {}
+    for name, cell in zip(names, cells, strict=True):
+        with suppress(ValueError):  # not assigned yet
+            found[name] = cell.cell_contents
+    return found
 
 
 def _shown(value: Any) -> str:
@@ -130,4 +176,6 @@ def _shown(value: Any) -> str:
         value = value.tolist()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
+    if callable(value) and not isinstance(value, nn.Module | type):
+        return _name(value)
     return repr(value) if type(value) in PLAIN else f"<{type(value).__qualname__}>"

@@ -136,9 +136,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
             sampler.unlink()  # first, so that it never lies next to other weights
         save_weights(self, save_directory / pretrained.WEIGHTS, metadata)
         self._save_more(save_directory)
-        given: Any = self._hub_mixin_config  # the arguments of the constructor
-        own = {name: given[name] for name in self._own_arguments() if name in given}
-        pretrained.write_config(save_directory, self.config | own)
+        pretrained.write_config(save_directory, self.config | self.own_options())
         self.inference.save(save_directory / pretrained.INFERENCE)
         if self.sampler is not None:
             self.sampler.save(sampler)
@@ -173,9 +171,11 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
                     break
         return names
 
-    def _own_arguments(self) -> set[str]:
-        """Return the names of the arguments that a subclass has added."""
-        return self._arguments() - self.config.keys()
+    def own_options(self) -> dict[str, Any]:
+        """Return the constructor's arguments that a subclass has added."""
+        given: Any = self._hub_mixin_config
+        added = self._arguments() - self.config.keys()
+        return {name: given[name] for name in sorted(added) if name in given}
 
     @classmethod
     def _made(cls: type[Self], config: dict[str, Any]) -> Self:

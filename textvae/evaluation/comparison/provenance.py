@@ -47,7 +47,9 @@ def provenance(runs: Sequence[Path | str], split: str = "test") -> str:
         versions, training, card = map(read_record, paths)
         try:
             rows.append(_row(run, versions, training))
-            commands += [versions["command"], _evaluation(run, split, card)]
+            own = training.get("own_parts") or {}
+            commands += [f"# {run}, trained with own {part} {own[part]}" for part in own]
+            commands += [versions["command"], _evaluation(run, split, card, "model" in own)]
             for name in used.keys() & {name for name, value in versions.items() if value}:
                 used[name][str(versions[name])] = None
         except (KeyError, TypeError, ValueError) as error:
@@ -74,7 +76,11 @@ def _row(run: Path, versions: Any, training: Any) -> list[str]:
     ]
 
 
-def _evaluation(run: Path, split: str, card: Any) -> str:
+def _evaluation(run: Path, split: str, card: Any, own_class: bool) -> str:
+    """Return the command that computed a card, or the call in Python if no command can."""
+    if own_class:
+        rest = f"split={split!r}, samples={card['samples']}"
+        return f"# textvae.evaluate_run({str(run)!r}, model=..., {rest})"
     command = ["textvae", "evaluate", str(run), "--split", split]
     command += ["--samples", str(card["samples"])]
     if (generations := card.get("generations", GENERATIONS)) != GENERATIONS:

@@ -161,6 +161,7 @@ def _origin(folder: Path, config: Config, card: Mapping[str, Any]) -> Origin:
         "Peak memory": _number(memory, "{:,} MiB"),
         "Stopped because": training.get("finished") or ("not finished" if training else None),
         "Seed": str(config.train.seed),
+        **{f"Own {part}": name for part, name in (training.get("own_parts") or {}).items()},
         "Machine": _joined(
             versions.get("device"),
             _number(versions.get("threads"), "threads: {}"),

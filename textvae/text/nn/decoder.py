@@ -113,6 +113,7 @@ class LSTMDecoder(ConditionalDecoder):
         )
         if tie_embeddings:
             self.output.weight = self.embedding.weight
+        self.standard = tuple(name for name, _ in self.named_parameters())  # not of a subclass
 
     def log_prob(self, batch: Batch, z: Tensor, share: float = 1.0) -> Tensor:
         """Compute log p(x|z) in nats per sentence.

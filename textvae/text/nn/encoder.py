@@ -82,6 +82,7 @@ class LSTMEncoder(nn.Module):
             LSTMLayer(size, hidden_dim, y) for size, y in (shapes if bidirectional else [])
         )
         self.head = make_head(directions * hidden_dim)
+        self.standard = tuple(name for name, _ in self.named_parameters())  # not of a subclass
 
     def forward(self, batch: Batch) -> Posterior:
         """Compute q(z|x) for the B sentences of a batch, in fp32 regardless of the precision."""
