@@ -450,6 +450,35 @@ def test_what_an_objective_was_made_with_is_part_of_its_name():
     assert name_of(textvae.iwae) == "textvae.vae.objectives.iwae"
 
 
+class Unnormalized(textvae.TextVAE):
+    """Without the constant of N(0, I)."""
+
+    def make_prior(self, config):
+        prior = textvae.StandardNormal(config["latent_dim"])
+
+        class Own(textvae.StandardNormal):
+            def log_prob(self, z):
+                return -0.5 * z.square().sum(-1)
+
+        return Own(prior.latent_dim)
+
+
+def test_a_prior_of_ones_own_is_checked_before_training(corpus, tmp_path):
+    with pytest.raises(textvae.UserError, match="Own: log_prob is too high, by"):
+        textvae.train(config_for(corpus), tmp_path / "run", model_class=Unnormalized)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_negative_kl_has_a_warning(caplog):
+    model, x = Unnormalized(**SIZES), torch.tensor([[2, 5, 6, 3], [2, 7, 8, 3]])
+    batches = [Batch(x, torch.tensor([3, 3]), index=torch.tensor([i, i + 1])) for i in (0, 2, 4)]
+    with torch.no_grad():
+        for parameter in model.encoder.head.parameters():
+            parameter.zero_()  # q is N(0, I)
+    textvae.evaluate(model, batches, samples=20)
+    assert "the KL is negative (-1.8" in caplog.text
+
+
 class WithNumber(textvae.TextVAE):
     def __init__(self, number: int = 1, **options) -> None:
         super().__init__(**options)

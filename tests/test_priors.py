@@ -17,8 +17,9 @@ from textvae.vae.batch import Batch
 from textvae.vae.inference import infer
 from textvae.vae.noise import Purpose, RowNoise, second_stream
 from textvae.vae.posteriors import DiagGaussian, kl
-from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior
+from textvae.vae.priors import MixturePrior, StandardNormal, VampPrior, check_density
 from textvae.vae.vae import VAE
+from textvae.vae.von_mises_fisher import UniformSphere
 
 LATENT, WORDS = 2, 5
 
@@ -63,6 +64,59 @@ def reference(prior: MixturePrior) -> MixtureSameFamily:
 
 def noise(count, seed=0):
     return RowNoise(seed, Purpose.LATENT, range(count))
+
+
+class Own(torch.nn.Module):
+    """N(0, I) with a constant missing or added, and perhaps other draws at every call."""
+
+    def __init__(self, shift: float = 0.0, scale: float = 1.0, seeded: bool = True) -> None:
+        super().__init__()
+        self.latent_dim, self.shift, self.scale, self.seeded = 3, shift, scale, seeded
+
+    def log_prob(self, z):
+        return torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1) + self.shift
+
+    def sample(self, count, noise=None):
+        known = noise is not None and self.seeded
+        drawn = noise.normal(1, 3)[0] if known else torch.randn(count, 3)
+        return self.scale * drawn
+
+
+class Cube(torch.nn.Module):
+    """Uniform on a cube: a Gaussian also draws where its density is 0."""
+
+    latent_dim = 2
+
+    def log_prob(self, z):
+        inside = (z.abs() <= 2).all(-1)
+        return torch.where(inside, -2 * math.log(4), -math.inf)
+
+    def sample(self, count, noise=None):
+        return 4 * noise.uniform(1, 2)[0].float() - 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["own", "cube", "few", "many", "sphere"])
+def test_the_density_of_a_right_prior_passes(kind):
+    torch.manual_seed(0)
+    priors = {"own": Own(), "cube": Cube(), "few": MixturePrior(3, 2), "many": MixturePrior(40)}
+    check_density((priors | {"sphere": UniformSphere(3)})[kind])
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (Own(shift=0.4), r"log_prob is too high, by 0\.\d\d nats"),
+        (Own(shift=1.5 * math.log(2 * math.pi)), r"is too high, by 2\.\d\d nats .* a constant"),
+        (Own(shift=-0.4), r"log_prob is too low, by 0\.\d\d nats"),
+        (Own(scale=2.0), "is too low"),  # the density of other draws
+        (Own(scale=0.4), "is too low|is too high"),
+        (Own(seeded=False), "two calls with the same noise differ"),
+    ],
+)
+def test_a_wrong_density_of_a_prior_is_refused(prior, message):
+    with pytest.raises(ValueError, match=message):
+        check_density(prior)
 
 
 def test_the_mixture_is_that_of_torch():

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import in_child
+from safetensors.torch import load_file
 
 import textvae
 from textvae.cli.main import main
@@ -415,6 +416,24 @@ def test_with_another_kl_weight_the_best_model_is_the_best_in_what_is_trained(
     assert best != max(card["elbo"] for card in cards)
     assert f"best validation rec - 0.05 kl {best:.2f}" in capfd.readouterr().err
     assert summary(tmp_path / "run")["best_valid_elbo"] is None
+
+
+def test_the_last_model_can_be_kept_instead_of_the_best(tiny, tmp_path, capfd):
+    worse = ["--optim.lr", "3", "--train.evaluate_every", "0.5", "--train.epochs", "2"]
+    for keep in ("best", "last"):
+        assert train(tmp_path / keep, [*tiny, *worse, "--train.keep", keep]) == 0
+    last = summary(tmp_path / "last")
+    assert last["best_step"] == last["steps"] > summary(tmp_path / "best")["best_step"]
+    said = capfd.readouterr().err
+    assert f"at step {summary(tmp_path / 'best')['best_step']}, whose model is kept" in said
+    assert said.count("whose model is kept") == 1
+    weights = [load_file(tmp_path / keep / "model.safetensors") for keep in ("best", "last")]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    kept = state(tmp_path / "last")["model"]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in kept.items())
+    options = ["--train.keep", "last", "--optim.reload_best", "true"]
+    assert train(tmp_path / "both", [*tiny, *options]) == 2
+    assert "--optim.reload_best goes back to the best model" in capfd.readouterr().err
 
 
 def test_resumed_with_another_kl_weight_the_search_for_the_best_model_starts_again(

@@ -33,6 +33,7 @@ from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
 from textvae.vae.objectives import WithDensityGap, WithMinimumKL, WithMMD, elbo, iwae
 from textvae.vae.posteriors import check_posterior, closed_kl
+from textvae.vae.priors import check_density
 
 logger = logging.getLogger(__name__)
 CHECKED = 4  # examples on which the parts of a user's decoder are compared
@@ -96,13 +97,24 @@ def check_own_parts(model: Model, split: Split) -> None:
         split: The training split, with its conditions.
 
     Raises:
-        UserError: A method of the posterior breaks its contract, or the decoder cannot take the
-            model's condition, or its stepper and its ``log_prob`` differ.
+        UserError: A method of the prior or the posterior breaks its contract, or the decoder
+            cannot take the model's condition, or its stepper and its ``log_prob`` differ.
     """
+    _check_own_prior(model.prior)
     batch = split.batch(np.arange(min(CHECKED, len(split)))).to(model.device)
     if model.latent_dim and model.has_encoder:
         _check_own_posterior(model, batch)
     _check_own_decoder(model, batch)
+
+
+@torch.no_grad()
+def _check_own_prior(prior: Any) -> None:
+    if is_built_in(type(prior)) or not prior.latent_dim:
+        return
+    try:
+        check_density(prior)
+    except ValueError as error:
+        raise UserError(f"{type(prior).__name__}: {error}") from error
 
 
 def _check_own_posterior(model: Model, batch: Batch) -> None:

@@ -64,6 +64,11 @@ def check_procedure(config: Config) -> None:
     Raises:
         UserError: There is no encoder, or an option is for a procedure that is not chosen.
     """
+    if config.optim.reload_best and config.train.keep == "last":
+        raise UserError(
+            "--optim.reload_best goes back to the best model, which --train.keep last does not "
+            "keep: leave one of them out"
+        )
     if config.optim.autoencode_name and not config.train.autoencode_epochs:
         raise UserError(
             "--optim.autoencode_name has no effect without --train.autoencode_epochs: leave it out"

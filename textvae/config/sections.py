@@ -295,6 +295,8 @@ class TrainConfig:
     """CPU threads; PyTorch's choice by default"""
     early_stopping: PositiveInt | None = None
     """stop after this many evaluations without improvement, with any schedule"""
+    keep: Literal["best", "last"] = "best"
+    """which model the run folder keeps: the best on the validation split, or the last"""
     evaluate_every: PositiveFloat = 1.0
     """epochs between evaluations on the validation split"""
     log_every: PositiveInt = 50

@@ -126,6 +126,13 @@ def evaluate(
         logger.warning(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]
         )
+    kl = found.stats.kl.double().sum(-1)
+    if len(kl) > 1 and float(kl.mean()) < -0.01 - 4 * float(kl.std()) / math.sqrt(len(kl)):
+        logger.warning(
+            "the KL is negative (%.2f nats), which no KL can be: the log density of the prior or "
+            "of the posterior is wrong, and so are the ELBO, IW, and MI",
+            float(kl.mean()),
+        )
     card["seconds"] = time.perf_counter() - started
     described = Card(card)
     described.iw_by_example = found.stats.bound if samples else None

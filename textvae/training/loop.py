@@ -200,7 +200,7 @@ class Trainer(TrainingState):
         found = self._validate()
         self._clock = time.perf_counter()
         autoencoded = self.step <= self.phases.autoencode_steps
-        if autoencoded or found > self.lr.best:
+        if autoencoded or self.config.train.keep == "last" or found > self.lr.best:
             self.best_step = self.step
             if self.is_main:
                 self.model.save_pretrained(self.run)
@@ -285,6 +285,8 @@ class Trainer(TrainingState):
         best = ""
         if math.isfinite(self.lr.best):
             best = f": best validation {Goal.of(self.config).name} {self.lr.best:.2f}"
+            if self.best_step != self.step:
+                best += f" at step {self.best_step:,}, whose model is kept"
         has_test = "test" in self.splits
         following = f"textvae evaluate {quoted(self.run)}" + ("" if has_test else " --split valid")
         if not is_built_in(type(self.model)):

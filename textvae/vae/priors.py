@@ -31,7 +31,9 @@ from textvae.vae.mixtures import (
     pairwise_log_prob,
 )
 from textvae.vae.modes import evaluation_mode
-from textvae.vae.noise import second_stream, standard_normal
+from textvae.vae.noise import Purpose, RowNoise, second_stream, standard_normal
+
+CHECKED = 1000  # draws that a Gaussian is fitted to, and as many to compare with it
 
 
 class StandardNormal(nn.Module):
@@ -156,6 +158,47 @@ class VampPrior(nn.Module):
 def standard_prior(latent_dim: int) -> nn.Module:
     """Return the prior of a model with Z latent dimensions, if there is no other: N(0, I)."""
     return StandardNormal(latent_dim)
+
+
+def check_density(prior: Any) -> None:
+    """Check, before any training, that a prior of one's own has the log density of its draws.
+
+    For normalized p and g, KL(p || g) and KL(g || p) are never negative. With g a Gaussian that is
+    fitted to draws of p, either can only be negative if ``log_prob`` is not the density of those
+    draws, such as without the constant Z/2 log 2 pi. Bounds and KLs would be off by as much.
+
+    Args:
+        prior: The prior, with ``latent_dim`` Z.
+
+    Raises:
+        ValueError: The density is wrong, a method returns another shape, or draws do not depend on
+            the noise alone.
+    """
+    noise, size = RowNoise(0, Purpose.LATENT, range(2 * CHECKED)), prior.latent_dim
+    z = prior.sample(2 * CHECKED, noise)
+    if z.shape != (2 * CHECKED, size):
+        raise ValueError(f"sample(N, noise) must return (N, {size}), not (N, {z.shape[1:]})")
+    if not torch.equal(z, prior.sample(2 * CHECKED, noise)):
+        raise ValueError(
+            "sample(count, noise) must draw its numbers from noise (noise.normal, noise.uniform), "
+            "if it is given: two calls with the same noise differ"
+        )
+    log_p = prior.log_prob(z)
+    if log_p.shape != (2 * CHECKED,):
+        raise ValueError(f"log_prob of z (N, {size}) must return (N,), not {tuple(log_p.shape)}")
+    if z[0].norm().isclose(z[1].norm()):  # on a sphere, where no Gaussian has a density
+        return
+    first, second = z.double().split(CHECKED)
+    gaussian = torch.distributions.Normal(first.mean(0), first.std(0) + 1e-6)
+    drawn = gaussian.mean + gaussian.stddev * noise.normal(1, size)[0, :CHECKED].double()
+    inside = log_p[CHECKED:].double() - gaussian.log_prob(second).sum(-1)
+    outside = gaussian.log_prob(drawn).sum(-1) - prior.log_prob(drawn.to(z)).double()
+    for gap, wrong in ((inside, "low"), (outside, "high")):
+        if float(gap.mean()) < -0.05 - 4 * float(gap.std()) / math.sqrt(CHECKED):
+            raise ValueError(
+                f"log_prob is too {wrong}, by {-float(gap.mean()):.2f} nats or more, for a density "
+                "of what sample draws: is a constant missing, such as Z/2 log(2 pi)?"
+            )
 
 
 def check_prior(arguments: Mapping[str, Any]) -> None:
