@@ -12,6 +12,7 @@ from textvae.cli.main import main
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare, gather
+from textvae.evaluation.comparison.gains import add_gains_over_language_model
 from textvae.evaluation.comparison.rate_distortion import (
     draw_rate_distortion,
     point_of,
@@ -600,3 +601,19 @@ def test_a_table_is_aligned_and_its_bars_are_escaped():
         r"| a\|b | 10 |",
         "| c    |  9 |",
     ]
+
+
+def test_a_mean_over_some_of_the_seeds_is_left_out():
+    cards = [{**VAE, "bleu": 0.1}, {**VAE, "bleu": 0.3}, {**VAE, "bleu": None}]
+    assert average_cards(cards)["bleu"] is None
+
+
+def test_with_two_language_models_there_is_no_gain():
+    bounds = [-9.0, -5.0], [-8.0, -4.0], [-7.0, -4.0]
+    cards = [
+        with_bounds(values, **card) for values, card in zip(bounds, (LM, LM, VAE), strict=True)
+    ]
+    add_gains_over_language_model(cards)
+    assert not any("iw_gain" in card for card in cards)
+    add_gains_over_language_model(cards[1:])
+    assert cards[2]["iw_gain"] == 0.5

@@ -157,3 +157,8 @@ def test_noise_and_a_learned_multiplier_resume_bit_for_bit(tiny, tmp_path):
     assert float(state(killed)["objective"]["multiplier"]) > 0
     assert resume(killed) == 0
     assert_same_run(whole, killed)
+
+
+def test_at_a_low_rate_a_few_words_move_rather_than_all_a_little():
+    found = [noisy("shuffle", 0.2, seed)[4] for seed in range(5)]
+    assert any(word - 10 != place for words in found for place, word in enumerate(words))

@@ -121,3 +121,10 @@ def test_the_command(trained, corpus, capsys):
     assert header.split() == ["anomalous", "if", "AUROC", "average", "precision"]
     assert any(line.startswith("high regret") for line in lines)
     assert lines[-1].split() == ["(chance)", "0.500", "0.300"]
+
+
+def test_the_standard_error_by_hand_with_ties_in_a_class():
+    rows = rows_of("aaabbb", kl=[1.0, 1.0, 3.0, 0.0, 1.0, 2.0])
+    of_a, of_b = [0.5, 0.5, 1.0], [1.0, 2 / 3, 1 / 3]  # shares of the other class
+    expected = np.sqrt(np.var(of_a, ddof=1) / 3 + np.var(of_b, ddof=1) / 3)
+    assert detect(rows, "a")["scores"]["kl"]["auroc_se"] == pytest.approx(expected)

@@ -607,3 +607,15 @@ def test_a_divergence_that_few_examples_cannot_measure_is_left_out():
     keys = {row.key for row in diagnose(model(narrow, narrow), data(narrow)).evidence}
     assert "marginal_kl" not in keys and "mi" in keys
     assert "marginal_kl" in {row.key for row in diagnose(model(), data(count=3000)).evidence}
+
+
+def test_the_gap_and_the_dimensions_of_a_refined_model_are_those_of_its_encoder():
+    steps = Inference("semi_amortized", steps=6, lr=0.1, loss_per="example", clip=0.0, momentum=0.0)
+    vae = model((0.5, 0.5, 2.0, 2.0))  # an encoder that knows less than the exact posterior
+    found = diagnose(vae, data(), inference=steps)
+    evidence = {row.key: row.value for row in found.evidence}
+    card = textvae.evaluate(vae, data().split(64), samples=5, inference=steps)
+    assert evidence["gap"] == pytest.approx(card["gap"], abs=1e-3) and card["gap"] > 0.1
+    kl = sum(row.kl for row in found.dimensions)
+    assert kl == pytest.approx(evidence["encoder_kl"], rel=1e-4)
+    assert kl != pytest.approx(evidence["kl"], rel=0.05)

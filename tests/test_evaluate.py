@@ -20,7 +20,9 @@ from textvae.evaluation.metrics import saving
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder
 from textvae.vae.batch import Batch
+from textvae.vae.estimators import pointwise_information
 from textvae.vae.heads import make_head
+from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import ConstantEncoder, DiagGaussian
 from textvae.vae.vae import VAE
 
@@ -470,3 +472,22 @@ def test_results_that_cannot_be_saved_are_still_there(trained, tmp_path, monkeyp
     found = textvae.diagnose_run(run, samples=1, limit=3)
     assert card["count"] == 3 and found.verdict
     assert caplog.text.count("No space left on device: the results are printed, but not saved") == 2
+
+
+def test_the_information_has_as_many_draws_as_asked_for():
+    class Known(nn.Module):
+        """q(z|x) = N(x, 0.5), and a decoder that does not matter."""
+
+        def forward(self, batch):
+            return DiagGaussian(batch.x, torch.full_like(batch.x, math.log(0.5)))
+
+        def log_prob(self, batch, z):
+            return -(z - batch.x).square().sum(-1)
+
+    torch.manual_seed(0)
+    model, x = VAE(Known(), Known(), 2), torch.randn(20, 2)
+    q = DiagGaussian(x, torch.full_like(x, math.log(0.5)))
+    noise = RowNoise(0, Purpose.MIXTURE, range(20))
+    for draws in (1, 50):
+        expected = float(pointwise_information(q, draws, noise=noise).mean())
+        assert evaluate(model, [x], mi_samples=draws)["mi"] == pytest.approx(expected, abs=1e-5)

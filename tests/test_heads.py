@@ -294,3 +294,16 @@ def test_what_has_no_meaning_is_one_line(options, message):
 def test_what_has_no_meaning_in_training_is_one_line(sections, message):
     with pytest.raises(UserError, match=message):
         check_model(Config(**sections))
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [
+        ({"head": "batch_norm", "head_scale": 0.3}, "gamma", 0.3),
+        ({"head": "scale", "head_scale": 2.0}, "deviation", 2.0),
+        ({"posterior": "vmf", "kappa": 50.0}, "kappa", 50.0),
+    ],
+)
+def test_options_of_a_model_reach_its_head(options, name, value):
+    model = TextVAE(20, latent_dim=3, embedding_dim=4, encoder_hidden=4, **options)
+    assert getattr(model.encoder.head, name) == value

@@ -134,3 +134,8 @@ def test_intervals_do_not_depend_on_how_many_resamples_are_held(at_once, monkeyp
     monkeypatch.setattr(intervals, "AT_ONCE", at_once)  # fewer than one, or 12
     for found, whole in zip(of_means(values), expected, strict=True):
         assert found == pytest.approx(whole)
+
+
+def test_active_columns_far_above_the_threshold_are_certain():
+    _, active = of_variances(1.2 * draws(3, 1000), threshold=1.0)
+    assert active == (3, 3, 3)

@@ -13,7 +13,7 @@ from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.intervals import of_means, of_statistic
 from textvae.evaluation.latent.classification import Labeled
-from textvae.evaluation.latent.probe import _regression, probe
+from textvae.evaluation.latent.probe import _regression, _some, probe
 from textvae.evaluation.latent.regression import Regression, fit_regression, score_regression
 
 WORDS = ["cat", "dog", "bird", "fish"]
@@ -139,3 +139,10 @@ def test_a_missing_column_is_one_line(run, tmp_path, capsys):
     file.write_text("a cat\n")
     assert main(["probe", str(run), "--target", "size", "--data", str(file)]) == 2
     assert "has no splits" in capsys.readouterr().err
+
+
+def test_some_labels_are_chosen_at_random_and_more_include_fewer():
+    data = Labeled(torch.zeros(50, 1), torch.arange(50))
+    first, second = (_some(data, 20, seed).labels for seed in (0, 1))
+    assert not torch.equal(first, second) and int(first.max()) > 30
+    assert torch.equal(_some(data, 10, 0).labels, first[:10])

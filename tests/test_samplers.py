@@ -318,3 +318,34 @@ def test_a_sampler_of_weights_that_were_replaced_meanwhile_is_not_saved(run, cap
     (run / "model.safetensors").write_bytes((run / "copy").read_bytes() + b" ")
     fit_opened(opened)
     assert not (run / SAMPLER).exists() and "has been trained in the meantime" in caplog.text
+
+
+def test_the_card_has_the_holes_of_each_sampler():
+    class Far(torch.nn.Module):
+        """q(z|x) = N(x, 0.1), far from the prior; the decoder does not matter."""
+
+        def forward(self, batch):
+            return DiagGaussian(batch.x, torch.full_like(batch.x, -2.3))
+
+        def log_prob(self, batch, z):
+            return -(z - batch.x).square().sum(-1)
+
+    torch.manual_seed(0)
+    model, x = textvae.VAE(Far(), Far(), prior=2), 4 + torch.randn(200, 2)
+    model.sampler = fit_mixture(x)
+    card = textvae.evaluate(model, x.split(50), samples=2)
+    assert card["hole_share"] > 0.9 and card["hole_share_aggregate"] < 0.1
+
+
+def test_sorted_draws_are_held_out_at_random():
+    torch.manual_seed(0)
+    z = torch.cat([torch.randn(200, 2) + center for center in (-9.0, 0.0, 9.0)])
+    assert len(fit_mixture(z).weights) >= 3  # and not the two that the last nine tenths are from
+    chosen = fit_mixture(z).log_prob(z)
+    assert float(chosen.min()) > -12  # no cluster was left out
+
+
+def test_marginals_depend_on_the_seed():
+    q = posteriors_of(0.8, 0.2, count=50)
+    first, second = (marginal_kls(q, StandardNormal(2), seed=seed) for seed in (0, 1))
+    assert not torch.equal(first, second)

@@ -8,6 +8,7 @@ from scipy import integrate, special
 
 from textvae.errors import UserError
 from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.latent.arithmetic import moved
 from textvae.images.datasets import as_batch
 from textvae.images.model import ImageVAE
 from textvae.vae.estimators import active_units, mixture_log_prob, mutual_information
@@ -286,3 +287,20 @@ def test_what_has_no_meaning_on_a_sphere_is_one_line(options, message):
 def test_a_walk_needs_a_plane():
     with pytest.raises(UserError, match="circle"):
         model(2).walk(3)
+
+
+def test_every_example_has_its_own_concentration():
+    directions = torch.nn.functional.normalize(torch.randn(2, 3, dtype=torch.float64), dim=-1)
+    both = VonMisesFisher(directions, torch.tensor([[2.0], [20.0]], dtype=torch.float64))
+    found = kl(both, UniformSphere(3))
+    for row in range(2):
+        alone = VonMisesFisher(both.direction[row : row + 1], both.kappa[row : row + 1])
+        torch.testing.assert_close(found[row : row + 1], kl(alone, UniformSphere(3)))
+        z = alone.rsample(4)
+        torch.testing.assert_close(both.log_prob(z)[:, row], alone.log_prob(z)[:, 0])
+
+
+def test_arithmetic_stays_on_the_sphere():
+    z = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1)
+    found = moved(model(posterior="vmf"), z, torch.ones(4), 2.0)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
