@@ -1,15 +1,18 @@
 """Cards on disk, as text, and side by side in a table."""
 
+import csv
 import json
 import math
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import textvae
 from textvae.cli.main import main
-from textvae.config.experiment import Config, TrainConfig
+from textvae.config.experiment import Config, ModelConfig, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare, gather
 from textvae.evaluation.comparison.gains import add_gains_over_language_model
@@ -531,7 +534,7 @@ def test_a_baseline_may_have_several_seeds(tmp_path):
     table = compare([*lms, *vaes], **options)
     names = [line.split("|")[1].strip() for line in table.splitlines()[2:4]]
     assert names == [f"{tmp_path}/{parent}/vae (2 seeds)" for parent in ("lm", "vae")]
-    assert "1.75 [" in table.splitlines()[3] and "1.75 [" not in table.splitlines()[2]
+    assert "1.75 ± 1.27 [" in table.splitlines()[3] and "1.75" not in table.splitlines()[2]
 
 
 def test_evaluating_saves_the_bounds_of_the_examples(trained, language_model, tmp_path, capfd):
@@ -617,3 +620,83 @@ def test_with_two_language_models_there_is_no_gain():
     assert not any("iw_gain" in card for card in cards)
     add_gains_over_language_model(cards[1:])
     assert cards[2]["iw_gain"] == 0.5
+
+
+def runs_of_a_sweep(tmp_path) -> list[Path]:
+    """Two sizes with two seeds, and a language model."""
+    runs = []
+    for size in (8, 32):
+        for seed in (0, 1):
+            run = tmp_path / f"vae-{size}-{seed}"
+            config = Config(model=ModelConfig(latent_dim=size), train=TrainConfig(seed=seed))
+            save_card(
+                run, "test", Card({**VAE, "model": None, "seed": 0, "kl": float(size + seed)})
+            )
+            config.save(run / "config.yaml")
+            runs.append(run)
+    save_card(tmp_path / "lm", "test", Card({**LM, "model": None}))
+    Config(model=ModelConfig(latent_dim=0, injection="none")).save(tmp_path / "lm" / "config.yaml")
+    return [*runs, tmp_path / "lm"]
+
+
+def test_results_are_flat_records_with_seeds_and_differing_options(tmp_path):
+    runs = runs_of_a_sweep(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    records = textvae.results(tmp_path)  # the folder of the runs, in the order of their names
+    assert [Path(each["run"]).name for each in records] == sorted(run.name for run in runs)
+    assert len({tuple(each) for each in records}) == 1
+    lm, *vaes = records
+    assert [(each["seed"], each["model.latent_dim"], each["kl"]) for each in vaes] == [
+        *((0, 32, 32.0), (1, 32, 33.0), (0, 8, 8.0), (1, 8, 9.0))
+    ]
+    assert lm["model.injection"] == "none" and "model.embedding_dim" not in lm
+    assert "train.seed" not in lm and not any(isinstance(v, dict | list) for v in lm.values())
+    assert [each["kl"] for each in textvae.results(runs[:2])] == [8.0, 9.0]
+    assert "model.latent_dim" not in textvae.results(runs[:2])[0]
+    with pytest.raises(UserError, match="there are no runs"):
+        textvae.results([])
+
+
+def test_the_csv_of_a_comparison(tmp_path, capsys):
+    runs = [str(run) for run in runs_of_a_sweep(tmp_path)]
+    assert main(["compare", *runs, "--format", "csv", "--columns", "kl", "ppl_iw"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["run"] for row in rows] == runs and {row["ppl_iw"] for row in rows} == {"62.5"}
+    assert "mi" not in rows[0] and rows[2]["model.latent_dim"] == "32"
+    for options, message in (
+        (["--average-seeds"], "a row for every run"),
+        (["--json"], "--json, --format csv: cannot be combined"),
+        (["--columns", "pl_iw"], "there is no metric 'pl_iw'; did you mean ppl_iw?"),
+    ):
+        assert main(["compare", *runs, "--format", "csv", *options]) == 2
+        assert message in capsys.readouterr().err
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps(VAE))
+    assert main(["compare", *runs, str(card), "--format", "csv"]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+
+
+def test_a_table_in_latex(tmp_path):
+    cards = [{**VAE, "model": "skip_vae & 50%", "mi": 1.0}, {**VAE, "mi": 3.0, "rec": -0.5}, LM]
+    table = compare(cards, columns=["rec", "mi", "accuracy"], latex=True)
+    lines = [line for line in table.splitlines() if not line.startswith("%")]
+    assert lines[:2] == [r"\begin{tabular}{lrrr}", r"\toprule"]
+    assert lines[2] == r"model & rec & MI & accuracy \% \\"
+    assert lines[4].startswith(r"skip\_vae \& 50\% & $-$")
+    assert lines[5].endswith(r" & $-$0.50 & 3.00 & -- \\")
+    assert lines[6].startswith("lstm-lm & $-$") and lines[6].endswith(r" & -- & -- \\")
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    runs = seeds(tmp_path, [VAE, {**VAE, "mi": 6.98}])
+    assert r" $\pm$ " in compare(runs, columns=["mi"], average_seeds=True, latex=True)
+
+
+def test_the_columns_of_a_table_are_those_asked_for():
+    header = compare([VAE], columns=["mi", "seconds", "ppl_iw"]).splitlines()[0]
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "model",
+        "MI",
+        "seconds",
+        "PPL (IW)",
+    ]
+    with pytest.raises(UserError, match="did you mean"):
+        compare([VAE], columns=["shufle_gap"])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from textvae.config.inference import Inference
     from textvae.errors import UserError
     from textvae.evaluation.comparison.compare import compare
+    from textvae.evaluation.comparison.results import results
     from textvae.evaluation.diagnosis.diagnose import diagnose
     from textvae.evaluation.diagnosis.result import Diagnosis
     from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
@@ -105,6 +106,7 @@ _SOURCES = {
     "Card": "textvae.evaluation.metrics.card",
     "Opening": "textvae.evaluation.open_run",
     "compare": "textvae.evaluation.comparison.compare",
+    "results": "textvae.evaluation.comparison.results",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
     "Diagnosis": "textvae.evaluation.diagnosis.result",
@@ -238,6 +240,7 @@ __all__ = [
     "probe",
     "report",
     "reproduce",
+    "results",
     "score",
     "score_file",
     "sweep",

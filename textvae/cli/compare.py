@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser
 
@@ -50,6 +50,20 @@ def parser() -> ArgumentParser:
         help="also print commands, seeds, commits, hardware, and training cost",
     )
     parser.add_argument(
+        "--columns",
+        type=str,
+        nargs="+",
+        metavar="METRIC",
+        help="the metrics to show, by their names in the metrics files (default: the usual ones)",
+    )
+    parser.add_argument(
+        "--format",
+        type=Literal["markdown", "latex", "csv"],
+        default="markdown",
+        help="markdown; latex: a tabular for a paper; csv: unrounded, with the seed and the "
+        "options in which the runs differ",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the metrics as JSON, one object per row"
     )
     return parser
@@ -57,12 +71,15 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
-    from textvae.evaluation.comparison.compare import compare, gather
+    from textvae.evaluation.comparison.compare import check_columns, compare, gather
     from textvae.evaluation.metrics.card_files import without_other_folders
 
-    if args.json and args.provenance:
-        raise UserError("--json, --provenance: cannot be combined; choose one of them")
+    given = [f"--{name}" for name in ("json", "provenance") if args[name]]
+    given += [f"--format {args.format}"] if args.format != "markdown" else []
+    if len(given) > 1:
+        raise UserError(f"{', '.join(given)}: cannot be combined; choose one of them")
     runs = without_other_folders(args.runs)
+    check_columns(args.columns)
     if args.plot is not None:  # first, so that its errors are not below a table
         from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 
@@ -71,7 +88,10 @@ def run(args: Namespace) -> None:
     if args.json:
         print(as_json(gather(runs, args.split, **options)))
         return
-    print(compare(runs, args.split, **options))
+    if args.format == "csv":
+        _print_csv(runs, args)
+        return
+    print(compare(runs, args.split, columns=args.columns, latex=args.format == "latex", **options))
     if args.plot is not None:
         print(f"wrote {args.plot}")
     if args.provenance:
@@ -79,3 +99,19 @@ def run(args: Namespace) -> None:
 
         print()
         print(provenance([run for run in runs if Path(run).is_dir()], args.split))
+
+
+def _print_csv(runs: list[str], args: Namespace) -> None:
+    """Print a row for every run; the columns of the options in which they differ come first."""
+    from textvae.evaluation.comparison.results import as_csv, results
+    from textvae.evaluation.metrics.table import NUMBERS
+
+    if args.average_seeds:
+        raise UserError("--average-seeds: csv has a row for every run: leave it out")
+    if others := [run for run in runs if not Path(run).is_dir()]:
+        raise UserError(f"{others[0]}: csv has a row for every run, and this is not a run folder")
+    records = results(runs, args.split, baseline=args.baseline)
+    if args.columns:
+        metrics = NUMBERS - set(args.columns)
+        records = [{k: v for k, v in each.items() if k not in metrics} for each in records]
+    print(as_csv(records), end="")

@@ -39,8 +39,10 @@ def compare(
     *,
     average_seeds: bool = False,
     baseline: Path | str | Mapping[str, Any] | None = None,
+    columns: Sequence[str] | None = None,
+    latex: bool = False,
 ) -> str:
-    """Return a Markdown table with one row per run or card, in the order given.
+    """Return a table in Markdown or LaTeX with one row per run or card, in the order given.
 
     Below the table are the units, and a warning if the cards were not computed on the same data.
 
@@ -53,36 +55,77 @@ def compare(
         baseline: The run folder, or the card that ``evaluate`` returned, of a model to compare the
             others with, example by example: a column shows the mean difference of the
             importance-weighted bound, with its 95% interval over examples.
+        columns: The metrics to show, by their keys, such as ``ppl_iw``; by default the usual ones.
+        latex: Whether to return a LaTeX ``tabular`` (with the rules of booktabs) instead.
 
     Raises:
-        UserError: There is nothing to compare, a card is missing or broken, or the baseline has no
-            bounds of single examples.
+        UserError: There is nothing to compare, a card is missing or broken, there is no such
+            metric, or the baseline has no bounds of single examples.
     """
+    check_columns(columns)
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]
     cards = gather(runs_or_cards, split, average_seeds=average_seeds, baseline=baseline)
-    return as_markdown(cards)
+    return as_latex(tabulate(cards, columns)) if latex else as_markdown(cards, columns)
 
 
-def as_markdown(cards: Sequence[Mapping[str, Any]]) -> str:
+def check_columns(columns: Sequence[str] | None) -> None:
+    """Check the metrics that a table is to show.
+
+    Raises:
+        UserError: There is no such metric.
+    """
+    for key in columns or ():
+        if key not in BY_KEY:
+            raise UserError(f"there is no metric {key!r}{did_you_mean(key, list(BY_KEY))}")
+
+
+def as_latex(table: Table) -> str:
+    """Return a table for a paper, to be used with the LaTeX package booktabs."""
+    header = ["model", *(metric.header for metric in table.metrics)]
+    lines = [" & ".join(map(_in_latex, row)) + r" \\" for row in [header, *table.rows]]
+    parts = [
+        rf"\begin{{tabular}}{{l{'r' * len(table.metrics)}}}",
+        *(r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"),
+    ]
+    return "\n".join([*(f"% {note}" for note in table.notes), *parts]) + "\n"
+
+
+def _in_latex(cell: str) -> str:
+    """Return a cell with what is special in LaTeX escaped, and its numbers in math mode."""
+    escaped = re.sub(r"([_%&#$])", r"\\\1", cell)
+    escaped = escaped.replace("±", r"$\pm$").replace(MISSING, "--")
+    return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", escaped)
+
+
+def as_markdown(cards: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
     """Return the table that ``compare`` prints, for some cards."""
-    table = tabulate(cards)
+    table = tabulate(cards, columns)
     header = ["model", *(metric.header for metric in table.metrics)]
     shown = markdown_table([header, *table.rows], right=range(1, len(header)))
     return "\n".join([shown, "", *table.notes]) + "\n"
 
 
-def tabulate(cards: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of some cards, as texts."""
-    shown, columns = [], [[_name(card) for card in cards]]
-    for metric in METRICS:
-        cells = [_cell(metric, card) for card in cards]
-        present = any(cell != MISSING for cell in cells)
-        if metric.column == "always" or (metric.column == "if present" and present):
-            columns.append(cells)
-            shown.append(metric)
-    rows = [list(row) for row in zip(*columns, strict=True)]
+def tabulate(cards: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
+    """Return the table of some cards, as texts.
+
+    Args:
+        cards: One for every row.
+        columns: The keys of the metrics to show; by default the usual ones.
+    """
+    if columns is not None:
+        shown = [BY_KEY[key] for key in columns]
+    else:
+        shown = [metric for metric in METRICS if _is_shown(metric, cards)]
+    cells = [[_cell(metric, card) for metric in shown] for card in cards]
+    rows = [[_name(card), *row] for card, row in zip(cards, cells, strict=True)]
     return Table(shown, rows, _notes(cards, shown))
+
+
+def _is_shown(metric: Metric, cards: Sequence[Mapping[str, Any]]) -> bool:
+    if metric.column != "if present":
+        return metric.column == "always"
+    return any(_cell(metric, card) != MISSING for card in cards)
 
 
 def gather(

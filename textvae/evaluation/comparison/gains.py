@@ -3,15 +3,17 @@
 The bounds on log p(x) of two models vary far more between examples than between the models: long
 and unusual texts are unlikely under both. The difference of the bounds of the same example varies
 little, so the mean of the differences has a narrow interval (a paired comparison). The interval is
-that of the choice of examples, and does not include that of the seed of the training.
+that of the choice of examples. Of runs with several seeds, the standard deviation is given as well.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 from textvae.errors import UserError
+from textvae.evaluation.comparison.seeds import SPREAD
 from textvae.evaluation.intervals import of_means
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import INTERVAL
@@ -39,7 +41,7 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
             "bounds of single examples: evaluate it again with textvae evaluate"
         )
     for card in cards:
-        for key in (GAIN, INTERVAL, BASELINE):  # over another one, saved as JSON
+        for key in (GAIN, GAIN + SPREAD, INTERVAL, BASELINE):  # over another one, saved as JSON
             card.pop(key, None)
         is_run = card.iw_by_example is not None or card.get("corpus_hash")  # not a published result
         if card.iw_by_example is reference or not is_run:
@@ -52,6 +54,9 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
         (gain,) = of_means((bounds.double() - reference.double())[:, None])
         card[GAIN], card[INTERVAL] = gain.value, [gain.low, gain.high]
         card[BASELINE] = str(baseline.get("model"))
+        spreads = [each.get("iw" + SPREAD) for each in (card, baseline)]
+        if any(spreads):  # over seeds: those of both vary independently
+            card[GAIN + SPREAD] = math.hypot(*(spread or 0.0 for spread in spreads))
 
 
 def add_gains_over_language_model(cards: Sequence[Card]) -> None:
