@@ -4,6 +4,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
+
+import textvae
+from textvae.vae.priors import check_density
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -19,6 +23,28 @@ def test_your_own_model():
     assert card["elbo"] <= card["iw"] + 0.05
     assert "MI" in str(card)
     assert card["units"] == card["tokens"] == 200 * 50 and 1 < card["ppl_iw"] < 200
+
+
+def test_your_own_text_model(tmp_path, capsys):
+    card = main_of("your_own_text_model")(tmp_path)
+    assert card["mi"] > 3 and card["au"] == 6 and card["kl_estimated"]
+    assert card["kl"] == pytest.approx(6, abs=0.7)  # the target
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12 and lines[5] != lines[11]  # samples, and the ends of an interpolation
+    with pytest.raises(textvae.UserError, match="GRUTextVAE"):
+        textvae.load(str(tmp_path / "run"))  # its own class has to load it
+
+
+def test_the_flow_of_the_example_is_a_density():
+    torch.manual_seed(0)
+    flow = runpy.run_path(str(EXAMPLES / "your_own_text_model.py"))["FlowPrior"](3, couplings=3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        check_density(flow)
+        grid = torch.stack(torch.meshgrid(*[torch.linspace(-9, 9, 90)] * 3, indexing="ij"), -1)
+        mass = flow.log_prob(grid).exp().sum() * (18 / 89) ** 3
+    assert float(mass) == pytest.approx(1, abs=0.02)
 
 
 def test_diagnose_any_vae():
