@@ -217,7 +217,7 @@ def run(corpus, tmp_path_factory) -> Path:
 def test_what_comes_next_is_what_a_class_of_ones_own_can_do(corpus, tmp_path, caplog):
     caplog.set_level("INFO")
     textvae.train(config_for(corpus, max_steps=1), tmp_path / "run", model_class=Unusual)
-    assert f"next: textvae.evaluate_run({str(tmp_path / 'run')!r}, model=...)" in caplog.text
+    assert f"next: textvae evaluate {tmp_path / 'run'} --own-model FILE.py:Unusual" in caplog.text
 
 
 def test_it_resumes_bit_for_bit(run, corpus, tmp_path):

@@ -285,7 +285,7 @@ def test_mistakes_are_one_line(trained, language_model, tmp_path, monkeypatch, c
     Path("broken.py").write_text("import nonesuch_module\n")
     for run, objective, message in (
         (trained, "length", "give module:function"),
-        (trained, "mine.py:size", "has no function 'size'"),
+        (trained, "mine.py:size", "has no 'size'"),
         (trained, "mine.py:fails", "ValueError: no"),
         (trained, "mine.py:nothing", "not even a training text: check the objective"),
         (trained, "broken.py:f", "No module named 'nonesuch_module'"),

@@ -182,12 +182,19 @@ def build_objective(config: Config) -> Objective:
     return objective
 
 
-def load_model(name: str, *, device: str | torch.device = "cpu", **options: Any) -> Model:
+def load_model(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    model_class: type[Model] | None = None,
+    **options: Any,
+) -> Model:
     """Load a trained model of either kind from a folder or from the hub.
 
     Args:
         name: A folder, or the name of a model on the Hugging Face Hub.
         device: Where to put it.
+        model_class: The class of a model of your own, which no folder can name.
         options: For a model on the hub, arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
@@ -196,8 +203,8 @@ def load_model(name: str, *, device: str | torch.device = "cpu", **options: Any)
             device.
     """
     folder = pretrained.fetch(name, **options)
-    kind = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
-    return to_device(kind.from_pretrained(folder), device)
+    usual = ImageVAE if ImageVAE.ESSENTIAL in pretrained.read_config(folder) else TextVAE
+    return to_device((model_class or usual).from_pretrained(folder), device)
 
 
 def load_parts(model: Model, folder: Path, parts: str) -> None:

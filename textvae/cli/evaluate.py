@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import layout
+from textvae.cli.given import layout, own_model
 from textvae.cli.options import (
     OF_NEW_FILE,
     add_common,
@@ -59,5 +59,10 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.evaluate_run import evaluate_run
     from textvae.runs.files import as_json
 
-    card = evaluate_run(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
+    card = evaluate_run(
+        args.run,
+        model=own_model(args),
+        reading=layout(args),
+        **{name: args[name] for name in OPTIONS},
+    )
     print(as_json(card) if args.json else card)

@@ -34,7 +34,7 @@ def load(args: Namespace) -> Model:
     from textvae.builders.model import load_model, to_device
     from textvae.vae.conditioning import codes_of
 
-    model = load_model(args.run)
+    model = load_model(args.run, model_class=_own_class(args))
     for name in ("condition", "decode_condition"):  # a wrong one is refused before any work
         if (given := args.get(name)) is not None:
             try:
@@ -42,6 +42,48 @@ def load(args: Namespace) -> Model:
             except UserError as error:
                 raise UserError(f"--{name.replace('_', '-')} {given}: {error}") from None
     return to_device(model, args.device)
+
+
+def own_model(args: Namespace, run: str | None = None) -> Model | None:
+    """Return the model of a run of the class that ``--own-model`` names; None without that option.
+
+    Args:
+        args: The options of a command.
+        run: The run, if the command has several; None for one of another class.
+
+    Raises:
+        UserError: There is no such class, or the model cannot be loaded.
+    """
+    from textvae.builders.model import to_device
+    from textvae.runs.run_folder import config_path
+
+    if (kind := _own_class(args)) is None:
+        return None
+    folder = config_path(Path(run or args.run)).parent
+    if run is not None and not kind.is_class_of(folder):
+        return None
+    return to_device(kind.from_pretrained(folder), args.device)
+
+
+def _own_class(args: Namespace) -> type[Model] | None:
+    return None if args.get("own_model") is None else class_named(args.own_model)
+
+
+def class_named(name: str) -> type[Model]:
+    """Return the class of models that ``--own-model`` names.
+
+    Raises:
+        UserError: There is none, or it is not a subclass of one of textvae's models.
+    """
+    from textvae.builders.own_code import load_named
+    from textvae.training.own_parts import check_model_class
+
+    found: type[Model] = load_named(name, "--own-model")
+    try:
+        check_model_class(found)
+    except TypeError as error:
+        raise UserError(f"--own-model {name}: {error}") from None
+    return found
 
 
 def warn_of_collapse(run: str) -> None:

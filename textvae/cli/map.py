@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import layout, warn_of_collapse
+from textvae.cli.given import layout, own_model, warn_of_collapse
 from textvae.cli.options import (
     OF_NEW_FILE,
     add_common,
@@ -44,6 +44,12 @@ def run(args: Namespace) -> None:
     """Draw the map and print where it was written."""
     from textvae.evaluation.latent.map import draw_map
 
-    draw_map(args.run, args.out, reading=layout(args), **{name: args[name] for name in OPTIONS})
+    draw_map(
+        args.run,
+        args.out,
+        model=own_model(args),
+        reading=layout(args),
+        **{name: args[name] for name in OPTIONS},
+    )
     warn_of_collapse(args.run)
     print(f"wrote {args.out}")

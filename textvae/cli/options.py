@@ -71,6 +71,17 @@ def add_model(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run", help="a run folder, a saved model, or a model on the Hugging Face Hub"
     )
+    add_own_model(parser)
+
+
+def add_own_model(parser: ArgumentParser) -> None:
+    """Add the class of a model that is not one of textvae's."""
+    parser.add_argument(
+        "--own-model",
+        type=str,
+        metavar="FILE.py:CLASS",
+        help="your own class of the model; its file is executed",
+    )
 
 
 def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> None:
@@ -91,6 +102,7 @@ def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> No
 def add_run_folder(parser: ArgumentParser) -> None:
     """Add the run of a command that needs more of it than the model."""
     parser.add_argument("run", help="a run folder")
+    add_own_model(parser)
 
 
 def add_data(parser: ArgumentParser, more: str = "") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import layout
+from textvae.cli.given import layout, own_model
 from textvae.cli.options import add_common, add_refinement, add_run, new_parser
 from textvae.config.types import PositiveInt
 
@@ -48,5 +48,10 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.latent.probe import probe
     from textvae.runs.files import as_json
 
-    found = probe(args.run, reading=layout(args), **{name: args[name] for name in OPTIONS})
+    found = probe(
+        args.run,
+        model=own_model(args),
+        reading=layout(args),
+        **{name: args[name] for name in OPTIONS},
+    )
     print(as_json(found) if args.json else found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_common, add_data, new_parser
+from textvae.cli.given import own_model
+from textvae.cli.options import add_common, add_data, add_own_model, new_parser
 from textvae.config.types import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def parser() -> ArgumentParser:
         help="first fit the sampler of textvae sample --from aggregate, so that the report also "
         "shows its samples",
     )
+    add_own_model(parser)
     add_common(parser)
     return parser
 
@@ -62,5 +65,8 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.metrics.card_files import without_other_folders
     from textvae.evaluation.report import report
 
-    report(without_other_folders(args.runs), args.out, **{name: args[name] for name in OPTIONS})
+    runs = without_other_folders(args.runs)
+    own = {run: own_model(args, run) for run in runs if Path(run).is_dir()}
+    models = {run: model for run, model in own.items() if model is not None}
+    report(runs, args.out, models=models, **{name: args[name] for name in OPTIONS})
     print(f"wrote {args.out}")

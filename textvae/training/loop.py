@@ -276,7 +276,7 @@ class Trainer(TrainingState):
             self.save()
             again = f"--resume {quoted(self.run)}"
             if self._is_own():
-                again = "textvae.train(..., resume=True)"
+                again += " and the same own parts"
             raise Interrupted(f"saved at step {self.step}: continue with {again}")
         if self.monitor is None:
             return
@@ -290,8 +290,7 @@ class Trainer(TrainingState):
         has_test = "test" in self.splits
         following = f"textvae evaluate {quoted(self.run)}" + ("" if has_test else " --split valid")
         if not is_built_in(type(self.model)):
-            split = "" if has_test else ", split='valid'"
-            following = f"textvae.evaluate_run({str(self.run)!r}, model=...{split})"
+            following += f" --own-model FILE.py:{type(self.model).__name__}"
         if self.config.data.dir == "-":
             following += ", with the same text on standard input"
         logger.info(

@@ -127,7 +127,8 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
             own, other = (names.get(part, f"the {part} in its config") for names in (before, now))
             raise UserError(
                 f"{run} was trained with {own}, and this would resume it with {other}: resume it "
-                f"with the same {part} (from Python, {part}=...), or start a new run"
+                f"with the same {part} (--own-{part} FILE.py:NAME, or from Python {part}=...), or "
+                "start a new run"
             )
 
 

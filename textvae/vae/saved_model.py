@@ -193,14 +193,19 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         Raises:
             UserError: It is of another one, whose parts may be different.
         """
-        name = read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__)
-        if name != cls.__name__:
+        if not cls.is_class_of(folder):
+            name = read_metadata(folder / pretrained.WEIGHTS)[CLASS]
             raise UserError(
-                f"the model in {folder} is of the class {name}, not {cls.__name__}: in Python, "
-                f"load it with {name}.from_pretrained, pass it as model=... to what takes one "
-                "(evaluate_run, diagnose_run, score_file, probe; report takes models=...), or "
-                f"continue its training with model_class={name}"
+                f"the model in {folder} is of the class {name}, not {cls.__name__}: give "
+                f"--own-model FILE.py:{name}; in Python, load it with {name}.from_pretrained, pass "
+                "it as model=... (report takes models=...), or continue its training with "
+                f"model_class={name}"
             )
+
+    @classmethod
+    def is_class_of(cls, folder: Path) -> bool:
+        """Return whether the model in a folder is of this class, as far as it says so."""
+        return read_metadata(folder / pretrained.WEIGHTS).get(CLASS, cls.__name__) == cls.__name__
 
     def _save_more(self, folder: Path) -> None:
         """Write the other files that a kind of data needs."""

@@ -10,16 +10,14 @@ command line is imported, never anything that comes with a model.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
+from textvae.builders.own_code import load_named
 from textvae.errors import UserError
 from textvae.evaluation.latent.probe import card_name
 from textvae.evaluation.latent.regression import Regression
@@ -54,28 +52,10 @@ def load_objective(
         )
     if place == PROBE:
         return _probe(function, run, model, condition)
-    found = getattr(_module(place, name), function, None)
+    found = load_named(name, "--objective")
     if not callable(found):
-        raise UserError(f"--objective {name}: {place} has no function {function!r}")
+        raise UserError(f"--objective {name}: {function} is not a function")
     return checked(found, name)
-
-
-def _module(place: str, name: str) -> Any:
-    """Import the user's own code."""
-    if place.endswith(".py") and not Path(place).is_file():
-        raise UserError(f"--objective {name}: {place}: no such file")
-    try:
-        if not place.endswith(".py"):
-            if str(Path.cwd()) not in sys.path:  # as with python -m
-                sys.path.insert(0, str(Path.cwd()))
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None and spec.loader is not None  # the name ends with .py
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
-        raise UserError(f"--objective {name}: {place}: {type(error).__name__}: {error}") from error
-    return module
 
 
 def checked(function: Callable[[str], Any], name: str) -> Callable[[str], float | None]:

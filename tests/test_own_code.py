@@ -1,0 +1,122 @@
+"""Parts of the user's own on the command line: only what is named there is executed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from textvae.builders.own_code import load_named
+from textvae.cli.main import main
+from textvae.errors import UserError
+from textvae.runs.files import read_record
+
+PARTS = '''
+from functools import partial
+
+import textvae
+from helper_of_parts import SHIFT
+
+
+class Narrow(textvae.TextVAE):
+    """A decoder with fewer units."""
+
+    def make_decoder(self, config):
+        return super().make_decoder(config | {"decoder_hidden": 6})
+
+
+def scaled(terms, beta, scale):
+    return textvae.elbo(terms, beta * scale + SHIFT)
+
+
+half = partial(scaled, scale=0.5)
+double = partial(scaled, scale=2.0)
+count = [0]
+count[0] += 1
+'''
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "helper_of_parts.py").write_text("SHIFT = 0.0\n")
+    (tmp_path / "parts_of_mine.py").write_text(PARTS)
+    return tmp_path / "parts_of_mine.py"
+
+
+@pytest.fixture
+def run(parts, tiny, tmp_path, capfd, caplog) -> Path:
+    """A run with a class and an objective of its own, trained and resumed by commands."""
+    run = tmp_path / "run"
+    own = ["--own-model", f"{parts}:Narrow", "--own-objective", f"{parts}:half"]
+    assert main(["train", "--out", str(run), *tiny, *own, "--train.max_steps", "2"]) == 0
+    longer = ["train", "--resume", str(run), "--train.max_steps", "3"]
+    assert main(longer) == 2
+    assert "--own-model FILE.py:Narrow" in capfd.readouterr().err
+    assert main([*longer, *own[:3], f"{parts}:double"]) == 2
+    assert "--own-objective FILE.py:NAME" in capfd.readouterr().err
+    caplog.set_level("INFO")
+    assert main([*longer, *own]) == 0
+    assert f"next: textvae evaluate {run} --own-model FILE.py:Narrow" in caplog.text
+    return run
+
+
+def test_commands_with_a_class_of_ones_own(run, parts, language_model, tmp_path, capfd):
+    own = ["--own-model", f"{parts}:Narrow"]
+    recorded = read_record(run / "training.json")["own_parts"]
+    assert recorded["model"] == "parts_of_mine.Narrow"
+    assert recorded["objective"] == "parts_of_mine.scaled(scale=0.5)"
+    assert main(["sample", str(run)]) == 2
+    assert "give --own-model FILE.py:Narrow" in capfd.readouterr().err
+    texts = tmp_path / "texts.txt"
+    texts.write_text("the cat sees\nthe dog\n")
+    few = ["--samples", "2", "--generations", "2"]
+    for command in (
+        ["evaluate", str(run), *few],
+        ["diagnose", str(run), "--limit", "20"],
+        ["sample", str(run), "-n", "1"],
+        ["reconstruct", str(run), "the cat sees"],
+        ["encode", str(run), str(texts), "--out", str(tmp_path / "z.npz")],
+        ["map", str(run), "--out", str(tmp_path / "map.png")],
+        [
+            "report",
+            str(run),
+            str(language_model),
+            "--out",
+            str(tmp_path / "page.html"),
+            "--limit",
+            "9",
+        ],
+    ):
+        assert main([*command, *own]) == 0, command
+    page = (tmp_path / "page.html").read_text()
+    assert "parts_of_mine.scaled(scale=0.5)" in page and "Own objective" in page
+    assert json.loads((run / "metrics/test.json").read_text())["elbo"] < 0
+    module = sys.modules["parts_of_mine"]
+    assert module.count == [1]  # executed once, whatever was named in it, and however often
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("parts_of_mine.py:Narow", "has no 'Narow'; did you mean Narrow?"),
+        ("parts_of_mine.py", "give file.py:name or module:name"),
+        ("nothing.py:Narrow", "no such file"),
+        ("parts_of_mine.py:scaled", "pass a subclass of one of textvae's models"),
+        ("broken.py:Narrow", "broken.py: NameError: name 'oops' is not defined"),
+        ("no_such_module:Narrow", "ModuleNotFoundError"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(name, message, parts, trained, monkeypatch, capsys):
+    monkeypatch.chdir(parts.parent)
+    (parts.parent / "broken.py").write_text("oops\n")
+    assert main(["sample", str(trained), "--own-model", name]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said and said.startswith("textvae: --own-model")
+
+
+def test_a_module_in_the_working_folder(parts, monkeypatch):
+    monkeypatch.chdir(parts.parent)
+    assert load_named("parts_of_mine:half", "--own-objective").keywords == {"scale": 0.5}
+    with pytest.raises(UserError, match="has no 'third'"):
+        load_named("parts_of_mine:third", "--own-objective")

@@ -1,0 +1,65 @@
+"""Code of the user's own, by the name that a command was given: nothing else is ever imported.
+
+my_file.py:name    in a file
+my_module:name     in a module that Python can import, or in the working folder
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import UserError, did_you_mean
+
+# Modules by their files and what is in them: one that is named twice is executed once.
+_files: dict[tuple[Path, bytes], Any] = {}
+
+
+def load_named(name: str, option: str) -> Any:
+    """Return the object with this name, executing the module that it is in.
+
+    Args:
+        name: ``file.py:name`` or ``module:name``.
+        option: The option that was given, for messages.
+
+    Raises:
+        UserError: There is no such file, module, or object, or executing it failed.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        raise UserError(f"{option} {name}: give file.py:name or module:name")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise UserError(f"{option} {name}: {place}: no such file")
+    try:
+        module = _of_file(Path(place)) if place.endswith(".py") else _of_name(place)
+    except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
+        raise UserError(f"{option} {name}: {place}: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        near = did_you_mean(attribute, [each for each in vars(module) if each[0] != "_"])
+        raise UserError(f"{option} {name}: {place} has no {attribute!r}{near}")
+    return getattr(module, attribute)
+
+
+def _of_name(name: str) -> Any:
+    if str(Path.cwd()) not in sys.path:  # as with python -m
+        sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(name)
+
+
+def _of_file(path: Path) -> Any:
+    """Execute a file as a module; files next to it can be imported."""
+    place = path.resolve()
+    key = (place, place.read_bytes())
+    if key not in _files:
+        spec = importlib.util.spec_from_file_location(place.stem, place)
+        assert spec is not None and spec.loader is not None  # the name ends with .py
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(place.stem, module)  # where dataclasses look for their annotations
+        if str(place.parent) not in sys.path:
+            sys.path.append(str(place.parent))
+        spec.loader.exec_module(module)
+        _files[key] = module
+    return _files[key]
