@@ -434,6 +434,29 @@ class Target:
         return self.inner(terms, 0.0) + (terms.kl.sum(-1).mean() - self.target).abs()
 
 
+class CountsCalls(Target):
+    """Logs how often it was called."""
+
+    def __call__(self, terms, beta):
+        self.steps += 1
+        return super().__call__(terms, beta)
+
+    def log_values(self):
+        return {"calls": self.steps}
+
+
+def test_an_objective_can_log(corpus, tmp_path):
+    config = config_for(corpus, max_steps=4, log_every=2)
+    textvae.train(config, tmp_path / "run", objective=CountsCalls(2.0))
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["objective_calls"] for row in rows if row["group"] == "train"] == [2, 4]
+    config = replace(config, objective=replace(config.objective, min_kl=3.0))
+    textvae.train(config, tmp_path / "mdr")
+    rows = [json.loads(line) for line in (tmp_path / "mdr/metrics.jsonl").read_text().splitlines()]
+    multipliers = [row["objective_multiplier"] for row in rows if row["group"] == "train"]
+    assert len(multipliers) == 2 and 0 < multipliers[0] < multipliers[1]
+
+
 def make_scaled(scale):
     def inner(terms, beta):
         return scaled(terms, beta, scale)

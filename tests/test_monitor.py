@@ -300,7 +300,8 @@ def test_a_log_line_is_about_the_updates_since_the_last_one():
     trainer.step, trainer.epoch_steps, trainer._clock = 5, 10, 0.0
     trainer.seconds = trainer.logged_at = 0.0
     trainer.phases = SimpleNamespace(beta=lambda step: step / 10, learning_rate=lambda step: step)
-    trainer.updater = SimpleNamespace(sums=MetricSums(torch.device("cpu")), is_finite=lambda: True)
+    sums = MetricSums(torch.device("cpu"))
+    trainer.updater = SimpleNamespace(sums=sums, is_finite=lambda: True, objective=None)
     trainer.monitor = SimpleNamespace(scalars=lambda *values: seen.append(values))
     for size in (2, 0):
         trainer.model = SimpleNamespace(latent_dim=size)

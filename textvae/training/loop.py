@@ -160,7 +160,7 @@ class Trainer(TrainingState):
             "tokens_per_second": tokens / max(seconds, 1e-9),
         }
         if self.monitor is not None:
-            values = self._applicable(values)
+            values = self._applicable(values) | self._objective_values()
             progress.show(self.step, self.epoch, values)
             self.monitor.scalars("train", self.step, self.epoch, values)
         sums.values.zero_()
@@ -171,6 +171,12 @@ class Trainer(TrainingState):
         if not self.model.latent_dim:
             unused |= {"kl", "beta", "gap"}
         return {name: value for name, value in values.items() if name not in unused}
+
+    def _objective_values(self) -> dict[str, float]:
+        """Return what the objective wants to be logged, such as a multiplier."""
+        log_values = getattr(self.updater.objective, "log_values", None)
+        values: dict[str, float] = {} if log_values is None else log_values()
+        return {f"objective_{name}": float(value) for name, value in values.items()}
 
     def _check_finite(self) -> None:
         """Check the model before every log line, evaluation, and checkpoint."""

@@ -285,6 +285,10 @@ class WithMinimumKL:
         self.multiplier = (self.multiplier.to(kl) + self.rate * self._missing(kl)).clamp(min=0)
         self._sums = None
 
+    def log_values(self) -> dict[str, float]:
+        """Return the multiplier for the training log."""
+        return {"multiplier": float(self.multiplier)}
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the multiplier."""
         return {"multiplier": self.multiplier}
