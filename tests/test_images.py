@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -378,7 +379,7 @@ def test_a_map_is_of_the_split_the_refinement_and_the_labels_asked_for(
     assert (count, options) == (96, {"seed": 4, "batch_size": 5, "refine_steps": 3})
     assert points.tolist() == np.arange(20.0).reshape(-1, 2).tolist()  # two dimensions as they are
     assert drawn.tolist() == labels.tolist() != [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
-    assert about == (["0", "1", "2"], "vae")
+    assert about == (["0", "1", "2"], "vae", None)
     with pytest.raises(UserError, match="at least 10 examples, not 9"):
         draw_map(trained, out, limit=9)
     monkeypatch.setattr(map_module, "open_run", lambda *_, **__: pytest.fail("opened"))
@@ -403,6 +404,20 @@ def test_every_label_has_a_color_and_few_have_a_legend(count):
     colors = {tuple(drawn.get_facecolor()[0]) for drawn in axes.collections}
     assert len(colors) == count
     assert [name for name, _ in shown] == [f"l{i}" for i in range(count if 1 < count <= 20 else 0)]
+
+
+def test_a_map_can_show_the_principal_components(trained, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(map_module, "save_plot", lambda figure, out: drawn.append(figure))
+    draw_map(trained, tmp_path / "map.png", method="pca")
+    axes = drawn[0].axes[0]
+    points = np.concatenate([part.get_offsets() for part in axes.collections])
+    assert np.abs(points.mean(0)).max() < 1e-3 * points.std()
+    variances = points.var(0)
+    assert variances[0] >= variances[1] and abs(np.cov(points.T)[0, 1]) < 1e-4 * variances[0]
+    assert re.match(r"component 1 \(\d+% of the variance\)", axes.get_xlabel())
+    with pytest.raises(UserError, match="method"):
+        draw_map(trained, tmp_path / "map.png", method="umap")
 
 
 def test_a_map_of_one_point_is_refused(trained, tmp_path):

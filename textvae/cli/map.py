@@ -20,17 +20,26 @@ from textvae.config.types import PositiveInt
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OPTIONS = ("data", "condition", "device", "split", "limit", "refine_steps", "batch_size", "seed")
+OPTIONS = (
+    *("data", "condition", "device", "split", "method", "limit", "refine_steps"),
+    *("batch_size", "seed"),
+)
 
 
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "plot posterior means in two dimensions (t-SNE), colored by label",
+        "plot posterior means in two dimensions, colored by label",
         "textvae map RUN --out FILE [...]",
     )
     add_run(parser, "the split to plot")
     parser.add_argument("--out", required=True, help="the file to write (.svg, .png, or .pdf)")
+    parser.add_argument(
+        "--method",
+        choices=["tsne", "pca"],
+        default="tsne",
+        help="t-SNE, or the first two principal components",
+    )
     parser.add_argument(
         "--limit", type=PositiveInt, default=2000, help="plot at most LIMIT examples, evenly spaced"
     )

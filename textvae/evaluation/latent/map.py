@@ -1,14 +1,14 @@
 """A map of the latent space: posterior means in two dimensions, colored by label.
 
-The means are mapped with t-SNE (van der Maaten & Hinton 2008), or plotted directly if z has two
-dimensions.
+The means are mapped with t-SNE (van der Maaten & Hinton 2008), projected onto their first two
+principal components, or plotted directly if z has two dimensions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from textvae.config.arguments import check_choice
 from textvae.errors import UserError
 from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import posteriors
@@ -24,6 +25,7 @@ from textvae.evaluation.plot_file import check_plot_file, save_plot
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+Method = Literal["tsne", "pca"]
 PERPLEXITY = 30
 MIN_POINTS = 10
 MAX_COLORS = 20  # more labels than this cannot be told apart by color
@@ -35,6 +37,7 @@ def draw_map(
     *,
     condition: str | float | None = None,
     split: str = "test",
+    method: Method = "tsne",
     limit: int = 2000,
     refine_steps: int | None = None,
     batch_size: int = 64,
@@ -49,6 +52,8 @@ def draw_map(
         condition: For a model that is conditioned on labels or numbers: that of all examples in a
             file of new ones; None: those in the file.
         split: Which split to draw.
+        method: ``tsne``, which keeps neighbors together, or ``pca``, which keeps distances in the
+            two directions of largest variance.
         limit: Maximum number of examples.
         refine_steps: Gradient steps that refine q(z|x); None: as in training.
         batch_size: Examples per batch; does not change the results.
@@ -60,6 +65,7 @@ def draw_map(
             opened, or the file cannot be written.
     """
     check_plot_file(out)
+    check_choice(get_args(Method), method=method)
     opened = open_run(run, condition=condition, **opening)
     chosen = opened.split(split)
     rows = spaced(len(chosen), limit)  # a split may be sorted by label
@@ -82,8 +88,22 @@ def draw_map(
             "nothing to draw; see textvae evaluate"
         )
     labels = None if chosen.labels is None else chosen.labels[rows]
-    points = in_two_dimensions(centers, seed)
-    save_plot(_figure(points, labels, chosen.label_names, opened.name), out)
+    axes = None  # those of t-SNE have no meaning
+    if method == "pca" and centers.shape[1] > 2:
+        points, axes = _principal_components(centers)
+    else:
+        points = in_two_dimensions(centers, seed)
+    save_plot(_figure(points, labels, chosen.label_names, opened.name, axes), out)
+
+
+def _principal_components(means: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return means (N, Z) along the first two principal components, and the names of these."""
+    from sklearn.decomposition import PCA
+
+    found = PCA(2, random_state=0).fit(means)
+    shares = found.explained_variance_ratio_
+    names = [f"component {n + 1} ({share:.0%} of the variance)" for n, share in enumerate(shares)]
+    return found.transform(means), names
 
 
 def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
@@ -97,11 +117,17 @@ def in_two_dimensions(means: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _figure(
-    points: np.ndarray, labels: np.ndarray | None, label_names: Sequence[str] | None, title: str
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    label_names: Sequence[str] | None,
+    title: str,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, parse_math=False)
+    if names is not None:
+        axes.set(xlabel=names[0], ylabel=names[1])
     if shown := draw_points(axes, points, labels, label_names):
         legend = axes.legend(
             loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False
