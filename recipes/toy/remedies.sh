@@ -11,7 +11,8 @@ here="$(dirname "$0")"
 ensure_environment
 out="runs/remedies"
 methods="free_bits autoencode-free_bits mdr batch_norm du scale pooled logistic cyclical beta \
-  iwae mmd wae mixture_prior vamp_prior vmf denoising word_dropout"
+  iwae mmd wae density_gap autoencode-free_bits-density_gap mixture_prior vamp_prior vmf denoising \
+  word_dropout"
 
 models="small-lm"
 for model in vae skip_vae; do
