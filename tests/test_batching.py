@@ -216,3 +216,11 @@ def test_fetching_and_padding_takes_well_under_a_millisecond(split):
         split.batch(rows)
         times.append(time.perf_counter() - start)
     assert np.median(times) < 1e-3
+
+
+def test_neither_batches_nor_rows_of_one_length_are_in_order():
+    lengths = np.repeat([3, 9], 40)
+    batches = LengthBuckets(lengths, 4, seed=0).epoch(0)
+    means = [lengths[rows].mean() for rows in batches]
+    assert means != sorted(means)
+    assert any(np.ptp(rows) > 3 for rows in batches)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -700,3 +701,14 @@ def test_the_columns_of_a_table_are_those_asked_for():
     ]
     with pytest.raises(UserError, match="did you mean"):
         compare([VAE], columns=["shufle_gap"])
+
+
+def test_the_plane_has_a_rate_of_0_bars_of_the_spread_and_lines_of_equal_elbo():
+    assert rate_distortion([VAE]).axes[0].get_xlim()[0] < 0
+    axes = rate_distortion([LM, {**VAE, "kl_spread": 0.5, "rec_spread": 2.0}]).axes[0]
+    across, up = (bar.get_segments()[0] for bar in axes.containers[0].lines[2])
+    assert (np.ptp(across[:, 0]), np.ptp(up[:, 1])) == pytest.approx((1.0, 4.0))
+    assert {line.get_slope() for line in axes.lines if hasattr(line, "get_slope")} == {-1}
+    assert axes.texts
+    for label in axes.texts:
+        assert sum(label.xy) == pytest.approx(-float(label.get_text().replace("−", "-")))

@@ -33,7 +33,7 @@ from textvae.vae.conditioning import add_conditions, codes_of, fit_condition
 from textvae.vae.conditions import Classes, Numbers
 from textvae.vae.estimators import importance_bound
 from textvae.vae.objectives import elbo
-from textvae.vae.posteriors import ConstantEncoder
+from textvae.vae.posteriors import ConstantEncoder, DiagGaussian
 
 WORDS = {
     "food": ["bread", "soup", "rice"],
@@ -87,10 +87,10 @@ def test_a_label_that_the_model_reads_is_not_detected_without_a_word(conditional
     words = ["score", str(conditional), str(labeled / "test.txt"), "--labels", "--positive"]
     words += [next(iter(WORDS)), "--samples", "2", "--regret-steps", "0"]
     assert main(words) == 0
-    assert "the model is given the label of each example" in caplog.text
+    assert "the model is conditioned on the label that is to be detected" in caplog.text
     caplog.clear()
     assert main([*words, "--condition", next(iter(WORDS))]) == 0
-    assert "is given the label" not in caplog.text
+    assert "that is to be detected" not in caplog.text
 
 
 def build(condition="label", **options) -> TextVAE:
@@ -682,3 +682,34 @@ def test_a_text_can_be_decoded_under_another_label(conditional, capsys):
     assert capsys.readouterr().out.splitlines() == expected
     assert main([*command, "--decode-condition", "sea"]) == 2
     assert "--decode-condition sea: no training example has the label" in capsys.readouterr().err
+
+
+class Codes(torch.nn.Module):
+    """Row i is at i, almost without noise."""
+
+    def forward(self, batch):
+        mean = batch.index[:, None].float()
+        return DiagGaussian(mean, torch.full_like(mean, -30.0))
+
+
+class Product(torch.nn.Module):
+    """log p(x|z,y) = -z y, up to a constant."""
+
+    def log_prob(self, batch, z):
+        return -z[..., 0] * batch.condition
+
+
+def test_the_condition_gap_keeps_the_z_of_the_example():
+    rows, labels = torch.arange(20), torch.arange(20) % 3
+    model = textvae.VAE(Codes(), Product(), 1).eval()
+    batch = Batch(labels[:, None].float(), index=rows, condition=labels)
+    card = textvae.evaluate(model, [batch], samples=2)
+    donors = _ring(collect(model, [batch], 1, seed=0), seed=0)
+    expected = (rows * (labels[donors] - labels)).double().mean()
+    assert card["condition_gap"] == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_numbers_have_the_moments_of_the_examples():
+    found = Numbers.fit(np.array([0, 0, 0, 1]), ["1", "5"])
+    assert (found.mean, found.deviation) == (2.0, pytest.approx(math.sqrt(3)))
+    assert (found.quantiles[0], found.quantiles[500], found.quantiles[-1]) == (1.0, 1.0, 5.0)

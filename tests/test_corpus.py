@@ -24,6 +24,7 @@ from textvae.text.tokenizers import (
     SmilesTokenizer,
     WordTokenizer,
 )
+from textvae.vae.held_out import held_out
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("TEXTVAE_TEST_DATA", "absent"))
@@ -607,3 +608,8 @@ def test_a_damaged_tokenizer_in_the_cache_is_learned_again(folder, cache, learne
     assert len(learner.shown) == 2
     learned_tokenizer(dataset, learner, {})
     assert len(learner.shown) == 2
+
+
+def test_held_out_rows_are_in_the_order_of_the_data():
+    rows = held_out(200, ["valid", "test"], "corpus", "document")
+    assert all((np.diff(part) > 0).all() for part in rows.values())

@@ -348,3 +348,35 @@ def test_between():
     torch.testing.assert_close(around[[0, -1]], torch.stack([a, -2 * a]))
     with pytest.raises(UserError, match="linear or spherical"):
         between(a, b, 3, "cubic")
+
+
+def test_a_spherical_path_turns_at_constant_speed():
+    a, b = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 1.0])  # at an angle of 135 degrees
+    arc = between(a, b, 5, "spherical")
+    angles = torch.atan2(arc[:, 1], arc[:, 0])
+    torch.testing.assert_close(angles, torch.linspace(0, 0.75 * math.pi, 5))
+    torch.testing.assert_close(arc.norm(dim=1), torch.linspace(2, math.sqrt(2), 5))
+
+
+LATE = [{EOS: 0.7, 4: 0.3}, {4: 1.0}, {4: 1.0}, {4: 1.0}, {EOS: 1.0}]  # ln 0.3 / 5 > ln 0.7
+SOON = [{EOS: 0.2, 4: 0.6}, *[{EOS: 1.0}] * 4]  # 2 ln 0.6 > ln 0.2 > 5 ln 0.6
+
+
+@pytest.mark.parametrize(
+    ("penalty", "steps", "expected"), [(1.0, LATE, [4, 4, 4, 4, EOS]), (-1.0, SOON, [4, EOS])]
+)
+def test_a_search_goes_on_while_an_open_beam_can_win(penalty, steps, expected):
+    stepper, banned = Scripted(2, *steps), torch.tensor([PAD, UNK, BOS])
+    found = beam_search(stepper, banned, 5, 2, length_penalty=penalty)
+    assert [i for i in found[0].tolist() if i != PAD] == expected
+
+
+def test_the_temperature_divides_the_logits():
+    model, z = gru(9), torch.zeros(1, 4)
+    logits = model.stepper(z).step(torch.tensor([BOS]))[0].detach()
+    logits[[PAD, UNK, BOS]] = -math.inf
+    for temperature in (0.5, 3.0):
+        options = {"max_new_tokens": 1, "do_sample": True, "temperature": temperature}
+        found = generate(model, z.expand(4000, 4), **options)
+        share = torch.bincount(found[:, 0], minlength=9) / 4000
+        assert torch.allclose(share, (logits / temperature).softmax(0), atol=0.03)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from textvae.errors import UserError
 from textvae.images.datasets import ImageSplit, read_images
@@ -160,3 +161,15 @@ def test_labels_have_the_same_numbers_in_all_splits(tmp_path):
     assert splits["train"].labels.tolist() == [0, 1, -1, 1]
     assert splits["valid"].labels.tolist() == [1, 0, -1, 0]
     assert splits["test"].labels.tolist() == [2, 1, -1, 1]
+
+
+def test_batches_of_an_epoch_have_thresholds_of_their_own():
+    split = ImageSplit(Drawings(np.full((4, 6, 6), 128, np.uint8)))
+    first, second = (split.batch(rows, epoch=0).x for rows in ([0, 1], [2, 3]))
+    assert bool((first != second).any())
+
+
+def test_a_loader_binarizes_again_in_every_epoch():
+    split = ImageSplit(drawings(), seed=1)
+    first = next(iter(loader(split)))
+    assert torch.equal(first.x, split.batch(first.index.numpy(), epoch=0).x)

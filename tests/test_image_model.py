@@ -14,6 +14,7 @@ from textvae.errors import UserError
 from textvae.evaluation.evaluate import evaluate
 from textvae.images.datasets import as_batch
 from textvae.images.decoders import MLPDecoder, bernoulli_log_prob
+from textvae.images.encoders import _Residual
 from textvae.images.model import ImageVAE
 from textvae.vae.objectives import elbo
 from textvae.vae.posteriors import DiagGaussian
@@ -316,3 +317,33 @@ def test_a_folder_of_another_kind_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "decoder_hidden": 13}))
     with pytest.raises(UserError, match="does not fit"):
         load_model(str(tmp_path))
+
+
+def test_a_walk_is_a_grid_of_prior_quantiles_where_upward_is_positive(monkeypatch):
+    model, seen = build(2, decoder="mlp"), []
+    monkeypatch.setattr(model, "decode_path", lambda z: seen.append(z))
+    model.walk(2)
+    q = 0.6744898  # the third quartile of N(0, 1)
+    torch.testing.assert_close(seen[0], torch.tensor([[-q, q], [q, q], [-q, -q], [q, -q]]))
+
+
+def test_the_seed_decides_the_pixels_at_a_given_z():
+    model = build(decoder="mlp")
+    z = torch.zeros(5, model.latent_dim)
+    first, second = (model.decode(z, do_sample=True, seed=seed) for seed in (0, 1))
+    assert bool((first != second).any())
+
+
+def test_skip_joins_z_before_the_relu():
+    decoder = MLPDecoder((1, 1), 1, True, 1, 2)
+    for name, parameter in decoder.named_parameters():
+        nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+    z = torch.tensor([[-2.0], [0.5]])
+    torch.testing.assert_close(decoder(z), torch.tensor([[0.0], [1.0]]))  # relu(relu(z) + z)
+
+
+def test_a_residual_block_adds_before_the_relu():
+    block = _Residual(1, 1).eval()
+    block.body[3].weight.data.zero_()  # f(x) = 0
+    x = torch.randn(2, 1, 4, 4)
+    torch.testing.assert_close(block(x), x.relu())

@@ -362,3 +362,14 @@ def test_arguments_out_of_range(argument, message):
     sizes = {"vocab_size": VOCAB, "latent_dim": Z, "embedding_dim": 4, "hidden_dim": 8}
     with pytest.raises(UserError, match=message):
         LSTMDecoder(**(sizes | argument))
+
+
+def test_z_fills_the_state_of_the_top_layer_alone():
+    z = torch.randn(3, Z)
+    for kind in ("hidden", "cell"):
+        model = decoder("init", 2, initial_state=kind)
+        below, top = model.initial_state(z)
+        filled = z @ model.to_state.weight.t() + model.to_state.bias
+        expected = (filled, 0 * filled) if kind == "hidden" else (filled.tanh(), filled)
+        torch.testing.assert_close(top, expected)
+        assert not any(part.any() for part in below)

@@ -15,7 +15,7 @@ from scipy import linalg
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.molecules import chemnet, measures
-from textvae.evaluation.molecules.measures import Moments
+from textvae.evaluation.molecules.measures import Moments, moments
 
 ETHANOL, BENZENE, NAPHTHALENE = "CCO", "c1ccccc1", "c1ccc2ccccc2c1"
 LINKED = "c1ccc(CCc2ccccc2)cc1"  # two rings and a link
@@ -238,9 +238,13 @@ def test_the_command_by_hand(tmp_path, patterns, capsys, caplog, rdkit):
     words = ["molecules", "metrics", str(generated), "--train", str(train), "--test", str(test)]
     assert main([*words, "--no-fcd", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert "unique@1000 and unique@10000: computed over all 4 valid molecules" in caplog.text
+    assert (
+        "unique@1000 and unique@10000: there are only 4 valid molecules; computed over all of them"
+        in caplog.text
+    )
     assert found["count"] == 5
     assert found["valid"] == 4 / 5
+    assert found["IntDiv2"] < found["IntDiv"]
     assert found["unique@1000"] == found["unique@10000"] == 3 / 4
     assert found["Novelty"] == 2 / 3
     assert found["Filters"] == 3 / 4
@@ -400,3 +404,22 @@ def test_what_follows_a_space_is_no_name(rdkit):
 
     assert canonical("OCC") == canonical(" OCC ") == "CCO"
     assert canonical("CCO foo bar") is canonical("C C") is canonical(" ") is None
+
+
+def test_moments_are_unbiased():
+    found = moments(np.array([[0.0, 1.0], [2.0, 5.0]]))
+    assert found.covariance.tolist() == [[2.0, 4.0], [4.0, 8.0]]
+
+
+def test_lines_have_ends_of_their_own(rdkit):
+    from textvae.evaluation.molecules.latent import latent_metrics
+
+    ends = []
+
+    class Spy(Copier):
+        def path(self, start, end, steps):
+            ends.append((float(start), float(end)))
+            return super().path(start, end, steps)
+
+    latent_metrics(Spy(), ["OCC", BENZENE, NAPHTHALENE, ETHANOL], lines=2, steps=3)
+    assert ends == [(0, 1), (2, 3)]

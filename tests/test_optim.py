@@ -260,3 +260,12 @@ def test_damaged_moments_are_refused(damage):
     again.load_state_dict(state)
     with pytest.raises(UserError, match=r"the checkpoint's optimizer state \(.*\) does not fit"):
         check_moments(again)
+
+
+def test_adamw_decays_the_weights_apart_from_the_gradient():
+    model = torch.nn.Linear(1, 1, bias=False)
+    before = float(model.weight.detach())
+    optimizer = build_optimizer(OptimConfig(name="adamw", lr=0.1, weight_decay=0.5), model)
+    model.weight.grad = torch.zeros(1, 1)
+    optimizer.step()
+    assert float(model.weight.detach()) == pytest.approx(before * (1 - 0.1 * 0.5))

@@ -101,7 +101,7 @@ def test_points_are_ordered_by_their_expected_improvement(monkeypatch):
     fitted = SimpleNamespace(predict=lambda _, return_std: known)
     monkeypatch.setattr(process, "_process", lambda *_: fitted)
     # On the best value, 0: 0.76 of a point that may be anything, 0.00, and 0.05.
-    ordered = process.choose(candidates, np.array([0.0, -1.0, -2.0]), candidates, 3)
+    ordered = process.choose(candidates, np.array([0.0, -10.0, -20.0]), candidates, 3)
     assert ordered.tolist() == [[0.0], [2.0], [1.0]]
 
 
@@ -543,3 +543,21 @@ def test_values_that_could_not_be_kept_are_not_computed(tmp_path):
         keeping(tmp_path / "file" / "values", len, "len"),
     ):
         pass
+
+
+def test_units_and_origin_of_the_values_do_not_matter():
+    points, values = noisy()
+    candidates = np.linspace(-2, 2, 21)[:, None]
+    first, second = (
+        GaussianProcess(10).choose(points, found, candidates, 12)
+        for found in (values, 50 * values + 100)
+    )
+    assert first.tolist() == second.tolist()
+
+
+def test_the_logarithm_of_a_step_is_uniform(monkeypatch):
+    monkeypatch.setattr(search_module, "FRESH", 0.0)
+    random, points = np.random.default_rng(0), np.zeros((4, 400))
+    made = [_child(random, points, np.zeros(4), points, np.ones(400)) for _ in range(2000)]
+    quartiles = np.quantile(np.log(np.std(made, axis=1)), [0.25, 0.5, 0.75])
+    assert quartiles == pytest.approx(np.log(0.03) * np.array([0.75, 0.5, 0.25]), abs=0.15)

@@ -1,12 +1,13 @@
 """The PixelCNN: causal, consistent with its samples, and with a fast sampler."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from textvae.images.datasets import as_batch
-from textvae.images.pixelcnn import PixelCNN
+from textvae.images.pixelcnn import PixelCNN, _gate
 from textvae.vae.noise import Purpose, RowNoise
 
 SIZE, LATENT = (5, 4), 3
@@ -126,3 +127,8 @@ def test_samples_are_as_frequent_as_they_are_scored():
     expected = model.log_prob(batch, z[None].expand(1, 16, LATENT))[0].exp()
     errors = (expected * (1 - expected) / count).sqrt()
     assert bool(((found - expected).abs() <= 5 * errors + 1e-9).all())
+
+
+def test_the_first_half_is_the_signal_and_the_second_the_gate():
+    features = torch.tensor([[0.5, -1.0]])[..., None]
+    assert float(_gate(features)) == pytest.approx(math.tanh(0.5) / (1 + math.exp(1.0)))

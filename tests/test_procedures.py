@@ -538,3 +538,20 @@ def test_raw_text_is_not_split_at_spaces_without_a_warning(tiny, tmp_path, capfd
     assert "the texts look raw: 'slow" in capfd.readouterr().err
     assert train(tmp_path / "raw", [*options, "--data.tokenized", "false"]) == 0
     assert "look raw" not in capfd.readouterr().err
+
+
+def test_a_plateau_counts_its_epochs_from_the_end_of_autoencoding():
+    config = config_for(Path("corpus"), autoencode_epochs=2.0, epochs=4)
+    optim = OptimConfig(lr=0.5, schedule="plateau", decay_from=2, patience=1)
+    phases = Phases(replace(config, optim=optim), epoch_steps=10)
+    assert not phases.observe(-1.0, 30)
+    assert not phases.observe(-2.0, 39)  # worse, but before the second epoch with the KL
+    assert phases.observe(-2.0, 40)
+
+
+def test_the_cycles_of_the_kl_weight_are_those_asked_for():
+    config = config_for(Path("corpus"), epochs=4)
+    objective = replace(config.objective, kl_schedule="cyclical", kl_epochs=1.5, kl_ramp=0.2)
+    phases = Phases(replace(config, objective=objective), epoch_steps=10)
+    found = [phases.beta(step) for step in (0, 3, 14, 15)]  # cycles of 15 steps, of which 3 rise
+    assert found == pytest.approx([0, 1, 1, 0])
