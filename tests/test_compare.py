@@ -656,6 +656,8 @@ def test_results_are_flat_records_with_seeds_and_differing_options(tmp_path):
     assert "model.latent_dim" not in textvae.results(runs[:2])[0]
     with pytest.raises(UserError, match="there are no runs"):
         textvae.results([])
+    with pytest.raises(TypeError, match="a folder or a list of folders, not 3"):
+        textvae.results(3)
 
 
 def test_the_csv_of_a_comparison(tmp_path, capsys):
@@ -667,6 +669,7 @@ def test_the_csv_of_a_comparison(tmp_path, capsys):
     for options, message in (
         (["--average-seeds"], "a row for every run"),
         (["--json"], "--json, --format csv: cannot be combined"),
+        (["--format", "markdown", "--json", "--columns", "kl"], "--columns has no effect with"),
         (["--columns", "pl_iw"], "there is no metric 'pl_iw'; did you mean ppl_iw?"),
     ):
         assert main(["compare", *runs, "--format", "csv", *options]) == 2
@@ -699,6 +702,7 @@ def test_the_columns_of_a_table_are_those_asked_for():
         "seconds",
         "PPL (IW)",
     ]
+    assert compare([VAE], columns="mi") == compare([VAE], columns=["mi"])
     with pytest.raises(UserError, match="did you mean"):
         compare([VAE], columns=["shufle_gap"])
 

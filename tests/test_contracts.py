@@ -34,7 +34,7 @@ from textvae.config.experiment import (
 from textvae.config.inference import Inference
 from textvae.evaluation.comparison.provenance import provenance
 from textvae.text.nn.encoder import LSTMEncoder
-from textvae.training.own_parts import check_parts, own_parts
+from textvae.training.own_parts import check_objective, own_parts
 from textvae.training.procedures import build_procedure
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms
@@ -419,9 +419,7 @@ def scaled(terms, beta, scale=1.0):
 
 def name_of(objective, model=None) -> str | None:
     """What a run records about an objective."""
-    config = Config()
-    model = model or textvae.TextVAE(**SIZES)
-    return own_parts(config, model, objective, build_procedure(config)).get("objective")
+    return own_parts(model or textvae.TextVAE(**SIZES), objective, None).get("objective")
 
 
 class Target:
@@ -465,7 +463,7 @@ def make_scaled(scale):
 
 
 def test_what_an_objective_was_made_with_is_part_of_its_name():
-    assert name_of(build_objective(Config())) is None
+    assert own_parts(textvae.TextVAE(**SIZES), None, None) == {}
     assert name_of(Target(2.0)).endswith(".Target(inner=textvae.vae.objectives.elbo, target=2.0)")
     assert name_of(make_scaled(3.0)).endswith("make_scaled.<locals>.inner(scale=3.0)")
     within = textvae.WithMMD(Target(2.0), 1.5)  # ours, but not what the config asks for
@@ -522,7 +520,7 @@ def test_models_of_different_classes_are_not_seeds_of_one(corpus, tmp_path):
 
 
 def test_a_lambda_has_a_warning(caplog):
-    check_parts(lambda terms, beta: textvae.elbo(terms, beta), build_procedure(Config()))
+    check_objective(lambda terms, beta: textvae.elbo(terms, beta))
     assert "the objective is a lambda" in caplog.text
 
 

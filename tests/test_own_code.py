@@ -29,6 +29,8 @@ def scaled(terms, beta, scale):
     return textvae.elbo(terms, beta * scale + SHIFT)
 
 
+Narrower = partial(Narrow)
+number = 3
 half = partial(scaled, scale=0.5)
 double = partial(scaled, scale=2.0)
 count = [0]
@@ -92,6 +94,10 @@ def test_commands_with_a_class_of_ones_own(run, parts, language_model, tmp_path,
     page = (tmp_path / "page.html").read_text()
     assert "parts_of_mine.scaled(scale=0.5)" in page and "Own objective" in page
     assert json.loads((run / "metrics/test.json").read_text())["elbo"] < 0
+    named_by_a_partial = ["--own-model", f"{parts}:Narrower"]  # its arguments are in the folder
+    assert main(["sample", str(run), "-n", "1", *named_by_a_partial]) == 0
+    assert main(["sample", str(language_model), *own]) == 2
+    assert "is a TextVAE, not a Narrow: leave out the class" in capfd.readouterr().err
     module = sys.modules["parts_of_mine"]
     assert module.count == [1]  # executed once, whatever was named in it, and however often
 
@@ -113,6 +119,24 @@ def test_what_cannot_be_loaded_is_one_line(name, message, parts, trained, monkey
     assert main(["sample", str(trained), "--own-model", name]) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said and said.startswith("textvae: --own-model")
+    assert "broken" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "message"),
+    [
+        ("objective", "number", "an objective is a function, not int"),
+        ("objective", "Narrow", "pass an object"),
+        ("procedure", "half", "the procedure has no update, no state_dict"),
+        ("model", "half", "pass a subclass"),
+    ],
+)
+def test_a_part_of_the_wrong_kind_is_one_line(part, name, message, parts, tiny, tmp_path, capsys):
+    words = ["train", "--out", str(tmp_path / "run"), *tiny, f"--own-{part}", f"{parts}:{name}"]
+    assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"textvae: --own-{part} {parts}:{name}: ") and message in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_module_in_the_working_folder(parts, monkeypatch):

@@ -103,9 +103,22 @@ def test_the_density_of_a_right_prior_passes(kind):
     check_density((priors | {"sphere": UniformSphere(3)})[kind])
 
 
+class Wrong(Own):
+    """Draws of another kind or shape."""
+
+    def __init__(self, draws) -> None:
+        super().__init__()
+        self.draws = draws
+
+    def sample(self, count, noise=None):
+        return self.draws
+
+
 @pytest.mark.parametrize(
     ("prior", "message"),
     [
+        (Wrong(None), r"must return a tensor \(2000, 3\), not NoneType"),
+        (Wrong(torch.zeros(5, 3)), r"must return a tensor \(2000, 3\), not \(5, 3\)"),
         (Own(shift=0.4), r"log_prob is too high, by 0\.\d\d nats"),
         (Own(shift=1.5 * math.log(2 * math.pi)), r"is too high, by 2\.\d\d nats .* a constant"),
         (Own(shift=-0.4), r"log_prob is too low, by 0\.\d\d nats"),

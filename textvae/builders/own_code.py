@@ -1,7 +1,7 @@
 """Code of the user's own, by the name that a command was given: nothing else is ever imported.
 
-my_file.py:name    in a file
-my_module:name     in a module that Python can import, or in the working folder
+``my_file.py:name`` is in a file, and ``my_module:name`` in a module that Python can import, such as
+one in the working folder.
 """
 
 from __future__ import annotations
@@ -57,9 +57,14 @@ def _of_file(path: Path) -> Any:
         spec = importlib.util.spec_from_file_location(place.stem, place)
         assert spec is not None and spec.loader is not None  # the name ends with .py
         module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(place.stem, module)  # where dataclasses look for their annotations
         if str(place.parent) not in sys.path:
             sys.path.append(str(place.parent))
-        spec.loader.exec_module(module)
+        known = sys.modules.setdefault(place.stem, module)  # where dataclasses look for it
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            if known is module:
+                del sys.modules[place.stem]
+            raise
         _files[key] = module
     return _files[key]

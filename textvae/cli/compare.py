@@ -79,6 +79,8 @@ def run(args: Namespace) -> None:
     if len(given) > 1:
         raise UserError(f"{', '.join(given)}: cannot be combined; choose one of them")
     runs = without_other_folders(args.runs)
+    if args.columns and args.json:
+        raise UserError("--columns has no effect with --json: use --format csv")
     check_columns(args.columns)
     if args.plot is not None:  # first, so that its errors are not below a table
         from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,13 @@ def own_model(args: Namespace, run: str | None = None) -> Model | None:
 
 
 def _own_class(args: Namespace) -> type[Model] | None:
-    return None if args.get("own_model") is None else class_named(args.own_model)
+    if args.get("own_model") is None:
+        return None
+    found: Any = class_named(args.own_model)
+    while isinstance(found, partial):  # the folder of the model has its arguments
+        found = found.func
+    kind: type[Model] = found
+    return kind
 
 
 def class_named(name: str) -> type[Model]:

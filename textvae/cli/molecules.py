@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser
 
 from textvae.cli.given import examples, load
-from textvae.cli.options import add_common, add_condition, new_parser
+from textvae.cli.options import add_common, add_condition, add_own_model, new_parser
 from textvae.config.types import PositiveInt, TwoOrMore
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 # The options of each action, with the values that mean "not given".
 OF_METRICS: dict[str, Any] = {"train": None, "test": None, "test_scaffolds": None}
 OF_METRICS |= {"filters": None, "no_fcd": False, "jobs": 1}
-OF_LATENT: dict[str, Any] = {"run": None, "limit": 2000, "lines": 200, "steps": 9}
+OF_LATENT: dict[str, Any] = {
+    "run": None,
+    "own_model": None,
+    "limit": 2000,
+    "lines": 200,
+    "steps": 9,
+}
 OF_LATENT |= {"num_beams": 1, "condition": None, "draw": None}
 OF_LATENT |= {"seed": 0, "batch_size": 64, "device": None}
 
@@ -73,6 +79,7 @@ def _add_latent(parser: ArgumentParser) -> None:
         type=str,
         help="a run folder, a saved model, or a model on the Hugging Face Hub",
     )
+    add_own_model(group)
     add(
         "--limit",
         type=PositiveInt,

@@ -6,7 +6,7 @@ Nothing at the top of this file may import torch, so that ``--help`` is fast.
 from __future__ import annotations
 
 import re
-from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter, _ActionsContainer
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +74,7 @@ def add_model(parser: ArgumentParser) -> None:
     add_own_model(parser)
 
 
-def add_own_model(parser: ArgumentParser) -> None:
+def add_own_model(parser: _ActionsContainer) -> None:
     """Add the class of a model that is not one of textvae's."""
     parser.add_argument(
         "--own-model",

@@ -71,13 +71,18 @@ def run(args: Namespace) -> None:
 def _own_parts(args: Namespace) -> dict[str, Any]:
     """Return the user's own parts as arguments of ``train``."""
     from textvae.builders.own_code import load_named
+    from textvae.training.own_parts import check_objective, check_procedure
 
     found: dict[str, Any] = {}
     if args.own_model is not None:
         found["model_class"] = class_named(args.own_model)
-    for part in ("objective", "procedure"):
+    for part, check in (("objective", check_objective), ("procedure", check_procedure)):
         if (name := args[f"own_{part}"]) is not None:
             found[part] = load_named(name, f"--own-{part}")
+            try:
+                check(found[part])
+            except TypeError as error:
+                raise UserError(f"--own-{part} {name}: {error}") from None
     return found
 
 

@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
@@ -126,17 +126,21 @@ def evaluate(
         logger.warning(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]
         )
-    kl = found.stats.kl.double().sum(-1)
+    _warn_of_negative(found.stats.kl.double().sum(-1))
+    card["seconds"] = time.perf_counter() - started
+    described = Card(card)
+    described.iw_by_example = found.stats.bound if samples else None
+    return described
+
+
+def _warn_of_negative(kl: Tensor) -> None:
+    """Warn if the mean KL of N examples, (N,), is certainly below 0."""
     if len(kl) > 1 and float(kl.mean()) < -0.01 - 4 * float(kl.std()) / math.sqrt(len(kl)):
         logger.warning(
             "the KL is negative (%.2f nats), which no KL can be: the log density of the prior or "
             "of the posterior is wrong, and so are the ELBO, IW, and MI",
             float(kl.mean()),
         )
-    card["seconds"] = time.perf_counter() - started
-    described = Card(card)
-    described.iw_by_example = found.stats.bound if samples else None
-    return described
 
 
 def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **options: Any) -> Card:

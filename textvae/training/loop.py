@@ -29,7 +29,6 @@ from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
-from textvae.training.own_parts import own_parts
 from textvae.training.phases import Phases
 from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
@@ -66,6 +65,7 @@ class Trainer(TrainingState):
         accelerator: Any,
         objective: Objective,
         procedure: Procedure,
+        own_parts: dict[str, str],
     ) -> None:
         self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
         self.model, self.procedure = model, procedure
@@ -77,7 +77,7 @@ class Trainer(TrainingState):
         self.phases = Phases(config, self.epoch_steps)
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
         self.updater = Updater(config, model, objective, accelerator, self.phases)
-        self.own_parts = own_parts(config, model, objective, procedure)
+        self.own_parts = own_parts
         self.step, self.best_step = 0, None
         self.seconds = self.logged_at = 0.0
         self.first_decoder: dict[str, Tensor] = {}

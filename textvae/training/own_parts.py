@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,11 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from textvae.builders.model import build_objective
-from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs.model_folder import is_built_in
-from textvae.training.procedures import build_procedure
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -27,12 +25,12 @@ PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every p
 NEEDED = ("update", "state_dict", "load_state_dict")
 
 
-def check_parts(objective: Any, procedure: Any) -> None:
-    """Check that the parts have all methods of their contracts, before any training.
+def check_objective(objective: Any) -> None:
+    """Check that an objective has all methods of its contract, before any training.
 
     Raises:
-        TypeError: A method is missing, which training would call late or never, or an objective has
-            parameters, which it would not train.
+        TypeError: A method is missing, which training would call late or never, or the objective
+            has parameters, which it would not train.
     """
     if not callable(objective):
         raise TypeError(f"an objective is a function, not {type(objective).__name__}")
@@ -52,17 +50,25 @@ def check_parts(objective: Any, procedure: Any) -> None:
     missing = [name for name in ADAPTIVE if not hasattr(objective, name)]
     if missing and hasattr(objective, "after_update"):
         raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
-    if isinstance(procedure, type):
-        raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
+    if hasattr(objective, "after_update"):
+        _check_kept(objective.state_dict(), "the objective's state_dict()")
     if "<lambda>" in getattr(objective, "__qualname__", ""):
         logger.warning(
             "the objective is a lambda, which looks like any other: use a named function, so "
             "that a run is only resumed and averaged with the same one"
         )
+
+
+def check_procedure(procedure: Any) -> None:
+    """Check that a procedure has all methods of its contract, before any training.
+
+    Raises:
+        TypeError: A method is missing, or a checkpoint cannot hold the state.
+    """
+    if isinstance(procedure, type):
+        raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
     if missing := [name for name in NEEDED if not hasattr(procedure, name)]:
         raise TypeError(f"the procedure has no {', no '.join(missing)}")
-    if hasattr(objective, "after_update"):
-        _check_kept(objective.state_dict(), "the objective's state_dict()")
     _check_kept(procedure.state_dict(), "the procedure's state_dict()")
 
 
@@ -98,20 +104,22 @@ def check_model_class(model_class: Any) -> None:
         )
 
 
-def own_parts(config: Config, model: Model, objective: Any, procedure: Any) -> dict[str, str]:
-    """Return the names of those parts that the config does not ask for, with their arguments.
+def own_parts(model: Model, objective: Any, procedure: Any) -> dict[str, str]:
+    """Return the names of the parts that the config does not ask for, with their arguments.
 
     What changes in training must not be in a name, so names are made before it.
+
+    Args:
+        model: The model.
+        objective: The user's own; None: that of the config.
+        procedure: The user's own; None: that of the config.
     """
     kind, found = type(model), {}
     if not is_built_in(kind):
-        name = f"{kind.__module__}.{kind.__qualname__}"
+        name = f"{_module(kind)}.{kind.__qualname__}"
         found["model"] = _with_arguments(name, (), model.own_options())
-    for part, given, usual in (
-        ("objective", objective, build_objective(config)),
-        ("procedure", procedure, build_procedure(config)),
-    ):
-        if _name(given) != _name(usual):
+    for part, given in (("objective", objective), ("procedure", procedure)):
+        if given is not None:
             found[part] = _name(given)
     return found
 
@@ -144,7 +152,14 @@ def _name(part: Any) -> str:
         named = _constructed_with(part) | named
     elif cells := getattr(part, "__closure__", None):
         named = _closed_over(part.__code__.co_freevars, cells) | named
-    return _with_arguments(f"{kind.__module__}.{kind.__qualname__}", placed, named)
+    return _with_arguments(f"{_module(kind)}.{kind.__qualname__}", placed, named)
+
+
+def _module(kind: Any) -> str:
+    """Return the module of a class or a function; that of a script is named after its file."""
+    name: str = kind.__module__
+    file = getattr(sys.modules["__main__"], "__file__", None) if name == "__main__" else None
+    return name if file is None else Path(file).stem
 
 
 def _with_arguments(name: str, placed: tuple[Any, ...], named: Mapping[str, Any]) -> str:

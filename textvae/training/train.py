@@ -36,7 +36,12 @@ from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
-from textvae.training.own_parts import check_model_class, check_parts
+from textvae.training.own_parts import (
+    check_model_class,
+    check_objective,
+    check_procedure,
+    own_parts,
+)
 from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
@@ -209,10 +214,12 @@ def _trainer(
     if state is None and config.train.init_embeddings:
         model.load_embeddings(expanded(config.train.init_embeddings))
     check_own_parts(model, splits["train"])
+    own = own_parts(model, objective, procedure)
     objective = objective or build_objective(config)
     procedure = procedure or build_procedure(config)
-    check_parts(objective, procedure)
-    trainer = Trainer(config, run, splits, model, accelerator, objective, procedure)
+    check_objective(objective)
+    check_procedure(procedure)
+    trainer = Trainer(config, run, splits, model, accelerator, objective, procedure, own)
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

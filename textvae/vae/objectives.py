@@ -161,10 +161,8 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([c / (c + distances) for c in constants]).sum(0)
 
 
-class WithMMD:
-    """An objective plus the MMD between the batch's draws of z and as many draws from the prior.
-
-    The MMD trains the encoder; a prior with trainable parameters does not learn from it.
+class _WithPenalty:
+    """An objective plus a weighted penalty on the posteriors of a batch.
 
     Args:
         objective: The objective to add it to.
@@ -175,15 +173,32 @@ class WithMMD:
     """
 
     def __init__(self, objective: Objective, weight: float) -> None:
-        _check_inside(self, objective)
+        if isinstance(objective, AdaptiveObjective):
+            own, inner = type(self).__name__, type(objective).__name__
+            raise TypeError(f"put {own} inside {inner}, not {inner} inside {own}")
         self.objective, self.weight = objective, weight
 
     def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
         """The loss, a scalar in nats per example."""
+        return self.objective(terms, beta) + self.weight * self.penalty(terms)
+
+    def penalty(self, terms: Terms) -> Tensor:
+        """The penalty, a scalar."""
+        raise NotImplementedError
+
+
+class WithMMD(_WithPenalty):
+    """An objective plus the MMD between the batch's draws of z and as many draws from the prior.
+
+    The MMD trains the encoder; a prior with trainable parameters does not learn from it.
+    """
+
+    def penalty(self, terms: Terms) -> Tensor:
+        """The squared maximum mean discrepancy, a scalar."""
         z = terms.z.flatten(0, 1)  # (K*B, Z)
         with torch.no_grad():
             draws = terms.prior.sample(len(z)).to(z)
-        return self.objective(terms, beta) + self.weight * mmd(z, draws)
+        return mmd(z, draws)
 
 
 def density_gap(q: Posterior, prior: Any, draws: int = GAP_DRAWS) -> Tensor:
@@ -212,33 +227,16 @@ def density_gap(q: Posterior, prior: Any, draws: int = GAP_DRAWS) -> Tensor:
     return (log_q - prior.marginal_log_prob(z)).mean(0).sum()
 
 
-class WithDensityGap:
+class WithDensityGap(_WithPenalty):
     """An objective plus the KL of every dimension's aggregate posterior to the prior.
 
     The KL pulls the posterior of each example to the prior; this pulls only their mixture, and so
     closes holes without a loss of information.
-
-    Args:
-        objective: The objective to add it to.
-        weight: Its weight.
-
-    Raises:
-        TypeError: The objective changes during training, and would not be told of updates.
     """
 
-    def __init__(self, objective: Objective, weight: float) -> None:
-        _check_inside(self, objective)
-        self.objective, self.weight = objective, weight
-
-    def __call__(self, terms: Terms, beta: float = 1.0) -> Tensor:
-        """The loss, a scalar in nats per example."""
-        return self.objective(terms, beta) + self.weight * density_gap(terms.q, terms.prior)
-
-
-def _check_inside(outer: object, objective: Objective) -> None:
-    if isinstance(objective, AdaptiveObjective):
-        names = type(outer).__name__, type(objective).__name__
-        raise TypeError(f"put {names[0]} inside {names[1]}, not {names[1]} inside {names[0]}")
+    def penalty(self, terms: Terms) -> Tensor:
+        """The density gap of the batch, a scalar in nats."""
+        return density_gap(terms.q, terms.prior)
 
 
 class WithMinimumKL:

@@ -176,8 +176,12 @@ def check_density(prior: Any) -> None:
     """
     noise, size = RowNoise(0, Purpose.LATENT, range(2 * CHECKED)), prior.latent_dim
     z = prior.sample(2 * CHECKED, noise)
-    if z.shape != (2 * CHECKED, size):
-        raise ValueError(f"sample(N, noise) must return (N, {size}), not (N, {z.shape[1:]})")
+    if not isinstance(z, Tensor) or z.shape != (2 * CHECKED, size):
+        found = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+        raise ValueError(
+            f"sample({2 * CHECKED}, noise) must return a tensor ({2 * CHECKED}, {size}), "
+            f"not {found}"
+        )
     if not torch.equal(z, prior.sample(2 * CHECKED, noise)):
         raise ValueError(
             "sample(count, noise) must draw its numbers from noise (noise.normal, noise.uniform), "
@@ -185,12 +189,16 @@ def check_density(prior: Any) -> None:
         )
     log_p = prior.log_prob(z)
     if log_p.shape != (2 * CHECKED,):
-        raise ValueError(f"log_prob of z (N, {size}) must return (N,), not {tuple(log_p.shape)}")
+        raise ValueError(
+            f"log_prob of z ({2 * CHECKED}, {size}) must return ({2 * CHECKED},), not "
+            f"{tuple(log_p.shape)}"
+        )
     if z[0].norm().isclose(z[1].norm()):  # on a sphere, where no Gaussian has a density
         return
     first, second = z.double().split(CHECKED)
     gaussian = torch.distributions.Normal(first.mean(0), first.std(0) + 1e-6)
-    drawn = gaussian.mean + gaussian.stddev * noise.normal(1, size)[0, :CHECKED].double()
+    eps = noise._replace(turn=1).normal(1, size)[0, :CHECKED]  # not those of the fit
+    drawn = gaussian.mean + gaussian.stddev * eps.double()
     inside = log_p[CHECKED:].double() - gaussian.log_prob(second).sum(-1)
     outside = gaussian.log_prob(drawn).sum(-1) - prior.log_prob(drawn.to(z)).double()
     for gap, wrong in ((inside, "low"), (outside, "high")):

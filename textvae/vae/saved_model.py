@@ -195,6 +195,11 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         """
         if not cls.is_class_of(folder):
             name = read_metadata(folder / pretrained.WEIGHTS)[CLASS]
+            if name in (base.__name__ for base in cls.__mro__):
+                raise UserError(
+                    f"the model in {folder} is a {name}, not a {cls.__name__}: leave out the class "
+                    f"(--own-model), or in Python use {name}.from_pretrained"
+                )
             raise UserError(
                 f"the model in {folder} is of the class {name}, not {cls.__name__}: give "
                 f"--own-model FILE.py:{name}; in Python, load it with {name}.from_pretrained, pass "

@@ -62,6 +62,7 @@ def compare(
         UserError: There is nothing to compare, a card is missing or broken, there is no such
             metric, or the baseline has no bounds of single examples.
     """
+    columns = [columns] if isinstance(columns, str) else columns
     check_columns(columns)
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]

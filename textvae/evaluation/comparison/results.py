@@ -74,6 +74,8 @@ def _folders(runs: Path | str | Iterable[Path | str]) -> list[Path]:
         place = Path(runs)
         inside = sorted(path.parent for path in place.glob(f"*/{CONFIG}"))
         return [place] if (place / CONFIG).exists() or not inside else inside
+    if not isinstance(runs, Iterable):
+        raise TypeError(f"runs must be a folder or a list of folders, not {runs!r:.50}")
     folders = [Path(run) for run in without_other_folders(list(runs))]
     if not folders:
         raise UserError("there are no runs: give one or more run folders")

@@ -112,8 +112,7 @@ def warn_of_known_texts(corpus: Mapping[str, Dataset]) -> None:
     """Warn if many texts of another split are also in train: their metrics mislead.
 
     A few short sentences usually are; many are if a file has duplicates and no splits of its own.
-    A split that is the training split itself is reported by ``train``, which knows that of images,
-    too.
+    A split that equals the training split is left out: ``train`` warns of it, for images as well.
     """
     train = corpus["train"]
     known = _hashes(train)
