@@ -556,10 +556,15 @@ def fail_to_start(run: Path, *written: str) -> None:
 
 def test_a_failed_start_removes_what_it_has_created_and_nothing_else(tmp_path):
     run = tmp_path / "new" / "run"
-    fail_to_start(run, "tokenizer.json", "tokenizer.model")
-    assert not run.exists()
+    fail_to_start(run, "tokenizer.json", "tokenizer.model", "versions.json")
+    assert not run.exists()  # a sweep that was stopped just then can go on
     fail_to_start(run, "tokenizer.json", "notes")
     assert os.listdir(run) == ["notes"]
+    with locked(run):  # of another start, whose files stay
+        (run / "tokenizer.json").touch()
+        with pytest.raises(UserError, match="is in use by another"):
+            fail_to_start(run)
+        assert (run / "tokenizer.json").exists()
     shutil.rmtree(run)
     fail_to_start(run, "tokenizer.json", "config.yaml")  # it has begun, and can be resumed
     assert sorted(os.listdir(run)) == ["config.yaml", "tokenizer.json"]

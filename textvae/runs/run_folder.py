@@ -37,7 +37,7 @@ from textvae.runs.files import (
     replace_file,
     write_json,
 )
-from textvae.runs.lock import LOCK
+from textvae.runs.lock import LOCK, locked
 from textvae.runs.model_folder import CONDITION, INFERENCE, SAMPLER, VERSIONS, WEIGHTS, is_number
 from textvae.runs.model_folder import CONFIG as MODEL_CONFIG
 from textvae.runs.origin import versions
@@ -97,21 +97,35 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def started(run: Path) -> Iterator[None]:
-    """Create the folder of a new run; remove it if the start fails before there is a run.
+    """Create and lock the folder of a new run; undo it if the start fails before there is a run.
 
-    A tokenizer, which may have been learned by then, is in the cache as well.
+    What is removed is what ``check_new`` had not found. A tokenizer, which may have been learned by
+    then, is in the cache as well.
+
+    Raises:
+        UserError: The folder cannot be created, or another process trains in it.
     """
     there = run.exists()
     make_folder(run)
     try:
+        with locked(run), _undone(run):
+            yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # it is not empty
+                run.rmdir()
+        raise
+
+
+@contextmanager
+def _undone(run: Path) -> Iterator[None]:
+    try:
         yield
     except BaseException:
         if not (run / CONFIG).exists():
-            with suppress(OSError):  # another file is in it
-                for file in run.glob("tokenizer.*"):
-                    file.unlink()
-                if not there:
-                    run.rmdir()
+            for name in _REPLACED:
+                with suppress(OSError):
+                    (run / name).unlink(missing_ok=True)
         raise
 
 

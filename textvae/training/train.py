@@ -105,8 +105,8 @@ def train(
     main = accelerator.is_main_process
     if not main:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
-    folder = nullcontext() if resume else run_folder.started(run)
-    with folder, locked(run) if main else nullcontext():
+    use = locked if resume else run_folder.started
+    with use(run) if main else nullcontext():
         if main and not resume:
             run_folder.check_new(run)  # another training may have ended just now
             remove_leftovers(run)  # of a start that was killed
