@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_sweep import TOY, run_sweep
 
+import textvae
 from textvae.builders.own_code import load_named
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.runs.files import read_record
+from textvae.runs.run_folder import SUMMARY
 
 PARTS = '''
 from functools import partial
@@ -25,11 +28,20 @@ class Narrow(textvae.TextVAE):
         return super().make_decoder(config | {"decoder_hidden": 6})
 
 
+class Powered(textvae.TextVAE):
+    """A model with an argument of its own."""
+
+    def __init__(self, power=2.0, **arguments):
+        super().__init__(**arguments)
+        self.power = power
+
+
 def scaled(terms, beta, scale):
     return textvae.elbo(terms, beta * scale + SHIFT)
 
 
 Narrower = partial(Narrow)
+MorePowered = partial(Powered, power=3.0)
 number = 3
 half = partial(scaled, scale=0.5)
 double = partial(scaled, scale=2.0)
@@ -137,6 +149,53 @@ def test_a_part_of_the_wrong_kind_is_one_line(part, name, message, parts, tiny, 
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"textvae: --own-{part} {parts}:{name}: ") and message in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_sweep_trains_evaluates_and_reports_own_parts(parts, tiny, tmp_path, capfd):
+    """The jobs are processes, which get the names of the parts; the manifest names no file."""
+    out = tmp_path / "sweep"
+    narrow = ["--own-model", f"{parts}:Narrow"]
+    vary = ["--vary", "train.max_steps=2,3", "--samples", "2"]
+    assert run_sweep(out, *tiny, *vary, *narrow, "--own-objective", f"{parts}:half") == 0
+    found = read_record(out / "manifest.json")
+    named = {"model": "parts_of_mine.Narrow", "objective": "parts_of_mine.scaled(scale=0.5)"}
+    runs = list(found["runs"].values())
+    assert len(runs) == 2
+    for each in runs:
+        assert each["own_parts"] == named and f"--own-model {parts}:Narrow" in each["command"]
+    for name in found["runs"]:
+        assert read_record(out / name / SUMMARY)["own_parts"] == named
+        assert json.loads((out / name / "metrics/test.json").read_text())["elbo"] < 0
+    assert "parts_of_mine.scaled(scale=0.5)" in (out / "report.html").read_text()
+    capfd.readouterr()
+    other = [*narrow, "--own-objective", f"{parts}:double"]
+    assert run_sweep(out, *tiny, *vary, *other) == 2  # although there is nothing left to train
+    assert "was trained with parts_of_mine.scaled(scale=0.5)" in capfd.readouterr().err
+    assert run_sweep(out, *tiny, *vary, *narrow) == 2
+    assert "--own-objective FILE.py:NAME" in capfd.readouterr().err
+    one = ["--run", next(iter(found["runs"]))]
+    assert run_sweep(out, *one) == 2  # a manifest executes nothing
+    assert "--own-model FILE.py:NAME" in capfd.readouterr().err
+    assert run_sweep(out, *one, *narrow, "--own-objective", f"{parts}:half") == 0
+
+
+def test_other_arguments_of_a_class_are_refused(parts, tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    words = ["train", "--out", str(run), *tiny, "--train.max_steps", "2"]
+    assert main([*words, "--own-model", f"{parts}:Powered"]) == 0
+    longer = ["train", "--resume", str(run), "--train.max_steps", "3"]
+    assert main([*longer, "--own-model", f"{parts}:MorePowered"]) == 2
+    said = capfd.readouterr().err
+    assert "trained with parts_of_mine.Powered, and" not in said
+    assert "trained with parts_of_mine.Powered(power=2.0), and" in said and "model_class=" in said
+    assert main([*longer, "--own-model", f"{parts}:Powered"]) == 0
+
+
+def test_only_these_parts_may_be_ones_own(tmp_path):
+    with pytest.raises(UserError, match="did you mean objective"):
+        textvae.sweep(TOY, out=tmp_path / "x", own_parts={"objectve": "parts.py:half"})
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_module_in_the_working_folder(parts, monkeypatch):

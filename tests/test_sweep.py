@@ -271,7 +271,7 @@ MISTAKES = [
     (["--launcher-options", "x"], "--launcher-options x: must be NAME=VALUE"),
     (["--launcher-options", "x=["], "--launcher-options x=[: not a value in YAML"),
     (["--vary", "model.latent_dim=2,3"], "x: no such file or folder"),
-    (["--run", "x"], "--run takes its options from the manifest: give only --out with it"),
+    (["--run", "x"], "--run takes its options from the manifest: give only --out and"),
 ]
 
 

@@ -69,6 +69,11 @@ def check_data(data: DataConfig) -> None:
     Raises:
         UserError: None is named, or there is no such file or folder.
     """
+    if not data.dir and data.train:
+        raise UserError(
+            f"--data.train {data.train}: also set --data.dir, the folder that the files of the "
+            "other splits are in"
+        )
     if not data.dir:
         raise UserError("no data: set --data.dir to a folder, a file, or a dataset name")
     check_place(data.dir)

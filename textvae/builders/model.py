@@ -185,7 +185,7 @@ def build_objective(config: Config) -> Objective:
 def load_model(
     name: str,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     model_class: type[Model] | None = None,
     **options: Any,
 ) -> Model:
@@ -193,7 +193,7 @@ def load_model(
 
     Args:
         name: A folder, or the name of a model on the Hugging Face Hub.
-        device: Where to put it.
+        device: Where to put it; None: on a GPU if there is one.
         model_class: The class of a model of your own, which no folder can name.
         options: For a model on the hub, arguments of ``huggingface_hub.snapshot_download``.
 

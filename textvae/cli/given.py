@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.cli.options import APPLIES_TO
+from textvae.cli.options import APPLIES_TO, OWN_PARTS
 from textvae.config.experiment import LAYOUT
 from textvae.errors import UserError
 
@@ -55,7 +54,7 @@ def own_model(args: Namespace, run: str | None = None) -> Model | None:
     Raises:
         UserError: There is no such class, or the model cannot be loaded.
     """
-    from textvae.builders.model import to_device
+    from textvae.builders.model import load_model
     from textvae.runs.run_folder import config_path
 
     if (kind := _own_class(args)) is None:
@@ -63,34 +62,22 @@ def own_model(args: Namespace, run: str | None = None) -> Model | None:
     folder = config_path(Path(run or args.run)).parent
     if run is not None and not kind.is_class_of(folder):
         return None
-    return to_device(kind.from_pretrained(folder), args.device)
+    return load_model(str(folder), device=args.device, model_class=kind)
 
 
 def _own_class(args: Namespace) -> type[Model] | None:
+    from textvae.training.own_parts import class_of, load_own_parts
+
     if args.get("own_model") is None:
         return None
-    found: Any = class_named(args.own_model)
-    while isinstance(found, partial):  # the folder of the model has its arguments
-        found = found.func
-    kind: type[Model] = found
-    return kind
+    # The arguments of a partial are in the folder of the model.
+    return class_of(load_own_parts({"model": args.own_model})["model_class"])
 
 
-def class_named(name: str) -> type[Model]:
-    """Return the class of models that ``--own-model`` names.
-
-    Raises:
-        UserError: There is none, or it is not a subclass of one of textvae's models.
-    """
-    from textvae.builders.own_code import load_named
-    from textvae.training.own_parts import check_model_class
-
-    found: type[Model] = load_named(name, "--own-model")
-    try:
-        check_model_class(found)
-    except TypeError as error:
-        raise UserError(f"--own-model {name}: {error}") from None
-    return found
+def own_parts(args: Namespace) -> dict[str, str]:
+    """Return the names of the user's own parts, by part."""
+    names = {part: args[f"own_{part}"] for part in OWN_PARTS}
+    return {part: name for part, name in names.items() if name is not None}
 
 
 def warn_of_collapse(run: str) -> None:

@@ -35,6 +35,13 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
     "image": {"walk": None},
 }
 
+# Parts of a training that may be the user's own, with what each is.
+OWN_PARTS = {
+    "model": "class of models: a subclass of one of textvae's, or a partial of one",
+    "objective": "objective: a function, or an object, that is called with (terms, beta)",
+    "procedure": "procedure: an object that decides the order of the updates",
+}
+
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Shows the range and the default of an option; keeps the line breaks of the examples."""
@@ -82,6 +89,17 @@ def add_own_model(parser: _ActionsContainer) -> None:
         metavar="FILE.py:CLASS",
         help="your own class of the model; its file is executed",
     )
+
+
+def add_own_parts(parser: ArgumentParser) -> None:
+    """Add the parts of a training that may be the user's own."""
+    for part, what in OWN_PARTS.items():
+        parser.add_argument(
+            f"--own-{part}",
+            type=str,
+            metavar="FILE.py:NAME",
+            help=f"your own {what}; its file is executed, and resuming needs it again",
+        )
 
 
 def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from textvae.cli.options import add_measures, new_parser
+from textvae.cli.given import own_parts
+from textvae.cli.options import OWN_PARTS, add_measures, add_own_parts, new_parser
 from textvae.config.types import PositiveInt
 from textvae.errors import UserError, quantity
 
@@ -52,6 +53,7 @@ def parser() -> ArgumentParser:
     add("--no-report", action="store_true", help="do not write report.html at the end")
     add("--train-only", action="store_true", help="do not evaluate the runs")
     _add_launcher(parser)
+    add_own_parts(parser)
     add(
         "--run",
         type=str,
@@ -102,6 +104,7 @@ def run(args: Namespace) -> int:
         with_report=not args.no_report,
         launcher=args.launcher,
         launcher_options=_parameters(args.launcher_options),
+        own_parts=own_parts(args),
         **args.sections,
     )
     if done.table:
@@ -121,11 +124,14 @@ def _run_one(args: Namespace) -> None:
     from textvae.training.sweeps.job import run_job
 
     defaults = vars(parser().get_defaults())
-    names = defaults.keys() - {"out", "run", "vary"}
+    ignored = {"out", "run", "vary", *(f"own_{part}" for part in OWN_PARTS)}
+    names = defaults.keys() - ignored
     others = any(args[name] != defaults[name] for name in names)
     if args.files or args.sections or args.vary or others:
-        raise UserError("--run takes its options from the manifest: give only --out with it")
-    run_job(args.out, args.run)
+        raise UserError(
+            "--run takes its options from the manifest: give only --out and --own-... with it"
+        )
+    run_job(args.out, args.run, own_parts=own_parts(args))
 
 
 def _parameters(words: list[str]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from textvae.cli.given import class_named
-from textvae.cli.options import new_parser
+from textvae.cli.given import own_parts
+from textvae.cli.options import add_own_parts, new_parser
 from textvae.config.experiment import OPTIONS, Config, config_from
 from textvae.config.types import plain
 from textvae.errors import UserError
@@ -16,11 +16,6 @@ from textvae.errors import UserError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-OWN = {
-    "model": "class of models: a subclass of one of textvae's, or a partial of one",
-    "objective": "objective: a function, or an object, that is called with (terms, beta)",
-    "procedure": "procedure: an object that decides the order of the updates",
-}
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -45,13 +40,7 @@ def parser() -> ArgumentParser:
         help="with --out: resume the run if the folder already holds one, so that a cluster can "
         "repeat the same command",
     )
-    for part, what in OWN.items():
-        parser.add_argument(
-            f"--own-{part}",
-            type=str,
-            metavar="FILE.py:NAME",
-            help=f"your own {what}; its file is executed, and resuming needs it again",
-        )
+    add_own_parts(parser)
     parser.add_class_arguments(Config, as_group=False)
     for section in OPTIONS:  # files are given with --config alone
         parser._option_string_actions[f"--{section}"].help = SUPPRESS
@@ -60,30 +49,13 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Train a new run, or the rest of an interrupted one."""
+    from textvae.training.own_parts import load_own_parts
     from textvae.training.train import train
 
     if (args.out is None) == (args.resume is None):
         raise UserError("give either --out RUN to start a new run or --resume RUN to resume one")
-    parts = _own_parts(args)
+    parts = load_own_parts(own_parts(args))
     train(config_of(args), args.resume or args.out, resume=args.resume is not None, **parts)
-
-
-def _own_parts(args: Namespace) -> dict[str, Any]:
-    """Return the user's own parts as arguments of ``train``."""
-    from textvae.builders.own_code import load_named
-    from textvae.training.own_parts import check_objective, check_procedure
-
-    found: dict[str, Any] = {}
-    if args.own_model is not None:
-        found["model_class"] = class_named(args.own_model)
-    for part, check in (("objective", check_objective), ("procedure", check_procedure)):
-        if (name := args[f"own_{part}"]) is not None:
-            found[part] = load_named(name, f"--own-{part}")
-            try:
-                check(found[part])
-            except TypeError as error:
-                raise UserError(f"--own-{part} {name}: {error}") from None
-    return found
 
 
 def config_of(args: Namespace) -> Config:

@@ -1,11 +1,11 @@
-"""User-defined objectives and procedures: what they need, and their names in checkpoints."""
+"""User-defined models, objectives, and procedures: what they need, and their names in records."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from textvae.errors import UserError
+from textvae.builders.own_code import load_named
+from textvae.errors import UserError, did_you_mean
 from textvae.runs.model_folder import is_built_in
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every process
+ARGUMENTS = {"model": "model_class", "objective": "objective", "procedure": "procedure"}
 NEEDED = ("update", "state_dict", "load_state_dict")
 
 
@@ -104,6 +106,41 @@ def check_model_class(model_class: Any) -> None:
         )
 
 
+def load_own_parts(names: Mapping[str, str]) -> dict[str, Any]:
+    """Return parts of the user's own as arguments of ``train``, executing the files they are in.
+
+    Args:
+        names: ``file.py:name`` or ``module:name``, by ``model``, ``objective``, and ``procedure``.
+
+    Raises:
+        UserError: There is no such part, or it does not fulfill its contract.
+    """
+    checks: dict[str, Callable[[Any], None]] = {
+        "model": check_model_class,
+        "objective": check_objective,
+        "procedure": check_procedure,
+    }
+    found = {}
+    for part, name in names.items():
+        if part not in checks:
+            near = did_you_mean(part, list(checks))
+            raise UserError(f"{part} cannot be replaced by a part of your own{near}")
+        own = found[ARGUMENTS[part]] = load_named(name, f"--own-{part}")
+        try:
+            checks[part](own)
+        except TypeError as error:
+            raise UserError(f"--own-{part} {name}: {error}") from None
+    return found
+
+
+def class_of(model_class: Any) -> type[Model]:
+    """Return the class that was given, or of which a ``functools.partial`` was."""
+    while isinstance(model_class, partial):
+        model_class = model_class.func
+    found: type[Model] = model_class
+    return found
+
+
 def own_parts(model: Model, objective: Any, procedure: Any) -> dict[str, str]:
     """Return the names of the parts that the config does not ask for, with their arguments.
 
@@ -118,10 +155,13 @@ def own_parts(model: Model, objective: Any, procedure: Any) -> dict[str, str]:
     if not is_built_in(kind):
         name = f"{_module(kind)}.{kind.__qualname__}"
         found["model"] = _with_arguments(name, (), model.own_options())
-    for part, given in (("objective", objective), ("procedure", procedure)):
-        if given is not None:
-            found[part] = _name(given)
-    return found
+    return found | names_of(objective=objective, procedure=procedure)
+
+
+def names_of(**parts: Any) -> dict[str, str]:
+    """Return the names of parts that were given as arguments of ``train``; None: not given."""
+    given = {part: parts.get(argument) for part, argument in ARGUMENTS.items()}
+    return {part: _name(each) for part, each in given.items() if each is not None}
 
 
 def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -130,14 +170,23 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
     Raises:
         UserError: It has others.
     """
-    for part in ("objective", "procedure"):
-        if before.get(part) != now.get(part):
+    for part in ("model", "objective", "procedure"):
+        names = [_compared(part, parts.get(part)) for parts in (before, now)]
+        if names[0] != names[1]:
             own, other = (names.get(part, f"the {part} in its config") for names in (before, now))
             raise UserError(
                 f"{run} was trained with {own}, and this would resume it with {other}: resume it "
-                f"with the same {part} (--own-{part} FILE.py:NAME, or from Python {part}=...), or "
-                "start a new run"
+                f"with the same {part} (--own-{part} FILE.py:NAME, or in Python "
+                f"{ARGUMENTS[part]}=...), or start a new run"
             )
+
+
+def _compared(part: str, name: str | None) -> str | None:
+    """Return what must be the same: a class of models may have moved to another module."""
+    if part != "model" or name is None:
+        return name
+    kind, _, arguments = name.partition("(")
+    return f"{kind.rpartition('.')[2]}({arguments}"
 
 
 def _name(part: Any) -> str:

@@ -37,7 +37,7 @@ def report(
     out: Path | str,
     *,
     split: str = "test",
-    models: Mapping[Path | str, Model] | None = None,
+    models: Mapping[Any, Model] | None = None,
     data: Path | str | None = None,
     device: str | torch.device | None = None,
     limit: int = 1000,

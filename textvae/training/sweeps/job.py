@@ -11,10 +11,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from textvae.builders.model import load_model
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
@@ -23,19 +25,23 @@ from textvae.runs.files import read_if_there, read_record
 from textvae.runs.lock import locked
 from textvae.runs.model_folder import metrics_path, weights_hash
 from textvae.runs.run_folder import CONFIG, SUMMARY
+from textvae.training.own_parts import check_same_parts, class_of, load_own_parts, names_of
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train
+from textvae.vae.model import Model
 
 PARENT = "TEXTVAE_SWEEP"  # environment variable with the process id of the sweep
 LOOK_EVERY = 0.5  # seconds
 
 
-def run_job(folder: Path | str, name: str) -> None:
+def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | None = None) -> None:
     """Do what is left to do of one run.
 
     Args:
         folder: The folder of the sweep.
         name: The name of the run.
+        own_parts: Its parts that are the user's own, as for ``load_own_parts``. No manifest has
+            them: what it names is never executed.
 
     Raises:
         UserError: There is no such run in the manifest, or it cannot be trained or evaluated.
@@ -47,18 +53,21 @@ def run_job(folder: Path | str, name: str) -> None:
     if parent := os.environ.get(PARENT):
         _stop_without(int(parent))
     run, config = manifest.run(name), manifest.config(name)
+    parts = load_own_parts(own_parts or {})
+    check_same_parts(run, manifest.runs[name].get("own_parts", {}), names_of(**parts))
     if run.exists():
         with locked(run, wait=True):
             pass  # a job of an earlier sweep that was killed may still be saving
     if not is_trained(run):
-        _train(run, config, manifest.runs[name]["command"])
+        _train(run, config, manifest.runs[name]["command"], parts)
+    model = own_model(run, parts)
     if manifest.evaluate and not is_evaluated(manifest, name):
         options = {
             name: getattr(manifest, name) for name in ("samples", "generations", "precision")
         }
-        print(evaluate_run(run, data=config.data.dir, **options))
+        print(evaluate_run(run, data=config.data.dir, model=model, **options))
     if _is_left_to_probe(manifest, name):
-        print(probe(run, data=config.data.dir))
+        print(probe(run, data=config.data.dir, model=model))
 
 
 def is_done(manifest: Manifest, name: str) -> bool:
@@ -76,6 +85,18 @@ def effort(config: Config) -> float:
     if inference.method != "amortized":
         passes += inference.steps
     return passes * config.objective.samples * (options.autoencode_epochs + options.epochs)
+
+
+def own_model(run: Path, parts: Mapping[str, Any]) -> Model | None:
+    """Return the model of a run if it is of a class of the user's own.
+
+    Args:
+        run: The run.
+        parts: The user's own parts, as arguments of ``train``.
+    """
+    if "model_class" not in parts:
+        return None
+    return load_model(str(run), device=None, model_class=class_of(parts["model_class"]))
 
 
 def is_trained(run: Path) -> bool:
@@ -107,7 +128,7 @@ def _current_record(run: Path, name: str) -> dict[str, Any] | None:
     return record if record.get("weights", "") == weights_hash(run) else None
 
 
-def _train(run: Path, config: Config, command: str) -> None:
+def _train(run: Path, config: Config, command: str, parts: dict[str, Any]) -> None:
     """Start or resume training, recorded as the command that would do the same."""
     resume = (run / CONFIG).exists()
     if resume:
@@ -116,7 +137,7 @@ def _train(run: Path, config: Config, command: str) -> None:
         config = replace(config, train=replace(config.train, precision=precision))
         command = shlex.join(["textvae", "train", "--resume", str(run)])
     sys.argv = shlex.split(command)  # what versions.json records
-    train(config, run, resume=resume)
+    train(config, run, resume=resume, **parts)
 
 
 def _stop_without(parent: int) -> None:

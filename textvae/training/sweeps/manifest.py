@@ -5,7 +5,8 @@
                                what is done with every run
     grid                       the names of the runs of that sweep, in order
     runs                       by name: method, values of the varied options, seed, command of
-                               ``textvae train``, config, state, and why it failed
+                               ``textvae train``, config, names of the user's own parts, state,
+                               and why it failed
 
 Runs of earlier sweeps in the same folder stay in ``runs``.
 """
@@ -13,7 +14,7 @@ Runs of earlier sweeps in the same folder stay in ``runs``.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
 from textvae.runs.origin import commit, own_command
 from textvae.runs.run_folder import CONFIG
+from textvae.training.own_parts import check_same_parts
 from textvae.training.sweeps.grid import Cell
 
 MANIFEST = "manifest.json"
@@ -67,12 +69,19 @@ class Manifest:
         return config_from(self.runs[name]["config"])
 
 
-def new_manifest(folder: Path, cells: Sequence[Cell], **evaluation: Any) -> Manifest:
+def new_manifest(
+    folder: Path,
+    cells: Sequence[Cell],
+    *,
+    own_parts: Mapping[str, str] | None = None,
+    **evaluation: Any,
+) -> Manifest:
     """Return the manifest of a sweep, with the runs of earlier sweeps in its folder.
 
     Args:
         folder: The folder of the sweep.
         cells: Its runs.
+        own_parts: The names of the user's own parts that all runs have.
         evaluation: ``evaluate``, ``samples``, ``generations``, ``precision``, ``probe``.
 
     Raises:
@@ -80,9 +89,13 @@ def new_manifest(folder: Path, cells: Sequence[Cell], **evaluation: Any) -> Mani
             the earlier sweep is broken.
     """
     earlier = read_manifest(folder).runs if (folder / MANIFEST).exists() else {}
-    runs = {cell.name: _record(folder, cell) for cell in cells}
+    own = dict(own_parts or {})
+    runs = {cell.name: _record(folder, cell, own) for cell in cells}
     for cell in cells:
-        check_run(folder / cell.name, cell.config)
+        run = folder / cell.name
+        check_run(run, cell.config)
+        if (run / CONFIG).exists() and cell.name in earlier:
+            check_same_parts(run, earlier[cell.name].get("own_parts", {}), own)
     return Manifest(
         folder,
         **evaluation,
@@ -116,7 +129,7 @@ def read_manifest(folder: Path | str) -> Manifest:
     return manifest
 
 
-def _record(folder: Path, cell: Cell) -> dict[str, Any]:
+def _record(folder: Path, cell: Cell, own_parts: dict[str, str]) -> dict[str, Any]:
     command = ["textvae", "train", *cell.words, "--out", str(folder / cell.name)]
     return {
         "method": cell.method,
@@ -124,6 +137,7 @@ def _record(folder: Path, cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "command": shlex.join(command),
         "config": asdict(cell.config),
+        "own_parts": own_parts,
         "state": "waiting",
         "message": "",
     }

@@ -17,14 +17,12 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from textvae.builders.data import build_data, check_data, splits_with_labels
+from textvae.builders.data import check_data
 from textvae.config.arguments import check_integers
-from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
 from textvae.evaluation.comparison.compare import as_markdown, gather
 from textvae.evaluation.comparison.gains import add_gains_over_language_model
@@ -35,12 +33,14 @@ from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.report import report
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
-from textvae.runs.run_folder import CONFIG, make_folder, split_hash
+from textvae.runs.run_folder import CONFIG, make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
+from textvae.training.own_parts import load_own_parts, names_of
 from textvae.training.progress import console
-from textvae.training.sweeps.grid import Cell, make_grid
-from textvae.training.sweeps.job import effort, is_done
-from textvae.training.sweeps.launchers import Job, Launch, LauncherName, find_launcher
+from textvae.training.sweeps.checks import check_same_data, check_splits
+from textvae.training.sweeps.grid import make_grid
+from textvae.training.sweeps.job import effort, is_done, own_model
+from textvae.training.sweeps.launchers import Job, LauncherName, find_launcher
 from textvae.training.sweeps.manifest import Manifest, new_manifest
 from textvae.training.sweeps.states import States, last_line
 
@@ -75,6 +75,7 @@ def sweep(
     with_report: bool = True,
     launcher: LauncherName = "local",
     launcher_options: Mapping[str, Any] | None = None,
+    own_parts: Mapping[str, str] | None = None,
     **sections: Mapping[str, Any],
 ) -> Sweep:
     """Train and evaluate every method with every combination of values and every seed.
@@ -104,6 +105,8 @@ def sweep(
         launcher: ``local``: processes with one thread each (``train.threads`` changes that);
             ``submitit``: jobs on SLURM and other clusters.
         launcher_options: Parameters of submitit's executor.
+        own_parts: Parts of your own that all runs have, ``file.py:name`` by ``model``,
+            ``objective``, and ``procedure``: every run is a process, which executes the files.
         sections: Options of all runs, by section, as for ``Config.load``.
 
     Raises:
@@ -116,12 +119,22 @@ def sweep(
     folder = Path(out)
     cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
+    parts = load_own_parts(own_parts or {})
+    own_words: list[str] = []
+    for part, name in (own_parts or {}).items():
+        own_words += [f"--own-{part}", name]
+    cells = [cell._replace(words=[*cell.words, *own_words]) for cell in cells]
     for cell in cells:
         check_data(cell.config.data)
-    _check_splits([cell.config for cell in cells], evaluate=evaluate, probe=probe)
+    check_splits([cell.config for cell in cells], evaluate=evaluate, probe=probe)
     make_folder(folder)
     if (folder / CONFIG).exists():
         raise UserError(f"{folder} is the folder of a run: choose another --out for the sweep")
+
+    def start(name: str) -> Job:
+        command = [sys.executable, "-m", "textvae", "sweep", "--out", str(folder), "--run", name]
+        return launch([*command, *own_words], _log(folder, name))
+
     with locked(folder):
         manifest = new_manifest(
             folder,
@@ -131,66 +144,18 @@ def sweep(
             generations=generations,
             precision=precision,
             probe=probe,
+            own_parts=names_of(**parts),
         )
-        _check_same_data(folder, cells)
+        check_same_data(folder, cells)
         make_folder(folder / LOGS)
         states = States(manifest, lambda name: _log(folder, name))
         message = "" if console().is_terminal else STOPPING  # it would garble the live table
         with stop_signals(message, "run the same command to continue") as stop, states:
-            _run_all(manifest, states, launch, jobs, stop)
-        return _conclude(manifest, states, average_seeds=seeds > 1, with_report=with_report)
-
-
-def _check_splits(configs: Sequence[Config], *, evaluate: bool, probe: bool) -> None:
-    """Check that there is something to evaluate and to probe, before hours of training.
-
-    Raises:
-        UserError: The data has no test split, or no labels; or it can be read only once.
-    """
-    latent = {_reading(config) for config in configs if config.model.latent_dim}
-    for config in {_reading(config): config for config in configs}.values():
-        if config.data.dir == "-":
-            raise UserError("--data.dir -: every run reads the data, so it must be a file")
-        if not (evaluate or probe):
-            continue
-        labeled = splits_with_labels(config)
-        if evaluate and "test" not in labeled:
-            place = config.data.dir or config.data.train
-            raise UserError(f"{place} has no test split: add one, or use --train-only")
-        missing = {name for name in ("train", "test") if not labeled.get(name)}
-        if probe and missing and _reading(config) in latent:
-            raise UserError(
-                f"--probe: {config.data.dir} has no labels ({', '.join(sorted(missing))}): add "
-                "them, or leave out --probe"
-            )
-
-
-def _reading(config: Config) -> str:
-    """Return everything that decides which examples are read: not how they are batched."""
-    return repr(replace(config.data, batch_size=1, max_tokens=None, equal_length=False))
-
-
-def _check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
-    """Check that the runs that are there were trained on the data of the sweep.
-
-    Raises:
-        UserError: One was trained on other data, or a split has changed since.
-    """
-    hashes: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        run, config = folder / cell.name, cell.config
-        if not (run / CONFIG).exists():
-            continue
-        data = _reading(config)
-        if data not in hashes:
-            splits = build_data(config, run)
-            hashes[data] = {name: split.content_hash for name, split in splits.items()}
-        for name, found in hashes[data].items():
-            if split_hash(run, name) not in (None, found):
-                raise UserError(
-                    f"{run} was trained with another {name} split than the one in "
-                    f"{config.data.dir}: choose another --out, or delete that run"
-                )
+            _run_all(manifest, states, start, jobs, stop)
+        done = _conclude(manifest, states, average_seeds=seeds > 1)
+        if with_report and done.table:
+            _write_report(manifest, done.runs, parts)
+        return done
 
 
 def _log(folder: Path, name: str) -> Path:
@@ -198,7 +163,7 @@ def _log(folder: Path, name: str) -> Path:
 
 
 def _run_all(
-    manifest: Manifest, states: States, launch: Launch, jobs: int, stop: StopRequest
+    manifest: Manifest, states: States, start: Callable[[str], Job], jobs: int, stop: StopRequest
 ) -> None:
     """Run the jobs of a sweep until all have ended.
 
@@ -221,8 +186,7 @@ def _run_all(
                 break
             while waiting and len(running) < jobs:
                 name = waiting.popleft()
-                command = [sys.executable, "-m", "textvae", "sweep", "--out", str(manifest.folder)]
-                running[name] = launch([*command, "--run", name], _log(manifest.folder, name))
+                running[name] = start(name)
                 states.set(name, "running")
             _collect(running, states)
             time.sleep(LOOK_EVERY)
@@ -277,10 +241,8 @@ def _reason(status: int, log: Path) -> str:
     return f"{said or f'exit status {status}'} ({log})"
 
 
-def _conclude(
-    manifest: Manifest, states: States, *, average_seeds: bool, with_report: bool
-) -> Sweep:
-    """Write the table, the picture, and the report of the runs that are done."""
+def _conclude(manifest: Manifest, states: States, *, average_seeds: bool) -> Sweep:
+    """Write the table and the picture of the runs that are done."""
     runs = [manifest.run(name) for name in states.of("done")]
     failed = {name: manifest.runs[name]["message"] for name in states.of("failed")}
     if not runs or not manifest.evaluate:
@@ -294,8 +256,12 @@ def _conclude(
     if any(find_card(run).get("latent_dim") for run in runs):
         picture = manifest.folder / PICTURE
         draw_rate_distortion(runs, picture, average_seeds=average_seeds)
-    if with_report:
-        places = {manifest.config(run.name).data.dir for run in runs}
-        data = places.pop() if len(places) == 1 else None  # which may have moved since training
-        report(runs, manifest.folder / REPORT, data=data, limit=REPORTED)
     return Sweep(runs, failed, table)
+
+
+def _write_report(manifest: Manifest, runs: list[Path], parts: Mapping[str, Any]) -> None:
+    """Write the report of the runs that are done."""
+    places = {manifest.config(run.name).data.dir for run in runs}
+    data = places.pop() if len(places) == 1 else None  # which may have moved since training
+    models = {run: model for run in runs if (model := own_model(run, parts)) is not None}
+    report(runs, manifest.folder / REPORT, data=data, limit=REPORTED, models=models)
