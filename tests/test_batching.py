@@ -103,6 +103,24 @@ def test_batches_cut_by_hand():
     assert padding_share(buckets, buckets.sequential()) == pytest.approx(1 - 15 / (2 * 2 + 8 + 5))
 
 
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+@pytest.mark.parametrize("equal_length", [False, True])
+@pytest.mark.parametrize("max_tokens", [1, 40, 500])
+def test_batches_are_as_large_as_the_limits_allow(batch_size, equal_length, max_tokens):
+    lengths = np.sort(realistic_lengths(9, 300))
+    buckets = LengthBuckets(lengths, batch_size, max_tokens=max_tokens, equal_length=equal_length)
+    expected: list[list[int]] = []
+    for row, length in enumerate(lengths):
+        last = expected[-1] if expected else []
+        fits = last and (len(last) + 1) * length <= max_tokens
+        fits = fits and (batch_size is None or len(last) < batch_size)
+        if fits and not (equal_length and lengths[last[0]] != length):
+            last.append(row)
+        else:
+            expected.append([row])
+    assert [rows.tolist() for rows in buckets.sequential()[::-1]] == expected
+
+
 def test_almost_no_padding():
     lengths = realistic_lengths(22, 42_068)
     buckets = LengthBuckets(lengths, 32)

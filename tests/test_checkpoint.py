@@ -19,6 +19,7 @@ import torch
 from conftest import in_child
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from test_train import kill_at_update
 
 from textvae import TextVAE
 from textvae.config.combinations import changed_options, check_resumed
@@ -571,6 +572,37 @@ def test_a_failed_start_removes_what_it_has_created_and_nothing_else(tmp_path):
     (tmp_path / "there").mkdir()
     fail_to_start(tmp_path / "there")
     assert (tmp_path / "there").exists()
+
+
+def test_waiting_for_a_run_undoes_a_start_that_was_killed(tmp_path):
+    run = tmp_path / "run"
+    run_folder.wait_for(run)
+    assert not run.exists()
+    run.mkdir()
+    for name in (".lock", "tokenizer.json", "versions.json", "notes"):
+        (run / name).touch()
+    run_folder.wait_for(run)  # as the job of a sweep does
+    assert os.listdir(run) == ["notes"]
+    run_folder.check_new(run)
+    (run / "tokenizer.json").touch()  # of somebody else: no start was killed
+    run_folder.wait_for(run)
+    assert sorted(os.listdir(run)) == ["notes", "tokenizer.json"]
+    for name in (".lock", "config.yaml"):
+        (run / name).touch()
+    run_folder.wait_for(run)  # a run can be resumed
+    assert sorted(os.listdir(run)) == ["config.yaml", "notes", "tokenizer.json"]
+
+
+def test_a_finished_run_that_is_resumed_for_longer_is_not_finished(tiny, tmp_path):
+    run = tmp_path / "run"
+    assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "2"]) == 0
+    assert read_record(run / "training.json")["finished"] == "all 2 steps done"
+    longer = ["train", "--resume", str(run), "--train.max_steps", "9"]
+    assert in_child(longer, before=kill_at_update(1)) == -signal.SIGKILL
+    record = read_record(run / "training.json")
+    assert record["finished"] is None and record["steps"] == 2
+    assert in_child(longer) == 0
+    assert read_record(run / "training.json")["finished"] == "all 9 steps done"
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 
 import textvae
 from textvae.cli.main import main
-from textvae.config.experiment import Config, ModelConfig, TrainConfig
+from textvae.config.experiment import Config, DataConfig, ModelConfig, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare, gather
 from textvae.evaluation.comparison.gains import add_gains_over_language_model
@@ -25,7 +25,7 @@ from textvae.evaluation.comparison.rate_distortion import (
 from textvae.evaluation.comparison.seeds import average_cards
 from textvae.evaluation.metrics.bound_files import read_bounds, save_bounds
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards
+from textvae.evaluation.metrics.card_files import find_card, load_card, load_cards, options_of
 from textvae.evaluation.metrics.saving import save_card
 from textvae.runs.files import as_json
 from textvae.runs.markdown import markdown_table
@@ -249,6 +249,39 @@ def test_runs_that_differ_in_their_seed_are_averaged(tmp_path):
     assert len(table.splitlines()[2:4]) == 2 and "lstm-lm" in table.splitlines()[3]
     assert "standard deviation over seeds" in table
     assert len(compare(runs).splitlines()) == 2 + compare([runs[0]]).count("\n")
+
+
+def test_seeds_are_those_of_the_same_data_wherever_it_is(tmp_path):
+    runs = seeds(tmp_path, [VAE, VAE, VAE])
+    for seed, (run, place) in enumerate(zip(runs, ("data", "/data", "other"), strict=True)):
+        data = DataConfig(dir=place, cache_dir=f"cache{seed}")
+        Config(data=data, train=TrainConfig(seed=seed, threads=seed + 1)).save(run / "config.yaml")
+    assert len(gather(runs, average_seeds=True)) == 3  # the data is not known to be the same
+    for run, content in zip(runs, "aab", strict=True):
+        (run / "versions.json").write_text(json.dumps({"corpus_hash": content}))
+    averaged = gather(runs, average_seeds=True)
+    assert [card["model"] for card in averaged] == ["vae (2 seeds)", "vae-seed-2"]
+
+
+def test_a_card_is_of_earlier_weights_only_if_there_are_others(tmp_path, caplog):
+    run = seeds(tmp_path, [{**VAE, "weights": "abc"}])[0]
+    assert not find_card(run).get("stale")  # there are none
+    (run / "model.safetensors").write_bytes(b"other")
+    assert find_card(run)["stale"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test", ["--split", "test"]),
+        ("valid-refine3", ["--split", "valid", "--refine-steps", "3"]),
+        ("test-refine3-limit10", ["--split", "test", "--refine-steps", "3", "--limit", "10"]),
+        ("test-limit5", ["--split", "test", "--limit", "5"]),
+        ("more.txt", None),
+    ],
+)
+def test_the_options_of_a_card_are_in_its_name(name, options):
+    assert options_of(name) == options
 
 
 def test_what_is_no_metric_is_not_that_of_the_first_seed():
@@ -502,6 +535,7 @@ def test_a_baseline_that_is_no_row(tmp_path):
         save_card(
             tmp_path / parent / "lm", "test", with_bounds([-9.0, -5.0], model="lm", weights="w")
         )
+        (tmp_path / parent / "lm" / "model.safetensors").write_bytes(b"other weights")
     save_card(tmp_path / "vae", "test-refine3", with_bounds([-8.0, -4.0], model="vae, 3 steps"))
     table = compare([tmp_path / "a" / "lm"], baseline=tmp_path / "b" / "lm")
     assert f"minus that of {tmp_path}/b/lm (from earlier weights) on" in table
@@ -690,6 +724,8 @@ def test_a_table_in_latex(tmp_path):
     assert lines[5].endswith(r" & $-$0.50 & 3.00 & -- \\")
     assert lines[6].startswith("lstm-lm & $-$") and lines[6].endswith(r" & -- & -- \\")
     assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    odd = compare([{**VAE, "model": r"a^2{b}~\\c"}], columns=["mi"], latex=True)
+    assert r"a\textasciicircum{}2\{b\}\textasciitilde{}\textbackslash{}\textbackslash{}c &" in odd
     runs = seeds(tmp_path, [VAE, {**VAE, "mi": 6.98}])
     assert r" $\pm$ " in compare(runs, columns=["mi"], average_seeds=True, latex=True)
 

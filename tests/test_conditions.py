@@ -709,6 +709,12 @@ def test_the_condition_gap_keeps_the_z_of_the_example():
     assert card["condition_gap"] == pytest.approx(float(expected), abs=1e-3)
 
 
+@pytest.mark.parametrize("number", ["0.1", "0.7", "3.3", "1e9", "0"])
+def test_equal_numbers_are_no_condition_whatever_their_rounding(number):
+    with pytest.raises(UserError, match="have the same number"):
+        Numbers.fit(np.zeros(1000, dtype=np.int64), [number])
+
+
 def test_numbers_have_the_moments_of_the_examples():
     found = Numbers.fit(np.array([0, 0, 0, 1]), ["1", "5"])
     assert (found.mean, found.deviation) == (2.0, pytest.approx(math.sqrt(3)))

@@ -232,6 +232,7 @@ BAD = [
     ("jsonl", '{"a": "x", "b": "y"}\n', "no column 'text'; set --data.text_column to one of a, b"),
     ("jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n', "line 2: a lone surrogate"),
     ("json", '[{"text": "a"},\n {"text": }]', "line 2: not JSON"),
+    ("json", '\n[{"text": "a"},\n\n\n {"text": }]', "line 5: not JSON"),
     ("csv", "id,body\n1,a\n", "no column 'text'; set --data.text_column to one of id, body"),
     ("csv", "label,text\n1,a\n2\n", "line 3: 1 columns, expected 2"),
     ("csv", 'label,text\n1,"a\nb\n', "line 2: not csv"),

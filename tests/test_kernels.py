@@ -148,6 +148,7 @@ def test_rows_of_logits_are_normalized_as_torch_does(
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 80.0, 1e4, 1e30])
 def test_no_score_is_too_large_or_too_small(scale):
     logits, targets = scale * random(20, 50), torch.arange(20)
+    logits[10:] -= 20 * scale  # none is above 0
     nll, d_logits, _ = normalized(logits, None, _Rows(targets, None, None))
     torch.testing.assert_close(nll, F.cross_entropy(logits, targets, reduction="none"))
     alone, *_ = normalized(logits, None, _Rows(targets, None, None), with_gradient=False)
@@ -181,6 +182,7 @@ def test_what_is_not_a_number_stays_visible(bad, dtype):
 def test_the_tail_is_that_of_sorted_weights(words, share, threads, monkeypatch):
     weights = random(9, words).mul(50).round().abs().div(64)  # sums are exact; ties and zeros
     weights[3] = 2.0 ** -torch.arange(words).clamp(max=20)
+    weights[4:] = random(5, words).abs()  # numbers that differ in their last bits
     shares, found = torch.full((9,), share), weights.clone()
     _drop_tail(found, shares)
     without(monkeypatch)

@@ -162,6 +162,20 @@ def test_backward_can_run_twice():
     assert_same(torch.autograd.grad(loss, args), first)
 
 
+@pytest.mark.parametrize("implementation", ["fused", "library"])
+def test_upstream_gradients_may_have_any_layout(implementation):
+    args = arguments(4, 2, 3, 5, 2)
+
+    def found(implementation):
+        results = lstm(*args, implementation=implementation)
+        weights = [torch.linspace(-1, 1, r.numel(), dtype=r.dtype) for r in results]
+        transposed = [r.transpose(-1, -2) for r in results]
+        pairs = zip(transposed, weights, strict=True)
+        return torch.autograd.grad(sum((r * w.view_as(r)).sum() for r, w in pairs), args)
+
+    assert_same(found(implementation), found("plain"))
+
+
 def linear_gradients(args, implementation):
     """As ``gradients``, for a scalar that is linear in the results: noise is not amplified."""
     results = lstm(*args, implementation=implementation)

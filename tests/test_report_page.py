@@ -26,7 +26,7 @@ from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare
 from textvae.evaluation.diagnosis.result import Dimension, Evidence
-from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
+from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run, with_current_remedies
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.metrics.card_files import find_card
@@ -349,6 +349,15 @@ def test_remedies_of_a_saved_diagnosis_are_those_of_today(trained, tmp_path):
     (out / "config.yaml").write_text("")
     report(copy, tmp_path / "page.html", limit=12, samples=1)
     assert f"already tried in {out}" in (tmp_path / "page.html").read_text()
+
+
+def test_remedies_of_a_saved_diagnosis_know_how_far_the_training_got(trained, tmp_path):
+    copy = Path(shutil.copytree(trained, tmp_path / "vae"))
+    record = json.loads((copy / "training.json").read_text())
+    (copy / "training.json").write_text(json.dumps(record | {"finished": None}))
+    found = diagnose_run(copy, limit=12, samples=1)
+    again = with_current_remedies(found, open_run(copy), find_card(copy), 12)
+    assert found.remedies == again.remedies
 
 
 def test_a_diagnosis_of_some_examples_is_read_again_unless_the_weights_are_others(run, tmp_path):

@@ -127,6 +127,8 @@ OF_ANY_MODEL = (
 # The options of the section ``data`` that say how a text corpus is laid out in files.
 LAYOUT = ("format", "text_column", "label_column", "labels", "delimiter", "header")
 OF_TEXT_FILES = ("train", "valid", "test", *LAYOUT)
+# Of the section data: where the corpus is, which hashes know by its content.
+PLACES = ("dir", "train", "valid", "test", "cache_dir")
 SECTIONS: dict[str, type] = get_type_hints(Config)
 OPTIONS: dict[str, dict[str, Any]] = {
     name: get_type_hints(section) for name, section in SECTIONS.items()

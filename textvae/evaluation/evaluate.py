@@ -48,6 +48,8 @@ from textvae.vae.estimators import ACTIVE
 from textvae.vae.inference import inference_of
 from textvae.vae.modes import undisturbed
 
+ENOUGH = 10  # examples, for a standard error that can be relied on
+
 logger = logging.getLogger(__name__)
 
 
@@ -126,7 +128,7 @@ def evaluate(
         logger.warning(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]
         )
-    _warn_of_negative(found.stats.kl.double().sum(-1))
+    _warn_of_negative(found.stats.total_kl)
     card["seconds"] = time.perf_counter() - started
     described = Card(card)
     described.iw_by_example = found.stats.bound if samples else None
@@ -135,7 +137,7 @@ def evaluate(
 
 def _warn_of_negative(kl: Tensor) -> None:
     """Warn if the mean KL of N examples, (N,), is certainly below 0."""
-    if len(kl) > 1 and float(kl.mean()) < -0.01 - 4 * float(kl.std()) / math.sqrt(len(kl)):
+    if len(kl) >= ENOUGH and float(kl.mean()) < -0.01 - 4 * float(kl.std()) / math.sqrt(len(kl)):
         logger.warning(
             "the KL is negative (%.2f nats), which no KL can be: the log density of the prior or "
             "of the posterior is wrong, and so are the ELBO, IW, and MI",

@@ -137,9 +137,9 @@ def repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
 
 def _bounds(stats: ExampleStats, samples: int) -> dict[str, Any]:
     """Compute the bounds in all units, and the counts behind the units."""
-    rec, kl = stats.rec.double(), stats.kl.double().sum(-1)  # (N,)
-    card: dict[str, Any] = {"rec": float(rec.mean()), "kl": float(kl.mean())}
-    bounds = {"elbo": rec - kl, "iw": stats.bound.double() if samples else None}
+    rec = stats.rec.double()  # (N,)
+    card: dict[str, Any] = {"rec": float(rec.mean()), "kl": float(stats.total_kl.mean())}
+    bounds = {"elbo": stats.elbo, "iw": stats.bound.double() if samples else None}
     units, symbols, num_bytes = (
         int(column.sum()) for column in (stats.units, stats.lengths, stats.num_bytes)
     )

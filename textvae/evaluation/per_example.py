@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,16 @@ class ExampleStats:
     own_kl: Tensor  # (N, Z) or (N, 1)
     posterior: Any  # Posterior of all examples
     own_posterior: Any  # Posterior of all examples as computed by the encoder
+
+    @property
+    def total_kl(self) -> Tensor:
+        """KL(q(z|x)||p(z)) of every example, (N,)."""
+        return self.kl.double().sum(-1)
+
+    @property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound of every example, (N,)."""
+        return self.rec.double() - self.total_kl
 
 
 def collect(
@@ -181,9 +191,15 @@ def posteriors(
     """
     check_integers(1, batch_size=batch_size)
     rows = np.arange(len(split)) if rows is None else rows
-    rows = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
-    batches = (split.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
+    batches = short_first(split, rows, batch_size)
     return infer_all(model, batches, model.inference_with(refine_steps), seed)
+
+
+def short_first(split: Split, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
+    """Batches of some rows of a split, sorted by length, so that there is little padding."""
+    rows = rows[np.argsort(split.lengths[rows], kind="stable")]
+    for start in range(0, len(rows), batch_size):
+        yield split.batch(rows[start : start + batch_size])
 
 
 def log_progress(lengths: np.ndarray, done_what: str = "evaluated") -> Callable[[int], None]:

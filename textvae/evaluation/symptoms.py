@@ -98,8 +98,7 @@ def _columns(
     gaps: Tensor | None,
 ) -> dict[str, Tensor]:
     """Return values of every example, (N,) each, whose means are those of the card."""
-    kl = stats.kl.double().sum(1)
-    elbo = stats.rec.double() - kl
+    kl, elbo = stats.total_kl, stats.elbo
     columns = {"rec": stats.rec, "elbo": elbo, "kl": kl, "mi": information}
     columns["marginal_kl"] = kl - information
     if gaps is not None:

@@ -122,11 +122,26 @@ def _undone(run: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not (run / CONFIG).exists():
-            for name in _REPLACED:
-                with suppress(OSError):
-                    (run / name).unlink(missing_ok=True)
+        _remove_start(run)
         raise
+
+
+def wait_for(run: Path) -> None:
+    """Wait until no process uses a folder, and undo a start in it that was killed."""
+    if not run.exists():
+        return
+    was_locked = (run / LOCK).exists()  # by a process that may be gone
+    with locked(run, wait=True):
+        if was_locked:
+            _remove_start(run)
+
+
+def _remove_start(run: Path) -> None:
+    """Remove what a start has written, unless there is a run by now."""
+    if not (run / CONFIG).exists():
+        for name in _REPLACED:
+            with suppress(OSError):
+                (run / name).unlink(missing_ok=True)
 
 
 def describe(run: Path, precision: str, device: torch.device, hashes: Mapping[str, str]) -> None:

@@ -255,9 +255,12 @@ class Trainer(TrainingState):
 
     def _complete_summary(self) -> None:
         """Record that the run is finished, if it was killed after its last checkpoint."""
-        path = self.run / run_folder.SUMMARY
-        if read_if_there(path).get("finished") is None:
-            write_json(path, self.summary())
+        if read_if_there(self.run / run_folder.SUMMARY).get("finished") is None:
+            self.save_summary()
+
+    def save_summary(self) -> None:
+        """Record how far the training got."""
+        write_json(self.run / run_folder.SUMMARY, self.summary())
 
     def _announce(self) -> None:
         logger.info(
@@ -310,5 +313,5 @@ class Trainer(TrainingState):
         state = self.state_dict()
         if self.is_main:
             run_folder.save_state(self.run, state)
-            write_json(self.run / run_folder.SUMMARY, self.summary())
+            self.save_summary()
         self._clock = time.perf_counter()

@@ -151,4 +151,11 @@ def _cards(folder: Path, runs: Sequence[Path]) -> dict[str, Card]:
     by_method: dict[str, list[Path]] = {}
     for run in runs:
         by_method.setdefault(records[run.name]["method"], []).append(run)
-    return {method: gather(same, average_seeds=True)[0] for method, same in by_method.items()}
+    found = {method: gather(same, average_seeds=True) for method, same in by_method.items()}
+    for method, cards in found.items():
+        if len(cards) > 1:
+            raise UserError(
+                f"the runs of {method} in {folder} differ in more than their seed: choose another "
+                "--out"
+            )
+    return {method: cards[0] for method, cards in found.items()}

@@ -117,6 +117,8 @@ def train(
             _warn_of_equal_splits(hashes)
             run_folder.describe(run, config.train.precision, accelerator.device, hashes)
             config.save(run / run_folder.CONFIG)
+            if resume:
+                trainer.save_summary()  # it may have been finished before
         elif main and resume:
             _check_has_model(run, trainer)
             _warn_of_changes(config, run, trainer)

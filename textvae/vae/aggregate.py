@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textvae.vae.batch import device_of
 from textvae.vae.contracts import Posterior
 from textvae.vae.mixtures import mixture_log_prob
 from textvae.vae.noise import OWN_TURN, Purpose, RowNoise
@@ -71,7 +72,7 @@ def hole_shares(
 def _log_density_of_own_draws(q: Any, index: Tensor, seed: int, draws: int) -> Tensor:
     """Log q(z) without the example that z was drawn from, for evenly chosen examples: (M,)."""
     count = len(index)
-    chosen = torch.linspace(0, count - 1, min(count, draws)).round().long()
+    chosen = torch.linspace(0, count - 1, min(count, draws), dtype=torch.float64).round().long()
     noise = RowNoise(seed, Purpose.HOLES, index[chosen], turn=OWN_TURN)
     z = select(q, chosen).rsample(math.ceil(draws / len(chosen)), noise)  # (S, M, Z)
     return mixture_log_prob(q, z.flatten(0, 1), without=chosen.repeat(len(z)))
@@ -98,8 +99,7 @@ def marginal_kls(
     q = move(q, "cpu")
     count, latent_dim = q.center().shape
     z = prior.sample(draws, RowNoise(seed, Purpose.HOLES, range(draws)))  # (S, Z)
-    device = next((part.device for part in prior.parameters()), z.device)
-    log_p = prior.marginal_log_prob(z.to(device)).cpu()
+    log_p = prior.marginal_log_prob(z.to(device_of(prior))).cpu()
     parts = z.split(max(1, MAX_NUMBERS // (count * latent_dim)))
     pairs = [q.marginal_log_prob(part[:, None]).logsumexp(1) for part in parts]  # type: ignore[attr-defined]
     log_r = (torch.cat(pairs) - math.log(count) - log_p).double()

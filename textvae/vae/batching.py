@@ -82,7 +82,7 @@ class LengthBuckets:
         lengths = self.lengths[rows]
         batches, start = [], 0
         while start < len(rows):
-            end = len(rows) if self.batch_size is None else start + self.batch_size
+            end = start + self._at_most(lengths[start])
             window = lengths[start:end]
             size = len(window)
             if self.equal_length:
@@ -93,6 +93,13 @@ class LengthBuckets:
             batches.append(rows[start : start + size])
             start += size
         return batches
+
+    def _at_most(self, length: int) -> int:
+        """Return how many rows of this length or longer fit in a batch."""
+        limits = [] if self.batch_size is None else [self.batch_size]
+        if self.max_tokens is not None:
+            limits.append(max(1, self.max_tokens // max(1, int(length))))
+        return min(limits)
 
     def _steps(self, batches: list[np.ndarray]) -> list[list[np.ndarray]]:
         """Batches grouped by step, one per rank; the largest are halved until the count divides."""

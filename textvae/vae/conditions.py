@@ -136,7 +136,7 @@ class Numbers(NamedTuple):
                 f"--model.condition number: {np.abs(numbers).max():g} in the training data is too "
                 "large"
             )
-        if deviation == 0:
+        if numbers.min() == numbers.max():  # whose deviation may be rounding
             raise UserError("--model.condition number: all training examples have the same number")
         quantiles = np.quantile(numbers, np.linspace(0, 1, QUANTILES))
         return cls(float(numbers.mean()), deviation, tuple(quantiles.tolist()))

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from textvae.vae.batch import device_of
 from textvae.vae.modes import frozen
 
 # Step sizes of the finite differences, at which rounding and truncation errors balance.
@@ -39,8 +40,7 @@ class Likelihood:
             )
         self.log_prob, self.decoder = log_prob, decoder
         self.weights = [p for p in decoder.parameters() if p.requires_grad]
-        parameters = (p.device for p in decoder.parameters())
-        self.device = next(parameters, torch.device("cpu"))
+        self.device = device_of(decoder)
         self._seeds = torch.randint(2**62, (steps,)).tolist()
         kind = self.device.type
         self._cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None

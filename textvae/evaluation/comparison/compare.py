@@ -24,6 +24,9 @@ from textvae.runs import run_folder
 from textvae.runs.markdown import markdown_table
 from textvae.runs.model_folder import metrics_path
 
+# What a backslash before it does not print.
+IN_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+
 
 class Table(NamedTuple):
     """Cards side by side: a row of texts for each, starting with its name."""
@@ -94,7 +97,7 @@ def as_latex(table: Table) -> str:
 
 def _in_latex(cell: str) -> str:
     """Return a cell with what is special in LaTeX escaped, and its numbers in math mode."""
-    escaped = re.sub(r"([_%&#$])", r"\\\1", cell)
+    escaped = re.sub(r"[\\^~_%&#${}]", lambda found: IN_LATEX.get(found[0], "\\" + found[0]), cell)
     escaped = escaped.replace("±", r"$\pm$").replace(MISSING, "--")
     return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", escaped)
 

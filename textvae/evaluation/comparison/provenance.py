@@ -10,6 +10,7 @@ from typing import Any
 from textvae.config.experiment import Config
 from textvae.errors import UserError, quantity
 from textvae.evaluation.evaluate_run import GENERATIONS
+from textvae.evaluation.metrics.card_files import options_of
 from textvae.evaluation.metrics.metric import MISSING
 from textvae.runs.files import read_record
 from textvae.runs.markdown import markdown_table
@@ -81,7 +82,8 @@ def _evaluation(run: Path, split: str, card: Any, own_class: bool) -> str:
     if own_class:
         rest = f"split={split!r}, samples={card['samples']}"
         return f"# textvae.evaluate_run({str(run)!r}, model=..., {rest})"
-    command = ["textvae", "evaluate", str(run), "--split", split]
+    named = options_of(split)
+    command = ["textvae", "evaluate", str(run), *(["--data", "FILE"] if named is None else named)]
     command += ["--samples", str(card["samples"])]
     if (generations := card.get("generations", GENERATIONS)) != GENERATIONS:
         command += ["--generations", str(generations)]
@@ -91,4 +93,4 @@ def _evaluation(run: Path, split: str, card: Any, own_class: bool) -> str:
         command += ["--seed", str(seed)]
     if "hole_share_aggregate" in card:
         command.append("--fit-sampler")
-    return shlex.join(command)
+    return shlex.join(command) + (f"  # {split}" if named is None else "")

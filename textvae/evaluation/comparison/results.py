@@ -8,17 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from textvae.config.experiment import Config, option_names, options_read
+from textvae.config.experiment import PLACES, Config, option_names, options_read
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import gather
 from textvae.evaluation.metrics.card_files import without_other_folders
 from textvae.evaluation.metrics.table import NUMBERS
 from textvae.runs.run_folder import CONFIG, config_path
 
-LEFT_OUT = (
-    "train.seed",
-    *(f"data.{name}" for name in ("dir", "train", "valid", "test", "cache_dir")),
-)
+LEFT_OUT = ("train.seed", *(f"data.{name}" for name in PLACES))
 
 
 def results(

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from textvae.config.experiment import Config
+from textvae.config.experiment import PLACES, Config
+from textvae.config.sections import DataConfig
 from textvae.errors import UserError
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.table import BY_KEY, NUMBERS
 from textvae.runs.files import read_if_there
-from textvae.runs.run_folder import SUMMARY, config_path
+from textvae.runs.run_folder import SUMMARY, config_path, split_hash
 
 SEED_SUFFIX = r"-seed-\d+$"  # of the folder of a run of textvae sweep
 SPREAD = "_spread"  # ends the key of a standard deviation over seeds
@@ -24,17 +25,15 @@ CONSTANTS = ("latent_dim", "samples", "count", "units", "refine_steps", "au_thre
 
 
 def experiments_of(runs: Sequence[Path | str]) -> list[str]:
-    """Return the options and own parts of each run without its seed: equal for runs to be averaged.
+    """Return what is the same for runs that differ only in their seed: options, data, own parts.
+
+    The same data may be in another place, and the number of threads may differ.
 
     Raises:
         UserError: Two runs of an experiment have the same seed, so that one would count twice.
     """
     configs = [Config.load(config_path(Path(run))) for run in runs]
-    parts = [read_if_there(Path(run) / SUMMARY).get("own_parts") or {} for run in runs]
-    found = [
-        f"{replace(config, train=replace(config.train, seed=0)).to_yaml()}own: {own}\n"
-        for config, own in zip(configs, parts, strict=True)
-    ]
+    found = [_experiment(Path(run), config) for run, config in zip(runs, configs, strict=True)]
     seen: dict[tuple[str, int], Path | str] = {}
     for run, experiment, config in zip(runs, found, configs, strict=True):
         key = (experiment, config.train.seed)
@@ -45,6 +44,15 @@ def experiments_of(runs: Sequence[Path | str]) -> list[str]:
             )
         seen[key] = run
     return found
+
+
+def _experiment(run: Path, config: Config) -> str:
+    data, train = config.data, replace(config.train, seed=0, threads=None)
+    content = split_hash(run)
+    if content is not None:
+        data = replace(data, **{name: getattr(DataConfig(), name) for name in PLACES})
+    own = read_if_there(run / SUMMARY).get("own_parts") or {}
+    return f"{replace(config, data=data, train=train).to_yaml()}data: {content}, own: {own}\n"
 
 
 def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:

@@ -183,7 +183,7 @@ def _compared(found: Examination, baseline: Tensor | None, seed: int) -> dict[st
             f"the baseline has log p(x) of {len(baseline)} examples, and there are {len(stats.rec)}"
         )
     gain = stats.rec.double() - baseline.double().cpu()
-    pair = of_means(torch.stack([gain, gain - stats.kl.double().sum(1)], 1), seed)
+    pair = of_means(torch.stack([gain, gain - stats.total_kl], 1), seed)
     return dict(zip(("rec_gain", "elbo_gain"), pair, strict=True))
 
 

@@ -90,10 +90,8 @@ def diagnose_run(
     found = diagnose_case(
         opened.model,
         lambda: (chosen.batch(batch) for batch in rows),
-        _case(opened, Path(run), opening.get("data"))._replace(
-            training=read_training(opened.folder, opened.config, history),
-            larger_split=_larger(opened, split, limit),
-            baseline=None if baseline is None else str(baseline),
+        _case(opened, Path(run), opening.get("data"), _larger(opened, split, limit))._replace(
+            baseline=None if baseline is None else str(baseline)
         ),
         samples=samples,
         seed=seed,
@@ -133,14 +131,14 @@ def with_current_remedies(
         limit: The number of examples that were diagnosed; None: all of them.
         data: Where the data is, if it has moved since training.
     """
+    larger = _larger(opened, str(card["split"]), limit)
     case = with_measurements(
-        _case(opened, opened.folder, data), [row.state for row in found.dimensions], card
+        _case(opened, opened.folder, data, larger), [row.state for row in found.dimensions], card
     )
-    case = case._replace(larger_split=_larger(opened, str(card["split"]), limit))
     return replace(found, remedies=remedies_for(found.verdict, case))
 
 
-def _case(opened: OpenRun, run: Path, data: Path | str | None) -> Case:
+def _case(opened: OpenRun, run: Path, data: Path | str | None, larger_split: str | None) -> Case:
     """Return how a run was made and where its data is, which decides what commands can be given."""
     own_class = not is_built_in(type(opened.model))  # which no command can load
     own_parts = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
@@ -150,6 +148,8 @@ def _case(opened: OpenRun, run: Path, data: Path | str | None) -> Case:
         data=_moved(opened, data),
         examined=str(data) if opened.new and opened.new != STDIN_NAME else None,
         own=own_class or bool(own_parts),
+        training=read_training(opened.folder, opened.config, read_history(opened.folder)),
+        larger_split=larger_split,
     )
 
 

@@ -9,6 +9,7 @@ list in a YAML file.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -158,9 +159,18 @@ def read_cards(given: Path | str, split: str = "test") -> list[Card]:
 
 def _command(run: Path | str, name: str) -> str:
     """Return the command that writes the card of a split, or of a file with that name."""
-    is_split = name in ("train", "valid", "test")
-    given = f"--split {name}" if is_split else "and the options of that card"
-    return f"textvae evaluate {quoted(run)} {given}"
+    given = options_of(name)
+    rest = "and the options of that card" if given is None else " ".join(given)
+    return f"textvae evaluate {quoted(run)} {rest}"
+
+
+def options_of(name: str) -> list[str] | None:
+    """Return the options of ``evaluate`` that a card is named after; None if it is of a file."""
+    found = re.fullmatch(r"(train|valid|test)(?:-refine(\d+))?(?:-limit(\d+))?", name)
+    if found is None:
+        return None
+    options = zip(("--split", "--refine-steps", "--limit"), found.groups(), strict=True)
+    return [word for option, value in options if value is not None for word in (option, value)]
 
 
 def find_card(given: Path | str, split: str = "test") -> Card:
@@ -199,7 +209,7 @@ def find_card(given: Path | str, split: str = "test") -> Card:
     except UserError as error:
         raise UserError(f"{error} with {command}") from error
     card.iw_by_example = read_bounds(given, split, card)
-    if card.get("weights") not in (None, weights_hash(given)):
+    if card.get("weights") is not None and weights_hash(given) not in (None, card["weights"]):
         card["stale"] = True
     if card["model"] == split:
         card["model"] = given.resolve().name
@@ -226,7 +236,7 @@ def _probe_accuracy(run: Path, split: str, card: Card) -> dict[str, Any]:
 def saved_splits(run: Path) -> list[str]:
     """Return the names of the cards of a run: of splits, or of files."""
     found = [path.stem for path in metrics_path(run).parent.glob("*.json")]
-    return sorted(name for name in found if not name.endswith(("-probe", "-diagnosis")))
+    return sorted(name for name in found if not re.search("-(probe|diagnosis)(-|$)", name))
 
 
 def _is_number_or_none(value: Any) -> bool:

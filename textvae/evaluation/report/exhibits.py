@@ -7,7 +7,6 @@ quantiles of the posterior centers of all examples: where the decoder was traine
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,8 +19,8 @@ from textvae.evaluation.labels import label_of
 from textvae.evaluation.latent.traversal import ACTIVE
 from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.open_run import spaced
-from textvae.evaluation.per_example import ExampleStats, collect
-from textvae.vae.batch import Batch, Split
+from textvae.evaluation.per_example import ExampleStats, collect, short_first
+from textvae.vae.batch import Split
 from textvae.vae.estimators import mean_variances
 from textvae.vae.examples import Shown
 from textvae.vae.interpolation import along
@@ -99,12 +98,8 @@ def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: in
     """
     check_integers(1, batch_size=batch_size)
     rows = spaced(len(split), limit)
-    ordered = rows[np.argsort(split.lengths[rows], kind="stable")]  # little padding
     with undisturbed(model, seed), torch.no_grad():
-        batches: Iterable[Batch] = (
-            split.batch(ordered[i : i + batch_size]) for i in range(0, len(rows), batch_size)
-        )
-        stats = collect(model, batches, 1, seed, model.inference)
+        stats = collect(model, short_first(split, rows, batch_size), 1, seed, model.inference)
         sources: list[Source] = ["prior", "aggregate"]
         samples = {
             source: model.show_decoded(
@@ -123,8 +118,7 @@ def _examples(model: Model, split: Split, rows: np.ndarray) -> list[Example]:
 
 
 def _costs(model: Model, split: Split, stats: ExampleStats) -> Costs:
-    nats = stats.kl.double().sum(-1) - stats.rec.double()  # (N,) -ELBO
-    bits = (nats / math.log(2)).numpy()
+    bits = (-stats.elbo / math.log(2)).numpy()  # (N,)
     has_bytes = bool(stats.num_bytes.any())
     sizes = (stats.num_bytes if has_bytes else stats.lengths).clamp(min=1).numpy()
     rates, rows = bits / sizes, stats.index.numpy()

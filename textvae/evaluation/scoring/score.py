@@ -41,7 +41,7 @@ from textvae.errors import UserError
 from textvae.evaluation.examination import check_model
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
-from textvae.evaluation.per_example import ExampleStats, collect, log_progress
+from textvae.evaluation.per_example import ExampleStats, collect, log_progress, short_first
 from textvae.runs import model_folder
 from textvae.text.examples import TextExamples
 from textvae.vae.batch import Batch, Split, numbered
@@ -113,9 +113,9 @@ def score(
 
     with undisturbed(model, seed), torch.no_grad():
         stats = examine(kept, chosen)
-        scores = {"row": stats.index, "elbo": _elbo(stats), "iw": stats.bound, "rec": stats.rec}
+        scores = {"row": stats.index, "elbo": stats.elbo, "iw": stats.bound, "rec": stats.rec}
         if stats.posterior.center().size(1):
-            scores["kl"] = stats.kl.sum(-1)
+            scores["kl"] = stats.total_kl
             if regret_steps and getattr(model, "has_encoder", True):
                 own = stats if chosen.method == "amortized" else examine(kept, AMORTIZED)
                 steps = with_steps(chosen, regret_steps, has_encoder=True)
@@ -172,7 +172,7 @@ def _regret(
             break
         refined = examine(remaining, replace(steps, lr=size * steps.lr))
         rows = torch.searchsorted(own.index, refined.index)
-        gain = _elbo(refined) - _elbo(own)[rows]
+        gain = refined.elbo - own.elbo[rows]
         regret[rows] = gain.nan_to_num(nan=0.0, posinf=0.0).clamp(min=0)
     return regret
 
@@ -182,10 +182,6 @@ def _only(batch: Batch, index: Tensor) -> Batch:
     chosen = torch.isin(batch.index, index.to(batch.index.device))
     parts: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
     return Batch(**{name: part[chosen] for name, part in parts.items() if part is not None})
-
-
-def _elbo(stats: ExampleStats) -> Tensor:
-    return stats.rec.double() - stats.kl.double().sum(-1)
 
 
 def _rates(
@@ -234,9 +230,8 @@ class ScoredFile:
         show = log_progress(lengths, "scored")
         for start in range(0, len(self), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(self)))
-            rows = rows[np.argsort(lengths[rows], kind="stable")]  # little padding
-            parts = (rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size))
-            scores = score(self.model, map(self.split.batch, parts), **self.options)
+            batches = short_first(self.split, rows, self.batch_size)
+            scores = score(self.model, batches, **self.options)
             yield from self._described(scores)
             show(start + len(rows))
 

@@ -48,10 +48,11 @@ def json_records(file: InputFile, layout: Layout) -> Iterator[tuple[int, dict[st
     """
     array = layout.format == "json"
     every = read_lines(file, _LONGEST_ARRAY_LINE) if array else read_lines(file)
-    lines = ((number, text) for number, text in every if text.strip())
-    for number, text in lines:
+    for number, text in every:
+        if not text.strip():
+            continue
         if array and text.lstrip().startswith("["):
-            whole = "\n".join([text, *(rest for _, rest in lines)])
+            whole = "\n".join([text, *(rest for _, rest in every)])
             records = _parsed(whole, file, number)
             yield from ((i, _an_object(r, file, i)) for i, r in enumerate(records, start=1))
             return

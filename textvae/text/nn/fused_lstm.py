@@ -140,7 +140,8 @@ def _run_backward(
     steps, rows, size = grad_outputs.shape
     above = grad_outputs.to(w_hh.dtype).contiguous().unbind()
     d_gates, total = w_hh.new_empty(steps, rows, 4 * size), c.new_zeros(rows, 4 * size)
-    dh, dc = grad_h.to(w_hh.dtype) + above[-1], grad_c.to(c.dtype, copy=True).contiguous()
+    dh = (grad_h.to(w_hh.dtype) + above[-1]).contiguous()
+    dc = grad_c.to(c.dtype, copy=True).contiguous()
     above = (torch.zeros_like(above[0]), *above)  # above[t] is the gradient of h before step t
     plus_recurrent = recurrence(w_hh.t(), rows, steps)
     state, d_gate = c.unbind(), d_gates.unbind()

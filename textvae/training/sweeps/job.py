@@ -22,9 +22,8 @@ from textvae.errors import UserError
 from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
 from textvae.evaluation.latent.probe import probe
 from textvae.runs.files import read_if_there, read_record
-from textvae.runs.lock import locked
 from textvae.runs.model_folder import metrics_path, weights_hash
-from textvae.runs.run_folder import CONFIG, SUMMARY
+from textvae.runs.run_folder import CONFIG, SUMMARY, wait_for
 from textvae.training.own_parts import check_same_parts, class_of, load_own_parts, names_of
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train
@@ -55,9 +54,7 @@ def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | Non
     run, config = manifest.run(name), manifest.config(name)
     parts = load_own_parts(own_parts or {})
     check_same_parts(run, manifest.runs[name].get("own_parts", {}), names_of(**parts))
-    if run.exists():
-        with locked(run, wait=True):
-            pass  # a job of an earlier sweep that was killed may still be saving
+    wait_for(run)  # a job of an earlier sweep that was killed may still be saving
     if not is_trained(run):
         _train(run, config, manifest.runs[name]["command"], parts)
     model = own_model(run, parts)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from textvae.config.experiment import OPTIONS, Config, config_from
+from textvae.config.experiment import OPTIONS, PLACES, Config, config_from
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
 from textvae.runs.origin import commit, own_command
@@ -30,8 +30,7 @@ from textvae.training.sweeps.grid import Cell
 MANIFEST = "manifest.json"
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 # A run may continue with other values of these: the data is known by its hash, not by its place.
-MAY_DIFFER = {f"data.{name}" for name in ("dir", "train", "valid", "test", "cache_dir")}
-MAY_DIFFER |= {"train.threads"}
+MAY_DIFFER = {*(f"data.{name}" for name in PLACES), "train.threads"}
 
 
 @dataclass
