@@ -6,7 +6,6 @@ import math
 import shlex
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +24,7 @@ from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import examine
 from textvae.evaluation.intervals import Interval, of_share
+from textvae.evaluation.per_example import ExampleStats
 from textvae.evaluation.symptoms import _columns
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
@@ -445,13 +445,14 @@ def test_a_percent_in_the_last_epoch_is_no_rise(well):
 
 def test_refinement_is_compared_with_its_start_and_its_best_step():
     column = torch.tensor([[1.0], [3.0]])  # KL of two examples
-    stats = SimpleNamespace(
-        rec=torch.tensor([-4.0, -6.0]),  # ELBO -5 and -9: a mean of -7
-        kl=column,
-        path=torch.tensor([[-8.0, -6.0, -7.0], [-10.0, -4.0, -5.0]]),  # means -9, -5, -6
-        own_rec=torch.tensor([-7.0, -8.0]),
-        own_kl=column,  # ELBO -8 and -11: a mean of -9.5
-    )
+    known = {
+        "rec": torch.tensor([-4.0, -6.0]),  # ELBO -5 and -9: a mean of -7
+        "kl": column,
+        "path": torch.tensor([[-8.0, -6.0, -7.0], [-10.0, -4.0, -5.0]]),  # means -9, -5, -6
+        "own_rec": torch.tensor([-7.0, -8.0]),
+        "own_kl": column,  # ELBO -8 and -11: a mean of -9.5
+    }
+    stats = ExampleStats(**(dict.fromkeys(ExampleStats.__annotations__) | known))
     found = _columns(stats, torch.zeros(2), torch.zeros(2), None)
     assert (float(found["overshoot"].mean()), float(found["gap"].mean())) == (-2.0, 2.5)
 

@@ -448,7 +448,7 @@ def test_a_row_of_a_dimension_says_when_it_died():
     alive = Dimension(0, "alive", 0.5, 0.25, None, None)
     assert view._row(alive) == ["0", "alive", "0.500", "0.250", "–", "–"]
     dead = Dimension(3, "dead", 0.0, 0.0, 0.0, 0.125, died=2.5)
-    assert view._row(dead)[:2] == ["3", "dead from epoch 2.5 on"] and view._row(dead)[5] == "0.125"
+    assert view._row(dead)[:2] == ["3", "dead since epoch 2.5"] and view._row(dead)[5] == "0.125"
 
 
 def test_the_kl_of_every_dimension_is_that_of_the_log_or_of_the_card():

@@ -76,6 +76,17 @@ class Dimension:
     aggregate_kl: float | None
     died: float | None = None
 
+    @property
+    def described(self) -> str:
+        """Its state, and since when it is dead."""
+        return self.state if self.died is None else f"{self.state} since epoch {self.died:g}"
+
+    @property
+    def cells(self) -> list[str]:
+        """Its numbers for a table: KL, variance, shuffle gap, and KL of the aggregate."""
+        numbers = (self.kl, self.variance, self.shuffle_gap, self.aggregate_kl)
+        return [MISSING if number is None else decimals(number, 3) for number in numbers]
+
 
 @dataclass(frozen=True)
 class Diagnosis(Printed):
@@ -183,12 +194,9 @@ def _digits(row: Evidence) -> int:
 def _dimension_lines(dimensions: Iterable[Dimension]) -> list[str]:
     lines = [f"{'dimension':>9} {'KL':>8} {'variance':>9} {'shuffle gap':>12} {'KL(p || q)':>11}"]
     for row in dimensions:
-        numbers = (row.kl, row.variance, row.shuffle_gap, row.aggregate_kl)
-        kl, variance, gap, aggregate = (
-            MISSING if number is None else decimals(number, 3) for number in numbers
-        )
-        state = row.state if row.died is None else f"{row.state} (no KL since epoch {row.died:.2f})"
-        lines.append(f"{row.number:>9} {kl:>8} {variance:>9} {gap:>12} {aggregate:>11}  {state}")
+        kl, variance, gap, aggregate = row.cells
+        numbers = f"{row.number:>9} {kl:>8} {variance:>9} {gap:>12} {aggregate:>11}"
+        lines.append(f"{numbers}  {row.described}")
     return lines
 
 

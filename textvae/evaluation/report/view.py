@@ -200,10 +200,7 @@ def _tile(metric: Metric, card: Mapping[str, Any]) -> Tile:
 
 
 def _row(each: Dimension) -> list[str]:
-    figures = (each.kl, each.variance, each.shuffle_gap, each.aggregate_kl)
-    cells = [MISSING if figure is None else decimals(figure, 3) for figure in figures]
-    state = each.state if each.died is None else f"{each.state} from epoch {each.died:g} on"
-    return [str(each.number), state, *cells]
+    return [str(each.number), each.described, *each.cells]
 
 
 def kl_records(contents: Contents) -> list[dict[str, Any]]:

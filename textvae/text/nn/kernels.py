@@ -12,7 +12,6 @@ OpenMP runtime that torch has loaded, so that the two share their threads.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import functools
 import hashlib
@@ -31,7 +30,7 @@ import torch
 from torch import Tensor
 
 from textvae.errors import UserError
-from textvae.runs.cache import KERNELS, cache_folder
+from textvae.runs.cache import KERNELS, cache_folder, private_cache
 
 log = logging.getLogger(__name__)
 
@@ -223,9 +222,7 @@ def _private_folder() -> Path:
             folder.mkdir(mode=0o700)
         if _is_private(folder, stat.S_ISDIR) and not _others_may_rename(folder):
             return folder
-    folder = Path(tempfile.mkdtemp(prefix="textvae-kernels-"))  # of mode 0700
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return private_cache()
 
 
 def _is_private(path: Path, is_kind: Callable[[int], bool]) -> bool:
