@@ -162,6 +162,14 @@ def test_backward_can_run_twice():
     assert_same(torch.autograd.grad(loss, args), first)
 
 
+def test_upstream_gradients_are_left_as_they_are():
+    args = arguments(4, 2, 3, 5, 2)
+    results = lstm(*args, implementation="fused")
+    upstream = [torch.ones_like(r) for r in results]
+    torch.autograd.grad(results, args, upstream)
+    assert all(bool((g == 1).all()) for g in upstream)
+
+
 @pytest.mark.parametrize("implementation", ["fused", "library"])
 def test_upstream_gradients_may_have_any_layout(implementation):
     args = arguments(4, 2, 3, 5, 2)
