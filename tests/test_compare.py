@@ -628,8 +628,14 @@ def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog
     assert main(["compare", folders[1], "--json"]) == 0
     assert json.loads(capfd.readouterr().out)[0]["ppl_iw"] == VAE["ppl_iw"]
     assert main(["compare", folders[1], "--json", "--provenance"]) == 2
-    assert main(["compare", str(tmp_path)]) == 2
+    assert main(["compare", str(tmp_path), "--columns", "ppl_iw"]) == 0  # a folder of runs
+    assert "| vae" in capfd.readouterr().out
+    assert main(["compare", str(tmp_path / "corpus")]) == 2
+    assert main(["diagnose", str(tmp_path)]) == 2
     assert f"give a folder inside it, such as {folders[1]}" in capfd.readouterr().err
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert main(["evaluate", folders[1]]) == 2
+    assert "only a saved model; textvae score, encode, and sample need" in capfd.readouterr().err
 
 
 def test_a_table_is_aligned_and_its_bars_are_escaped():

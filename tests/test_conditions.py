@@ -276,10 +276,19 @@ def test_commands_take_a_condition(conditional, command, capsys):
     assert any(word in shown for word in WORDS["sky"]) and "bread" not in shown
     if name != "sample":
         assert main([name, str(conditional), *rest]) == 2
-        assert (
-            "pass it with --condition, or in Python condition= (choose from car, food"
-            in capsys.readouterr().err
-        )
+        said = "pass it with --condition, or in Python condition= (choose from car, food"
+        said = "--decode-condition B; to move in z" if name == "arithmetic" else said
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("conditional", ["vae"], indirect=True)
+def test_a_label_that_is_given_by_number_is_named(conditional, caplog):
+    caplog.set_level("INFO")
+    assert main(["sample", str(conditional), "-n", "1", "--condition", "2"]) == 0
+    assert "--condition 2: the label sky" in caplog.text
+    caplog.clear()
+    assert main(["sample", str(conditional), "-n", "1", "--condition", "sky"]) == 0
+    assert "the label" not in caplog.text
 
 
 @pytest.mark.parametrize("word", ["null", "none", "1e5", "true"])

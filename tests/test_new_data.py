@@ -149,7 +149,7 @@ def test_the_columns_of_the_run_are_those_of_a_new_file(run, examples, tmp_path)
     plain = write(tmp_path / "new.txt", examples)  # has no columns
     assert [row["text"] for row in _first_two(run, plain)] == [text for _, text in examples[:2]]
     other = write(tmp_path / "other.csv", examples, "body")
-    with pytest.raises(UserError, match="no column 'text'"):
+    with pytest.raises(UserError, match="no column 'title', as in the training data, or 'text'"):
         score_file(run, other)
     found = _first_two(run, other, text_column="label", label_column="body")
     assert [(row["label"], row["text"]) for row in found] == [(t, y) for y, t in examples[:2]]

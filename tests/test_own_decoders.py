@@ -235,19 +235,25 @@ def test_constructors_with_arguments_of_their_own(kind, config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("objective", "error", "said"),
+    ("objective", "said"),
     [
-        (lambda terms, beta: -terms.elbo, ValueError, "not a scalar"),
-        (lambda terms, beta: 1.0, TypeError, "returned a float, not a tensor"),
-        (lambda terms, beta: -terms.elbo.mean().detach(), ValueError, "was it detached"),
-        (lambda terms, beta: -terms.elbo.mean() * torch.nan, textvae.UserError, "the loss is not"),
+        (lambda terms, beta: -terms.elbo, "not a scalar"),
+        (lambda terms, beta: 1.0, "returned a float, not a tensor"),
+        (lambda terms, beta: -terms.elbo.mean().detach(), "was it detached"),
     ],
 )
-def test_what_an_objective_must_return(objective, error, said, config, tmp_path):
-    with pytest.raises(error, match=said) as raised:
+def test_what_an_objective_must_return(objective, said, config, tmp_path):
+    with pytest.raises(textvae.UserError, match=said):
         textvae.train(config, tmp_path / "run", objective=objective)
-    if error is textvae.UserError:
-        assert "if it does not come from your own parts, try" in str(raised.value)
+    assert not (tmp_path / "run").exists()  # it was checked before the start
+
+
+def test_a_loss_that_is_not_a_number(config, tmp_path):
+    with pytest.raises(textvae.UserError, match="the loss is not") as raised:
+        textvae.train(
+            config, tmp_path / "run", objective=lambda terms, beta: -terms.elbo.mean() * torch.nan
+        )
+    assert "if it does not come from your own parts, try" in str(raised.value)
 
 
 def test_a_procedure_is_an_object(config, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from textvae.text.data.corpus import (
     read_file,
     warn_of_known_texts,
 )
+from textvae.text.data.kept import Kept, kept_parts
 from textvae.text.data.layout import Usual
 from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import check_place
@@ -116,11 +117,7 @@ def read_new(
         images = read_image_split(Path(source), size)
         add_conditions({"new": images}, model.condition, condition)
         return images
-    if (folder / CONFIG).exists():
-        data = Config.load(folder / CONFIG).data
-    else:
-        longest = model.config["max_length"] + 1
-        data = DataConfig(tokenized=bool(model.tokenized), max_length=longest)
+    data = _data_of(model, folder)
     path = expanded(source)
     if source == STANDARD_INPUT or not (path.is_file() or path.is_dir()):  # a pipe is not kept
         data = replace(data, cache_dir=str(private_cache()))
@@ -131,6 +128,38 @@ def read_new(
     new = _encoded({name: texts}, model.tokenizer, data)[name]
     add_conditions({"new": new}, model.condition, condition)
     return new
+
+
+def _data_of(model: Any, folder: Path) -> DataConfig:
+    """Return how a model's texts are read, as far as its folder says so."""
+    if (folder / CONFIG).exists():
+        return Config.load(folder / CONFIG).data
+    longest = model.config["max_length"] + 1
+    return DataConfig(tokenized=bool(model.tokenized), max_length=longest)
+
+
+def read_kept(
+    model: Model, folder: Path, source: str, columns: Sequence[str], **reading: Any
+) -> Kept:
+    """Read other columns of a file of new examples, for every row of the file.
+
+    Args:
+        model: The model.
+        folder: Its run folder, or a folder with only the model.
+        source: The file.
+        columns: Their names.
+        reading: As for ``read_new``.
+
+    Raises:
+        UserError: There is no such column, or the examples are images.
+    """
+    if not columns:
+        return {}
+    if isinstance(model, ImageVAE):
+        raise UserError(f"--keep {' '.join(columns)}: images have no other columns")
+    given = {name: value for name, value in reading.items() if value is not None}
+    given["usual"] = training_layout(_data_of(model, folder))
+    return next(kept_parts(source, columns, **given)())
 
 
 def training_layout(data: DataConfig) -> Usual:

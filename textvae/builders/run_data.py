@@ -88,7 +88,8 @@ def run_splits(folder: Path, config: Config) -> Splits:
         if config.data.dir == recorded:
             raise UserError(
                 f"{recorded} is not the data that {folder} was trained on: it has changed since, "
-                "or its labels are read differently"
+                "or its labels are read differently: restore it, or evaluate a copy of it under "
+                "another name with --data"
             )
         raise UserError(
             f"{config.data.dir} is not the data that {folder} was trained on, which was in "

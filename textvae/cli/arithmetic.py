@@ -16,6 +16,7 @@ from textvae.cli.options import (
     new_parser,
 )
 from textvae.config.types import PositiveInt
+from textvae.errors import UserError
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -60,6 +61,12 @@ def run(args: Namespace) -> None:
 
     model = load(args)
     model.check_latent()
+    if model.condition is not None and args.condition is None:
+        raise UserError(
+            f"{args.run} is conditioned on the {model.condition.noun}, so z need not hold it: to "
+            "change it, use textvae reconstruct --condition A --decode-condition B; to move in z "
+            "anyway, give the condition of the examples with --condition"
+        )
     output = presenter(model, args)
     sources = examples(model, args, args.examples).inputs
     shared = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}

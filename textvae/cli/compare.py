@@ -23,7 +23,8 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "runs",
         nargs="+",
-        help="run folders, JSON files with metrics, or YAML files with published rows",
+        help="run folders, or a folder of them; JSON files with metrics; YAML files with published "
+        "rows",
     )
     parser.add_argument("--split", default="test", help="the split that was evaluated")
     parser.add_argument(
@@ -72,13 +73,13 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
     from textvae.evaluation.comparison.compare import check_columns, compare, gather
-    from textvae.evaluation.metrics.card_files import without_other_folders
+    from textvae.evaluation.metrics.card_files import run_folders
 
     given = [f"--{name}" for name in ("json", "provenance") if args[name]]
     given += [f"--format {args.format}"] if args.format != "markdown" else []
     if len(given) > 1:
         raise UserError(f"{', '.join(given)}: cannot be combined; choose one of them")
-    runs = without_other_folders(args.runs)
+    runs = run_folders(args.runs)
     if args.columns and args.json:
         raise UserError("--columns has no effect with --json: use --format csv")
     check_columns(args.columns)

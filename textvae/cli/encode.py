@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import labels_of, load, read_parts, warn_of_collapse
+from textvae.cli.given import kept_of, labels_of, load, read_parts, warn_of_collapse
 from textvae.cli.options import (
     add_common,
     add_condition,
+    add_keep,
     add_layout,
     add_model,
     add_refinement,
@@ -39,6 +40,7 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument("--out", required=True, help="the .npz or .parquet file to write")
     add_refinement(parser)
+    add_keep(parser)
     add_layout(parser)
     add_common(parser)
     add_condition(parser)
@@ -57,18 +59,19 @@ def run(args: Namespace) -> None:
     check_format(path)
     model = load(args)
     model.check_latent()
-    parts, extent, first = read_parts(model, args, args.file, AT_ONCE), Extent(), 0
-    for part in parts():
-        extent = extent.with_part(part.captions, part.labels)
+    parts, kept = read_parts(model, args, args.file, AT_ONCE), kept_of(model, args, AT_ONCE)
+    extent, first = Extent(), 0
+    for part, others in zip(parts(), kept(), strict=False):
+        extent = extent.with_part(part.captions, part.labels, others)
     check_size(path, extent)
     options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
     with latents_file(path, extent, weights_hash(Path(args.run))) as file:
-        for part in parts():
+        for part, others in zip(parts(), kept(), strict=False):
             given = labels_of(model, args, part, first)
             q = model.encode(part.inputs, condition=given, first_row=first, **options)
             tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``: not every q has
             columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-            file.add(columns, part.captions, part.labels)
+            file.add(columns, part.captions, part.labels, others)
             first += len(part.captions)
     warn_of_collapse(args.run)
     print(f"wrote {quantity(first, 'posterior')} to {path}", file=sys.stderr)

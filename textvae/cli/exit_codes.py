@@ -39,7 +39,9 @@ def exit_status(name: str, run: Callable[[], int | None]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        return _fail(name, "not enough memory: use smaller batches or shorter sentences", 2)
+        return _fail(
+            name, "not enough memory: use smaller batches, shorter sentences, or a smaller model", 2
+        )
     return status
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
+OF_LATENTS = ("text", "label", "mean", "logvar", "weights_sha256")  # columns of files of z
 
 
 def load(args: Namespace) -> Model:
@@ -37,10 +38,15 @@ def load(args: Namespace) -> Model:
     model = load_model(args.run, model_class=_own_class(args))
     for name in ("condition", "decode_condition"):  # a wrong one is refused before any work
         if (given := args.get(name)) is not None:
+            option = f"--{name.replace('_', '-')} {given}"
             try:
-                codes_of(model.condition, given, 1)
+                codes = codes_of(model.condition, given, 1)
             except UserError as error:
-                raise UserError(f"--{name.replace('_', '-')} {given}: {error}") from None
+                raise UserError(f"{option}: {error}") from None
+            assert model.condition is not None and codes is not None
+            (value,) = model.condition.values(codes.tolist())
+            if isinstance(value, str) and value != str(given):  # a label that was given by number
+                logger.info("%s: the %s %s", option, model.condition.noun, value)
     return to_device(model, args.device)
 
 
@@ -127,6 +133,25 @@ def read_parts(
         UserError: As ``read_file`` does.
     """
     return model.example_parts(file, size, **_reading(args))
+
+
+def kept_of(
+    model: Model, args: Namespace, size: int
+) -> Callable[[], Iterator[dict[str, list[str | None]]]]:
+    """Return a function that reads the columns of ``--keep`` in parts, as ``read_parts`` does.
+
+    Raises:
+        UserError: A column is missing, or has the name of one that the output has; or the examples
+            are images.
+    """
+    from textvae.text.data.kept import kept_parts
+
+    if args.keep and model.KIND != "text":
+        raise UserError(f"--keep applies only to text models, and {args.run} is not one")
+    for name in args.keep:
+        if name in OF_LATENTS:
+            raise UserError(f"--keep {name}: the output has a column of that name already")
+    return kept_parts(args.file, args.keep, size, **_reading(args))
 
 
 def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) -> Any:

@@ -10,6 +10,7 @@ from textvae.config.types import limits_of
 from textvae.errors import OptionError, did_you_mean
 
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
+NO_DEVICE = "to choose a device, set CUDA_VISIBLE_DEVICES, or ACCELERATE_USE_CPU=true for the CPU"
 CLOSE = 0.65  # how alike a name and an option are, at least (difflib)
 SIMILAR = 0.75  # how alike a name and the last part of an option are, at least (difflib)
 
@@ -115,6 +116,8 @@ def _name(line: str, names: Sequence[str]) -> str:
     for wrong in _unknown(line):
         if near := _nearest(wrong.replace("-", "_"), names):
             line += f"; did you mean {near}?"
+        elif wrong == "device":
+            line += f"; {NO_DEVICE}"
     return line
 
 

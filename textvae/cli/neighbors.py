@@ -47,6 +47,7 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Print the neighbors, the nearest first."""
     from textvae.evaluation.latent.neighbors import neighbors
+    from textvae.evaluation.metrics.metric import MISSING
     from textvae.runs.files import json_line
 
     model = load(args)
@@ -55,11 +56,12 @@ def run(args: Namespace) -> None:
     options = {name: args[name] for name in OPTIONS}
     found = neighbors(args.run, example, model=model, reading=layout(args), **options)
     warn_of_collapse(args.run)
-    if args.format == "text":
-        print("distance    row text")
-    for row in found:
-        if args.format == "jsonl":
-            print(json_line(row))
-        else:
-            text = row["text"].replace("\n", " ")
-            print(f"{row['distance']:8.3f} {row['row']:6d} {text}")
+    if args.format == "jsonl":
+        print(*map(json_line, found), sep="\n")
+        return
+    labels = [row.get("label") or MISSING for row in found]
+    width = max(map(len, [*labels, "label"])) + 1 if "label" in found[0] else 0
+    print(f"distance    row {'label' if width else '':{width}}text")
+    for row, label in zip(found, labels, strict=True):
+        text = row["text"].replace("\n", " ")
+        print(f"{row['distance']:8.3f} {row['row']:6d} {label if width else '':{width}}{text}")

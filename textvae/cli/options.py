@@ -152,6 +152,17 @@ def add_measures(parser: ArgumentParser) -> None:
     )
 
 
+def add_keep(parser: ArgumentParser) -> None:
+    """Add the columns that are copied from a file to the output."""
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="other columns of the file to copy to the output, such as an id",
+    )
+
+
 def add_layout(parser: ArgumentParser) -> None:
     """Add the options of ``train`` that say how text files are laid out, under their names."""
     add = parser.add_argument_group("options for text files").add_argument

@@ -30,8 +30,8 @@ def parser() -> ArgumentParser:
     add(
         "runs",
         nargs="+",
-        help="run folders; JSON files with metrics and YAML files with published rows are added "
-        "to the table and the rate-distortion plane",
+        help="run folders, or a folder of them; JSON files with metrics and YAML files with "
+        "published rows are added to the table and the rate-distortion plane",
     )
     add("--out", required=True, help="the .html file to write")
     add("--split", default="test", help="the split that was evaluated")
@@ -62,10 +62,10 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Write the report and print where it is."""
-    from textvae.evaluation.metrics.card_files import without_other_folders
+    from textvae.evaluation.metrics.card_files import run_folders
     from textvae.evaluation.report import report
 
-    runs = without_other_folders(args.runs)
+    runs = run_folders(args.runs)
     own = {run: own_model(args, run) for run in runs if Path(run).is_dir()}
     models = {run: model for run, model in own.items() if model is not None}
     report(runs, args.out, models=models, **{name: args[name] for name in OPTIONS})

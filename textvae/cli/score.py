@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from textvae.cli.given import layout, load
 from textvae.cli.options import (
     add_common,
     add_condition,
+    add_keep,
     add_layout,
     add_model,
     add_refinement,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = ("samples", "regret_steps", "refine_steps", "condition", "batch_size", "seed")
+OPTIONS = ("samples", "regret_steps", "refine_steps", "condition", "keep", "batch_size", "seed")
 WIDTH = 9  # of a column of numbers, at least
 COUNTS = ("row", "units", "bytes", "tokens")  # in files and JSON, not in the table
 
@@ -73,6 +74,7 @@ def parser() -> ArgumentParser:
         default="text",
         help="what is printed: a table, or one JSON object per line",
     )
+    add_keep(parser)
     add_layout(parser)
     add_refinement(parser)
     add_common(parser)
@@ -107,7 +109,8 @@ def run(args: Namespace) -> None:
             scored.model.condition.noun,
         )
     numbers: list[Mapping[str, Any]] = []
-    rows = _remembered(scored, numbers) if args.labels else iter(scored)
+    texts = ("text", *args.keep)
+    rows = _remembered(scored, numbers, texts) if args.labels else iter(scored)
     if args.out is not None:
         count = write_table(Path(args.out), rows)
         if args.format == "text":
@@ -117,7 +120,8 @@ def run(args: Namespace) -> None:
             pass
     else:
         labels = scored.split.label_names or ()
-        for line in map(json_line, rows) if args.format == "jsonl" else _table(rows, labels):
+        as_json = args.format == "jsonl"
+        for line in map(json_line, rows) if as_json else _table(rows, labels, args.keep):
             print(line)
     if positive is not None:
         found = detect(numbers, positive)
@@ -125,27 +129,32 @@ def run(args: Namespace) -> None:
 
 
 def _remembered(
-    rows: Iterable[Mapping[str, Any]], numbers: list[Mapping[str, Any]]
+    rows: Iterable[Mapping[str, Any]], numbers: list[Mapping[str, Any]], left_out: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """Pass rows on and keep all but their texts, which may not fit in memory."""
+    """Pass rows on and remember their numbers, but not their texts, which may not fit in memory."""
     for row in rows:
-        numbers.append({name: value for name, value in row.items() if name != "text"})
+        numbers.append({name: value for name, value in row.items() if name not in left_out})
         yield row
 
 
-def _table(rows: Iterable[Mapping[str, Any]], labels: Iterable[str]) -> Iterator[str]:
+def _table(
+    rows: Iterable[Mapping[str, Any]], labels: Iterable[str], kept: Sequence[str]
+) -> Iterator[str]:
     """Return the lines of a table."""
     from textvae.evaluation.metrics.table import BY_KEY
 
     width = max(map(len, ("label", *map(_on_one_line, labels))))
     for place, row in enumerate(rows):
-        shown = [BY_KEY[key] for key in row if key in BY_KEY and key not in COUNTS]
+        keys = [key for key in row if key in BY_KEY and key not in (*COUNTS, *kept)]
+        shown = [BY_KEY[key] for key in keys]
         widths = [max(WIDTH, len(metric.header)) for metric in shown]
         others = [f"{_on_one_line(row['label']):{width}}"] if "label" in row else []
+        others += [f"{_on_one_line(row[name]):{max(WIDTH, len(name))}}" for name in kept]
         others += [_on_one_line(row["text"])] if "text" in row else []
         if place == 0:
             headers = [f"{metric.header:>{w}}" for metric, w in zip(shown, widths, strict=True)]
             names = [f"{'label':{width}}"] if "label" in row else []
+            names += [f"{name:{WIDTH}}" for name in kept]
             yield " ".join([*headers, "", *names, *(["text"] if "text" in row else [])])
         cells = [f"{metric.show(row):>{w}}" for metric, w in zip(shown, widths, strict=True)]
         yield " ".join([*cells, "", *others])

@@ -19,6 +19,7 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import weights_hash
+from textvae.runs.run_folder import config_path
 from textvae.runs.weights import holds_weights
 from textvae.text.data.sources import is_one_split
 from textvae.text.data.streams import STANDARD_INPUT
@@ -142,7 +143,8 @@ def open_run(
         with suppress(UserError), _silent():  # nothing is wrong if it is another file
             splits = _splits_for(model, folder, config)
         if splits is not None:
-            log.info("%s is the data that %s was trained on: its splits are used", data, folder)
+            if str(data) != Config.load(config_path(folder)).data.dir:
+                log.info("%s is the data that %s was trained on: its splits are used", data, folder)
             return opened._replace(splits=splits)
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name

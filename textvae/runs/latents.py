@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,15 +27,26 @@ class Extent(NamedTuple):
     rows: int = 0
     text: int = 0  # characters of the longest text
     label: int | None = None  # of the longest label; None if there is no label
+    others: Mapping[str, int] = MappingProxyType({})  # of the longest value of other columns
 
-    def with_part(self, texts: Sequence[str], labels: Sequence[str | None] = ()) -> Extent:
+    def with_part(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str | None] = (),
+        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
+    ) -> Extent:
         """Return the extent of a table that also has these rows."""
         widths = [len(label) for label in labels if label is not None]
         before = [] if self.label is None else [self.label]
+        longest = {
+            name: max(self.others.get(name, 0), *(len(value or "") for value in values))
+            for name, values in others.items()
+        }
         return Extent(
             self.rows + len(texts),
             max(self.text, *map(len, texts)) if texts else self.text,
             max([*before, *widths], default=None),
+            longest,
         )
 
 
@@ -46,6 +58,7 @@ class LatentsFile(Protocol):
         columns: Mapping[str, np.ndarray],
         texts: Sequence[str],
         labels: Sequence[str | None] = (),
+        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     ) -> None:
         """Write some rows.
 
@@ -53,6 +66,7 @@ class LatentsFile(Protocol):
             columns: Arrays (n, Z) by name, such as ``mean`` and ``logvar``.
             texts: n texts.
             labels: n labels, None for an unlabeled example.
+            others: n values by the names of other columns.
         """
 
 
@@ -95,20 +109,24 @@ class _Npz:
         columns: Mapping[str, np.ndarray],
         texts: Sequence[str],
         labels: Sequence[str | None] = (),
+        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     ) -> None:
         """See ``LatentsFile``."""
         new: dict[str, np.ndarray] = {"text": np.array(texts, dtype=f"<U{self.extent.text or 1}")}
         if self.extent.label is not None:
             named = [label or "" for label in labels]
             new["label"] = np.array(named, dtype=f"<U{self.extent.label or 1}")
-        for name, values in (new | dict(columns)).items():
+        for name, values in others.items():
+            given = [value or "" for value in values]
+            new[name] = np.array(given, dtype=f"<U{self.extent.others[name] or 1}")
+        for name, array in (new | dict(columns)).items():
             if name not in self.arrays:
-                shape = (self.extent.rows, *values.shape[1:])
+                shape = (self.extent.rows, *array.shape[1:])
                 place = self.folder / f"{name}.npy"
                 self.arrays[name] = np.lib.format.open_memmap(
-                    place, mode="w+", dtype=values.dtype, shape=shape
+                    place, mode="w+", dtype=array.dtype, shape=shape
                 )
-            self.arrays[name][self.done : self.done + len(texts)] = values
+            self.arrays[name][self.done : self.done + len(texts)] = array
         self.done += len(texts)
 
     def finish(self) -> None:
@@ -140,6 +158,7 @@ class _Parquet:
         columns: Mapping[str, np.ndarray],
         texts: Sequence[str],
         labels: Sequence[str | None] = (),
+        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     ) -> None:
         """See ``LatentsFile``."""
         import pyarrow
@@ -148,6 +167,8 @@ class _Parquet:
         table: dict[str, Any] = {"text": pyarrow.array(texts, pyarrow.string())}
         if self.labeled:
             table["label"] = pyarrow.array(labels, pyarrow.string())
+        for name, given in others.items():
+            table[name] = pyarrow.array(given, pyarrow.string())
         for name, values in columns.items():
             ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
             table[name] = pyarrow.ListArray.from_arrays(ends, values.ravel())
@@ -183,10 +204,11 @@ def check_size(path: Path, extent: Extent) -> None:
     Raises:
         UserError: NumPy stores all texts at the width of the longest, which would take too much.
     """
-    size = 4 * extent.text * extent.rows  # bytes
+    longest = max(extent.text, *extent.others.values()) if extent.others else extent.text
+    size = 4 * longest * extent.rows  # bytes
     if path.suffix.lower() == ".npz" and size > LARGEST_TEXTS:
         raise UserError(
-            f"{path}: with a text of {extent.text:,} characters among {extent.rows:,}, an .npz "
+            f"{path}: with a text of {longest:,} characters among {extent.rows:,}, an .npz "
             f"file would need {size / 2**30:.1f} GiB for the texts: write a .parquet file"
         )
 

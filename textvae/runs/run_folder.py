@@ -38,7 +38,15 @@ from textvae.runs.files import (
     write_json,
 )
 from textvae.runs.lock import LOCK, locked
-from textvae.runs.model_folder import CONDITION, INFERENCE, SAMPLER, VERSIONS, WEIGHTS, is_number
+from textvae.runs.model_folder import (
+    CARD,
+    CONDITION,
+    INFERENCE,
+    SAMPLER,
+    VERSIONS,
+    WEIGHTS,
+    is_number,
+)
 from textvae.runs.model_folder import CONFIG as MODEL_CONFIG
 from textvae.runs.origin import versions
 
@@ -49,6 +57,7 @@ SUMMARY = "training.json"
 # What a run writes without asking; a model card that a person has written stays.
 _REPLACED = [MODEL_CONFIG, "tokenizer.json", "tokenizer.model", INFERENCE, CONDITION, SAMPLER]
 _REPLACED += [LOG, SUMMARY, VERSIONS]
+SHOWN = 3  # names of other files, in a message
 _DIGITS = 19  # of an integer that is a count
 
 
@@ -70,6 +79,13 @@ def check_new(run: Path) -> None:
         raise UserError(
             f"{run / there[0]} exists, and training would replace it: choose another --out"
         )
+
+
+def other_files(run: Path) -> list[str]:
+    """Return the names of some of what is in the folder of a new run already."""
+    own = {*_REPLACED, CARD}
+    found = sorted(path.name for path in run.glob("[!.]*") if path.name not in own)
+    return found if len(found) <= SHOWN else [*found[:SHOWN], "..."]
 
 
 def make_folder(folder: Path) -> None:
@@ -247,6 +263,8 @@ def config_path(run: Path) -> Path:
             raise UserError(f"{run}: there is no such run folder{did_you_mean(str(run), near)}")
         inside = sorted(run.glob(f"*/{CONFIG}"))
         advice = f"; give a folder inside it, such as {inside[0].parent}" if inside else ""
+        if (run / WEIGHTS).exists():
+            advice = ", only a saved model; textvae score, encode, and sample need no more"
         raise UserError(f"{run} is not a run folder: it has no {CONFIG}{advice}")
     return path
 

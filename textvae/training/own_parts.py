@@ -16,9 +16,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from textvae.builders.own_code import load_named
+from textvae.config.experiment import ObjectiveConfig
+from textvae.config.inference import Inference
 from textvae.errors import UserError, did_you_mean
 from textvae.runs.model_folder import is_built_in
+from textvae.vae.batch import Batch
 from textvae.vae.model import Model
+from textvae.vae.modes import undisturbed
 
 logger = logging.getLogger(__name__)
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
@@ -59,6 +63,45 @@ def check_objective(objective: Any) -> None:
             "the objective is a lambda, which looks like any other: use a named function, so "
             "that a run is only resumed and averaged with the same one"
         )
+
+
+def check_loss(loss: Any, trains_encoder: bool) -> None:
+    """Check what an objective returned.
+
+    Args:
+        loss: What it returned.
+        trains_encoder: Whether another loss trains the encoder.
+
+    Raises:
+        TypeError: It is not a tensor.
+        ValueError: It is not a scalar, or it was detached from the model.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the objective returned a {type(loss).__name__}, not a tensor")
+    if loss.dim():
+        raise ValueError(
+            f"the objective returned a tensor of shape {tuple(loss.shape)}, not a scalar: the mean "
+            "over the examples of the batch"
+        )
+    if not (loss.requires_grad or trains_encoder):
+        raise ValueError("the objective's loss does not depend on the weights: was it detached?")
+
+
+def check_objective_on(
+    model: Model, batch: Batch, objective: Any, options: ObjectiveConfig, inference: Inference
+) -> None:
+    """Check on a batch, before any training, that what an objective returns is a loss.
+
+    Raises:
+        UserError: It is not.
+    """
+    with undisturbed(model):
+        terms = model(batch.to(model.device), options.samples, 1.0, inference)
+        loss = objective(terms._replace(encoder_loss=None), 1.0)
+    try:
+        check_loss(loss, trains_encoder=terms.encoder_loss is not None)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{_name(objective)}: {error}") from error
 
 
 def check_procedure(procedure: Any) -> None:
@@ -102,7 +145,8 @@ def check_model_class(model_class: Any) -> None:
         model_class = model_class.func
     if not (isinstance(model_class, type) and issubclass(model_class, Model)):
         raise TypeError(
-            f"model_class={model_class!r:.60}: pass a subclass of one of textvae's models"
+            f"model_class={getattr(model_class, '__name__', repr(model_class)):.60}: pass a "
+            "subclass of one of textvae's models"
         )
 
 

@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from textvae.builders.data import Splits, build_data
+from textvae.builders.data import Splits, build_data, check_data
 from textvae.builders.model import (
+    CHECKED,
     build_model,
     build_objective,
     check_model,
@@ -39,6 +41,7 @@ from textvae.training.loop import Trainer
 from textvae.training.own_parts import (
     check_model_class,
     check_objective,
+    check_objective_on,
     check_procedure,
     own_parts,
 )
@@ -87,12 +90,14 @@ def train(
     config.check()
     check_model(config)
     if resume:
-        config = with_found_data(run, config)
+        config = _with_data(run, config)
         before = Config.load(run_folder.config_path(run))
         check_resumed(before, config, run)
         _report_changes(before, config)
     else:
         run_folder.check_new(run)
+        if others := run_folder.other_files(run):
+            logger.warning("%s is not empty: the run is saved next to %s", run, ", ".join(others))
         for line in options_without_effect(config):
             logger.warning(line)
         if objective is not None:
@@ -126,6 +131,20 @@ def train(
             trainer.fit(stop)
     accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
+
+
+def _with_data(run: Path, config: Config) -> Config:
+    """Return the config of a resumed run with the place where its data is.
+
+    Raises:
+        UserError: It is not there.
+    """
+    config = with_found_data(run, config)
+    try:
+        check_data(config.data)
+    except UserError as error:
+        raise UserError(f"{error}; if the data has moved, pass --data.dir") from error
+    return config
 
 
 def _warn_of_replaced(config: Config) -> None:
@@ -217,9 +236,12 @@ def _trainer(
         model.load_embeddings(expanded(config.train.init_embeddings))
     check_own_parts(model, splits["train"])
     own = own_parts(model, objective, procedure)
+    if objective is not None:
+        check_objective(objective)
+        first = splits["train"].batch(np.arange(min(CHECKED, len(splits["train"]))))
+        check_objective_on(model, first, objective, config.objective, config.inference)
     objective = objective or build_objective(config)
     procedure = procedure or build_procedure(config)
-    check_objective(objective)
     check_procedure(procedure)
     trainer = Trainer(config, run, splits, model, accelerator, objective, procedure, own)
     if state is not None:

@@ -16,6 +16,7 @@ from textvae.errors import UserError
 from textvae.training.devices import mean_of_processes
 from textvae.training.metric_sums import MetricSums
 from textvae.training.optim import build_optimizer, check_moments
+from textvae.training.own_parts import check_loss
 from textvae.training.phases import Phases
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms
@@ -117,7 +118,7 @@ class Updater:
         It is added here so that user-defined objectives do not have to know about it.
         """
         loss = self.objective(terms._replace(encoder_loss=None), beta)
-        _check_loss(loss, trains_encoder=terms.encoder_loss is not None)
+        check_loss(loss, trains_encoder=terms.encoder_loss is not None)
         return loss if terms.encoder_loss is None else loss + terms.encoder_loss.mean()
 
     def _others(
@@ -204,25 +205,3 @@ class Updater:
             self.sums.values.copy_(state["tally"])
         if not self.is_finite():
             raise ValueError("it has weights or sums that are not finite")
-
-
-def _check_loss(loss: Any, trains_encoder: bool) -> None:
-    """Check what an objective returned.
-
-    Args:
-        loss: What it returned.
-        trains_encoder: Whether another loss trains the encoder.
-
-    Raises:
-        TypeError: It is not a tensor.
-        ValueError: It is not a scalar, or it was detached from the model.
-    """
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"the objective returned a {type(loss).__name__}, not a tensor")
-    if loss.dim():
-        raise ValueError(
-            f"the objective returned a tensor of shape {tuple(loss.shape)}, not a scalar: the mean "
-            "over the examples of the batch"
-        )
-    if not (loss.requires_grad or trains_encoder):
-        raise ValueError("the objective's loss does not depend on the weights: was it detached?")

@@ -53,7 +53,7 @@ def validate(
         config=config,
     )
     _log(card, epoch)
-    if too_early(epoch, beta, config.objective.beta):
+    if too_early(epoch, beta, config.objective.beta) or _has_new_decoder(config, epoch):
         card["collapse"] = None
     if card["collapse"] and not (before or {}).get("collapse"):
         logger.warning(card["collapse"])
@@ -62,6 +62,13 @@ def validate(
     monitor.validation(step, epoch, card, beta if card["latent_dim"] else None)
     show_examples(model, split, config.train.samples, monitor, step)
     return card
+
+
+def _has_new_decoder(config: Config, epoch: float) -> bool:
+    """Return whether the decoder was reset after autoencoding and has had an epoch at most."""
+    options = config.train
+    is_reset = options.autoencode_epochs > 0 and options.autoencode_decoder == "reset"
+    return is_reset and epoch <= options.autoencode_epochs + 1
 
 
 def _log(card: dict[str, Any], epoch: float) -> None:

@@ -75,7 +75,8 @@ def check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0].partition(", ")[0]  # then a list of 20 kinds
+        raise UserError(f"device {device}: {why}; use cpu, or cuda for a GPU") from error
     if torch.device(device).type == "meta":
         raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
 
@@ -102,7 +103,7 @@ class Split(Protocol):
         """Example i as text."""
 
     def source_row(self, i: int) -> int:
-        """Number of example i among those that were read, of which some may have been dropped."""
+        """Number of example i in its file, from 0, counting those that were left out."""
         ...
 
     def thumbnails(self, rows: np.ndarray) -> Tensor | None:

@@ -81,7 +81,9 @@ def check_columns(columns: Sequence[str] | None) -> None:
     """
     for key in columns or ():
         if key not in BY_KEY:
-            raise UserError(f"there is no metric {key!r}{did_you_mean(key, list(BY_KEY))}")
+            usual = ", ".join(metric.key for metric in METRICS if metric.column == "always")
+            near = did_you_mean(key, list(BY_KEY)) or f"; the usual ones are {usual}"
+            raise UserError(f"there is no metric {key!r}{near} (see textvae evaluate RUN --json)")
 
 
 def as_latex(table: Table) -> str:
@@ -315,5 +317,6 @@ def _units(shown: Sequence[Metric]) -> str:
 
 def _values(key: str, cards: Sequence[Mapping[str, Any]]) -> str:
     """Return the values that the cards have for a setting."""
-    values = {f"{card[key]:,.{BY_KEY[key].digits}f}" for card in cards if card.get(key) is not None}
-    return " / ".join(sorted(values)) or MISSING
+    digits = BY_KEY[key].digits
+    values = [f"{card[key]:,.{digits}f}" for card in cards if card.get(key) is not None]
+    return " / ".join(dict.fromkeys(values)) or MISSING  # in the order of the rows

@@ -49,6 +49,7 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
         if why := _not_comparable(card, baseline):
             logger.warning("no IW gain for %s: %s", card.get("model"), why)
             continue
+        _warn_of_other_samples(card, baseline)
         bounds = card.iw_by_example
         assert bounds is not None
         (gain,) = of_means((bounds.double() - reference.double())[:, None])
@@ -57,6 +58,17 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
         spreads = [each.get("iw" + SPREAD) for each in (card, baseline)]
         if any(spreads):  # over seeds: those of both vary independently
             card[GAIN + SPREAD] = math.hypot(*(spread or 0.0 for spread in spreads))
+
+
+def _warn_of_other_samples(card: Card, baseline: Card) -> None:
+    """Warn if the bounds of two latent variable models have different numbers of samples."""
+    counts = [each.get("samples") for each in (card, baseline) if each.get("latent_dim")]
+    if len(set(counts)) > 1:
+        logger.warning(
+            "IW gain of %s over %s: the bounds have K = %s and K = %s samples, and a bound rises "
+            "with K: evaluate both with the same --samples",
+            *(card.get("model"), baseline.get("model"), *counts),
+        )
 
 
 def add_gains_over_language_model(cards: Sequence[Card]) -> None:

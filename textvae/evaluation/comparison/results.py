@@ -11,9 +11,9 @@ from typing import Any
 from textvae.config.experiment import PLACES, Config, option_names, options_read
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import gather
-from textvae.evaluation.metrics.card_files import without_other_folders
+from textvae.evaluation.metrics.card_files import run_folders
 from textvae.evaluation.metrics.table import NUMBERS
-from textvae.runs.run_folder import CONFIG, config_path
+from textvae.runs.run_folder import config_path
 
 LEFT_OUT = ("train.seed", *(f"data.{name}" for name in PLACES))
 
@@ -66,14 +66,11 @@ def as_csv(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _folders(runs: Path | str | Iterable[Path | str]) -> list[Path]:
-    """Return the run folders, those in a folder that is none itself."""
     if isinstance(runs, str | Path):
-        place = Path(runs)
-        inside = sorted(path.parent for path in place.glob(f"*/{CONFIG}"))
-        return [place] if (place / CONFIG).exists() or not inside else inside
+        runs = [runs]
     if not isinstance(runs, Iterable):
         raise TypeError(f"runs must be a folder or a list of folders, not {runs!r:.50}")
-    folders = [Path(run) for run in without_other_folders(list(runs))]
+    folders = [Path(run) for run in run_folders(runs)]
     if not folders:
         raise UserError("there are no runs: give one or more run folders")
     return folders

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,15 @@ from torch.nn import functional as F
 
 from textvae.config.arguments import check_integers
 from textvae.errors import UserError
-from textvae.evaluation.labels import find_label
+from textvae.evaluation.labels import find_label, label_of
 from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import posteriors
 from textvae.vae.model import Model
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+logger = logging.getLogger(__name__)
 
 
 def attribute_vector(
@@ -68,6 +71,7 @@ def attribute_vector(
         raise UserError(f"{start} and {end} are the same label: choose two")
     labels = np.asarray(split.labels)
     of_both = [np.flatnonzero(labels == label) for label in (first, last)]
+    logger.info("from label %s to label %s", *(label_of(split, rows[0]) for rows in of_both))
     rows = np.sort(np.concatenate([rows[spaced(len(rows), limit)] for rows in of_both]))
     q = posteriors(
         opened.model, split, rows, seed=seed, refine_steps=refine_steps, batch_size=batch_size

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from textvae.config.arguments import check_choice, check_integers
+from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import Opening, are_new_examples, open_run
 from textvae.evaluation.per_example import posteriors
 
@@ -46,8 +47,9 @@ def neighbors(
         opening: data, reading, device, model, as in ``Opening``.
 
     Returns:
-        The neighbors, the nearest first: for each its ``distance``, its ``row`` in the split, and
-        its ``text``.
+        The neighbors, the nearest first: for each its ``distance``; its ``row`` in the split, or
+        in a file of new examples, where blank rows count, too; its ``label``, if there are any;
+        and its ``text``.
 
     Raises:
         UserError: There is no latent variable, n is below 1, or the run cannot be opened.
@@ -61,10 +63,12 @@ def neighbors(
     chosen = opened.split(split)
     centers = posteriors(opened.model, chosen, **options).center().float().numpy()  # (N, Z)
     distances, rows = nearest(centers, query, n, distance)
-    return [
-        {"distance": float(far), "row": int(row), "text": chosen.caption(int(row))}
-        for far, row in zip(distances[0], rows[0], strict=True)
-    ]
+    found = []
+    for far, row in zip(distances[0].tolist(), rows[0].tolist(), strict=True):
+        place = row if opened.new is None else chosen.source_row(row)
+        label = {} if chosen.labels is None else {"label": label_of(chosen, row)}
+        found.append({"distance": far, "row": place, **label, "text": chosen.caption(row)})
+    return found
 
 
 def nearest(

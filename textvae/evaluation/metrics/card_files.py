@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -128,12 +128,30 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
     return None
 
 
-def without_other_folders(given: Sequence[Any]) -> list[Any]:
-    """Leave out folders that are not runs, if there are runs: the corpus among ``runs/*/``."""
+def run_folders(given: Iterable[Any]) -> list[Any]:
+    """Return the runs in place of a folder of runs, such as that of a sweep.
+
+    Other folders are left out, if there are runs: the corpus among ``runs/*/``.
+    """
+    found: list[Any] = []
+    for each in given:
+        inside = _runs_in(Path(each)) if isinstance(each, (str, Path)) else []
+        found += inside or [each]
+    return _without_other_folders(found)
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """Return the run folders in a folder that is none itself, sorted by name."""
+    if (folder / CONFIG).exists():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+
+
+def _without_other_folders(given: list[Any]) -> list[Any]:
     folders = [each for each in given if isinstance(each, (str, Path)) and Path(each).is_dir()]
     others = [each for each in folders if not (Path(each) / CONFIG).exists()]
     if not others or len(others) == len(folders):
-        return list(given)
+        return given
     logger.warning("left out, not run folders: %s", ", ".join(map(str, others)))
     return [each for each in given if each not in others]
 

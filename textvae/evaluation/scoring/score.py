@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.builders.data import read_new
+from textvae.builders.data import read_kept, read_new
 from textvae.builders.model import load_model, to_device
 from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference, with_steps
@@ -52,6 +52,10 @@ from textvae.vae.modes import undisturbed
 
 CHUNK = 512  # examples scored before any of them is returned; limits memory
 REGRET_STEPS = 100
+COLUMNS = (
+    *("row", "elbo", "iw", "rec", "kl", "regret", "ppl_iw", "units", "bits_per_byte_iw", "bytes"),
+    *("bits_per_dim_iw", "tokens", "label", "text"),
+)
 TEXTS = 64  # per batch
 # Step sizes as multiples of those in training: small enough for unfamiliar examples, where the ELBO
 # is steep, and then those for examples whose ELBO falls nevertheless.
@@ -207,20 +211,22 @@ class ScoredFile:
     """The examples of a file, which are scored while they are iterated over, in bounded memory.
 
     Each is a dictionary with its scores as in ``score``, its ``label`` if the file has labels, and
-    its ``text``. Its ``row`` counts the documents of the file from 0, without blank lines but with
-    those that the model's ``data.long`` drops.
+    its ``text``; then the columns to keep. Its ``row`` is its number in the file, from 0, counting
+    what is not scored: blank rows, and documents that the model's ``data.long`` drops.
 
     Attributes:
         model: The model.
         split: The examples.
         batch_size: Examples per batch; does not change the results.
         options: Options of ``score``.
+        kept: The values of other columns for every row of the file.
     """
 
     model: Model
     split: Split
     batch_size: int
     options: Mapping[str, Any]
+    kept: Mapping[str, Sequence[str | None]]
 
     def __len__(self) -> int:
         return len(self.split)
@@ -241,8 +247,9 @@ class ScoredFile:
             row = described["row"]
             if self.split.labels is not None:
                 described["label"] = label_of(self.split, row)
-            described["row"] = self.split.source_row(row)
-            yield described | {"text": self.split.caption(row)}
+            described["row"] = place = self.split.source_row(row)
+            kept = {name: column[place] for name, column in self.kept.items()}
+            yield described | {"text": self.split.caption(row)} | kept
 
 
 def score_file(
@@ -253,6 +260,7 @@ def score_file(
     regret_steps: int = REGRET_STEPS,
     refine_steps: int | None = None,
     condition: str | float | None = None,
+    keep: Sequence[str] = (),
     device: str | torch.device | None = None,
     model: Model | None = None,
     batch_size: int = 64,
@@ -270,6 +278,7 @@ def score_file(
             training.
         condition: For a model that is conditioned on labels: the label of all texts; None: those in
             the file.
+        keep: Other columns of the file to copy, such as an id.
         device: Where to compute; None: a GPU if there is one.
         model: A model to use instead of the one in the folder.
         batch_size: Examples per batch; does not change the results.
@@ -295,4 +304,16 @@ def score_file(
         "inference": model.inference_with(refine_steps),
     }
     split = read_new(model, folder, str(source), condition, **reading)
-    return ScoredFile(model, split, batch_size, options)
+    kept = read_kept(model, folder, str(source), keep, **reading)
+    _check_kept(kept)
+    return ScoredFile(model, split, batch_size, options, kept)
+
+
+def _check_kept(names: Iterable[str]) -> None:
+    """Check that kept columns do not replace a score.
+
+    Raises:
+        UserError: One would.
+    """
+    if taken := set(COLUMNS).intersection(names):
+        raise UserError(f"--keep {min(taken)}: the scores have a column of that name already")

@@ -32,6 +32,7 @@ class Columns:
         usual: The text and label columns of the training data, used if a file has them and none
             were named.
         numeric: Whether the labels are numbers, which are read as they are: -1 is one of them.
+        verbatim: Whether the labels are text of any kind, of which none stands for a missing label.
         label_seen: Whether the record that the columns were detected from has a label; those of
             JSON may differ.
     """
@@ -42,6 +43,7 @@ class Columns:
     label_named: bool = False
     usual: tuple[tuple[str, ...], str | None] = ((), None)
     numeric: bool = False
+    verbatim: bool = False
     label_seen: bool = True
 
     @classmethod
@@ -101,8 +103,11 @@ class Columns:
         text = self.text or (usual if all(_has(present, name) for name in usual) else ())
         text = text or (("text",) if "text" in present else tuple(present) * (len(present) == 1))
         if not text:
+            trained = (
+                f"{' or '.join(map(repr, usual))}, as in the training data, or " if usual else ""
+            )
             raise UserError(
-                f"{where}: no column 'text'; set --data.text_column to one of "
+                f"{where}: no column {trained}'text'; set --data.text_column to one of "
                 f"{listed(present)}{unnamed}"
             )
         found = replace(self, text=text)
@@ -154,6 +159,8 @@ class Columns:
             UserError: The labels are numbers, and this is none; or the user named the label column,
                 and this is not a single value.
         """
+        if self.verbatim:
+            return None if value is None or value != value else str(value)  # NaN is not itself
         try:
             return number_of(value) if self.numeric else label_of(value)
         except ValueError as kind:

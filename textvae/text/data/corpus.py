@@ -145,12 +145,14 @@ def read_file(
             file is of the same kind and none are given.
 
     Returns:
-        A dataset with a column ``text`` and possibly ``label``.
+        A dataset with a column ``text`` and possibly ``label``; and, if the file has blank rows,
+        ``row``: the number of each row with them.
 
     Raises:
         UserError: If there is a problem with the file; the message names the file and line.
     """
-    return stored(find_file(source, Layout.parse(**options)), cache_folder(cache_dir))
+    found = find_file(source, Layout.parse(**options))
+    return stored(found, cache_folder(cache_dir), numbered=True)
 
 
 def texts(dataset: Dataset) -> Iterator[str]:

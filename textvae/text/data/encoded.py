@@ -107,7 +107,11 @@ class EncodedSplit:
         return float((self.values == UNK).mean()) if len(self.values) else 0.0
 
     def source_row(self, i: int) -> int:
-        """Number of document i among those that were read, including dropped ones."""
+        """Number of document i from 0, counting dropped ones and, of new files, blank ones."""
+        row = self._row(i)
+        return int(self._dataset[row]["row"]) if "row" in self._dataset.column_names else row
+
+    def _row(self, i: int) -> int:
         return i if self._rows is None else int(self._rows[i])
 
     def kept(self, values: Sequence[Any]) -> list[Any]:
@@ -129,7 +133,7 @@ class EncodedSplit:
 
     def caption(self, i: int) -> str:
         """The complete text of document i, as it was read."""
-        return self._dataset[self.source_row(i)]["text"]
+        return self._dataset[self._row(i)]["text"]
 
     def thumbnails(self, rows: np.ndarray) -> None:
         """Return None: texts have no thumbnails."""

@@ -133,8 +133,9 @@ class Layout:
         """Return what the rows depend on besides the files, as JSON."""
         columns = asdict(self.columns)
         del columns["usual"], columns["label_seen"]  # only ways to find the others
-        if not self.columns.numeric:  # as before there were such labels
-            del columns["numeric"]
+        for kind in ("numeric", "verbatim"):
+            if not columns[kind]:  # as before there were such labels
+                del columns[kind]
         return [self.format, self.delimiter, self.header, columns]
 
     def describe(self) -> str:

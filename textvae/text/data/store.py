@@ -1,6 +1,6 @@
 """Texts on disk: a stream of rows becomes a memory-mapped Arrow file, opened as a ``Dataset``.
 
-    cache/sources/<identity>.json   what was read: content hash, counts
+    cache/sources/<identity>.json   what was read: content hash, counts, which rows were blank
     cache/texts/<content>.arrow     the rows: text, and label if there is one
 
 A source with the same path, size, and modification time is not read again. One that was moved or
@@ -19,28 +19,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from textvae.errors import UserError, quantity
 from textvae.runs.cache import cache_lock, checksum, mark_used, unwritable
 from textvae.runs.files import write_json
 from textvae.runs.slow_steps import SlowStep
+from textvae.text.data.columns import Row
 from textvae.text.data.hub import import_datasets
 from textvae.text.data.source import Source, guesses, utf8
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 
 log = logging.getLogger(__name__)
 
-_VERSION = 3
+_VERSION = 4
 _ROWS_AT_ONCE = 1000
 _NOTHING = b"\xff" * 8  # instead of the length of a label
 _SHOWN = 60  # characters of the first example in the log
 
 
-def stored(source: Source, cache: Path) -> Any:
+def stored(source: Source, cache: Path, *, numbered: bool = False) -> Any:
     """Read a source into the cache, or find it there.
 
     Args:
         source: The split to read.
         cache: The cache folder.
+        numbered: Whether to add a column ``row`` if there are blank rows, which are left out: the
+            number of each row among all.
 
     Returns:
         A memory-mapped ``datasets.Dataset`` whose fingerprint is the hash of its content.
@@ -63,6 +68,11 @@ def stored(source: Source, cache: Path) -> Any:
     table = datasets.table.MemoryMappedTable.from_file(str(arrow))
     if facts["unlabeled"] == facts["rows"]:
         table = table.select(["text"])
+    if numbered and facts["blank"]:
+        import pyarrow as pa
+
+        rows = np.delete(np.arange(facts["rows"] + len(facts["blank"])), facts["blank"])
+        table = table.append_column("row", pa.array(rows))
     dataset = datasets.Dataset(table, fingerprint=facts["content"])
     guesses.info("%s: %s; first: %s", source.where, _counts(source, facts), _first(dataset))
     return dataset
@@ -71,7 +81,7 @@ def stored(source: Source, cache: Path) -> Any:
 def _counts(source: Source, facts: dict[str, Any]) -> str:
     parts = [quantity(facts["rows"], "document")]
     if facts["blank"]:
-        parts.append(f"{facts['blank']:,} blank skipped")
+        parts.append(f"{len(facts['blank']):,} blank skipped")
     if source.labeled and facts["unlabeled"] == facts["rows"]:
         parts.append("none has a label")
     elif facts["unlabeled"] and source.labeled:
@@ -125,14 +135,16 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
     schema = _schema(source)
     labeled = "label" in schema.names
     convert = int if source.label_names else str
-    blank, rows, unlabeled = 0, 0, 0
+    blank: list[int] = []
+    rows, unlabeled = 0, 0
     digest = hashlib.sha256(str(schema.names).encode() + repr(source.label_names).encode())
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         step = SlowStep(log, "%s: %d documents read")
         for chunk in _chunks(source.rows()):
-            step.show(source.where, rows + blank)
-            kept = [row for row in chunk if row[1] and not row[1].isspace()]
-            blank += len(chunk) - len(kept)
+            first = rows + len(blank)
+            step.show(source.where, first)
+            kept = [row for row in chunk if not _is_blank(row)]
+            blank += [i for i, row in enumerate(chunk, first) if _is_blank(row)]
             if not kept:
                 continue
             _digest(digest, kept, source)
@@ -142,7 +154,7 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
             columns = [[text for _, text, _ in kept], *([labels] if labeled else [])]
             writer.write_batch(pa.record_batch(columns, schema=schema))
     if rows == 0:
-        why = f"only {quantity(blank, 'blank line')}" if blank else "empty"
+        why = f"only {quantity(len(blank), 'blank line')}" if blank else "empty"
         raise UserError(f"{source.where}: {why}; a corpus needs at least one document")
     return {
         "where": source.where,
@@ -151,6 +163,10 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
         "blank": blank,
         "unlabeled": unlabeled,
     }
+
+
+def _is_blank(row: Row) -> bool:
+    return not row[1] or row[1].isspace()
 
 
 def _schema(source: Source) -> Any:

@@ -76,7 +76,8 @@ def input_file(place: str | Path) -> InputFile:
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a file")
     if not path.exists():
-        raise UserError(f"{path}: no such file")
+        sentence = "; to pass a sentence, pipe it: echo ... | textvae COMMAND RUN -"
+        raise UserError(f"{path}: no such file{sentence if ' ' in path.name else ''}")
     if path.is_file():
         return InputFile(path, str(path))
     try:

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
     name: str  # of its folder
     config: Config
     words: list[str]  # the options of ``textvae train`` that give this config
-    method: str  # or the name of the last file, without methods
+    method: str  # or, without methods, the names of the files after the base
     varied: dict[str, Any]  # the values of the varied options, such as ``model.latent_dim``
     seed: int
 
@@ -60,7 +60,8 @@ def make_grid(
     grid = {option: _listed(option, values) for option, values in (vary or {}).items()}
     _check(files, methods, grid, seeds, options)
     cells = []
-    for method in methods or [Path(files[-1]).stem if files else "run"]:
+    stacked = "-".join(Path(file).stem for file in files[1:] or files)  # as a method is named
+    for method in methods or [stacked or "run"]:
         stack = [*map(Path, files), *(method_files(files[0], method) if methods else ())]
         base = Config.load(*stack, **options)
         if seeds > 1:

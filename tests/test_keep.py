@@ -1,0 +1,132 @@
+"""Columns that are copied to the output, and the numbers of rows next to them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import textvae
+from textvae.cli.main import main
+from textvae.text.data.corpus import read_file
+
+CSV = """ticket,created,text,kind
+007,2024-01-02,the cat likes the tree,a
+008,,"my dog, eats
+the fish",b
+009,-1,,a
+010,1.0,a fish likes the house,b
+"""
+TICKETS = ["007", "008", "009", "010"]
+SCORED = ["007", "008", "010"]  # the text of the other one is blank
+
+
+@pytest.fixture
+def tickets(tmp_path):
+    path = tmp_path / "tickets.csv"
+    path.write_text(CSV, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_scores_keep_columns_as_they_are(trained, tickets, ending, tmp_path):
+    out = tmp_path / f"scores.{ending}"
+    words = ["--keep", "ticket", "created", "--samples", "2", "--regret-steps", "0"]
+    assert main(["score", str(trained), str(tickets), "--out", str(out), *words]) == 0
+    if ending == "jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    else:
+        import pyarrow.parquet
+
+        rows = pyarrow.parquet.read_table(out).to_pylist()
+    assert [row["ticket"] for row in rows] == SCORED
+    assert [row["created"] for row in rows] == ["2024-01-02", "", "1.0"]
+    assert [row["row"] for row in rows] == [0, 1, 3]  # blank rows count
+
+
+def test_the_table_shows_them(trained, tickets, capsys):
+    words = ["--keep", "ticket", "--samples", "2", "--regret-steps", "0", "--labels"]
+    assert main(["score", str(trained), str(tickets), *words[:-1]]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[-2:] == ["ticket", "text"]
+    assert [line[header.index("ticket") :].split()[0] for line in lines] == SCORED
+    assert main(["score", str(trained), str(tickets), *words, "--data.label_column", "kind"]) == 0
+    assert "AUROC" in capsys.readouterr().out  # no kept text is taken for a score
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_latent_vectors_keep_columns(trained, tickets, ending, tmp_path, monkeypatch):
+    monkeypatch.setattr("textvae.cli.encode.AT_ONCE", 3)
+    out = tmp_path / f"latents.{ending}"
+    words = ["--out", str(out), "--keep", "ticket", "created"]
+    assert main(["encode", str(trained), str(tickets), *words]) == 0
+    if ending == "npz":
+        with np.load(out) as arrays:
+            found = {name: arrays[name].tolist() for name in ("ticket", "created", "text")}
+    else:
+        import pyarrow.parquet
+
+        found = pyarrow.parquet.read_table(out).to_pydict()
+    assert found["ticket"] == TICKETS and found["created"] == ["2024-01-02", "", "-1", "1.0"]
+    assert found["text"][2] == ""
+
+
+def test_json_values_of_any_type_are_kept(trained, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(
+        '{"text": "the cat", "id": 7}\n{"text": ""}\n{"text": "my dog", "id": null}\n'
+        '{"text": "a fish", "id": [1, 2]}\n{"text": "a tree", "id": "NaN"}\n'
+    )
+    options = {"samples": 1, "regret_steps": 0, "keep": ["id"]}
+    rows = list(textvae.score_file(trained, path, **options))
+    assert [(row["row"], row["id"]) for row in rows] == [
+        *((0, "7"), (2, None), (3, "[1, 2]"), (4, "NaN"))
+    ]
+
+
+def test_neighbors_have_the_rows_of_the_file_and_their_labels(trained, tickets, capsys):
+    options = {"data": tickets, "reading": {"label_column": "kind"}}
+    found = textvae.neighbors(trained, "the cat", 3, **options)
+    assert {row["row"]: row["label"] for row in found} == {0: "a", 1: "b", 3: "b"}
+    argv = ["neighbors", str(trained), "the cat", "--data", str(tickets)]
+    assert main([*argv, "--data.label_column", "kind"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["distance", "row", "label", "text"]
+    assert {line.split()[1]: line.split()[2] for line in lines} == {"0": "a", "1": "b", "3": "b"}
+    assert main([*argv, "--data.labels", "false"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["distance", "row", "text"]
+
+
+def test_rows_are_numbered_only_if_some_are_blank(tickets, tmp_path):
+    assert read_file(tickets)["row"][:] == [0, 1, 3]
+    plain = tmp_path / "plain.txt"
+    plain.write_text("a\nb\n")
+    assert read_file(plain).column_names == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("command", "column", "message"),
+    [
+        ("score", "tiket", "no column 'tiket'; it has ticket, created, text, kind; did you mean"),
+        ("encode", "tiket", "no column 'tiket'"),
+        ("score", "elbo", "--keep elbo: the scores have a column of that name already"),
+        ("encode", "mean", "--keep mean: the output has a column of that name already"),
+    ],
+)
+def test_wrong_columns_are_one_line(command, column, message, trained, tmp_path, capsys):
+    path = tmp_path / "tickets.csv"
+    path.write_text(CSV.replace("kind", "elbo") if column == "elbo" else CSV)
+    out = ["--out", str(tmp_path / "out.parquet")]
+    assert main([command, str(trained), str(path), *out, "--keep", column]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize("command", ["score", "encode"])
+def test_standard_input_has_no_columns_to_keep(command, trained, tmp_path, capfd, monkeypatch):
+    with (tmp_path / "in").open("w+") as file:
+        file.write("the cat\n")
+        file.seek(0)
+        monkeypatch.setattr("sys.stdin", file)
+        out = ["--out", str(tmp_path / "out.parquet")]
+        assert main([command, str(trained), "-", *out, "--keep", "x"]) == 2
+    assert "standard input can be read only once" in capfd.readouterr().err
