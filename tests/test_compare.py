@@ -399,7 +399,7 @@ def test_a_card_prints_its_figures_with_units_and_what_they_are_based_on():
         "IW -330.25 nats per example",
         "KL 5.50 nats per example",
         "MI 4.98 ± 0.01 nats",
-        "BLEU 0.250 0 to 1",
+        "BLEU 0.250 fraction",
         "10,000 examples, 798,673 words and ends of sentence, 798,673 predicted symbols",
         "rec - KL = ELBO <= IW (K = 200) <= log p(x)",
         "warning: the decoder ignores z",

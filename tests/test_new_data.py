@@ -123,7 +123,7 @@ def test_what_needs_the_splits_of_the_run_says_so(run, examples, tmp_path, capsy
     assert main(["evaluate", str(run), "--data", "nowhere.txt"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(
-        "nowhere.txt: no such file or folder (datasets on the hub are named owner/name)"
+        "nowhere.txt: no such file or folder (datasets on the Hub are named owner/name)"
     )
 
 

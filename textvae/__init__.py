@@ -6,7 +6,7 @@ seconds to load.
 Models and runs, as on the command line:
 
     model = textvae.train(textvae.Config.load("base.yaml"), "runs/skip")
-    model = textvae.load("runs/skip")                  # a run, a saved model, or a name on the hub
+    model = textvae.load("runs/skip")                  # a run, a saved model, or a name on the Hub
     model.sample(5), model.reconstruct(texts), model.encode(texts)
     textvae.evaluate_run("runs/skip"), textvae.compare(["runs/vae", "runs/skip"])
     textvae.probe("runs/skip"), textvae.map("runs/skip", "map.png")

@@ -189,17 +189,17 @@ def load_model(
     model_class: type[Model] | None = None,
     **options: Any,
 ) -> Model:
-    """Load a trained model of either kind from a folder or from the hub.
+    """Load a trained model of either kind from a folder or from the Hub.
 
     Args:
         name: A folder, or the name of a model on the Hugging Face Hub.
         device: Where to put it; None: on a GPU if there is one.
         model_class: The class of a model of your own, which no folder can name.
-        options: For a model on the hub, arguments of ``huggingface_hub.snapshot_download``.
+        options: For a model on the Hub, arguments of ``huggingface_hub.snapshot_download``.
 
     Raises:
         TypeError: There is no such argument.
-        UserError: The folder is missing or broken, the hub cannot be reached, or there is no such
+        UserError: The folder is missing or broken, the Hub cannot be reached, or there is no such
             device.
     """
     folder = pretrained.fetch(name, **options)

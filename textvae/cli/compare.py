@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "print a Markdown table with the metrics of several runs", "textvae compare RUN RUN ..."
+        "compare the metrics of several runs in a table", "textvae compare RUN RUN ..."
     )
     parser.add_argument(
         "runs",

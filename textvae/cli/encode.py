@@ -29,7 +29,7 @@ AT_ONCE = 16384  # examples in memory: enough of any length for batches with lit
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "save the posterior means and log variances of sentences or images",
+        "save the latent vectors of sentences or images",
         "textvae encode RUN FILE --out LATENTS [...]",
     )
     add_model(parser)

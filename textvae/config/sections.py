@@ -49,9 +49,9 @@ class DataConfig:
     train: str | None = None
     """the training file, in that folder or elsewhere; or the name of the split on the Hub"""
     valid: str | None = None
-    """the validation file, or the name of the validation split on the hub"""
+    """the validation file, or the name of the validation split on the Hub"""
     test: str | None = None
-    """the test file, or the name of the test split on the hub"""
+    """the test file, or the name of the test split on the Hub"""
     kind: Literal["text", "images"] = "text"
     """the kind of data; some options apply to one kind only"""
     format: Literal[
@@ -282,7 +282,7 @@ class TrainConfig:
     autoencode_decoder: Literal["reset", "keep"] = "reset"
     """whether the decoder then starts again from initial weights; the encoder is kept"""
     init: str | None = None
-    """a trained model to start from, with its tokenizer: a run folder, or a name on the hub"""
+    """a trained model to start from, with its tokenizer: a run folder, or a name on the Hub"""
     init_parts: Literal["encoder", "decoder", "all"] = "all"
     """the parts that start with the weights of that model"""
     init_embeddings: str | None = None

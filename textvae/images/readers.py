@@ -179,7 +179,7 @@ def read_hub(name: str) -> dict[str, Drawings]:
 
     try:
         splits = load_dataset(name)
-    except Exception as error:  # the hub's client raises many unrelated types
+    except Exception as error:  # the Hub's client raises many unrelated types
         raise UserError(
             f"{name!r} is neither a file, a folder, nor a dataset available on the Hugging Face "
             f"Hub: {_in_short(error)}"

@@ -99,12 +99,12 @@ def written_by(folder: Path) -> str:
 
 
 def hub_reason(error: Exception) -> str:
-    """Return the first line of an error of the hub's client, without its full stop."""
+    """Return the first line of an error of the Hub's client, without its full stop."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def fetch(name: str, **options: Any) -> Path:
-    """Return a model folder: ``name`` itself if it is a folder, else a download from the hub.
+    """Return a model folder: ``name`` itself if it is a folder, else a download from the Hub.
 
     Args:
         name: A folder, or the name of a model on the Hugging Face Hub.
@@ -121,13 +121,13 @@ def fetch(name: str, **options: Any) -> Path:
         return folder
     if folder.exists():
         raise UserError(f"{name} is a file, not a model folder")
-    if folder.is_absolute() or str(name).startswith("."):  # no name on the hub
+    if folder.is_absolute() or str(name).startswith("."):  # no name on the Hub
         raise UserError(f"{name}: there is no such folder")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS, **options))
-    except Exception as error:  # the hub's client raises many unrelated types
+    except Exception as error:  # the Hub's client raises many unrelated types
         raise UserError(
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face Hub: "
             f"{hub_reason(error)}. Offline? Pass the folder of a model instead"
@@ -187,7 +187,7 @@ def write_card(
 
     Args:
         folder: The model folder.
-        header: The YAML block for the hub.
+        header: The YAML block for the Hub.
         description: The description of the model.
         config: Its arguments.
         metrics: Its scores, as returned by ``read_metrics``; used if the folder has none of these
@@ -218,7 +218,7 @@ def model_card(
     """Return the text of README.md: what the model is, how good it is, and how to use it.
 
     Args:
-        header: The YAML block for the hub.
+        header: The YAML block for the Hub.
         description: The description of the model.
         config: Its arguments.
         scores: Rows of name, value, and unit.
@@ -228,7 +228,7 @@ def model_card(
         "```python",
         f"from {description.module} import {name}",
         "",
-        f'model = {name}.from_pretrained("this folder, or its name on the hub")',
+        f'model = {name}.from_pretrained("this folder, or its name on the Hub")',
         *description.uses,
         "```",
     ]

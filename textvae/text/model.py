@@ -1,6 +1,6 @@
 """A text VAE: an LSTM encoder, an LSTM decoder, a tokenizer, and everything you can do with them.
 
-    model = TextVAE.from_pretrained("runs/yahoo")        # a folder, or a name on the hub
+    model = TextVAE.from_pretrained("runs/yahoo")        # a folder, or a name on the Hub
     model.sample(5)                                      # x ~ p(x|z), z ~ p(z)
     model.reconstruct(["how do i learn to swim ?"])      # greedily, from the mean of q(z|x)
     model.interpolate("it rains .", "the sun is out .")  # on a line between two posterior means

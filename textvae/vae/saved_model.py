@@ -97,7 +97,7 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         repo_id: str | None = None,
         **hub_options: Any,
     ) -> str | None:
-        """Write the model folder, and optionally push it to the hub; returns the commit's URL.
+        """Write the model folder, and optionally push it to the Hub; returns the commit's URL.
 
         Raises:
             UserError: The folder cannot be written, or a part that was replaced does not fit the
@@ -113,17 +113,17 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         """Publish the model folder on the Hugging Face Hub; returns the commit's URL.
 
         Args:
-            repo_id: Name on the hub, such as ``user/model``.
+            repo_id: Name on the Hub, such as ``user/model``.
             options: As in ``huggingface_hub.ModelHubMixin.push_to_hub``.
 
         Raises:
-            UserError: The model cannot be saved, or the hub cannot be reached or refuses it.
+            UserError: The model cannot be saved, or the Hub cannot be reached or refuses it.
         """
         try:
             return str(super().push_to_hub(repo_id, **options))
         except (TypeError, UserError):  # an unknown option; a model that cannot be saved
             raise
-        except Exception as error:  # the hub's client raises many unrelated types
+        except Exception as error:  # the Hub's client raises many unrelated types
             raise UserError(
                 f"{repo_id!r} could not be pushed to the Hugging Face Hub: "
                 f"{pretrained.hub_reason(error)}"
@@ -226,15 +226,15 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         map_location: str | torch.device | None = "cpu",
         **hub_options: Any,
     ) -> Self:
-        """Load a model from a folder or from the hub, ready for use.
+        """Load a model from a folder or from the Hub, ready for use.
 
         Args:
-            pretrained_model_name_or_path: A model folder, or a name on the hub.
+            pretrained_model_name_or_path: A model folder, or a name on the Hub.
             map_location: The device to load it to; None means the CPU.
             hub_options: revision, token, cache_dir, force_download, local_files_only.
 
         Raises:
-            UserError: The folder is missing or broken, or the hub cannot be reached.
+            UserError: The folder is missing or broken, or the Hub cannot be reached.
         """
         # Read the folder here: the mixin would not turn a broken config.json into a UserError.
         folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)

@@ -14,7 +14,7 @@ from textvae.runs.markdown import markdown_table
 
 _NATS = "nats per example"
 _WORD = "per word, counting the end of the sentence as a word"
-_FRACTION = "0 to 1"
+_FRACTION = "fraction"
 
 
 def _likelihood(key: str, header: str, unit: str, help: str, **options: Any) -> Metric:
@@ -30,7 +30,9 @@ def _text(key: str, header: str, help: str, **options: Any) -> Metric:
 
 
 def _probe(key: str, header: str, help: str, **options: Any) -> Metric:
-    return Metric(key, header, "percent", help, "probe", needs_latent=True, scale=100, **options)
+    return Metric(
+        key, header, "of the examples", help, "probe", needs_latent=True, scale=100, **options
+    )
 
 
 def _setup(

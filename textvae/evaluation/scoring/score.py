@@ -270,7 +270,7 @@ def score_file(
     """Open a file whose texts or images are to be scored.
 
     Args:
-        run: A run folder, a folder with a saved model, or a model name on the hub.
+        run: A run folder, a folder with a saved model, or a model name on the Hub.
         source: A file in any format that training reads, or ``-`` for the lines on standard input.
         samples: As in ``score``.
         regret_steps: As in ``score``.

@@ -1,4 +1,4 @@
-"""Which columns of a file or a dataset on the hub are the text and the label."""
+"""Which columns of a file or a dataset on the Hub are the text and the label."""
 
 from __future__ import annotations
 

@@ -65,17 +65,17 @@ def read_corpus(
     Args:
         dir: A folder with train, valid and test files (``train.txt``, ``ptb.train.txt``, …), with
             folders ``train/CLASS/`` of one document per file, or that ``save_to_disk`` wrote; a
-            single file; ``-`` for standard input; or a dataset on the hub (``owner/name`` or
+            single file; ``-`` for standard input; or a dataset on the Hub (``owner/name`` or
             ``owner/name:config``). If it has no ``valid`` split, 5% of the training documents are
             held out for it, and as many for ``test`` if that is missing, too.
-        train: The training file, in the folder or elsewhere, or the name of the split on the hub.
+        train: The training file, in the folder or elsewhere, or the name of the split on the Hub.
         valid: The same for validation.
         test: The same for test.
         text_column: Column with the text, ``text`` by default; several columns, separated by
             commas, are joined with a space, and so are the tokens in a list. ``a.b`` is the field
             b of the column a; the columns of a table without a header are 1, 2, ….
         label_column: Column with the label; by default ``label``, if there is one. Labels are
-            strings, or indices into the names of the classes of a dataset on the hub. An example
+            strings, or indices into the names of the classes of a dataset on the Hub. An example
             whose label is -1, null, or empty is unlabeled.
         labels: Whether to read labels at all.
         format: One of ``layout.FORMATS``, or ``auto`` to detect it from the extension and content.

@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face ``datasets``: on the hub, or in a folder that ``save_to_disk`` wrote."""
+"""Datasets of Hugging Face ``datasets``: on the Hub, or in a folder that ``save_to_disk`` wrote."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def quiet_datasets() -> Iterator[Any]:
 
 
 def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) -> dict[str, Source]:
-    """Find the splits of a dataset on the hub.
+    """Find the splits of a dataset on the Hub.
 
     Args:
         name: ``owner/name`` or ``owner/name:config``.

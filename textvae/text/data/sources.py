@@ -1,4 +1,4 @@
-"""Where the splits of a corpus come from: files, a folder, standard input, or the hub."""
+"""Where the splits of a corpus come from: files, a folder, standard input, or the Hub."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def find_sources(place: str, named: Mapping[str, str | None], options: Layout) -
     """Find the splits of a corpus, and say in the log how each is read.
 
     Args:
-        place: A folder, a single file, ``-`` for standard input, or a dataset on the hub.
-        named: For each split the file in the folder, or the split on the hub; None to search.
+        place: A folder, a single file, ``-`` for standard input, or a dataset on the Hub.
+        named: For each split the file in the folder, or the split on the Hub; None to search.
         options: How the files are laid out, as far as it is known.
 
     Returns:
         A source for each split; a single file is ``train``.
 
     Raises:
-        UserError: If nothing is found, a split has two files, the layout is ambiguous, or the hub
+        UserError: If nothing is found, a split has two files, the layout is ambiguous, or the Hub
             cannot be reached.
     """
     check_place(place)
@@ -51,14 +51,14 @@ def find_sources(place: str, named: Mapping[str, str | None], options: Layout) -
 
 
 def check_place(place: str) -> None:
-    """Check that a corpus exists, unless its name may be that of a dataset on the hub.
+    """Check that a corpus exists, unless its name may be that of a dataset on the Hub.
 
     Raises:
         UserError: There is no such file or folder.
     """
     if place != STANDARD_INPUT and not expanded(place).exists() and _looks_like_path(place):
         raise UserError(
-            f"{place}: no such file or folder (datasets on the hub are named owner/name)"
+            f"{place}: no such file or folder (datasets on the Hub are named owner/name)"
         )
 
 
@@ -257,5 +257,5 @@ def _looks_like_path(place: str) -> bool:
         or place.count("/") != 1
         or place.endswith("/")
         or extension_of(Path(place)) in EXTENSIONS
-        or Path(place).parent.is_dir()  # such a folder exists: do not ask the hub
+        or Path(place).parent.is_dir()  # such a folder exists: do not ask the Hub
     )
