@@ -635,7 +635,9 @@ def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog
     assert f"give a folder inside it, such as {folders[1]}" in capfd.readouterr().err
     (tmp_path / "run" / "config.yaml").unlink()
     assert main(["evaluate", folders[1]]) == 2
-    assert "only a saved model; textvae score, encode, and sample need" in capfd.readouterr().err
+    assert (
+        "only a saved model: evaluate, diagnose, map, and neighbors can" in capfd.readouterr().err
+    )
 
 
 def test_a_table_is_aligned_and_its_bars_are_escaped():

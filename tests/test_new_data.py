@@ -18,6 +18,7 @@ from textvae.builders.run_data import run_config
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare
+from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
 from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.open_run import open_run, rows_of
 from textvae.evaluation.scoring.score import score_file
@@ -422,3 +423,21 @@ def test_data_that_has_moved_says_what_to_do(tiny, examples, tmp_path, capfd):
 def test_a_single_labeled_example_is_named(run, capfd):
     assert main(["probe", str(run), "--labels", "1"]) == 2
     assert "--labels 1: these examples all have the same label" in capfd.readouterr().err
+
+
+def test_a_saved_model_is_examined_on_a_file_without_its_run(run, examples, tmp_path, capfd):
+    textvae.load(str(run)).save_pretrained(tmp_path / "shared")
+    path = write(tmp_path / "new.csv", examples)
+    options = {"samples": 4, "generations": 0, "data": path}
+    ours, theirs = (evaluate_run(place, **options) for place in (run, tmp_path / "shared"))
+    assert {k: theirs[k] for k in FIGURES} == {k: ours[k] for k in FIGURES}
+    found = diagnose_run(tmp_path / "shared", data=path, samples=1)
+    assert found.verdict == "collapsed"  # and it has no history, unlike its run
+    assert all(remedy.command is None for remedy in found.remedies)  # there is no run to repeat
+    capfd.readouterr()
+    for command in (["neighbors", "the cat"], ["map", "--out", str(tmp_path / "map.png")]):
+        name, *rest = command
+        assert main([name, str(tmp_path / "shared"), *rest, "--data", str(path)]) == 0
+    for name in ("evaluate", "diagnose", "probe"):
+        assert main([name, str(tmp_path / "shared")]) == 2
+        assert "only a saved model: evaluate, diagnose, map" in capfd.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -15,11 +16,13 @@ from textvae.builders.data import Splits, read_new
 from textvae.builders.model import load_model, to_device
 from textvae.builders.run_data import run_config, run_splits
 from textvae.config.arguments import check_integers
-from textvae.config.experiment import Config
+from textvae.config.experiment import OPTIONS, Config, DataConfig, ModelConfig
 from textvae.errors import UserError
+from textvae.evaluation.diagnosis.remedy import UNKNOWN
+from textvae.runs import model_folder
 from textvae.runs.files import expanded
-from textvae.runs.model_folder import weights_hash
-from textvae.runs.run_folder import config_path
+from textvae.runs.model_folder import WEIGHTS, weights_hash
+from textvae.runs.run_folder import CONFIG, config_path
 from textvae.runs.weights import holds_weights
 from textvae.text.data.sources import is_one_split
 from textvae.text.data.streams import STANDARD_INPUT
@@ -113,7 +116,7 @@ def open_run(
     """Read the config, the best model, and the data of a run.
 
     Args:
-        run: A run folder.
+        run: A run folder; for a file of new examples, a saved model is enough.
         condition: For a model that is conditioned on labels or numbers: that of all new examples;
             None: those in their file.
         opening: data, reading, device, model, as in ``Opening``.
@@ -126,19 +129,21 @@ def open_run(
     if unknown := opening.keys() - Opening.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     folder, data, reading = expanded(path_of_run(run)), opening.get("data"), opening.get("reading")
-    config = run_config(folder, data, reading)
+    is_run = (folder / CONFIG).exists() or not ((folder / WEIGHTS).exists() and data is not None)
+    config = run_config(folder, data, reading) if is_run else _of_saved_model(folder)
     model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
     opened = OpenRun(folder, config, model, {}, weights)
-    if not are_new_examples(data):
+    if is_run and not are_new_examples(data):
         if condition is not None:
             raise UserError(
                 "--condition is for a file of new examples (--data FILE): the data of the run "
                 "has labels"
             )
         return opened._replace(splits=_splits_for(model, folder, config))
-    if condition is None and str(data) != STANDARD_INPUT and _may_be_of_run(folder, str(data)):
+    own = is_run and condition is None and str(data) != STANDARD_INPUT
+    if own and _may_be_of_run(folder, str(data)):
         splits = None
         with suppress(UserError), _silent():  # nothing is wrong if it is another file
             splits = _splits_for(model, folder, config)
@@ -149,6 +154,15 @@ def open_run(
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name
     return opened._replace(splits={"test": new}, new=name, given=condition)
+
+
+def _of_saved_model(folder: Path) -> Config:
+    """Return what a folder with only a model says of its experiment."""
+    options = model_folder.read_config(folder)
+    known = {name: value for name, value in options.items() if name in OPTIONS["model"]}
+    tokenized = bool(options.get("tokenized"))
+    data = DataConfig(tokenized=tokenized) if "max_length" in options else DataConfig(kind="images")
+    return replace(UNKNOWN, model=ModelConfig(**known), data=data)
 
 
 def path_of_run(run: Path | str) -> str:

@@ -264,7 +264,10 @@ def config_path(run: Path) -> Path:
         inside = sorted(run.glob(f"*/{CONFIG}"))
         advice = f"; give a folder inside it, such as {inside[0].parent}" if inside else ""
         if (run / WEIGHTS).exists():
-            advice = ", only a saved model; textvae score, encode, and sample need no more"
+            advice = (
+                ", only a saved model: evaluate, diagnose, map, and neighbors can examine it with "
+                "--data FILE, and a sampler (--from aggregate) is fitted in the run folder"
+            )
         raise UserError(f"{run} is not a run folder: it has no {CONFIG}{advice}")
     return path
 
