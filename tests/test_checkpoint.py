@@ -605,6 +605,29 @@ def test_a_finished_run_that_is_resumed_for_longer_is_not_finished(tiny, tmp_pat
     assert read_record(run / "training.json")["finished"] == "all 9 steps done"
 
 
+def test_other_files_in_the_folder_of_a_new_run_are_mentioned(tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("data.csv", "b", "a", "c", ".hidden", "README.md"):
+        (run / name).touch()
+    assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "1"]) == 0
+    said = capfd.readouterr().err
+    assert f"{run} is not empty: the run is saved next to a, b, c, ...\n" in said
+    assert run_folder.other_files(tmp_path / "none") == []
+
+
+def test_data_that_has_moved_is_named_when_a_run_is_resumed(tiny, corpus, tmp_path, capfd):
+    run, place = tmp_path / "run", shutil.copytree(corpus, tmp_path / "corpus")
+    moved = ["--data.dir", str(place)]
+    assert in_child(["train", "--out", str(run), *tiny, *moved, "--train.max_steps", "1"]) == 0
+    place.rename(tmp_path / "elsewhere")
+    resume = ["train", "--resume", str(run), "--train.max_steps", "2"]
+    capfd.readouterr()
+    assert in_child(resume) == 2
+    assert "if the data has moved, pass --data.dir" in capfd.readouterr().err
+    assert in_child([*resume, "--data.dir", str(tmp_path / "elsewhere")]) == 0
+
+
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match=f"cannot write to the folder {tmp_path}"):

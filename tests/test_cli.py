@@ -72,6 +72,16 @@ MISTAKES = [
     (["sample", "{run}", "--data.cache", "x"], "unrecognized arguments: --data.cache (see"),
     (["compare", "{run}", "none.yaml"], "none.yaml cannot be read (No such file or directory)"),
     (["encode", "{run}", "x", "--limit", "3"], "unrecognized arguments: --limit 3 (see"),
+    (["train", "--device", "cuda"], "set CUDA_VISIBLE_DEVICES, or ACCELERATE_USE_CPU=true"),
+    (
+        ["sample", "{run}", "--device", "gpu"],
+        "gpu: there is no such kind of device: use cpu, or cuda",
+    ),
+    (["score", "{run}", "the cat sat"], "to pass a sentence, pipe it: echo"),
+    (
+        ["compare", "{run}", "--columns", "mu"],
+        "no metric 'mu'; the usual ones are latent_dim, ppl_elbo,",
+    ),
     (["sample"], "required: RUN (see"),
     (["interpolate", "{run}", "a"], "required: B (see"),
     (["encode", "{run}", "a"], "required: --out (see"),

@@ -16,7 +16,7 @@ from textvae.cli.main import main
 from textvae.config.experiment import Config, DataConfig, ModelConfig, TrainConfig
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import compare, gather
-from textvae.evaluation.comparison.gains import add_gains_over_language_model
+from textvae.evaluation.comparison.gains import add_gains, add_gains_over_language_model
 from textvae.evaluation.comparison.rate_distortion import (
     draw_rate_distortion,
     point_of,
@@ -652,6 +652,20 @@ def test_a_table_is_aligned_and_its_bars_are_escaped():
 def test_a_mean_over_some_of_the_seeds_is_left_out():
     cards = [{**VAE, "bleu": 0.1}, {**VAE, "bleu": 0.3}, {**VAE, "bleu": None}]
     assert average_cards(cards)["bleu"] is None
+
+
+def test_a_gain_between_bounds_of_other_samples_has_a_warning(caplog):
+    cards = [
+        with_bounds([-9.0, -5.0], model="a", latent_dim=2, samples=50),
+        with_bounds([-8.0, -4.0], model="b", latent_dim=2, samples=200),
+        with_bounds([-8.0, -4.0], model="lm", latent_dim=0, samples=1),
+    ]
+    add_gains(cards, cards[1])
+    assert "IW gain of a over b: the bounds have K = 50 and K = 200" in caplog.text
+    assert "lm over" not in caplog.text  # its bound is exact
+    caplog.clear()
+    add_gains(cards[:2], cards[2])
+    assert not caplog.text
 
 
 def test_with_two_language_models_there_is_no_gain():

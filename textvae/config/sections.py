@@ -102,7 +102,7 @@ class TokenizerConfig:
     vocab_size: VocabSize = 20000
     """maximum vocabulary size"""
     min_count: PositiveInt = 1
-    """words or characters with fewer occurrences become <unk>; not for unigram and bpe"""
+    """tokens with fewer occurrences become <unk>; not for unigram and bpe"""
     byte_fallback: bool = True
     """for char: encode characters not seen in training as UTF-8 bytes; false: as <unk>"""
     path: str | None = None

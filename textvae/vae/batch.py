@@ -75,8 +75,10 @@ def check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        why = str(error).splitlines()[0].partition(", ")[0]  # then a list of 20 kinds
-        raise UserError(f"device {device}: {why}; use cpu, or cuda for a GPU") from error
+        why = str(error).splitlines()[0]
+        if why.startswith("Expected one of"):  # twenty kinds of devices
+            why = "there is no such kind of device: use cpu, or cuda for a GPU"
+        raise UserError(f"device {device}: {why}") from error
     if torch.device(device).type == "meta":
         raise UserError(f"device {device}: it computes nothing; choose cpu or cuda")
 

@@ -27,7 +27,7 @@ class Noise(Protocol):
         """Standard normal draws, (samples, B, width)."""
 
     def uniform(self, samples: int, width: int) -> Tensor:
-        """Uniform draws in [0, 1) in double precision, (samples, B, width)."""
+        """Uniform draws in [0, 1), (samples, B, width)."""
 
 
 @runtime_checkable

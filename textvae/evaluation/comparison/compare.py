@@ -81,7 +81,7 @@ def check_columns(columns: Sequence[str] | None) -> None:
     """
     for key in columns or ():
         if key not in BY_KEY:
-            usual = ", ".join(metric.key for metric in METRICS if metric.column == "always")
+            usual = ", ".join(metric.key for metric in METRICS if metric.column != "never")
             near = did_you_mean(key, list(BY_KEY)) or f"; the usual ones are {usual}"
             raise UserError(f"there is no metric {key!r}{near} (see textvae evaluate RUN --json)")
 
