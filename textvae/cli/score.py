@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 OPTIONS = ("samples", "regret_steps", "refine_steps", "condition", "keep", "batch_size", "seed")
 WIDTH = 9  # of a column of numbers, at least
+MANY = 1000  # texts whose regret takes minutes
 COUNTS = ("row", "units", "bytes", "tokens")  # in files and JSON, not in the table
 
 
@@ -108,6 +109,8 @@ def run(args: Namespace) -> None:
             "all examples under the same one",
             scored.model.condition.noun,
         )
+    if args.regret_steps and scored.model.latent_dim and len(scored) > MANY:
+        logger.info("most of the time goes into the likelihood regret: --regret-steps 0 skips it")
     numbers: list[Mapping[str, Any]] = []
     texts = ("text", *args.keep)
     rows = _remembered(scored, numbers, texts) if args.labels else iter(scored)
