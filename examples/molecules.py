@@ -17,21 +17,26 @@ CELECOXIB = "Cc1ccc(cc1)-c1cc(nn1-c1ccc(cc1)S(N)(=O)=O)C(F)(F)F"
 fingerprints = rdFingerprintGenerator.GetMorganGenerator(radius=2)
 
 
+def parse(text: str) -> Chem.Mol | None:
+    """Return a molecule; RDKit would take what follows a space for its name."""
+    return Chem.MolFromSmiles(text) if len(text.split()) == 1 else None
+
+
 def qed(text: str) -> float | None:
     """Return the drug-likeness of a molecule, None if the text is not a SMILES string."""
-    molecule = Chem.MolFromSmiles(text) if text else None
+    molecule = parse(text)
     return None if molecule is None else QED.qed(molecule)
 
 
 def logp(text: str) -> float | None:
     """Return Crippen's logP, None as for ``qed``."""
-    molecule = Chem.MolFromSmiles(text) if text else None
+    molecule = parse(text)
     return None if molecule is None else Crippen.MolLogP(molecule)
 
 
 def celecoxib(text: str) -> float | None:
     """Return the Tanimoto similarity of a molecule's fragments to those of celecoxib."""
-    molecules = [Chem.MolFromSmiles(smiles) if smiles else None for smiles in (text, CELECOXIB)]
+    molecules = [parse(smiles) for smiles in (text, CELECOXIB)]
     if molecules[0] is None:
         return None
     return TanimotoSimilarity(*map(fingerprints.GetCountFingerprint, molecules))

@@ -262,6 +262,23 @@ def test_the_names_of_splits_are_no_labels(tmp_path):
     }
 
 
+@pytest.mark.parametrize("mode", ["I;16", "RGBA", "LA"])
+def test_pictures_that_gray_cannot_hold_are_refused(mode, tmp_path):
+    ink = 30_000 if mode == "I;16" else (0,) * len(mode)  # transparent
+    for i in range(4):
+        Image.new(mode, (4, 3), ink).save(tmp_path / f"{i}.png")
+    with pytest.raises(UserError, match=r"16 bits or more: conv|transparent pixels: fill"):
+        read_images(str(tmp_path))
+
+
+def test_an_opaque_color_picture_in_a_folder_with_brackets(tmp_path):
+    folder = tmp_path / "pics [1]"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGBA", (4, 3), (255, 255, 255, 255)).save(folder / f"{i}.png")
+    assert read_images(str(folder))["train"].gray.min() == 255
+
+
 def test_pictures_that_cannot_be_read_are_one_line(tmp_path):
     picture(tmp_path / "train" / "1.png")
     picture(tmp_path / "train" / "2.png", (9, 9))

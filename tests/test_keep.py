@@ -1,12 +1,14 @@
 """Columns that are copied to the output, and the numbers of rows next to them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import textvae
 from textvae.cli.main import main
+from textvae.runs.model_folder import weights_hash
 from textvae.text.data.corpus import read_file
 
 CSV = """ticket,created,text,kind
@@ -130,3 +132,25 @@ def test_standard_input_has_no_columns_to_keep(command, trained, tmp_path, capfd
         out = ["--out", str(tmp_path / "out.parquet")]
         assert main([command, str(trained), "-", *out, "--keep", "x"]) == 2
     assert "standard input can be read only once" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b"])
+def test_a_column_may_have_any_name(name, trained, tmp_path, capsys):
+    path, deep = tmp_path / "texts.csv", tmp_path / "deep" / "er"
+    path.write_text(f"{name},text\n1,the cat\n")
+    deep.mkdir(parents=True)
+    argv = ["encode", str(trained), str(path), "--keep", name, "--out"]
+    assert main([*argv, str(deep / "l.npz")]) == 2
+    assert f"an .npz file cannot have a column {name!r}" in capsys.readouterr().err
+    assert not list(deep.iterdir()) and not list(tmp_path.rglob("*evil*"))
+    assert main([*argv, str(deep / "l.parquet")]) == 0
+
+
+def test_a_home_folder_in_an_option(trained, tickets, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(trained, tmp_path / "run")
+    argv = ["encode", "~/run", "~/tickets.csv", "--keep", "ticket", "--out=~/l.npz"]
+    assert main(argv) == 0
+    with np.load(tmp_path / "l.npz") as arrays:
+        assert arrays["weights_sha256"] == weights_hash(trained)
+    assert main(["compare", "~/run"]) == 0

@@ -423,6 +423,19 @@ def test_values_of_a_probe_are_not_kept(trained, model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_search_for_a_probe_leaves_the_values_of_another_search(trained, tmp_path, monkeypatch):
+    out = tmp_path / "found.jsonl"
+    kept = tmp_path / "found.jsonl.values"
+    kept.write_text("values of a function")
+    monkeypatch.setattr(
+        "textvae.evaluation.search.optimize.load_objective",
+        lambda *_: lambda text: float(len(text)),
+    )
+    argv = ["optimize", str(trained), "--objective", "probe:rating", "--budget", "12"]
+    assert main([*argv, "--out", str(out)]) == 0
+    assert kept.read_text() == "values of a function"
+
+
 def test_a_round_ends_with_its_last_new_text():
     memory = Memory(len, budget=10)
     memory.value("a")

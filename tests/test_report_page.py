@@ -233,6 +233,15 @@ def test_a_comparison_shows_every_model(comparison, run, lm):
     assert len(re.findall(r"plane-LineCollection|plane-line2d", plane)) > 2
 
 
+def test_a_published_row_next_to_one_run_is_in_the_table(run, tmp_path):
+    (tmp_path / "published.yaml").write_text(
+        "- {model: theirs, source: a paper, latent_dim: 2, ppl_iw: 12.5}\n"
+    )
+    report([run, tmp_path / "published.yaml"], tmp_path / "page.html", limit=12, samples=1)
+    page = (tmp_path / "page.html").read_text()
+    assert "theirs" in page and "12.50" in page
+
+
 def test_a_language_model_has_no_latent_space(lm, tmp_path):
     report(lm, tmp_path / "lm.html", samples=1)
     page = Page(tmp_path / "lm.html")

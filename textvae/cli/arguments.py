@@ -15,6 +15,13 @@ from textvae.cli.messages import explain
 from textvae.config.experiment import OPTIONS, read_options
 from textvae.config.types import plain
 from textvae.errors import UserError
+from textvae.runs.files import expanded
+
+# Options of all commands that are paths, or may be.
+PATHS = (
+    *("run", "runs", "out", "file", "data", "baseline", "plot", "resume", "draw", "test", "train"),
+    *("test_scaffolds", "filters", "cache_dir"),
+)
 
 RESUME_OR_START = "--resume-or-start"
 
@@ -40,11 +47,19 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
     with _explained(argv[0], commands):
         args = parser.parse_args(words)
     command, options = args.subcommand, args[args.subcommand]
-    found = {name: plain(value) for name, value in vars(options).items()}
+    found = {name: _at_home(name, plain(value)) for name, value in vars(options).items()}
     if command == "sweep":
         with _explained("train", commands):
             found |= _grid(of_train, found["vary"], commands["train"])
     return command, Namespace(found)
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """Expand ``~`` in a path, which a shell leaves as it is in ``--out=~/runs``."""
+    if isinstance(value, list):
+        return [_at_home(name, each) for each in value]
+    is_path = name in PATHS and isinstance(value, str) and value.startswith("~")
+    return str(expanded(value)) if is_path else value
 
 
 @contextmanager

@@ -18,7 +18,7 @@ UNITS = (("GB", 10**9), ("MB", 10**6), ("KB", 10**3))
 def parser() -> ArgumentParser:
     """Return the parser of the command."""
     parser = new_parser(
-        "list the texts, token ids, tokenizers, and compiled loops in the cache, or remove those "
+        "list the texts, token ids, tokenizers, and other entries in the cache, or remove those "
         "that are no longer used",
         "textvae cache [--prune DAYS]",
     )

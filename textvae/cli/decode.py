@@ -35,11 +35,11 @@ def run(args: Namespace) -> None:
     import torch
 
     from textvae.runs.latents import read_labels, read_latents, read_weights
-    from textvae.runs.model_folder import weights_hash
+    from textvae.runs.model_folder import fetch, weights_hash
 
     z = torch.from_numpy(read_latents(Path(args.file)))
     model = load(args)
-    made_by, weights = read_weights(Path(args.file)), weights_hash(Path(args.run))
+    made_by, weights = read_weights(Path(args.file)), weights_hash(fetch(args.run))
     if None not in (made_by, weights) and made_by != weights:
         logger.warning(
             "%s was encoded with weights other than those in %s: its vectors belong to another "

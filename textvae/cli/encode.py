@@ -53,7 +53,7 @@ def run(args: Namespace) -> None:
     The file is read twice, so that its examples need not be kept in memory.
     """
     from textvae.runs.latents import Extent, check_format, check_size, latents_file
-    from textvae.runs.model_folder import weights_hash
+    from textvae.runs.model_folder import fetch, weights_hash
 
     path = Path(args.out)
     check_format(path)
@@ -65,7 +65,7 @@ def run(args: Namespace) -> None:
         extent = extent.with_part(part.captions, part.labels, others)
     check_size(path, extent)
     options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
-    with latents_file(path, extent, weights_hash(Path(args.run))) as file:
+    with latents_file(path, extent, weights_hash(fetch(args.run))) as file:
         for part, others in zip(parts(), kept(), strict=False):
             given = labels_of(model, args, part, first)
             q = model.encode(part.inputs, condition=given, first_row=first, **options)

@@ -89,8 +89,9 @@ def run(args: Namespace) -> None:
         check_plot_file(args.plot)
     model = load(args)
     options = {name: args[name] for name in OPTIONS}
-    if args.out is not None:
-        options["keep"] = Path(f"{args.out}.values")
+    kept = Path(f"{args.out}.values")
+    if args.out is not None and not args.objective.startswith("probe:"):  # which is quick
+        options["keep"] = kept
     found = optimize(args.run, args.objective, model=model, **options)
     print(found)
     print("\nbest texts of the search:")
@@ -98,7 +99,8 @@ def run(args: Namespace) -> None:
         print(f"{call.value:12.4g}  " + call.text.replace("\n", " "))
     if args.out is not None:
         count = write_table(Path(args.out), found.rows(), numbers=("value", "best"))
-        options["keep"].unlink(missing_ok=True)
+        if "keep" in options:
+            kept.unlink(missing_ok=True)
         print(f"\nwrote {quantity(count, 'row')} to {args.out}")
     if args.plot is not None:
         save_plot(draw_search(found.rows()), args.plot)

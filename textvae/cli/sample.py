@@ -64,6 +64,7 @@ def run(args: Namespace) -> None:
             raise UserError("--walk shows the quantiles of the prior: leave out --from aggregate")
         if args.n is not None:
             raise UserError(f"--walk {args.walk} shows {args.walk**2} images: leave out -n")
+        options.setdefault("do_sample", model.samples_pixels)
         with output:
             output.show(model.walk(args.walk, **options), columns=args.walk)
         return

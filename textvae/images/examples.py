@@ -38,16 +38,16 @@ class ImageExamples(Model):
         **given: Any,
     ) -> list[Shown]:
         """Return an image for every z as a PNG file: sampled (PixelCNN), or its means (MLP)."""
-        options = {"do_sample": self._samples_pixels, "same_draws": same_draws}
+        options = {"do_sample": self.samples_pixels, "same_draws": same_draws}
         return [as_png(image) for image in self.decode(z, seed=seed, **options, **given)]
 
     @property
-    def _samples_pixels(self) -> bool:
+    def samples_pixels(self) -> bool:
         """Whether pixels have to be sampled: the most likely image of a PixelCNN is often black."""
         return self.config["decoder"] == "pixelcnn"
 
     def read_examples(self, source: str, usual: Any = None, **options: Any) -> Examples:
-        """Read the images in an .npz file, which has no other layouts to choose from."""
+        """Read the images in a file or a folder, which have no other layouts to choose from."""
         if options:
             given = " and ".join(f"--data.{name}" for name in options)
             raise UserError(f"{given}: only for text files, but this is an image model")
@@ -67,7 +67,7 @@ class ImageExamples(Model):
         if self.latent_dim:
             rows = np.arange(min(count, len(split)))
             originals, given = split.batch(rows).x[:, 0], self.conditions_in(split, rows)
-            outputs = self.reconstruct(originals, do_sample=self._samples_pixels, **given)
+            outputs = self.reconstruct(originals, do_sample=self.samples_pixels, **given)
             pairs = torch.cat([originals, outputs], dim=1)
             shown["reconstructions"] = pairs[:, None]
         return shown

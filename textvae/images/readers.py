@@ -10,6 +10,7 @@ All readers return uint8 pixels, 0 for paper and 255 for ink, or as the pictures
 
 from __future__ import annotations
 
+import glob
 import gzip
 import logging
 import math
@@ -24,6 +25,9 @@ import numpy as np
 from textvae.errors import UserError, quantity
 from textvae.images.drawings import Drawings, checked
 from textvae.runs.npz import read_npz as numbers_in
+
+# What scipy raises for a file that is damaged, or of a later version of MATLAB.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, NotImplementedError, zlib.error)
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +161,7 @@ def read_mat(path: Path) -> dict[str, Drawings]:
                 ("test", "testdata", "testtarget"),
             )
         }
-    except (OSError, ValueError, KeyError, TypeError, MatReadError, zlib.error) as error:
+    except (*UNREADABLE, MatReadError) as error:
         raise UserError(f"{path} is not Burda's chardata.mat, or it is damaged: {error}") from error
 
 
@@ -206,7 +210,7 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
     disable_progress_bars()
     with TemporaryDirectory() as cache:  # the pixels end up in memory
         try:
-            rows = load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)
+            rows = load_dataset("imagefolder", data_dir=glob.escape(str(folder)), cache_dir=cache)
             found = _drawings(rows, str(folder))
         except UserError:
             raise
@@ -237,6 +241,20 @@ def _without_split_names(found: dict[str, Drawings], folders: set[str]) -> dict[
     }
 
 
+def _in_gray(image: Any, name: str) -> np.ndarray:
+    """Return an image in shades of gray, 0 to 255.
+
+    Raises:
+        UserError: It has transparent pixels or more than 256 shades, which would be lost.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise UserError(f"{name}: images with 16 bits or more: convert them to 8 bits first")
+    has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    if has_alpha and image.convert("RGBA").getextrema()[3][0] < 255:
+        raise UserError(f"{name}: images with transparent pixels: fill their background first")
+    return np.asarray(image.convert("L"))
+
+
 def _drawings(dataset: Any, name: str) -> dict[str, Drawings]:
     """Return the images in all splits of a ``datasets.DatasetDict``, in shades of gray."""
     from datasets import ClassLabel, Image
@@ -247,7 +265,7 @@ def _drawings(dataset: Any, name: str) -> dict[str, Drawings]:
         if column is None:
             raise UserError(f"{name}: the split {split} has no image column")
         label = next((k for k, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
-        images = [np.asarray(image.convert("L")) for image in rows[column]]
+        images = [_in_gray(image, name) for image in rows[column]]
         if len(sizes := sorted({image.shape[::-1] for image in images})) > 1:
             raise UserError(
                 f"{name}: the {split} images have different sizes, such as {sizes[0][0]} x "

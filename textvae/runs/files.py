@@ -117,12 +117,12 @@ def check_writable(path: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"cannot write {path}: {folder} is a file, not a folder")
     reason = None
-    if path.is_dir():
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        reason = errno.ENAMETOOLONG
+    elif path.is_dir():
         reason = errno.EISDIR
     elif not os.access(folder, os.W_OK | os.X_OK):
         reason = errno.EACCES
-    elif len(os.fsencode(path.name)) > LONGEST_NAME:
-        reason = errno.ENAMETOOLONG
     if reason is not None:
         raise UserError(f"cannot write {path}: {os.strerror(reason)}")
 

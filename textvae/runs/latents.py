@@ -39,7 +39,7 @@ class Extent(NamedTuple):
         widths = [len(label) for label in labels if label is not None]
         before = [] if self.label is None else [self.label]
         longest = {
-            name: max(self.others.get(name, 0), *(len(value or "") for value in values))
+            name: max([self.others.get(name, 0), *(len(value or "") for value in values)])
             for name, values in others.items()
         }
         return Extent(
@@ -122,7 +122,7 @@ class _Npz:
         for name, array in (new | dict(columns)).items():
             if name not in self.arrays:
                 shape = (self.extent.rows, *array.shape[1:])
-                place = self.folder / f"{name}.npy"
+                place = self.folder / f"{len(self.arrays)}.npy"  # a column may have any name
                 self.arrays[name] = np.lib.format.open_memmap(
                     place, mode="w+", dtype=array.dtype, shape=shape
                 )
@@ -132,9 +132,9 @@ class _Npz:
     def finish(self) -> None:
         """Pack the arrays."""
         with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as packed:
-            for name, array in self.arrays.items():
+            for i, (name, array) in enumerate(self.arrays.items()):
                 array.flush()
-                packed.write(self.folder / f"{name}.npy", f"{name}.npy")
+                packed.write(self.folder / f"{i}.npy", f"{name}.npy")
             if self.weights is not None:
                 with packed.open(f"{WEIGHTS}.npy", "w") as file:
                     np.lib.format.write_array(file, np.array(self.weights))
@@ -202,10 +202,14 @@ def check_size(path: Path, extent: Extent) -> None:
     """Check that texts fit into the format of a file, before the vectors are computed.
 
     Raises:
-        UserError: NumPy stores all texts at the width of the longest, which would take too much.
+        UserError: NumPy stores all texts at the width of the longest, which would take too much; or
+            the name of a column looks like a path, which an .npz file would have inside.
     """
     longest = max(extent.text, *extent.others.values()) if extent.others else extent.text
     size = 4 * longest * extent.rows  # bytes
+    wrong = [name for name in extent.others if "/" in name or "\\" in name]
+    if path.suffix.lower() == ".npz" and wrong:
+        raise UserError(f"{path}: an .npz file cannot have a column {wrong[0]!r}: write .parquet")
     if path.suffix.lower() == ".npz" and size > LARGEST_TEXTS:
         raise UserError(
             f"{path}: with a text of {longest:,} characters among {extent.rows:,}, an .npz "

@@ -22,6 +22,7 @@ RADIUS, BITS = 2, 1024  # of the Morgan fingerprints (ECFP4)
 SCAFFOLD_RINGS = 2  # a scaffold with fewer rings does not count
 LARGEST_RING = 7  # of molecules that pass the filters
 ALLOWED = frozenset({"C", "N", "S", "O", "F", "Cl", "Br", "H"})
+FILTERS = ("mcf.csv", "wehi_pains.csv")
 CHUNK = 500  # molecules that a worker gets at a time
 
 
@@ -163,7 +164,7 @@ def unwanted(folder: Path) -> tuple[Any, ...]:
     from rdkit import Chem
 
     found = []
-    for name, column in (("mcf.csv", 1), ("wehi_pains.csv", 0)):
+    for name, column in zip(FILTERS, (1, 0), strict=True):
         path = folder / name
         try:
             rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))

@@ -10,7 +10,7 @@ import torch
 
 from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError, quantity
-from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, quiet
+from textvae.evaluation.molecules.chemistry import canonical, check_rdkit, each, parse, quiet
 from textvae.evaluation.printed import Printed
 from textvae.runs.files import check_writable, write_text
 
@@ -117,7 +117,7 @@ def draw(molecules: Sequence[str], columns: int) -> str:
     from rdkit.Chem.Draw import rdMolDraw2D
 
     with quiet():
-        found = [MolFromSmiles(text) or MolFromSmiles("") for text in molecules]
+        found = [parse(text) or MolFromSmiles("") for text in molecules]
     rows = -(-len(found) // columns)
     canvas = rdMolDraw2D.MolDraw2DSVG(columns * SIZE, rows * SIZE, SIZE, SIZE)
     canvas.DrawMolecules(found)

@@ -23,6 +23,7 @@ from typing import Any
 from textvae.errors import UserError
 from textvae.evaluation.metrics.metric import MISSING
 from textvae.evaluation.molecules.chemistry import (
+    FILTERS,
     Molecule,
     canonical,
     check_rdkit,
@@ -184,7 +185,7 @@ def _filters(given: str | Path | None, references: Iterable[Path]) -> Path | Non
         unwanted(Path(given))
         return Path(given)
     for folder in {path.parent: None for path in references}:
-        if (folder / "mcf.csv").exists():
+        if all((folder / name).exists() for name in FILTERS):
             unwanted(folder)
             return folder
     return None

@@ -22,7 +22,7 @@ from textvae.errors import UserError
 from textvae.evaluation.molecules.chemistry import Molecule, describe, each
 from textvae.evaluation.molecules.chemnet import ChemNet, activations
 from textvae.evaluation.molecules.measures import Moments, bits, moments
-from textvae.runs.cache import cache_folder, cache_lock
+from textvae.runs.cache import cache_folder, cache_lock, mark_used
 from textvae.runs.files import replace_file
 from textvae.runs.npz import read_npz
 from textvae.text.data.columns import MissingColumn
@@ -163,11 +163,14 @@ def _known(
     parts = f"{_VERSION} {rdkit_version} {' '.join(names)} {content}"
     key = hashlib.sha256(parts.encode()).hexdigest()
     entry = cache_folder(None) / PART / f"{key}.npz"
-    with cache_lock(entry):  # one of several processes computes, the others wait
-        found = _read(entry)
-        if found is None:
-            found = dict(compute())
-            replace_file(entry, lambda temporary: _write(temporary, found))
+    found = _read(entry)
+    if found is None:
+        with cache_lock(entry):  # one of several processes computes, the others wait
+            found = _read(entry)
+            if found is None:
+                found = dict(compute())
+                replace_file(entry, lambda temporary: _write(temporary, found))
+    mark_used(entry)
     return found
 
 
