@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.given import examples, load
 from textvae.cli.options import add_common, add_condition, add_own_model, new_parser
-from textvae.config.types import PositiveInt, TwoOrMore
+from textvae.config.types import PositiveInt, ThreeOrMore
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -94,7 +94,7 @@ def _add_latent(parser: ArgumentParser) -> None:
     )
     add(
         "--steps",
-        type=TwoOrMore,
+        type=ThreeOrMore,
         default=OF_LATENT["steps"],
         help="points on a line, including both ends",
     )

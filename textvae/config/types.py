@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     DecoderLayers: TypeAlias = int
     EncoderLayers: TypeAlias = int
     TwoOrMore: TypeAlias = int
+    ThreeOrMore: TypeAlias = int
     VocabSize: TypeAlias = int
     Seed: TypeAlias = int
     Steps: TypeAlias = int
@@ -57,6 +58,8 @@ else:
     EncoderLayers = _number("EncoderLayers", int, (">=", 0), ("<=", 1000))
     # Both ends of a path; a token and the end of the sentence.
     TwoOrMore = _number("TwoOrMore", int, (">=", 2), ("<=", LARGEST_INT))
+    # Both ends of a path, and what is between them.
+    ThreeOrMore = _number("ThreeOrMore", int, (">=", 3), ("<=", LARGEST_INT))
     # The four special tokens and one more.
     VocabSize = _number("VocabSize", int, (">=", 5), ("<=", LARGEST_INT))
     Steps = _number("Steps", int, (">=", 0), ("<=", 10_000))  # of gradient descent per example

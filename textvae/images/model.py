@@ -28,7 +28,7 @@ from textvae.config.choices import (
 )
 from textvae.config.experiment import OF_ANY_MODEL, ImagesConfig, ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, check_values
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.images.decoders import MLPDecoder
 from textvae.images.encoders import MLPEncoder, ResNetEncoder
 from textvae.images.images import Images
@@ -139,8 +139,8 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
         if self.latent_dim:
             encoder = f"{encoder} encoder" if self.has_encoder else "no encoder"
             kind = (
-                f"A variational autoencoder for binary images with {self.latent_dim} latent "
-                f"dimensions, {encoder}, and {decoder} decoder "
+                f"A variational autoencoder for binary images with "
+                f"{quantity(self.latent_dim, 'latent dimension')}, {encoder}, and {decoder} decoder "
                 f"(injection `{self.config['injection']}`)."
             )
         given = "" if self.condition is None else f", condition={self.condition.example}"

@@ -32,7 +32,7 @@ from textvae.config.choices import (
 )
 from textvae.config.experiment import ModelConfig
 from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.runs.model_folder import WEIGHTS, Description, public_module
 from textvae.runs.weights import read_metadata
 from textvae.text.nn.decoder import LSTMDecoder
@@ -231,7 +231,8 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         if self.latent_dim:
             decoder = f"an LSTM decoder (injection `{self.config['injection']}`)"
             kind = (
-                f"A text variational autoencoder with {self.latent_dim} latent dimensions and "
+                f"A text variational autoencoder with "
+                f"{quantity(self.latent_dim, 'latent dimension')} and "
                 f"{decoder if type(self) is TextVAE else f'custom parts (class `{name}`)'}."
             )
             shown = f'(["a sentence"]{given})'
