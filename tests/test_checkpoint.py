@@ -574,6 +574,30 @@ def test_a_failed_start_removes_what_it_has_created_and_nothing_else(tmp_path):
     assert (tmp_path / "there").exists()
 
 
+def test_a_run_that_is_killed_again_and_again_before_its_first_checkpoint(tiny, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "--out", str(run), *tiny, "--train.max_steps", "6", "--resume-or-start"]
+    for _ in range(3):
+        assert in_child(words, before=kill_at_update(2)) == -signal.SIGKILL
+        assert not (run / "training.json").exists()
+    assert in_child(words) == 0
+
+
+def test_a_killed_start_leaves_no_command_for_the_next(tiny, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    (run / "versions.json").write_text('{"command": "textvae train --train.epochs 7"}')
+    assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "1"]) == 0
+    assert "epochs 7" not in read_record(run / "versions.json")["command"]
+
+
+def test_a_sweep_is_not_the_folder_of_a_run(tiny, tmp_path, capfd):
+    (tmp_path / "manifest.json").touch()
+    assert in_child(["train", "--out", str(tmp_path), *tiny]) == 2
+    assert "holds a sweep: choose another --out" in capfd.readouterr().err
+
+
 def test_waiting_for_a_run_undoes_a_start_that_was_killed(tmp_path):
     run = tmp_path / "run"
     run_folder.wait_for(run)

@@ -1,6 +1,7 @@
 """Columns that are copied to the output, and the numbers of rows next to them."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_standard_input_has_no_columns_to_keep(command, trained, tmp_path, capfd
         monkeypatch.setattr("sys.stdin", file)
         out = ["--out", str(tmp_path / "out.parquet")]
         assert main([command, str(trained), "-", *out, "--keep", "x"]) == 2
-    assert "standard input can be read only once" in capfd.readouterr().err
+    assert "can be read only once" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/b"])
@@ -154,3 +155,25 @@ def test_a_home_folder_in_an_option(trained, tickets, tmp_path, monkeypatch):
     with np.load(tmp_path / "l.npz") as arrays:
         assert arrays["weights_sha256"] == weights_hash(trained)
     assert main(["compare", "~/run"]) == 0
+
+
+def test_a_pipe_is_refused_before_it_is_read(trained, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    for command in ("encode", "score"):
+        out = ["--out", str(tmp_path / "out.parquet")]
+        argv = [command, str(trained), str(tmp_path / "pipe"), *out, "--data.format", "csv"]
+        if command == "encode":
+            assert main([*argv, "--keep", "x"]) == 2
+            assert "pipes can be read only once" in capsys.readouterr().err
+
+
+def test_columns_of_any_posterior_and_without_a_name_are_refused(tiny, tmp_path, capsys):
+    run, path = tmp_path / "run", tmp_path / "texts.csv"
+    sphere = ["--model.posterior", "vmf", "--train.max_steps", "1"]
+    assert main(["train", "--out", str(run), *tiny, *sphere]) == 0
+    path.write_text(",kappa,text\n0,1,the cat\n")
+    argv = ["encode", str(run), str(path), "--out", str(tmp_path / "l.parquet"), "--keep"]
+    assert main([*argv, "kappa"]) == 2
+    assert "--keep kappa: the output has a column of that name" in capsys.readouterr().err
+    assert main([*argv, ""]) == 2
+    assert "a column has no name" in capsys.readouterr().err

@@ -203,3 +203,19 @@ def test_a_module_in_the_working_folder(parts, monkeypatch):
     assert load_named("parts_of_mine:half", "--own-objective").keywords == {"scale": 0.5}
     with pytest.raises(UserError, match="has no 'third'"):
         load_named("parts_of_mine:third", "--own-objective")
+
+
+def test_a_saved_model_of_ones_own_class_is_examined_on_a_file(parts, run, tmp_path, capfd):
+    module = load_named(f"{parts}:Narrow", "--own-model")
+    module.from_pretrained(run).save_pretrained(tmp_path / "shared")
+    (tmp_path / "new.txt").write_text("the cat likes the tree\nmy dog eats the fish\n")
+    argv = ["evaluate", str(tmp_path / "shared"), "--data", str(tmp_path / "new.txt")]
+    assert main([*argv, "--samples", "2", "--own-model", f"{parts}:Narrow"]) == 0
+    assert main([*argv, "--samples", "2"]) == 2
+    assert "--own-model FILE.py:Narrow" in capfd.readouterr().err
+
+
+def test_own_parts_of_a_sweep_are_names(tmp_path):
+    for wrong in ({"objective": len}, "parts.py:half"):
+        with pytest.raises(TypeError, match="are given by name, such as"):
+            textvae.sweep(TOY, out=tmp_path / "x", own_parts=wrong)

@@ -240,6 +240,9 @@ def test_constructors_with_arguments_of_their_own(kind, config, tmp_path):
         (lambda terms, beta: -terms.elbo, "not a scalar"),
         (lambda terms, beta: 1.0, "returned a float, not a tensor"),
         (lambda terms, beta: -terms.elbo.mean().detach(), "was it detached"),
+        (lambda terms, beta: -terms.elbo.mean() * torch.nan, "the first loss is nan"),
+        (lambda terms, beta: -terms.elbo.mean() * 1j, "a tensor of torch.complex64"),
+        (lambda terms, beta: torch.ones((), requires_grad=True), "does not depend on the weights"),
     ],
 )
 def test_what_an_objective_must_return(objective, said, config, tmp_path):
@@ -248,11 +251,15 @@ def test_what_an_objective_must_return(objective, said, config, tmp_path):
     assert not (tmp_path / "run").exists()  # it was checked before the start
 
 
-def test_a_loss_that_is_not_a_number(config, tmp_path):
-    with pytest.raises(textvae.UserError, match="the loss is not") as raised:
-        textvae.train(
-            config, tmp_path / "run", objective=lambda terms, beta: -terms.elbo.mean() * torch.nan
-        )
+def test_a_loss_that_becomes_no_number(config, tmp_path):
+    seen = []
+
+    def later(terms, beta):
+        seen.append(1)
+        return -terms.elbo.mean() * (torch.nan if len(seen) > 3 else 1.0)
+
+    with pytest.raises(textvae.UserError, match="is not finite at or before step 4") as raised:
+        textvae.train(config, tmp_path / "run", objective=later)
     assert "if it does not come from your own parts, try" in str(raised.value)
 
 

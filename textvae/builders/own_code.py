@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError, did_you_mean
+from textvae.runs.files import expanded
 
 # Modules by their files and what is in them: one that is named twice is executed once.
 _files: dict[tuple[Path, bytes], Any] = {}
@@ -31,10 +32,10 @@ def load_named(name: str, option: str) -> Any:
     place, _, attribute = name.rpartition(":")
     if not place or not attribute:
         raise UserError(f"{option} {name}: give file.py:name or module:name")
-    if place.endswith(".py") and not Path(place).is_file():
+    if place.endswith(".py") and not expanded(place).is_file():
         raise UserError(f"{option} {name}: {place}: no such file")
     try:
-        module = _of_file(Path(place)) if place.endswith(".py") else _of_name(place)
+        module = _of_file(expanded(place)) if place.endswith(".py") else _of_name(place)
     except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
         raise UserError(f"{option} {name}: {place}: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):

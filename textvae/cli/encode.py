@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import kept_of, labels_of, load, read_parts, warn_of_collapse
+from textvae.cli.given import (
+    check_not_taken,
+    kept_of,
+    labels_of,
+    load,
+    read_parts,
+    warn_of_collapse,
+)
 from textvae.cli.options import (
     add_common,
     add_condition,
@@ -59,7 +66,8 @@ def run(args: Namespace) -> None:
     check_format(path)
     model = load(args)
     model.check_latent()
-    parts, kept = read_parts(model, args, args.file, AT_ONCE), kept_of(model, args, AT_ONCE)
+    kept = kept_of(model, args, AT_ONCE)  # first, because a pipe is refused
+    parts = read_parts(model, args, args.file, AT_ONCE)
     extent, first = Extent(), 0
     for part, others in zip(parts(), kept(), strict=False):
         extent = extent.with_part(part.captions, part.labels, others)
@@ -71,6 +79,7 @@ def run(args: Namespace) -> None:
             q = model.encode(part.inputs, condition=given, first_row=first, **options)
             tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``: not every q has
             columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+            check_not_taken(args.keep, columns.keys())  # any posterior's
             file.add(columns, part.captions, part.labels, others)
             first += len(part.captions)
     warn_of_collapse(args.run)

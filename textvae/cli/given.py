@@ -6,7 +6,7 @@ Like ``textvae.cli.options``, this file may not import torch at its top, so that
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
-OF_LATENTS = ("text", "label", "mean", "logvar", "weights_sha256")  # columns of files of z
+OF_LATENTS = ("text", "label", "mean", "logvar", "weights_sha256")
 
 
 def load(args: Namespace) -> Model:
@@ -61,11 +61,11 @@ def own_model(args: Namespace, run: str | None = None) -> Model | None:
         UserError: There is no such class, or the model cannot be loaded.
     """
     from textvae.builders.model import load_model
-    from textvae.runs.run_folder import config_path
+    from textvae.runs.files import expanded
 
     if (kind := _own_class(args)) is None:
         return None
-    folder = config_path(Path(run or args.run)).parent
+    folder = expanded(run or args.run)
     if run is not None and not kind.is_class_of(folder):
         return None
     return load_model(str(folder), device=args.device, model_class=kind)
@@ -148,10 +148,18 @@ def kept_of(
 
     if args.keep and model.KIND != "text":
         raise UserError(f"--keep applies only to text models, and {args.run} is not one")
-    for name in args.keep:
-        if name in OF_LATENTS:
-            raise UserError(f"--keep {name}: the output has a column of that name already")
+    check_not_taken(args.keep, OF_LATENTS)
     return kept_parts(args.file, args.keep, size, **_reading(args))
+
+
+def check_not_taken(kept: Sequence[str], columns: Collection[str]) -> None:
+    """Check that ``--keep`` does not replace a column of the output.
+
+    Raises:
+        UserError: It would.
+    """
+    if taken := [name for name in kept if name in columns]:
+        raise UserError(f"--keep {taken[0]}: the output has a column of that name already")
 
 
 def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) -> Any:

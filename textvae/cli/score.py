@@ -124,7 +124,7 @@ def run(args: Namespace) -> None:
     else:
         labels = scored.split.label_names or ()
         as_json = args.format == "jsonl"
-        for line in map(json_line, rows) if as_json else _table(rows, labels, args.keep):
+        for line in map(json_line, rows) if as_json else _table(rows, labels, list(scored.kept)):
             print(line)
     if positive is not None:
         found = detect(numbers, positive)

@@ -130,7 +130,7 @@ def open_run(
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     folder, data, reading = expanded(path_of_run(run)), opening.get("data"), opening.get("reading")
     is_run = (folder / CONFIG).exists() or not ((folder / WEIGHTS).exists() and data is not None)
-    config = run_config(folder, data, reading) if is_run else _of_saved_model(folder)
+    config = run_config(folder, data, reading) if is_run else _of_saved_model(folder, str(data))
     model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
@@ -156,13 +156,13 @@ def open_run(
     return opened._replace(splits={"test": new}, new=name, given=condition)
 
 
-def _of_saved_model(folder: Path) -> Config:
+def _of_saved_model(folder: Path, place: str) -> Config:
     """Return what a folder with only a model says of its experiment."""
     options = model_folder.read_config(folder)
     known = {name: value for name, value in options.items() if name in OPTIONS["model"]}
     tokenized = bool(options.get("tokenized"))
     data = DataConfig(tokenized=tokenized) if "max_length" in options else DataConfig(kind="images")
-    return replace(UNKNOWN, model=ModelConfig(**known), data=data)
+    return replace(UNKNOWN, model=ModelConfig(**known), data=replace(data, dir=place))
 
 
 def path_of_run(run: Path | str) -> str:

@@ -140,8 +140,8 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
             encoder = f"{encoder} encoder" if self.has_encoder else "no encoder"
             kind = (
                 f"A variational autoencoder for binary images with "
-                f"{quantity(self.latent_dim, 'latent dimension')}, {encoder}, and {decoder} decoder "
-                f"(injection `{self.config['injection']}`)."
+                f"{quantity(self.latent_dim, 'latent dimension')}, {encoder}, and {decoder} "
+                f"decoder (injection `{self.config['injection']}`)."
             )
         given = "" if self.condition is None else f", condition={self.condition.example}"
         uses = [f"model.sample(64{given})"]

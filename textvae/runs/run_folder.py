@@ -54,6 +54,7 @@ CONFIG = "config.yaml"
 LOG = "metrics.jsonl"
 STATE = Path("checkpoint") / "state.pt"
 SUMMARY = "training.json"
+SWEEP = "manifest.json"  # of a folder of runs
 # What a run writes without asking; a model card that a person has written stays.
 _REPLACED = [MODEL_CONFIG, "tokenizer.json", "tokenizer.model", INFERENCE, CONDITION, SAMPLER]
 _REPLACED += [LOG, SUMMARY, VERSIONS]
@@ -74,6 +75,8 @@ def check_new(run: Path) -> None:
         )
     if (run / WEIGHTS).exists():
         raise UserError(f"{run} already holds a model: choose another --out")
+    if (run / SWEEP).exists():
+        raise UserError(f"{run} holds a sweep: choose another --out, such as a folder in it")
     there = [name for name in _REPLACED if (run / name).exists()]
     if there and not (run / LOCK).exists():  # which a killed start leaves behind
         raise UserError(
@@ -138,7 +141,7 @@ def _undone(run: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _remove_start(run)
+        remove_start(run)
         raise
 
 
@@ -149,10 +152,10 @@ def wait_for(run: Path) -> None:
     was_locked = (run / LOCK).exists()  # by a process that may be gone
     with locked(run, wait=True):
         if was_locked:
-            _remove_start(run)
+            remove_start(run)
 
 
-def _remove_start(run: Path) -> None:
+def remove_start(run: Path) -> None:
     """Remove what a start has written, unless there is a run by now."""
     if not (run / CONFIG).exists():
         for name in _REPLACED:

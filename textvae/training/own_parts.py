@@ -7,12 +7,14 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from textvae.builders.own_code import load_named
@@ -78,6 +80,8 @@ def check_loss(loss: Any, trains_encoder: bool) -> None:
     """
     if not isinstance(loss, Tensor):
         raise TypeError(f"the objective returned a {type(loss).__name__}, not a tensor")
+    if not loss.is_floating_point():
+        raise ValueError(f"the objective returned a tensor of {loss.dtype}, not of real numbers")
     if loss.dim():
         raise ValueError(
             f"the objective returned a tensor of shape {tuple(loss.shape)}, not a scalar: the mean "
@@ -97,11 +101,28 @@ def check_objective_on(
     """
     with undisturbed(model):
         terms = model(batch.to(model.device), options.samples, 1.0, inference)
-        loss = objective(terms._replace(encoder_loss=None), 1.0)
-    try:
-        check_loss(loss, trains_encoder=terms.encoder_loss is not None)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{_name(objective)}: {error}") from error
+        # A copy, because an objective may count its calls; functions are not copied.
+        loss = deepcopy(objective)(terms._replace(encoder_loss=None), 1.0)
+        try:
+            check_loss(loss, trains_encoder=terms.encoder_loss is not None)
+            _check_first_loss(loss, model)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{_name(objective)}: {error}") from error
+
+
+def _check_first_loss(loss: Tensor, model: Model) -> None:
+    """Check the loss of a model that has not been trained.
+
+    Raises:
+        ValueError: It is not finite, or does not depend on the weights.
+    """
+    if not loss.isfinite():
+        raise ValueError(f"the first loss is {float(loss.detach())}")
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        if all(gradient is None for gradient in found):
+            raise ValueError("the objective's loss does not depend on the weights")
 
 
 def check_procedure(procedure: Any) -> None:
@@ -164,6 +185,10 @@ def load_own_parts(names: Mapping[str, str]) -> dict[str, Any]:
         "objective": check_objective,
         "procedure": check_procedure,
     }
+    if not isinstance(names, Mapping) or not all(isinstance(n, str) for n in names.values()):
+        raise TypeError(
+            "parts of your own are given by name, such as {'objective': 'my_parts.py:capacity'}"
+        )
     found = {}
     for part, name in names.items():
         if part not in checks:

@@ -114,16 +114,17 @@ def train(
     with use(run) if main else nullcontext():
         if main and not resume:
             run_folder.check_new(run)  # another training may have ended just now
-            remove_leftovers(run)  # of a start that was killed
+            run_folder.remove_start(run)  # one that was killed
+            remove_leftovers(run)
         trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
         if main and trainer.why_done() is None:
             # After all checks, so that a failed start leaves the run unchanged.
             hashes = {name: split.content_hash for name, split in trainer.splits.items()}
             _warn_of_equal_splits(hashes)
             run_folder.describe(run, config.train.precision, accelerator.device, hashes)
-            config.save(run / run_folder.CONFIG)
-            if resume:
+            if resume and (run / run_folder.STATE).exists():
                 trainer.save_summary()  # it may have been finished before
+            config.save(run / run_folder.CONFIG)
         elif main and resume:
             _check_has_model(run, trainer)
             _warn_of_changes(config, run, trainer)

@@ -16,6 +16,7 @@ from textvae.evaluation.metrics.card_files import (
     INTERVAL,
     check_numbers_of,
     read_cards,
+    run_folders,
     saved_splits,
 )
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
@@ -146,7 +147,7 @@ def gather(
         runs_or_cards = [runs_or_cards]
     if not isinstance(runs_or_cards, Iterable):
         raise TypeError(f"runs_or_cards must be a list, not {runs_or_cards!r:.50}")
-    runs_or_cards = list(runs_or_cards)  # of a generator, too
+    runs_or_cards = run_folders(runs_or_cards)  # of a generator, too
     if not runs_or_cards:
         raise UserError("nothing to compare: give one or more run folders or cards")
     groups = _grouped(runs_or_cards, split, average_seeds=average_seeds)

@@ -149,11 +149,15 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def _without_other_folders(given: list[Any]) -> list[Any]:
     folders = [each for each in given if isinstance(each, (str, Path)) and Path(each).is_dir()]
-    others = [each for each in folders if not (Path(each) / CONFIG).exists()]
+    others = [each for each in folders if not _may_have_cards(Path(each))]
     if not others or len(others) == len(folders):
         return given
     logger.warning("left out, not run folders: %s", ", ".join(map(str, others)))
     return [each for each in given if each not in others]
+
+
+def _may_have_cards(folder: Path) -> bool:
+    return (folder / CONFIG).exists() or metrics_path(folder).parent.is_dir()
 
 
 def read_cards(given: Path | str, split: str = "test") -> list[Card]:

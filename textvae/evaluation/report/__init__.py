@@ -19,7 +19,7 @@ from textvae.evaluation.comparison.gains import add_gains_over_language_model
 from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
 from textvae.evaluation.comparison.seeds import average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.card_files import read_cards
+from textvae.evaluation.metrics.card_files import read_cards, run_folders
 from textvae.evaluation.report.contents import Contents, read_contents
 from textvae.evaluation.report.exhibits import STEPS
 from textvae.evaluation.report.figures import Line, draw_curves, draw_models
@@ -74,7 +74,7 @@ def report(
             cannot be written, or there is a model for something else than these runs.
     """
     path = Path(out)
-    given = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    given = run_folders([runs] if isinstance(runs, (str, Path)) else runs)
     own = {str(run): model for run, model in (models or {}).items()}
     _check(path, given, own)
     options: dict[str, Any] = {"data": data, "device": device, "split": split, "limit": limit}

@@ -304,6 +304,7 @@ def score_file(
         "inference": model.inference_with(refine_steps),
     }
     split = read_new(model, folder, str(source), condition, **reading)
+    keep = [keep] if isinstance(keep, str) else list(dict.fromkeys(keep))
     kept = read_kept(model, folder, str(source), keep, **reading)
     _check_kept(kept)
     return ScoredFile(model, split, batch_size, options, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,7 +161,7 @@ class Columns:
                 and this is not a single value.
         """
         if self.verbatim:
-            return None if value is None or value != value else str(value)  # NaN is not itself
+            return _as_text(value)
         try:
             return number_of(value) if self.numeric else label_of(value)
         except ValueError as kind:
@@ -173,6 +174,13 @@ class Columns:
                 f"{where}, line {line}: label {self.label!r} is of type {kind}, not a string or a "
                 "number; name another --data.label_column, or set --data.labels false"
             ) from None
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value of any type as text; None if it is missing."""
+    if value is None or value != value:  # NaN is not itself
+        return None
+    return json.dumps(value, default=str) if isinstance(value, bool | dict | list) else str(value)
 
 
 def _split(names: str | None) -> tuple[str, ...]:

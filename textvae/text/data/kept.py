@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.runs.files import expanded
 from textvae.text.data.layout import Layout
 from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import document_parts
@@ -36,11 +37,18 @@ def kept_parts(
     """
     if not columns:
         return lambda: repeat({})
-    if str(place) == STANDARD_INPUT:
-        raise UserError("--keep: standard input can be read only once: save it to a file")
+    if not all(columns):
+        raise UserError("--keep: a column has no name: name it in the file first")
+    path = expanded(place)
+    if str(place) == STANDARD_INPUT or (path.exists() and not (path.is_file() or path.is_dir())):
+        raise UserError(
+            "--keep: standard input and pipes can be read only once: save the text first"
+        )
     layout = Layout.parse(**options)
     with without_guesses():  # they are in the log already
-        parts = {name: document_parts(place, _of_column(layout, name), size) for name in columns}
+        parts = {
+            name: document_parts(place, _of_column(layout, name), size) for name in columns
+        }  # without doubles
 
     def read() -> Iterator[Kept]:
         for each in zip(*(part() for part in parts.values()), strict=True):

@@ -68,8 +68,8 @@ def detect_layout(file: InputFile, options: Layout) -> Layout:
     if layout.columns.named:
         raise UserError(
             f"{file.where}: no column {layout.columns.named[0]!r}: it was read as {layout.format}, "
-            "and only csv, tsv, jsonl, json, and parquet files have columns; if the name is from a "
-            "config file, set it to null"
+            "and only csv, tsv, jsonl, json, and parquet files have columns"
+            + ("" if layout.columns.verbatim else "; if it is named in a config, set it to null")
         )
     return layout
 

@@ -24,10 +24,10 @@ from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
 from textvae.runs.origin import commit, own_command
 from textvae.runs.run_folder import CONFIG
+from textvae.runs.run_folder import SWEEP as MANIFEST
 from textvae.training.own_parts import check_same_parts
 from textvae.training.sweeps.grid import Cell
 
-MANIFEST = "manifest.json"
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 # A run may continue with other values of these: the data is known by its hash, not by its place.
 MAY_DIFFER = {*(f"data.{name}" for name in PLACES), "train.threads"}
