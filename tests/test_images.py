@@ -162,7 +162,7 @@ def test_the_latent_space_of_images(run, folder, tmp_path, capfd):
     assert "wrote 2 images" in capfd.readouterr().out
     assert in_child(["neighbors", str(run), "3", "-n", "2"]) == 0
     _, first, _ = capfd.readouterr().out.splitlines()
-    assert first.split() == ["0.000", "3", "image", "3"]
+    assert first.split() == ["0.000", "3", "level", "image", "3"]
 
 
 def test_new_images_are_evaluated(run, folder, tmp_path, capfd):
