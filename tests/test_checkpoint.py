@@ -25,7 +25,7 @@ from textvae import TextVAE
 from textvae.config.combinations import changed_options, check_resumed
 from textvae.config.experiment import Config, TrainConfig
 from textvae.errors import UserError
-from textvae.runs import files, origin, run_folder
+from textvae.runs import files, origin, run_folder, run_start
 from textvae.runs.files import (
     as_json,
     check_replaceable,
@@ -516,10 +516,10 @@ def test_no_run_folder(tmp_path):
 
 def test_a_run_or_a_model_is_never_overwritten(trained, tmp_path):
     with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
-        run_folder.check_new(trained)
+        run_start.check_new(trained)
     shutil.copy(trained / "model.safetensors", tmp_path)
     with pytest.raises(UserError, match="already holds a model"):
-        run_folder.check_new(tmp_path)
+        run_start.check_new(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "metrics.jsonl"])
@@ -549,7 +549,7 @@ def test_a_killed_start_leaves_no_tokenizer_for_the_next(tiny, corpus, tmp_path)
 
 def fail_to_start(run: Path, *written: str) -> None:
     """Start a run that fails when these files are written."""
-    with pytest.raises(ZeroDivisionError), run_folder.started(run):
+    with pytest.raises(ZeroDivisionError), run_start.started(run):
         for name in written:
             (run / name).touch()
         raise ZeroDivisionError
@@ -600,20 +600,20 @@ def test_a_sweep_is_not_the_folder_of_a_run(tiny, tmp_path, capfd):
 
 def test_waiting_for_a_run_undoes_a_start_that_was_killed(tmp_path):
     run = tmp_path / "run"
-    run_folder.wait_for(run)
+    run_start.wait_for(run)
     assert not run.exists()
     run.mkdir()
     for name in (".lock", "tokenizer.json", "versions.json", "notes"):
         (run / name).touch()
-    run_folder.wait_for(run)  # as the job of a sweep does
+    run_start.wait_for(run)  # as the job of a sweep does
     assert os.listdir(run) == ["notes"]
-    run_folder.check_new(run)
+    run_start.check_new(run)
     (run / "tokenizer.json").touch()  # of somebody else: no start was killed
-    run_folder.wait_for(run)
+    run_start.wait_for(run)
     assert sorted(os.listdir(run)) == ["notes", "tokenizer.json"]
     for name in (".lock", "config.yaml"):
         (run / name).touch()
-    run_folder.wait_for(run)  # a run can be resumed
+    run_start.wait_for(run)  # a run can be resumed
     assert sorted(os.listdir(run)) == ["config.yaml", "notes", "tokenizer.json"]
 
 
@@ -637,7 +637,7 @@ def test_other_files_in_the_folder_of_a_new_run_are_mentioned(tiny, tmp_path, ca
     assert in_child(["train", "--out", str(run), *tiny, "--train.max_steps", "1"]) == 0
     said = capfd.readouterr().err
     assert f"{run} is not empty: the run is saved next to a, b, c, ...\n" in said
-    assert run_folder.other_files(tmp_path / "none") == []
+    assert run_start.other_files(tmp_path / "none") == []
 
 
 def test_data_that_has_moved_is_named_when_a_run_is_resumed(tiny, corpus, tmp_path, capfd):

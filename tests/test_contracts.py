@@ -34,7 +34,8 @@ from textvae.config.experiment import (
 from textvae.config.inference import Inference
 from textvae.evaluation.comparison.provenance import provenance
 from textvae.text.nn.encoder import LSTMEncoder
-from textvae.training.own_parts import check_objective, own_parts
+from textvae.training.own_checks import check_objective
+from textvae.training.own_parts import own_parts
 from textvae.training.procedures import build_procedure
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.contracts import Noise, Posterior, Terms

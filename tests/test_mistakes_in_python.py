@@ -12,7 +12,7 @@ import textvae
 from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.training.interrupt import Interrupted
-from textvae.training.own_parts import check_objective
+from textvae.training.own_checks import check_objective
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Classes
 

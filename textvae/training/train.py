@@ -31,20 +31,20 @@ from textvae.config.combinations import (
 from textvae.config.experiment import OPTIONS, Config, ObjectiveConfig, option_names, read_options
 from textvae.config.types import as_word
 from textvae.errors import UserError, quantity
-from textvae.runs import model_folder, run_folder
+from textvae.runs import model_folder, run_folder, run_start
 from textvae.runs.files import expanded, remove_leftovers
 from textvae.runs.lock import locked
 from textvae.training import devices
 from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
-from textvae.training.own_parts import (
+from textvae.training.own_checks import (
     check_model_class,
     check_objective,
     check_objective_on,
     check_procedure,
-    own_parts,
 )
+from textvae.training.own_parts import own_parts
 from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
@@ -95,8 +95,8 @@ def train(
         check_resumed(before, config, run)
         _report_changes(before, config)
     else:
-        run_folder.check_new(run)
-        if others := run_folder.other_files(run):
+        run_start.check_new(run)
+        if others := run_start.other_files(run):
             logger.warning("%s is not empty: the run is saved next to %s", run, ", ".join(others))
         for line in options_without_effect(config):
             logger.warning(line)
@@ -110,11 +110,11 @@ def train(
     main = accelerator.is_main_process
     if not main:
         logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
-    use = locked if resume else run_folder.started
+    use = locked if resume else run_start.started
     with use(run) if main else nullcontext():
         if main and not resume:
-            run_folder.check_new(run)  # another training may have ended just now
-            run_folder.remove_start(run)  # one that was killed
+            run_start.check_new(run)  # another training may have ended just now
+            run_start.remove_start(run)  # one that was killed
             remove_leftovers(run)
         trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
         if main and trainer.why_done() is None:
@@ -240,7 +240,9 @@ def _trainer(
     if objective is not None:
         check_objective(objective)
         first = splits["train"].batch(np.arange(min(CHECKED, len(splits["train"]))))
-        check_objective_on(model, first, objective, config.objective, config.inference)
+        check_objective_on(
+            model, first, objective, own["objective"], config.objective, config.inference
+        )
     objective = objective or build_objective(config)
     procedure = procedure or build_procedure(config)
     check_procedure(procedure)

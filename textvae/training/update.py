@@ -16,7 +16,7 @@ from textvae.errors import UserError
 from textvae.training.devices import mean_of_processes
 from textvae.training.metric_sums import MetricSums
 from textvae.training.optim import build_optimizer, check_moments
-from textvae.training.own_parts import check_loss
+from textvae.training.own_checks import check_loss
 from textvae.training.phases import Phases
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import AdaptiveObjective, Objective, Terms

@@ -23,7 +23,8 @@ from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
 from textvae.evaluation.latent.probe import probe
 from textvae.runs.files import read_if_there, read_record
 from textvae.runs.model_folder import metrics_path, weights_hash
-from textvae.runs.run_folder import CONFIG, SUMMARY, wait_for
+from textvae.runs.run_folder import CONFIG, SUMMARY
+from textvae.runs.run_start import wait_for
 from textvae.training.own_parts import check_same_parts, class_of, load_own_parts, names_of
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train

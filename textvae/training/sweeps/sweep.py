@@ -35,7 +35,7 @@ from textvae.runs.files import write_text
 from textvae.runs.lock import locked
 from textvae.runs.run_folder import CONFIG, make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
-from textvae.training.own_parts import load_own_parts, names_of
+from textvae.training.own_parts import load_own_parts, names_of, options_of
 from textvae.training.progress import console
 from textvae.training.sweeps.checks import check_same_data, check_splits
 from textvae.training.sweeps.grid import make_grid
@@ -120,9 +120,7 @@ def sweep(
     cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
     parts = load_own_parts(own_parts or {})
-    own_words: list[str] = []
-    for part, name in (own_parts or {}).items():
-        own_words += [f"--own-{part}", name]
+    own_words = options_of(own_parts or {})
     cells = [cell._replace(words=[*cell.words, *own_words]) for cell in cells]
     for cell in cells:
         check_data(cell.config.data)

@@ -1,0 +1,178 @@
+"""What user-defined models, objectives, and procedures need, checked before any training."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import deepcopy
+from functools import partial
+from types import NoneType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textvae.config.experiment import ObjectiveConfig
+from textvae.config.inference import Inference
+from textvae.errors import UserError
+from textvae.vae.batch import Batch
+from textvae.vae.model import Model
+from textvae.vae.modes import undisturbed
+
+logger = logging.getLogger(__name__)
+ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
+NEEDED = ("update", "state_dict", "load_state_dict")
+PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every process
+
+
+def check_objective(objective: Any) -> None:
+    """Check that an objective has all methods of its contract, before any training.
+
+    Raises:
+        TypeError: A method is missing, which training would call late or never, or the objective
+            has parameters, which it would not train.
+    """
+    if not callable(objective):
+        raise TypeError(f"an objective is a function, not {type(objective).__name__}")
+    if isinstance(objective, type):
+        name = objective.__name__
+        raise TypeError(f"objective={name}: pass an object, {name}(...)")
+    with suppress(ValueError):  # a compiled function has no signature
+        try:
+            inspect.signature(objective).bind(None, 1.0)
+        except TypeError as error:
+            raise TypeError(f"an objective is called with (terms, beta): {error}") from error
+    if isinstance(objective, nn.Module) and any(p.requires_grad for p in objective.parameters()):
+        raise TypeError(
+            "the objective has parameters, and only those of the model are trained: make them part "
+            "of the model, or turn them off with requires_grad_(False)"
+        )
+    missing = [name for name in ADAPTIVE if not hasattr(objective, name)]
+    if missing and hasattr(objective, "after_update"):
+        raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
+    if hasattr(objective, "after_update"):
+        _check_kept(objective.state_dict(), "the objective's state_dict()")
+    if "<lambda>" in getattr(objective, "__qualname__", ""):
+        logger.warning(
+            "the objective is a lambda, which looks like any other: use a named function, so "
+            "that a run is only resumed and averaged with the same one"
+        )
+
+
+def check_loss(loss: Any, trains_encoder: bool) -> None:
+    """Check what an objective returned.
+
+    Args:
+        loss: What it returned.
+        trains_encoder: Whether another loss trains the encoder.
+
+    Raises:
+        TypeError: It is not a tensor.
+        ValueError: It is not a scalar, or it was detached from the model.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the objective returned a {type(loss).__name__}, not a tensor")
+    if not loss.is_floating_point():
+        raise ValueError(f"the objective returned a tensor of {loss.dtype}, not of real numbers")
+    if loss.dim():
+        raise ValueError(
+            f"the objective returned a tensor of shape {tuple(loss.shape)}, not a scalar: the mean "
+            "over the examples of the batch"
+        )
+    if not (loss.requires_grad or trains_encoder):
+        raise ValueError("the objective's loss does not depend on the weights: was it detached?")
+
+
+def check_objective_on(
+    model: Model,
+    batch: Batch,
+    objective: Any,
+    name: str,
+    options: ObjectiveConfig,
+    inference: Inference,
+) -> None:
+    """Check on a batch, before any training, that what an objective returns is a loss.
+
+    Args:
+        model: The new model.
+        batch: Some examples.
+        objective: The objective.
+        name: Its name, for the message.
+        options: The options of the section ``objective``.
+        inference: How q(z|x) is found.
+
+    Raises:
+        UserError: It is not.
+    """
+    with undisturbed(model):
+        terms = model(batch.to(model.device), options.samples, 1.0, inference)
+        # A copy, because an objective may count its calls; functions are not copied.
+        loss = deepcopy(objective)(terms._replace(encoder_loss=None), 1.0)
+        try:
+            check_loss(loss, trains_encoder=terms.encoder_loss is not None)
+            _check_first_loss(loss, model)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from error
+
+
+def _check_first_loss(loss: Tensor, model: Model) -> None:
+    """Check the loss of a model that has not been trained.
+
+    Raises:
+        ValueError: It is not finite, or does not depend on the weights.
+    """
+    if not loss.isfinite():
+        raise ValueError(f"the first loss is {float(loss.detach())}")
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        if all(gradient is None for gradient in found):
+            raise ValueError("the objective's loss does not depend on the weights")
+
+
+def check_procedure(procedure: Any) -> None:
+    """Check that a procedure has all methods of its contract, before any training.
+
+    Raises:
+        TypeError: A method is missing, or a checkpoint cannot hold the state.
+    """
+    if isinstance(procedure, type):
+        raise TypeError(f"procedure={procedure.__name__}: pass an object, {procedure.__name__}()")
+    if missing := [name for name in NEEDED if not hasattr(procedure, name)]:
+        raise TypeError(f"the procedure has no {', no '.join(missing)}")
+    _check_kept(procedure.state_dict(), "the procedure's state_dict()")
+
+
+def _check_kept(value: Any, where: str) -> None:
+    """Check that a checkpoint can hold a value: it is read without executing anything."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_kept(entry, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for entry in value:
+            _check_kept(entry, where)
+    elif not isinstance(value, Tensor) and type(value) not in PLAIN:
+        raise TypeError(
+            f"{where} has the type {type(value).__name__}, which a checkpoint cannot hold: use "
+            "tensors, Python numbers, strings, lists, and dicts"
+        )
+
+
+def check_model_class(model_class: Any) -> None:
+    """Check that a class of the user's own is one of ours with other parts.
+
+    Args:
+        model_class: The class, or a ``functools.partial`` of it.
+
+    Raises:
+        TypeError: It is an object, or another class.
+    """
+    while isinstance(model_class, partial) and not model_class.args:
+        model_class = model_class.func
+    if not (isinstance(model_class, type) and issubclass(model_class, Model)):
+        raise TypeError(
+            f"model_class={getattr(model_class, '__name__', repr(model_class)):.60}: pass a "
+            "subclass of one of textvae's models"
+        )
