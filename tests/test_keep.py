@@ -111,13 +111,14 @@ def test_rows_are_numbered_only_if_some_are_blank(tickets, tmp_path):
     [
         ("score", "tiket", "no column 'tiket'; it has ticket, created, text, kind; did you mean"),
         ("encode", "tiket", "no column 'tiket'"),
-        ("score", "elbo", "--keep elbo: the scores have a column of that name already"),
+        ("score", "elbo", "--keep elbo: the output has a column of that name already"),
+        ("encode", "label", "--keep label: the output has a column of that name already"),
         ("encode", "mean", "--keep mean: the output has a column of that name already"),
     ],
 )
 def test_wrong_columns_are_one_line(command, column, message, trained, tmp_path, capsys):
     path = tmp_path / "tickets.csv"
-    path.write_text(CSV.replace("kind", "elbo") if column == "elbo" else CSV)
+    path.write_text(CSV if column == "tiket" else CSV.replace("kind", column))
     out = ["--out", str(tmp_path / "out.parquet")]
     assert main([command, str(trained), str(path), *out, "--keep", column]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
@@ -162,9 +163,8 @@ def test_a_pipe_is_refused_before_it_is_read(trained, tmp_path, capsys):
     for command in ("encode", "score"):
         out = ["--out", str(tmp_path / "out.parquet")]
         argv = [command, str(trained), str(tmp_path / "pipe"), *out, "--data.format", "csv"]
-        if command == "encode":
-            assert main([*argv, "--keep", "x"]) == 2
-            assert "pipes can be read only once" in capsys.readouterr().err
+        assert main([*argv, "--keep", "x"]) == 2
+        assert "pipes can be read only once" in capsys.readouterr().err
 
 
 def test_columns_of_any_posterior_and_without_a_name_are_refused(tiny, tmp_path, capsys):

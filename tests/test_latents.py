@@ -21,8 +21,9 @@ TEXTS = ["a cat", "ein Bär\tund “mehr”", "x"]
 
 
 def write_latents(path, columns, texts, labels=(), weights=None):
-    with latents_file(path, Extent().with_part(texts, labels), weights) as file:
-        file.add(columns, texts, labels)
+    rows = {"text": texts, "label": labels or [None] * len(texts)}
+    with latents_file(path, Extent().with_part(rows), weights) as file:
+        file.add(columns, rows)
 
 
 @pytest.fixture
@@ -75,10 +76,11 @@ def test_parts_make_the_same_file(ending, labels, q, tmp_path):
     write_latents(whole, q, TEXTS, labels)
     extent, slices = Extent(), (slice(0, 2), slice(2, 3))
     for some in slices:
-        extent = extent.with_part(TEXTS[some], labels[some])
+        extent = extent.with_part({"text": TEXTS[some], "label": labels[some] or [None]})
     with latents_file(parts, extent) as file:
         for some in slices:
-            file.add({name: a[some] for name, a in q.items()}, TEXTS[some], labels[some])
+            texts = {"text": TEXTS[some], "label": labels[some] or [None]}
+            file.add({name: a[some] for name, a in q.items()}, texts)
     assert read(parts) == read(whole)
     assert ("label" in read(parts)) == ("a" in labels)
     assert {file.name for file in tmp_path.iterdir()} == {whole.name, parts.name}
@@ -97,9 +99,9 @@ def read(path):
 def test_a_file_that_is_not_finished_never_appears(ending, q, tmp_path):
     with (
         pytest.raises(RuntimeError, match="out of memory"),
-        latents_file(tmp_path / f"l{ending}", Extent().with_part(TEXTS)) as file,
+        latents_file(tmp_path / f"l{ending}", Extent().with_part({"text": TEXTS})) as file,
     ):
-        file.add(q, TEXTS)
+        file.add(q, {"text": TEXTS})
         raise RuntimeError("out of memory")
     assert not list(tmp_path.iterdir())
 
@@ -192,12 +194,12 @@ def test_damaged_files_are_one_line(ending, q, tmp_path):
 def test_texts_too_long_for_npz_are_refused():
     texts = ["a"] * 4000 + ["x" * 300_000]
     with pytest.raises(UserError, match=r"300,000 characters among 4,001.* a \.parquet file"):
-        check_size(Path("l.npz"), Extent().with_part(texts))
-    check_size(Path("l.parquet"), Extent().with_part(texts))
-    check_size(Path("l.npz"), Extent().with_part(texts[:4000]))
-    check_size(Path("l.npz"), Extent(2**14, 2**14))  # of four bytes a character, 1 GiB
+        check_size(Path("l.npz"), Extent().with_part({"text": texts}))
+    check_size(Path("l.parquet"), Extent().with_part({"text": texts}))
+    check_size(Path("l.npz"), Extent().with_part({"text": texts[:4000]}))
+    check_size(Path("l.npz"), Extent(2**14, {"text": 2**14}))  # of four bytes a character, 1 GiB
     with pytest.raises(UserError, match=r"would need 1\.0 GiB"):
-        check_size(Path("l.npz"), Extent(2**14 + 1, 2**14))
+        check_size(Path("l.npz"), Extent(2**14 + 1, {"text": 2**14}))
 
 
 def test_a_missing_folder_is_created_or_refused(q, tmp_path):

@@ -251,6 +251,21 @@ def test_what_an_objective_must_return(objective, said, config, tmp_path):
     assert not (tmp_path / "run").exists()  # it was checked before the start
 
 
+def test_an_objective_that_cannot_be_copied_is_used_as_it_is(config, tmp_path):
+    class Noting:
+        def __init__(self):
+            self.file, self.calls = (tmp_path / "log").open("w"), 0
+
+        def __call__(self, terms, beta):
+            self.calls += 1
+            self.file.write("called\n")
+            return textvae.elbo(terms, beta)
+
+    noting = Noting()
+    textvae.train(config, tmp_path / "run", objective=noting)
+    assert noting.calls == config.train.max_steps
+
+
 def test_a_loss_that_becomes_no_number(config, tmp_path):
     seen = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from textvae.images.model import ImageVAE
 from textvae.runs.cache import private_cache
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import fetch
-from textvae.runs.run_folder import CONFIG
+from textvae.runs.run_folder import CONFIG, is_run
 from textvae.text.data.corpus import (
     EncodedSplit,
     encode_corpus,
@@ -132,34 +132,29 @@ def read_new(
 
 def _data_of(model: Any, folder: Path) -> DataConfig:
     """Return how a model's texts are read, as far as its folder says so."""
-    if (folder / CONFIG).exists():
+    if is_run(folder):
         return Config.load(folder / CONFIG).data
     longest = model.config["max_length"] + 1
     return DataConfig(tokenized=bool(model.tokenized), max_length=longest)
 
 
-def read_kept(
-    model: Model, folder: Path, source: str, columns: Sequence[str], **reading: Any
-) -> Kept:
-    """Read other columns of a file of new examples, for every row of the file.
-
-    Args:
-        model: The model.
-        folder: Its run folder, or a folder with only the model.
-        source: The file.
-        columns: Their names.
-        reading: As for ``read_new``.
+def kept_columns(
+    model: Model, source: str, columns: Sequence[str], size: int | None = None, **reading: Any
+) -> Callable[[], Iterator[Kept]]:
+    """Return a function that reads other columns of a file of new examples, as ``kept_parts`` does.
 
     Raises:
         UserError: There is no such column, or the examples are images.
     """
-    if not columns:
-        return {}
-    if isinstance(model, ImageVAE):
+    if columns and isinstance(model, ImageVAE):
         raise UserError(f"--keep {' '.join(columns)}: images have no other columns")
-    given = {name: value for name, value in reading.items() if value is not None}
-    given["usual"] = training_layout(_data_of(model, folder))
-    return next(kept_parts(source, columns, **given)())
+    return kept_parts(source, columns, size, **reading)
+
+
+def usual_layout(folder: Path) -> Usual:
+    """Return how the files of a model's run are laid out; nothing is known of those of others."""
+    data = Config.load(folder / CONFIG).data if is_run(folder) else DataConfig()
+    return training_layout(data)
 
 
 def training_layout(data: DataConfig) -> Usual:

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import (
-    check_not_taken,
-    kept_of,
-    labels_of,
-    load,
-    read_parts,
-    warn_of_collapse,
-)
+from textvae.cli.given import kept_of, labels_of, load, read_parts, warn_of_collapse
 from textvae.cli.options import (
     add_common,
     add_condition,
@@ -28,7 +21,12 @@ from textvae.cli.options import (
 from textvae.errors import quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jsonargparse import Namespace
+
+    from textvae.runs.latents import Texts
+    from textvae.vae.examples import Examples
 
 AT_ONCE = 16384  # examples in memory: enough of any length for batches with little padding
 
@@ -59,8 +57,17 @@ def run(args: Namespace) -> None:
 
     The file is read twice, so that its examples need not be kept in memory.
     """
-    from textvae.runs.latents import Extent, check_format, check_size, latents_file
+    from textvae.runs.latents import (
+        LABEL,
+        TEXT,
+        WEIGHTS,
+        Extent,
+        check_format,
+        check_size,
+        latents_file,
+    )
     from textvae.runs.model_folder import fetch, weights_hash
+    from textvae.text.data.kept import check_not_taken
 
     path = Path(args.out)
     check_format(path)
@@ -68,19 +75,24 @@ def run(args: Namespace) -> None:
     model.check_latent()
     kept = kept_of(model, args, AT_ONCE)  # first, because a pipe is refused
     parts = read_parts(model, args, args.file, AT_ONCE)
+
+    def rows() -> Iterator[tuple[Examples, Texts]]:
+        for part, others in zip(parts(), kept(), strict=False):
+            yield part, {TEXT: part.captions, LABEL: part.labels, **others}
+
     extent, first = Extent(), 0
-    for part, others in zip(parts(), kept(), strict=False):
-        extent = extent.with_part(part.captions, part.labels, others)
+    for _, texts in rows():
+        extent = extent.with_part(texts)
     check_size(path, extent)
     options = {name: args[name] for name in ("refine_steps", "seed", "batch_size")}
     with latents_file(path, extent, weights_hash(fetch(args.run))) as file:
-        for part, others in zip(parts(), kept(), strict=False):
+        for part, texts in rows():
             given = labels_of(model, args, part, first)
             q = model.encode(part.inputs, condition=given, first_row=first, **options)
             tensors = {"mean": q.center(), **q._asdict()}  # decode reads ``mean``: not every q has
-            columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-            check_not_taken(args.keep, columns.keys())  # any posterior's
-            file.add(columns, part.captions, part.labels, others)
+            vectors = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+            check_not_taken(args.keep, (TEXT, LABEL, WEIGHTS, *vectors))
+            file.add(vectors, texts)
             first += len(part.captions)
     warn_of_collapse(args.run)
     print(f"wrote {quantity(first, 'posterior')} to {path}", file=sys.stderr)

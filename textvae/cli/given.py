@@ -6,7 +6,7 @@ Like ``textvae.cli.options``, this file may not import torch at its top, so that
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from textvae.errors import UserError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+    from textvae.text.data.kept import Kept
     from textvae.vae.batching import Split
     from textvae.vae.examples import Examples, Presenter
     from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
-OF_LATENTS = ("text", "label", "mean", "logvar", "weights_sha256")
 
 
 def load(args: Namespace) -> Model:
@@ -135,31 +135,15 @@ def read_parts(
     return model.example_parts(file, size, **_reading(args))
 
 
-def kept_of(
-    model: Model, args: Namespace, size: int
-) -> Callable[[], Iterator[dict[str, list[str | None]]]]:
+def kept_of(model: Model, args: Namespace, size: int) -> Callable[[], Iterator[Kept]]:
     """Return a function that reads the columns of ``--keep`` in parts, as ``read_parts`` does.
 
     Raises:
-        UserError: A column is missing, or has the name of one that the output has; or the examples
-            are images.
+        UserError: A column is missing, or the examples are images.
     """
-    from textvae.text.data.kept import kept_parts
+    from textvae.builders.data import kept_columns
 
-    if args.keep and model.KIND != "text":
-        raise UserError(f"--keep applies only to text models, and {args.run} is not one")
-    check_not_taken(args.keep, OF_LATENTS)
-    return kept_parts(args.file, args.keep, size, **_reading(args))
-
-
-def check_not_taken(kept: Sequence[str], columns: Collection[str]) -> None:
-    """Check that ``--keep`` does not replace a column of the output.
-
-    Raises:
-        UserError: It would.
-    """
-    if taken := [name for name in kept if name in columns]:
-        raise UserError(f"--keep {taken[0]}: the output has a column of that name already")
+    return kept_columns(model, args.file, args.keep, size, **_reading(args))
 
 
 def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) -> Any:
@@ -191,13 +175,9 @@ def labels_of(model: Model, args: Namespace, found: Examples, first: int = 0) ->
 
 
 def _reading(args: Namespace) -> dict[str, Any]:
-    from textvae.builders.data import training_layout
-    from textvae.config.experiment import Config
-    from textvae.runs.run_folder import CONFIG
+    from textvae.builders.data import usual_layout
 
-    config = Path(args.run) / CONFIG
-    data = Config.load(config).data if config.exists() else Config().data
-    return {"usual": training_layout(data), **layout(args)}
+    return {"usual": usual_layout(Path(args.run)), **layout(args)}
 
 
 def layout(args: Namespace) -> dict[str, Any]:

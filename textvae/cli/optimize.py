@@ -78,6 +78,7 @@ def run(args: Namespace) -> None:
     """Print the best value so far, by number of evaluations, and the best texts."""
     from textvae.errors import quantity
     from textvae.evaluation.search.optimize import optimize
+    from textvae.evaluation.search.text_objectives import PROBE
     from textvae.runs.tables import check_table_file, write_table
 
     if args.out is not None:
@@ -90,7 +91,7 @@ def run(args: Namespace) -> None:
     model = load(args)
     options = {name: args[name] for name in OPTIONS}
     kept = Path(f"{args.out}.values")
-    if args.out is not None and not args.objective.startswith("probe:"):  # which is quick
+    if args.out is not None and not args.objective.startswith(f"{PROBE}:"):  # which is quick
         options["keep"] = kept
     found = optimize(args.run, args.objective, model=model, **options)
     print(found)

@@ -22,7 +22,7 @@ from textvae.evaluation.diagnosis.remedy import UNKNOWN
 from textvae.runs import model_folder
 from textvae.runs.files import expanded
 from textvae.runs.model_folder import WEIGHTS, weights_hash
-from textvae.runs.run_folder import CONFIG, config_path
+from textvae.runs.run_folder import config_path, is_run
 from textvae.runs.weights import holds_weights
 from textvae.text.data.sources import is_one_split
 from textvae.text.data.streams import STANDARD_INPUT
@@ -129,21 +129,21 @@ def open_run(
     if unknown := opening.keys() - Opening.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     folder, data, reading = expanded(path_of_run(run)), opening.get("data"), opening.get("reading")
-    is_run = (folder / CONFIG).exists() or not ((folder / WEIGHTS).exists() and data is not None)
-    config = run_config(folder, data, reading) if is_run else _of_saved_model(folder, str(data))
+    is_shared = not is_run(folder) and (folder / WEIGHTS).exists() and data is not None
+    config = _of_saved_model(folder, str(data)) if is_shared else run_config(folder, data, reading)
     model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
     opened = OpenRun(folder, config, model, {}, weights)
-    if is_run and not are_new_examples(data):
+    if not (is_shared or are_new_examples(data)):
         if condition is not None:
             raise UserError(
                 "--condition is for a file of new examples (--data FILE): the data of the run "
                 "has labels"
             )
         return opened._replace(splits=_splits_for(model, folder, config))
-    own = is_run and condition is None and str(data) != STANDARD_INPUT
-    if own and _may_be_of_run(folder, str(data)):
+    may_be_own = not is_shared and condition is None and str(data) != STANDARD_INPUT
+    if may_be_own and _may_be_of_run(folder, str(data)):
         splits = None
         with suppress(UserError), _silent():  # nothing is wrong if it is another file
             splits = _splits_for(model, folder, config)

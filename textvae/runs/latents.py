@@ -19,54 +19,43 @@ from textvae.runs.npz import open_npz
 FORMATS = (".npz", ".parquet")
 WEIGHTS = "weights_sha256"  # where a file says which weights made its vectors
 LARGEST_TEXTS = 2**30  # bytes, in an .npz file
+TEXT, LABEL = "text", "label"
+
+
+Texts = Mapping[str, Sequence[str | None]]  # n values of every column; None: missing
 
 
 class Extent(NamedTuple):
     """What has to be known about a table before its first row is written."""
 
     rows: int = 0
-    text: int = 0  # characters of the longest text
-    label: int | None = None  # of the longest label; None if there is no label
-    others: Mapping[str, int] = MappingProxyType({})  # of the longest value of other columns
+    widths: Mapping[str, int | None] = MappingProxyType({})
+    """Characters of the longest value of every column of texts; None: it has no value."""
 
-    def with_part(
-        self,
-        texts: Sequence[str],
-        labels: Sequence[str | None] = (),
-        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
-    ) -> Extent:
+    def with_part(self, texts: Texts) -> Extent:
         """Return the extent of a table that also has these rows."""
-        widths = [len(label) for label in labels if label is not None]
-        before = [] if self.label is None else [self.label]
-        longest = {
-            name: max([self.others.get(name, 0), *(len(value or "") for value in values)])
-            for name, values in others.items()
-        }
-        return Extent(
-            self.rows + len(texts),
-            max(self.text, *map(len, texts)) if texts else self.text,
-            max([*before, *widths], default=None),
-            longest,
-        )
+        widths: dict[str, int | None] = {}
+        for name, values in texts.items():
+            lengths = [len(value) for value in values if value is not None]
+            known = [width for width in (self.widths.get(name),) if width is not None]
+            widths[name] = max([*known, *lengths], default=None)
+        return Extent(self.rows + len(texts[TEXT]), widths)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of texts: without labels if no example has one."""
+        return [name for name, w in self.widths.items() if name != LABEL or w is not None]
 
 
 class LatentsFile(Protocol):
     """A file that is being written."""
 
-    def add(
-        self,
-        columns: Mapping[str, np.ndarray],
-        texts: Sequence[str],
-        labels: Sequence[str | None] = (),
-        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
-    ) -> None:
+    def add(self, vectors: Mapping[str, np.ndarray], texts: Texts) -> None:
         """Write some rows.
 
         Args:
-            columns: Arrays (n, Z) by name, such as ``mean`` and ``logvar``.
-            texts: n texts.
-            labels: n labels, None for an unlabeled example.
-            others: n values by the names of other columns.
+            vectors: Arrays (n, Z) by name, such as ``mean`` and ``logvar``.
+            texts: n values of every column in the extent.
         """
 
 
@@ -104,30 +93,21 @@ class _Npz:
         self.folder.mkdir()
         self.arrays: dict[str, np.memmap] = {}
 
-    def add(
-        self,
-        columns: Mapping[str, np.ndarray],
-        texts: Sequence[str],
-        labels: Sequence[str | None] = (),
-        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
-    ) -> None:
+    def add(self, vectors: Mapping[str, np.ndarray], texts: Texts) -> None:
         """See ``LatentsFile``."""
-        new: dict[str, np.ndarray] = {"text": np.array(texts, dtype=f"<U{self.extent.text or 1}")}
-        if self.extent.label is not None:
-            named = [label or "" for label in labels]
-            new["label"] = np.array(named, dtype=f"<U{self.extent.label or 1}")
-        for name, values in others.items():
-            given = [value or "" for value in values]
-            new[name] = np.array(given, dtype=f"<U{self.extent.others[name] or 1}")
-        for name, array in (new | dict(columns)).items():
+        new: dict[str, np.ndarray] = {}
+        for name in self.extent.columns:
+            values = [value or "" for value in texts[name]]
+            new[name] = np.array(values, dtype=f"<U{self.extent.widths[name] or 1}")
+        for name, array in (new | dict(vectors)).items():
             if name not in self.arrays:
                 shape = (self.extent.rows, *array.shape[1:])
                 place = self.folder / f"{len(self.arrays)}.npy"  # a column may have any name
                 self.arrays[name] = np.lib.format.open_memmap(
                     place, mode="w+", dtype=array.dtype, shape=shape
                 )
-            self.arrays[name][self.done : self.done + len(texts)] = array
-        self.done += len(texts)
+            self.arrays[name][self.done : self.done + len(array)] = array
+        self.done += len(texts[TEXT])
 
     def finish(self) -> None:
         """Pack the arrays."""
@@ -149,27 +129,19 @@ class _Parquet:
     """One group of rows for every part."""
 
     def __init__(self, path: Path, extent: Extent, weights: str | None) -> None:
-        self.path, self.labeled = path, extent.label is not None
+        self.path, self.extent = path, extent
         self.metadata = None if weights is None else {WEIGHTS: weights}
         self.writer: Any = None
 
-    def add(
-        self,
-        columns: Mapping[str, np.ndarray],
-        texts: Sequence[str],
-        labels: Sequence[str | None] = (),
-        others: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
-    ) -> None:
+    def add(self, vectors: Mapping[str, np.ndarray], texts: Texts) -> None:
         """See ``LatentsFile``."""
         import pyarrow
         import pyarrow.parquet
 
-        table: dict[str, Any] = {"text": pyarrow.array(texts, pyarrow.string())}
-        if self.labeled:
-            table["label"] = pyarrow.array(labels, pyarrow.string())
-        for name, given in others.items():
-            table[name] = pyarrow.array(given, pyarrow.string())
-        for name, values in columns.items():
+        table: dict[str, Any] = {
+            name: pyarrow.array(texts[name], pyarrow.string()) for name in self.extent.columns
+        }
+        for name, values in vectors.items():
             ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
             table[name] = pyarrow.ListArray.from_arrays(ends, values.ravel())
         rows = pyarrow.table(table, metadata=self.metadata)
@@ -205,12 +177,13 @@ def check_size(path: Path, extent: Extent) -> None:
         UserError: NumPy stores all texts at the width of the longest, which would take too much; or
             the name of a column looks like a path, which an .npz file would have inside.
     """
-    longest = max(extent.text, *extent.others.values()) if extent.others else extent.text
-    size = 4 * longest * extent.rows  # bytes
-    wrong = [name for name in extent.others if "/" in name or "\\" in name]
-    if path.suffix.lower() == ".npz" and wrong:
+    if path.suffix.lower() != ".npz":
+        return
+    if wrong := [name for name in extent.columns if "/" in name or "\\" in name]:
         raise UserError(f"{path}: an .npz file cannot have a column {wrong[0]!r}: write .parquet")
-    if path.suffix.lower() == ".npz" and size > LARGEST_TEXTS:
+    longest = max((width or 0 for width in extent.widths.values()), default=0)
+    size = 4 * longest * extent.rows  # bytes
+    if size > LARGEST_TEXTS:
         raise UserError(
             f"{path}: with a text of {longest:,} characters among {extent.rows:,}, an .npz "
             f"file would need {size / 2**30:.1f} GiB for the texts: write a .parquet file"

@@ -36,11 +36,7 @@ from textvae.runs.files import (
     replace_file,
     write_json,
 )
-from textvae.runs.model_folder import (
-    VERSIONS,
-    WEIGHTS,
-    is_number,
-)
+from textvae.runs.model_folder import VERSIONS, WEIGHTS, is_number
 from textvae.runs.origin import versions
 
 CONFIG = "config.yaml"
@@ -89,7 +85,7 @@ def describe(run: Path, precision: str, device: torch.device, hashes: Mapping[st
     before = read_if_there(path)
     if before.get("command"):
         record["command"] = f"{before['command']}\n{record['command']}"
-    if (run / CONFIG).exists():  # a resumed run keeps the hashes of the data that it began with
+    if is_run(run):  # a resumed run keeps the hashes of the data that it began with
         record |= {key: before[key] for key in hashed if before.get(key)}
     write_json(path, record)
 
@@ -164,6 +160,11 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     replace_file(run / STATE, write)
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run, and not of a saved model or of anything else."""
+    return (folder / CONFIG).exists()
+
+
 def config_path(run: Path) -> Path:
     """Return the path of a run's configuration.
 
@@ -173,7 +174,7 @@ def config_path(run: Path) -> Path:
     path = run / CONFIG
     if not path.exists():
         if not run.exists():
-            near = [str(folder) for folder in run.parent.glob("*/") if (folder / CONFIG).exists()]
+            near = [str(folder) for folder in run.parent.glob("*/") if is_run(folder)]
             raise UserError(f"{run}: there is no such run folder{did_you_mean(str(run), near)}")
         inside = sorted(run.glob(f"*/{CONFIG}"))
         advice = f"; give a folder inside it, such as {inside[0].parent}" if inside else ""

@@ -16,7 +16,7 @@ from textvae.runs.files import quoted
 from textvae.runs.lock import LOCK, locked
 from textvae.runs.model_folder import CARD, CONDITION, INFERENCE, SAMPLER, VERSIONS, WEIGHTS
 from textvae.runs.model_folder import CONFIG as MODEL_CONFIG
-from textvae.runs.run_folder import CONFIG, LOG, SUMMARY, SWEEP, make_folder
+from textvae.runs.run_folder import LOG, SUMMARY, SWEEP, is_run, make_folder
 
 # What a run writes without asking; a model card that a person has written stays.
 REPLACED = [MODEL_CONFIG, "tokenizer.json", "tokenizer.model", INFERENCE, CONDITION, SAMPLER]
@@ -30,7 +30,7 @@ def check_new(run: Path) -> None:
     Raises:
         UserError: It already holds a run, a model, or another file that a run replaces.
     """
-    if (run / CONFIG).exists():
+    if is_run(run):
         raise UserError(
             f"{run} already holds a run: continue it with --resume {quoted(run)} (in Python, "
             "resume=True), or choose another folder"
@@ -96,7 +96,7 @@ def wait_for(run: Path) -> None:
 
 def remove_start(run: Path) -> None:
     """Remove what a start has written, unless there is a run by now."""
-    if not (run / CONFIG).exists():
+    if not is_run(run):
         for name in REPLACED:
             with suppress(OSError):
                 (run / name).unlink(missing_ok=True)

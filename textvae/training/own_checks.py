@@ -106,10 +106,13 @@ def check_objective_on(
     Raises:
         UserError: It is not.
     """
+    try:
+        tried = deepcopy(objective)  # it may count its calls; functions are not copied
+    except Exception:  # it holds what cannot be copied, such as an open file
+        return
     with undisturbed(model):
         terms = model(batch.to(model.device), options.samples, 1.0, inference)
-        # A copy, because an objective may count its calls; functions are not copied.
-        loss = deepcopy(objective)(terms._replace(encoder_loss=None), 1.0)
+        loss = tried(terms._replace(encoder_loss=None), 1.0)
         try:
             check_loss(loss, trains_encoder=terms.encoder_loss is not None)
             _check_first_loss(loss, model)

@@ -22,11 +22,9 @@ from textvae.evaluation.metrics.card_files import (
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
 from textvae.evaluation.metrics.table import BY_KEY, METRICS
 from textvae.runs import run_folder
+from textvae.runs.latex import latex_table
 from textvae.runs.markdown import markdown_table
 from textvae.runs.model_folder import metrics_path
-
-# What a backslash before it does not print.
-IN_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 
 
 class Table(NamedTuple):
@@ -71,7 +69,11 @@ def compare(
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]
     cards = gather(runs_or_cards, split, average_seeds=average_seeds, baseline=baseline)
-    return as_latex(tabulate(cards, columns)) if latex else as_markdown(cards, columns)
+    if latex:
+        table = tabulate(cards, columns)
+        header = ["model", *(metric.header for metric in table.metrics)]
+        return latex_table([header, *table.rows], table.notes)
+    return as_markdown(cards, columns)
 
 
 def check_columns(columns: Sequence[str] | None) -> None:
@@ -85,24 +87,6 @@ def check_columns(columns: Sequence[str] | None) -> None:
             usual = ", ".join(metric.key for metric in METRICS if metric.column != "never")
             near = did_you_mean(key, list(BY_KEY)) or f"; the usual ones are {usual}"
             raise UserError(f"there is no metric {key!r}{near} (see textvae evaluate RUN --json)")
-
-
-def as_latex(table: Table) -> str:
-    """Return a table for a paper, to be used with the LaTeX package booktabs."""
-    header = ["model", *(metric.header for metric in table.metrics)]
-    lines = [" & ".join(map(_in_latex, row)) + r" \\" for row in [header, *table.rows]]
-    parts = [
-        rf"\begin{{tabular}}{{l{'r' * len(table.metrics)}}}",
-        *(r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"),
-    ]
-    return "\n".join([*(f"% {note}" for note in table.notes), *parts]) + "\n"
-
-
-def _in_latex(cell: str) -> str:
-    """Return a cell with what is special in LaTeX escaped, and its numbers in math mode."""
-    escaped = re.sub(r"[\\^~_%&#${}]", lambda found: IN_LATEX.get(found[0], "\\" + found[0]), cell)
-    escaped = escaped.replace("±", r"$\pm$").replace(MISSING, "--")
-    return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", escaped)
 
 
 def as_markdown(cards: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -210,7 +194,7 @@ def _read_baseline(run: Path | str, split: str) -> Card:
 
 def _check_cards(paths: Sequence[Path | str], split: str) -> None:
     """Name all runs without a card at once, rather than the first one only."""
-    runs = [Path(path) for path in paths if (Path(path) / run_folder.CONFIG).exists()]
+    runs = [Path(path) for path in paths if run_folder.is_run(Path(path))]
     lacking = [run for run in runs if not metrics_path(run, split).exists()]
     if len(lacking) > 1:
         raise UserError(

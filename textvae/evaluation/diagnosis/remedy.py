@@ -14,7 +14,7 @@ from textvae.config.experiment import Config, ModelConfig, OptimConfig
 from textvae.config.recipes import CHECKOUT
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.runs.model_folder import is_built_in
-from textvae.runs.run_folder import CONFIG
+from textvae.runs.run_folder import CONFIG, is_run
 
 METHODS = "recipes/methods"
 RUN = "RUN"  # stands for the run folder in the words of a command
@@ -123,7 +123,7 @@ def retrain(case: Case, names: Sequence[str], reason: str, *options: str) -> Rem
     # `.` and `..` have no name of their own to add to.
     run = case.run if case.run.name not in ("", "..") else case.run.resolve()
     out = Path(f"{run}-{'-'.join(label)}")
-    if (out / CONFIG).exists():
+    if is_run(out):
         return Remedy(
             files, options, f"{reason} (already tried in {out})", _comparison(case.run, out)
         )

@@ -144,7 +144,7 @@ def _case(opened: OpenRun, run: Path, data: Path | str | None, larger_split: str
     own_parts = read_if_there(opened.folder / run_folder.SUMMARY).get("own_parts")
     return Case(
         as_read(opened.config, opened.model),
-        run=None if own_class or not (opened.folder / run_folder.CONFIG).exists() else run,
+        run=run if run_folder.is_run(opened.folder) and not own_class else None,
         data=_moved(opened, data),
         examined=str(data) if opened.new and opened.new != STDIN_NAME else None,
         own=own_class or bool(own_parts),
@@ -157,7 +157,7 @@ def _moved(opened: OpenRun, data: Path | str | None) -> str | None:
     """Return where the data of a run is, if its config does not say so from here."""
     if data is not None and not opened.new:
         return str(data)
-    if not (opened.folder / run_folder.CONFIG).exists():
+    if not run_folder.is_run(opened.folder):
         return None  # only a saved model
     recorded = Config.load(run_folder.config_path(opened.folder)).data.dir
     found = run_config(opened.folder).data.dir

@@ -23,7 +23,7 @@ from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.table import NUMBERS, RESULTS
 from textvae.runs.files import quoted, read_record
 from textvae.runs.model_folder import is_number, metrics_path, weights_hash
-from textvae.runs.run_folder import CONFIG, config_path
+from textvae.runs.run_folder import CONFIG, config_path, is_run
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def run_folders(given: Iterable[Any]) -> list[Any]:
 
 def _runs_in(folder: Path) -> list[Path]:
     """Return the run folders in a folder that is none itself, sorted by name."""
-    if (folder / CONFIG).exists():
+    if is_run(folder):
         return []
     return sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
 
@@ -157,7 +157,7 @@ def _without_other_folders(given: list[Any]) -> list[Any]:
 
 
 def _may_have_cards(folder: Path) -> bool:
-    return (folder / CONFIG).exists() or metrics_path(folder).parent.is_dir()
+    return is_run(folder) or metrics_path(folder).parent.is_dir()
 
 
 def read_cards(given: Path | str, split: str = "test") -> list[Card]:

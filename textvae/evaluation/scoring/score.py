@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textvae.builders.data import read_kept, read_new
+from textvae.builders.data import kept_columns, read_new, usual_layout
 from textvae.builders.model import load_model, to_device
 from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference, with_steps
@@ -43,6 +43,7 @@ from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress, short_first
 from textvae.runs import model_folder
+from textvae.text.data.kept import check_not_taken
 from textvae.text.examples import TextExamples
 from textvae.vae.batch import Batch, Split, numbered
 from textvae.vae.conditions import Given
@@ -303,18 +304,10 @@ def score_file(
         "seed": seed,
         "inference": model.inference_with(refine_steps),
     }
+    keep = [keep] if isinstance(keep, str) else keep
+    check_not_taken(keep, COLUMNS)
+    given = {name: value for name, value in reading.items() if value is not None}
+    # First, because a pipe is refused.
+    kept = next(kept_columns(model, str(source), keep, usual=usual_layout(folder), **given)())
     split = read_new(model, folder, str(source), condition, **reading)
-    keep = [keep] if isinstance(keep, str) else list(dict.fromkeys(keep))
-    kept = read_kept(model, folder, str(source), keep, **reading)
-    _check_kept(kept)
     return ScoredFile(model, split, batch_size, options, kept)
-
-
-def _check_kept(names: Iterable[str]) -> None:
-    """Check that kept columns do not replace a score.
-
-    Raises:
-        UserError: One would.
-    """
-    if taken := set(COLUMNS).intersection(names):
-        raise UserError(f"--keep {min(taken)}: the scores have a column of that name already")

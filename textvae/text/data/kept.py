@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -46,15 +46,23 @@ def kept_parts(
         )
     layout = Layout.parse(**options)
     with without_guesses():  # they are in the log already
-        parts = {
-            name: document_parts(place, _of_column(layout, name), size) for name in columns
-        }  # without doubles
+        parts = {name: document_parts(place, _of_column(layout, name), size) for name in columns}
 
     def read() -> Iterator[Kept]:
         for each in zip(*(part() for part in parts.values()), strict=True):
             yield {name: values for name, (_, values) in zip(parts, each, strict=True)}
 
     return read
+
+
+def check_not_taken(columns: Sequence[str], taken: Collection[str]) -> None:
+    """Check that a kept column does not replace one of the output.
+
+    Raises:
+        UserError: It would.
+    """
+    if wrong := [name for name in columns if name in taken]:
+        raise UserError(f"--keep {wrong[0]}: the output has a column of that name already")
 
 
 def _of_column(layout: Layout, name: str) -> Layout:

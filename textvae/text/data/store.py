@@ -144,7 +144,8 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
             first = rows + len(blank)
             step.show(source.where, first)
             kept = [row for row in chunk if not _is_blank(row)]
-            blank += [i for i, row in enumerate(chunk, first) if _is_blank(row)]
+            if len(kept) < len(chunk):
+                blank += [i for i, row in enumerate(chunk, first) if _is_blank(row)]
             if not kept:
                 continue
             _digest(digest, kept, source)

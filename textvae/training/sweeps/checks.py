@@ -9,7 +9,7 @@ from pathlib import Path
 from textvae.builders.data import build_data, splits_with_labels
 from textvae.config.experiment import Config
 from textvae.errors import UserError
-from textvae.runs.run_folder import CONFIG, split_hash
+from textvae.runs.run_folder import is_run, split_hash
 from textvae.training.sweeps.grid import Cell
 
 
@@ -51,7 +51,7 @@ def check_same_data(folder: Path, cells: Sequence[Cell]) -> None:
     hashes: dict[str, dict[str, str]] = {}
     for cell in cells:
         run, config = folder / cell.name, cell.config
-        if not (run / CONFIG).exists():
+        if not is_run(run):
             continue
         data = _reading(config)
         if data not in hashes:

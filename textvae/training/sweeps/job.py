@@ -23,7 +23,7 @@ from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
 from textvae.evaluation.latent.probe import probe
 from textvae.runs.files import read_if_there, read_record
 from textvae.runs.model_folder import metrics_path, weights_hash
-from textvae.runs.run_folder import CONFIG, SUMMARY
+from textvae.runs.run_folder import CONFIG, SUMMARY, is_run
 from textvae.runs.run_start import wait_for
 from textvae.training.own_parts import check_same_parts, class_of, load_own_parts, names_of
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
@@ -128,7 +128,7 @@ def _current_record(run: Path, name: str) -> dict[str, Any] | None:
 
 def _train(run: Path, config: Config, command: str, parts: dict[str, Any]) -> None:
     """Start or resume training, recorded as the command that would do the same."""
-    resume = (run / CONFIG).exists()
+    resume = is_run(run)
     if resume:
         check_run(run, config)
         precision = Config.load(run / CONFIG).train.precision  # not the one of this machine

@@ -23,7 +23,7 @@ from textvae.config.experiment import OPTIONS, PLACES, Config, config_from
 from textvae.errors import UserError
 from textvae.runs.files import read_record, write_json
 from textvae.runs.origin import commit, own_command
-from textvae.runs.run_folder import CONFIG
+from textvae.runs.run_folder import CONFIG, is_run
 from textvae.runs.run_folder import SWEEP as MANIFEST
 from textvae.training.own_parts import check_same_parts
 from textvae.training.sweeps.grid import Cell
@@ -93,7 +93,7 @@ def new_manifest(
     for cell in cells:
         run = folder / cell.name
         check_run(run, cell.config)
-        if (run / CONFIG).exists() and cell.name in earlier:
+        if is_run(run) and cell.name in earlier:
             check_same_parts(run, earlier[cell.name].get("own_parts", {}), own)
     return Manifest(
         folder,
@@ -148,7 +148,7 @@ def check_run(run: Path, config: Config) -> None:
     Raises:
         UserError: It was not; the message names an option that differs.
     """
-    if not (run / CONFIG).exists():
+    if not is_run(run):
         return
     found = Config.load(run / CONFIG)
     for section, names in OPTIONS.items():

@@ -33,7 +33,7 @@ from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.report import report
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
-from textvae.runs.run_folder import CONFIG, make_folder
+from textvae.runs.run_folder import is_run, make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
 from textvae.training.own_parts import load_own_parts, names_of, options_of
 from textvae.training.progress import console
@@ -126,7 +126,7 @@ def sweep(
         check_data(cell.config.data)
     check_splits([cell.config for cell in cells], evaluate=evaluate, probe=probe)
     make_folder(folder)
-    if (folder / CONFIG).exists():
+    if is_run(folder):
         raise UserError(f"{folder} is the folder of a run: choose another --out for the sweep")
 
     def start(name: str) -> Job:
