@@ -242,6 +242,16 @@ def test_a_published_row_next_to_one_run_is_in_the_table(run, tmp_path):
     assert "theirs" in page and "12.50" in page
 
 
+def test_verdicts_from_some_examples_say_so(run, lm, comparison, tmp_path):
+    said = "evenly spaced: their MI is at most"
+    assert said not in Page(comparison).text
+    copy = Path(shutil.copytree(run, tmp_path / "vae"))
+    for saved in (copy / "metrics").glob("test-diagnosis*"):  # of all examples
+        saved.unlink()
+    report([copy, lm], tmp_path / "page.html", limit=12, samples=3)
+    assert f"From 12 examples, {said} {math.log(12):.2f} nats." in Page(tmp_path / "page.html").text
+
+
 def test_a_language_model_has_no_latent_space(lm, tmp_path):
     report(lm, tmp_path / "lm.html", samples=1)
     page = Page(tmp_path / "lm.html")

@@ -6,6 +6,7 @@ The file needs no network and no scripts. It is a function of the runs, the opti
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.comparison.compare import Table, tabulate
 from textvae.evaluation.comparison.gains import add_gains_over_language_model
 from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
@@ -146,6 +147,7 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         "models": models,
         "drawn": [m for m, card in zip(models, cards, strict=True) if point_of(card) is not None],
         "title": views[0].name if len(views) == 1 else f"Comparison of {len(views)} runs",
+        "examined": _examined(latent),
         "split": split,
         "seed": seed,
         "steps": STEPS,
@@ -171,6 +173,16 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         "fitted": any("aggregate" in view.contents.exhibits.samples for view in latent),
         "unfitted": [view.name for view in latent if view.contents.can_fit],
     }
+
+
+def _examined(views: Sequence[View]) -> str:
+    """Say how many examples the verdicts are from, if they are fewer than those of the metrics."""
+    counts = {view.diagnosed for view in views if view.diagnosed < view.contents.card["count"]}
+    if len(counts) != 1:
+        return ""
+    (count,) = counts
+    limit = f"their MI is at most {math.log(max(1, count)):.2f} nats"
+    return f"From {quantity(count, 'example')}, evenly spaced: {limit}."
 
 
 def _means_over_seeds(contents: Sequence[Contents], cards: Sequence[Card]) -> Table | None:
