@@ -61,7 +61,7 @@ def parser() -> ArgumentParser:
         "--format",
         type=Literal["markdown", "latex", "csv"],
         default="markdown",
-        help="markdown; latex: a tabular for a paper; csv: unrounded, with the seed and the "
+        help="markdown; latex: a table for a paper; csv: unrounded, with the seed and the "
         "options in which the runs differ",
     )
     parser.add_argument(

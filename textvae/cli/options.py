@@ -110,16 +110,16 @@ def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> No
         split: Help text for ``--split``.
         new_files: Whether the command also reads a file of new examples.
     """
-    add_run_folder(parser)
+    add_run_folder(parser, "; with --data FILE, a saved model is enough" if new_files else "")
     parser.add_argument("--split", default="test", help=split)
     instead = "or a file or folder of new examples to use instead of the split"
     add_data(parser, f"; {instead}" if new_files else "")
     add_layout(parser)
 
 
-def add_run_folder(parser: ArgumentParser) -> None:
-    """Add the run of a command that needs more of it than the model."""
-    parser.add_argument("run", help="a run folder")
+def add_run_folder(parser: ArgumentParser, more: str = "") -> None:
+    """Add the run of a command that needs more of it than the model; ``more`` ends the help."""
+    parser.add_argument("run", help=f"a run folder{more}")
     add_own_model(parser)
 
 
