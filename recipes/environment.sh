@@ -12,6 +12,7 @@ ensure_environment() { # [extra of setup.py]
     . "$root/.venv/bin/activate"
   fi
   install_textvae "${1:-}"
+  export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" # another checkout may use the environment
 }
 
 make_venv() {

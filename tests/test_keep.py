@@ -9,6 +9,7 @@ import pytest
 
 import textvae
 from textvae.cli.main import main
+from textvae.errors import UserError
 from textvae.runs.model_folder import weights_hash
 from textvae.text.data.corpus import read_file
 
@@ -84,6 +85,16 @@ def test_json_values_of_any_type_are_kept(trained, tmp_path):
     assert [(row["row"], row["id"]) for row in rows] == [
         *((0, "7"), (2, None), (3, "[1, 2]"), (4, "NaN"))
     ]
+
+
+def test_the_first_object_may_lack_what_is_kept(trained, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "the cat"}\n{"text": "my dog", "id": 7}\n')
+    options = {"samples": 1, "regret_steps": 0}
+    rows = list(textvae.score_file(trained, path, keep=["id"], **options))
+    assert [row["id"] for row in rows] == [None, "7"]
+    with pytest.raises(UserError, match="no column 'ident'"):
+        textvae.score_file(trained, path, keep=["ident"], **options)
 
 
 def test_neighbors_have_the_rows_of_the_file_and_their_labels(trained, tickets, capsys):

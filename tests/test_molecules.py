@@ -272,18 +272,22 @@ def test_a_set_compared_with_itself(tmp_path, network, monkeypatch, rdkit):
 
 
 def test_published_statistics_next_to_a_file_are_used(tmp_path, network, caplog, rdkit):
-    from textvae.evaluation.molecules.reference import reference_moments
+    from textvae.evaluation.molecules.reference import read_reference
 
     file = written(tmp_path / "test.txt", *MOLECULES)
     content = np.array(hashlib.sha256(file.read_bytes()).hexdigest())
-    np.savez(tmp_path / "test.stats.npz", content=content, mean=np.ones(6), covariance=np.eye(6))
-    assert reference_moments(file, chemnet.ChemNet(network), 1).mean.tolist() == [1] * 6
+    counts = np.frombuffer(b'{"CC": 3}', np.uint8)
+    arrays = {"fingerprints": np.zeros((1, 128), np.uint8), "fragments": counts}
+    arrays |= {"scaffolds": counts, "mean": np.ones(6), "covariance": np.eye(6)}
+    np.savez(tmp_path / "test.stats.npz", content=content, **arrays)
+    assert read_reference(file, None, 1).summary.fragments == {"CC": 3}
+    assert read_reference(file, chemnet.ChemNet(network), 1).moments.mean.tolist() == [1] * 6
     written(file, *MOLECULES, ETHANOL)  # other molecules
-    assert reference_moments(file, chemnet.ChemNet(network), 1).mean.tolist() != [1] * 6
+    assert read_reference(file, chemnet.ChemNet(network), 1).moments.mean.tolist() != [1] * 6
     assert "describes other molecules" in caplog.text
     (tmp_path / "test.stats.npz").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"test.stats.npz: damaged; restore it or remove it"):
-        reference_moments(file, chemnet.ChemNet(network), 1)
+        read_reference(file, chemnet.ChemNet(network), 1)
 
 
 def test_processes_do_not_change_the_result(rdkit):

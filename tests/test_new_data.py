@@ -338,7 +338,11 @@ def test_new_examples_in_folders(run, examples, tmp_path, capfd):
     datasets.DatasetDict({"test": datasets.Dataset.from_dict(table)}).save_to_disk(
         tmp_path / "splits"
     )
-    for name in ("classes", "saved", "splits/test"):
+    names = sorted(set(table["label"]))
+    features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    classes = datasets.Dataset.from_dict(table, features=datasets.Features(features))
+    classes.save_to_disk(tmp_path / "saved-classes")
+    for name in ("classes", "saved", "splits/test", "saved-classes"):
         card = evaluate_run(run, data=tmp_path / name, samples=2)
         assert {k: card[k] for k in FIGURES} == {k: expected[k] for k in FIGURES}
         out = tmp_path / "OUT.NPZ"

@@ -219,3 +219,22 @@ def test_own_parts_of_a_sweep_are_names(tmp_path):
     for wrong in ({"objective": len}, "parts.py:half"):
         with pytest.raises(TypeError, match="are given by name, such as"):
             textvae.sweep(TOY, out=tmp_path / "x", own_parts=wrong)
+
+
+def test_files_that_would_take_each_others_modules(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "shared_name.py").write_text(f"WHERE = {folder!r}\n")
+        (tmp_path / folder / f"parts_{folder}.py").write_text("from shared_name import WHERE\n")
+    one, two = (f"{tmp_path}/{name}/parts_{name}.py:WHERE" for name in ("one", "two"))
+    assert load_named(one, "--own-model") == "one"
+    with pytest.raises(UserError, match="have the same name, so Python imports only one of them"):
+        load_named(two, "--own-objective")
+    (tmp_path / "two/shared_name.py").unlink()
+    assert load_named(two, "--own-objective") == "one"  # there is only one now
+
+
+def test_a_file_that_hides_the_package(tmp_path):
+    (tmp_path / "textvae.py").write_text("half = min\n")
+    with pytest.raises(UserError, match="hides the package textvae"):
+        load_named(f"{tmp_path}/textvae.py:half", "--own-objective")

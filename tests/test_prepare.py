@@ -260,6 +260,9 @@ def test_published_statistics_become_plain_arrays(molsets, tmp_path, monkeypatch
         assert arrays["mean"].tolist() == [1, 1]
 
 
+DAMAGED = gzip.compress(bytes(range(200)))[:12] + b"damaged"
+
+
 def test_statistics_with_anything_but_data_are_refused():
     moses = script("moses")
     for harmful in (print, os.system):
@@ -272,6 +275,9 @@ def test_statistics_with_anything_but_data_are_refused():
     [
         (lambda f: (f / "train.csv.gz").unlink(), "neither train.csv nor train.csv.gz exists"),
         (lambda f: (f / "test.csv.gz").write_bytes(b"no"), "test.csv.gz is damaged"),
+        (lambda f: (f / "test.csv.gz").write_bytes(DAMAGED), "test.csv.gz is damaged"),
+        (lambda f: (f / "train.csv").write_text(""), "train is not the published file"),
+        (lambda f: (f / "train.csv").write_text("x,SMILES\nC\n"), "train is not the published"),
         (lambda f: (f / "train.csv").write_text("SMILES\nC\n"), "train is not the published file"),
         (lambda f: (f / "mcf.csv").write_text("x"), "mcf.csv is not the published file"),
     ],

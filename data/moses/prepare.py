@@ -8,6 +8,7 @@ import pickle
 import sys
 import warnings
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def published(source: Path, name: str) -> bytes | None:
             return None if inside is None else wheel.read(inside)
     except FileNotFoundError:
         raise UserError(f"{source}: no such file or folder") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{source}: not a folder, and not a wheel ({error})") from None
 
 
@@ -67,13 +68,13 @@ def molecules(source: Path, split: str) -> list[str]:
     if content is None and (packed := published(source, f"{split}.csv.gz")) is not None:
         try:
             content = gzip.decompress(packed)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{source}: {split}.csv.gz is damaged ({error})") from None
     if content is None:
         raise UserError(f"{source}: neither {split}.csv nor {split}.csv.gz exists")
-    header, *lines = content.decode("utf-8", errors="replace").splitlines()
-    column = header.split(",").index("SMILES") if "SMILES" in header.split(",") else 0
-    smiles = [line.split(",")[column] for line in lines]
+    rows = [line.split(",") for line in content.decode("utf-8", errors="replace").splitlines()]
+    column = rows[0].index("SMILES") if rows and "SMILES" in rows[0] else 0
+    smiles = ["".join(row[column : column + 1]) for row in rows[1:]]
     found = hashlib.sha256(_lines(smiles)).hexdigest()
     if found != SHA256[split]:
         raise UserError(

@@ -34,6 +34,11 @@ def load_named(name: str, option: str) -> Any:
         raise UserError(f"{option} {name}: give file.py:name or module:name")
     if place.endswith(".py") and not expanded(place).is_file():
         raise UserError(f"{option} {name}: {place}: no such file")
+    if expanded(place).name == "textvae.py":
+        raise UserError(
+            f"{option} {name}: a file of this name hides the package textvae from its own "
+            "imports: rename it"
+        )
     try:
         module = _of_file(expanded(place)) if place.endswith(".py") else _of_name(place)
     except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
@@ -63,9 +68,29 @@ def _of_file(path: Path) -> Any:
         known = sys.modules.setdefault(place.stem, module)  # where dataclasses look for it
         try:
             spec.loader.exec_module(module)
+            _check_neighbors(place)
         except BaseException:
             if known is module:
                 del sys.modules[place.stem]
             raise
         _files[key] = module
     return _files[key]
+
+
+def _check_neighbors(place: Path) -> None:
+    """Check that what a file may import from its folder is not taken from that of another.
+
+    Raises:
+        UserError: Both folders have a module of the same name, and the other one is imported.
+    """
+    for folder in {other.parent for other, _ in _files} - {place.parent}:
+        for neighbor in place.parent.glob("*.py"):
+            loaded = getattr(sys.modules.get(neighbor.stem), "__file__", None)
+            if neighbor == place or loaded != str(folder / neighbor.name):
+                continue
+            if Path(loaded).exists() and Path(loaded).read_bytes() == neighbor.read_bytes():
+                continue
+            raise UserError(
+                f"{neighbor} and {loaded} have the same name, so Python imports only one of them: "
+                "rename one"
+            )

@@ -44,13 +44,14 @@ from textvae.evaluation.molecules.measures import (
     unique,
 )
 from textvae.evaluation.molecules.reference import (
+    Reference,
     Summary,
     read_molecules,
-    reference_moments,
-    reference_summary,
+    read_reference,
     summarize,
 )
 from textvae.evaluation.printed import Printed
+from textvae.runs.files import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +106,13 @@ def molecule_metrics(
     """
     check_rdkit()
     sets = {"Test": test, "TestSF": test_scaffolds}
-    references = {name: Path(path) for name, path in sets.items() if path is not None}
-    folder = _filters(filters, references.values())
-    network = load_chemnet() if fcd and references else None
-    texts = read_molecules(Path(file))
+    paths = {name: expanded(path) for name, path in sets.items() if path is not None}
+    folder = _filters(filters, paths.values())
+    network = load_chemnet() if fcd and paths else None
+    texts = read_molecules(expanded(file))
+    # What may be wrong comes before what takes long.
+    trained = None if train is None else _canonical_set(expanded(train), jobs)
+    references = {name: read_reference(path, network, jobs) for name, path in paths.items()}
     molecules = [m for m in each(describe, texts, jobs) if m is not None]
     found = MoleculeMetrics({"count": len(texts), "valid": len(molecules) / len(texts)})
     smiles = [molecule.smiles for molecule in molecules]
@@ -121,20 +125,19 @@ def molecule_metrics(
             " and ".join(fewer),
             len(smiles),
         )
-    found |= _compare(molecules, references, network, jobs)
+    found |= _compare(molecules, references, network)
     found |= _diversity(molecules)
     if folder is not None:
         found["Filters"] = _passing(smiles, folder, jobs)
-    if train is not None:
-        found["Novelty"] = novelty(smiles, _canonical_set(Path(train), jobs))
+    if trained is not None:
+        found["Novelty"] = novelty(smiles, trained)
     return found
 
 
 def _compare(
     molecules: Sequence[Molecule],
-    references: Mapping[str, Path],
+    references: Mapping[str, Reference],
     network: ChemNet | None,
-    jobs: int,
 ) -> dict[str, float | None]:
     """Compare generated molecules with each reference set."""
     generated = summarize(molecules)
@@ -142,14 +145,13 @@ def _compare(
     if network is not None:
         drawn = moments(activations(network, [molecule.smiles for molecule in molecules]))
     found: dict[str, float | None] = {}
-    for name, path in references.items():
-        reference = reference_summary(path, jobs)
-        if network is not None:
-            found[f"FCD/{name}"] = _distance(drawn, reference_moments(path, network, jobs))
+    for name, (summary, activity) in references.items():
+        if activity is not None:
+            found[f"FCD/{name}"] = _distance(drawn, activity)
         found |= {
-            f"SNN/{name}": _snn(generated, reference),
-            f"Frag/{name}": cosine(generated.fragments, reference.fragments),
-            f"Scaf/{name}": cosine(generated.scaffolds, reference.scaffolds),
+            f"SNN/{name}": _snn(generated, summary),
+            f"Frag/{name}": cosine(generated.fragments, summary.fragments),
+            f"Scaf/{name}": cosine(generated.scaffolds, summary.scaffolds),
         }
     return found
 
@@ -182,8 +184,8 @@ def _passing(smiles: Sequence[str], folder: Path, jobs: int) -> float | None:
 def _filters(given: str | Path | None, references: Iterable[Path]) -> Path | None:
     """Return the folder with the filters, and check it; None if there is none."""
     if given is not None:
-        unwanted(Path(given))
-        return Path(given)
+        unwanted(expanded(given))
+        return expanded(given)
     for folder in {path.parent: None for path in references}:
         if all((folder / name).exists() for name in FILTERS):
             unwanted(folder)

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,15 +95,39 @@ def _column(path: Path) -> list[str]:
     )
 
 
-def reference_summary(path: Path, jobs: int) -> Summary:
-    """Summarize the molecules in a file, or read the summary from the cache.
+class Reference(NamedTuple):
+    """A set of molecules that others are compared with.
 
-    Raises:
-        UserError: The file cannot be read, or a molecule is invalid.
+    Attributes:
+        summary: Its summary.
+        moments: The moments of its molecules' activations, for FCD; None: not asked for.
     """
 
+    summary: Summary
+    moments: Moments | None
+
+
+def read_reference(path: Path, network: ChemNet | None, jobs: int) -> Reference:
+    """Describe the molecules in a file, or read what was published or cached.
+
+    Args:
+        path: The file.
+        network: The network of FCD, or None.
+        jobs: Number of processes.
+
+    Raises:
+        UserError: The file cannot be read, a molecule is invalid, or there are too few for FCD.
+    """
+    valid = cache(partial(_valid, path, jobs))  # read only if something is not known, and once
+    return Reference(
+        _reference_summary(path, valid),
+        None if network is None else _reference_moments(path, network, valid),
+    )
+
+
+def _reference_summary(path: Path, valid: Callable[[], list[Molecule]]) -> Summary:
     def compute() -> dict[str, np.ndarray]:
-        found = summarize(_valid(path, jobs))
+        found = summarize(valid())
         tables = {"fragments": found.fragments, "scaffolds": found.scaffolds}
         return {"fingerprints": found.fingerprints} | {
             name: np.frombuffer(json.dumps(table).encode(), np.uint8)
@@ -114,15 +139,11 @@ def reference_summary(path: Path, jobs: int) -> Summary:
     return Summary(arrays["fingerprints"], *tables)
 
 
-def reference_moments(path: Path, network: ChemNet, jobs: int) -> Moments:
-    """Return the moments of the activations of a file's molecules: published, cached, or computed.
-
-    Raises:
-        UserError: The file cannot be read, or has fewer than two molecules.
-    """
-
+def _reference_moments(
+    path: Path, network: ChemNet, valid: Callable[[], list[Molecule]]
+) -> Moments:
     def compute() -> dict[str, np.ndarray]:
-        molecules = [molecule.smiles for molecule in _valid(path, jobs)]
+        molecules = [molecule.smiles for molecule in valid()]
         found = moments(activations(network, molecules))
         if found is None:
             raise UserError(f"{path}: FCD needs at least two molecules")

@@ -101,7 +101,7 @@ class Columns:
         if not present:
             raise UserError(f"{where}: it has no columns")
         usual, usual_label = self.usual
-        text = self.text or (usual if all(_has(present, name) for name in usual) else ())
+        text = self.text or (usual if all(has_column(present, name) for name in usual) else ())
         text = text or (("text",) if "text" in present else tuple(present) * (len(present) == 1))
         if not text:
             trained = (
@@ -117,12 +117,12 @@ class Columns:
                 self.labels
                 and not found.label
                 and name
-                and _has(present, name)
+                and has_column(present, name)
                 and name not in text
             ):
                 found = replace(found, label=name)
         for name in found.named:
-            if not _has(present, name):
+            if not has_column(present, name):
                 near = did_you_mean(name, present)
                 raise MissingColumn(f"{where}: no column {name!r}; it has {listed(present)}{near}")
         return found
@@ -144,7 +144,7 @@ class Columns:
         """
         texts = [_text(record, name, where, line) for name in self.text]
         joined = " ".join(text for text in texts if text)
-        if self.label is None or not _has(record, self.label):
+        if self.label is None or not has_column(record, self.label):
             return line, joined, None
         return line, joined, self.read_label(_value(record, self.label), where, line)
 
@@ -187,7 +187,8 @@ def _split(names: str | None) -> tuple[str, ...]:
     return tuple(name for part in (names or "").split(",") if (name := part.strip()))
 
 
-def _has(record: Mapping[str, Any], name: str) -> bool:
+def has_column(record: Mapping[str, Any], name: str) -> bool:
+    """Return whether a record has a column; ``a.b`` is a field of ``a``."""
     try:
         _value(record, name)
     except KeyError:
@@ -210,7 +211,7 @@ def _value(record: Mapping[str, Any], name: str) -> Any:
 
 
 def _text(record: Mapping[str, Any], name: str, where: str, line: int) -> str:
-    if not _has(record, name):
+    if not has_column(record, name):
         raise UserError(f"{where}, line {line}: no {name!r} here; it has {listed(record)}")
     value = _value(record, name)
     if isinstance(value, list) and all(isinstance(token, str) for token in value):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from textvae.errors import UserError
+from textvae.text.data.columns import has_column
 from textvae.text.data.layout import Layout
 from textvae.text.data.streams import InputFile, read_lines
 
@@ -15,7 +16,7 @@ _LONGEST_ARRAY_LINE = 2**30  # bytes; an array is often a single line
 
 
 def json_layout(file: InputFile, layout: Layout) -> Layout:
-    """Detect the columns from the first object.
+    """Detect the columns from the first object; a label that was named may be in others only.
 
     Args:
         file: The file.
@@ -24,11 +25,14 @@ def json_layout(file: InputFile, layout: Layout) -> Layout:
     Raises:
         UserError: A column is missing.
     """
-    columns = layout.columns
-    for line, record in json_records(file, layout):
+    columns, records = layout.columns, json_records(file, layout)
+    for line, first in records:
+        record = first
+        if (label := columns.label) and not has_column(record, label):  # others may have one
+            record |= {label: None} if any(has_column(other, label) for _, other in records) else {}
         columns = columns.resolve(record, f"{file.where}, line {line}")
         if columns.labels and not columns.label and "label" not in columns.text:
-            columns = replace(columns, label="label", label_seen=False)  # others may have one
+            columns = replace(columns, label="label", label_seen=False)
         break
     return replace(layout, columns=columns)
 

@@ -36,6 +36,12 @@ class Source:
     labeled: bool = True
     label_names: tuple[str, ...] | None = None
 
+    def label_name(self, label: str | None) -> str | None:
+        """Return the name of the label of a row; None if it is missing."""
+        if label is None or self.label_names is None:
+            return label
+        return self.label_names[int(label)] if label != "-1" else None
+
 
 def utf8(text: str, where: str) -> bytes:
     """Return a text in UTF-8.

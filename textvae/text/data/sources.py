@@ -244,7 +244,8 @@ def document_parts(
             only_blank &= not any(text and not text.isspace() for _, text, _ in part)
             for line, *texts in part:
                 utf8("".join(text or "" for text in texts), f"{source.where}, line {line}")
-            yield [text or "" for _, text, _ in part], [label for _, _, label in part]
+            labels = [source.label_name(label) for _, _, label in part]
+            yield [text or "" for _, text, _ in part], labels
         if only_blank:
             raise UserError(f"{source.where} has no sentences")
 
