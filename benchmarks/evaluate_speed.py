@@ -69,13 +69,14 @@ def bound(size: Size, batches: list[Batch], args: argparse.Namespace) -> Callabl
 
 
 def plain(size: Size, batch: Batch, args: argparse.Namespace) -> Callable[[], None]:
-    """Return a function that scores a few samples of one batch, one after another."""
+    """Return a function that encodes a batch and scores a few samples, one after another."""
     model, x = PlainVAE(size, LATENT).to(args.device).eval(), batch.x.to(args.device)
 
     def run() -> None:
         with torch.no_grad(), autocast(args):
+            posterior = model.encode(x)
             for _ in range(PLAIN_DRAWS):
-                model(x)
+                model.reconstruct(x, model.draw(*posterior))
 
     return run
 

@@ -37,6 +37,8 @@ from textvae.config.sections import (
     TrainConfig,
 )
 from textvae.errors import UserError
+from textvae.runs.run_folder import is_run
+from textvae.training.sweeps.manifest import check_run
 
 NUDGE = 1e-6  # relative change of the learning rate
 SAMPLES = "samples of the importance-weighted bound"
@@ -74,15 +76,19 @@ def card_of(config: Config, kind: str, seed: int, out: Path, samples: int) -> di
     precision, nudge = KINDS[kind]
     run = out / f"{precision}-{nudge:g}-{seed}"
     card = run / "metrics" / "test.json"
+    config = replace(
+        config,
+        optim=replace(config.optim, lr=config.optim.lr * (1 + nudge)),
+        train=replace(config.train, precision=precision, seed=seed),
+    )
+    check_run(run, config)
     if not card.exists():
-        config = replace(
-            config,
-            optim=replace(config.optim, lr=config.optim.lr * (1 + nudge)),
-            train=replace(config.train, precision=precision, seed=seed),
-        )
-        train(config, run)
+        train(config, run, resume=is_run(run))
         return evaluate_run(run, samples=samples, generations=0)
-    return json.loads(card.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
+    if found["samples"] != samples:
+        return evaluate_run(run, samples=samples, generations=0)
+    return found
 
 
 def spread(values: Iterable[float]) -> tuple[float, float]:

@@ -93,17 +93,31 @@ class PlainVAE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the loss of token ids (B, T+1) in nats per sentence, a scalar."""
-        inputs, kl = F.dropout(self.embed(x[:, :-1]), 0.5), torch.zeros(())
-        if self.latent:
-            _, (h, _) = self.encoder(self.encoder_embed(x[:, 1:]))
-            mean, logvar = self.head(h[-1]).float().chunk(2, -1)
-            z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
-            kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(-1).mean()
+        if not self.latent:
+            return self.reconstruct(x, None)
+        mean, logvar = self.encode(x)
+        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(-1).mean()
+        return self.reconstruct(x, self.draw(mean, logvar)) + kl
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the means and log variances (B, Z) of the posteriors."""
+        _, (h, _) = self.encoder(self.encoder_embed(x[:, 1:]))
+        mean, logvar = self.head(h[-1]).float().chunk(2, -1)
+        return mean, logvar
+
+    def draw(self, mean: Tensor, logvar: Tensor) -> Tensor:
+        """Draw one z (B, Z) from every posterior."""
+        return mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+
+    def reconstruct(self, x: Tensor, z: Tensor | None) -> Tensor:
+        """Return -log p(x|z) in nats per sentence, a scalar."""
+        inputs = F.dropout(self.embed(x[:, :-1]), 0.5, self.training)
+        if z is not None:
             inputs = torch.cat([inputs, z[:, None].expand(-1, inputs.size(1), -1)], -1)
-        logits = self.out(F.dropout(self.lstm(inputs)[0], 0.5)).float()
+        logits = self.out(F.dropout(self.lstm(inputs)[0], 0.5, self.training)).float()
         targets = x[:, 1:].flatten()
         nll = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=PAD, reduction="sum")
-        return nll / len(x) + kl
+        return nll / len(x)
 
 
 def batch_of(size: Size, rows: int = BATCH) -> Batch:

@@ -312,7 +312,7 @@ def test_nothing_valid(tmp_path, rdkit):
     [
         (["metrics", "nowhere.txt"], "nowhere.txt: no such file"),
         (["metrics", "{empty}"], "no molecules"),
-        (["metrics", "{file}", "--test", "{wrong}"], "line 2: 'C1C' is not a valid molecule"),
+        (["metrics", "{file}", "--test", "{wrong}"], "molecule 2, 'C1C', is not valid"),
         (["metrics", "{file}", "--filters", "{folder}"], "mcf.csv: cannot be read"),
         (["metrics", "{file}", "--lines", "3"], "--lines applies only to textvae molecules latent"),
         (["latent", "{file}", "--jobs", "3"], "--jobs applies only to textvae molecules metrics"),

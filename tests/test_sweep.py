@@ -465,7 +465,7 @@ def test_a_run_of_another_experiment_is_not_touched(undisturbed, small, tmp_path
     assert run_sweep(out, *small, *GRID, "--train.epochs", "3") == 2
     said = capfd.readouterr().err.splitlines()
     assert said[-1:] == [
-        f"textvae: {out}/{NAMES[0]} holds a run with train.epochs 2, and this sweep has 3: choose "
+        f"textvae: {out}/{NAMES[0]} holds a run with train.epochs 2, not 3: choose "
         "another --out, or delete that run"
     ]
     assert stats(out) == before

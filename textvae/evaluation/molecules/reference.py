@@ -158,8 +158,8 @@ def _valid(path: Path, jobs: int) -> list[Molecule]:
     log.info("%s: summarizing %d molecules, only once", path, len(texts))
     described = each(describe, texts, jobs)
     if None in described:
-        line = described.index(None)
-        raise UserError(f"{path}, line {line + 1}: {texts[line]!r} is not a valid molecule")
+        place = described.index(None)  # not a line if it is a table, which may have quoted ones
+        raise UserError(f"{path}: molecule {place + 1}, {texts[place]!r}, is not valid")
     return [molecule for molecule in described if molecule is not None]
 
 

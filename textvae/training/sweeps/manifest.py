@@ -158,6 +158,6 @@ def check_run(run: Path, config: Config) -> None:
             resolved = option == "train.precision" and values[1] == "auto"
             if values[0] != values[1] and option not in MAY_DIFFER and not resolved:
                 raise UserError(
-                    f"{run} holds a run with {option} {values[0]}, and this sweep has {values[1]}: "
+                    f"{run} holds a run with {option} {values[0]}, not {values[1]}: "
                     "choose another --out, or delete that run"
                 )
