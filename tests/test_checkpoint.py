@@ -9,6 +9,7 @@ import pickle
 import platform
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -753,13 +754,26 @@ def test_the_file_at_the_end_of_a_link_is_replaced(tmp_path):
     for folder in (far, blobs):
         folder.mkdir()
         (folder / "file").write_text("old")
-    for name, end in (("a", far / "file"), ("b", blobs / "file"), ("c", tmp_path / "nothing")):
+    for name, end in (("a", far / "file"), ("b", blobs / "file"), ("c", far / "new")):
         (tmp_path / name).symlink_to(end)
         write_json(tmp_path / name, {"name": name})
         assert read_record(tmp_path / name) == {"name": name}
-    assert [(tmp_path / name).is_symlink() for name in "abc"] == [True, False, False]
-    assert read_record(far / "file") == {"name": "a"} and os.listdir(far) == ["file"]
+    assert [(tmp_path / name).is_symlink() for name in "abc"] == [True, False, True]
+    assert [read_record(far / name) for name in ("file", "new")] == [{"name": "a"}, {"name": "c"}]
+    assert sorted(os.listdir(far)) == ["file", "new"]
     assert (blobs / "file").read_text() == "old"  # others have links to it, too
+    (tmp_path / "d").symlink_to(tmp_path / "unmounted" / "file")
+    with pytest.raises(UserError, match=r"it is a link to .*, whose folder does not exist"):
+        write_json(tmp_path / "d", {})
+    assert not (tmp_path / "unmounted").exists()
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
+    for mode in (0o600, 0o664):
+        (tmp_path / "file").touch()
+        (tmp_path / "file").chmod(mode)
+        write_json(tmp_path / "file", {})
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
 
 
 def test_a_temporary_file_that_another_writer_removed_is_created_again(tmp_path, monkeypatch):

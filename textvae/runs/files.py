@@ -69,6 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with _in_use(temporary):
             _remove_abandoned(path.parent, glob.escape(path.name))
             yield temporary
+            _keep_permissions(path, temporary)
             with temporary.open("rb+") as file:  # or the rename reaches the disk before the content
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -82,12 +83,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _at_the_end_of_links(path: Path) -> Path:
-    """Return the file that a link leads to: it is replaced, and the link stays.
+    """Return the file that a link leads to: it is replaced or created, and the link stays.
 
     Except in the cache of the Hugging Face Hub, whose links share files that must not change.
     """
     end = Path(os.path.realpath(path))
-    return end if path.is_symlink() and end.is_file() and end.parent.name != "blobs" else path
+    return end if path.is_symlink() and end.parent.name != "blobs" else path
+
+
+def _keep_permissions(old: Path, new: Path) -> None:
+    with suppress(OSError):  # there is no old file, or the file system has no permissions
+        new.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
 def check_replaceable(path: Path) -> None:
@@ -97,8 +103,11 @@ def check_replaceable(path: Path) -> None:
     may lead to a file, but it is not one either.
 
     Raises:
-        UserError: It is a device or a pipe, or a link among them.
+        UserError: It is a device or a pipe, a link among them, or a link to a missing folder.
     """
+    end = Path(os.path.realpath(path))
+    if path.is_symlink() and not end.parent.is_dir():  # of a disk that is not mounted, perhaps
+        raise UserError(f"cannot write {path}: it is a link to {end}, whose folder does not exist")
     there = Path(os.path.realpath(path.parent))
     if there == Path("/dev") or there.is_relative_to("/proc") or _is_special(path):
         raise UserError(f"cannot write {path}: it is not a regular file; choose another name")
