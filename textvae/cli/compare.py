@@ -72,7 +72,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
-    from textvae.evaluation.comparison.compare import check_columns, compare, gather
+    from textvae.evaluation.comparison.compare import check_columns, compare, gather, with_gain
     from textvae.evaluation.metrics.card_files import run_folders
 
     given = [f"--{name}" for name in ("json", "provenance") if args[name]]
@@ -83,6 +83,7 @@ def run(args: Namespace) -> None:
     if args.columns and args.json:
         raise UserError("--columns has no effect with --json: use --format csv")
     check_columns(args.columns)
+    args.columns = with_gain(args.columns, args.baseline)
     if args.plot is not None:  # first, so that its errors are not below a table
         from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 

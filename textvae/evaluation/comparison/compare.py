@@ -58,13 +58,14 @@ def compare(
             others with, example by example: a column shows the mean difference of the
             importance-weighted bound, with its 95% interval over examples.
         columns: The metrics to show, by their keys, such as ``ppl_iw``; by default the usual ones.
+            That of the baseline is added.
         latex: Whether to return a LaTeX ``tabular`` (with the rules of booktabs) instead.
 
     Raises:
         UserError: There is nothing to compare, a card is missing or broken, there is no such
             metric, or the baseline has no bounds of single examples.
     """
-    columns = [columns] if isinstance(columns, str) else columns
+    columns = with_gain([columns] if isinstance(columns, str) else columns, baseline)
     check_columns(columns)
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]
@@ -74,6 +75,12 @@ def compare(
         header = ["model", *(metric.header for metric in table.metrics)]
         return latex_table([header, *table.rows], table.notes)
     return as_markdown(cards, columns)
+
+
+def with_gain(columns: Sequence[str] | None, baseline: object) -> Sequence[str] | None:
+    """Return the metrics to show, among them the gain over a baseline that was asked for."""
+    missing = columns is not None and baseline is not None and GAIN not in columns
+    return [*(columns or ()), GAIN] if missing else columns
 
 
 def check_columns(columns: Sequence[str] | None) -> None:
