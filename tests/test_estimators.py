@@ -18,6 +18,7 @@ from torch.distributions import (
 
 from textvae.vae.batch import Batch
 from textvae.vae.estimators import (
+    PointwiseInformation,
     active_units,
     importance_bound,
     importance_estimate,
@@ -25,6 +26,7 @@ from textvae.vae.estimators import (
     minibatch_information,
     mixture_log_prob,
     mutual_information,
+    pointwise_information,
     summarize_information,
 )
 from textvae.vae.posteriors import ConstantEncoder, DiagGaussian, kl
@@ -277,11 +279,65 @@ def test_standard_error_is_that_of_the_mean_over_examples():
 
 
 def test_information_is_summarized_by_hand():
-    by_example = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
+    lower = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
+    by_example = PointwiseInformation(lower, lower + 0.5)
     found = summarize_information(by_example, torch.full((4, 2), 2.0))
-    assert (found.mi, found.kl, found.marginal_kl) == (3, 4, 1)
+    assert (found.mi, found.kl, found.marginal_kl, found.upper) == (3, 4, 1, 3.5)
+    assert summarize_information(by_example, torch.full((4, 2), 1.6)).upper == pytest.approx(3.2)
     assert found.standard_error == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
-    assert summarize_information(by_example[:1], torch.ones(1)).standard_error == 0
+    one = PointwiseInformation(lower[:1], lower[:1])
+    assert summarize_information(one, torch.ones(1)).standard_error == 0
+
+
+def test_both_estimates_of_information_by_hand():
+    q = DiagGaussian(normal(5, 2), normal(5, 2, seed=2))
+    noise = normal(3, 5, 2, seed=3)
+    found = pointwise_information(q, 3, noise=FixedNoise(noise))
+    for n in range(5):
+        log_q = Independent(Normal(q.mean[:, None], torch.exp(0.5 * q.logvar)[:, None]), 1)
+        z = q.mean[n] + torch.exp(0.5 * q.logvar[n]) * noise[:, n]  # (3, Z)
+        densities = log_q.log_prob(z).exp()  # (5, 3)
+        others = densities[[m for m in range(5) if m != n]].mean(0)
+        lower, upper = (torch.log(densities[n] / p).mean() for p in (densities.mean(0), others))
+        torch.testing.assert_close(found.lower[n], lower)
+        torch.testing.assert_close(found.upper[n], upper)
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+@pytest.mark.parametrize("nats", [2.0, 4.0, 6.0])
+def test_the_information_of_all_examples_lies_between_the_estimates(nats, count):
+    """q(z) is the prior, so that MI = KL; few examples show only a part of much information."""
+    sd = math.exp(-nats / 8)  # of 8 dimensions
+    found = []
+    for seed in range(20):
+        means = math.sqrt(1 - sd**2) * normal(count, 8, seed=seed)
+        q = DiagGaussian(means, torch.full((count, 8), 2 * math.log(sd), dtype=torch.float64))
+        found.append(
+            pointwise_information(q, noise=FixedNoise(normal(1, count, 8, seed=seed + 99)))
+        )
+    lower, upper = (torch.stack([each[i].mean() for each in found]) for i in (0, 1))
+    assert lower.mean() < nats + 4 * lower.std() / 20**0.5
+    assert upper.mean() > nats - 4 * upper.std() / 20**0.5
+    if nats == 6:
+        assert lower.max() < nats < upper.min()
+
+
+def test_one_example_tells_nothing():
+    q = DiagGaussian(normal(1, 2), normal(1, 2))
+    assert information(q).mi == information(q).upper == 0
+
+
+def test_the_effective_sample_size_by_hand():
+    model, batch = LinearGaussian(widen=1.0), batch_of(normal(4, 3))
+    draws = normal(6, 4, 2, seed=5)
+    found = estimate_from(model, batch, draws)
+    z = model.posterior(batch).rsample(6, FixedNoise(draws))
+    q = model.posterior(batch)
+    weight = model.log_likelihood(batch, z) + PRIOR.log_prob(z) - q.log_prob(z)
+    weight = weight.exp()
+    torch.testing.assert_close(found.effective, weight.sum(0) ** 2 / weight.square().sum(0))
+    exact = estimate_from(LinearGaussian(), batch, draws)  # all weights are p(x)
+    torch.testing.assert_close(exact.effective, torch.full((4,), 6.0, dtype=torch.float64))
 
 
 def test_active_units_by_hand():

@@ -337,6 +337,27 @@ def test_an_encoder_that_does_not_learn_through_the_steps(kind):
     assert torch.allclose(ours, reference)
 
 
+def test_the_encoders_own_loss_is_that_of_the_step_with_a_learned_prior():
+    """The KL is estimated from the draw of the first step, not from another one."""
+    torch.manual_seed(0)
+    model, batch, beta = (
+        VAE(Encoder(), Decoder(), MixturePrior(LATENT, 4)).double(),
+        batch_of(),
+        0.3,
+    )
+    noise = torch.randn(EXACT.steps, SIZE, LATENT, dtype=torch.float64)
+    options = replace(EXACT, encoder="elbo")
+    found = infer(model, batch, options, beta, step_noise(noise)).encoder_loss
+    q0 = model.posterior(batch)
+    z = (q0.mean + torch.exp(q0.logvar / 2) * noise[0])[None]
+    own_kl = (q0.log_prob(z) - model.prior.log_prob(z))[0]
+    expected = beta * own_kl - model.decoder.log_prob(batch, z)[0]
+    assert torch.allclose(found, expected)
+    weight = model.encoder.head.weight
+    ours, theirs = (torch.autograd.grad(each.mean(), weight)[0] for each in (found, expected))
+    assert torch.allclose(ours, theirs)
+
+
 def test_the_loss_has_the_encoders_own_term():
     model, batch = model_of(), batch_of()
     torch.manual_seed(0)

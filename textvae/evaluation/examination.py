@@ -23,6 +23,7 @@ from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.estimators import (
     ACTIVE,
+    PointwiseInformation,
     mean_variances,
     pointwise_information,
     summarize_information,
@@ -151,7 +152,8 @@ def _bounds(stats: ExampleStats, samples: int) -> dict[str, Any]:
         card[f"bits_per_byte_{name}"] = _per(nats, num_bytes, math.log(2))
         card[f"bits_per_dim_{name}"] = None if units else _per(nats, symbols, math.log(2))
     counts = {"count": len(rec), "units": units, "tokens": symbols, "bytes": num_bytes}
-    return card | counts | {"samples": samples}
+    weights = float(stats.effective.double().mean()) if samples else None
+    return card | counts | {"samples": samples, "effective_samples": weights}
 
 
 def _per(nats: float | None, count: int, scale: float = 1.0) -> float | None:
@@ -163,7 +165,9 @@ def _perplexity(nats: float | None, count: int) -> float | None:
     return rate if rate is None else math.inf if rate >= 700 else math.exp(rate)
 
 
-def _latent(q: Any, kl: Tensor, by_example: Tensor, threshold: float) -> dict[str, Any]:
+def _latent(
+    q: Any, kl: Tensor, by_example: PointwiseInformation, threshold: float
+) -> dict[str, Any]:
     """Measure how much z knows about x, from the posteriors of all N examples and their KL."""
     information = summarize_information(by_example, kl)
     variances = mean_variances(q.center())
@@ -173,6 +177,7 @@ def _latent(q: Any, kl: Tensor, by_example: Tensor, threshold: float) -> dict[st
         "mi": information.mi,
         "mi_se": information.standard_error,
         "mi_max": information.ceiling,
+        "mi_upper": information.upper,
         "marginal_kl": information.marginal_kl,
         "au": int((variances >= threshold).sum()),
         "au_02": int((variances >= 0.02).sum()),
@@ -194,7 +199,10 @@ def _aggregate(stats: ExampleStats, model: Any, kls: Tensor | None, seed: int) -
 
 
 def _refinement(
-    stats: ExampleStats, elbo: float, own_information: Tensor | None, threshold: float
+    stats: ExampleStats,
+    elbo: float,
+    own_information: PointwiseInformation | None,
+    threshold: float,
 ) -> dict[str, Any]:
     """Measure what refinement changed, if there is an encoder that it started from."""
     start = float((stats.own_rec - stats.own_kl.sum(-1)).double().mean())

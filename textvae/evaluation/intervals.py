@@ -8,9 +8,10 @@ expanded percentile interval, Hesterberg 2015):
     alpha' / 2 = Phi( sqrt(N / (N - 1)) * t_{alpha/2, N-1} )
 
 An interval always contains its value, although a resample has fewer different examples, so that
-its variances, and the counts of those above a threshold, tend to be smaller. The resamples are a
-function of the seed and N. The interval of a share of independent draws is
-Wilson's (1927).
+its variances, and the counts of those above a threshold, tend to be smaller. That of a variance is
+also wide enough for the ratio of the value to the resamples (the basic bootstrap of its logarithm),
+because variances of few examples are skewed. The resamples are a function of the seed and N. The
+interval of a share of independent draws is Wilson's (1927).
 """
 
 from __future__ import annotations
@@ -104,11 +105,19 @@ def of_variances(
     )  # (R, C)
     found = (values**2).mean(0)
     each = [
-        _interval(value, resampled, len(values))
+        _of_ratios(_interval(value, resampled, len(values)))
         for value, resampled in zip(found, variances.T, strict=True)
     ]
     reach = (variances >= threshold).sum(1)
     return each, _interval((found >= threshold).sum(), reach, len(values))
+
+
+def _of_ratios(found: Interval) -> Interval:
+    """Widen an interval so that its ends are as far from the value, as ratios, on both sides."""
+    value, low, high = found
+    if not (low > 0 and math.isfinite(high)):
+        return found
+    return Interval(value, min(low, value * (value / high)), max(high, value * (value / low)))
 
 
 def of_share(share: float, draws: int) -> Interval:

@@ -44,6 +44,7 @@ class ExampleStats:
     num_bytes: Tensor  # (N,)
     rec: Tensor  # (N,) E_q[log p(x|z)]
     bound: Tensor  # (N,) importance-weighted bound
+    effective: Tensor  # (N,) effective sample size of its weights
     kl: Tensor  # (N, Z) or (N, 1)
     path: Tensor  # (N, K) the ELBO before each refinement step, estimated
     own_rec: Tensor  # (N,) with the encoder's posterior, before any refinement
@@ -143,22 +144,22 @@ def _examine(
     q, _, path = infer(model, here, inference, noise=noise)
     bound_noise = RowNoise(seed, Purpose.BOUND, batch.index)
 
-    def estimate(posterior: Posterior, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-        rec, bound, log_ratio = importance_estimate(
+    def estimate(posterior: Posterior, samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rec, bound, log_ratio, effective = importance_estimate(
             model, here, samples, posterior=posterior, noise=bound_noise, max_symbols=max_symbols
         )
         closed = closed_kl(posterior, model.prior)
-        return rec, bound, log_ratio[:, None] if closed is None else closed
+        return rec, bound, effective, log_ratio[:, None] if closed is None else closed
 
-    rec, bound, q_kl = estimate(q, draws)
+    rec, bound, effective, q_kl = estimate(q, draws)
     own, own_rec, own_kl = q, rec, q_kl
     if path is None:
         path = rec.new_empty(0, len(batch))
     elif own_draws:
         own = model.posterior(here)
-        own_rec, _, own_kl = estimate(own, min(draws, own_draws))
+        own_rec, _, _, own_kl = estimate(own, min(draws, own_draws))
     counts = (here.index, _fingerprints(batch.x), here.lengths, here.units, here.num_bytes)
-    tensors = (*counts, rec, bound, q_kl, path.t(), own_rec, own_kl)
+    tensors = (*counts, rec, bound, effective, q_kl, path.t(), own_rec, own_kl)
     return [*(part.cpu() for part in tensors), move(q, "cpu"), move(own, "cpu")]
 
 

@@ -1,7 +1,9 @@
 """What a diagnosis is based on: the metrics of a latent variable, each with its interval.
 
 All intervals are over examples (``textvae.evaluation.intervals``), except that of ``hole_share``,
-which is a share of draws. Two metrics exist only here, in nats per example:
+which is a share of draws. That of ``mi`` ends where that of its upper bound does, since N examples
+show only a part of information that is not far below ln N; that of ``marginal_kl``, the rest of the
+KL, begins there. Two metrics exist only here, in nats per example:
 
     read       shuffle gap - MI / 2: negative if the decoder reads less than half of what the
                encoder writes
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from textvae.evaluation.intervals import Interval, of_means, of_share, of_variances
 from textvae.evaluation.per_example import ExampleStats
+from textvae.vae.estimators import PointwiseInformation
 
 READ_SHARE = 0.5  # of the MI: an exact posterior has a shuffle gap of at least the whole MI
 
@@ -50,8 +53,8 @@ class Symptoms:
 
 def symptoms_of(
     stats: ExampleStats,
-    information: Tensor,
-    own_information: Tensor | None,
+    information: PointwiseInformation,
+    own_information: PointwiseInformation | None,
     gaps: Tensor | None,
     hole_share: float | None,
     *,
@@ -71,9 +74,13 @@ def symptoms_of(
         au_threshold: Variance of a posterior mean that makes a dimension active.
         seed: Seed of the resamples.
     """
-    columns = _columns(stats, information, own_information, gaps)
+    columns = _columns(stats, information.lower, own_information and own_information.lower, gaps)
     means = of_means(torch.stack([column.double() for column in columns.values()], 1), seed)
     figures = dict(zip(columns, means, strict=True))
+    uppers = [each.upper for each in (information, own_information) if each is not None]
+    ends = of_means(torch.stack([each.double() for each in uppers], 1), seed)
+    for prefix, end in zip(("", "encoder_"), ends, strict=False):  # the last without refinement
+        _widen(figures, prefix, end)
     variances, figures["au"] = of_variances(stats.posterior.center(), au_threshold, seed)
     if own_information is not None:
         own = stats.own_posterior.center()
@@ -89,6 +96,21 @@ def symptoms_of(
         figures=figures,
         variances=variances,
     )
+
+
+def _widen(figures: dict[str, Interval], prefix: str, upper: Interval) -> None:
+    """Let the interval of the MI end where that of its upper bound does, and its rest begin there.
+
+    Args:
+        figures: Intervals by key, changed in place.
+        prefix: Of the keys: ``encoder_`` for those before refinement.
+        upper: The upper bound of the MI.
+    """
+    mi, kl = figures[f"{prefix}mi"], figures[f"{prefix}kl"]
+    figures[f"{prefix}mi"] = mi._replace(high=max(mi.high, min(upper.high, kl.high)))
+    if not prefix:
+        rest = figures["marginal_kl"]
+        figures["marginal_kl"] = rest._replace(low=min(rest.low, max(0.0, kl.low - upper.high)))
 
 
 def _columns(

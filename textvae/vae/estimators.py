@@ -11,7 +11,12 @@ It increases with K; K = 1 gives the ELBO. Mutual information of x and z under q
 
 The right-hand side is estimated with both logarithms at the same z, so their errors cancel where
 the posteriors coincide (every draw is 0) and where they are far apart (every draw is ln N, which
-no draw can exceed). Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
+no draw can exceed). For examples that were not in the N, q(z) is less than half known: the estimate
+is a lower bound on their information, in expectation, and too low from about 3 nats below ln N on.
+Without q(z|x_n) in the sum for x_n, it is an upper bound (Poole et al. 2019), and so is the KL;
+``upper`` is the lower of the two.
+
+Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
 
 With the mixture of a mini-batch of B examples in place of q(z), the same difference is at most
 ln B: too low if z tells more examples apart than that. Values computed with the code of
@@ -44,6 +49,7 @@ class ImportanceEstimate(NamedTuple):
     rec: Tensor  # (B,) E_q[log p(x|z)]
     bound: Tensor  # (B,) the importance-weighted lower bound on log p(x)
     log_ratio: Tensor  # (B,) E_q[log q(z|x) - log p(z)]: the KL, if it has no closed form
+    effective: Tensor  # (B,) effective sample size of the K weights, 1 to K (Kong 1992)
 
 
 def importance_estimate(
@@ -75,8 +81,11 @@ def importance_estimate(
     z = q.rsample(1 if q.center().size(-1) == 0 else samples, noise)  # (K, B, Z)
     log_px = decode_in_parts(model, batch, z, max_symbols)  # (K, B)
     log_ratio = q.log_prob(z) - model.prior.log_prob(z)  # (K, B)
-    bound = (log_px - log_ratio).logsumexp(0) - math.log(len(z))
-    return ImportanceEstimate(log_px.mean(0), bound, log_ratio.mean(0))
+    log_weight = log_px - log_ratio  # (K, B)
+    total = log_weight.logsumexp(0)
+    effective = torch.exp(2 * total - (2 * log_weight).logsumexp(0))
+    bound = total - math.log(len(z))
+    return ImportanceEstimate(log_px.mean(0), bound, log_ratio.mean(0), effective)
 
 
 def importance_bound(
@@ -128,6 +137,14 @@ class MutualInformation(NamedTuple):
     ceiling: float  # ln N
     kl: float  # mean KL(q(z|x) || p)
     marginal_kl: float  # KL(q(z) || p): how far the aggregate posterior is from the prior
+    upper: float  # an upper bound on the information of all possible examples, in expectation
+
+
+class PointwiseInformation(NamedTuple):
+    """Two estimates of E_q(z|x)[log q(z|x) - log q(z)] of N examples, (N,) nats in float64 each."""
+
+    lower: Tensor  # with q(z) over all examples: at most ln N
+    upper: Tensor  # with q(z) over the other examples
 
 
 ACTIVE = 0.01  # variance of the posterior mean of an active unit (Burda et al. 2016)
@@ -162,18 +179,19 @@ def mutual_information(
     )
 
 
-def summarize_information(by_example: Tensor, kl: Tensor) -> MutualInformation:
+def summarize_information(by_example: PointwiseInformation, kl: Tensor) -> MutualInformation:
     """Average what ``pointwise_information`` returns.
 
     Args:
-        by_example: (N,) nats.
+        by_example: Of N examples.
         kl: As in ``mutual_information``.
     """
-    count, kl = len(by_example), kl.detach()
+    lower, count, kl = by_example.lower, len(by_example.lower), kl.detach()
     mean_kl = float(kl.double().flatten(1).sum(1).mean() if kl.dim() > 1 else kl.double().mean())
-    mi = float(by_example.mean())
-    error = float(by_example.std()) / math.sqrt(count) if count > 1 else 0.0
-    return MutualInformation(mi, error, math.log(count), mean_kl, mean_kl - mi)
+    mi = float(lower.mean())
+    upper = max(mi, min(float(by_example.upper.mean()), mean_kl))
+    error = float(lower.std()) / math.sqrt(count) if count > 1 else 0.0
+    return MutualInformation(mi, error, math.log(count), mean_kl, mean_kl - mi, upper)
 
 
 def pointwise_information(
@@ -182,19 +200,20 @@ def pointwise_information(
     *,
     noise: Noise | None = None,
     max_pairs: int = MAX_PAIRS,
-) -> Tensor:
+) -> PointwiseInformation:
     """Estimate E_q(z|x)[log q(z|x) - log q(z)] of every example, whose mean is I(x; z).
 
     The arguments are those of :func:`mutual_information`.
 
     Returns:
-        (N,) nats in float64; exactly 0 if all posteriors are equal.
+        Both estimates; exactly 0 if all posteriors are equal.
     """
     count, latent_dim = q.center().shape
     if latent_dim == 0 or _identical(q):
-        return torch.zeros(count, dtype=torch.float64, device=q.center().device)
+        zeros = torch.zeros(count, dtype=torch.float64, device=q.center().device)
+        return PointwiseInformation(zeros, zeros)
     q = _in_float64(q)
-    return _log_ratio(q, q.rsample(samples, noise), max_pairs)
+    return _log_ratios(q, q.rsample(samples, noise), max_pairs)
 
 
 def minibatch_information(
@@ -223,7 +242,7 @@ def minibatch_information(
     draws, total = q.rsample(samples, noise), 0.0  # (S, N, Z)
     for rows in batches:
         rows = rows.to(q.center().device)
-        total += float(_log_ratio(select(q, rows), draws[:, rows]).sum())
+        total += float(_log_ratios(select(q, rows), draws[:, rows]).lower.sum())
     return total / count
 
 
@@ -232,10 +251,19 @@ def _in_float64(q: Any) -> Any:
     return move(q, "cpu" if q.center().device.type == "mps" else q.center().device, torch.float64)
 
 
-def _log_ratio(q: Any, draws: Tensor, max_pairs: int = MAX_PAIRS) -> Tensor:
-    """Mean over draws (S, N, Z) of log q(z|x_n) - log 1/N sum_m q(z|x_m): (N,)."""
-    ratios = [q.log_prob(z) - mixture_log_prob(q, z, max_pairs=max_pairs) for z in draws]
-    return torch.stack(ratios).mean(0)
+def _log_ratios(q: Any, draws: Tensor, max_pairs: int = MAX_PAIRS) -> PointwiseInformation:
+    """Average log q(z|x_n) - log q(z) over draws (S, N, Z), with x_n in the sum and without."""
+    count = len(q.center())
+    if count == 1:
+        return PointwiseInformation(*draws.new_zeros(2, 1))
+    rows, lower, upper = torch.arange(count, device=draws.device), [], []
+    for z in draws:
+        own = q.log_prob(z)
+        others = mixture_log_prob(q, z, without=rows, max_pairs=max_pairs)
+        every = torch.logaddexp(own, others + math.log(count - 1)) - math.log(count)
+        lower.append(own - every)
+        upper.append(own - others)
+    return PointwiseInformation(torch.stack(lower).mean(0), torch.stack(upper).mean(0))
 
 
 def _identical(q: Any) -> bool:

@@ -136,8 +136,7 @@ def _encoder_loss(start: Any, refined: Any, path: Path, problem: Problem) -> Ten
     """
     if problem.options.encoder == "kl":
         return kl(start, refined).sum(-1)
-    own_kl = kl(start, problem.prior).detach().sum(-1)
-    value = (problem.beta - 1) * own_kl - path.elbo[0]
+    value = (problem.beta - 1) * path.kl[0] - path.elbo[0]
     for part, slope in zip(start, path.first_slope, strict=True):
         value = value + ((part - part.detach()) * slope).reshape(len(part), -1).sum(1)
     return value

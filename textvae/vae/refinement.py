@@ -113,6 +113,7 @@ class Path(NamedTuple):
     points: list[Any]  # K+1 posteriors: before each step and after the last
     d_z: list[Tensor]  # d log p(x|z)/dz (B, Z) at each of the K steps, nats
     elbo: Tensor  # (K, B) one-draw estimates of the ELBO before each step, nats
+    kl: Tensor  # (K, B) the KL in these, nats
     first_slope: list[Tensor]  # gradient of beta KL - log p of each example at the start
 
 
@@ -124,7 +125,8 @@ def descend(problem: Problem, start: Any) -> Path:
         start: Posterior of B examples.
     """
     options, scale = problem.options, problem.scale(len(start[0]))
-    points, d_z, elbo = [rebuild(start, [part.detach() for part in start])], [], []
+    points, d_z = [rebuild(start, [part.detach() for part in start])], []
+    elbo, kls = [], []
     velocity = [torch.zeros_like(part) for part in points[0]]
     first_slope: list[Tensor] = []
     for k in range(len(problem.noise)):
@@ -137,8 +139,9 @@ def descend(problem: Problem, start: Any) -> Path:
         moved = [p + options.lr * v for p, v in zip(points[k], velocity, strict=True)]
         points.append(rebuild(start, moved))
         d_z.append(slope_z)
-        elbo.append(log_p - point.kl.detach())
-    return Path(points, d_z, torch.stack(elbo), first_slope)
+        kls.append(point.kl.detach())
+        elbo.append(log_p - kls[-1])
+    return Path(points, d_z, torch.stack(elbo), torch.stack(kls), first_slope)
 
 
 class Unrolled(torch.autograd.Function):

@@ -27,7 +27,6 @@ from textvae.vae.inference import inference_of
 from textvae.vae.modes import undisturbed
 
 NO_HISTORY = History()
-NEAR_CEILING = 0.5  # nats below ln N, the largest MI that N examples can show
 SHOWN = (
     *("elbo", "rec", "kl", "encoder_kl", "mi", "encoder_mi", "au", "encoder_au", "shuffle_gap"),
     *("marginal_kl", "hole_share", "gap", "overshoot", "rec_gain", "elbo_gain"),
@@ -189,10 +188,8 @@ def _compared(found: Examination, baseline: Tensor | None, seed: int) -> dict[st
 
 def _evidence(symptoms: Symptoms) -> tuple[Evidence, ...]:
     rows = []
-    # KL - MI is far too large if the MI cannot be measured with so few examples.
-    cut_off = symptoms.figures["mi"].value > math.log(symptoms.count) - NEAR_CEILING
     for key in SHOWN:
-        if key in symptoms.figures and not (cut_off and key == "marginal_kl"):
+        if key in symptoms.figures:
             name, unit = NAMES[key] if key in NAMES else (BY_KEY[key].header, BY_KEY[key].unit)
             value, low, high = symptoms.figures[key]
             ends = (math.nan, math.nan) if too_few(symptoms) else (low, high)

@@ -161,6 +161,14 @@ METRICS: tuple[Metric, ...] = (
         encoder="encoder_mi",
     ),
     _latent(
+        "mi_upper",
+        "MI (upper bound)",
+        "nats",
+        "The same with every example left out of its own q(z), or the KL if that is lower: the "
+        "information of all possible examples lies between MI and this, in expectation "
+        "(Poole et al. 2019).",
+    ),
+    _latent(
         "au",
         "AU",
         "dimensions",
@@ -209,7 +217,8 @@ METRICS: tuple[Metric, ...] = (
         "KL(q(z) || p)",
         "nats",
         "KL from the aggregate posterior to the prior, KL - MI: how far z sampled from the "
-        "prior is from what the decoder saw in training. Too large if MI is near its ceiling.",
+        "prior is from what the decoder saw in training. Too large by MI (upper bound) - MI at "
+        "most.",
         better="lower",
     ),
     _latent(
@@ -217,9 +226,8 @@ METRICS: tuple[Metric, ...] = (
         "holes (prior)",
         _FRACTION,
         "Share of draws from the prior that lie outside the region with 99% of the mass of the "
-        "aggregate posterior q(z): 0.01 if the two are equal.",
+        "aggregate posterior q(z): 0.01 if the two are equal, less if q(z) is the wider one.",
         digits=3,
-        better="lower",
         column="if present",
     ),
     _latent(
@@ -228,7 +236,6 @@ METRICS: tuple[Metric, ...] = (
         _FRACTION,
         "The same for draws from the sampler fitted to the aggregate posterior, if there is one.",
         digits=3,
-        better="lower",
         column="if present",
     ),
     _latent(
@@ -335,6 +342,15 @@ METRICS: tuple[Metric, ...] = (
     _setup("tokens", "symbols", "Symbols that the model predicts: tokens, or pixels."),
     _setup("bytes", "bytes", "Bytes of text, in UTF-8."),
     _setup("samples", "K", "Samples of the importance-weighted bound."),
+    _setup(
+        "effective_samples",
+        "effective K",
+        "Effective sample size of the importance weights, mean over examples (Kong 1992): if it is "
+        "small, the bound is loose and rises with K.",
+        "of K samples",
+        digits=1,
+        needs_latent=True,
+    ),
     _setup("refine_steps", "refinement steps", "Gradient steps that refine each posterior."),
     _setup(
         "mi_max",
