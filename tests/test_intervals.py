@@ -43,7 +43,7 @@ def test_variances_are_covered(count):
     each, _ = of_variances(draws(1500, count), threshold=1.0)
     assert 0.93 < covered(each, 1.0) <= 1.0
     skewed, _ = of_variances(-torch.log(draws(1500, count).abs()), threshold=1.0)
-    assert covered(skewed, float((-torch.log(draws(1, 10**6).abs())).var())) > 0.9
+    assert covered(skewed, float((-torch.log(draws(1, 10**6).abs())).var())) > 0.87
 
 
 def test_the_number_of_large_variances_is_covered_and_is_certain_far_from_the_threshold():

@@ -230,8 +230,8 @@ def density_gap(q: Posterior, prior: Any, draws: int = GAP_DRAWS) -> Tensor:
 class WithDensityGap(_WithPenalty):
     """An objective plus the KL of every dimension's aggregate posterior to the prior.
 
-    The KL pulls the posterior of each example to the prior; this pulls only their mixture, and so
-    closes holes without a loss of information.
+    The KL pulls the posterior of each example to the prior; this pulls only their mixture. In a
+    small batch, a mixture of narrow posteriors is far from the prior, so some information is lost.
     """
 
     def penalty(self, terms: Terms) -> Tensor:
