@@ -14,8 +14,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["textvae", "textvae.*"]),
+    packages=[*find_packages(include=["textvae", "textvae.*"]), "textvae.methods"],
+    package_dir={"textvae.methods": "recipes/methods"},
     package_data={
+        "textvae.methods": ["*.yaml"],
         "textvae": ["py.typed"],
         "textvae.evaluation.report": ["templates/*"],
         "textvae.text.nn": ["kernels.c"],

@@ -693,7 +693,35 @@ def test_characters_that_the_terminal_cannot_show_are_escaped(place):
     argv = ["reconstruct", place["run"], "--show-source"]
     done = from_stdin(argv, "ein Bär\n".encode(), env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
-    assert done.stdout.startswith(rb"> ein B\xe4r")
+    assert done.stdout.startswith(rb"> ein B\u00e4r")
+
+
+NOT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+
+
+def test_in_any_locale_files_and_pipes_are_utf8(place):
+    sent = "ein Bär 🐻\n".encode()
+    for format in ("text", "jsonl"):
+        argv = ["reconstruct", place["run"], "--show-source", "--format", format]
+        argv = argv[:2] + argv[3:] if format == "jsonl" else argv
+        done = from_stdin(argv, sent, env=os.environ | NOT_UTF8)
+        assert done.returncode == 0 and "ein Bär 🐻" in done.stdout.decode()
+    done = from_stdin(argv, sent, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert json.loads(done.stdout)["source"] == "ein Bär 🐻" and done.stdout.isascii()
+
+
+@pytest.mark.parametrize("argv", [["encode", "Bär"], ["train", "--out", "Bär"]])
+def test_arguments_that_the_locale_has_spoiled(argv):
+    done = from_stdin(argv, b"", env=os.environ | NOT_UTF8)
+    said = done.stderr.decode()
+    assert done.returncode == 2 and "because the locale is not UTF-8: set LC_ALL=C.UTF-8" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_link_to_nowhere_as_the_run_folder(tiny, tmp_path, capfd):
+    (tmp_path / "run").symlink_to(tmp_path / "unmounted")
+    assert main(["train", "--out", str(tmp_path / "run"), *tiny]) == 2
+    assert f"is a link to {tmp_path}/unmounted, which does not exist" in capfd.readouterr().err
 
 
 def test_what_cannot_be_saved_is_not_computed(trained, place, tmp_path, capfd, monkeypatch):

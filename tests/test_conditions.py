@@ -529,6 +529,7 @@ def test_the_importance_bound_of_a_language_model_is_its_likelihood_given_the_la
         (["--model.prior", "vamp"], "1\ta\n" * 40, "choose standard or mixture"),
         (["--model.condition", "number"], "1\ta b\nx\tc d\n" * 40, "line 2: 'x' is not a number"),
         (["--model.condition", "number"], "1\ta b\n" * 40, "have the same number"),
+        ([], "1\ta b\n" * 40, "all training examples have the same label"),
         (["--model.condition", "number"], "1\ta b\n1e300\tc\n" * 40, r"1e\+300 in .* is too large"),
         (["--model.condition", "lable"], "1\ta b\n" * 40, "did you mean label"),
     ],
@@ -716,6 +717,17 @@ def test_the_condition_gap_keeps_the_z_of_the_example():
     donors = _ring(collect(model, [batch], 1, seed=0), seed=0)
     expected = (rows * (labels[donors] - labels)).double().mean()
     assert card["condition_gap"] == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_numbers_that_rounding_makes_equal_are_called_close():
+    with pytest.raises(UserError, match=r"too close to 1.15292e\+18 to tell them apart"):
+        Numbers.fit(np.array([0, 1]), [str(2**60), str(2**60 + 1)])
+
+
+def test_a_label_may_be_written_as_spreadsheets_write_integers():
+    known = Classes(("2", "7", "1.5"), (1, 1, 1))
+    assert known.codes(["7.0", 2.0, "1.5", 1.5]).tolist() == [1, 0, 2, 2]
+    assert Classes(("2", "2.0"), (1, 1)).codes(["2.0", "2.00"]).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("number", ["0.1", "0.7", "3.3", "1e9", "0"])

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import shlex
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import yaml
 
 from textvae.builders.model import check_model
 from textvae.cli.arguments import parse
+from textvae.cli.main import main
 from textvae.cli.train import config_of
+from textvae.config import recipes
 from textvae.config.experiment import (
     Config,
     DataConfig,
@@ -28,7 +31,7 @@ from textvae.errors import UserError
 from textvae.evaluation.diagnosis.advice import overshoot, steadier
 from textvae.evaluation.diagnosis.judge import COLLAPSED, PARTIAL, SEVERITY, UNCLEAR
 from textvae.evaluation.diagnosis.remedies import remedies_for
-from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case, as_read
+from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case, as_read, retrain
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.text.model import TextVAE
 
@@ -250,6 +253,29 @@ def test_the_new_run_lies_next_to_the_old_one(name, tmp_path, monkeypatch):
     (remedy, *_) = remedies_for("collapsed", Case(PLAIN, run=Path(name)))
     *_, out = shlex.split(remedy.command)
     assert Path(out).resolve() == tmp_path / "run-skip_vae-autoencode-free_bits"
+
+
+def test_an_installed_package_has_the_methods(tmp_path, monkeypatch, capsys):
+    """As setup.py installs them: in a folder of the package, without the rest of the recipes."""
+    shutil.copytree(ROOT / "recipes/methods", tmp_path / "methods")
+    monkeypatch.setattr(recipes, "CHECKOUT", tmp_path / "nowhere")
+    monkeypatch.setattr(recipes, "PACKAGED", tmp_path / "methods")
+    monkeypatch.chdir(tmp_path)
+    case = Case(Config(), run=Path("runs/vae"))
+    command = retrain(case, ["free_bits"], "why").command
+    assert f"--config {tmp_path}/methods/free_bits.yaml" in command
+    for name, where in (("methods/mdr", f"it is {tmp_path}/methods/mdr.yaml"), ("toy/base", "")):
+        assert main(["train", "--config", f"recipes/{name}.yaml", "--out", "x"]) == 2
+        said = capsys.readouterr().err
+        assert (where or "recipes are part of the repository") in said
+    (tmp_path / "base.yaml").write_text("train: {epochs: 1}\n")
+    assert recipes.method_files(tmp_path / "base.yaml", "mdr") == [tmp_path / "methods/mdr.yaml"]
+
+
+def test_setup_installs_the_methods():
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert '"textvae.methods": "recipes/methods"' in setup
+    assert recipes.PACKAGED == ROOT / "textvae" / "methods"
 
 
 def test_a_command_uses_the_recipes_below_the_current_folder(monkeypatch):

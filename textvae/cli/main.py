@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 
 from jsonargparse import Namespace
@@ -38,14 +40,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 @interrupted_by_signals()
 def _run(argv: Sequence[str]) -> int | None:
     start_logging()
+    _check_locale(argv)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # escapes what a terminal cannot encode
+        _write_utf8(sys.stdout)
     command, args = parse(argv)
     _check_out(args)
     try:
         return COMMANDS[command].run(args)
     except OptionError as error:
         raise UserError(as_typed(error, option_names(COMMANDS[command].parser()))) from error
+
+
+def _check_locale(argv: Sequence[str]) -> None:
+    """Check that the arguments have arrived as they were typed.
+
+    Raises:
+        UserError: One is UTF-8, but was decoded as something else.
+    """
+    for word in argv:
+        with suppress(UnicodeError):
+            word.encode("utf-8")  # fails if there are bytes that were not decoded
+            continue
+        with suppress(UnicodeError):
+            typed = os.fsencode(word).decode("utf-8")
+            raise UserError(
+                f"{typed!r} cannot be read, because the locale is not UTF-8: set LC_ALL=C.UTF-8 or "
+                "PYTHONUTF8=1"
+            )
+
+
+def _write_utf8(stream: TextIOWrapper) -> None:
+    """Write UTF-8 to files and pipes; escape what a terminal cannot show, as JSON does."""
+    codecs.register_error("as_json", _escaped)
+    if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
+        stream.reconfigure(errors="as_json")
+    else:
+        stream.reconfigure(encoding="utf-8", errors="as_json")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that cannot be encoded, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    codes = [units[i : i + 2].hex() for i in range(0, len(units), 2)]
+    return "".join(f"\\u{code}" for code in codes), error.end
 
 
 def _check_out(args: Namespace) -> None:

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from textvae.cli.given import examples, layout, load, warn_of_collapse
 from textvae.cli.options import add_common, add_condition, add_refinement, add_run, new_parser
 from textvae.config.types import PositiveInt
+from textvae.text.presentation import on_one_line
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -63,5 +64,5 @@ def run(args: Namespace) -> None:
     width = max(map(len, [*labels, "label"])) + 1 if "label" in found[0] else 0
     print(f"distance    row {'label' if width else '':{width}}text")
     for row, label in zip(found, labels, strict=True):
-        text = row["text"].replace("\n", " ")
+        text = on_one_line(row["text"])
         print(f"{row['distance']:8.3f} {row['row']:6d} {label if width else '':{width}}{text}")

@@ -17,6 +17,7 @@ from textvae.cli.options import (
     new_parser,
 )
 from textvae.config.types import PositiveInt
+from textvae.text.presentation import on_one_line
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -97,7 +98,7 @@ def run(args: Namespace) -> None:
     print(found)
     print("\nbest texts of the search:")
     for call in found.best(args.top):
-        print(f"{call.value:12.4g}  " + call.text.replace("\n", " "))
+        print(f"{call.value:12.4g}  " + on_one_line(call.text))
     if args.out is not None:
         count = write_table(Path(args.out), found.rows(), numbers=("value", "best"))
         if "keep" in options:

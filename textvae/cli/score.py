@@ -20,6 +20,7 @@ from textvae.cli.options import (
     new_parser,
 )
 from textvae.config.types import PositiveInt, Steps
+from textvae.text.presentation import on_one_line
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -164,4 +165,4 @@ def _table(
 
 
 def _on_one_line(value: str | None) -> str:
-    return "–" if value is None else value.replace("\n", " ")
+    return "–" if value is None else on_one_line(value)

@@ -1,4 +1,7 @@
-"""The recipes of the repository: where they are, and the files that a method stacks on a base."""
+"""Recipes: where they are, and the files that a method stacks on a base.
+
+They are part of the repository. An installed package has the methods only, in a folder of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,13 @@ from pathlib import Path
 from textvae.errors import UserError, did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "recipes"  # if the package was not copied away
+PACKAGED = Path(__file__).resolve().parents[1] / "methods"  # the same methods: see setup.py
+
+
+def methods_folder() -> Path:
+    """Return the folder with the methods, in a checkout or in an installed package."""
+    folder = CHECKOUT / "methods"
+    return folder if folder.is_dir() else PACKAGED
 
 
 def recipes_folder(given: Path | str | None = None) -> Path:
@@ -43,7 +53,7 @@ def method_files(base: Path | str, method: str) -> list[Path]:
         UserError: There is no file for one of the names.
     """
     here = Path(base).absolute().parent
-    methods = (here.parent / "methods", CHECKOUT / "methods")
+    methods = (here.parent / "methods", methods_folder())
     folders = [*[folder for folder in methods if folder.is_dir()][:1], here]
     files: list[Path] = []
     for name in method.split("-"):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from textvae.config.recipes import methods_folder
 from textvae.config.types import check_values, current_value
 from textvae.errors import UserError, did_you_mean
 
@@ -69,7 +70,7 @@ def _compose(path: Path) -> tuple[Loader, yaml.Node | None]:
         loader = Loader(path.read_text(encoding="utf-8"))
         return loader, loader.get_single_node()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}){_elsewhere(path)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML, because it is not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:
@@ -80,6 +81,16 @@ def _compose(path: Path) -> tuple[Loader, yaml.Node | None]:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply") from error
+
+
+def _elsewhere(path: Path) -> str:
+    """Return where a file of the recipes is, for the end of a message."""
+    if path.exists() or "recipes" not in path.parts:
+        return ""
+    method = methods_folder() / path.name
+    if path.parent.name == "methods" and method.is_file():
+        return f": it is {method}"
+    return ": recipes are part of the repository, so run this from its root"
 
 
 def _pairs(

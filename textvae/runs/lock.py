@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,11 +45,16 @@ def _acquire(path: Path, place: Path, wait: bool) -> int | None:
     except ImportError:  # Windows
         return None
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:  # such as a read-only file system
+            raise UserError(
+                f"cannot write to {place.parent if place.is_file() else place}: {error.strerror}"
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
+            holder = _holder(lock)
             os.close(lock)
             raise UserError(
                 f"{place} is in use by another {holder or 'process'}: wait for it, stop it, "
@@ -65,6 +71,15 @@ def _acquire(path: Path, place: Path, wait: bool) -> int | None:
                 os.pwrite(lock, f"process ({os.getpid()} on {platform.node()})".encode(), 0)
             return lock
         os.close(lock)
+
+
+def _holder(lock: int) -> str:
+    """Return who has a lock: the name may be written only a moment after it was taken."""
+    for pause in (0.0, 0.01, 0.1):
+        time.sleep(pause)
+        if holder := os.pread(lock, 200, 0).decode(errors="replace").strip():
+            return holder
+    return ""
 
 
 def _is_at(path: Path, lock: int) -> bool:

@@ -284,4 +284,4 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         )
     noise = arguments["encoder_noise"]
     if noise != "none" and not (arguments["latent_dim"] and arguments["encoder_layers"]):
-        raise UserError(f"model: encoder_noise {noise} needs an encoder, but this model has none")
+        raise UserError(f"model: encoder_noise {noise} needs an encoder, but there is none")

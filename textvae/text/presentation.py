@@ -13,6 +13,7 @@ from textvae.errors import UserError, quantity
 from textvae.runs.files import replacing
 
 WIDTH = 9  # of a column of numbers
+CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")  # a model of bytes may write them
 # Of files that hold something other than lines: what other commands write, tables, and archives.
 NOT_LINES = {".png", ".svg", ".npz", ".parquet", ".html", ".json", ".csv", ".tsv"}
 NOT_LINES |= {".gz", ".bz2", ".xz", ".zst", ".zip"}
@@ -83,16 +84,17 @@ class SentencePrinter:
                 self._print(json.dumps(row, ensure_ascii=False))
                 continue
             if sources is not None and self.show_sources:
-                self._print(f"> {_on_one_line(sources[i])}")
-            words = [*map(_aligned, details[i].values()), _on_one_line(output)]
+                self._print(f"> {on_one_line(sources[i])}")
+            words = [*map(_aligned, details[i].values()), on_one_line(output)]
             self._print(" ".join(words))
 
     def _print(self, line: str) -> None:
         print(line, file=self.file)
 
 
-def _on_one_line(text: str) -> str:
-    return " ".join(text.splitlines())
+def on_one_line(text: str) -> str:
+    """Return a text as one line, which a terminal can show and ``textvae`` can read again."""
+    return " ".join(text.splitlines()).translate(CONTROLS)
 
 
 def _aligned(value: float) -> str:

@@ -94,8 +94,8 @@ class Sentences(TextExamples):
         documents = [encode_document(text, encoding) for text in self._texts(texts)]
         for batch in self.batches(texts, batch_size):
             kept = [documents[row] for row in batch.index.tolist()]
-            units = torch.tensor([document.units for document in kept])
-            num_bytes = torch.tensor([document.num_bytes for document in kept])
+            units = torch.tensor([document.units for document in kept], device="cpu")
+            num_bytes = torch.tensor([document.num_bytes for document in kept], device="cpu")
             yield replace(batch, units=units, num_bytes=num_bytes)
 
     def decode(

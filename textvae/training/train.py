@@ -49,6 +49,7 @@ from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
+from textvae.vae.modes import fresh_settings
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,19 @@ def train(
     if not str(out):
         raise UserError("the name of the run folder is empty: choose one with --out")
     run = expanded(out)
+    with fresh_settings():
+        return _train(config, run, resume, model_class, objective, procedure)
+
+
+def _train(
+    config: Config,
+    run: Path,
+    resume: bool,
+    model_class: type[Model] | None,
+    objective: Objective | None,
+    procedure: Procedure | None,
+) -> Model:
+    """Start or resume a run, as ``train`` does."""
     config.check()
     check_model(config)
     if resume:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 Given: TypeAlias = "str | float | Sequence[str | float | None]"  # for all examples, or one for each
 
+WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 QUANTILES = 1001  # of the numbers in training, kept to draw from
 SHOWN = 20  # labels in a message
 
@@ -47,8 +49,13 @@ class Classes(NamedTuple):
         Args:
             labels: (N,) indices into the names.
             names: Their names.
+
+        Raises:
+            UserError: All examples have the same label.
         """
         counts = np.bincount(labels, minlength=len(names))
+        if np.count_nonzero(counts) < 2:
+            raise UserError("--model.condition label: all training examples have the same label")
         return cls(tuple(names), tuple(counts.tolist()))
 
     @property
@@ -93,8 +100,11 @@ class Classes(NamedTuple):
         return f"choose from {some_of(known)}"
 
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
-        if str(value) in places:
-            return places[str(value)]
+        name = str(value)
+        if name not in places and (whole := WHOLE.fullmatch(name)):
+            name = whole[1]  # as labels in files are read
+        if name in places:
+            return places[name]
         if isinstance(value, Integral) and not isinstance(value, bool) and value in places.values():
             return int(value)
         if value is None:
@@ -137,6 +147,11 @@ class Numbers(NamedTuple):
                 "large"
             )
         if numbers.min() == numbers.max():  # whose deviation may be rounding
+            if len({names[place] for place in values}) > 1:
+                raise UserError(
+                    f"--model.condition number: the numbers in the training data are too close to "
+                    f"{numbers[0]:g} to tell them apart"
+                )
             raise UserError("--model.condition number: all training examples have the same number")
         quantiles = np.quantile(numbers, np.linspace(0, 1, QUANTILES))
         return cls(float(numbers.mean()), deviation, tuple(quantiles.tolist()))

@@ -266,4 +266,4 @@ def check_head(arguments: Mapping[str, Any]) -> None:
     if not arguments["latent_dim"]:
         raise UserError(f"model: {option} needs a latent variable, but latent_dim is 0")
     if not arguments["encoder_layers"]:
-        raise UserError(f"model: {option} needs an encoder: set encoder_layers to at least 1")
+        raise UserError(f"model: {option} needs an encoder, but encoder_layers is 0")

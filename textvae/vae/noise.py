@@ -88,7 +88,8 @@ class RowNoise(NamedTuple):
         """(B, count) in [0, 1), float64."""
         check_seed(self.seed)
         keys = np.zeros(len(self.rows), dtype=np.uint64)
-        rows = np.asarray(torch.as_tensor(self.rows, dtype=torch.long).cpu()).astype(np.uint64)
+        given = self.rows.cpu() if isinstance(self.rows, Tensor) else self.rows
+        rows = np.asarray(given).astype(np.int64).astype(np.uint64)
         for number in (int(self.seed) % 2**64, int(self.purpose), self.turn, rows):
             keys = _mixed(keys + np.uint64(number))
         steps = np.arange(1, count + 1, dtype=np.uint64)

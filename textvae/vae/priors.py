@@ -57,7 +57,7 @@ class StandardNormal(nn.Module):
 
     def sample(self, count: int, noise: Noise | None = None) -> Tensor:
         """Draws on the CPU, (count, Z), so that a seed gives the same z on every device."""
-        return standard_normal(noise, 1, torch.empty(count, self.latent_dim))[0]
+        return standard_normal(noise, 1, torch.empty(count, self.latent_dim, device="cpu"))[0]
 
 
 class MixturePrior(nn.Module):

@@ -22,6 +22,7 @@ from textvae.runs import model_folder as pretrained
 from textvae.runs.weights import load_weights, read_metadata, save_weights
 from textvae.vae.batch import check_device
 from textvae.vae.conditions import Condition, load_condition, save_condition
+from textvae.vae.modes import ordinary_tensors
 from textvae.vae.samplers import MixtureSampler
 from textvae.vae.vae import VAE
 
@@ -238,7 +239,8 @@ class SavedModel(VAE, PyTorchModelHubMixin, library_name="textvae"):
         """
         # Read the folder here: the mixin would not turn a broken config.json into a UserError.
         folder = pretrained.fetch(str(pretrained_model_name_or_path), **hub_options)
-        with torch.inference_mode(False):  # whose tensors could never be refined or trained
+        # Tensors of inference mode could never be refined or trained.
+        with torch.inference_mode(False), ordinary_tensors():
             return cls._from_pretrained(model_id=str(folder), map_location=map_location or "cpu")
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import nn
 
 from textvae.config.experiment import Config, ModelConfig, OptimConfig
-from textvae.config.recipes import CHECKOUT
+from textvae.config.recipes import methods_folder
 from textvae.evaluation.diagnosis.training_state import Training
 from textvae.runs.model_folder import is_built_in
 from textvae.runs.run_folder import CONFIG, is_run
@@ -137,9 +137,9 @@ def _comparison(run: Path, tried: Path) -> str:
 
 
 def _path(file: str) -> str:
-    """Return where a method file is: below the current folder, or in the checkout of textvae."""
-    checkout = CHECKOUT.parent / file
-    return str(checkout) if checkout.exists() and not Path(file).exists() else file
+    """Return where a method file is: below the current folder, or with textvae itself."""
+    own = methods_folder() / Path(file).name
+    return str(own) if own.exists() and not Path(file).exists() else file
 
 
 def another_command(case: Case, reason: str, *words: str) -> Remedy:

@@ -6,9 +6,10 @@ A label can also be a number that is measured, such as a rating or a weight: -1 
 from __future__ import annotations
 
 import math
-import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from textvae.vae.conditions import WHOLE
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,7 +19,6 @@ MISSING = ("", "-1", "null", "NULL", "NaN", "nan", "<NA>", "N/A", "n/a")
 NO_NUMBER = frozenset(MISSING) - {"-1"}
 LABELS_AT_ONCE = 10_000
 MOST_DIGITS = 4000  # of a label that is sorted as a number: Python converts no more
-_WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 
 
 def label_of(value: Any) -> str | None:
@@ -39,7 +39,7 @@ def label_of(value: Any) -> str | None:
     if not isinstance(value, str | int | float | Decimal):
         raise ValueError(type(value).__name__)
     name = str(value).strip()
-    if whole := _WHOLE.fullmatch(name):
+    if whole := WHOLE.fullmatch(name):
         name = whole[1]
     return None if name in MISSING else name
 

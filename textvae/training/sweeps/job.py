@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from textvae.builders.model import load_model
 from textvae.config.experiment import Config
 from textvae.errors import UserError
@@ -55,6 +57,8 @@ def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | Non
     run, config = manifest.run(name), manifest.config(name)
     parts = load_own_parts(own_parts or {})
     check_same_parts(run, manifest.runs[name].get("own_parts", {}), names_of(**parts))
+    if config.train.threads:  # of the evaluation as well
+        torch.set_num_threads(config.train.threads)
     wait_for(run)  # a job of an earlier sweep that was killed may still be saving
     if not is_trained(run):
         _train(run, config, manifest.runs[name]["command"], parts)
