@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from textvae.text.nn.dropout import dropout
+from textvae.text.nn.dropout import drop_words, dropout, systematic_mask
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -55,3 +56,30 @@ def test_nothing_is_drawn_where_nothing_is_dropped():
 def test_bf16_stays_bf16():
     x = torch.ones(100, dtype=torch.bfloat16)
     assert set(dropout(x, 0.5, training=True).tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4, 1.0])
+def test_chosen_time_steps_are_evenly_spaced_and_equally_likely(share):
+    steps, columns = 30, 4000
+    mask = systematic_mask(steps, columns, share, torch.device("cpu"))
+    assert mask.shape == (steps, columns) and mask.dtype == torch.bool
+    counts = mask.sum(0)
+    assert (
+        int(counts.max() - counts.min()) <= 1
+        and abs(float(counts.double().mean()) - 30 * share) < 0.1
+    )
+    error = (share * (1 - share) / columns) ** 0.5
+    assert ((mask.double().mean(1) - share).abs() <= 5 * error).all()
+    gaps = [torch.diff(column.nonzero()[:, 0]) for column in mask.t()[:100]]
+    assert all(int(gap.max() - gap.min()) <= 1 for gap in gaps if len(gap))
+    assert share == 1 or len(mask.t().unique(dim=0)) > 1  # every column has its own offset
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.9])
+def test_words_are_dropped_as_often_as_asked_for(p):
+    tokens = torch.full((100, 300), UNK + 7)
+    tokens[:, 0], tokens[:, 1], tokens[:, 2] = BOS, EOS, PAD
+    dropped = drop_words(tokens, p)
+    assert torch.equal(dropped[:, :3], tokens[:, :3])
+    share = float((dropped[:, 3:] == UNK).double().mean())
+    assert share == pytest.approx(p, abs=5 * (p * (1 - p) / 29_700) ** 0.5)

@@ -166,6 +166,19 @@ def test_stepper_keeps_and_moves_rows():
     assert torch.equal(whole.step(second), alone.step(second))
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_sentence_has_the_same_logits_alone_and_among_others(bf16):
+    """To the last bit: products with one row and with several use different kernels."""
+    torch.manual_seed(0)
+    size = {"embedding_dim": 64, "encoder_hidden": 8, "decoder_hidden": 128}
+    model = TextVAE(500, latent_dim=8, injection="skip", **size).eval().decoder
+    z, tokens = torch.randn(9, 8), torch.full((9,), 5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        all_, alone = model.stepper(z), model.stepper(z[:1])
+        for _ in range(4):
+            assert torch.equal(all_.step(tokens)[:1], alone.step(tokens[:1]))
+
+
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_every_parameter_gets_a_gradient(injection):
     model = vae(injection, encoder_layers=2, bidirectional=True, dropout_in=0.0, dropout_out=0.0)
