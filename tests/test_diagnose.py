@@ -25,7 +25,7 @@ from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import examine
 from textvae.evaluation.intervals import Interval, of_share
 from textvae.evaluation.per_example import ExampleStats
-from textvae.evaluation.symptoms import _columns
+from textvae.evaluation.symptoms import _columns, _widen
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE
@@ -600,6 +600,34 @@ def test_a_diagnosis_of_other_texts_is_not_that_of_the_card(run):
 
 def test_the_command_knows_every_verdict_from_bad_to_worse():
     assert ("healthy", *FAIL_ON.values()) == SEVERITY
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder_"])
+def test_the_interval_of_mi_ends_with_its_upper_bound_or_the_kl(prefix):
+    def widened(mi, kl, rest, upper):
+        keys = (f"{prefix}mi", f"{prefix}kl", "marginal_kl")
+        figures = dict(zip(keys, (Interval(*each) for each in (mi, kl, rest)), strict=True))
+        _widen(figures, prefix, Interval(*upper))
+        return [figures[key] for key in (keys[0], keys[2])]
+
+    mi, kl, rest = (5.0, 4.9, 5.1), (8.0, 7.5, 8.5), (3.0, 2.8, 3.2)
+    found = widened(mi, kl, rest, (6.0, 5.9, 6.1))
+    assert found[0] == (5.0, 4.9, 6.1)
+    assert found[1].low == (rest[1] if prefix else pytest.approx(1.4)) and found[1].high == 3.2
+    assert widened(mi, kl, rest, (30.0, 20.0, 40.0))[0].high == 8.5  # MI <= KL
+    assert widened(mi, kl, rest, (30.0, 20.0, 40.0))[1].low == (rest[1] if prefix else 0.0)
+    assert widened(mi, kl, rest, (5.0, 4.9, 5.0)) == [mi, (3.0, rest[1] if prefix else 2.5, 3.2)]
+    kept = widened(mi, (8.0, 8.0, 8.0), rest, (5.0, 4.9, 5.0))[1]
+    assert kept.low == 2.8  # and not 3.0: the interval only becomes wider
+
+
+def test_the_interval_of_a_refined_model_has_the_upper_bound_of_its_encoder():
+    narrow = (30.0,) * 4
+    steps = Inference("semi_amortized", steps=2, lr=0.01, loss_per="example", clip=0.0)
+    found = diagnose(model(narrow, narrow), data(narrow), inference=steps)
+    rows = {row.key: row for row in found.evidence}
+    for key in ("mi", "encoder_mi"):
+        assert rows[key].value < 5.71 and rows[key].high > 10
 
 
 def test_intervals_hold_what_few_examples_cannot_measure():

@@ -284,6 +284,7 @@ def test_information_is_summarized_by_hand():
     found = summarize_information(by_example, torch.full((4, 2), 2.0))
     assert (found.mi, found.kl, found.marginal_kl, found.upper) == (3, 4, 1, 3.5)
     assert summarize_information(by_example, torch.full((4, 2), 1.6)).upper == pytest.approx(3.2)
+    assert summarize_information(by_example, torch.full((4, 2), 1.0)).upper == 3  # never below
     assert found.standard_error == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
     one = PointwiseInformation(lower[:1], lower[:1])
     assert summarize_information(one, torch.ones(1)).standard_error == 0

@@ -42,6 +42,7 @@ def test_variances_are_covered(count):
     """Ten examples: without the widening, 80%."""
     each, _ = of_variances(draws(1500, count), threshold=1.0)
     assert 0.93 < covered(each, 1.0) <= 1.0
+    assert all(e.value / e.low == pytest.approx(e.high / e.value) for e in each)
     skewed, _ = of_variances(-torch.log(draws(1500, count).abs()), threshold=1.0)
     assert covered(skewed, float((-torch.log(draws(1, 10**6).abs())).var())) > 0.87
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import datasets
 import numpy as np
 import pytest
 
@@ -95,6 +96,16 @@ def test_the_first_object_may_lack_what_is_kept(trained, tmp_path):
     assert [row["id"] for row in rows] == [None, "7"]
     with pytest.raises(UserError, match="no column 'ident'"):
         textvae.score_file(trained, path, keep=["ident"], **options)
+
+
+def test_classes_of_a_dataset_are_kept_by_name(trained, tmp_path):
+    kinds = datasets.ClassLabel(names=["neg", "pos"])
+    features = datasets.Features({"text": datasets.Value("string"), "topic": kinds})
+    table = {"text": ["the cat", "my dog", "a fish"], "topic": [1, -1, 0]}
+    datasets.Dataset.from_dict(table, features=features).save_to_disk(tmp_path / "saved")
+    options = {"samples": 1, "regret_steps": 0}
+    rows = textvae.score_file(trained, tmp_path / "saved", keep=["topic"], **options)
+    assert [row["topic"] for row in rows] == ["pos", None, "neg"]
 
 
 def test_neighbors_have_the_rows_of_the_file_and_their_labels(trained, tickets, capsys):
