@@ -769,7 +769,7 @@ def test_the_file_at_the_end_of_a_link_is_replaced(tmp_path):
 
 
 def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
-    for mode in (0o600, 0o664):
+    for mode in (0o600, 0o664, 0o444):
         (tmp_path / "file").touch()
         (tmp_path / "file").chmod(mode)
         write_json(tmp_path / "file", {})

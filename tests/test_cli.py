@@ -37,9 +37,11 @@ def place(trained, language_model, corpus, tmp_path_factory) -> dict[str, str]:
     (folder / "latin.txt").write_bytes("a b\nein Bär\n".encode("latin-1"))
     (folder / "empty").mkdir()
     places = {name: str(folder / name) for name in ("lines.txt", "blank.txt", "latin.txt", "empty")}
+    lm = folder / "lm"  # without the metrics that a report of it may have saved in another test
+    shutil.copytree(language_model, lm, ignore=shutil.ignore_patterns("metrics"))
     return places | {
         "run": str(trained),
-        "lm": str(language_model),
+        "lm": str(lm),
         "corpus": str(corpus),
         "folder": str(folder),
         "out": str(folder / "out"),
@@ -722,6 +724,15 @@ def test_a_link_to_nowhere_as_the_run_folder(tiny, tmp_path, capfd):
     (tmp_path / "run").symlink_to(tmp_path / "unmounted")
     assert main(["train", "--out", str(tmp_path / "run"), *tiny]) == 2
     assert f"is a link to {tmp_path}/unmounted, which does not exist" in capfd.readouterr().err
+    assert main(["train", "--out", str(tmp_path / "run/below"), *tiny]) == 2
+    assert f"{tmp_path}/run is a link to {tmp_path}/unmounted" in capfd.readouterr().err
+
+
+def test_the_encoding_of_standard_output_is_restored(monkeypatch, tmp_path):
+    with (tmp_path / "out").open("w", encoding="cp1252") as file:
+        monkeypatch.setattr("sys.stdout", file)
+        assert main(["cache", "--json"]) in (0, 2)
+        assert (file.encoding, file.errors) == ("cp1252", "strict")
 
 
 def test_what_cannot_be_saved_is_not_computed(trained, place, tmp_path, capfd, monkeypatch):

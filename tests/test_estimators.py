@@ -323,9 +323,22 @@ def test_the_information_of_all_examples_lies_between_the_estimates(nats, count)
         assert lower.max() < nats < upper.min()
 
 
+def test_the_effective_sample_size_is_at_most_k_however_unlikely_an_example():
+    class Unlikely(LinearGaussian):
+        def log_likelihood(self, batch, z):
+            return torch.full(z.shape[:2], -30_000.3)
+
+        def posterior(self, batch):  # the prior
+            return DiagGaussian(torch.zeros(len(batch), 2), torch.zeros(len(batch), 2))
+
+    found = importance_estimate(Unlikely(), batch_of(normal(4, 3)), 200)
+    torch.testing.assert_close(found.effective, torch.full((4,), 200.0).double())
+
+
 def test_one_example_tells_nothing():
     q = DiagGaussian(normal(1, 2), normal(1, 2))
-    assert information(q).mi == information(q).upper == 0
+    found = information(q)
+    assert found.mi == 0 and found.upper == found.kl > 0  # of others, only the KL is known
 
 
 def test_the_effective_sample_size_by_hand():

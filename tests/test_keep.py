@@ -7,6 +7,7 @@ import shutil
 import datasets
 import numpy as np
 import pytest
+from conftest import TINY
 
 import textvae
 from textvae.cli.main import main
@@ -96,6 +97,18 @@ def test_the_first_object_may_lack_what_is_kept(trained, tmp_path):
     assert [row["id"] for row in rows] == [None, "7"]
     with pytest.raises(UserError, match="no column 'ident'"):
         textvae.score_file(trained, path, keep=["ident"], **options)
+
+
+def test_the_first_object_may_lack_the_label_of_the_training_data(corpus, tmp_path):
+    rows = [line.split("\t") for line in (corpus / "train.txt").read_text().splitlines()]
+    lines = [json.dumps({"stars": label, "text": text}) for label, text in rows]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    run = tmp_path / "run"
+    words = ["--data.dir", str(tmp_path), "--data.label_column", "stars"]
+    assert main(["train", "--out", str(run), *TINY, *words, "--train.max_steps", "2"]) == 0
+    (tmp_path / "new.jsonl").write_text('{"text": "the cat"}\n' + "\n".join(lines[:20]))
+    scored = textvae.score_file(run, tmp_path / "new.jsonl", samples=1, regret_steps=0)
+    assert [row["label"] for row in scored] == [None, *(label for label, _ in rows[:20])]
 
 
 def test_classes_of_a_dataset_are_kept_by_name(trained, tmp_path):

@@ -1,6 +1,7 @@
 """Parts of the user's own on the command line: only what is named there is executed."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -221,17 +222,37 @@ def test_own_parts_of_a_sweep_are_names(tmp_path):
             textvae.sweep(TOY, out=tmp_path / "x", own_parts=wrong)
 
 
-def test_files_that_would_take_each_others_modules(tmp_path):
+@pytest.mark.parametrize("is_package", [False, True])
+def test_files_that_would_take_each_others_modules(is_package, tmp_path):
+    shared = f"shared_{is_package}".lower()
     for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "shared_name.py").write_text(f"WHERE = {folder!r}\n")
-        (tmp_path / folder / f"parts_{folder}.py").write_text("from shared_name import WHERE\n")
+        where = tmp_path / folder / (f"{shared}/__init__.py" if is_package else f"{shared}.py")
+        where.parent.mkdir(parents=True)
+        where.write_text(f"WHERE = {folder!r}\n")
+        (tmp_path / folder / f"parts_{folder}.py").write_text(f"from {shared} import WHERE\n")
+        (tmp_path / folder / f"alone_{folder}.py").write_text("WHERE = __name__\n")
     one, two = (f"{tmp_path}/{name}/parts_{name}.py:WHERE" for name in ("one", "two"))
     assert load_named(one, "--own-model") == "one"
-    with pytest.raises(UserError, match="have the same name, so Python imports only one of them"):
+    # What imports nothing may lie next to anything.
+    assert load_named(f"{tmp_path}/two/alone_two.py:WHERE", "--own-objective") == "alone_two"
+    with pytest.raises(
+        UserError, match=rf"imports {shared}, and Python would take .*/one/.* and not"
+    ):
         load_named(two, "--own-objective")
-    (tmp_path / "two/shared_name.py").unlink()
+    (tmp_path / "two" / shared).with_suffix(".py").unlink(missing_ok=True)
+    shutil.rmtree(tmp_path / "two" / shared, ignore_errors=True)
     assert load_named(two, "--own-objective") == "one"  # there is only one now
+
+
+def test_a_module_that_is_not_imported_yet_counts(tmp_path):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "later_module.py").write_text(f"WHERE = {folder!r}\n")
+    (tmp_path / "first/own_first.py").write_text("WHERE = 1\n")
+    (tmp_path / "second/own_second.py").write_text("import later_module\nWHERE = 2\n")
+    load_named(f"{tmp_path}/first/own_first.py:WHERE", "--own-model")
+    with pytest.raises(UserError, match="imports later_module, and Python would take"):
+        load_named(f"{tmp_path}/second/own_second.py:WHERE", "--own-objective")
 
 
 def test_a_file_that_hides_the_package(tmp_path):

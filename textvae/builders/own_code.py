@@ -6,9 +6,11 @@ one in the working folder.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ def load_named(name: str, option: str) -> Any:
             f"{option} {name}: a file of this name hides the package textvae from its own "
             "imports: rename it"
         )
+    if place.endswith(".py"):
+        _check_imports(expanded(place).resolve())
     try:
         module = _of_file(expanded(place)) if place.endswith(".py") else _of_name(place)
     except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
@@ -68,7 +72,6 @@ def _of_file(path: Path) -> Any:
         known = sys.modules.setdefault(place.stem, module)  # where dataclasses look for it
         try:
             spec.loader.exec_module(module)
-            _check_neighbors(place)
         except BaseException:
             if known is module:
                 del sys.modules[place.stem]
@@ -77,20 +80,45 @@ def _of_file(path: Path) -> Any:
     return _files[key]
 
 
-def _check_neighbors(place: Path) -> None:
-    """Check that what a file may import from its folder is not taken from that of another.
+def _check_imports(place: Path) -> None:
+    """Check that what a file imports from its folder is not taken from that of another one.
 
     Raises:
-        UserError: Both folders have a module of the same name, and the other one is imported.
+        UserError: Both folders have such a module, with different content, and Python takes the
+            other one.
     """
-    for folder in {other.parent for other, _ in _files} - {place.parent}:
-        for neighbor in place.parent.glob("*.py"):
-            loaded = getattr(sys.modules.get(neighbor.stem), "__file__", None)
-            if neighbor == place or loaded != str(folder / neighbor.name):
-                continue
-            if Path(loaded).exists() and Path(loaded).read_bytes() == neighbor.read_bytes():
-                continue
-            raise UserError(
-                f"{neighbor} and {loaded} have the same name, so Python imports only one of them: "
-                "rename one"
-            )
+    others = {other.parent for other, _ in _files} - {place.parent}
+    for name in sorted(_imported(place)):
+        own, found = _module_in(place.parent, name), _found(name, others)
+        if own is None or found is None or found.read_bytes() == own.read_bytes():
+            continue
+        raise UserError(
+            f"{place} imports {name}, and Python would take {found} and not {own}: rename one"
+        )
+
+
+def _imported(place: Path) -> set[str]:
+    """Return the modules that a file imports, without what is in them."""
+    try:
+        nodes = list(ast.walk(ast.parse(place.read_bytes())))
+    except (SyntaxError, ValueError):  # executing it says so
+        return set()
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in (*names, *(node.module or "" for node in froms))}
+
+
+def _module_in(folder: Path, name: str) -> Path | None:
+    """Return the file of a module or a package in a folder, if there is one."""
+    files = (folder / name / "__init__.py", folder / f"{name}.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _found(name: str, folders: Set[Path]) -> Path | None:
+    """Return where Python takes a module from, if it is one of these folders."""
+    if name in sys.modules:
+        loaded = getattr(sys.modules[name], "__file__", None)
+        of_folders = (_module_in(folder, name) for folder in folders)
+        return next((file for file in of_folders if file and str(file) == loaded), None)
+    in_order = (Path(entry) for entry in sys.path if Path(entry) in folders)
+    return next((file for folder in in_order if (file := _module_in(folder, name))), None)

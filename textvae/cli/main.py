@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
 from jsonargparse import Namespace
@@ -41,14 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int | None:
     start_logging()
     _check_locale(argv)
-    if isinstance(sys.stdout, TextIOWrapper):
-        _write_utf8(sys.stdout)
-    command, args = parse(argv)
-    _check_out(args)
-    try:
-        return COMMANDS[command].run(args)
-    except OptionError as error:
-        raise UserError(as_typed(error, option_names(COMMANDS[command].parser()))) from error
+    with _utf8_output():
+        command, args = parse(argv)
+        _check_out(args)
+        try:
+            return COMMANDS[command].run(args)
+        except OptionError as error:
+            raise UserError(as_typed(error, option_names(COMMANDS[command].parser()))) from error
 
 
 def _check_locale(argv: Sequence[str]) -> None:
@@ -69,13 +68,22 @@ def _check_locale(argv: Sequence[str]) -> None:
             )
 
 
-def _write_utf8(stream: TextIOWrapper) -> None:
+@contextmanager
+def _utf8_output() -> Iterator[None]:
     """Write UTF-8 to files and pipes; escape what a terminal cannot show, as JSON does."""
+    stream = sys.stdout
+    if not isinstance(stream, TextIOWrapper):
+        yield
+        return
     codecs.register_error("as_json", _escaped)
-    if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
-        stream.reconfigure(errors="as_json")
-    else:
-        stream.reconfigure(encoding="utf-8", errors="as_json")
+    encoding, errors = stream.encoding, stream.errors
+    as_it_is = stream.isatty() or os.environ.get("PYTHONIOENCODING")
+    stream.reconfigure(encoding=encoding if as_it_is else "utf-8", errors="as_json")
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            stream.reconfigure(encoding=encoding, errors=errors)
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

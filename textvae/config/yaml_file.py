@@ -70,7 +70,8 @@ def _compose(path: Path) -> tuple[Loader, yaml.Node | None]:
         loader = Loader(path.read_text(encoding="utf-8"))
         return loader, loader.get_single_node()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}){_elsewhere(path)}") from error
+        where = _elsewhere(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: cannot be read ({error.strerror}){where}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML, because it is not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:
@@ -84,8 +85,8 @@ def _compose(path: Path) -> tuple[Loader, yaml.Node | None]:
 
 
 def _elsewhere(path: Path) -> str:
-    """Return where a file of the recipes is, for the end of a message."""
-    if path.exists() or "recipes" not in path.parts:
+    """Return where a missing file of the recipes is, for the end of a message."""
+    if path.parts[:1] != ("recipes",) or Path("recipes").exists():
         return ""
     method = methods_folder() / path.name
     if path.parent.name == "methods" and method.is_file():

@@ -8,9 +8,9 @@ expanded percentile interval, Hesterberg 2015):
     alpha' / 2 = Phi( sqrt(N / (N - 1)) * t_{alpha/2, N-1} )
 
 An interval always contains its value, although a resample has fewer different examples, so that
-its variances, and the counts of those above a threshold, tend to be smaller. That of a variance is
-also wide enough for the ratio of the value to the resamples (the basic bootstrap of its logarithm),
-because variances of few examples are skewed. The resamples are a function of the seed and N. The
+its variances, and the counts of those above a threshold, tend to be smaller. That of a variance of
+few examples, which is skewed, is also wide enough for the ratio of the value to the resamples (the
+basic bootstrap of its logarithm). The resamples are a function of the seed and N. The
 interval of a share of independent draws is Wilson's (1927).
 """
 
@@ -27,6 +27,7 @@ from textvae.vae.noise import numpy_generator
 
 RESAMPLES = 1000
 LEVEL = 0.95
+FEW = 100  # examples; with more, the percentiles of a variance cover it often enough
 AT_ONCE = 2**22  # weights held at once
 
 
@@ -105,17 +106,17 @@ def of_variances(
     )  # (R, C)
     found = (values**2).mean(0)
     each = [
-        _of_ratios(_interval(value, resampled, len(values)))
+        _of_ratios(_interval(value, resampled, len(values)), len(values))
         for value, resampled in zip(found, variances.T, strict=True)
     ]
     reach = (variances >= threshold).sum(1)
     return each, _interval((found >= threshold).sum(), reach, len(values))
 
 
-def _of_ratios(found: Interval) -> Interval:
-    """Widen an interval so that its ends are as far from the value, as ratios, on both sides."""
+def _of_ratios(found: Interval, count: int) -> Interval:
+    """Widen an interval of few examples: both ends are as far from the value, as ratios."""
     value, low, high = found
-    if not (low > 0 and math.isfinite(high)):
+    if count >= FEW or not (low > 0 and math.isfinite(high)):
         return found
     return Interval(value, min(low, value * (value / high)), max(high, value * (value / low)))
 

@@ -108,6 +108,7 @@ def _widen(figures: dict[str, Interval], prefix: str, upper: Interval) -> None:
     """
     mi, kl = figures[f"{prefix}mi"], figures[f"{prefix}kl"]
     figures[f"{prefix}mi"] = mi._replace(high=max(mi.high, min(upper.high, kl.high)))
+    figures[f"{prefix}mi_upper"] = upper._replace(value=max(mi.value, min(upper.value, kl.value)))
     if not prefix:
         rest = figures["marginal_kl"]
         figures["marginal_kl"] = rest._replace(low=min(rest.low, max(0.0, kl.low - upper.high)))

@@ -69,9 +69,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with _in_use(temporary):
             _remove_abandoned(path.parent, glob.escape(path.name))
             yield temporary
-            _keep_permissions(path, temporary)
             with temporary.open("rb+") as file:  # or the rename reaches the disk before the content
                 os.fsync(file.fileno())
+            _keep_permissions(path, temporary)  # last: it may become read-only
             os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
@@ -93,7 +93,7 @@ def _at_the_end_of_links(path: Path) -> Path:
 
 def _keep_permissions(old: Path, new: Path) -> None:
     with suppress(OSError):  # there is no old file, or the file system has no permissions
-        new.chmod(stat.S_IMODE(old.stat().st_mode))
+        new.chmod(old.stat().st_mode & 0o777)
 
 
 def check_replaceable(path: Path) -> None:

@@ -60,8 +60,9 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"{folder}: the name of a folder for results must be UTF-8: choose another"
         ) from None
-    if folder.is_symlink() and not folder.exists():
-        raise UserError(f"{folder} is a link to {os.readlink(folder)}, which does not exist")
+    for part in (folder, *folder.parents):
+        if part.is_symlink() and not part.exists():
+            raise UserError(f"{part} is a link to {os.readlink(part)}, which does not exist")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder: choose another name")
     try:

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from textvae.vae.batch import Batch
 from textvae.vae.contracts import LatentModel, Noise, Posterior
-from textvae.vae.mixtures import MAX_PAIRS, mixture_log_prob
+from textvae.vae.mixtures import MAX_PAIRS, exact_dtype, mixture_log_prob
 from textvae.vae.posteriors import move, select
 
 # Symbols decoded at once, K * B * T: more is no faster on a CPU, but a GPU needs large steps.
@@ -82,9 +82,9 @@ def importance_estimate(
     log_px = decode_in_parts(model, batch, z, max_symbols)  # (K, B)
     log_ratio = q.log_prob(z) - model.prior.log_prob(z)  # (K, B)
     log_weight = log_px - log_ratio  # (K, B)
-    total = log_weight.logsumexp(0)
-    effective = torch.exp(2 * total - (2 * log_weight).logsumexp(0))
-    bound = total - math.log(len(z))
+    bound = log_weight.logsumexp(0) - math.log(len(z))
+    shares = log_weight.to(exact_dtype(log_weight)).softmax(0)
+    effective = 1 / shares.square().sum(0)
     return ImportanceEstimate(log_px.mean(0), bound, log_ratio.mean(0), effective)
 
 
@@ -144,7 +144,7 @@ class PointwiseInformation(NamedTuple):
     """Two estimates of E_q(z|x)[log q(z|x) - log q(z)] of N examples, (N,) nats in float64 each."""
 
     lower: Tensor  # with q(z) over all examples: at most ln N
-    upper: Tensor  # with q(z) over the other examples
+    upper: Tensor  # with q(z) over the other examples; infinite if there are none
 
 
 ACTIVE = 0.01  # variance of the posterior mean of an active unit (Burda et al. 2016)
@@ -189,7 +189,7 @@ def summarize_information(by_example: PointwiseInformation, kl: Tensor) -> Mutua
     lower, count, kl = by_example.lower, len(by_example.lower), kl.detach()
     mean_kl = float(kl.double().flatten(1).sum(1).mean() if kl.dim() > 1 else kl.double().mean())
     mi = float(lower.mean())
-    upper = max(mi, min(float(by_example.upper.mean()), mean_kl))
+    upper = max(mi, 0.0, min(float(by_example.upper.mean()), mean_kl))
     error = float(lower.std()) / math.sqrt(count) if count > 1 else 0.0
     return MutualInformation(mi, error, math.log(count), mean_kl, mean_kl - mi, upper)
 
@@ -209,7 +209,7 @@ def pointwise_information(
         Both estimates; exactly 0 if all posteriors are equal.
     """
     count, latent_dim = q.center().shape
-    if latent_dim == 0 or _identical(q):
+    if latent_dim == 0 or (count > 1 and _identical(q)):
         zeros = torch.zeros(count, dtype=torch.float64, device=q.center().device)
         return PointwiseInformation(zeros, zeros)
     q = _in_float64(q)
@@ -255,7 +255,7 @@ def _log_ratios(q: Any, draws: Tensor, max_pairs: int = MAX_PAIRS) -> PointwiseI
     """Average log q(z|x_n) - log q(z) over draws (S, N, Z), with x_n in the sum and without."""
     count = len(q.center())
     if count == 1:
-        return PointwiseInformation(*draws.new_zeros(2, 1))
+        return PointwiseInformation(draws.new_zeros(1), draws.new_full((1,), math.inf))
     rows, lower, upper = torch.arange(count, device=draws.device), [], []
     for z in draws:
         own = q.log_prob(z)

@@ -189,7 +189,9 @@ def _compared(found: Examination, baseline: Tensor | None, seed: int) -> dict[st
 def _evidence(symptoms: Symptoms) -> tuple[Evidence, ...]:
     rows = []
     for key in SHOWN:
-        if key in symptoms.figures:
+        # KL - MI of a few examples is all KL, and has no interval that would say so.
+        hidden = key == "marginal_kl" and too_few(symptoms)
+        if key in symptoms.figures and not hidden:
             name, unit = NAMES[key] if key in NAMES else (BY_KEY[key].header, BY_KEY[key].unit)
             value, low, high = symptoms.figures[key]
             ends = (math.nan, math.nan) if too_few(symptoms) else (low, high)

@@ -42,7 +42,7 @@ HOLE_SHARE = 0.1
 # Nats per example that refinement loses after its best step, or UNUSED compared with the encoder.
 # It adds 0.3 to 1 where it helps (recipes/ptb/RESULTS.md), and the best step owes a part to luck.
 OVERSHOOT = 0.5
-# Nats between the MI that the examples show and what it may be.
+# Nats from the MI that the examples show to its upper bound.
 WIDE = 0.5
 # Resamples of fewer different examples say little about others.
 MIN_EXAMPLES = 10
@@ -287,8 +287,8 @@ def _fine(symptoms: Symptoms) -> str:
 
 def _information(symptoms: Symptoms) -> str:
     """Return the MI; "at least" if these examples may show only a part of it."""
-    mi = symptoms.before_refinement("mi")
-    return f"{'at least ' if mi.high - mi.value > WIDE else ''}{decimals(mi.value)}"
+    mi, upper = (symptoms.before_refinement(key).value for key in ("mi", "mi_upper"))
+    return f"{'at least ' if upper - mi > WIDE else ''}{decimals(mi)}"
 
 
 def _few(symptoms: Symptoms) -> str:

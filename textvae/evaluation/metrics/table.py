@@ -134,6 +134,16 @@ METRICS: tuple[Metric, ...] = (
         column="always",
     ),
     _likelihood(
+        "effective_samples",
+        "effective K",
+        "of K samples",
+        "Effective sample size of the importance weights, mean over examples (Kong 1992): if it is "
+        "small, the bound is loose and rises with K.",
+        digits=1,
+        better="neither",
+        needs_latent=True,
+    ),
+    _likelihood(
         "iw_gain",
         "IW gain",
         _NATS,
@@ -342,15 +352,6 @@ METRICS: tuple[Metric, ...] = (
     _setup("tokens", "symbols", "Symbols that the model predicts: tokens, or pixels."),
     _setup("bytes", "bytes", "Bytes of text, in UTF-8."),
     _setup("samples", "K", "Samples of the importance-weighted bound."),
-    _setup(
-        "effective_samples",
-        "effective K",
-        "Effective sample size of the importance weights, mean over examples (Kong 1992): if it is "
-        "small, the bound is loose and rises with K.",
-        "of K samples",
-        digits=1,
-        needs_latent=True,
-    ),
     _setup("refine_steps", "refinement steps", "Gradient steps that refine each posterior."),
     _setup(
         "mi_max",

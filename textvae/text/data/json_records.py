@@ -32,7 +32,8 @@ def json_layout(file: InputFile, layout: Layout) -> Layout:
             record |= {label: None} if any(has_column(other, label) for _, other in records) else {}
         columns = columns.resolve(record, f"{file.where}, line {line}")
         if columns.labels and not columns.label and "label" not in columns.text:
-            columns = replace(columns, label="label", label_seen=False)
+            usual = columns.usual[1] or "label"  # others may have one
+            columns = replace(columns, label=usual, label_seen=False)
         break
     return replace(layout, columns=columns)
 
