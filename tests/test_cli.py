@@ -37,7 +37,9 @@ def place(trained, language_model, corpus, tmp_path_factory) -> dict[str, str]:
     (folder / "latin.txt").write_bytes("a b\nein Bär\n".encode("latin-1"))
     (folder / "empty").mkdir()
     places = {name: str(folder / name) for name in ("lines.txt", "blank.txt", "latin.txt", "empty")}
-    lm = folder / "lm"  # without the metrics that a report of it may have saved in another test
+    lm = (
+        tmp_path_factory.mktemp("runs") / "lm"
+    )  # without the metrics that a report of it may have saved in another test
     shutil.copytree(language_model, lm, ignore=shutil.ignore_patterns("metrics"))
     return places | {
         "run": str(trained),
