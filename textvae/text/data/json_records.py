@@ -31,8 +31,8 @@ def json_layout(file: InputFile, layout: Layout) -> Layout:
         if (label := columns.label) and not has_column(record, label):  # others may have one
             record |= {label: None} if any(has_column(other, label) for _, other in records) else {}
         columns = columns.resolve(record, f"{file.where}, line {line}")
-        if columns.labels and not columns.label and "label" not in columns.text:
-            usual = columns.usual[1] or "label"  # others may have one
+        usual = columns.usual[1] or "label"  # others may have one
+        if columns.labels and not columns.label and usual not in columns.text:
             columns = replace(columns, label=usual, label_seen=False)
         break
     return replace(layout, columns=columns)
