@@ -733,7 +733,7 @@ def test_a_link_to_nowhere_as_the_run_folder(tiny, tmp_path, capfd):
 def test_the_encoding_of_standard_output_is_restored(monkeypatch, tmp_path):
     with (tmp_path / "out").open("w", encoding="cp1252") as file:
         monkeypatch.setattr("sys.stdout", file)
-        assert main(["cache", "--json"]) in (0, 2)
+        assert main(["cache"]) == 0
         assert (file.encoding, file.errors) == ("cp1252", "strict")
 
 

@@ -10,7 +10,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,13 @@ def _check_imports(place: Path) -> None:
     """
     others = {other.parent for other, _ in _files} - {place.parent}
     for name in sorted(_imported(place)):
-        own, found = _module_in(place.parent, name), _found(name, others)
-        if own is None or found is None or found.read_bytes() == own.read_bytes():
+        own, found = _module_in(place.parent, name), _found(name)
+        if own is None or found is None or others.isdisjoint(found.parents[:2]):
             continue
-        raise UserError(
-            f"{place} imports {name}, and Python would take {found} and not {own}: rename one"
-        )
+        if found.read_bytes() != own.read_bytes():
+            raise UserError(
+                f"{place} imports {name}, and Python would take {found} and not {own}: rename one"
+            )
 
 
 def _imported(place: Path) -> set[str]:
@@ -114,11 +115,9 @@ def _module_in(folder: Path, name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _found(name: str, folders: Set[Path]) -> Path | None:
-    """Return where Python takes a module from, if it is one of these folders."""
-    if name in sys.modules:
-        loaded = getattr(sys.modules[name], "__file__", None)
-        of_folders = (_module_in(folder, name) for folder in folders)
-        return next((file for file in of_folders if file and str(file) == loaded), None)
-    in_order = (Path(entry) for entry in sys.path if Path(entry) in folders)
-    return next((file for folder in in_order if (file := _module_in(folder, name))), None)
+def _found(name: str) -> Path | None:
+    """Return the file that Python takes a module from; None if there is no such module yet."""
+    with suppress(ValueError):  # a module without a specification, such as __main__
+        if (found := importlib.util.find_spec(name)) and found.has_location:
+            return Path(str(found.origin))
+    return None

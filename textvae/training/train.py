@@ -54,6 +54,7 @@ from textvae.vae.modes import fresh_settings
 logger = logging.getLogger(__name__)
 
 
+@fresh_settings()
 def train(
     config: Config,
     out: Path | str,
@@ -88,19 +89,6 @@ def train(
     if not str(out):
         raise UserError("the name of the run folder is empty: choose one with --out")
     run = expanded(out)
-    with fresh_settings():
-        return _train(config, run, resume, model_class, objective, procedure)
-
-
-def _train(
-    config: Config,
-    run: Path,
-    resume: bool,
-    model_class: type[Model] | None,
-    objective: Objective | None,
-    procedure: Procedure | None,
-) -> Model:
-    """Start or resume a run, as ``train`` does."""
     config.check()
     check_model(config)
     if resume:

@@ -31,9 +31,13 @@ logger = logging.getLogger(__name__)
 
 Given: TypeAlias = "str | float | Sequence[str | float | None]"  # for all examples, or one for each
 
-WHOLE = re.compile(r"([+-]?\d+)\.0+")  # how spreadsheets and pandas write integers
 QUANTILES = 1001  # of the numbers in training, kept to draw from
 SHOWN = 20  # labels in a message
+
+
+def as_integer(name: str) -> str:
+    """Return ``7`` for ``7.0``, as spreadsheets and pandas write it; other names as they are."""
+    return re.sub(r"\A([+-]?\d+)\.0+\Z", r"\1", name)
 
 
 class Classes(NamedTuple):
@@ -100,11 +104,9 @@ class Classes(NamedTuple):
         return f"choose from {some_of(known)}"
 
     def _place(self, value: Any, places: Mapping[str, int]) -> int:
-        name = str(value)
-        if name not in places and (whole := WHOLE.fullmatch(name)):
-            name = whole[1]  # as labels in files are read
-        if name in places:
-            return places[name]
+        for name in (str(value), as_integer(str(value))):
+            if name in places:
+                return places[name]
         if isinstance(value, Integral) and not isinstance(value, bool) and value in places.values():
             return int(value)
         if value is None:

@@ -26,16 +26,21 @@ def json_layout(file: InputFile, layout: Layout) -> Layout:
         UserError: A column is missing.
     """
     columns, records = layout.columns, json_records(file, layout)
-    for line, first in records:
-        record = first
-        if (label := columns.label) and not has_column(record, label):  # others may have one
-            record |= {label: None} if any(has_column(other, label) for _, other in records) else {}
-        columns = columns.resolve(record, f"{file.where}, line {line}")
-        usual = columns.usual[1] or "label"  # others may have one
-        if columns.labels and not columns.label and usual not in columns.text:
-            columns = replace(columns, label=usual, label_seen=False)
-        break
+    if (first := next(records, None)) is None:
+        return layout
+    line, record = first
+    named = columns.label
+    if named and not has_column(record, named) and _any_has(named, records):
+        record = {**record, named: None}
+    columns = columns.resolve(record, f"{file.where}, line {line}")
+    usual = columns.usual[1] or "label"  # later objects may have it
+    if columns.labels and not columns.label and usual not in columns.text:
+        columns = replace(columns, label=usual, label_seen=False)
     return replace(layout, columns=columns)
+
+
+def _any_has(name: str, records: Iterator[tuple[int, dict[str, Any]]]) -> bool:
+    return any(has_column(record, name) for _, record in records)
 
 
 def json_records(file: InputFile, layout: Layout) -> Iterator[tuple[int, dict[str, Any]]]:

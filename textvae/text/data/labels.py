@@ -9,7 +9,7 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from textvae.vae.conditions import WHOLE
+from textvae.vae.conditions import as_integer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,9 +38,7 @@ def label_of(value: Any) -> str | None:
         value = int(value)
     if not isinstance(value, str | int | float | Decimal):
         raise ValueError(type(value).__name__)
-    name = str(value).strip()
-    if whole := WHOLE.fullmatch(name):
-        name = whole[1]
+    name = as_integer(str(value).strip())
     return None if name in MISSING else name
 
 
