@@ -728,6 +728,9 @@ def test_a_link_to_nowhere_as_the_run_folder(tiny, tmp_path, capfd):
     assert f"is a link to {tmp_path}/unmounted, which does not exist" in capfd.readouterr().err
     assert main(["train", "--out", str(tmp_path / "run/below"), *tiny]) == 2
     assert f"{tmp_path}/run is a link to {tmp_path}/unmounted" in capfd.readouterr().err
+    below = str(tmp_path / "run" / "lines.jsonl")
+    assert main(["score", "no run", str(tmp_path), "--out", below]) == 2
+    assert f"{tmp_path}/run is a link to {tmp_path}/unmounted" in capfd.readouterr().err
 
 
 def test_the_encoding_of_standard_output_is_restored(monkeypatch, tmp_path):

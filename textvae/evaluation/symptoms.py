@@ -1,9 +1,9 @@
 """What a diagnosis is based on: the metrics of a latent variable, each with its interval.
 
 All intervals are over examples (``textvae.evaluation.intervals``), except that of ``hole_share``,
-which is a share of draws. That of ``mi`` ends where that of its upper bound does, since N examples
-show only a part of information that is not far below ln N; that of ``marginal_kl``, the rest of the
-KL, begins there. Two metrics exist only here, in nats per example:
+which is a share of draws. The interval of ``mi`` extends to that of its upper bound, because N
+examples cannot show information close to ln N, and that of ``marginal_kl``, KL - MI, extends
+downward accordingly. Two metrics exist only here, in nats per example:
 
     read       shuffle gap - MI / 2: negative if the decoder reads less than half of what the
                encoder writes
@@ -99,7 +99,7 @@ def symptoms_of(
 
 
 def _widen(figures: dict[str, Interval], prefix: str, upper: Interval) -> None:
-    """Let the interval of the MI end where that of its upper bound does, and its rest begin there.
+    """Extend the interval of the MI to that of its upper bound, and that of KL - MI downward.
 
     Args:
         figures: Intervals by key, changed in place.

@@ -113,6 +113,17 @@ def check_replaceable(path: Path) -> None:
         raise UserError(f"cannot write {path}: it is not a regular file; choose another name")
 
 
+def check_links(folder: Path) -> None:
+    """Check that a folder, or one above it, is not a link to nowhere.
+
+    Raises:
+        UserError: One is.
+    """
+    for part in (folder, *folder.parents):
+        if part.is_symlink() and not part.exists():
+            raise UserError(f"{part} is a link to {os.readlink(part)}, which does not exist")
+
+
 def check_writable(path: Path) -> None:
     """Check, before the work, that a file can be written.
 
@@ -120,6 +131,7 @@ def check_writable(path: Path) -> None:
         UserError: It cannot, as far as can be seen without trying.
     """
     check_replaceable(path)
+    check_links(path.parent)
     folder = path.parent
     while not os.path.lexists(folder):
         folder = folder.parent

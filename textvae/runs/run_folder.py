@@ -30,6 +30,7 @@ import torch
 
 from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import (
+    check_links,
     quoted,
     read_if_there,
     remove_leftovers,
@@ -60,9 +61,7 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"{folder}: the name of a folder for results must be UTF-8: choose another"
         ) from None
-    for part in (folder, *folder.parents):
-        if part.is_symlink() and not part.exists():
-            raise UserError(f"{part} is a link to {os.readlink(part)}, which does not exist")
+    check_links(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder: choose another name")
     try:

@@ -11,10 +11,10 @@ It increases with K; K = 1 gives the ELBO. Mutual information of x and z under q
 
 The right-hand side is estimated with both logarithms at the same z, so their errors cancel where
 the posteriors coincide (every draw is 0) and where they are far apart (every draw is ln N, which
-no draw can exceed). For examples that were not in the N, q(z) is less than half known: the estimate
-is a lower bound on their information, in expectation, and too low from about 3 nats below ln N on.
-Without q(z|x_n) in the sum for x_n, it is an upper bound (Poole et al. 2019), and so is the KL;
-``upper`` is the lower of the two.
+no draw can exceed). As an estimate of the information about all possible examples, this is a lower
+bound in expectation, and clearly too low from about 3 nats below ln N. If x_n is left out of the
+sum in its own q(z), the result is an upper bound (Poole et al. 2019). So is the KL, and ``upper``
+is the lower of the two.
 
 Active units (Burda et al. 2016): A = #{d: Var_x(E_q[z_d]) >= 0.01}.
 
@@ -137,7 +137,7 @@ class MutualInformation(NamedTuple):
     ceiling: float  # ln N
     kl: float  # mean KL(q(z|x) || p)
     marginal_kl: float  # KL(q(z) || p): how far the aggregate posterior is from the prior
-    upper: float  # an upper bound on the information of all possible examples, in expectation
+    upper: float  # an upper bound on the information about all possible examples, in expectation
 
 
 class PointwiseInformation(NamedTuple):

@@ -42,7 +42,7 @@ HOLE_SHARE = 0.1
 # Nats per example that refinement loses after its best step, or UNUSED compared with the encoder.
 # It adds 0.3 to 1 where it helps (recipes/ptb/RESULTS.md), and the best step owes a part to luck.
 OVERSHOOT = 0.5
-# Nats from the MI that the examples show to its upper bound.
+# Nats between the MI and its upper bound; beyond this, the MI is reported as a minimum.
 WIDE = 0.5
 # Resamples of fewer different examples say little about others.
 MIN_EXAMPLES = 10

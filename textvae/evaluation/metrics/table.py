@@ -174,9 +174,9 @@ METRICS: tuple[Metric, ...] = (
         "mi_upper",
         "MI (upper bound)",
         "nats",
-        "The same with every example left out of its own q(z), or the KL if that is lower: the "
-        "information of all possible examples lies between MI and this, in expectation "
-        "(Poole et al. 2019).",
+        "An upper bound on the information about all possible examples, for which MI is a lower "
+        "bound (both in expectation): MI with every example left out of its own q(z) (Poole et al. "
+        "2019), or the KL if that is lower.",
     ),
     _latent(
         "au",
@@ -227,8 +227,8 @@ METRICS: tuple[Metric, ...] = (
         "KL(q(z) || p)",
         "nats",
         "KL from the aggregate posterior to the prior, KL - MI: how far z sampled from the "
-        "prior is from what the decoder saw in training. Too large by MI (upper bound) - MI at "
-        "most.",
+        "prior is from what the decoder saw in training. Overestimated by at most MI (upper "
+        "bound) - MI.",
         better="lower",
     ),
     _latent(
@@ -236,7 +236,8 @@ METRICS: tuple[Metric, ...] = (
         "holes (prior)",
         _FRACTION,
         "Share of draws from the prior that lie outside the region with 99% of the mass of the "
-        "aggregate posterior q(z): 0.01 if the two are equal, less if q(z) is the wider one.",
+        "aggregate posterior q(z): 0.01 if the two are equal, less if q(z) is wider than the "
+        "prior.",
         digits=3,
         column="if present",
     ),

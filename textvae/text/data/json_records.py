@@ -16,7 +16,7 @@ _LONGEST_ARRAY_LINE = 2**30  # bytes; an array is often a single line
 
 
 def json_layout(file: InputFile, layout: Layout) -> Layout:
-    """Detect the columns from the first object; a label that was named may be in others only.
+    """Detect the columns from the first object, which may lack a named label column.
 
     Args:
         file: The file.
