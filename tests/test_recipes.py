@@ -53,7 +53,7 @@ def makes_sense(recipe: str, size: str, method: str) -> bool:
     if size and method not in ("lm", "vae", "skip_vae"):
         return False
     if recipe in OF_IMAGES:
-        of_text = ("init", "word_dropout", "denoising", "pooled")
+        of_text = ("init", "word_dropout", "denoising", "pooled", "bag_of_words")
         return method not in of_text and (size, method) != ("mlp", "lm")
     return (size, method) != ("z64", "lm")
 

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from textvae.vae.inference import infer
     from textvae.vae.noise import Purpose, RowNoise
     from textvae.vae.objectives import (
+        WithBagOfWords,
         WithDensityGap,
         WithMinimumKL,
         WithMMD,
@@ -147,6 +148,7 @@ _SOURCES = {
     "mmd": "textvae.vae.objectives",
     "density_gap": "textvae.vae.objectives",
     "WithMMD": "textvae.vae.objectives",
+    "WithBagOfWords": "textvae.vae.objectives",
     "WithDensityGap": "textvae.vae.objectives",
     "WithMinimumKL": "textvae.vae.objectives",
     "free_bits": "textvae.vae.objectives",
@@ -207,6 +209,7 @@ __all__ = [
     "VampPrior",
     "VonMisesFisher",
     "VonMisesFisherHead",
+    "WithBagOfWords",
     "WithDensityGap",
     "WithMMD",
     "WithMinimumKL",

@@ -31,7 +31,14 @@ from textvae.vae.conditions import Classes, load_condition
 from textvae.vae.contracts import Objective
 from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
-from textvae.vae.objectives import WithDensityGap, WithMinimumKL, WithMMD, elbo, iwae
+from textvae.vae.objectives import (
+    WithBagOfWords,
+    WithDensityGap,
+    WithMinimumKL,
+    WithMMD,
+    elbo,
+    iwae,
+)
 from textvae.vae.posteriors import check_posterior, closed_kl
 from textvae.vae.priors import check_density
 
@@ -177,6 +184,8 @@ def build_objective(config: Config) -> Objective:
         objective = WithMMD(objective, options.mmd)
     if options.density_gap:
         objective = WithDensityGap(objective, options.density_gap)
+    if options.bag_of_words:
+        objective = WithBagOfWords(objective, options.bag_of_words)
     if options.min_kl:
         objective = WithMinimumKL(objective, options.min_kl)
     return objective
@@ -258,6 +267,8 @@ def _text_model(
 ) -> Any:
     length = config.data.max_length - 1  # the end of the sentence is not counted there
     texts = {"max_length": length, "tokenized": config.data.tokenized}
+    if config.objective.bag_of_words:
+        texts["bag_of_words"] = True
     model = model_class(vocab_size=len(tokenizer), **texts, **labels, **vars(config.model))
     model.tokenizer = tokenizer
     return model

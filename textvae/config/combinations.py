@@ -129,7 +129,10 @@ def check_objective(config: Config) -> None:
             "--objective.free_bits has no effect with --objective.bound iwae, which does not have "
             "a separate KL: set --objective.free_bits 0"
         )
-    asked = [name for name in ("min_kl", "mmd", "density_gap") if getattr(options, name)]
+    if options.bag_of_words and config.data.kind == "images":
+        raise UserError("--objective.bag_of_words predicts words: it does not apply to images")
+    added = ("min_kl", "mmd", "density_gap", "bag_of_words")
+    asked = [name for name in added if getattr(options, name)]
     if asked and not model.latent_dim:
         raise UserError(
             f"--objective.{asked[0]} needs a latent variable, but --model.latent_dim is 0"

@@ -217,6 +217,8 @@ class ObjectiveConfig:
     """weight of the MMD between draws from the posteriors and from the prior (InfoVAE, WAE)"""
     density_gap: NonNegativeFloat = 0.0
     """weight of the KL of each dimension's aggregate posterior to the prior, which closes holes"""
+    bag_of_words: NonNegativeFloat = 0.0
+    """weight of the loss of predicting a text's words, in any order, from z alone"""
     samples: PositiveInt = 1
     """samples of z per example in training"""
 

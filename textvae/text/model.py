@@ -31,10 +31,12 @@ from textvae.config.choices import (
     PriorKind,
 )
 from textvae.config.experiment import ModelConfig
+from textvae.config.inference import AMORTIZED, Inference
 from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
 from textvae.errors import UserError, quantity
 from textvae.runs.model_folder import WEIGHTS, Description, public_module
 from textvae.runs.weights import read_metadata
+from textvae.text.nn.bag_of_words import BagOfWords
 from textvae.text.nn.decoder import LSTMDecoder
 from textvae.text.nn.encoder import LSTMEncoder
 from textvae.text.nn.pretrained import read_word_vectors
@@ -43,6 +45,7 @@ from textvae.text.tokenizers import MADE_FOR, NONE, PAD, check_size, read_tokeni
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
 from textvae.vae.conditioning import check_condition
+from textvae.vae.contracts import Terms
 from textvae.vae.heads import check_head, head_maker
 from textvae.vae.priors import VampPrior, check_prior
 
@@ -101,6 +104,8 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
             cut when they are encoded, and generated sentences are no longer by default.
         tokenized: Whether the words of the texts are separated by spaces; otherwise the words that
             perplexities are measured in are counted by Treebank rules. A word tokenizer knows it.
+        bag_of_words: Whether the words of a text are also predicted from z alone in training, which
+            ``textvae.WithBagOfWords`` adds to the loss.
 
     Raises:
         UserError: An argument is out of range.
@@ -142,6 +147,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         init_embedding: float | None = None,
         max_length: int = 200,
         tokenized: bool = False,
+        bag_of_words: bool = False,
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         check_arguments(config)
@@ -150,6 +156,21 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         )
         self.tokenizer = None
         self._initialize(init_scale, init_embedding)
+        # Last, so that a seed gives all other weights the same initial values without it.
+        self.bag_of_words = BagOfWords(latent_dim, vocab_size) if bag_of_words else None
+
+    def forward(
+        self,
+        batch: Batch,
+        samples: int = 1,
+        beta: float = 1.0,
+        inference: Inference = AMORTIZED,
+    ) -> Terms:
+        """As in ``VAE``, and in training with the words of the texts predicted from z alone."""
+        terms = super().forward(batch, samples, beta, inference)
+        if self.bag_of_words is None or not self.training:
+            return terms
+        return terms._replace(log_bag=self.bag_of_words.log_prob(batch, terms.z))
 
     @torch.no_grad()
     def _initialize(self, scale: float | None, embedding_scale: float | None) -> None:
@@ -263,7 +284,7 @@ def _embedded(inputs: Tensor) -> Batch:
 
 ARGUMENTS = get_type_hints(ModelConfig)
 ARGUMENTS |= {"vocab_size": VocabSize, "num_labels": NonNegativeInt}
-ARGUMENTS |= {"max_length": PositiveInt, "tokenized": bool}
+ARGUMENTS |= {"max_length": PositiveInt, "tokenized": bool, "bag_of_words": bool}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -283,5 +304,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"({hidden}) to be equal"
         )
     noise = arguments["encoder_noise"]
+    if arguments.get("bag_of_words") and not arguments["latent_dim"]:
+        raise UserError("model: bag_of_words needs a latent variable, but latent_dim is 0")
     if noise != "none" and not (arguments["latent_dim"] and arguments["encoder_layers"]):
         raise UserError(f"model: encoder_noise {noise} needs an encoder, but there is none")

@@ -155,7 +155,7 @@ def _warn_of_replaced(config: Config) -> None:
     default = ObjectiveConfig()
     changed = [
         f"--objective.{name}"
-        for name in ("bound", "free_bits", "mmd", "density_gap", "min_kl")
+        for name in ("bound", "free_bits", "mmd", "density_gap", "bag_of_words", "min_kl")
         if getattr(config.objective, name) != getattr(default, name)
     ]
     if changed:

@@ -124,6 +124,7 @@ class Terms(NamedTuple):
     encoder_loss: Tensor | None = None  # (B,) additional loss of the encoder only, if any
     path: Tensor | None = None  # (steps, B) estimated ELBO before each refinement step
     prior: Any = None  # Prior
+    log_bag: Tensor | None = None  # (K, B) log-probability of a text's words in any order
 
     @property
     def rec(self) -> Tensor:

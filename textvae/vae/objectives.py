@@ -6,7 +6,7 @@
 KL annealing: Bowman et al. 2016 (linear, logistic), Fu et al. 2019 (cyclical). Constant beta other
 than 1: Higgins et al. 2017. Free bits: Kingma et al. 2016, Li et al. 2019. Importance-weighted
 bound: Burda et al. 2016. MMD: Zhao et al. 2019, Tolstikhin et al. 2018. Density gap: Zhang et al.
-2022. Minimum KL: Pelsmaeker & Aziz 2020.
+2022. Bag of words: Zhao et al. 2017. Minimum KL: Pelsmaeker & Aziz 2020.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 class _WithPenalty:
-    """An objective plus a weighted penalty on the posteriors of a batch.
+    """An objective plus a weighted penalty.
 
     Args:
         objective: The objective to add it to.
@@ -237,6 +237,20 @@ class WithDensityGap(_WithPenalty):
     def penalty(self, terms: Terms) -> Tensor:
         """The density gap of the batch, a scalar in nats."""
         return density_gap(terms.q, terms.prior)
+
+
+class WithBagOfWords(_WithPenalty):
+    """An objective plus the loss of predicting a text's words, in any order, from z alone.
+
+    The decoder can predict a word from the words before it; this loss cannot, so z has to say what
+    a text is about (Zhao et al. 2017). It trains the encoder and a layer that only training uses.
+    """
+
+    def penalty(self, terms: Terms) -> Tensor:
+        """Minus the mean log-probability of the words, in nats per example."""
+        if terms.log_bag is None:
+            raise TypeError("the model does not predict a bag of words: TextVAE(bag_of_words=True)")
+        return -terms.log_bag.mean()
 
 
 class WithMinimumKL:
