@@ -123,7 +123,9 @@ def test_the_walk_finds_every_name_in_its_file():
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_every_link_to_a_page_works(name):
-    for page in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", TEXTS[name]):
+    pages = re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", TEXTS[name])
+    assert pages
+    for page in pages:
         assert (ROOT / page).exists(), page
 
 

@@ -250,6 +250,17 @@ def test_any_decoder_can_be_searched_with_beams():
     assert_best(model, z, 3, generate(model, z, max_new_tokens=3, num_beams=40), penalty=1.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "options", [{}, {"do_sample": True, "top_k": 3, "top_p": 0.9}, {"num_beams": 3}]
+)
+def test_the_logits_of_a_decoder_may_have_any_precision(dtype, options):
+    model, z = gru(12).to(dtype), latents(6, seed=0).to(dtype)
+    found = generate(model, z, max_new_tokens=5, **options)
+    if dtype == torch.float64:
+        assert torch.equal(found, generate(gru(12), z.float(), max_new_tokens=5, **options))
+
+
 class Scripted:
     """A stepper with the same probabilities of the next word for all sentences."""
 

@@ -26,7 +26,7 @@ from textvae.vae.contracts import Terms
 from textvae.vae.estimators import importance_estimate
 from textvae.vae.inference import infer
 from textvae.vae.noise import Purpose, RowNoise
-from textvae.vae.objectives import WithDensityGap, WithMMD, elbo, iwae
+from textvae.vae.objectives import WithBagOfWords, WithDensityGap, WithMMD, elbo, iwae
 from textvae.vae.posteriors import kl
 
 DEVICE = os.environ.get("TEXTVAE_GPU_TESTS", "cuda")
@@ -48,6 +48,7 @@ KINDS = {
     "mixture": {"prior": "mixture", "prior_components": 3},
     "vamp": {"prior": "vamp", "prior_components": 3},
     "sphere": {"posterior": "vmf"},
+    "bag of words": {"bag_of_words": True},
     "no encoder": {"encoder_layers": 0},
     "label": {"condition": "label", "condition_dim": 3, "num_labels": 2},
     "number": {"condition": "number", "injection": "input"},
@@ -101,6 +102,8 @@ def terms(model, batch, inference=AMORTIZED):
     z = q.rsample(2, RowNoise(0, Purpose.LATENT, ROWS))
     log_px, log_pz = model.log_likelihood(batch, z), model.prior.log_prob(z)
     rest = {"encoder_loss": encoder_loss, "path": path, "prior": model.prior}
+    if (bag := getattr(model, "bag_of_words", None)) is not None:
+        rest["log_bag"] = bag.log_prob(batch, z)
     return Terms(q, z, log_px, log_pz, q.log_prob(z), kl(q, model.prior, z), **rest)
 
 
@@ -136,6 +139,12 @@ def test_losses_and_gradients(kind):
 def test_an_objective_that_draws_from_the_prior_or_the_posterior(objective):
     loss, gradients = loss_and_gradients(DEVICE, "skip", objective=objective)
     assert loss.isfinite() and all(grad.isfinite().all() for grad in gradients.values())
+
+
+def test_an_objective_with_a_layer_of_its_own():
+    kind, objective = "bag of words", WithBagOfWords(elbo, 0.5)
+    found = loss_and_gradients(DEVICE, kind, objective=objective)
+    assert_close(found, loss_and_gradients("cpu", kind, objective=objective), 1e-3)
 
 
 @pytest.mark.parametrize("training", [True, False])

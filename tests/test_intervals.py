@@ -153,3 +153,9 @@ def test_intervals_do_not_depend_on_how_many_resamples_are_held(at_once, monkeyp
 def test_active_columns_far_above_the_threshold_are_certain():
     _, active = of_variances(1.2 * draws(3, 1000), threshold=1.0)
     assert active == (3, 3, 3)
+
+
+def test_the_standard_error_of_a_share_is_never_zero_and_the_usual_one_of_many():
+    assert of_share(1.0, 1).standard_error > 0.15
+    usual = math.sqrt(0.3 * 0.7 / 10_000)
+    assert of_share(0.3, 10_000).standard_error == pytest.approx(usual, rel=1e-3)

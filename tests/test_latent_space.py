@@ -30,7 +30,7 @@ def test_a_model_in_another_precision_is_probed_mapped_and_searched(trained, tmp
     assert (tmp_path / "map.png").exists()
 
 
-@pytest.mark.parametrize("seed", [-1, np.int64(7), 2**64 - 1])
+@pytest.mark.parametrize("seed", [-(2**63), -1, np.int64(7), 2**64 - 1])
 def test_seeds_at_their_limits_are_accepted(trained, tmp_path, seed):
     run = tmp_path / "run"
     shutil.copytree(trained, run)

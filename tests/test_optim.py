@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -260,6 +261,15 @@ def test_damaged_moments_are_refused(damage):
     again.load_state_dict(state)
     with pytest.raises(UserError, match=r"the checkpoint's optimizer state \(.*\) does not fit"):
         check_moments(again)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9)])
+def test_moments_are_laid_out_like_their_weights(kind):
+    weight = nn.Parameter(torch.randn(3, 4).t())  # as a model of one's own may have it
+    optimizer = kind([weight], lr=0.1)
+    weight.sum().backward()
+    optimizer.step()
+    check_moments(optimizer)
 
 
 def test_adamw_decays_the_weights_apart_from_the_gradient():

@@ -306,6 +306,14 @@ def test_no_command_would_train_with_another_objective(config, tmp_path):
     assert found.remedies and all(remedy.command is None for remedy in found.remedies)
 
 
+def test_a_share_of_the_tokens_that_a_decoder_cannot_compute_is_noticed(config, tmp_path):
+    refined = textvae.Inference(method="semi_amortized", token_share=0.5)
+    with pytest.raises(textvae.UserError, match="log_prob of Bigram has no argument share"):
+        textvae.train(
+            replace(config, inference=refined), tmp_path / "run", model_class=model_class()
+        )
+
+
 def test_a_condition_that_a_decoder_ignores_is_noticed(config, tmp_path):
     labeled = replace(config, model=replace(config.model, condition="label"))
     with pytest.raises(textvae.UserError, match="Bigram ignores it: pass condition="):

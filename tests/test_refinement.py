@@ -606,6 +606,43 @@ def test_the_decoder_learns_through_the_steps_of_a_frozen_encoder(hvp):
     torch.testing.assert_close(found[1], found[0])
 
 
+class Constant(VAE):
+    """A model whose likelihood is not that of its decoder alone: x does not depend on z."""
+
+    def log_likelihood(self, batch, z):
+        return 0 * z.sum(-1)
+
+
+def test_refinement_climbs_on_the_likelihood_of_the_model():
+    model = Constant(Encoder(), Decoder(), LATENT)
+    options = Inference("semi_amortized", steps=200, lr=0.2, clip=0.0)
+    refined = infer(model, batch_of(dtype=torch.float32), options).posterior
+    assert refined.mean.abs().max() < 1e-3 and refined.logvar.abs().max() < 1e-2  # the prior
+
+
+class Whole(nn.Module):
+    """A model that cannot be taken apart into an encoder and a decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.prior, self.parts = StandardNormal(LATENT), VAE(Encoder(), Decoder(), LATENT)
+
+    def posterior(self, batch):
+        return self.parts.posterior(batch)
+
+    def log_likelihood(self, batch, z):
+        return self.parts.log_likelihood(batch, z)
+
+
+def test_a_model_without_a_decoder_of_its_own_can_be_refined():
+    model, batch = Whole(), batch_of(dtype=torch.float32)
+    options = Inference("semi_amortized", steps=3)
+    noise = step_noise(torch.randn(3, SIZE, LATENT))
+    found = infer(model, batch, options, noise=noise).posterior
+    expected = infer(model.parts, batch, options, noise=noise).posterior
+    torch.testing.assert_close(found, expected)
+
+
 def test_the_encoder_alone_can_learn_through_the_steps():
     model, batch = model_of(), batch_of()
     model.decoder.requires_grad_(False)

@@ -335,6 +335,7 @@ def test_interpolations_lead_from_one_label_to_another(run):
     found = exhibit(opened.model, opened.split("test"), limit=1000, seed=0, batch_size=7).latent
     ends = [(path[0], path[-1]) for path in found.interpolations]
     outputs = opened.model.decode(torch.from_numpy(found.centers))
+    assert ends
     for first, last in ends:
         labels = [{label for text, label in zip(outputs, found.labels, strict=True) if text == end}
                   for end in (first, last)]  # fmt: skip

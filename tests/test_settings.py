@@ -1,12 +1,19 @@
 """A run does not depend on the settings of the process that starts it, and leaves them alone."""
 
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import textvae
+from textvae.cli.arguments import parse
+from textvae.config.experiment import Config
+from textvae.evaluation.evaluate_run import GENERATIONS
+from textvae.runs import model_folder
 from textvae.runs.model_folder import weights_hash
+from textvae.runs.origin import own_command, recorded_as
 
 
 @contextmanager
@@ -87,3 +94,46 @@ def test_a_run_leaves_the_settings_as_they_were(config, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("prior", [{}, {"prior": "mixture"}, {"posterior": "vmf"}])
+def test_a_prior_draws_on_the_cpu(prior):
+    model = textvae.TextVAE(9, latent_dim=4, embedding_dim=8, **prior)
+    with default_device("meta"):
+        assert model.prior.sample(3).device.type == "cpu"
+
+
+def test_a_probe_does_not_depend_on_the_default_device(plain):
+    expected = textvae.probe(plain)
+    with default_device("meta"):
+        found = textvae.probe(plain)
+    assert (found["accuracy"], found["accuracy_se"]) == (
+        expected["accuracy"],
+        expected["accuracy_se"],
+    )
+
+
+def test_the_command_of_a_job_is_recorded_instead_of_that_of_the_process():
+    before = own_command()
+    with recorded_as("textvae train --out runs/a"):
+        assert own_command() == "textvae train --out runs/a"
+    assert own_command() == before
+
+
+def test_the_model_that_a_run_starts_from_is_looked_up_once(config, plain, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(name, **_):
+        asked.append(name)
+        return plain if name == "somebody/model" else Path(name)
+
+    monkeypatch.setattr(model_folder, "fetch", fetch)
+    start = {"init": "somebody/model", "max_steps": 1}
+    begun = replace(config, train=replace(config.train, **start))
+    textvae.train(begun, tmp_path / "run")
+    assert asked.count("somebody/model") == 1
+    assert Config.load(tmp_path / "run" / "config.yaml").train.init == "somebody/model"
+
+
+def test_every_command_generates_as_many_texts_by_default():
+    assert parse(["evaluate", "runs/a"])[1].generations == GENERATIONS

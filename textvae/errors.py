@@ -1,9 +1,11 @@
-"""The exception for errors that the user can fix, and the wording of messages."""
+"""The exception for errors that the user can fix, and the wording and the log of messages."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -31,6 +33,11 @@ class OptionError(UserError):
         self.problem, self.values = problem, values
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def quantity(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 example" and "2,000 examples".
 
@@ -45,3 +52,19 @@ def did_you_mean(wrong: str, names: Collection[str], prefix: str = "") -> str:
     """Return the end of a message that suggests the nearest name; empty if none is near."""
     near = difflib.get_close_matches(wrong, names, n=1)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+@contextmanager
+def only_errors(name: str = "textvae") -> Iterator[None]:
+    """Log nothing but errors for a while.
+
+    Args:
+        name: The package whose log it is.
+    """
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

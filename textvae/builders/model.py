@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from textvae.builders.data import Splits
 from textvae.config.combinations import check_combinations
 from textvae.config.experiment import OF_ANY_MODEL, Config
-from textvae.config.inference import for_evaluation
+from textvae.config.inference import AMORTIZED, Inference, for_evaluation
 from textvae.errors import UserError
 from textvae.images.datasets import ImageSplit
 from textvae.images.model import ImageVAE
@@ -96,22 +97,24 @@ def build_model(
     return model
 
 
-def check_own_parts(model: Model, split: Split) -> None:
-    """Check, before any training, that user-defined parts do what evaluation needs.
+def check_own_parts(model: Model, split: Split, inference: Inference = AMORTIZED) -> None:
+    """Check, before any training, that user-defined parts do what training and evaluation need.
 
     Args:
         model: The model.
         split: The training split, with its conditions.
+        inference: How q(z|x) is found in training.
 
     Raises:
         UserError: A method of the prior or the posterior breaks its contract, or the decoder
-            cannot take the model's condition, or its stepper and its ``log_prob`` differ.
+            cannot take the model's condition or a share of the tokens, or its stepper and its
+            ``log_prob`` differ.
     """
     _check_own_prior(model.prior)
     batch = split.batch(np.arange(min(CHECKED, len(split)))).to(model.device)
     if model.latent_dim and model.has_encoder:
         _check_own_posterior(model, batch)
-    _check_own_decoder(model, batch)
+    _check_own_decoder(model, batch, inference)
 
 
 @torch.no_grad()
@@ -136,11 +139,16 @@ def _check_own_posterior(model: Model, batch: Batch) -> None:
             raise UserError(f"{type(q).__name__}: {error}") from error
 
 
-def _check_own_decoder(model: Model, batch: Batch) -> None:
+def _check_own_decoder(model: Model, batch: Batch, inference: Inference) -> None:
     decoder = model.decoder
     if is_built_in(type(decoder)):
         return
     name = type(decoder).__name__
+    if inference.token_share < 1 and "share" not in signature(decoder.log_prob).parameters:
+        raise UserError(
+            f"--inference.token_share {inference.token_share:g}: the log_prob of {name} has no "
+            "argument share, the fraction of the tokens to compute: set it to 1"
+        )
     if model.condition is not None and not hasattr(decoder, "with_condition"):
         raise UserError(
             f"the model is conditioned on a {model.condition.noun}, and {name} has no method "

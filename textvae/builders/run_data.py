@@ -14,7 +14,7 @@ from textvae.errors import UserError
 from textvae.runs import run_folder
 from textvae.runs.files import expanded
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run_config(
@@ -104,7 +104,7 @@ def _warn_of_changed_splits(splits: Splits, folder: Path, place: str) -> None:
     """Warn of splits that have changed since the training: their metrics do not compare."""
     for name, split in splits.items():
         if run_folder.split_hash(folder, name) not in (None, split.content_hash):
-            log.warning("%s: the %s split has changed since %s was trained", place, name, folder)
+            logger.warning("%s: the %s split has changed since %s was trained", place, name, folder)
 
 
 def _hash_as_trained(folder: Path, config: Config) -> str | None:

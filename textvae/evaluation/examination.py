@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,12 +49,12 @@ def check_model(model: Any) -> None:
     """Check that a module has what an examination needs of ``LatentModel``.
 
     Raises:
-        TypeError: It has not.
+        TypeError: The model is the name of a folder, or a part is missing.
     """
-    missing = [
-        name for name in ("prior", "posterior", "log_likelihood") if not hasattr(model, name)
-    ]
-    if missing:
+    if isinstance(model, str | Path):
+        raise TypeError(f"{str(model)!r} is a name: pass the model, textvae.load({str(model)!r})")
+    needed = ("prior", "posterior", "log_likelihood")
+    if missing := [name for name in needed if not hasattr(model, name)]:
         raise TypeError(
             f"{type(model).__name__} has no {', no '.join(missing)}: put its encoder and "
             "decoder into a textvae.VAE, or add them (textvae.vae.contracts.LatentModel)"

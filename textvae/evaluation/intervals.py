@@ -38,6 +38,13 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @property
+    def standard_error(self) -> float:
+        """Half the interval, as a standard error: a normal distribution has this one."""
+        from scipy.special import ndtri
+
+        return (self.high - self.low) / (2 * float(ndtri(0.5 + LEVEL / 2)))
+
     def below(self, threshold: float, margin: float | None = None) -> bool | None:
         """Return whether the value lies below a threshold; None if the interval does not tell.
 

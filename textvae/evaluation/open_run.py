@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -17,7 +17,7 @@ from textvae.builders.model import load_model, to_device
 from textvae.builders.run_data import run_config, run_splits
 from textvae.config.arguments import check_integers
 from textvae.config.experiment import OPTIONS, Config, DataConfig, ModelConfig
-from textvae.errors import UserError
+from textvae.errors import UserError, only_errors
 from textvae.evaluation.diagnosis.remedy import UNKNOWN
 from textvae.runs import model_folder
 from textvae.runs.files import expanded
@@ -34,7 +34,7 @@ from textvae.vae.model import Model
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 STDIN_NAME = "standard-input"  # of new examples that are piped
 
@@ -145,11 +145,11 @@ def open_run(
     may_be_own = not is_shared and condition is None and str(data) != STANDARD_INPUT
     if may_be_own and _may_be_of_run(folder, str(data)):
         splits = None
-        with suppress(UserError), _silent():  # nothing is wrong if it is another file
+        with suppress(UserError), only_errors():  # nothing is wrong if it is another file
             splits = _splits_for(model, folder, config)
         if splits is not None:
             if str(data) != Config.load(config_path(folder)).data.dir:
-                log.info("%s is the data that %s was trained on: its splits are used", data, folder)
+                logger.info("%s is the data that %s was trained on: its splits are used", data, folder)
             return opened._replace(splits=splits)
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name
@@ -198,18 +198,6 @@ def _may_be_of_run(folder: Path, data: str) -> bool:
     if expanded(data).is_dir():
         return True
     return _is_one_file(run_config(folder).data.dir) and expanded(data).is_file()
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep the log quiet about data that was not asked for."""
-    log = logging.getLogger("textvae")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _is_one_file(place: str) -> bool:

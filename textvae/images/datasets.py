@@ -32,7 +32,7 @@ from textvae.vae.batch import Batch, Split
 from textvae.vae.examples import Examples
 from textvae.vae.held_out import held_out
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 ONCE = 2**32  # seeds the binarization for evaluation; larger than any epoch
@@ -267,7 +267,7 @@ def _with_held_out(found: dict[str, Drawings], place: str) -> dict[str, Drawings
     train = found["train"]
     drawn = held_out(len(train.images), missing, place, "image")
     sizes = ", ".join(f"{split} {len(rows)}" for split, rows in drawn.items())
-    log.info("%s: no %s split; drawn from train: %s", place, " or ".join(missing), sizes)
+    logger.info("%s: no %s split; drawn from train: %s", place, " or ".join(missing), sizes)
     return found | {split: _rows(train, rows) for split, rows in drawn.items()}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from textvae.errors import UserError
 from textvae.runs.files import replace_file
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MOST_LABELS = 10_000  # that small files may number: each one gets a name
 
 
@@ -54,7 +54,7 @@ def checked(
             )
         images = np.rint(255 * images.astype(np.float64)).astype(np.uint8)
     elif images.max() == 1:
-        log.info("%s: pixels are 0 and 1: read as binary images", path)
+        logger.info("%s: pixels are 0 and 1: read as binary images", path)
         images = 255 * images
     if labels is None:
         return Drawings(images)

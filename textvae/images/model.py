@@ -1,7 +1,7 @@
 """A VAE for binary images: train it, sample, reconstruct, interpolate, encode, save and load.
 
     model = ImageVAE.from_pretrained("runs/mnist")
-    model.sample(64)                                  # x ~ p(x|z), z ~ N(0, I): (N, H, W)
+    model.sample(64)                                  # x ~ p(x|z), z ~ p(z): (N, H, W)
     model.reconstruct(images), model.interpolate(images[0], images[1], steps=9)
     model.encode(images).mean, model.decode(z)
     model.walk(15)                                    # a grid over a two-dimensional latent
@@ -44,7 +44,7 @@ NAMED = {"mlp": "an MLP", "resnet": "a ResNet", "pixelcnn": "a PixelCNN"}  # in 
 
 
 class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pixelcnn"]):
-    """p(z) = N(0, I), a PixelCNN or MLP decoder p(x|z), a ResNet or MLP encoder q(z|x).
+    """p(z), a PixelCNN or MLP decoder p(x|z), a ResNet or MLP encoder q(z|x).
 
     Args:
         height: Height of the images.

@@ -24,12 +24,13 @@ import numpy as np
 
 from textvae.errors import UserError, quantity
 from textvae.images.drawings import Drawings, checked
+from textvae.runs.hugging_face import quiet_datasets
 from textvae.runs.npz import read_npz as numbers_in
 
 # What scipy raises for a file that is damaged, or of a later version of MATLAB.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, NotImplementedError, zlib.error)
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 IDX_UINT8 = 8  # the type code of unsigned bytes
 BLOCK = 2**24  # bytes read at once
@@ -179,10 +180,9 @@ def read_hub(name: str) -> dict[str, Drawings]:
     Raises:
         UserError: The download fails, or a split has no images.
     """
-    from datasets import load_dataset
-
     try:
-        splits = load_dataset(name)
+        with quiet_datasets() as datasets:
+            splits = datasets.load_dataset(name)
     except Exception as error:  # the Hub's client raises many unrelated types
         raise UserError(
             f"{name!r} is neither a file, a folder, nor a dataset available on the Hugging Face "
@@ -203,15 +203,15 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
     Raises:
         UserError: A picture is damaged, or they differ in size.
     """
-    from datasets import disable_progress_bars, load_dataset
-
     if not any(file.suffix.lower() in PICTURES for file in folder.rglob("*")):
         return {}
-    disable_progress_bars()
-    with TemporaryDirectory() as cache:  # the pixels end up in memory
+    place = glob.escape(str(folder))
+    # The pixels end up in memory; Windows cannot remove files that are still open.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         try:
-            rows = load_dataset("imagefolder", data_dir=glob.escape(str(folder)), cache_dir=cache)
-            found = _drawings(rows, str(folder))
+            with quiet_datasets() as datasets:
+                rows = datasets.load_dataset("imagefolder", data_dir=place, cache_dir=cache)
+                found = _drawings(rows, str(folder))
         except UserError:
             raise
         except Exception as error:  # of several libraries, for a damaged picture
@@ -221,7 +221,7 @@ def read_pictures(folder: Path) -> dict[str, Drawings]:
     found = _without_split_names(found, {path.name for path in folder.iterdir() if path.is_dir()})
     for split, drawings in found.items():
         labels = drawings.label_names
-        log.info(
+        logger.info(
             "%s: %sread as pictures: %s%s",
             folder,
             f"the {split} split is " * (len(found) > 1),

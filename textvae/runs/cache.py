@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 from textvae.runs.files import expanded
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PARTS = ("sources", "texts", "tokenizers", "encoded", "molecules")
 KERNELS = "kernels"  # made by those who compile them, as a folder that nobody else can write to
@@ -102,11 +102,11 @@ def cache_lock(entry: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except NotImplementedError:
-        log.warning("%s: this file system has no locks; continuing without them", entry.parent)
+        logger.warning("%s: this file system has no locks; continuing without them", entry.parent)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise unwritable(entry, error) from None
-        log.warning("%s: this file system has no locks; continuing without them", entry.parent)
+        logger.warning("%s: this file system has no locks; continuing without them", entry.parent)
     try:
         yield
     finally:
@@ -122,7 +122,7 @@ def mark_used(entry: Path) -> None:
 
 def unwritable(entry: Path, error: OSError) -> UserError:
     """Return the error for an entry of the cache that cannot be written, such as on a full disk."""
-    why = error.strerror or str(error).partition("\n")[0]  # numpy's has no errno
+    why = error.strerror or first_line(error)  # numpy's has no errno
     return UserError(
         f"cache folder {entry.parent.parent}: cannot be written ({why}); free some space, or set "
         "--data.cache_dir or TEXTVAE_CACHE to another folder"

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 
 LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary files have longer names
 
@@ -74,7 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
             _keep_permissions(path, temporary)  # last: it may become read-only
             os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0]
+        reason = error.strerror or first_line(error)
         kept = "; the previous file is intact" if os.path.exists(path) else ""
         raise UserError(f"cannot write {path}: {reason}{kept}") from error
     finally:

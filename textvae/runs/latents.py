@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 from textvae.runs.files import parts_of, replacing
 from textvae.runs.npz import open_npz
 
@@ -214,7 +214,7 @@ def read_latents(path: Path) -> np.ndarray:
         with np.errstate(over="ignore"):  # too large a number is infinite, and refused below
             mean = found.astype(np.float32)
     except Exception as error:  # numpy, zipfile, and pyarrow raise many unrelated types
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"{path} holds no latent vectors (a column mean of N vectors): {reason}"
         ) from error
@@ -243,7 +243,7 @@ def read_labels(path: Path, count: int) -> list[str | None] | None:
     except KeyError:
         return None
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"{path}: the labels cannot be read: {reason}") from error
     if len(labels) != count:
         raise UserError(f"{path}: {len(labels)} labels for {count} latent vectors")
@@ -268,7 +268,7 @@ def read_weights(path: Path) -> str | None:
     except KeyError:
         return None
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"{path}: {WEIGHTS} cannot be read: {reason}") from error
 
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textvae.errors import UserError, did_you_mean
+from textvae.errors import UserError, did_you_mean, first_line
 from textvae.runs.files import expanded, read_record, write_json, write_text
 from textvae.runs.markdown import markdown_table
 
@@ -100,7 +100,7 @@ def written_by(folder: Path) -> str:
 
 def hub_reason(error: Exception) -> str:
     """Return the first line of an error of the Hub's client, without its full stop."""
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return first_line(error).rstrip(".")
 
 
 def fetch(name: str, **options: Any) -> Path:

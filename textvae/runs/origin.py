@@ -7,6 +7,9 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -49,8 +52,23 @@ def _working_directory() -> str | None:
         return None
 
 
+_recorded: ContextVar[str | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def recorded_as(command: str) -> Iterator[None]:
+    """Record another command than that of this process, which does the same, for a while."""
+    token = _recorded.set(command)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
 def own_command() -> str:
     """Return the command of this process, quoted for a shell."""
+    if command := _recorded.get():
+        return command
     name = Path(sys.argv[0]).name
     return shlex.join(["textvae" if name == "__main__.py" else name, *sys.argv[1:]])
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 from textvae.runs.files import replace_file
 from textvae.runs.model_folder import CONFIG, WEIGHTS, written_by
 
@@ -123,7 +123,7 @@ def _read_weights(path: Path, device: str | torch.device = "cpu") -> dict[str, T
             names = list(file.keys())
             return {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{path} is truncated or not a safetensors file ({reason})") from None
 
 

@@ -22,7 +22,7 @@ from textvae.vae.batch import Split
 from textvae.vae.examples import Examples, Shown
 from textvae.vae.model import Model
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PROBED = 1000  # texts whose words are looked up before they are used
 
@@ -113,7 +113,7 @@ class TextExamples(Model):
         ids = [token for text in texts[:PROBED] for token in tokenizer.encode(text)]
         share = ids.count(UNK) / max(1, len(ids))
         if share > TOO_MANY_UNKNOWN:
-            log.warning(
+            logger.warning(
                 "%s: %.0f%% of the tokens are <unk>, words that the model does not know; the "
                 "results for these texts mean little",
                 *(where, 100 * share),

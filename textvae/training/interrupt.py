@@ -37,7 +37,7 @@ class StopRequest:
 
 
 AGAIN = "press Ctrl-C again"
-AFTER_THIS_UPDATE = f"stopping after this update; {AGAIN} to stop immediately"
+AFTER_THIS_STEP = f"stopping after this step; {AGAIN} to stop immediately"
 RESUME = "--resume continues from the last checkpoint"
 WHILE_IMPORTING = 0.02  # seconds between two looks whether an import has ended
 
@@ -108,7 +108,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def stop_signals(message: str = AFTER_THIS_UPDATE, go_on: str = RESUME) -> Iterator[StopRequest]:
+def stop_signals(message: str = AFTER_THIS_STEP, go_on: str = RESUME) -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second one interrupts immediately.
 
     Files saved before the second one are intact. A signal that is ignored (SIGHUP under nohup)

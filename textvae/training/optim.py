@@ -82,17 +82,17 @@ def check_moments(optimizer: torch.optim.Optimizer) -> None:
         if not isinstance(moments, dict) or set(moments) not in MOMENTS:
             raise _unfit("its names")
         for name, value in moments.items():
-            shape = torch.Size() if name == "step" else parameter.shape
-            if not _is_moment(value, shape, name in NOT_NEGATIVE):
+            like = torch.empty(()) if name == "step" else parameter
+            if not _is_moment(value, like, name in NOT_NEGATIVE):
                 raise _unfit(name)
 
 
-def _is_moment(value: Any, shape: torch.Size, not_negative: bool) -> bool:
+def _is_moment(value: Any, like: Tensor, not_negative: bool) -> bool:
     return (
         isinstance(value, Tensor)
-        and value.shape == shape
+        and value.shape == like.shape
         and value.layout == torch.strided
-        and value.is_contiguous()
+        and value.stride() == like.stride()
         and value.is_floating_point()
         and bool(value.isfinite().all())
         and not (not_negative and bool((value < 0).any()))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from textvae.config.combinations import (
 )
 from textvae.config.experiment import OPTIONS, Config, ObjectiveConfig, option_names, read_options
 from textvae.config.types import as_word
-from textvae.errors import UserError, quantity
+from textvae.errors import UserError, only_errors, quantity
 from textvae.runs import model_folder, run_folder, run_start
 from textvae.runs.files import expanded, remove_leftovers
 from textvae.runs.lock import locked
@@ -110,30 +109,35 @@ def train(
     config = devices.with_precision(config)
     accelerator = devices.accelerator(config.train.precision)
     main = accelerator.is_main_process
-    if not main:
-        logging.getLogger("textvae").setLevel(logging.ERROR)  # the main process logs
     use = locked if resume else run_start.started
-    with use(run) if main else nullcontext():
-        if main and not resume:
-            run_start.check_new(run)  # another training may have ended just now
-            run_start.remove_start(run)  # one that was killed
-            remove_leftovers(run)
-        trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
-        if main and trainer.why_done() is None:
-            # After all checks, so that a failed start leaves the run unchanged.
-            hashes = {name: split.content_hash for name, split in trainer.splits.items()}
-            _warn_of_equal_splits(hashes)
-            run_folder.describe(run, config.train.precision, accelerator.device, hashes)
-            if resume and (run / run_folder.STATE).exists():
-                trainer.save_summary()  # it may have been finished before
-            config.save(run / run_folder.CONFIG)
-        elif main and resume:
-            _check_has_model(run, trainer)
-            _warn_of_changes(config, run, trainer)
-        with stop_signals() as stop:
-            trainer.fit(stop)
-    accelerator.end_training()  # a process group left open may abort the interpreter's exit
+    try:
+        with use(run) if main else only_errors():  # the main process writes and logs
+            if main and not resume:
+                run_start.check_new(run)  # another training may have ended just now
+                run_start.remove_start(run)  # one that was killed
+                remove_leftovers(run)
+            trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
+            if main:
+                _record_start(config, run, trainer, resume)
+            with stop_signals() as stop:
+                trainer.fit(stop)
+    finally:
+        accelerator.end_training()  # a process group left open may abort the interpreter's exit
     return type(trainer.model).from_pretrained(run)
+
+
+def _record_start(config: Config, run: Path, trainer: Trainer, resume: bool) -> None:
+    """Write what is trained, after all checks: a failed start leaves the run unchanged."""
+    if trainer.why_done() is None:
+        hashes = {name: split.content_hash for name, split in trainer.splits.items()}
+        _warn_of_equal_splits(hashes)
+        run_folder.describe(run, config.train.precision, trainer.accelerator.device, hashes)
+        if resume and (run / run_folder.STATE).exists():
+            trainer.save_summary()  # it may have been finished before
+        config.save(run / run_folder.CONFIG)
+    elif resume:
+        _check_has_model(run, trainer)
+        _warn_of_changes(config, run, trainer)
 
 
 def _with_data(run: Path, config: Config) -> Config:
@@ -188,6 +192,16 @@ def _check_has_model(run: Path, trainer: Trainer) -> None:
         )
 
 
+def _started_from(config: Config, folder: Path | None) -> Config:
+    """Return the config with the folder of the model that a run starts from.
+
+    Its tokenizer then is that of the same download, even if the model on the Hub changes.
+    """
+    if folder is None:
+        return config
+    return replace(config, train=replace(config.train, init=str(folder)))
+
+
 def _report_changes(before: Config, now: Config) -> None:
     """Log the options of a resumed run that have changed, with their values."""
     old, new = asdict(before), asdict(now)
@@ -225,7 +239,7 @@ def _trainer(
     start_folder = model_folder.fetch(start) if start else None  # before the data takes its time
     with accelerator.main_process_first():
         fresh = accelerator.is_main_process and not resume
-        splits = build_data(config, run, fresh=fresh)
+        splits = build_data(_started_from(config, start_folder), run, fresh=fresh)
     if state is not None:
         _check_complete(state, run)
         _check_corpus(state, splits, config.data.dir, run)
@@ -237,7 +251,7 @@ def _trainer(
         load_parts(model, start_folder, config.train.init_parts)
     if state is None and config.train.init_embeddings:
         model.load_embeddings(expanded(config.train.init_embeddings))
-    check_own_parts(model, splits["train"])
+    check_own_parts(model, splits["train"], config.inference)
     own = own_parts(model, objective, procedure)
     if objective is not None:
         check_objective(objective)

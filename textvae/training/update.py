@@ -102,7 +102,7 @@ class Updater:
             self.objective.after_update(partial(mean_of_processes, accelerator))
         return total
 
-    def _share_of_examples(self, count: int) -> float:
+    def _share_of_examples(self, count: int) -> Tensor | float:
         """Return this process's share of all examples of an update, relative to an equal share.
 
         Gradients are averaged over processes, whose batches may differ in size.
@@ -110,7 +110,7 @@ class Updater:
         if self.accelerator.num_processes == 1:
             return 1.0
         mine = torch.tensor(float(count), device=self.accelerator.device)
-        return float(mine / mean_of_processes(self.accelerator, mine))
+        return mine / mean_of_processes(self.accelerator, mine)
 
     def _loss(self, terms: Terms, beta: float) -> Tensor:
         """Return the objective, and the loss that trains only the encoder, if there is one.
@@ -145,8 +145,8 @@ class Updater:
 
     def is_finite(self) -> bool:
         """Return whether every loss, gradient, and weight is finite."""
-        weights = (bool(p.isfinite().all()) for p in self.model.parameters())
-        return self.sums.is_finite() and all(weights)
+        finite = torch.stack([p.isfinite().all() for p in self.model.parameters()])
+        return self.sums.is_finite() and bool(finite.all())
 
     def use_optimizer(self, options: OptimConfig) -> None:
         """Make all further steps with a new optimizer, whose state is empty."""

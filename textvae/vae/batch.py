@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
+
+COUNTS = ("lengths", "units", "num_bytes", "index")  # of a batch, with defaults
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,13 @@ class Batch:
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor):
             raise TypeError(f"x must be a tensor with B rows, not {type(self.x).__name__}")
-        zeros = torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)
-        defaults = {
-            "lengths": zeros + self.x[:1].numel(),
-            "units": zeros,
-            "num_bytes": zeros,
-            "index": torch.arange(len(self.x), device=self.x.device),
-        }
-        for name, value in defaults.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        missing = [name for name in COUNTS if getattr(self, name) is None]
+        if missing:  # else this would cost a GPU several launches for every batch
+            rows = torch.arange(len(self.x), device=self.x.device)
+            zeros = torch.zeros_like(rows)
+            defaults = {"lengths": zeros + self.x[:1].numel(), "index": rows}
+            for name in missing:
+                object.__setattr__(self, name, defaults.get(name, zeros))
 
     def __len__(self) -> int:
         return self.x.size(0)
@@ -75,7 +74,7 @@ def check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         if why.startswith("Expected one of"):  # twenty kinds of devices
             why = "there is no such kind of device: use cpu, or cuda for a GPU"
         raise UserError(f"device {device}: {why}") from error

@@ -83,8 +83,6 @@ def infer(
             pass
         case _:
             raise ValueError(f"unknown inference method {options.method!r}")
-    if options.steps == 0:
-        return Inferred(start)
     problem = _problem(model, batch, options, beta, _step_noise(start, options.steps, noise))
     trained = any(part.requires_grad for part in start)
     if options.encoder == "unrolled" and (trained or _has_decoder_terms(problem)):
@@ -119,12 +117,13 @@ def _has_decoder_terms(problem: Problem) -> bool:
 
 
 def _problem(
-    model: LatentModel, batch: Batch, options: Inference, beta: float, noise: Sequence[Noise]
+    model: Any, batch: Batch, options: Inference, beta: float, noise: Sequence[Noise]
 ) -> Problem:
-    log_prob = partial(model.decoder.log_prob, batch)
+    log_prob = partial(model.log_likelihood, batch)
     if options.token_share < 1:
         log_prob = partial(model.decoder.log_prob, batch, share=options.token_share)
-    likelihood = Likelihood(log_prob, model.decoder, len(noise))
+    decoder = getattr(model, "decoder", model)  # some models cannot be taken apart
+    likelihood = Likelihood(log_prob, decoder, len(noise))
     return Problem(likelihood, model.prior, noise, options, beta)
 
 

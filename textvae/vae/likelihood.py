@@ -26,7 +26,7 @@ class Likelihood:
 
     Args:
         log_prob: z (1, B, Z) -> (1, B) nats; each entry depends only on its own z.
-        decoder: The module whose weights ``log_prob`` depends on.
+        decoder: A module with all weights that ``log_prob`` depends on.
         steps: Number of steps; their random states are drawn from torch's generator.
     """
 

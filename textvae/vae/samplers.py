@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 from textvae.runs.files import replace_file
 from textvae.vae.contracts import Noise
 from textvae.vae.mixtures import draw_components
@@ -78,7 +78,7 @@ class MixtureSampler(NamedTuple):
             stored = load_file(str(path))
             sampler = cls(**{name: part.double() for name, part in stored.items()})
         except (SafetensorError, OSError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"{path} is not a fitted sampler ({reason}): delete it") from None
         if wrong := sampler._mistake(latent_dim):
             raise UserError(f"{path} is not a sampler for this model ({wrong}): delete it")

@@ -48,7 +48,7 @@ class UniformSphere(nn.Module):
 
     def sample(self, count: int, noise: Noise | None = None) -> Tensor:
         """Draws on the CPU, (count, Z): normal draws divided by their lengths."""
-        draws = standard_normal(noise, 1, torch.empty(count, self.latent_dim))[0]
+        draws = standard_normal(noise, 1, torch.empty(count, self.latent_dim, device="cpu"))[0]
         return F.normalize(draws, dim=-1)
 
 

@@ -6,6 +6,7 @@ Its mini-batches hold at most 32 sentences of equal length, so no estimate excee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +29,6 @@ def lagging_information(
     *,
     data: Path | str | None = None,
     split: str = "test",
-    batch_size: int = BATCH,
     seed: int = 0,
 ) -> float:
     """Estimate the mutual information of a run within mini-batches, in nats.
@@ -37,7 +37,6 @@ def lagging_information(
         run: A run folder.
         data: Where the data is, if it has moved since training.
         split: The split.
-        batch_size: The largest number of sentences in a batch; all have the same length.
         seed: Seed of the draws, which are those of the estimate over the whole split.
 
     Raises:
@@ -46,7 +45,7 @@ def lagging_information(
     opened = open_run(run, data=data)
     chosen = opened.split(split)
     q = posteriors(opened.model, chosen, seed=seed)
-    batches = LengthBuckets(chosen.lengths, batch_size, equal_length=True).sequential()
+    batches = LengthBuckets(chosen.lengths, BATCH, equal_length=True).sequential()
     noise = RowNoise(seed, Purpose.MIXTURE, range(len(chosen)))
     return minibatch_information(q, map(torch.from_numpy, batches), noise=noise)
 
@@ -61,8 +60,9 @@ def lagging_table(rows: Sequence[tuple[str, Mapping[str, float], float]]) -> str
     cells = [(name, metric.show(card), decimals(value)) for name, card, value in rows]
     return "\n".join(
         [
-            "MI over the whole split, and within mini-batches of 32 sentences of equal length, as "
-            "vae-lagging-encoder estimates it (at most ln 32 = 3.47):",
+            f"MI over the whole split, and within mini-batches of {BATCH} sentences of equal "
+            "length, as vae-lagging-encoder estimates it (at most "
+            f"ln {BATCH} = {math.log(BATCH):.2f}):",
             "",
             markdown_table([("run", "MI", "MI (mini-batches)"), *cells], right=(1, 2)),
         ]

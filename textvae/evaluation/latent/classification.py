@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.errors import UserError
+from textvae.evaluation.intervals import of_share
 
 logger = logging.getLogger(__name__)
 UNITS, DROPOUT, BATCH, LEARNING_RATE = 1024, 0.5, 256, 1e-3
@@ -56,8 +56,9 @@ def _standardized(train: Labeled, *others: Labeled) -> list[Labeled]:
 
 
 def _score(key: str, correct: int, count: int) -> dict[str, float]:
-    share = correct / count
-    return {key: share, f"{key}_se": math.sqrt(share * (1 - share) / count)}
+    """The accuracy and its standard error, which is not 0 if all predictions are alike."""
+    share = of_share(correct / count, count)
+    return {key: share.value, f"{key}_se": share.standard_error}
 
 
 def _linear_correct(train: Labeled, test: Labeled, seed: int) -> int:

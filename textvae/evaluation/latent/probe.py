@@ -29,6 +29,7 @@ from textvae.evaluation.per_example import posteriors
 from textvae.runs import origin
 from textvae.text.data.targets import are_numbers
 from textvae.vae.conditions import Numbers
+from textvae.vae.modes import ordinary_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,6 +45,7 @@ class Target(NamedTuple):
     numeric: bool
 
 
+@ordinary_tensors()
 def probe(
     run: Path | str,
     *,

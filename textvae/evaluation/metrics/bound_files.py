@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from textvae.errors import first_line
 from textvae.runs.files import replace_file
 from textvae.runs.model_folder import metrics_path
 
@@ -62,7 +63,7 @@ def read_bounds(run: Path, name: str, card: Mapping[str, Any]) -> Tensor | None:
                 raise SafetensorError("iw is not a list of finite numbers")
             return iw
     except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         logger.warning("%s is damaged (%s): evaluate %s again", path, reason, run)
         return None
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 
 SYMBOLS = (
     *("C", "N", "O", "H", "F", "Cl", "P", "B", "Br", "S", "I", "Si", "#", "(", ")", "+", "-"),
@@ -88,7 +88,7 @@ def read_chemnet(path: Path) -> ChemNet:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # torch and the layers raise whatever a damaged file leads to
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise UserError(f"{path}: not the weights of ChemNet ({reason})") from None
 
 

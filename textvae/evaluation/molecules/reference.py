@@ -31,7 +31,7 @@ from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.sources import read_documents
 from textvae.text.data.streams import input_file, read_lines
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _VERSION = 1  # changes if the same molecules give another summary
 PUBLISHED = ".stats.npz"
@@ -155,7 +155,7 @@ def _reference_moments(
 
 def _valid(path: Path, jobs: int) -> list[Molecule]:
     texts = read_molecules(path)
-    log.info("%s: summarizing %d molecules, only once", path, len(texts))
+    logger.info("%s: summarizing %d molecules, only once", path, len(texts))
     described = each(describe, texts, jobs)
     if None in described:
         place = described.index(None)  # not a line if it is a table, which may have quoted ones
@@ -180,7 +180,7 @@ def _known(
             raise UserError(f"{published}: damaged; restore it or remove it")
         if str(arrays["content"]) == content:
             return arrays
-        log.warning("%s describes other molecules than those in %s; ignored", published, path)
+        logger.warning("%s describes other molecules than those in %s; ignored", published, path)
     parts = f"{_VERSION} {rdkit_version} {' '.join(names)} {content}"
     key = hashlib.sha256(parts.encode()).hexdigest()
     entry = cache_folder(None) / PART / f"{key}.npz"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
 from textvae.text.data.columns import Columns, Row
 from textvae.text.data.layout import Layout
 from textvae.text.data.streams import InputFile
@@ -102,7 +102,7 @@ def _value(scalar: Any, name: str, columns: Columns, where: str) -> Any:
     except UnicodeDecodeError as error:
         why = f"not UTF-8 ({error.reason})"
     except (ValueError, OverflowError) as error:  # such as a date after the year 9999
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         why = f"a value that cannot be read ({reason})"
     if name == columns.label and not columns.label_named:
         return None
@@ -116,7 +116,7 @@ def _readable(where: str) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise UserError(f"{where}: not a readable parquet file ({why})") from None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from textvae.text.tokenizers import BOS, EOS, PAD, Tokenizer
 from textvae.vae.batch import Batch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Array = np.ndarray | Tensor | Sequence[int]
 
@@ -67,7 +67,7 @@ def token_ids(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> li
     """
     ids = [np.asarray(tokenizer.encode(text), np.int64) for text in texts]
     if cut := sum(len(sentence) > max_length for sentence in ids):
-        log.warning("%d of %d texts cut to %d tokens", cut, len(ids), max_length)
+        logger.warning("%d of %d texts cut to %d tokens", cut, len(ids), max_length)
     return [sentence[:max_length] for sentence in ids]
 
 

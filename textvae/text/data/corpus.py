@@ -41,7 +41,7 @@ __all__ = [
     "write_split",
 ]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MANY_KNOWN = 0.1  # of a split; in Yelp's short reviews, 0.07 of the test split
 
 
@@ -121,7 +121,7 @@ def warn_of_known_texts(corpus: Mapping[str, Dataset]) -> None:
             continue
         share = float(np.isin(_hashes(corpus[split]), known).mean())
         if share > MANY_KNOWN:
-            log.warning(
+            logger.warning(
                 "%s: %.0f%% of its %s are also in train, so its metrics are better than those of "
                 "new texts: remove duplicates from the data",
                 *(split, 100 * share, quantity(len(corpus[split]), "text")),

@@ -37,7 +37,7 @@ from textvae.vae.batch import Batch
 if TYPE_CHECKING:
     from datasets import Dataset
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _VERSION = 3
 TOO_MANY_UNKNOWN = 0.1  # of the tokens; words of real text that were left out are fewer
@@ -69,7 +69,7 @@ class EncodedSplit:
     """
 
     def __init__(self, folder: Path, dataset: Dataset, label_names: list[str] | None):
-        facts = json.loads((folder / "facts.json").read_text())
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in _ARRAYS
@@ -183,7 +183,7 @@ def encode_corpus(
 
 def _report(name: str, split: EncodedSplit, encoding: Encoding) -> None:
     if split.truncated or split.dropped:
-        log.warning(
+        logger.warning(
             "%s: %d of %d documents exceed max_length=%d: %s",
             name,
             split.truncated + split.dropped,
@@ -199,7 +199,7 @@ def _warn_of_unknown(splits: Mapping[str, EncodedSplit]) -> None:
     """Warn once of the splits that have many ``<unk>``."""
     shares = {name: split.unknown_share() for name, split in splits.items()}
     if many := {name: share for name, share in shares.items() if share > TOO_MANY_UNKNOWN}:
-        log.warning(
+        logger.warning(
             "%s: %.0f%% of the tokens are <unk>, which are easy to predict: the latent vectors "
             "carry little information, and perplexities and bits per byte are too low; for such "
             "text, train with subwords (--data.tokenized false), characters (--tokenizer.kind "
@@ -235,7 +235,7 @@ def _renumbering(label_ids: Mapping[Any, int]) -> list[Any]:
 
 def _complete(folder: Path) -> bool:
     try:
-        sums = json.loads((folder / "facts.json").read_text())["checksums"]
+        sums = json.loads((folder / "facts.json").read_text(encoding="utf-8"))["checksums"]
         return all(checksum(folder / name) == total for name, total in sums.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False

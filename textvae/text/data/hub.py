@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import UserError
+from textvae.errors import UserError, first_line
+from textvae.runs.hugging_face import import_datasets, quiet_datasets
 from textvae.text.data.arrow_records import dataset_columns, dataset_rows
 from textvae.text.data.columns import Columns, Row
 from textvae.text.data.source import ALIASES, SPLITS, Source
 
-log = logging.getLogger(__name__)
-
-
-def import_datasets() -> Any:
-    """Import Hugging Face ``datasets``; on first use, because that takes a second."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import datasets
-
-    return datasets
-
-
-@contextmanager
-def quiet_datasets() -> Iterator[Any]:
-    """Yield Hugging Face ``datasets``, without its progress bars for a while.
-
-    The hub logs every retry when there is no network; the final error is enough.
-    """
-    datasets, hub = import_datasets(), logging.getLogger("huggingface_hub")
-    level, has_bars = hub.level, not datasets.utils.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    hub.setLevel(logging.ERROR)
-    try:
-        yield datasets
-    finally:
-        hub.setLevel(level)
-        if has_bars:
-            datasets.enable_progress_bars()
+logger = logging.getLogger(__name__)
 
 
 def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) -> dict[str, Source]:
@@ -55,7 +28,7 @@ def hub_sources(name: str, named: Mapping[str, str | None], columns: Columns) ->
         UserError: The hub cannot be reached, a split or a column is missing, or two splits could be
             the same one.
     """
-    log.info("%s: no such file or folder, looking on the Hugging Face Hub", name)
+    logger.info("%s: no such file or folder, looking on the Hugging Face Hub", name)
     repo, _, config = name.partition(":")
     return _sources(name, _load_hub(repo, config or None), named, columns)
 
@@ -89,13 +62,9 @@ def saved_sources(
         with quiet_datasets():
             loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # a dozen types, as below
-        raise UserError(f"{folder}: a damaged save_to_disk folder ({_first_line(error)})") from None
+        raise UserError(f"{folder}: a damaged save_to_disk folder ({first_line(error)})") from None
     splits = {"train": loaded} if isinstance(loaded, datasets.Dataset) else loaded
     return _sources(str(folder), splits, named, columns)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _load_hub(repo: str, config: str | None) -> Any:
@@ -105,7 +74,7 @@ def _load_hub(repo: str, config: str | None) -> Any:
     except Exception as error:  # load_dataset raises a dozen types from four libraries
         raise UserError(
             f"{repo}: no such file or folder, and the Hugging Face Hub did not provide it: "
-            f"{_first_line(error)}. Offline? Download it on a machine with a network connection "
+            f"{first_line(error)}. Offline? Download it on a machine with a network connection "
             "and pass its folder"
         ) from error
 

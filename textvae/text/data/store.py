@@ -24,13 +24,13 @@ import numpy as np
 from textvae.errors import UserError, quantity
 from textvae.runs.cache import cache_lock, checksum, mark_used, unwritable
 from textvae.runs.files import write_json
+from textvae.runs.hugging_face import import_datasets
 from textvae.runs.slow_steps import SlowStep
 from textvae.text.data.columns import Row
-from textvae.text.data.hub import import_datasets
 from textvae.text.data.source import Source, guesses, utf8
 from textvae.text.tokenizers.vocabulary import fingerprint_of
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _VERSION = 4
 _ROWS_AT_ONCE = 1000
@@ -109,7 +109,7 @@ def _arrow(cache: Path, content: str) -> Path:
 
 def _known(index: Path, cache: Path) -> dict[str, Any] | None:
     try:
-        facts = json.loads(index.read_text())
+        facts = json.loads(index.read_text(encoding="utf-8"))
         return facts if checksum(_arrow(cache, facts["content"])) == facts["checksum"] else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

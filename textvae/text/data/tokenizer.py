@@ -22,7 +22,7 @@ from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE, fingerprint_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LEARNING_VERSION = 1  # changes if the same texts and options give a different tokenizer
 MANY_UNKNOWN = 0.01  # of the tokens
@@ -70,7 +70,7 @@ def warn_of_unknown(split: EncodedSplit, path: str) -> None:
     """Say how many tokens are ``<unk>`` if a tokenizer was taken over and these are not few."""
     share = split.unknown_share()
     if share > MANY_UNKNOWN:
-        log.warning(
+        logger.warning(
             "the tokenizer of %s: %.1f%% of the tokens of the training split are <unk>: "
             "perplexities are too low to compare with those of other tokenizers",
             *(path, 100 * share),
@@ -82,7 +82,7 @@ def warn_of_raw_text(dataset: Dataset) -> None:
     texts = dataset[:LOOKED_AT]["text"]
     found = [match[0] for text in texts if (match := _ATTACHED.search(text))]
     if len(found) > MANY_ATTACHED * len(texts):
-        log.warning(
+        logger.warning(
             "--data.tokenized true splits at spaces only, and the texts look raw: %r is one word "
             "in them; set --data.tokenized false",
             found[0],
@@ -114,7 +114,7 @@ def learned_tokenizer(
     with cache_lock(folder):  # one of several processes learns, the others wait
         with suppress(UserError):
             return load_tokenizer(folder)
-        log.info("learning a tokenizer from %s", quantity(len(dataset), "document"))
+        logger.info("learning a tokenizer from %s", quantity(len(dataset), "document"))
         step = SlowStep(log, "tokenizer: %d of %d documents read")
         tokenizer = learn(counted(texts(dataset), step, len(dataset)))
         try:

@@ -64,7 +64,7 @@ def beam_search(
     tokens = torch.full((count * num_beams,), BOS, device=device)
     for t in range(max_new_tokens):
         # Log p first: banning a word must not make the others more likely.
-        scores = torch.log_softmax(stepper.step(tokens), 1).index_fill_(1, banned, -math.inf)
+        scores = stepper.step(tokens).float().log_softmax(1).index_fill_(1, banned, -math.inf)
         scores = repetition.apply(scores, beams.ids[:, :, :t].flatten(0, 1))
         scores = scores.view(*beams.log_p.shape, -1)  # (S, B, V)
         sources, finished = _extend(beams, scores, t)

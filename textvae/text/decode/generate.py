@@ -27,6 +27,7 @@ from textvae.text.decode.repetition import Repetition
 from textvae.text.nn import kernels
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 from textvae.vae.contracts import Stepper
+from textvae.vae.mixtures import exact_dtype
 from textvae.vae.noise import Purpose, RowNoise
 
 TEMPERATURES = (1e-6, 1e6)  # beyond these, logits are no longer finite, or all words alike
@@ -106,7 +107,8 @@ def generate(
             uniforms = None
             if do_sample:
                 noise = RowNoise(seed, Purpose.TOKENS, range(first_row, first_row + len(z)))
-                uniforms = noise.uniform(1, max_new_tokens)[0].to(z.device)  # (N, T)
+                uniforms = noise.uniform(1, max_new_tokens)[0]  # (N, T)
+                uniforms = uniforms.to(z.device, exact_dtype(z))
             ids = _decode(
                 decoder.stepper(z),
                 banned,
@@ -181,7 +183,7 @@ def _decode(
     tokens = torch.full_like(rows, BOS)
     open_ = torch.ones_like(rows, dtype=torch.bool)
     for t in range(max_new_tokens):
-        logits = stepper.step(tokens).index_fill_(1, banned, -math.inf)  # (N, V)
+        logits = stepper.step(tokens).float().index_fill_(1, banned, -math.inf)  # (N, V)
         logits = repetition.apply(logits, ids[rows, :t])
         tokens = logits.argmax(1) if uniforms is None else pick(logits, uniforms[rows, t])
         ids[rows, t] = tokens.masked_fill(~open_, PAD)
@@ -263,13 +265,14 @@ def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
     vocab = weights.size(1)
     whole = vocab - vocab % _BLOCK
     sums = weights[:, :whole].unflatten(1, (-1, _BLOCK)).sum(2)
-    sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True)], dim=1).double()
+    exact = exact_dtype(weights)
+    sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True)], dim=1).to(exact)
     cdf = sums.cumsum(1)  # (N, blocks)
     block, target = _first_above(cdf, uniforms[:, None] * cdf[:, -1:])  # (N, 1)
     words = block * _BLOCK + torch.arange(_BLOCK, device=block.device)  # (N, _BLOCK)
     inside = weights.gather(1, words.clamp(max=vocab - 1)) * (words < vocab)
     target = target - (cdf - sums).gather(1, block)
-    within, _ = _first_above(inside.cumsum(1, dtype=torch.float64), target)
+    within, _ = _first_above(inside.cumsum(1, dtype=exact), target)
     return (block * _BLOCK + within).squeeze(1)
 
 

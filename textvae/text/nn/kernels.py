@@ -32,7 +32,7 @@ from torch import Tensor
 from textvae.errors import UserError
 from textvae.runs.cache import KERNELS, cache_folder, private_cache
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")
 OPTIONS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-fPIC"]
@@ -173,7 +173,7 @@ def library() -> ctypes.CDLL | None:
             why = f"{compiler[0]} failed to compile it"
         except (OSError, subprocess.SubprocessError, UserError) as error:
             why = str(error)
-    log.info("not using %s (%s): training on a CPU takes about 10 %% longer", SOURCE.name, why)
+    logger.info("not using %s (%s): training on a CPU takes about 10 %% longer", SOURCE.name, why)
     return None
 
 

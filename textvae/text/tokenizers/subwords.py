@@ -32,7 +32,7 @@ from textvae.text.tokenizers.vocabulary import (
     write_description,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MODEL_FILE = "tokenizer.model"
 SPACE_MARK = "\u2581"
@@ -118,7 +118,7 @@ class SentencePieceTokenizer:
             raise _explained(error, vocab_size) from error
         tokenizer = cls(model.getvalue())
         if len(tokenizer) < vocab_size:
-            log.warning(
+            logger.warning(
                 "SentencePiece: the corpus yields only %d pieces; vocab_size lowered from %d",
                 len(tokenizer),
                 vocab_size,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
 from textvae.evaluation.latent.probe import probe
 from textvae.runs.files import read_if_there, read_record
 from textvae.runs.model_folder import metrics_path, weights_hash
+from textvae.runs.origin import recorded_as
 from textvae.runs.run_folder import CONFIG, SUMMARY, is_run
 from textvae.runs.run_start import wait_for
 from textvae.training.own_parts import check_same_parts, class_of, load_own_parts, names_of
@@ -138,8 +138,8 @@ def _train(run: Path, config: Config, command: str, parts: dict[str, Any]) -> No
         precision = Config.load(run / CONFIG).train.precision  # not the one of this machine
         config = replace(config, train=replace(config.train, precision=precision))
         command = shlex.join(["textvae", "train", "--resume", str(run)])
-    sys.argv = shlex.split(command)  # what versions.json records
-    train(config, run, resume=resume, **parts)
+    with recorded_as(command):
+        train(config, run, resume=resume, **parts)
 
 
 def _stop_without(parent: int) -> None:
