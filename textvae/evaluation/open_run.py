@@ -149,7 +149,9 @@ def open_run(
             splits = _splits_for(model, folder, config)
         if splits is not None:
             if str(data) != Config.load(config_path(folder)).data.dir:
-                logger.info("%s is the data that %s was trained on: its splits are used", data, folder)
+                logger.info(
+                    "%s is the data that %s was trained on: its splits are used", data, folder
+                )
             return opened._replace(splits=splits)
     new = read_new(model, folder, str(data), condition, **(reading or {}))
     name = STDIN_NAME if str(data) == STANDARD_INPUT else Path(str(data)).name

@@ -259,7 +259,7 @@ def _write(dataset: Dataset, encoding: Encoding, folder: Path) -> None:
 
 
 def _shown(chunks: Iterator[Chunk], total: int) -> Iterator[Chunk]:
-    step, done = SlowStep(log, "token ids: %d of %d documents encoded"), 0
+    step, done = SlowStep(logger, "token ids: %d of %d documents encoded"), 0
     for chunk in chunks:
         done += len(chunk.counts)
         step.show(done, total)

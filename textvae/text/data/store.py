@@ -139,7 +139,7 @@ def _write_rows(source: Source, path: Path) -> dict[str, Any]:
     rows, unlabeled = 0, 0
     digest = hashlib.sha256(str(schema.names).encode() + repr(source.label_names).encode())
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        step = SlowStep(log, "%s: %d documents read")
+        step = SlowStep(logger, "%s: %d documents read")
         for chunk in _chunks(source.rows()):
             first = rows + len(blank)
             step.show(source.where, first)

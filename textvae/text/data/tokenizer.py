@@ -115,7 +115,7 @@ def learned_tokenizer(
         with suppress(UserError):
             return load_tokenizer(folder)
         logger.info("learning a tokenizer from %s", quantity(len(dataset), "document"))
-        step = SlowStep(log, "tokenizer: %d of %d documents read")
+        step = SlowStep(logger, "tokenizer: %d of %d documents read")
         tokenizer = learn(counted(texts(dataset), step, len(dataset)))
         try:
             folder.mkdir(exist_ok=True)

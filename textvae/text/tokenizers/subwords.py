@@ -111,7 +111,7 @@ class SentencePieceTokenizer:
             model_type=model_type,
             **_exact_settings(),
         )
-        step = SlowStep(log, f"SentencePiece: learning {model_type} pieces, %.0f s so far")
+        step = SlowStep(logger, f"SentencePiece: learning {model_type} pieces, %.0f s so far")
         try:
             interruptible(learn, step)
         except RuntimeError as error:
