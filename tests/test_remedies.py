@@ -73,11 +73,21 @@ def test_the_first_remedy_for_a_collapse_is_what_the_studies_found():
     assert everything.options == ("--objective.free_bits", "8")
 
 
-def test_sgd_is_replaced_by_adam():
+def test_adam_autoencodes_where_sgd_trains_the_rest():
     found = first("collapsed", optim={"name": "sgd", "lr": 1.0})
-    assert found.options[-4:] == ("--optim.name", "adam", "--optim.lr", "0.002")
-    assert "With SGD, the encoder learns so slowly" in found.reason
-    assert "--optim.name" not in first("collapsed").options
+    assert found.options[-2:] == ("--optim.autoencode_name", "adam")
+    assert "With SGD, the encoder would learn nothing in these epochs" in found.reason
+    by_sgd = {"train": {"autoencode_epochs": 2.0}, "objective": {"free_bits": 4.0}}
+    found = first("collapsed", optim={"name": "sgd"}, **by_sgd)
+    assert found.options == ("--optim.autoencode_name", "adam")
+
+
+@pytest.mark.parametrize("name", ["name", "encoder_name", "autoencode_name"])
+def test_adam_is_not_suggested_to_an_encoder_that_has_it(name):
+    tried = {"train": {"autoencode_epochs": 2.0}, "objective": {"free_bits": 4.0}}
+    for options in (tried, {}):
+        found = first("collapsed", optim={"name": "sgd", name: "adam"}, **options)
+        assert "adam" not in found.options
 
 
 def test_a_short_run_autoencodes_for_a_third_of_its_epochs():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.exit_codes import show
 from textvae.cli.given import layout, own_model
 from textvae.cli.options import OF_NEW_FILE, add_common, add_condition, add_run, new_parser
 from textvae.config.types import PositiveInt
@@ -71,7 +72,7 @@ def run(args: Namespace) -> int:
 
     options = {name: args[name] for name in OPTIONS}
     found = diagnose_run(args.run, model=own_model(args), reading=layout(args), **options)
-    print(as_json(found.to_dict()) if args.json else found)
+    show(as_json(found.to_dict()) if args.json else found)
     failed = False if args.fail_on is None else found.is_at_least(FAIL_ON[args.fail_on])
     if failed is None:
         raise UserError(f"--fail-on {args.fail_on}: {found.summary}")

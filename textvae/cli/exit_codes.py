@@ -55,6 +55,14 @@ def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 
+def show(output: object) -> None:
+    """Print the output of a check, whose exit code counts even if nobody reads the output."""
+    try:
+        print(output, flush=True)
+    except BrokenPipeError:
+        _drop_output()
+
+
 def _drop_output() -> None:
     """Drop output that cannot be written: Python would try once more, and fail, when it exits."""
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from textvae.cli.exit_codes import show
 from textvae.cli.options import new_parser
 from textvae.config.types import PositiveInt
 
@@ -57,7 +58,7 @@ def run(args: Namespace) -> int:
 
     names = ("methods", "seeds", "jobs", "data", "out", "recipes", "lagging_compat")
     done = reproduce(args.name, **{name: args[name] for name in names})
-    print(done)
+    show(done)
     for name, why in done.failed.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     return 0 if done.succeeded else 1

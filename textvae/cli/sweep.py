@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from textvae.cli.exit_codes import show
 from textvae.cli.given import own_parts
 from textvae.cli.options import OWN_PARTS, add_measures, add_own_parts, new_parser
 from textvae.config.types import PositiveInt
@@ -108,7 +109,7 @@ def run(args: Namespace) -> int:
         **args.sections,
     )
     if done.table:
-        print(done.table)
+        show(done.table)
     if done.failed:
         print(
             f"{len(done.failed)} of "

@@ -44,6 +44,7 @@ from textvae.evaluation.diagnosis.training_state import Training
 from textvae.evaluation.examination import Batches, examine
 from textvae.evaluation.metrics.card import Card
 from textvae.runs.model_folder import is_built_in
+from textvae.vae.aggregate import Pool
 from textvae.vae.estimators import ACTIVE
 from textvae.vae.inference import inference_of
 from textvae.vae.modes import undisturbed
@@ -67,6 +68,7 @@ def evaluate(
     generation: Callable[[], Mapping[str, Any]] | None = None,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
+    pool: Pool | None = None,
     config: Config | None = None,
     training: Training | None = None,
 ) -> Card:
@@ -93,6 +95,7 @@ def evaluate(
         progress: Called with the number of examples done.
         max_symbols: Maximum number of symbols decoded at once; limits memory. The default depends
             on the device.
+        pool: The posteriors of more examples, for holes and CU, which few examples do not show.
         config: The experiment, so that ``collapse`` does not suggest what the model already has.
         training: How far the training got, so that no model is called collapsed too early.
 
@@ -117,6 +120,7 @@ def evaluate(
             inference=inference_of(model, inference),
             progress=progress,
             max_symbols=max_symbols,
+            pool=pool,
         )
         card = found.card | dict(generation() if generation is not None else {})
     symptoms = found.symptoms

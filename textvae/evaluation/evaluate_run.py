@@ -16,6 +16,7 @@ from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.saving import may_save, not_saved_with_a_warning, save_card
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, spaced
 from textvae.evaluation.per_example import log_progress
+from textvae.evaluation.pool import pool_of
 from textvae.runs import origin
 from textvae.vae.batch import Split
 
@@ -146,6 +147,7 @@ def _figures(
                 batch_size=batch_size,
             ),
             progress=log_progress(np.concatenate([split.lengths[batch] for batch in rows])),
+            pool=pool_of(opened, split, limit, refine_steps, seed=seed, batch_size=batch_size),
         )
 
 

@@ -20,7 +20,7 @@ from textvae.config.inference import AMORTIZED, Inference
 from textvae.evaluation.per_example import ExampleStats, collect
 from textvae.evaluation.shuffle import condition_gaps, shuffle_gaps
 from textvae.evaluation.symptoms import Symptoms, symptoms_of
-from textvae.vae.aggregate import DRAWS, consistent_units, hole_shares, marginal_kls
+from textvae.vae.aggregate import DRAWS, Pool, consistent_units, hole_shares, marginal_kls
 from textvae.vae.batch import Batch, numbered
 from textvae.vae.estimators import (
     ACTIVE,
@@ -84,6 +84,7 @@ def examine(
     inference: Inference = AMORTIZED,
     progress: Callable[[int], None] | None = None,
     max_symbols: int | None = None,
+    pool: Pool | None = None,
 ) -> Examination:
     """Measure what ``evaluate`` does, and keep what is needed for a diagnosis.
 
@@ -106,8 +107,9 @@ def examine(
     card["kl_estimated"] = closed_kl(stats.posterior, model.prior) is None
     if stats.path.size(1):
         card |= _refinement(stats, card["elbo"], own_information, au_threshold)
-    kls = marginal_kls(stats.posterior, model.prior, seed=seed)
-    card |= _aggregate(stats, model, kls, seed)
+    pool = pool or Pool(stats.posterior, stats.index)
+    kls = marginal_kls(pool.posterior, model.prior, seed=seed)
+    card |= _aggregate(pool, model, kls, seed)
     gaps = shuffle_gaps(model, source(), stats, seed) if shuffle else None
     card["shuffle_gap"] = None if gaps is None else float(gaps.mean())
     if shuffle and (by_condition := condition_gaps(model, source, stats, seed)) is not None:
@@ -120,7 +122,7 @@ def examine(
             own_information,
             gaps,
             card["hole_share"],
-            hole_draws=DRAWS,
+            hole_draws=min(DRAWS, len(pool.index)),
             au_threshold=au_threshold,
             seed=seed,
         )
@@ -188,11 +190,11 @@ def _latent(
     }
 
 
-def _aggregate(stats: ExampleStats, model: Any, kls: Tensor | None, seed: int) -> dict[str, Any]:
+def _aggregate(pool: Pool, model: Any, kls: Tensor | None, seed: int) -> dict[str, Any]:
     """Compare the aggregate posterior with the prior, and with the fitted sampler if any."""
     sampler = getattr(model, "sampler", None)
     samplers = [model.prior] if sampler is None else [model.prior, sampler]
-    shares = hole_shares(stats.posterior, samplers, stats.index, seed=seed)
+    shares = hole_shares(pool.posterior, samplers, pool.index, seed=seed)
     card: dict[str, Any] = {"hole_share": shares[0] if shares else None}
     if sampler is not None:
         card["hole_share_aggregate"] = shares[1] if shares else None

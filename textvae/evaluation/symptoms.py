@@ -70,7 +70,8 @@ def symptoms_of(
         own_information: The same before refinement; None without refinement or an encoder.
         gaps: (N,) shuffle gaps, if they were measured.
         hole_share: Share of the prior's draws that fall into holes, if it was measured.
-        hole_draws: Number of these draws.
+        hole_draws: Number of these draws, or of the examples that stand for q(z) if they are fewer:
+            the edge of q(z) is only as certain as their number.
         au_threshold: Variance of a posterior mean that makes a dimension active.
         seed: Seed of the resamples.
     """
@@ -86,8 +87,7 @@ def symptoms_of(
         own = stats.own_posterior.center()
         variances, figures["encoder_au"] = of_variances(own, au_threshold, seed)
     if hole_share is not None:
-        # The edge of q(z) is only as certain as the number of examples that it was estimated from.
-        figures["hole_share"] = of_share(hole_share, min(hole_draws, len(stats.index)))
+        figures["hole_share"] = of_share(hole_share, hole_draws)
     return Symptoms(
         count=len(stats.index),
         distinct=len(stats.fingerprint.unique()),

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,14 @@ MARGINAL_DRAWS = 250  # of which each costs an exponential per example and dimen
 OUTSIDE = 0.01  # of the mass of q(z) is in places that count as holes
 CONSISTENT = 0.03  # nats (Zhang et al. 2022)
 MAX_NUMBERS = 2**22  # densities held at once
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The posteriors whose mixture is q(z): of all examples, even if only some are examined."""
+
+    posterior: Any  # Posterior of N examples
+    index: Tensor  # (N,)
 
 
 def hole_shares(

@@ -161,16 +161,21 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         options += ["--model.prior", "standard"]
         options += ["--objective.free_bits", "0"] if objective.free_bits and not reached else []
         why.append("a VampPrior can collapse even with skip connections")
-    if config.optim.name == "sgd":
-        options += ["--optim.name", "adam", "--optim.lr", "0.002"]
-        why.append(
-            "with SGD, the encoder learns so slowly that the decoder learns to do without z first"
-        )
+    if _autoencodes_by_sgd(config, names):
+        options += ["--optim.autoencode_name", "adam"]
+        why.append("with SGD, the encoder would learn nothing in these epochs")
     if not why and objective.free_bits and reached:
         options += ["--objective.free_bits", f"{2 * objective.free_bits:g}"]
         why.append(f"{objective.free_bits:g} free nats were not enough")
     if why:
         yield retrain(case, names, _sentences(why), *options)
+
+
+def _autoencodes_by_sgd(config: Config, names: Sequence[str]) -> bool:
+    """Return whether the encoder would learn by SGD in epochs of autoencoding, if there are any."""
+    optim = config.optim
+    autoencodes = bool(config.train.autoencode_epochs) or "autoencode" in names
+    return autoencodes and (optim.autoencode_name or optim.encoder_name or optim.name) == "sgd"
 
 
 def _sentences(reasons: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from textvae.evaluation.diagnosis.saved_diagnosis import diagnosis_name, steps_d
 from textvae.evaluation.metrics.saving import may_save, save_record
 from textvae.evaluation.open_run import STDIN_NAME, Opening, OpenRun, open_run, rows_of
 from textvae.evaluation.per_example import collect, log_progress
+from textvae.evaluation.pool import pool_of
 from textvae.runs import origin, run_folder
 from textvae.runs.files import read_if_there
 from textvae.runs.model_folder import is_built_in
@@ -98,6 +99,7 @@ def diagnose_run(
         inference=opened.model.inference_with(None),
         baseline=reference,
         progress=log_progress(np.concatenate([chosen.lengths[batch] for batch in rows])),
+        pool=pool_of(opened, chosen, limit, seed=seed, batch_size=batch_size),
         name=opened.name,
         split=opened.title(split),
         history=history,
