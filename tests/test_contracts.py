@@ -218,7 +218,8 @@ def run(corpus, tmp_path_factory) -> Path:
 def test_what_comes_next_is_what_a_class_of_ones_own_can_do(corpus, tmp_path, caplog):
     caplog.set_level("INFO")
     textvae.train(config_for(corpus, max_steps=1), tmp_path / "run", model_class=Unusual)
-    assert f"next: textvae evaluate {tmp_path / 'run'} --own-model FILE.py:Unusual" in caplog.text
+    assert f"next: textvae evaluate {tmp_path / 'run'} --own-model" in caplog.text
+    assert "test_contracts.py:Unusual" in caplog.text
 
 
 def test_it_resumes_bit_for_bit(run, corpus, tmp_path):
@@ -250,7 +251,7 @@ def test_every_part_was_trained(run, corpus):
 def test_it_is_evaluated_and_the_card_says_that_the_kl_is_estimated(run):
     model = Unusual.from_pretrained(run)
     card = textvae.evaluate_run(run, model=model, samples=20, generations=5)
-    assert card["kl_estimated"] is True and len(card["kl_per_dim"]) == 1
+    assert card["kl_estimated"] is True and card["kl_per_dim"] is None
     assert card["elbo"] <= card["iw"]
     assert card["kl"] == pytest.approx(card["mi"] + card["marginal_kl"])
     assert -4 * card["mi_se"] <= card["mi"] <= card["mi_max"]

@@ -72,7 +72,7 @@ def run(parts, tiny, tmp_path, capfd, caplog) -> Path:
     assert "--own-objective FILE.py:NAME" in capfd.readouterr().err
     caplog.set_level("INFO")
     assert main([*longer, *own]) == 0
-    assert f"next: textvae evaluate {run} --own-model FILE.py:Narrow" in caplog.text
+    assert f"next: textvae evaluate {run} --own-model {parts}:Narrow" in caplog.text
     return run
 
 

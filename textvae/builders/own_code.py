@@ -10,8 +10,10 @@ import ast
 import importlib
 import importlib.util
 import sys
+import sysconfig
 from contextlib import suppress
 from pathlib import Path
+from traceback import FrameSummary, extract_tb
 from typing import Any
 
 from textvae.errors import UserError, did_you_mean
@@ -121,3 +123,16 @@ def _found(name: str) -> Path | None:
         if (found := importlib.util.find_spec(name)) and found.has_location:
             return Path(str(found.origin))
     return None
+
+
+def what_failed(error: BaseException) -> str:
+    """Say in one line what went wrong in the user's code, and where."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not _is_of_a_library(frame)]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
+
+
+def _is_of_a_library(frame: FrameSummary) -> bool:
+    places = (Path(__file__).parents[1], Path(sysconfig.get_path("purelib")))
+    return any(Path(frame.filename).is_relative_to(place) for place in places)

@@ -34,22 +34,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from textvae.config.experiment import Config
 from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.remedy import as_read
 from textvae.evaluation.diagnosis.training_state import Training
-from textvae.evaluation.examination import Batches, examine
+from textvae.evaluation.examination import Batches, examine, is_negative, why_wrong
 from textvae.evaluation.metrics.card import Card
 from textvae.runs.model_folder import is_built_in
 from textvae.vae.aggregate import Pool
 from textvae.vae.estimators import ACTIVE
 from textvae.vae.inference import inference_of
 from textvae.vae.modes import undisturbed
-
-ENOUGH = 10  # examples, for a standard error that can be relied on
 
 logger = logging.getLogger(__name__)
 
@@ -127,26 +125,20 @@ def evaluate(
     if config is not None:
         config = as_read(config, model)
     own = not is_built_in(type(model))
-    card["collapse"] = None if symptoms is None else warning(symptoms, config, training, own=own)
+    impossible = is_negative(found.stats.total_kl)
+    card["collapse"] = None
+    if symptoms is not None and not impossible:
+        card["collapse"] = warning(symptoms, config, training, own=own)
     if not math.isfinite(card["elbo"]):
         logger.warning(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]
         )
-    _warn_of_negative(found.stats.total_kl)
+    if impossible:
+        logger.warning("%s, and so are the ELBO, IW, and MI", why_wrong(card["kl"]))
     card["seconds"] = time.perf_counter() - started
     described = Card(card)
     described.iw_by_example = found.stats.bound if samples else None
     return described
-
-
-def _warn_of_negative(kl: Tensor) -> None:
-    """Warn if the mean KL of N examples, (N,), is certainly below 0."""
-    if len(kl) >= ENOUGH and float(kl.mean()) < -0.01 - 4 * float(kl.std()) / math.sqrt(len(kl)):
-        logger.warning(
-            "the KL is negative (%.2f nats), which no KL can be: the log density of the prior or "
-            "of the posterior is wrong, and so are the ELBO, IW, and MI",
-            float(kl.mean()),
-        )
 
 
 def evaluate_quick(model: nn.Module, batches: Batches, *, seed: int = 0, **options: Any) -> Card:

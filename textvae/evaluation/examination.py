@@ -33,6 +33,7 @@ from textvae.vae.noise import Purpose, RowNoise
 from textvae.vae.posteriors import closed_kl
 
 logger = logging.getLogger(__name__)
+ENOUGH = 10  # examples, for a standard error that can be relied on
 Batches = Iterable[Batch | Tensor] | Callable[[], Iterable[Batch | Tensor]]
 
 
@@ -129,6 +130,21 @@ def examine(
     return Examination(card, stats, symptoms, kls)
 
 
+def is_negative(kl: Tensor) -> bool:
+    """Return whether the mean KL of N examples, (N,), is certainly below 0."""
+    if len(kl) < ENOUGH:
+        return False
+    return float(kl.mean()) < -0.01 - 4 * float(kl.std()) / math.sqrt(len(kl))
+
+
+def why_wrong(kl: float) -> str:
+    """Say what a negative KL means."""
+    return (
+        f"the KL is negative ({kl:.2f} nats), which no KL can be: the log density of the prior or "
+        "of the posterior is wrong"
+    )
+
+
 def repeatable(batches: Batches) -> Callable[[], Iterable[Batch]]:
     """Return a function that returns the same batches whenever it is called."""
     if callable(batches):
@@ -174,9 +190,11 @@ def _latent(
     """Measure how much z knows about x, from the posteriors of all N examples and their KL."""
     information = summarize_information(by_example, kl)
     variances = mean_variances(q.center())
+    by_dimension, size = kl.double().mean(0).tolist(), q.center().size(1)
     return {
         "kl": information.kl,
-        "kl_per_dim": kl.double().mean(0).tolist(),
+        # An estimate is one number for all dimensions.
+        "kl_per_dim": by_dimension if len(by_dimension) == size else None,
         "mi": information.mi,
         "mi_se": information.standard_error,
         "mi_max": information.ceiling,
@@ -186,7 +204,7 @@ def _latent(
         "au_02": int((variances >= 0.02).sum()),
         "au_threshold": threshold,
         "mean_variances": variances.tolist(),
-        "latent_dim": q.center().size(1),
+        "latent_dim": size,
     }
 
 

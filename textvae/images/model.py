@@ -12,6 +12,7 @@ Images are (N, H, W) with values in [0, 1], as input and as output.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_type_hints
 
 import torch
@@ -37,7 +38,7 @@ from textvae.runs.model_folder import Description, public_module
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import make_embedding
 from textvae.vae.conditioning import check_condition
-from textvae.vae.heads import check_head, head_maker
+from textvae.vae.heads import check_head
 from textvae.vae.priors import VampPrior, check_prior
 
 NAMED = {"mlp": "an MLP", "resnet": "a ResNet", "pixelcnn": "a PixelCNN"}  # in a model card
@@ -113,7 +114,7 @@ class ImageVAE(Images, tags=["variational-autoencoder", "image-generation", "pix
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
         kind = ResNetEncoder if config["encoder"] == "resnet" else MLPEncoder
-        head = head_maker(config)
+        head = partial(self.make_head, config)
         size = (config["height"], config["width"])
         shape = (config["encoder_hidden"], config["encoder_layers"])
         return kind(size, head, *shape, condition=make_embedding(config))

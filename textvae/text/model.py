@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -46,7 +47,7 @@ from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
 from textvae.vae.conditioning import check_condition
 from textvae.vae.contracts import Terms
-from textvae.vae.heads import check_head, head_maker
+from textvae.vae.heads import check_head
 from textvae.vae.priors import VampPrior, check_prior
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
             cut when they are encoded, and generated sentences are no longer by default.
         tokenized: Whether the words of the texts are separated by spaces; otherwise the words that
             perplexities are measured in are counted by Treebank rules. A word tokenizer knows it.
-        bag_of_words: Whether the words of a text are also predicted from z alone in training, which
+        bag_of_words: Whether the words of a text are also predicted from z alone, which
             ``textvae.WithBagOfWords`` adds to the loss.
 
     Raises:
@@ -166,9 +167,9 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         beta: float = 1.0,
         inference: Inference = AMORTIZED,
     ) -> Terms:
-        """As in ``VAE``, and in training with the words of the texts predicted from z alone."""
+        """As in ``VAE``, with the words of the texts predicted from z alone if there is a head."""
         terms = super().forward(batch, samples, beta, inference)
-        if self.bag_of_words is None or not self.training:
+        if self.bag_of_words is None:
             return terms
         return terms._replace(log_bag=self.bag_of_words.log_prob(batch, terms.z))
 
@@ -191,7 +192,7 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         """Create the encoder from the model's arguments; override it to use a different one."""
         if not (config["latent_dim"] and config["encoder_layers"]):
             return None
-        head = head_maker(config)
+        head = partial(self.make_head, config)
         return LSTMEncoder(
             config["vocab_size"],
             head,

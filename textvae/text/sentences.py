@@ -130,8 +130,10 @@ class Sentences(TextExamples):
             )
         known = {"do_sample", *self.DECODE_OPTIONS}
         if unknown := sorted(options.keys() - known):
-            near = did_you_mean(unknown[0], known)
-            raise TypeError(f"there is no option {unknown[0]!r}{near}")
+            near, choices = did_you_mean(unknown[0], known), ", ".join(sorted(known))
+            raise TypeError(
+                f"there is no option {unknown[0]!r}{near or f': choose from {choices}'}"
+            )
         tokenizer = self._needs_tokenizer()
         check_integers(1, batch_size=batch_size)
         z = self.check_z(z)

@@ -16,7 +16,7 @@ from textvae.errors import UserError, quantity
 from textvae.evaluation.goal import Goal
 from textvae.runs.model_folder import written_by
 from textvae.training.devices import peak_memory_mb
-from textvae.training.own_parts import check_same_parts
+from textvae.training.own_parts import check_same_parts, warn_of_other_code
 from textvae.training.phases import Phases
 from textvae.training.procedures import Procedure
 from textvae.training.update import Updater
@@ -70,6 +70,7 @@ class TrainingState:
     accelerator: Any
     loader: BatchLoader
     own_parts: dict[str, str]  # the names of user-defined ones, at the start
+    own_code: dict[str, str]  # hashes of their source
     epoch_steps: int
     total_steps: int
     phases: Phases
@@ -117,6 +118,7 @@ class TrainingState:
             "procedure": self.procedure.state_dict(),
             "options": option_names(options_read(self.config)),
             "own_parts": self.own_parts,
+            "own_code": self.own_code,
             **self.updater.state_dict(),
             **({"first_decoder": self.first_decoder} if self._decoder_is_needed(self.step) else {}),
         }
@@ -134,6 +136,7 @@ class TrainingState:
             check_state(state)
             self._check_steps(state)
             check_same_parts(self.run, state.get("own_parts", self.own_parts), self.own_parts)
+            warn_of_other_code(self.run, state.get("own_code", {}), self.own_code)
             self.updater.use_optimizer(self.phases.optimizer(max(0, int(state["step"]) - 1)))
             self.updater.load_state_dict(state)
             self.loader.load_state_dict(state["loader"])
@@ -188,4 +191,5 @@ class TrainingState:
             "peak_memory_mb": peak_memory_mb(self.accelerator.device),
             "processes": self.accelerator.num_processes,
             "own_parts": self.own_parts,
+            "own_code": self.own_code,
         }

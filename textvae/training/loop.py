@@ -29,6 +29,7 @@ from textvae.training.checkpoint import TrainingState
 from textvae.training.devices import of_main_process, on_any_process
 from textvae.training.interrupt import Interrupted, StopRequest
 from textvae.training.monitor import Monitor
+from textvae.training.own_parts import place_of
 from textvae.training.phases import Phases
 from textvae.training.procedures import Joint, Procedure
 from textvae.training.progress import Progress
@@ -66,6 +67,7 @@ class Trainer(TrainingState):
         objective: Objective,
         procedure: Procedure,
         own_parts: dict[str, str],
+        own_code: dict[str, str],
     ) -> None:
         self.config, self.run, self.splits, self.accelerator = config, run, splits, accelerator
         self.model, self.procedure = model, procedure
@@ -77,7 +79,7 @@ class Trainer(TrainingState):
         self.phases = Phases(config, self.epoch_steps)
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
         self.updater = Updater(config, model, objective, accelerator, self.phases)
-        self.own_parts = own_parts
+        self.own_parts, self.own_code = own_parts, own_code
         self.step, self.best_step = 0, None
         self.seconds = self.logged_at = 0.0
         self.first_decoder: dict[str, Tensor] = {}
@@ -98,7 +100,7 @@ class Trainer(TrainingState):
         train, accelerator = self.config.train, self.accelerator
         evaluate_every = max(1, round(train.evaluate_every * self.epoch_steps))
         if self.is_main:
-            self.monitor = Monitor(self.run, self.step)
+            self.monitor = Monitor(self.run, self.step, has_log=self._has_logged())
         self._announce()
         self._batches = iter(self.loader)
         self._clock = time.perf_counter()
@@ -114,9 +116,15 @@ class Trainer(TrainingState):
                     elif self.step % train.save_every == 0:
                         self.save()
             self._finish()
+            if on_any_process(accelerator, stop.requested):
+                raise Interrupted(f"{self.run} is complete: it was interrupted after its last step")
         finally:
             if self.monitor is not None:
                 self.monitor.board.close()
+
+    def _has_logged(self) -> bool:
+        """Whether there is anything in the training log already."""
+        return self.logged_at > 0 or self.best_step is not None
 
     def _train_step(self) -> None:
         if self.step == self.phases.autoencode_steps > 0:
@@ -299,7 +307,7 @@ class Trainer(TrainingState):
         has_test = "test" in self.splits
         following = f"textvae evaluate {quoted(self.run)}" + ("" if has_test else " --split valid")
         if not is_built_in(type(self.model)):
-            following += f" --own-model FILE.py:{type(self.model).__name__}"
+            following += f" --own-model {place_of(type(self.model))}"
         if self.config.data.dir == "-":
             following += ", with the same text on standard input"
         logger.info(

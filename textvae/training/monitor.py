@@ -44,20 +44,21 @@ class Monitor:
     Args:
         run: The run folder.
         step: The step at which the training starts or resumes.
+        has_log: Whether anything was logged before.
     """
 
-    def __init__(self, run: Path, step: int = 0) -> None:
+    def __init__(self, run: Path, step: int = 0, *, has_log: bool = True) -> None:
         self.path = run / LOG
         self._kl_history: list[tuple[float, list[float]]] = []  # epoch, KL by dimension
-        self._forget_after(step)
+        self._forget_after(step, has_log)
         old = run / "tensorboard"  # where release 0.1.0 wrote; TensorBoard names runs by folder
         self.board = Board(old if old.is_dir() else run, purge_step=step + 1)
         layout = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
         self.board.add_custom_scalars({"training": layout})
 
-    def _forget_after(self, step: int) -> None:
+    def _forget_after(self, step: int, has_log: bool) -> None:
         if not self.path.exists():
-            if step:
+            if step and has_log:
                 logger.warning("%s is missing: the history up to step %d is lost", self.path, step)
             return
         kept = [line for line in read_log(self.path.parent) if line["step"] <= step]

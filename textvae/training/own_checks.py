@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from textvae.builders.own_code import what_failed
 from textvae.config.experiment import ObjectiveConfig
 from textvae.config.inference import Inference
 from textvae.errors import UserError
@@ -112,7 +113,10 @@ def check_objective_on(
         return
     with undisturbed(model):
         terms = model(batch.to(model.device), options.samples, 1.0, inference)
-        loss = tried(terms._replace(encoder_loss=None), 1.0)
+        try:
+            loss = tried(terms._replace(encoder_loss=None), 1.0)
+        except Exception as error:  # anything can go wrong in the user's code
+            raise UserError(f"{name}: {what_failed(error)}") from error
         try:
             check_loss(loss, trains_encoder=terms.encoder_loss is not None)
             _check_first_loss(loss, model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,10 +17,12 @@ from torch import Tensor, nn
 
 from textvae.builders.own_code import load_named
 from textvae.errors import UserError, did_you_mean
+from textvae.runs.files import quoted
 from textvae.runs.model_folder import is_built_in
 from textvae.training.own_checks import PLAIN, check_model_class, check_objective, check_procedure
 from textvae.vae.model import Model
 
+logger = logging.getLogger(__name__)
 ARGUMENTS = {"model": "model_class", "objective": "objective", "procedure": "procedure"}
 
 
@@ -56,6 +60,46 @@ def load_own_parts(names: Mapping[str, str]) -> dict[str, Any]:
 def options_of(names: Mapping[str, str]) -> list[str]:
     """Return the options of a command that ``load_own_parts`` is given the names of."""
     return [word for part, name in names.items() for word in (f"--own-{part}", name)]
+
+
+def place_of(kind: type) -> str:
+    """Return how a command names a class of the user's own, ``file.py:name``."""
+    codes = (getattr(each, "__code__", None) for each in vars(kind).values())
+    file = Path(next((code.co_filename for code in codes if code), "FILE.py"))
+    with suppress(OSError):  # the working folder was deleted
+        file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    known = file.suffix == ".py" and file.is_file()  # not a cell of a notebook
+    return f"{quoted(file) if known else 'FILE.py'}:{kind.__qualname__}"
+
+
+def code_of(**parts: Any) -> dict[str, str]:
+    """Return a hash of the source of every part that was given as an argument of ``train``.
+
+    It is that of the class or the function alone, not of what it calls. A part whose source is not
+    known has none.
+    """
+    found = {}
+    for name, argument in ARGUMENTS.items():
+        if (part := parts.get(argument)) is None:
+            continue
+        while isinstance(part, partial):
+            part = part.func
+        kind = part if hasattr(part, "__qualname__") else type(part)
+        with suppress(OSError, TypeError):
+            source = inspect.getsource(kind)
+            found[name] = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return found
+
+
+def warn_of_other_code(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Warn if a run is resumed with a part whose code has changed since."""
+    for part in before.keys() & now.keys():
+        if before[part] != now[part]:
+            logger.warning(
+                "the code of the %s has changed since %s was last saved: its earlier steps were "
+                "trained with other code",
+                *(part, run),
+            )
 
 
 def class_of(model_class: Any) -> type[Model]:

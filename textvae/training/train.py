@@ -43,7 +43,7 @@ from textvae.training.own_checks import (
     check_objective_on,
     check_procedure,
 )
-from textvae.training.own_parts import own_parts
+from textvae.training.own_parts import code_of, own_parts
 from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
 from textvae.vae.contracts import Objective
@@ -253,16 +253,18 @@ def _trainer(
         model.load_embeddings(expanded(config.train.init_embeddings))
     check_own_parts(model, splits["train"], config.inference)
     own = own_parts(model, objective, procedure)
+    code = code_of(model_class=type(model), objective=objective, procedure=procedure)
     if objective is not None:
         check_objective(objective)
+    chosen = objective or build_objective(config)
+    if own:  # an objective may need what a part of the user's own does not have
         first = splits["train"].batch(np.arange(min(CHECKED, len(splits["train"]))))
-        check_objective_on(
-            model, first, objective, own["objective"], config.objective, config.inference
-        )
-    objective = objective or build_objective(config)
+        name = own.get("objective", "the objective")
+        check_objective_on(model, first, chosen, name, config.objective, config.inference)
     procedure = procedure or build_procedure(config)
     check_procedure(procedure)
-    trainer = Trainer(config, run, splits, model, accelerator, objective, procedure, own)
+    code = {part: code[part] for part in own.keys() & code.keys()}
+    trainer = Trainer(config, run, splits, model, accelerator, chosen, procedure, own, code)
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

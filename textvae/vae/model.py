@@ -22,6 +22,7 @@ from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
 from textvae.vae.contracts import Posterior
 from textvae.vae.examples import ExampleKind
+from textvae.vae.heads import head_maker
 from textvae.vae.inference import infer_all
 from textvae.vae.interpolation import between
 from textvae.vae.noise import Purpose, RowNoise
@@ -48,6 +49,17 @@ class Model(ExampleKind):
             case "vamp":
                 return self.make_vamp_prior(config)
         raise ValueError(f"unknown prior {config['prior']!r}")
+
+    def make_head(self, config: dict[str, Any], features: int) -> nn.Module:
+        """Create the encoder's last layer, from features (B, H) to a posterior.
+
+        Override it for a posterior of another family.
+
+        Args:
+            config: The model's arguments.
+            features: H.
+        """
+        return head_maker(config)(features)
 
     def make_vamp_prior(self, config: dict[str, Any]) -> VampPrior:
         """Create a prior with pseudo-inputs that the encoder reads."""

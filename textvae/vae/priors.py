@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -34,6 +35,9 @@ from textvae.vae.modes import evaluation_mode
 from textvae.vae.noise import Purpose, RowNoise, second_stream, standard_normal
 
 CHECKED = 1000  # draws that a Gaussian is fitted to, and as many to compare with it
+MAX_ENTRIES = 2**20  # of the Jacobians that are computed to check a density
+STEP = 1e-4  # of their differences
+SINGULAR = 1e-4  # smallest singular value of a Jacobian, relative to the largest one
 
 
 class StandardNormal(nn.Module):
@@ -160,6 +164,7 @@ def standard_prior(latent_dim: int) -> nn.Module:
     return StandardNormal(latent_dim)
 
 
+@torch.no_grad()
 def check_density(prior: Any) -> None:
     """Check, before any training, that a prior of one's own has the log density of its draws.
 
@@ -207,6 +212,61 @@ def check_density(prior: Any) -> None:
                 f"log_prob is too {wrong}, by {-float(gap.mean()):.2f} nats or more, for a density "
                 "of what sample draws: is a constant missing, such as Z/2 log(2 pi)?"
             )
+    _check_change_of_variables(prior)
+
+
+class _GivenNormals:
+    """Noise that hands out given normal draws once, to priors that need nothing else."""
+
+    def __init__(self, draws: Tensor) -> None:
+        self.draws: Tensor | None = draws  # (N, Z)
+
+    def normal(self, samples: int, size: int) -> Tensor:
+        """The draws, (1, N, Z)."""
+        if self.draws is None or samples != 1 or size != self.draws.size(1):
+            raise LookupError("not a function of one normal draw of Z numbers")
+        given, self.draws = self.draws[None], None
+        return given
+
+
+def _check_change_of_variables(prior: Any) -> None:
+    """Check the density of a prior whose draws are a function of normal noise, such as a flow.
+
+    If z = T(u) for u ~ N(0, I), then log p(z) >= log N(u) - log |det dT/du|, with equality if no
+    other u gives the same z. The derivatives are central differences in double precision. A prior
+    that draws in another way is not checked.
+
+    Raises:
+        ValueError: The density is too low.
+    """
+    copied, size = deepcopy(prior).double(), prior.latent_dim
+    random = torch.Generator().manual_seed(0)
+    count = max(1, min(16, MAX_ENTRIES // size**2))
+    u = torch.randn(count, size, generator=random, dtype=torch.float64)
+
+    def transformed(noise: Tensor) -> Tensor:
+        z: Tensor = copied.sample(len(noise), _GivenNormals(noise))
+        if z.dtype != torch.float64:
+            raise LookupError("single precision is not enough for differences")
+        return z
+
+    moved = u[:, None] + torch.eye(size, dtype=torch.float64).mul(STEP)  # (N, Z, Z)
+    moved = torch.stack([moved, 2 * u[:, None] - moved])  # one step up, and one down
+    try:
+        z, (up, down) = transformed(u), transformed(moved.flatten(0, 2)).view_as(moved)
+        log_p = copied.log_prob(z)
+    except Exception:  # a user's own code, called in a way that it need not foresee
+        return
+    stretches = torch.linalg.svdvals((up - down) / (2 * STEP))  # (N, Z)
+    regular = stretches.amin(1) > SINGULAR * stretches.amax(1)  # not onto a sphere or a plane
+    normal = torch.distributions.Normal(0.0, 1.0)
+    least = normal.log_prob(u).sum(1) - stretches.log().sum(1)
+    missing = (least - log_p)[regular]
+    if len(missing) and float(missing.max()) > 0.2:
+        raise ValueError(
+            f"log_prob is too low, by up to {float(missing.max()):.2f} nats, for what sample makes "
+            "of normal noise: is the log-determinant that of the other direction?"
+        )
 
 
 def check_prior(arguments: Mapping[str, Any]) -> None:

@@ -270,10 +270,10 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
             "to the ELBO."
         )
     if compared := {str(card["baseline"]) for card in cards if card.get("baseline")}:
-        notes.append(
-            f"IW gain: IW minus that of {' / '.join(sorted(compared))} on the same examples, with "
-            "its 95% interval over examples."
-        )
+        several = any(GAIN + SPREAD in card for card in cards)
+        interval = "" if several else ", with its 95% interval over examples"
+        baselines = " / ".join(sorted(compared))
+        notes.append(f"IW gain: IW minus that of {baselines} on the same examples{interval}.")
     if any(key.endswith(SPREAD) for card in cards for key in card):
         notes.append("±: standard deviation over seeds.")
     if estimated := [_name(card) for card in cards if card.get("kl_estimated")]:

@@ -56,8 +56,9 @@ def add_gains(cards: Sequence[Card], baseline: Card) -> None:
         card[GAIN], card[INTERVAL] = gain.value, [gain.low, gain.high]
         card[BASELINE] = str(baseline.get("model"))
         spreads = [each.get("iw" + SPREAD) for each in (card, baseline)]
-        if any(spreads):  # over seeds: those of both vary independently
+        if any(spreads):  # over seeds: those of both vary independently, unlike the examples
             card[GAIN + SPREAD] = math.hypot(*(spread or 0.0 for spread in spreads))
+            del card[INTERVAL]
 
 
 def _warn_of_other_samples(card: Card, baseline: Card) -> None:

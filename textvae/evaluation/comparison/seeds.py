@@ -51,7 +51,8 @@ def _experiment(run: Path, config: Config) -> str:
     content = split_hash(run)
     if content is not None:
         data = replace(data, **{name: getattr(DataConfig(), name) for name in PLACES})
-    own = read_if_there(run / SUMMARY).get("own_parts") or {}
+    summary = read_if_there(run / SUMMARY)
+    own = [summary.get(key) or {} for key in ("own_parts", "own_code")]
     return f"{replace(config, data=data, train=train).to_yaml()}data: {content}, own: {own}\n"
 
 

@@ -18,7 +18,15 @@ from textvae.evaluation.diagnosis.judge import dimension_states, judge, too_few
 from textvae.evaluation.diagnosis.remedies import remedies_for
 from textvae.evaluation.diagnosis.remedy import UNKNOWN, Case
 from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence
-from textvae.evaluation.examination import Batches, Examination, check_model, examine, repeatable
+from textvae.evaluation.examination import (
+    Batches,
+    Examination,
+    check_model,
+    examine,
+    is_negative,
+    repeatable,
+    why_wrong,
+)
 from textvae.evaluation.intervals import Interval, of_means
 from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.shuffle import dimension_gaps
@@ -165,6 +173,8 @@ def _examined(
         gaps = dimension_gaps(model, source(), found.stats, seed, max_symbols)
     if found.symptoms is None or not math.isfinite(found.card["elbo"]):
         raise UserError(f"the ELBO of {name} is {found.card['elbo']}: it cannot be diagnosed")
+    if is_negative(found.stats.total_kl):
+        raise UserError(f"{name} cannot be diagnosed: {why_wrong(found.card['kl'])}")
     return found, replace(
         found.symptoms,
         figures=found.symptoms.figures | _compared(found, baseline, seed),

@@ -14,10 +14,9 @@ import logging
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
-from textvae.builders.own_code import load_named
+from textvae.builders.own_code import load_named, what_failed
 from textvae.errors import UserError
 from textvae.evaluation.latent.probe import card_name
 from textvae.evaluation.latent.regression import Regression
@@ -66,10 +65,8 @@ def checked(function: Callable[[str], Any], name: str) -> Callable[[str], float 
             value = function(text)
             return None if value is None else float(value)
         except (Exception, SystemExit) as error:  # anything can go wrong in the user's code
-            why = f"{type(error).__name__}: {error}".partition("\n")[0]
-            frame = extract_tb(error.__traceback__)[-1]
-            where = f"{Path(frame.filename).name}, line {frame.lineno}"
-            raise UserError(f"--objective {name} failed for {text!r}: {why} ({where})") from error
+            why = what_failed(error)
+            raise UserError(f"--objective {name} failed for {text!r}: {why}") from error
 
     return evaluate
 
