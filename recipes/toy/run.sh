@@ -14,7 +14,7 @@ first="how can i train for a marathon ? you need to add one long run a week ."
 last="do you know why my dog eats grass ? the reason is that it is bored ."
 
 prepare() {
-  python "$root/data/toy/prepare.py" --subjects 1 --train 18000 --out "$prepared"
+  python "$root/data/toy/prepare.py" --subjects 1 --train 36000 --out "$prepared"
 }
 
 . "$(dirname "$0")/../stages.sh"
