@@ -156,7 +156,8 @@ def _check_own_decoder(model: Model, batch: Batch, inference: Inference) -> None
     if is_built_in(type(decoder)):
         return
     name = type(decoder).__name__
-    if inference.token_share < 1 and "share" not in signature(decoder.log_prob).parameters:
+    takes_share = "share" in signature(decoder.log_prob).parameters
+    if inference.method != "amortized" and inference.token_share < 1 and not takes_share:
         raise UserError(
             f"--inference.token_share {inference.token_share:g}: the log_prob of {name} has no "
             "argument share, the fraction of the tokens to compute: set it to 1"

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from textvae.vae.batch import device_of
 from textvae.vae.modes import frozen
@@ -67,7 +68,7 @@ class Likelihood:
         self, step: int, z: Tensor, w: Tensor, with_weights: bool
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
         """H w (B, Z), and the gradients of w . d log p/dz in the weights, by double backward."""
-        with self._replayed(step, self._cast), _without_cudnn():
+        with self._replayed(step, self._cast), _twice_differentiable():
             z = z.detach().requires_grad_()
             log_p = self.log_prob(z[None])[0]
             asked = [z, *self.weights] if with_weights else [z]
@@ -138,11 +139,12 @@ def _without_tf32() -> Iterator[None]:
 
 
 @contextmanager
-def _without_cudnn() -> Iterator[None]:
-    """Use kernels that can be differentiated twice: recurrent ones of cuDNN cannot."""
+def _twice_differentiable() -> Iterator[None]:
+    """Use kernels that can be differentiated twice: fused attention and cuDNN's RNNs cannot."""
     enabled = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = False
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.cudnn.enabled = enabled

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from textvae.config.experiment import Config
 from textvae.evaluation.diagnosis.judge import UNUSED
-from textvae.evaluation.diagnosis.training_state import Training
+from textvae.evaluation.diagnosis.training_state import REACHED, Training
 from textvae.evaluation.goal import Goal
 from textvae.runs.files import read_if_there
 from textvae.runs.model_folder import is_number, read_metrics, weights_hash
@@ -116,7 +116,7 @@ def read_training(run: Path, config: Config, history: History) -> Training:
         epoch=best and best.epoch,
         beta=best and best.beta,
         final_beta=config.objective.beta,
-        gain=_gain(selection),
+        gain=_gain(selection, config.objective.beta),
         elbo=best and best.elbo,
         goal="ELBO" if Goal.of(config).name == "elbo" else Goal.of(config).name,
     )
@@ -154,16 +154,23 @@ def _goal(moment: Moment, goal: Goal) -> float:
     return elbo if moment.rec is None else goal.reached(moment.rec, elbo)
 
 
-def _gain(selection: _Selection) -> float | None:
-    """Return the nats gained per epoch in the last epoch, if the last model is the best."""
+def _gain(selection: _Selection, final_beta: float) -> float | None:
+    """Return the nats gained per epoch in the last epoch, if the last model is the best.
+
+    While the KL weight rises, the gain is that of the schedule, so that time does not count.
+    """
     moments, goals, best = selection
     if best is None or best is not moments[-1]:
         return None
     end = moments[-1].epoch
-    earlier = range(len(moments) - 1)
-    last = max((i for i in earlier if moments[i].epoch <= end - 1), default=len(earlier) - 1)
-    if last < 0:
+    earlier = [
+        i
+        for i, moment in enumerate(moments[:-1])
+        if moment.beta is None or moment.beta >= REACHED * final_beta
+    ]
+    if not earlier:
         return None
+    last = max((i for i in earlier if moments[i].epoch <= end - 1), default=earlier[-1])
     return (goals[-1] - goals[last]) / max(end - moments[last].epoch, 1e-9)
 
 
