@@ -114,11 +114,13 @@ def test_damaged_lines_are_skipped(write):
     assert read_history(run / "nowhere") == History()
 
 
-def test_the_gain_is_that_of_one_epoch(write):
+def test_the_gain_is_that_of_one_epoch_at_the_full_kl_weight(write):
     run = write(COLLAPSE)
-    found = read_training(run, Config(), read_history(run))
+    config = Config.load(objective={"beta": 0.6})
+    found = read_training(run, config, read_history(run))
     assert (found.finished, found.epoch, found.elbo) == (True, 3.0, -47.0)
     assert found.gain == pytest.approx(3.0)
+    assert read_training(run, Config(), read_history(run)).gain is None  # the weight still rises
     seldom = write([valid(100, -60.0, 1.0, 1.0, 1), valid(300, -50.0, 1.0, 1.0, 1)])
     assert read_training(seldom, Config(), read_history(seldom)).gain == pytest.approx(5.0)
     often = [valid(100 + 10 * i, -50.0 + i, 1.0, 1.0, 1) for i in range(21)]
