@@ -8,7 +8,7 @@ import pytest
 from textvae.builders.data import build_data
 from textvae.config.experiment import Config, DataConfig
 from textvae.errors import UserError
-from textvae.text.data.corpus import read_file
+from textvae.text.data.corpus import read_corpus, read_file
 from textvae.text.data.layout import Usual
 
 
@@ -276,3 +276,16 @@ def test_a_quotation_mark_that_is_never_closed_is_found(tmp_path):
     path.write_text('text,label\n"a ""b""",x\n"c,y\nd,z\n')
     with pytest.raises(UserError, match="line 3: not csv: a quotation mark in this row is never"):
         read_file(path)
+
+
+def test_a_column_that_is_almost_named_label_is_mentioned(tmp_path, caplog):
+    (tmp_path / "data.csv").write_text("Review,Label\ngood food,1\nbad food,0\nfine food,1\n")
+    with caplog.at_level("INFO"):
+        read_corpus(tmp_path / "data.csv", text_column="Review", cache_dir=tmp_path / "cache")
+    assert "text: Review; 'Label' is not read: see --data.label_column" in caplog.text
+
+
+def test_a_folder_without_a_training_file_says_what_is_in_it(tmp_path):
+    (tmp_path / "training.txt").write_text("a b c\n")
+    with pytest.raises(UserError, match=r"no training file among training\.txt; name it"):
+        read_corpus(tmp_path, cache_dir=tmp_path / "cache")

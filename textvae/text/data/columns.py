@@ -46,6 +46,7 @@ class Columns:
     numeric: bool = False
     verbatim: bool = False
     label_seen: bool = True
+    unread: str | None = None  # a column whose name differs from ``label`` only in case
 
     @classmethod
     def parse(
@@ -82,7 +83,8 @@ class Columns:
         """Return the columns in words, for the log."""
         maybe = "" if self.label_seen else ", if there is one"
         label = f", label: {self.label}{maybe}" if self.label else ""
-        return f"text: {' + '.join(self.text)}{label}"
+        unread = f"; {self.unread!r} is not read: see --data.label_column" if self.unread else ""
+        return f"text: {' + '.join(self.text)}{label}{unread}"
 
     def resolve(self, present: Mapping[str, Any], where: str, unnamed: str = "") -> Columns:
         """Check the columns against those of a file, and detect those that were not named.
@@ -121,6 +123,9 @@ class Columns:
                 and name not in text
             ):
                 found = replace(found, label=name)
+        if self.labels and not found.label:
+            alike = (name for name in present if name.casefold() in ("label", "labels"))
+            found = replace(found, unread=next((name for name in alike if name not in text), None))
         for name in found.named:
             if not has_column(present, name):
                 near = did_you_mean(name, present)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textvae.errors import UserError
 from textvae.runs.files import expanded
-from textvae.text.data.columns import Row
+from textvae.text.data.columns import Row, listed
 from textvae.text.data.hub import hub_sources, is_saved, is_saved_split, saved_sources
 from textvae.text.data.layout import EXTENSIONS, Layout, extension_of
 from textvae.text.data.readers import detect_layout, has_labels, read_rows
@@ -136,9 +136,11 @@ def _folder_sources(
     if "train" not in files:
         if not files and _has_pictures(folder):
             raise UserError(f"{folder} has images: train on them with --data.kind images")
+        names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
         raise UserError(
-            f"{folder}: no training file; name it train.txt (or .jsonl, .csv, .tsv, .parquet), set "
-            "--data.train FILE, or use folders train/CLASS/ with one document per file"
+            f"{folder}: no training file{f' among {listed(names)}' if names else ''}; name it "
+            "train.txt (or .jsonl, .csv, .tsv, .parquet), set --data.train FILE, or use folders "
+            "train/CLASS/ with one document per file"
         )
     return _logged(
         {split: file_source([*map(input_file, found)], options) for split, found in files.items()}
