@@ -1,5 +1,6 @@
 """What ``--train.precision auto`` means on a machine, and where it is recorded."""
 
+import accelerate
 import pytest
 import torch
 import yaml
@@ -37,3 +38,17 @@ def test_a_run_records_what_auto_meant(fast, tiny, tmp_path):
     assert in_child(["train", "--out", str(run), *tiny, *options], before) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["train"]["precision"] == ("bf16" if fast else "fp32")
+
+
+def test_processes_wait_for_the_one_that_evaluates(monkeypatch):
+    asked = []
+
+    class State:
+        device = torch.device("cpu")
+
+        def __init__(self, **options):
+            asked.append(options["timeout"])
+
+    monkeypatch.setattr(accelerate, "PartialState", State)
+    devices.with_precision(Config.load(train={"precision": "auto"}))
+    assert asked == [devices.PATIENCE] and devices.PATIENCE.total_seconds() > 3600

@@ -516,22 +516,24 @@ def test_an_absurd_learning_rate_ends_in_one_line(tiny, tmp_path, capfd):
 
 
 @pytest.mark.slow
+def launch_two(*options: str) -> str:
+    """Train in two processes; return what they logged."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--standalone", "-m", "textvae", "train", *options]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
 def test_two_processes_are_one_process_on_the_joined_batch(tiny, tmp_path):
     still = ["--model.dropout_in", "0", "--model.dropout_out", "0", "--model.latent_dim", "0"]
     assert train(tmp_path / "one", [*tiny, *still, "--data.batch_size", "16"]) == 0
 
-    def launch(*options: str) -> str:
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-        command += ["--standalone", "-m", "textvae", "train", *options]
-        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
-
     options = [*tiny, *still, "--data.batch_size", "8"]
-    said = launch("--out", str(tmp_path / "two"), *options, "--train.max_steps", "8")
+    said = launch_two("--out", str(tmp_path / "two"), *options, "--train.max_steps", "8")
     assert said.count("steps per epoch") == 1  # only one process logs
-    launch("--resume", str(tmp_path / "two"), "--train.max_steps", "12")
+    launch_two("--resume", str(tmp_path / "two"), "--train.max_steps", "12")
     assert summary(tmp_path / "two")["processes"] == 2
     assert len(list((tmp_path / "two").glob("events*"))) == 2  # one for each launch
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
@@ -632,3 +634,9 @@ def test_a_validation_split_that_equals_the_training_split_is_announced(
     said = capfd.readouterr().err
     assert "the valid split is the training split" in said and "the test split" not in said
     assert "valid: 100%" not in said  # once is enough
+
+
+def test_two_processes_choose_their_precision_together(tiny, tmp_path):
+    run = tmp_path / "run"
+    launch_two("--out", str(run), *tiny, "--train.precision", "auto", "--train.max_steps", "2")
+    assert summary(run)["processes"] == 2

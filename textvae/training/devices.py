@@ -6,6 +6,7 @@ import ctypes
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +17,9 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 
 T = TypeVar("T")
+# How long processes wait for each other: the first one reads the corpus and evaluates alone, which
+# may take longer than the ten minutes after which NCCL gives up.
+PATIENCE = timedelta(days=1)
 
 
 def accelerator(precision: str) -> Any:
@@ -30,6 +34,7 @@ def accelerator(precision: str) -> Any:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    _processes()
     # accelerate keeps its first precision for the whole process, but runs may differ.
     AcceleratorState._reset_state()
     unable = f"--train.precision {precision} is not supported on this machine: use fp32 or bf16"
@@ -51,11 +56,17 @@ def with_precision(config: Config) -> Config:
     """
     if config.train.precision != "auto":
         return config
-    from accelerate import PartialState
-
-    device = PartialState().device or torch.device("cpu")
+    device = _processes().device or torch.device("cpu")
     precision: Literal["bf16", "fp32"] = "bf16" if _has_fast_bf16(device.type) else "fp32"
     return replace(config, train=replace(config.train, precision=precision))
+
+
+def _processes() -> Any:
+    """Return accelerate's ``PartialState``, as its ``Accelerator`` makes it, but more patient."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
 
 
 def _has_fast_bf16(kind: str) -> bool:
