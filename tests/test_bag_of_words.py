@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -160,3 +161,6 @@ def test_a_run_trains_it_and_its_model_is_loaded_with_it(corpus, tmp_path):
     texts = text_batch([loaded.tokenizer.encode(text)], [0])
     found = loaded.bag_of_words.log_prob(texts, loaded.encode([text]).mean[None])
     assert found.item() > -5 * math.log(len(loaded.tokenizer)) + 2
+    off = replace(config, objective=replace(config.objective, bag_of_words=0.0))
+    with pytest.raises(UserError, match="began with this layer of the model"):
+        train(off, tmp_path / "run", resume=True)

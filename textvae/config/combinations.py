@@ -273,6 +273,13 @@ def check_resumed(before: Config, now: Config, run: Path) -> None:
                 f"--{section}.{name} {as_word(new[section][name])}: {run} began with "
                 f"{as_word(old[section][name])}, and {why}: leave it out, or start a new run"
             )
+    weights = [bool(config.objective.bag_of_words) for config in (before, now)]
+    if weights[0] != weights[1]:  # only its value may change
+        raise UserError(
+            f"--objective.bag_of_words {now.objective.bag_of_words:g}: {run} began "
+            f"{'with' if weights[0] else 'without'} this layer of the model: leave it out, or "
+            "start a new run"
+        )
 
 
 def changed_options(before: Config, now: Config) -> list[str]:
