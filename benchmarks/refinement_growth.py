@@ -53,7 +53,10 @@ def growth(model: VAE, batch: Batch, options: Inference, seed: int) -> Tensor:
     found: Any = model.posterior(batch)
     start = rebuild(found, [part.detach().requires_grad_() for part in found])
     refined = SimpleNamespace(
-        posterior=lambda _: start, decoder=model.decoder, prior=model.prior
+        posterior=lambda _: start,
+        log_likelihood=model.log_likelihood,
+        decoder=model.decoder,
+        prior=model.prior,
     )  # a model whose encoder gives ``start``
     end: Any = infer(refined, batch, options).posterior
     log_px = model.log_likelihood(batch, end.rsample())[0]

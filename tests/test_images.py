@@ -265,7 +265,8 @@ def test_a_probe_is_repeatable_and_saved(run, folder, tmp_path, capfd):
     first, again = (probe(tmp_path / "run", seed=0) for _ in range(2))
     assert first == again and first["classes"] == 2 and first["probed"] == 40
     error = (first["accuracy"] * (1 - first["accuracy"]) / 40) ** 0.5
-    assert first["accuracy_se"] == pytest.approx(error) and first["majority_accuracy"] == 0.5
+    assert first["accuracy_se"] == pytest.approx(error, rel=0.02)
+    assert first["majority_accuracy"] == 0.5
     assert in_child(["probe", str(tmp_path / "run")]) == 0
     assert "± " in capfd.readouterr().out
     assert find_card(tmp_path / "run")["accuracy"] == first["accuracy"]
@@ -320,7 +321,7 @@ def test_a_probe_of_known_means(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(probe_module, "posteriors", linear)
     found = probe(tmp_path / "run", model=Given())
-    assert found["accuracy"] == found["linear_accuracy"] == 1 and found["accuracy_se"] == 0
+    assert found["accuracy"] == found["linear_accuracy"] == 1 and 0 < found["accuracy_se"] < 0.03
     monkeypatch.setattr(probe_module, "posteriors", chance)
     found = probe(tmp_path / "run", model=Given())
     assert abs(found["linear_accuracy"] - 0.5) < 0.3
