@@ -142,7 +142,7 @@ def test_batches_and_inference(model):
         textvae.Batch(np.zeros((2, 3)))
     with pytest.raises(TypeError, match="not a single Batch"):
         textvae.evaluate(model, batch)
-    with pytest.raises(TypeError, match="is a name: pass the model, textvae.load"):
+    with pytest.raises(TypeError, match=r"is a name: pass the model, textvae\.load"):
         textvae.score("runs/skip", ["a b"])
 
 
