@@ -42,7 +42,7 @@ from textvae.vae.objectives import (
     iwae,
 )
 from textvae.vae.posteriors import check_posterior, closed_kl
-from textvae.vae.priors import check_density
+from textvae.vae.priors import WrongDensity, check_density
 
 logger = logging.getLogger(__name__)
 MOVED = 0.1  # standard deviation of what is added to the weights of a prior of the user's own
@@ -125,18 +125,26 @@ def _check_own_prior(prior: Any) -> None:
         return
     try:
         check_density(prior)
-        check_density(_moved(prior))
+        _check_density_of_other_weights(prior)
     except ValueError as error:
         raise UserError(f"{type(prior).__name__}: {error}") from error
 
 
-def _moved(prior: Any) -> Any:
-    """Return a copy with other weights: a flow that begins as the identity hides its mistakes."""
-    copied, random = deepcopy(prior), torch.Generator().manual_seed(0)
-    for weight in copied.parameters():
-        step = torch.randn(weight.shape, generator=random)
-        weight.add_(MOVED * step.to(weight))
-    return copied
+def _check_density_of_other_weights(prior: Any) -> None:
+    """Check a copy whose weights have moved: a flow that begins as the identity hides mistakes.
+
+    Raises:
+        WrongDensity: The density is wrong.
+    """
+    try:
+        moved, random = deepcopy(prior), torch.Generator().manual_seed(0)
+        for weight in moved.parameters():
+            weight.add_(MOVED * torch.randn(weight.shape, generator=random).to(weight))
+        check_density(moved)
+    except WrongDensity:
+        raise
+    except Exception:  # not every prior can be copied, or has a density for all weights
+        return
 
 
 def _check_own_posterior(model: Model, batch: Batch) -> None:
@@ -156,12 +164,14 @@ def _check_own_decoder(model: Model, batch: Batch, inference: Inference) -> None
     if is_built_in(type(decoder)):
         return
     name = type(decoder).__name__
-    takes_share = "share" in signature(decoder.log_prob).parameters
-    if inference.method != "amortized" and inference.token_share < 1 and not takes_share:
-        raise UserError(
-            f"--inference.token_share {inference.token_share:g}: the log_prob of {name} has no "
-            "argument share, the fraction of the tokens to compute: set it to 1"
-        )
+    if inference.method != "amortized" and inference.token_share < 1:
+        try:
+            signature(decoder.log_prob).bind(batch, None, share=inference.token_share)
+        except TypeError:
+            raise UserError(
+                f"--inference.token_share {inference.token_share:g}: the log_prob of {name} has no "
+                "argument share, the fraction of the tokens to compute: set it to 1"
+            ) from None
     if model.condition is not None and not hasattr(decoder, "with_condition"):
         raise UserError(
             f"the model is conditioned on a {model.condition.noun}, and {name} has no method "
@@ -288,8 +298,7 @@ def _text_model(
 ) -> Any:
     length = config.data.max_length - 1  # the end of the sentence is not counted there
     texts = {"max_length": length, "tokenized": config.data.tokenized}
-    if config.objective.bag_of_words:
-        texts["bag_of_words"] = True
+    texts["bag_of_words"] = config.objective.bag_of_words > 0
     model = model_class(vocab_size=len(tokenizer), **texts, **labels, **vars(config.model))
     model.tokenizer = tokenizer
     return model

@@ -16,7 +16,7 @@ from pathlib import Path
 from traceback import FrameSummary, extract_tb
 from typing import Any
 
-from textvae.errors import UserError, did_you_mean
+from textvae.errors import UserError, did_you_mean, first_line
 from textvae.runs.files import expanded
 
 # Modules by their files and what is in them: one that is named twice is executed once.
@@ -129,8 +129,8 @@ def what_failed(error: BaseException) -> str:
     """Say in one line what went wrong in the user's code, and where."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not _is_of_a_library(frame)]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
+    kind, reason = type(error).__name__, first_line(error)
+    return f"{kind if reason == kind else f'{kind}: {reason}'}{where}"
 
 
 def _is_of_a_library(frame: FrameSummary) -> bool:

@@ -32,7 +32,6 @@ from textvae.config.choices import (
     PriorKind,
 )
 from textvae.config.experiment import ModelConfig
-from textvae.config.inference import AMORTIZED, Inference
 from textvae.config.types import NonNegativeInt, PositiveInt, VocabSize, check_values
 from textvae.errors import UserError, quantity
 from textvae.runs.model_folder import WEIGHTS, Description, public_module
@@ -46,7 +45,6 @@ from textvae.text.tokenizers import MADE_FOR, NONE, PAD, check_size, read_tokeni
 from textvae.vae.batch import Batch
 from textvae.vae.condition_embeddings import LabelEmbedding, make_embedding
 from textvae.vae.conditioning import check_condition
-from textvae.vae.contracts import Terms
 from textvae.vae.heads import check_head
 from textvae.vae.priors import VampPrior, check_prior
 
@@ -160,18 +158,9 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
         # Last, so that a seed gives all other weights the same initial values without it.
         self.bag_of_words = BagOfWords(latent_dim, vocab_size) if bag_of_words else None
 
-    def forward(
-        self,
-        batch: Batch,
-        samples: int = 1,
-        beta: float = 1.0,
-        inference: Inference = AMORTIZED,
-    ) -> Terms:
-        """As in ``VAE``, with the words of the texts predicted from z alone if there is a head."""
-        terms = super().forward(batch, samples, beta, inference)
-        if self.bag_of_words is None:
-            return terms
-        return terms._replace(log_bag=self.bag_of_words.log_prob(batch, terms.z))
+    def log_bag(self, batch: Batch, z: Tensor) -> Tensor | None:
+        """Log-probability of a text's words in any order, (K, B), if there is a head for it."""
+        return None if self.bag_of_words is None else self.bag_of_words.log_prob(batch, z)
 
     @torch.no_grad()
     def _initialize(self, scale: float | None, embedding_scale: float | None) -> None:

@@ -164,6 +164,10 @@ def standard_prior(latent_dim: int) -> nn.Module:
     return StandardNormal(latent_dim)
 
 
+class WrongDensity(ValueError):
+    """A prior's ``log_prob`` is not the log density of what it draws."""
+
+
 @torch.no_grad()
 def check_density(prior: Any) -> None:
     """Check, before any training, that a prior of one's own has the log density of its draws.
@@ -176,8 +180,8 @@ def check_density(prior: Any) -> None:
         prior: The prior, with ``latent_dim`` Z.
 
     Raises:
-        ValueError: The density is wrong, a method returns another shape, or draws do not depend on
-            the noise alone.
+        WrongDensity: The density is wrong.
+        ValueError: A method returns another shape, or draws do not depend on the noise alone.
     """
     noise, size = RowNoise(0, Purpose.LATENT, range(2 * CHECKED)), prior.latent_dim
     z = prior.sample(2 * CHECKED, noise)
@@ -208,7 +212,7 @@ def check_density(prior: Any) -> None:
     outside = gaussian.log_prob(drawn).sum(-1) - prior.log_prob(drawn.to(z)).double()
     for gap, wrong in ((inside, "low"), (outside, "high")):
         if float(gap.mean()) < -0.05 - 4 * float(gap.std()) / math.sqrt(CHECKED):
-            raise ValueError(
+            raise WrongDensity(
                 f"log_prob is too {wrong}, by {-float(gap.mean()):.2f} nats or more, for a density "
                 "of what sample draws: is a constant missing, such as Z/2 log(2 pi)?"
             )
@@ -237,33 +241,31 @@ def _check_change_of_variables(prior: Any) -> None:
     that draws in another way is not checked.
 
     Raises:
-        ValueError: The density is too low.
+        WrongDensity: The density is too low.
     """
-    copied, size = deepcopy(prior).double(), prior.latent_dim
-    random = torch.Generator().manual_seed(0)
+    size, random = prior.latent_dim, torch.Generator().manual_seed(0)
     count = max(1, min(16, MAX_ENTRIES // size**2))
     u = torch.randn(count, size, generator=random, dtype=torch.float64)
-
-    def transformed(noise: Tensor) -> Tensor:
-        z: Tensor = copied.sample(len(noise), _GivenNormals(noise))
-        if z.dtype != torch.float64:
-            raise LookupError("single precision is not enough for differences")
-        return z
-
-    moved = u[:, None] + torch.eye(size, dtype=torch.float64).mul(STEP)  # (N, Z, Z)
+    moved = u[:, None] + STEP * torch.eye(size, dtype=torch.float64)  # (N, Z, Z)
     moved = torch.stack([moved, 2 * u[:, None] - moved])  # one step up, and one down
     try:
-        z, (up, down) = transformed(u), transformed(moved.flatten(0, 2)).view_as(moved)
+        copied = deepcopy(prior).double()
+        z = copied.sample(count, _GivenNormals(u))
+        up, down = copied.sample(2 * count * size, _GivenNormals(moved.flatten(0, 2))).view_as(
+            moved
+        )
         log_p = copied.log_prob(z)
+        stretches = torch.linalg.svdvals((up - down) / (2 * STEP))  # (N, Z)
     except Exception:  # a user's own code, called in a way that it need not foresee
         return
-    stretches = torch.linalg.svdvals((up - down) / (2 * STEP))  # (N, Z)
+    if stretches.dtype != torch.float64:  # too coarse for differences
+        return
     regular = stretches.amin(1) > SINGULAR * stretches.amax(1)  # not onto a sphere or a plane
     normal = torch.distributions.Normal(0.0, 1.0)
     least = normal.log_prob(u).sum(1) - stretches.log().sum(1)
     missing = (least - log_p)[regular]
     if len(missing) and float(missing.max()) > 0.2:
-        raise ValueError(
+        raise WrongDensity(
             f"log_prob is too low, by up to {float(missing.max()):.2f} nats, for what sample makes "
             "of normal noise: is the log-determinant that of the other direction?"
         )

@@ -125,7 +125,12 @@ class VAE(nn.Module):
             encoder_loss=encoder_loss,
             path=path,
             prior=self.prior,
+            log_bag=self.log_bag(batch, z),
         )
+
+    def log_bag(self, batch: Batch, z: Tensor) -> Tensor | None:
+        """Log-probability of an example's words in any order, (K, B); None without such a part."""
+        return None
 
 
 def _check_parts(encoder: Any, decoder: Any, prior: Any) -> None:

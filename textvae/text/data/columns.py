@@ -46,7 +46,7 @@ class Columns:
     numeric: bool = False
     verbatim: bool = False
     label_seen: bool = True
-    unread: str | None = None  # a column whose name differs from ``label`` only in case
+    unread: str | None = None  # a column that is almost named ``label``, for the log
 
     @classmethod
     def parse(
