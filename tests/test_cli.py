@@ -163,6 +163,7 @@ MISTAKES = [
     (["sample", "{run}", "--length-penalty", "2"], "--length-penalty 2.0: no effect without"),
     (["sample", "{run}", "--max-new-tokens", "0"], "--max-new-tokens 0"),
     (["interpolate", "{run}", "a", "b", "--steps", "1"], "--steps 1"),
+    (["interpolate", "{run}", "", "b"], "one of the two ends is empty"),
     (["sample", "{run}", "--device", "cudda"], "device cudda: "),
     (
         ["sample", "{run}", "--device", "meta"],

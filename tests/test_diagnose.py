@@ -520,6 +520,9 @@ def test_exit_codes(run, options, status, capfd):
     if status == 2:
         (line,) = capfd.readouterr().err.splitlines()[-1:]
         assert line.startswith("textvae: ")
+    if "--limit" in options:  # not that training ended early, which is another finding
+        assert line.endswith("5 examples: at least 10 different ones are needed to tell whether "
+                             "z is used")  # fmt: skip
 
 
 def test_the_command_prints_json(run, capfd):

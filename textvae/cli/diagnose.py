@@ -75,5 +75,5 @@ def run(args: Namespace) -> int:
     show(as_json(found.to_dict()) if args.json else found)
     failed = False if args.fail_on is None else found.is_at_least(FAIL_ON[args.fail_on])
     if failed is None:
-        raise UserError(f"--fail-on {args.fail_on}: {found.summary}")
+        raise UserError(f"--fail-on {args.fail_on}: {found.why_undecided(FAIL_ON[args.fail_on])}")
     return int(failed)

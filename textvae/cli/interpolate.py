@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 from textvae.cli.given import examples, generation, load, presenter, warn_of_collapse
 from textvae.cli.options import add_do_sample, add_generation, add_model, add_refinement, new_parser
 from textvae.config.types import TwoOrMore
+from textvae.errors import UserError
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -41,6 +42,8 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Show the decoded points in order."""
+    if not (args.a.strip() and args.b.strip()):
+        raise UserError("one of the two ends is empty: is a variable of the shell not set?")
     model = load(args)
     model.check_latent()
     output = presenter(model, args)

@@ -93,7 +93,7 @@ def evaluate(
         progress: Called with the number of examples done.
         max_symbols: Maximum number of symbols decoded at once; limits memory. The default depends
             on the device.
-        pool: The posteriors of more examples, for holes and CU, which few examples do not show.
+        pool: Posteriors of more examples, to compute holes and CU from: a few examples hide holes.
         config: The experiment, so that ``collapse`` does not suggest what the model already has.
         training: How far the training got, so that no model is called collapsed too early.
 

@@ -40,7 +40,7 @@ class Interval(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Half the interval, as a standard error: a normal distribution has this one."""
+        """The standard error of a normal distribution whose 95% interval is as wide."""
         from scipy.special import ndtri
 
         return (self.high - self.low) / (2 * float(ndtri(0.5 + LEVEL / 2)))

@@ -21,7 +21,7 @@ def pool_of(
     seed: int,
     batch_size: int,
 ) -> Pool | None:
-    """Infer q(z|x) of more examples than are examined, because few of them show hardly any holes.
+    """Infer q(z|x) of more examples than are examined, because a few examples hide holes.
 
     Args:
         opened: The run.

@@ -57,7 +57,7 @@ _recorded: ContextVar[str | None] = ContextVar("recorded", default=None)
 
 @contextmanager
 def recorded_as(command: str) -> Iterator[None]:
-    """Record another command than that of this process, which does the same, for a while."""
+    """While active, record this command, which does the same, instead of that of the process."""
     token = _recorded.set(command)
     try:
         yield

@@ -195,7 +195,7 @@ def _check_has_model(run: Path, trainer: Trainer) -> None:
 def _started_from(config: Config, folder: Path | None) -> Config:
     """Return the config with the folder of the model that a run starts from.
 
-    Its tokenizer then is that of the same download, even if the model on the Hub changes.
+    The tokenizer then comes from the same download as the weights, even if the Hub has changed.
     """
     if folder is None:
         return config

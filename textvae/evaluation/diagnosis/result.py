@@ -135,12 +135,19 @@ class Diagnosis(Printed):
         Returns:
             None if there are too few examples to tell, or it is too early.
         """
-        least = SEVERITY.index(verdict)
-        possible = [f for f in self.findings if SEVERITY.index(f.about) >= least]
+        least, possible = SEVERITY.index(verdict), self._about_at_least(verdict)
         certain = [f for f in possible if f.verdict != UNCLEAR]
         if any(SEVERITY.index(f.verdict) >= least for f in certain):
             return True
         return None if possible else False
+
+    def why_undecided(self, verdict: str) -> str:
+        """Say why ``is_at_least`` is None."""
+        return self._about_at_least(verdict)[0].summary
+
+    def _about_at_least(self, verdict: str) -> list[Finding]:
+        least = SEVERITY.index(verdict)
+        return [f for f in self.findings if SEVERITY.index(f.about) >= least]
 
     def __str__(self) -> str:
         """Return the diagnosis as lines of text."""
