@@ -14,6 +14,7 @@ from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.runs.files import read_record
 from textvae.runs.run_folder import SUMMARY
+from textvae.training.sweeps.grid import make_grid
 
 PARTS = '''
 from functools import partial
@@ -39,6 +40,18 @@ class Powered(textvae.TextVAE):
 
 def scaled(terms, beta, scale):
     return textvae.elbo(terms, beta * scale + SHIFT)
+
+
+def triangle(step, steps, height=1.0):
+    return height * (1 - abs(2 * step / steps - 1))
+
+
+def negative(step, steps):
+    return -1.0
+
+
+class Wide(textvae.TextVAE):
+    """Another class."""
 
 
 Narrower = partial(Narrow)
@@ -141,6 +154,10 @@ def test_what_cannot_be_loaded_is_one_line(name, message, parts, trained, monkey
         ("objective", "number", "an objective is a function, not int"),
         ("objective", "Narrow", "pass an object"),
         ("procedure", "half", "the procedure has no update, no state_dict"),
+        ("kl-schedule", "number", "a KL schedule is a function, not int"),
+        ("kl-schedule", "Narrow", "a KL schedule is not a class: pass an object, Narrow(...)"),
+        ("kl-schedule", "half", "the KL schedule at step 0: AttributeError"),
+        ("kl-schedule", "negative", "returned -1.0 at step 0: it must be 0 or more"),
         ("model", "half", "pass a subclass"),
     ],
 )
@@ -179,6 +196,71 @@ def test_a_sweep_trains_evaluates_and_reports_own_parts(parts, tiny, tmp_path, c
     assert run_sweep(out, *one) == 2  # a manifest executes nothing
     assert "--own-model FILE.py:NAME" in capfd.readouterr().err
     assert run_sweep(out, *one, *narrow, "--own-objective", f"{parts}:half") == 0
+
+
+def test_a_schedule_of_ones_own_is_a_share_of_beta(parts, tiny, tmp_path, capfd, caplog):
+    """It is followed step by step, across a resume, and needed for it."""
+    run, own = tmp_path / "run", ["--own-kl-schedule", f"{parts}:triangle"]
+    words = ["--train.max_steps", "4", "--train.log_every", "1", "--objective.beta", "0.5"]
+    words += ["--objective.kl_epochs", "2"]
+    assert main(["train", "--out", str(run), *tiny, *words, "--train.max_steps", "3", *own]) == 0
+    assert "--objective.kl_epochs: no effect on the KL weight" in caplog.text
+    assert main(["train", "--resume", str(run), "--train.max_steps", "4"]) == 2
+    assert "the same kl_schedule (--own-kl-schedule FILE.py:NAME" in capfd.readouterr().err
+    assert main(["train", "--resume", str(run), "--train.max_steps", "4", *own]) == 0
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    betas = [each["beta"] for each in log if "loss" in each]
+    assert betas == pytest.approx([0.0, 0.5 * 2 / 3, 0.5 * 2 / 3, 0.5 * 0.5])
+    assert read_record(run / "training.json")["own_parts"] == {
+        "kl_schedule": "parts_of_mine.triangle"
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_sweep_compares_own_parts_with_those_of_the_config(parts, tiny, tmp_path, capfd):
+    out = tmp_path / "sweep"
+    vary = ["--vary", f"own-model=none,{parts}:Narrow,{parts}:Wide"]
+    vary += ["--vary", f"own-objective=none,{parts}:half", "--samples", "2"]
+    assert run_sweep(out, *tiny, *vary, "--train.max_steps", "2") == 0
+    runs = read_record(out / "manifest.json")["runs"]
+    names = ["run", "run-half", "run-Narrow", "run-Narrow-half", "run-Wide", "run-Wide-half"]
+    assert list(runs) == names
+    assert runs["run"]["own_parts"] == {}
+    assert runs["run-Wide-half"]["own_parts"] == {
+        "model": "parts_of_mine.Wide",
+        "objective": "parts_of_mine.scaled(scale=0.5)",
+    }
+    for name in runs:
+        assert read_record(out / name / SUMMARY)["own_parts"] == runs[name]["own_parts"]
+        assert name in (out / "table.md").read_text()
+    assert "parts_of_mine.Wide" in (out / "report.html").read_text()
+    capfd.readouterr()
+    page = ["report", str(out), "--out", str(tmp_path / "page.html"), "--limit", "9"]
+    assert main([*page, "--own-model", f"{parts}:Narrow"]) == 2
+    assert "--own-model FILE.py:Wide" in capfd.readouterr().err
+    assert main([*page, "--own-model", f"{parts}:Narrow", f"{parts}:Wide"]) == 0
+    assert main([*page, "--own-model", f"{parts}:Powered"]) == 2
+    assert "none of the runs is of this class" in capfd.readouterr().err
+
+
+def test_a_language_model_is_trained_once_whatever_the_objective_is(parts):
+    cells = make_grid([TOY], methods=["lm", "vae"], vary={"own-objective": [None, f"{parts}:half"]})
+    assert [cell.name for cell in cells] == ["lm", "vae", "vae-half"]
+    assert cells[0].own_parts == {} and cells[2].own_parts == {"objective": f"{parts}:half"}
+    assert cells[2].words[-2:] == ["--own-objective", f"{parts}:half"]
+
+
+def test_an_own_part_is_varied_or_given(parts, tmp_path):
+    named = f"{parts}:half"
+    with pytest.raises(UserError, match="own-objective is varied with --vary: do not give"):
+        textvae.sweep(
+            TOY,
+            out=tmp_path / "x",
+            vary={"own-objective": [None, named]},
+            own_parts={"objective": named},
+        )
+    with pytest.raises(UserError, match="give parts by name"):
+        textvae.sweep(TOY, out=tmp_path / "x", vary={"own-objective": [textvae.elbo]})
 
 
 def test_other_arguments_of_a_class_are_refused(parts, tiny, tmp_path, capfd):

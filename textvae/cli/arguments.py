@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from textvae.cli.commands import build_parser
 from textvae.cli.messages import explain
+from textvae.cli.options import OWN_PARTS
 from textvae.config.experiment import OPTIONS, read_options
 from textvae.config.types import plain
 from textvae.errors import UserError
@@ -113,13 +114,17 @@ def _grid(words: Sequence[str], vary: Sequence[str], train: ArgumentParser) -> d
     grid: dict[str, list[Any]] = {}
     for word in vary:
         option, _, values = word.partition("=")
-        if "." not in option or not values:
+        is_own = option in [f"own-{part.replace('_', '-')}" for part in OWN_PARTS]
+        if not (is_own or "." in option) or not values:
             raise UserError(
                 f"--vary {word}: give an option and its values, such as model.latent_dim=2,10; "
                 "to compare methods, use --methods"
             )
         if option in grid:
             raise UserError(f"--vary {option} is given twice: give all of its values at once")
+        if is_own:
+            grid[option] = [None if each == "none" else each for each in values.split(",")]
+            continue
         parses = [train.parse_args([f"--{option}={value}"]) for value in values.split(",")]
         grid[option] = [plain(each[option]) for each in parses]
     return {"files": files, "sections": sections, "vary": grid}

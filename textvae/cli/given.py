@@ -50,12 +50,8 @@ def load(args: Namespace) -> Model:
     return to_device(model, args.device)
 
 
-def own_model(args: Namespace, run: str | None = None) -> Model | None:
-    """Return the model of a run of the class that ``--own-model`` names; None without that option.
-
-    Args:
-        args: The options of a command.
-        run: The run, if the command has several; None for one of another class.
+def own_model(args: Namespace) -> Model | None:
+    """Return the model of the class that ``--own-model`` names; None without that option.
 
     Raises:
         UserError: There is no such class, or the model cannot be loaded.
@@ -65,19 +61,42 @@ def own_model(args: Namespace, run: str | None = None) -> Model | None:
 
     if (kind := _own_class(args)) is None:
         return None
-    folder = expanded(run or args.run)
-    if run is not None and not kind.is_class_of(folder):
-        return None
-    return load_model(str(folder), device=args.device, model_class=kind)
+    return load_model(str(expanded(args.run)), device=args.device, model_class=kind)
+
+
+def own_models(args: Namespace, runs: Sequence[Path | str]) -> dict[Path | str, Model]:
+    """Return the models of those runs that are of a class that ``--own-model`` names.
+
+    Args:
+        args: The options of a command that takes several classes.
+        runs: What the command was given, run folders and files.
+
+    Raises:
+        UserError: There is no such class, no run is of it, or a model cannot be loaded.
+    """
+    from textvae.builders.model import load_model
+    from textvae.runs.files import expanded
+
+    found: dict[Path | str, Model] = {}
+    for name in args.own_model or []:
+        kind = _class_named(name)
+        of_kind = [run for run in runs if Path(run).is_dir() and kind.is_class_of(expanded(run))]
+        if not of_kind:
+            raise UserError(f"--own-model {name}: none of the runs is of this class")
+        for run in of_kind:
+            found[run] = load_model(str(expanded(run)), device=args.device, model_class=kind)
+    return found
 
 
 def _own_class(args: Namespace) -> type[Model] | None:
+    return None if args.get("own_model") is None else _class_named(args.own_model)
+
+
+def _class_named(name: str) -> type[Model]:
     from textvae.training.own_parts import class_of, load_own_parts
 
-    if args.get("own_model") is None:
-        return None
     # The arguments of a partial are in the folder of the model.
-    return class_of(load_own_parts({"model": args.own_model})["model_class"])
+    return class_of(load_own_parts({"model": name})["model_class"])
 
 
 def own_parts(args: Namespace) -> dict[str, str]:

@@ -39,6 +39,8 @@ APPLIES_TO: dict[str, dict[str, Any]] = {
 OWN_PARTS = {
     "model": "class of models: a subclass of one of textvae's, or a partial of one",
     "objective": "objective: a function, or an object, that is called with (terms, beta)",
+    "kl_schedule": "schedule of the KL weight: a function that is called with (step, steps) and "
+    "returns a share of --objective.beta",
     "procedure": "procedure: an object that decides the order of the updates",
 }
 
@@ -81,13 +83,16 @@ def add_model(parser: ArgumentParser) -> None:
     add_own_model(parser)
 
 
-def add_own_model(parser: _ActionsContainer) -> None:
-    """Add the class of a model that is not one of textvae's."""
+def add_own_model(parser: _ActionsContainer, *, several: bool = False) -> None:
+    """Add the class of a model that is not one of textvae's; ``several``: one for each such run."""
+    many: dict[str, Any] = {"nargs": "+"} if several else {}
     parser.add_argument(
         "--own-model",
         type=str,
         metavar="FILE.py:CLASS",
-        help="your own class of the model; its file is executed",
+        help="your own class of the model; its file is executed"
+        + ("; give all classes if the runs have several" if several else ""),
+        **many,
     )
 
 
@@ -95,7 +100,7 @@ def add_own_parts(parser: ArgumentParser) -> None:
     """Add the parts of a training that may be the user's own."""
     for part, what in OWN_PARTS.items():
         parser.add_argument(
-            f"--own-{part}",
+            f"--own-{part.replace('_', '-')}",
             type=str,
             metavar="FILE.py:NAME",
             help=f"your own {what}; its file is executed, and resuming needs it again",

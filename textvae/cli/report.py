@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from textvae.cli.given import own_model
+from textvae.cli.given import own_models
 from textvae.cli.options import add_common, add_data, add_own_model, new_parser
 from textvae.config.types import NonNegativeInt, PositiveInt
 
@@ -55,7 +54,7 @@ def parser() -> ArgumentParser:
         help="first fit the sampler of textvae sample --from aggregate, so that the report also "
         "shows its samples",
     )
-    add_own_model(parser)
+    add_own_model(parser, several=True)
     add_common(parser)
     return parser
 
@@ -66,7 +65,6 @@ def run(args: Namespace) -> None:
     from textvae.evaluation.report import report
 
     runs = run_folders(args.runs)
-    own = {run: own_model(args, run) for run in runs if Path(run).is_dir()}
-    models = {run: model for run, model in own.items() if model is not None}
-    report(runs, args.out, models=models, **{name: args[name] for name in OPTIONS})
+    options = {name: args[name] for name in OPTIONS}
+    report(runs, args.out, models=own_models(args, runs), **options)
     print(f"wrote {args.out}")

@@ -37,7 +37,9 @@ def parser() -> ArgumentParser:
         action="append",
         default=[],
         metavar="SECTION.NAME=A,B",
-        help="values of an option to try; if given more than once, all combinations",
+        help="values of an option to try; if given more than once, all combinations; "
+        "own-objective=none,FILE.py:NAME compares an objective of your own with the config's "
+        "(likewise the other --own-... options)",
     )
     add(
         "--methods",

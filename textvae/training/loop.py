@@ -37,7 +37,7 @@ from textvae.training.update import Updater
 from textvae.training.validation import show_latent_space, validate
 from textvae.vae.batch import Batch
 from textvae.vae.batching import BatchLoader
-from textvae.vae.contracts import Objective
+from textvae.vae.contracts import KLSchedule, Objective
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ class Trainer(TrainingState):
         accelerator: accelerate's ``Accelerator``.
         objective: Turns the terms of a batch into its loss.
         procedure: What a training step does, once the KL counts.
+        kl_schedule: The user's own schedule of the KL weight; None: that of the config.
+        own_parts: The names of the user's own parts.
+        own_code: Hashes of their source.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Trainer(TrainingState):
         accelerator: Any,
         objective: Objective,
         procedure: Procedure,
+        kl_schedule: KLSchedule | None,
         own_parts: dict[str, str],
         own_code: dict[str, str],
     ) -> None:
@@ -76,7 +80,7 @@ class Trainer(TrainingState):
         )
         self.loader = BatchLoader(splits["train"], buckets)
         self.epoch_steps = math.ceil(len(self.loader) / config.train.accumulate)
-        self.phases = Phases(config, self.epoch_steps)
+        self.phases = Phases(config, self.epoch_steps, kl_schedule)
         self.total_steps, self.lr = self.phases.total_steps, self.phases.lr
         self.updater = Updater(config, model, objective, accelerator, self.phases)
         self.own_parts, self.own_code = own_parts, own_code

@@ -1,4 +1,4 @@
-"""What user-defined models, objectives, and procedures need, checked before any training."""
+"""What user-defined models, objectives, and the like need, checked before any training."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from textvae.builders.own_code import what_failed
 from textvae.config.experiment import ObjectiveConfig
 from textvae.config.inference import Inference
 from textvae.errors import UserError
+from textvae.training.phases import check_share
 from textvae.vae.batch import Batch
 from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
@@ -25,6 +26,7 @@ from textvae.vae.modes import undisturbed
 logger = logging.getLogger(__name__)
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 NEEDED = ("update", "state_dict", "load_state_dict")
+TRIED_STEPS = 100  # of a KL schedule
 PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every process
 
 
@@ -35,16 +37,7 @@ def check_objective(objective: Any) -> None:
         TypeError: A method is missing, which training would call late or never, or the objective
             has parameters, which it would not train.
     """
-    if not callable(objective):
-        raise TypeError(f"an objective is a function, not {type(objective).__name__}")
-    if isinstance(objective, type):
-        name = objective.__name__
-        raise TypeError(f"objective={name}: pass an object, {name}(...)")
-    with suppress(ValueError):  # a compiled function has no signature
-        try:
-            inspect.signature(objective).bind(None, 1.0)
-        except TypeError as error:
-            raise TypeError(f"an objective is called with (terms, beta): {error}") from error
+    _check_function(objective, "an objective", "(terms, beta)", (None, 1.0))
     if isinstance(objective, nn.Module) and any(p.requires_grad for p in objective.parameters()):
         raise TypeError(
             "the objective has parameters, and only those of the model are trained: make them part "
@@ -55,10 +48,40 @@ def check_objective(objective: Any) -> None:
         raise TypeError(f"an objective with after_update also needs {' and '.join(missing)}")
     if hasattr(objective, "after_update"):
         _check_kept(objective.state_dict(), "the objective's state_dict()")
-    if "<lambda>" in getattr(objective, "__qualname__", ""):
+
+
+def check_kl_schedule(schedule: Any) -> None:
+    """Check that a KL schedule returns numbers from the first to the last step of a run.
+
+    Raises:
+        TypeError: It is not a function of a step and of the number of steps, or returns no number.
+        ValueError: A number is negative or not finite.
+    """
+    _check_function(schedule, "a KL schedule", "(step, steps)", (0, TRIED_STEPS))
+    for step in range(TRIED_STEPS):
+        try:
+            share = schedule(step, TRIED_STEPS)
+        except Exception as error:  # anything can go wrong in the user's code
+            raise TypeError(f"the KL schedule at step {step}: {what_failed(error)}") from error
+        check_share(share, step)
+
+
+def _check_function(part: Any, what: str, arguments: str, tried: tuple[Any, ...]) -> None:
+    """Check that a part can be called with its arguments; warn if it has no name of its own."""
+    if not callable(part):
+        raise TypeError(f"{what} is a function, not {type(part).__name__}")
+    if isinstance(part, type):
+        raise TypeError(f"{what} is not a class: pass an object, {part.__name__}(...)")
+    with suppress(ValueError):  # a compiled function has no signature
+        try:
+            inspect.signature(part).bind(*tried)
+        except TypeError as error:
+            raise TypeError(f"{what} is called with {arguments}: {error}") from error
+    if "<lambda>" in getattr(part, "__qualname__", ""):
         logger.warning(
-            "the objective is a lambda, which looks like any other: use a named function, so "
-            "that a run is only resumed and averaged with the same one"
+            "%s is a lambda, which looks like any other: use a named function, so that a run is "
+            "only resumed and averaged with the same one",
+            what.replace("an ", "the ").replace("a ", "the "),
         )
 
 

@@ -1,4 +1,4 @@
-"""User-defined models, objectives, and procedures: loading them, and their names in records."""
+"""User-defined models, objectives, and the like: loading them, and their names in records."""
 
 from __future__ import annotations
 
@@ -19,47 +19,66 @@ from textvae.builders.own_code import load_named
 from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import quoted
 from textvae.runs.model_folder import is_built_in
-from textvae.training.own_checks import PLAIN, check_model_class, check_objective, check_procedure
+from textvae.training.own_checks import (
+    PLAIN,
+    check_kl_schedule,
+    check_model_class,
+    check_objective,
+    check_procedure,
+)
 from textvae.vae.model import Model
 
 logger = logging.getLogger(__name__)
-ARGUMENTS = {"model": "model_class", "objective": "objective", "procedure": "procedure"}
+# The arguments of ``train`` that the parts are.
+ARGUMENTS = {
+    "model": "model_class",
+    "objective": "objective",
+    "kl_schedule": "kl_schedule",
+    "procedure": "procedure",
+}
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "model": check_model_class,
+    "objective": check_objective,
+    "kl_schedule": check_kl_schedule,
+    "procedure": check_procedure,
+}
 
 
 def load_own_parts(names: Mapping[str, str]) -> dict[str, Any]:
     """Return parts of the user's own as arguments of ``train``, executing the files they are in.
 
     Args:
-        names: ``file.py:name`` or ``module:name``, by ``model``, ``objective``, and ``procedure``.
+        names: ``file.py:name`` or ``module:name``, by ``model``, ``objective``, ``kl_schedule``,
+            and ``procedure``.
 
     Raises:
         UserError: There is no such part, or it does not fulfill its contract.
     """
-    checks: dict[str, Callable[[Any], None]] = {
-        "model": check_model_class,
-        "objective": check_objective,
-        "procedure": check_procedure,
-    }
     if not isinstance(names, Mapping) or not all(isinstance(n, str) for n in names.values()):
         raise TypeError(
             "parts of your own are given by name, such as {'objective': 'my_parts.py:capacity'}"
         )
     found = {}
     for part, name in names.items():
-        if part not in checks:
-            near = did_you_mean(part, list(checks))
+        if part not in CHECKS:
+            near = did_you_mean(part, list(CHECKS))
             raise UserError(f"{part} cannot be replaced by a part of your own{near}")
-        own = found[ARGUMENTS[part]] = load_named(name, f"--own-{part}")
+        own = found[ARGUMENTS[part]] = load_named(name, option_of(part))
         try:
-            checks[part](own)
-        except TypeError as error:
-            raise UserError(f"--own-{part} {name}: {error}") from None
+            CHECKS[part](own)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{option_of(part)} {name}: {error}") from None
     return found
 
 
 def options_of(names: Mapping[str, str]) -> list[str]:
     """Return the options of a command that ``load_own_parts`` is given the names of."""
-    return [word for part, name in names.items() for word in (f"--own-{part}", name)]
+    return [word for part, name in names.items() for word in (option_of(part), name)]
+
+
+def option_of(part: str) -> str:
+    """Return the option of a command that a part is given with."""
+    return f"--own-{part.replace('_', '-')}"
 
 
 def place_of(kind: type) -> str:
@@ -110,21 +129,20 @@ def class_of(model_class: Any) -> type[Model]:
     return found
 
 
-def own_parts(model: Model, objective: Any, procedure: Any) -> dict[str, str]:
+def own_parts(model: Model, **given: Any) -> dict[str, str]:
     """Return the names of the parts that the config does not ask for, with their arguments.
 
     What changes in training must not be in a name, so names are made before it.
 
     Args:
         model: The model.
-        objective: The user's own; None: that of the config.
-        procedure: The user's own; None: that of the config.
+        given: The other parts, as arguments of ``train``; None: not given.
     """
     kind, found = type(model), {}
     if not is_built_in(kind):
         name = f"{_module(kind)}.{kind.__qualname__}"
         found["model"] = _with_arguments(name, (), model.own_options())
-    return found | names_of(objective=objective, procedure=procedure)
+    return found | names_of(**given)
 
 
 def names_of(**parts: Any) -> dict[str, str]:
@@ -139,15 +157,16 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
     Raises:
         UserError: It has others.
     """
-    for part in ("model", "objective", "procedure"):
+    for part in ARGUMENTS:
         names = [_compared(part, parts.get(part)) for parts in (before, now)]
-        if names[0] != names[1]:
-            own, other = (names.get(part, f"the {part} in its config") for names in (before, now))
-            raise UserError(
-                f"{run} was trained with {own}, and this would resume it with {other}: resume it "
-                f"with the same {part} (--own-{part} FILE.py:NAME, or in Python "
-                f"{ARGUMENTS[part]}=...), or start a new run"
-            )
+        if names[0] == names[1]:
+            continue
+        own, other = (each.get(part, f"the {part} in its config") for each in (before, now))
+        raise UserError(
+            f"{run} was trained with {own}, and this would resume it with {other}: resume it with "
+            f"the same {part} ({option_of(part)} FILE.py:NAME, or in Python "
+            f"{ARGUMENTS[part]}=...), or start a new run"
+        )
 
 
 def _compared(part: str, name: str | None) -> str | None:

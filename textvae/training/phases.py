@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from textvae.config.experiment import Config, OptimConfig
 from textvae.training.optim import LearningRate
+from textvae.vae.contracts import KLSchedule
 from textvae.vae.objectives import kl_weight
+
+
+def check_share(share: object, step: int) -> float:
+    """Return what a KL schedule of the user's own returned, as a number.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, infinite, or NaN.
+    """
+    try:
+        found = float(share)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        kind = type(share).__name__
+        raise TypeError(f"the KL schedule returned a {kind} at step {step}, not a number") from None
+    if not 0 <= found < math.inf:
+        raise ValueError(f"the KL schedule returned {found} at step {step}: it must be 0 or more")
+    return found
 
 
 class Phases:
@@ -19,6 +38,7 @@ class Phases:
     Args:
         config: The experiment.
         epoch_steps: Training steps per epoch.
+        kl_schedule: The user's own, instead of ``objective.kl_schedule``.
 
     Attributes:
         autoencode_steps: Steps of the first phase; 0 if there is none.
@@ -26,9 +46,12 @@ class Phases:
         lr: The learning rate of the second phase.
     """
 
-    def __init__(self, config: Config, epoch_steps: int) -> None:
+    def __init__(
+        self, config: Config, epoch_steps: int, kl_schedule: KLSchedule | None = None
+    ) -> None:
         train = config.train
         self.objective, self.epoch_steps = config.objective, epoch_steps
+        self.kl_schedule = kl_schedule
         self.autoencode_steps = round(train.autoencode_epochs * epoch_steps)
         steps = self.autoencode_steps + train.epochs * epoch_steps
         self.total_steps = min(steps, train.max_steps or steps)
@@ -52,9 +75,12 @@ class Phases:
         """Return the weight of the KL at a training step."""
         if self.autoencoding(step):
             return 0.0
-        options = self.objective
+        options, done = self.objective, step - self.autoencode_steps
+        if self.kl_schedule is not None:
+            share = self.kl_schedule(done, self.total_steps - self.autoencode_steps)
+            return options.beta * check_share(share, done)
         return kl_weight(
-            step - self.autoencode_steps,
+            done,
             options.kl_schedule,
             beta=options.beta,
             start=min(options.kl_start, options.beta),  # the weight never falls in warm-up

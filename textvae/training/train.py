@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,18 +39,18 @@ from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
 from textvae.training.own_checks import (
     check_model_class,
-    check_objective,
     check_objective_on,
-    check_procedure,
 )
-from textvae.training.own_parts import code_of, own_parts
+from textvae.training.own_parts import ARGUMENTS, CHECKS, code_of, own_parts
 from textvae.training.procedures import Procedure, build_procedure
 from textvae.vae.conditioning import add_conditions
-from textvae.vae.contracts import Objective
+from textvae.vae.contracts import KLSchedule, Objective
 from textvae.vae.model import Model
 from textvae.vae.modes import fresh_settings
 
 logger = logging.getLogger(__name__)
+OF_LOSS = ("bound", "free_bits", "mmd", "density_gap", "bag_of_words", "min_kl")
+OF_KL_WEIGHT = ("kl_schedule", "kl_epochs", "kl_start", "kl_ramp")
 
 
 @fresh_settings()
@@ -62,6 +62,7 @@ def train(
     model_class: type[Model] | None = None,
     objective: Objective | None = None,
     procedure: Procedure | None = None,
+    kl_schedule: KLSchedule | None = None,
 ) -> Model:
     """Train a model until the stopping rule applies, or the last epoch or ``max_steps`` is done.
 
@@ -72,6 +73,8 @@ def train(
         model_class: A subclass of ``TextVAE`` or ``ImageVAE`` with parts of your own.
         objective: A loss to use instead of the one in the config.
         procedure: A training procedure to use instead of the one in the config.
+        kl_schedule: A function of the step and the number of steps, without those of autoencoding,
+            that returns the share of ``objective.beta``; it replaces ``objective.kl_schedule``.
 
     Returns:
         The best model so far, in evaluation mode.
@@ -102,7 +105,9 @@ def train(
         for line in options_without_effect(config):
             logger.warning(line)
         if objective is not None:
-            _warn_of_replaced(config)
+            _warn_of_replaced(config, OF_LOSS, "the loss")
+        if kl_schedule is not None:
+            _warn_of_replaced(config, OF_KL_WEIGHT, "the KL weight")
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
@@ -116,7 +121,8 @@ def train(
                 run_start.check_new(run)  # another training may have ended just now
                 run_start.remove_start(run)  # one that was killed
                 remove_leftovers(run)
-            trainer = _trainer(config, run, accelerator, resume, model_class, objective, procedure)
+            own = {"objective": objective, "procedure": procedure, "kl_schedule": kl_schedule}
+            trainer = _trainer(config, run, accelerator, resume, model_class, own)
             if main:
                 _record_start(config, run, trainer, resume)
             with stop_signals() as stop:
@@ -154,16 +160,16 @@ def _with_data(run: Path, config: Config) -> Config:
     return config
 
 
-def _warn_of_replaced(config: Config) -> None:
-    """Warn of options of the loss if the loss is user-defined."""
+def _warn_of_replaced(config: Config, names: Sequence[str], what: str) -> None:
+    """Warn of options of the section ``objective`` if what they decide is user-defined."""
     default = ObjectiveConfig()
     changed = [
         f"--objective.{name}"
-        for name in ("bound", "free_bits", "mmd", "density_gap", "bag_of_words", "min_kl")
+        for name in names
         if getattr(config.objective, name) != getattr(default, name)
     ]
     if changed:
-        logger.warning("%s: no effect on the loss, which is your own", ", ".join(changed))
+        logger.warning("%s: no effect on %s, which is your own", ", ".join(changed), what)
 
 
 def _warn_of_equal_splits(hashes: Mapping[str, str]) -> None:
@@ -230,10 +236,12 @@ def _trainer(
     accelerator: Any,
     resume: bool,
     model_class: type[Model] | None,
-    objective: Objective | None,
-    procedure: Procedure | None,
+    given: Mapping[str, Any],
 ) -> Trainer:
-    """Build the data, the model, and the loop, in the state in which the run was saved."""
+    """Build the data, the model, and the loop, in the state in which the run was saved.
+
+    ``given`` has the other parts of the user's own, as arguments of ``train``; None: not given.
+    """
     state = run_folder.load_state(run) if resume else None
     start = config.train.init if state is None else None
     start_folder = model_folder.fetch(start) if start else None  # before the data takes its time
@@ -252,19 +260,22 @@ def _trainer(
     if state is None and config.train.init_embeddings:
         model.load_embeddings(expanded(config.train.init_embeddings))
     check_own_parts(model, splits["train"], config.inference)
-    own = own_parts(model, objective, procedure)
-    code = code_of(model_class=type(model), objective=objective, procedure=procedure)
-    if objective is not None:
-        check_objective(objective)
-    chosen = objective or build_objective(config)
+    own = own_parts(model, **given)
+    code = code_of(model_class=type(model), **given)
+    for part, argument in ARGUMENTS.items():
+        if given.get(argument) is not None:
+            CHECKS[part](given[argument])
+    chosen = given["objective"] or build_objective(config)
     if own:  # an objective may need what a part of the user's own does not have
         first = splits["train"].batch(np.arange(min(CHECKED, len(splits["train"]))))
         name = own.get("objective", "the objective")
         check_objective_on(model, first, chosen, name, config.objective, config.inference)
-    procedure = procedure or build_procedure(config)
-    check_procedure(procedure)
+    procedure = given["procedure"] or build_procedure(config)
     code = {part: code[part] for part in own.keys() & code.keys()}
-    trainer = Trainer(config, run, splits, model, accelerator, chosen, procedure, own, code)
+    schedule = given["kl_schedule"]
+    trainer = Trainer(
+        config, run, splits, model, accelerator, chosen, procedure, schedule, own, code
+    )
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

@@ -144,6 +144,18 @@ class Objective(Protocol):
         """The loss in nats per example, a scalar; ``beta`` is the current weight of the KL."""
 
 
+class KLSchedule(Protocol):
+    """Moves the weight of the KL during training."""
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The share of beta at a training step, 0 or more.
+
+        Args:
+            step: Training steps done, from 0; those of autoencoding do not count.
+            steps: Number of training steps.
+        """
+
+
 @runtime_checkable
 class AdaptiveObjective(Protocol):
     """An objective with numbers that change in training but are not weights of the model.

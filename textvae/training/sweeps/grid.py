@@ -2,6 +2,9 @@
 
 A value that the files of a stack set anyway is not part of the name. The same experiment therefore
 has the same name in every grid, and a grid can be extended by values, options, and seeds.
+
+``own-objective`` and the like can be varied like an option: their values are names of parts of the
+user's own, and None, which is what the config asks for.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ from textvae.config.experiment import OPTIONS, Config, check_sections, options_r
 from textvae.config.recipes import method_files
 from textvae.config.types import as_word
 from textvae.errors import UserError, did_you_mean
+from textvae.training.own_parts import ARGUMENTS, option_of, options_of
 
+OWN = {option_of(part)[2:]: part for part in ARGUMENTS}
+UNREAD = {*OF_LATENT, "own-objective", "own-kl-schedule"}  # by language models
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
 
@@ -33,6 +39,7 @@ class Cell(NamedTuple):
     method: str  # or, without methods, the names of the files after the base
     varied: dict[str, Any]  # the values of the varied options, such as ``model.latent_dim``
     seed: int
+    own_parts: dict[str, str]  # names of the user's own, by part
 
 
 def make_grid(
@@ -42,6 +49,7 @@ def make_grid(
     vary: Mapping[str, Sequence[Any]] | None = None,
     seeds: int = 1,
     options: Sections | None = None,
+    own_parts: Mapping[str, str] | None = None,
 ) -> list[Cell]:
     """Return every method with every combination of values and every seed.
 
@@ -51,14 +59,17 @@ def make_grid(
         vary: Values by option, such as ``{"model.latent_dim": [2, 10]}``.
         seeds: Number of seeds, counted from ``train.seed``.
         options: Options of all runs, by section and name; they override all files.
+        own_parts: Parts of the user's own that all runs have, as for ``load_own_parts``.
 
     Raises:
         UserError: There is no such file or option, a value is out of range or does not fit the
             others, something is given twice, or two runs would have the same name.
     """
-    options, methods = options or {}, _listed("methods", methods)
+    options, methods, own = options or {}, _listed("methods", methods), dict(own_parts or {})
     grid = {option: _listed(option, values) for option, values in (vary or {}).items()}
     _check(files, methods, grid, seeds, options)
+    if twice := [option for option in grid if OWN.get(option) in own]:
+        raise UserError(f"{twice[0]} is varied with --vary: do not give --{twice[0]} as well")
     cells = []
     stacked = "-".join(Path(file).stem for file in files[1:] or files)  # as a method is named
     for method in methods or [stacked or "run"]:
@@ -69,7 +80,7 @@ def make_grid(
         for values in itertools.product(*grid.values()):
             varied = _read_by(base, dict(zip(grid, values, strict=True)), grid, bool(methods))
             if varied is not None:
-                cells.append(_cell(method, stack, options, base, varied))
+                cells.append(_cell(method, stack, options, base, varied, own))
     for option in grid:
         if option != SEED and not any(option in cell.varied for cell in cells):
             raise UserError(
@@ -93,7 +104,7 @@ def _read_by(
     keeps = is_method and not base.model.latent_dim
     if not keeps and varied.get(LATENT_DIM, base.model.latent_dim):
         return varied
-    unread = [name for name in varied if name in OF_LATENT and (keeps or name != LATENT_DIM)]
+    unread = [name for name in varied if name in UNREAD and (keeps or name != LATENT_DIM)]
     if any(varied[name] != vary[name][0] for name in unread):
         return None
     return {name: value for name, value in varied.items() if name not in unread}
@@ -122,6 +133,7 @@ def _check(
     if SEED in vary and seeds > 1:
         raise UserError(f"give either several seeds or values of {SEED}, not both")
     known = [f"{section}.{name}" for section, names in OPTIONS.items() for name in names]
+    known += OWN
     for option, values in vary.items():
         section, _, name = option.partition(".")
         if option not in known:
@@ -130,6 +142,8 @@ def _check(
             raise UserError(f"{option} is varied with --vary: do not set it as well")
         if not values:
             raise UserError(f"{option}: give at least one value")
+        if option in OWN and not all(value is None or isinstance(value, str) for value in values):
+            raise UserError(f"{option}: give parts by name, such as 'my_parts.py:capacity'")
     for what, values in lists:
         if twice := [value for value in values if values.count(value) > 1]:
             raise UserError(f"{what}: {twice[0]} is given twice")
@@ -153,13 +167,22 @@ def _check_language_models(
 
 
 def _cell(
-    method: str, stack: Sequence[Path], options: Sections, base: Config, varied: Mapping[str, Any]
+    method: str,
+    stack: Sequence[Path],
+    options: Sections,
+    base: Config,
+    varied: Mapping[str, Any],
+    own_parts: Mapping[str, str],
 ) -> Cell:
     sections = {section: dict(given) for section, given in options.items()}
-    parts = [method]
+    parts, own = [method], dict(own_parts)
     for option, value in varied.items():
         section, _, key = option.partition(".")
-        if value != getattr(getattr(base, section), key):
+        if option in OWN:
+            if value is not None:
+                own[OWN[option]] = value
+                parts.append(value.rpartition(":")[2])
+        elif value != getattr(getattr(base, section), key):
             sections.setdefault(section, {})[key] = value
             text = re.sub(r"[^A-Za-z0-9_.+-]", "_", as_word(value))
             parts.append(f"{_short(option, base)}-{text}")
@@ -173,7 +196,8 @@ def _cell(
         for key, value in given.items():
             words += [f"--{section}.{key}", as_word(value)]
     varied = {option: value for option, value in varied.items() if option != SEED}
-    return Cell(name, config, words, method, varied, config.train.seed)
+    words += options_of(own)
+    return Cell(name, config, words, method, varied, config.train.seed, own)
 
 
 def _short(option: str, base: Config) -> str:

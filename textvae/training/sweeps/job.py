@@ -27,7 +27,13 @@ from textvae.runs.model_folder import metrics_path, weights_hash
 from textvae.runs.origin import recorded_as
 from textvae.runs.run_folder import CONFIG, SUMMARY, is_run
 from textvae.runs.run_start import wait_for
-from textvae.training.own_parts import check_same_parts, class_of, load_own_parts, names_of
+from textvae.training.own_parts import (
+    check_same_parts,
+    class_of,
+    load_own_parts,
+    names_of,
+    options_of,
+)
 from textvae.training.sweeps.manifest import Manifest, check_run, read_manifest
 from textvae.training.train import train
 from textvae.vae.model import Model
@@ -61,7 +67,10 @@ def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | Non
         torch.set_num_threads(config.train.threads)
     wait_for(run)  # a job of an earlier sweep that was killed may still be saving
     if not is_trained(run):
-        _train(run, config, manifest.runs[name]["command"], parts)
+        resumed = ["textvae", "train", "--resume", str(run), *options_of(own_parts or {})]
+        command = shlex.join(resumed) if is_run(run) else manifest.runs[name]["command"]
+        with recorded_as(command):
+            _train(run, config, parts)
     model = own_model(run, parts)
     if manifest.evaluate and not is_evaluated(manifest, name):
         options = {
@@ -130,16 +139,14 @@ def _current_record(run: Path, name: str) -> dict[str, Any] | None:
     return record if record.get("weights", "") == weights_hash(run) else None
 
 
-def _train(run: Path, config: Config, command: str, parts: dict[str, Any]) -> None:
-    """Start or resume training, recorded as the command that would do the same."""
+def _train(run: Path, config: Config, parts: dict[str, Any]) -> None:
+    """Start or resume training."""
     resume = is_run(run)
     if resume:
         check_run(run, config)
         precision = Config.load(run / CONFIG).train.precision  # not the one of this machine
         config = replace(config, train=replace(config.train, precision=precision))
-        command = shlex.join(["textvae", "train", "--resume", str(run)])
-    with recorded_as(command):
-        train(config, run, resume=resume, **parts)
+    train(config, run, resume=resume, **parts)
 
 
 def _stop_without(parent: int) -> None:

@@ -72,7 +72,7 @@ def new_manifest(
     folder: Path,
     cells: Sequence[Cell],
     *,
-    own_parts: Mapping[str, str] | None = None,
+    own_parts: Mapping[str, Mapping[str, str]] | None = None,
     **evaluation: Any,
 ) -> Manifest:
     """Return the manifest of a sweep, with the runs of earlier sweeps in its folder.
@@ -80,7 +80,7 @@ def new_manifest(
     Args:
         folder: The folder of the sweep.
         cells: Its runs.
-        own_parts: The names of the user's own parts that all runs have.
+        own_parts: The names of the user's own parts, by run and part.
         evaluation: ``evaluate``, ``samples``, ``generations``, ``precision``, ``probe``.
 
     Raises:
@@ -88,13 +88,13 @@ def new_manifest(
             the earlier sweep is broken.
     """
     earlier = read_manifest(folder).runs if (folder / MANIFEST).exists() else {}
-    own = dict(own_parts or {})
-    runs = {cell.name: _record(folder, cell, own) for cell in cells}
+    own = {cell.name: dict((own_parts or {}).get(cell.name, {})) for cell in cells}
+    runs = {cell.name: _record(folder, cell, own[cell.name]) for cell in cells}
     for cell in cells:
         run = folder / cell.name
         check_run(run, cell.config)
         if is_run(run) and cell.name in earlier:
-            check_same_parts(run, earlier[cell.name].get("own_parts", {}), own)
+            check_same_parts(run, earlier[cell.name].get("own_parts", {}), own[cell.name])
     return Manifest(
         folder,
         **evaluation,

@@ -93,7 +93,8 @@ def sweep(
         files: The YAML files that all runs have in common, the base first.
         out: The folder of the sweep.
         methods: Stacks of files of the recipes on top of them, such as ``skip_vae-free_bits``.
-        vary: Values by option.
+        vary: Values by option; by ``own-objective`` and the like, names of parts of your own as in
+            ``own_parts``, and None for that of the config.
         seeds: Number of seeds, counted from ``train.seed``; the table has one row for all of them.
         jobs: Number of runs at the same time.
         evaluate: Whether to evaluate the runs and to compare them.
@@ -106,7 +107,8 @@ def sweep(
             ``submitit``: jobs on SLURM and other clusters.
         launcher_options: Parameters of submitit's executor.
         own_parts: Parts of your own that all runs have, ``file.py:name`` by ``model``,
-            ``objective``, and ``procedure``: every run is a process, which executes the files.
+            ``objective``, ``kl_schedule``, and ``procedure``: every run is a process, which
+            executes the files.
         sections: Options of all runs, by section, as for ``Config.load``.
 
     Raises:
@@ -116,12 +118,13 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM; all runs were saved.
     """
     check_integers(1, jobs=jobs)
+    load_own_parts(own_parts or {})
     folder = Path(out)
-    cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, options=sections)
+    shared: dict[str, Any] = {"options": sections, "own_parts": own_parts}
+    cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, **shared)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
-    parts = load_own_parts(own_parts or {})
-    own_words = options_of(own_parts or {})
-    cells = [cell._replace(words=[*cell.words, *own_words]) for cell in cells]
+    parts = {cell.name: load_own_parts(cell.own_parts) for cell in cells}
+    words = {cell.name: options_of(cell.own_parts) for cell in cells}
     for cell in cells:
         check_data(cell.config.data)
     check_splits([cell.config for cell in cells], evaluate=evaluate, probe=probe)
@@ -131,7 +134,7 @@ def sweep(
 
     def start(name: str) -> Job:
         command = [sys.executable, "-m", "textvae", "sweep", "--out", str(folder), "--run", name]
-        return launch([*command, *own_words], _log(folder, name))
+        return launch([*command, *words[name]], _log(folder, name))
 
     with locked(folder):
         manifest = new_manifest(
@@ -142,7 +145,7 @@ def sweep(
             generations=generations,
             precision=precision,
             probe=probe,
-            own_parts=names_of(**parts),
+            own_parts={name: names_of(**each) for name, each in parts.items()},
         )
         check_same_data(folder, cells)
         make_folder(folder / LOGS)
@@ -257,9 +260,12 @@ def _conclude(manifest: Manifest, states: States, *, average_seeds: bool) -> Swe
     return Sweep(runs, failed, table)
 
 
-def _write_report(manifest: Manifest, runs: list[Path], parts: Mapping[str, Any]) -> None:
-    """Write the report of the runs that are done."""
+def _write_report(
+    manifest: Manifest, runs: list[Path], parts: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the report of the runs that are done; ``parts`` are the user's own of every run."""
     places = {manifest.config(run.name).data.dir for run in runs}
     data = places.pop() if len(places) == 1 else None  # which may have moved since training
-    models = {run: model for run in runs if (model := own_model(run, parts)) is not None}
+    own = {run: own_model(run, parts[run.name]) for run in runs}
+    models = {run: model for run, model in own.items() if model is not None}
     report(runs, manifest.folder / REPORT, data=data, limit=REPORTED, models=models)
