@@ -16,14 +16,13 @@ from pathlib import Path
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
-    UNK,
+    ClosedVocabulary,
     broken,
     check_limits,
     fingerprint_of,
     most_frequent,
     read_description,
     read_strings,
-    without_specials,
     write_description,
 )
 
@@ -36,7 +35,7 @@ def split_smiles(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-class SmilesTokenizer:
+class SmilesTokenizer(ClosedVocabulary):
     """A vocabulary of the special tokens and the SMILES tokens of a corpus.
 
     Args:
@@ -49,10 +48,7 @@ class SmilesTokenizer:
     def __init__(self, symbols: Sequence[str]):
         if wrong := [symbol for symbol in symbols if not _is_token(symbol)]:
             raise ValueError(f"{wrong[0]!r} is not a token of SMILES")
-        self._pieces = [*SPECIALS, *symbols]
-        self._ids = {symbol: i for i, symbol in enumerate(self._pieces) if i >= len(SPECIALS)}
-        if len(self._ids) != len(symbols):
-            raise ValueError("the vocabulary contains the same token twice")
+        super().__init__(symbols)
         self._fingerprint = fingerprint_of(self.kind, self._pieces)
 
     @classmethod
@@ -79,24 +75,13 @@ class SmilesTokenizer:
         size = None if max_size is None else max_size - len(SPECIALS)
         return cls(most_frequent(counts, size, min_count, "token"))
 
-    def __len__(self) -> int:
-        return len(self._pieces)
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of a SMILES string."""
+        return split_smiles(text)
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of the tokens of a SMILES string, without special tokens."""
-        return [self._ids.get(symbol, UNK) for symbol in split_smiles(text)]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Join the tokens; ``<unk>`` is kept, and makes the string invalid."""
-        return "".join(self.tokens(without_specials(ids)))
-
-    def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for."""
-        return "".join(split_smiles(text)[:count])
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        """Return the token of each id, including special tokens."""
-        return [self._pieces[int(i)] for i in ids]
+    def join(self, tokens: Sequence[str]) -> str:
+        """Join tokens to a SMILES string, which ``<unk>`` makes invalid."""
+        return "".join(tokens)
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that determines the ids."""

@@ -1,4 +1,4 @@
-"""What all tokenizers share: the four special tokens and the file ``tokenizer.json``.
+"""What tokenizers share: the four special tokens, the file ``tokenizer.json``, a closed vocabulary.
 
 Models see token ids but no tokenizer, so the special tokens have the same ids in every vocabulary:
 ``<pad>`` 0, ``<unk>`` 1, ``<s>`` 2, ``</s>`` 3.
@@ -6,7 +6,7 @@ Models see token ids but no tokenizer, so the special tokens have the same ids i
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,50 @@ SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
 ADVICE = "save the tokenizer again or restore the file"
+
+
+class ClosedVocabulary:
+    """A tokenizer with an id for every token of a list; all other tokens become ``<unk>``.
+
+    Args:
+        tokens: Distinct tokens without the special ones, most frequent first.
+
+    Raises:
+        ValueError: A token is in the list twice.
+    """
+
+    def __init__(self, tokens: Sequence[str]):
+        self._pieces = [*SPECIALS, *tokens]
+        self._ids = {token: i for i, token in enumerate(self._pieces) if i >= len(SPECIALS)}
+        if len(self._ids) != len(tokens):
+            raise ValueError("the vocabulary contains the same token twice")
+
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of a text, known or not."""
+        raise NotImplementedError
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Return the text that consists of these tokens."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the tokens of a text, without special tokens."""
+        return [self._ids.get(token, UNK) for token in self.split(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; ``<unk>`` is kept."""
+        return self.join(self.tokens(without_specials(ids)))
+
+    def prefix(self, text: str, count: int) -> str:
+        """Return the part of a text that its first ``count`` ids stand for."""
+        return self.join(self.split(text)[:count])
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Return the token of each id, including special tokens."""
+        return [self._pieces[int(i)] for i in ids]
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:

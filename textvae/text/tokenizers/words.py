@@ -14,14 +14,13 @@ from typing import Any
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
-    UNK,
+    ClosedVocabulary,
     broken,
     check_limits,
     fingerprint_of,
     most_frequent,
     read_description,
     read_strings,
-    without_specials,
     write_description,
 )
 
@@ -83,7 +82,7 @@ def count_words(text: str, tokenized: bool) -> int:
     return len(split_words(text, tokenized))
 
 
-class WordTokenizer:
+class WordTokenizer(ClosedVocabulary):
     """A vocabulary of whole words; all other words become ``<unk>``.
 
     Args:
@@ -106,10 +105,7 @@ class WordTokenizer:
         # A word that looks like a special token must not get that token's id: it is unknown.
         self.unk_aliases = tuple(unk_aliases)
         self._reserved = {*SPECIALS, *unk_aliases}
-        self._pieces = [*SPECIALS, *(w for w in words if w not in self._reserved)]
-        self._ids = {word: i for i, word in enumerate(self._pieces) if i >= len(SPECIALS)}
-        if len(self._ids) != len(self._pieces) - len(SPECIALS):
-            raise ValueError("the vocabulary contains the same word twice")
+        super().__init__([word for word in words if word not in self._reserved])
         self.tokenized = tokenized
         self._fingerprint = fingerprint_of(
             self.kind, self._pieces, self.tokenized, self.unk_aliases
@@ -174,27 +170,13 @@ class WordTokenizer:
             aliases.append(words[default])
         return cls(words, tokenized=tokenized, unk_aliases=aliases)
 
-    def __len__(self) -> int:
-        return len(self._pieces)
+    def split(self, text: str) -> list[str]:
+        """Return the words of a text, as ``encode`` sees them."""
+        return split_words(text, self.tokenized, self.unk_aliases)
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of the words of a text, without special tokens."""
-        return [self._ids.get(word, UNK) for word in self.split(text)]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Join the words with spaces, or by Treebank rules if the corpus is raw text."""
-        return self._join(self.tokens(without_specials(ids)))
-
-    def prefix(self, text: str, count: int) -> str:
-        """Return the part of a text that its first ``count`` ids stand for."""
-        return self._join(self.split(text)[:count])
-
-    def _join(self, words: Sequence[str]) -> str:
-        return " ".join(words) if self.tokenized else _treebank()[1].detokenize(words)
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        """Return the word of each id, including special tokens."""
-        return [self._pieces[int(i)] for i in ids]
+    def join(self, tokens: Sequence[str]) -> str:
+        """Join words with spaces, or by Treebank rules if the corpus is raw text."""
+        return " ".join(tokens) if self.tokenized else _treebank()[1].detokenize(tokens)
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that determines the ids."""
@@ -234,7 +216,3 @@ class WordTokenizer:
                 path, f"{min(reserved)!r} cannot be a word: it is reserved for a special token"
             )
         return cls(words, tokenized=tokenized, unk_aliases=aliases)
-
-    def split(self, text: str) -> list[str]:
-        """Return the words of a text, as ``encode`` sees them."""
-        return split_words(text, self.tokenized, self.unk_aliases)
