@@ -118,11 +118,12 @@ def decode_in_parts(
         z: (K, B, Z).
         max_symbols: As in ``importance_estimate``.
     """
-    parts = z.split(_draws_at_once(batch, max_symbols))
+    parts = z.split(draws_at_once(batch, max_symbols))
     return torch.cat([model.log_likelihood(batch, part).to(z.dtype) for part in parts])
 
 
-def _draws_at_once(batch: Batch, max_symbols: int | None) -> int:
+def draws_at_once(batch: Batch, max_symbols: int | None) -> int:
+    """How many draws of z per example fit into memory; see ``importance_estimate``."""
     if max_symbols is None:
         max_symbols = MAX_SYMBOLS_CUDA if batch.x.is_cuda else MAX_SYMBOLS
     per_draw = len(batch) * max(1, int(batch.lengths.max()))

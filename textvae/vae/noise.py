@@ -49,6 +49,7 @@ class Purpose(IntEnum):
     DONOR = 6  # z taken from another example
     HOLES = 7  # draws of a prior or a sampler that may fall into holes
     CONDITION = 8  # labels or numbers that a model is conditioned on
+    ANNEALING = 9  # transitions of annealed importance sampling
 
 
 class RowNoise(NamedTuple):
