@@ -20,7 +20,8 @@ from textvae.cli.main import main
 from textvae.config.inference import Inference
 from textvae.errors import UserError
 from textvae.evaluation.scoring import score as scoring
-from textvae.evaluation.scoring.score import SIZES, score, score_file
+from textvae.evaluation.scoring.regret import SIZES
+from textvae.evaluation.scoring.score import score, score_file
 from textvae.vae.batch import Batch
 from textvae.vae.posteriors import DiagGaussian
 from textvae.vae.vae import VAE

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from textvae.config.experiment import Config
     from textvae.config.inference import Inference
     from textvae.errors import UserError
+    from textvae.evaluation.bounds.bounds import bounds
+    from textvae.evaluation.bounds.run_bounds import bounds_run
     from textvae.evaluation.comparison.compare import compare
     from textvae.evaluation.comparison.results import results
     from textvae.evaluation.diagnosis.diagnose import diagnose
@@ -108,6 +110,8 @@ _SOURCES = {
     "Opening": "textvae.evaluation.open_run",
     "compare": "textvae.evaluation.comparison.compare",
     "results": "textvae.evaluation.comparison.results",
+    "bounds": "textvae.evaluation.bounds.bounds",
+    "bounds_run": "textvae.evaluation.bounds.run_bounds",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
     "Diagnosis": "textvae.evaluation.diagnosis.result",
@@ -217,6 +221,8 @@ __all__ = [
     "__version__",
     "active_units",
     "attribute_vector",
+    "bounds",
+    "bounds_run",
     "check_stepper",
     "compare",
     "density_gap",

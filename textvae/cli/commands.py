@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 import textvae
 from textvae.cli import (
     arithmetic,
+    bounds,
     cache,
     compare,
     decode,
@@ -43,6 +44,7 @@ COMMANDS: dict[str, ModuleType] = {
     "score": score,
     "compare": compare,
     "diagnose": diagnose,
+    "bounds": bounds,
     "reproduce": reproduce,
     "sample": sample,
     "reconstruct": reconstruct,

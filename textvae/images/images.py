@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,19 @@ class Images(ImageExamples):
         z = self.draw_z(n, seed, source, first_row) if z is None else z
         options: dict[str, Any] = {"condition": condition, "do_sample": do_sample}
         return self.decode(z, batch_size=batch_size, seed=seed, first_row=first_row, **options)
+
+    def simulate(
+        self, count: int, *, seed: int = 0, batch_size: int = 32
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """See ``Model.simulate``."""
+        check_integers(0, count=count)
+        z = self.check_z(self.draw_z(count, seed))
+        noise = RowNoise(seed, Purpose.CONDITION, range(count))
+        codes = codes_of(self.condition, None, count, noise)
+        images = self.decode(z, do_sample=True, seed=seed, batch_size=batch_size)
+        for index in torch.arange(count).split(batch_size) if count else ():
+            batch = as_batch(images[index], index)
+            yield replace(batch, condition=None if codes is None else codes[index]), z[index]
 
     def decode_path(self, z: Tensor, *, same_draws: bool = True, **options: Any) -> Tensor:
         """See ``Model.decode_path``: by default, sampled pixels differ only because z does."""

@@ -19,6 +19,7 @@ from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.chunks import Encoding, encode_document
 from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
+from textvae.text.tokenizers import EOS
 from textvae.vae.batch import Batch
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
@@ -148,6 +149,29 @@ class Sentences(TextExamples):
             ids = generate(self.decoder, rows, seed=seed, first_row=first_row + start, **options)
             texts += [tokenizer.decode(sentence) for sentence in ids.tolist()]
         return texts
+
+    def simulate(
+        self, count: int, *, seed: int = 0, batch_size: int = 32
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """See ``Model.simulate``."""
+        check_integers(0, count=count)
+        longest = self.config["max_length"] + 1
+        z = self.check_z(self.draw_z(count, seed))
+        noise = RowNoise(seed, Purpose.CONDITION, range(count))
+        codes = codes_of(self.condition, None, count, noise)
+        given = z if codes is None else self.decoder.with_condition(z, codes)
+        options: dict[str, Any] = {"do_sample": True, "allow_unk": True, "max_new_tokens": longest}
+        for index in torch.arange(count).split(batch_size) if count else ():
+            ids = generate(
+                self.decoder, given[index], seed=seed, first_row=int(index[0]), **options
+            )
+            ended = (ids == EOS).any(1).cpu()
+            lengths = (ids == EOS).int().argmax(1).tolist()
+            rows = index[ended]
+            if len(rows):
+                sentences = [ids[i, : lengths[i]].cpu() for i in ended.nonzero()[:, 0].tolist()]
+                batch = text_batch(sentences, rows)
+                yield replace(batch, condition=None if codes is None else codes[rows]), z[rows]
 
     def sample(  # type: ignore[override]  # its options by name
         self,

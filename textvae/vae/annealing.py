@@ -37,10 +37,10 @@ from textvae.vae.modes import frozen
 from textvae.vae.noise import Purpose, RowNoise
 
 PILOTS = 2  # chains that tune the step sizes
-FIRST_STEP = 0.3  # in standard deviations of q(z|x)
+FIRST_STEP = 0.8  # in standard deviations of q(z|x)
 ACCEPTED = 0.8  # of the proposals, the aim of tuning
 JITTER = 0.8  # random reduction of a step size, at most
-GAIN = 0.3  # how fast the logarithm of a step size follows
+GAIN = 0.5  # how fast the logarithm of a step size follows
 SCALED_BY = 64  # draws of q(z|x) for its standard deviations
 
 

@@ -194,6 +194,21 @@ class Model(ExampleKind):
         """Generate ``n`` examples: z ~ ``source``, then x ~ p(x|z). Options as in ``decode``."""
         raise NotImplementedError
 
+    def simulate(
+        self, count: int, *, seed: int = 0, batch_size: int = 32
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """Generate examples together with the z that they came from: z ~ p(z), x ~ p(x|z).
+
+        Args:
+            count: Number of examples; those that have not ended at the maximum length are left out.
+            seed: Seed of z and x.
+            batch_size: Examples per batch; does not change them.
+
+        Yields:
+            B examples, and their z (B, Z): draws of the exact posteriors p(z|x).
+        """
+        raise NotImplementedError
+
     def walk(self, side: int = 15, **options: Any) -> Any:
         """Generate examples on a ``side`` x ``side`` grid in a two-dimensional latent space.
 

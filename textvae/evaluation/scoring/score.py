@@ -6,17 +6,7 @@
     bits_per_byte_iw       -iw / (ln 2 * bytes)
     bits_per_dim_iw        the same per predicted symbol, for data without words
 
-Likelihood regret (Xiao, Yan & Amit 2020, "Likelihood Regret: An Out-of-Distribution Detection Score
-For Variational Auto-encoder") is what the ELBO of an example gains when q(z|x) is fitted to this
-example alone. Here, q_0 is the output of the encoder, and q_S is the result of S gradient steps
-that maximize the ELBO of the example with respect to the tensors of its posterior: for a Gaussian,
-the mean and the log variance. The weights of the encoder and of the decoder stay as they are. (The
-paper fits the weights of the encoder to the example, which cannot reach a higher ELBO than the best
-posterior of the family.) Every step uses a new draw of z (``textvae.vae.refinement``) and is a
-quarter as large as one of the model's own refinement. If the ELBO falls, the steps are repeated
-at 1/8 and at 1/64 of that size; if they do not raise it either, the regret is 0. Both ELBOs use the
-same K draws of noise, so that most of the sampling error cancels. The regret is at most
-log p(x) - ELBO(q_0), up to the error of the draws.
+The likelihood regret is explained in ``textvae.evaluation.scoring.regret``.
 
 The scores of an example depend on the seed and its row, not on the batch size or on other examples.
 """
@@ -24,8 +14,8 @@ The scores of an example depend on the seed and its row, not on the batch size o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +32,7 @@ from textvae.evaluation.examination import check_model
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.open_run import path_of_run
 from textvae.evaluation.per_example import ExampleStats, collect, log_progress, short_first
+from textvae.evaluation.scoring.regret import REGRET_STEPS, likelihood_regret
 from textvae.runs import model_folder
 from textvae.text.data.kept import check_not_taken
 from textvae.text.examples import TextExamples
@@ -52,15 +43,11 @@ from textvae.vae.model import Model
 from textvae.vae.modes import undisturbed
 
 CHUNK = 512  # examples scored before any of them is returned; limits memory
-REGRET_STEPS = 100
 COLUMNS = (
     *("row", "elbo", "iw", "rec", "kl", "regret", "ppl_iw", "units", "bits_per_byte_iw", "bytes"),
     *("bits_per_dim_iw", "tokens", "label", "text"),
 )
 TEXTS = 64  # per batch
-# Step sizes as multiples of those in training: small enough for unfamiliar examples, where the ELBO
-# is steep, and then those for examples whose ELBO falls nevertheless.
-SIZES = (1 / 4, 1 / 32, 1 / 256)
 
 
 def score(
@@ -124,7 +111,7 @@ def score(
             if regret_steps and getattr(model, "has_encoder", True):
                 own = stats if chosen.method == "amortized" else examine(kept, AMORTIZED)
                 steps = with_steps(chosen, regret_steps, has_encoder=True)
-                scores["regret"] = _regret(examine, kept, own, steps)
+                scores["regret"] = likelihood_regret(examine, kept, own, steps)
     arrays = {key: _for_numpy(column).numpy() for key, column in scores.items()}
     counts = (stats.units, stats.num_bytes, stats.lengths)
     rates = _rates(
@@ -156,37 +143,6 @@ def _batched(model: Any, given: Iterable[Any], condition: Given | None) -> Itera
 def _for_numpy(column: Tensor) -> Tensor:
     """Return a column in single precision if it has less, as NumPy does not know bfloat16."""
     return column.float() if column.is_floating_point() and column.itemsize < 4 else column
-
-
-def _regret(
-    examine: Callable[[Iterable[Batch], Inference], ExampleStats],
-    batches: Sequence[Batch],
-    own: ExampleStats,
-    steps: Inference,
-) -> Tensor:
-    """Return the regret of every example (N,), at least 0.
-
-    Examples whose ELBO falls, for example because a prior has narrow components, are refined again
-    with smaller steps.
-    """
-    regret = torch.zeros(len(own.index), dtype=torch.float64)
-    for size in SIZES:
-        left = own.index[regret <= 0]
-        remaining = [part for batch in batches if len(part := _only(batch, left))]
-        if not remaining:
-            break
-        refined = examine(remaining, replace(steps, lr=size * steps.lr))
-        rows = torch.searchsorted(own.index, refined.index)
-        gain = refined.elbo - own.elbo[rows]
-        regret[rows] = gain.nan_to_num(nan=0.0, posinf=0.0).clamp(min=0)
-    return regret
-
-
-def _only(batch: Batch, index: Tensor) -> Batch:
-    """Return the examples of a batch whose rows are in ``index``."""
-    chosen = torch.isin(batch.index, index.to(batch.index.device))
-    parts: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return Batch(**{name: part[chosen] for name, part in parts.items() if part is not None})
 
 
 def _rates(

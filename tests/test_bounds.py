@@ -1,0 +1,131 @@
+"""``textvae bounds``: what lies between the bounds on log p(x), for models where it is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_estimators import LOADINGS, NOISE_SD, OFFSET, Language, LinearGaussian, batch_of
+from torch import nn
+
+import textvae
+from textvae.cli.main import main
+from textvae.errors import UserError
+from textvae.evaluation.bounds.result import Bounds
+
+FEW = ["--limit", "6", "--samples", "5", "--chains", "2", "--steps", "4", "--regret-steps", "5"]
+FEW += ["--simulated", "5"]
+
+
+class Known(LinearGaussian, nn.Module):
+    """A model whose best diagonal Gaussian is the exact posterior: nothing is left then."""
+
+    device, decoder = torch.device("cpu"), nn.Identity()
+
+    def __init__(self, **wrong):
+        nn.Module.__init__(self)
+        LinearGaussian.__init__(self, **wrong)
+
+    def simulate(self, count, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        z = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+        noise = torch.randn(count, 3, generator=generator, dtype=torch.float64)
+        yield batch_of(z @ LOADINGS.t() + OFFSET + NOISE_SD * noise), z
+
+
+@pytest.fixture(scope="module")
+def found() -> Bounds:
+    model = Known(shift=0.4, widen=-0.7)
+    batch = next(model.simulate(60, seed=1))[0]
+    with torch.random.fork_rng():
+        return textvae.bounds(model, [batch], samples=100, simulated=40, regret_steps=200)
+
+
+def test_the_gaps_of_a_known_model(found):
+    """log p(x) is known, the approximation gap is 0, and the amortization gap is the rest."""
+    model = Known(shift=0.4, widen=-0.7)
+    truth = model.log_marginal(next(model.simulate(60, seed=1))[0].x).numpy()
+    gaps = found.gaps()
+    assert found.ais.mean() == pytest.approx(truth.mean(), abs=0.03)
+    assert found.elbo.mean() < found.best.mean() < truth.mean() + 0.02
+    assert gaps["amortization"].value == pytest.approx((truth - found.elbo).mean(), abs=0.1)
+    assert abs(gaps["approximation"].value) < 0.15 and 0 <= gaps["iw"].value < 0.3
+    assert abs(gaps["unknown"].value) < 0.1
+    interval = gaps["amortization"]
+    assert interval.low < interval.value < interval.high
+
+
+def test_what_it_says(found):
+    text = str(found)
+    assert text.startswith("60 examples; nats per example")
+    for part in ("IW, K = 100", "AIS, 5 chains, 25 steps", "amortization gap", "left by AIS"):
+        assert part in text
+    record = found.to_dict()
+    assert record["elbo"] == pytest.approx(found.elbo.mean())
+    assert record["ppl_ais"] == pytest.approx(np.exp(-found.ais.mean()))  # one word per example
+    assert record["simulated"] == 40 and 0.3 < record["accepted"] <= 1
+
+
+def test_an_estimate_below_the_importance_weighted_bound_says_so():
+    columns = {name: np.zeros(3) for name in ("elbo", "best", "iw", "units")}
+    low = Bounds(
+        **columns,
+        ais=np.full(3, -1.0),
+        samples=9,
+        chains=1,
+        steps=1,
+        accepted=1.0,
+        lower=np.zeros(0),
+        upper=np.zeros(0),
+    )
+    assert "needs more --steps" in str(low) and "unknown" not in low.gaps()
+    assert "PPL" not in str(low) and (low.tightest == low.iw).all()
+
+
+def test_the_same_numbers_for_every_batch_size():
+    model = Known(shift=0.4)
+    batch = next(model.simulate(7, seed=1))[0]
+    parts = list(batch.x.split(3))
+    few = {"samples": 5, "chains": 2, "steps": 3, "regret_steps": 4}
+    whole = textvae.bounds(model, [batch], **few)
+    split = textvae.bounds(model, parts, **few)
+    for name in ("elbo", "best", "iw", "ais"):
+        assert getattr(whole, name) == pytest.approx(getattr(split, name))
+
+
+def test_models_that_it_does_not_apply_to(language_model, capfd):
+    with pytest.raises(UserError, match="its log p"):
+        textvae.bounds(Language(), [torch.zeros(2, 3)])
+    assert main(["bounds", str(language_model)]) == 2
+    assert "a language model needs no bounds" in capfd.readouterr().err
+    sphere = textvae.VAE(nn.Identity(), nn.Identity(), textvae.UniformSphere(3))
+    sphere.posterior = sphere.log_likelihood = None
+    with pytest.raises(UserError, match="lies on a sphere"):
+        textvae.bounds(sphere, [torch.zeros(2, 3)])
+
+
+def test_the_command(trained, capfd):
+    assert main(["bounds", str(trained), *FEW, "--json"]) == 0
+    record = json.loads(capfd.readouterr().out)
+    saved = json.loads((trained / "metrics" / "test-bounds.json").read_text())
+    assert record["elbo"] <= record["best"] and record["count"] == 6 and record["simulated"] >= 1
+    assert saved.items() >= record.items() and saved["seed"] == 0
+    assert main(["bounds", str(trained), *FEW]) == 0
+    assert "amortization gap" in capfd.readouterr().out
+
+
+def test_texts_of_a_model_come_with_their_z(trained):
+    model = textvae.load(trained)
+    whole = list(model.simulate(9, seed=2, batch_size=9))
+    parts = list(model.simulate(9, seed=2, batch_size=4))
+    z = torch.cat([z for _, z in parts])
+    assert torch.equal(z, whole[0][1]) and len(z) <= 9
+    rows = torch.cat([batch.index for batch, _ in parts])
+    assert torch.equal(z, model.draw_z(9, 2)[rows])
+    for batch, own in parts:
+        texts = model.decode(
+            own, do_sample=True, allow_unk=True, seed=2, first_row=int(batch.index[0])
+        )
+        if len(own) == int(batch.index[-1] - batch.index[0]) + 1:  # none was left out
+            tokens = [model.tokenizer.decode(row) for row in batch.x.tolist()]
+            assert tokens == texts

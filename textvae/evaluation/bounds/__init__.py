@@ -1,0 +1,1 @@
+"""How tight the lower bounds on log p(x) are, and what a better posterior could gain."""
