@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from textvae.config.inference import Inference
     from textvae.errors import UserError
     from textvae.evaluation.bounds.bounds import bounds
+    from textvae.evaluation.bounds.result import Bounds
     from textvae.evaluation.bounds.run_bounds import bounds_run
     from textvae.evaluation.comparison.compare import compare
     from textvae.evaluation.comparison.results import results
@@ -112,6 +113,7 @@ _SOURCES = {
     "results": "textvae.evaluation.comparison.results",
     "bounds": "textvae.evaluation.bounds.bounds",
     "bounds_run": "textvae.evaluation.bounds.run_bounds",
+    "Bounds": "textvae.evaluation.bounds.result",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
     "Diagnosis": "textvae.evaluation.diagnosis.result",
@@ -181,6 +183,7 @@ __all__ = [
     "VAE",
     "Batch",
     "BatchNormHead",
+    "Bounds",
     "Card",
     "CharTokenizer",
     "ConditionalDecoder",
