@@ -1,6 +1,8 @@
 """``textvae bounds``: what lies between the bounds on log p(x), for models where it is known."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +114,18 @@ def test_the_command(trained, capfd):
     assert saved.items() >= record.items() and saved["seed"] == 0
     assert main(["bounds", str(trained), *FEW]) == 0
     assert "amortization gap" in capfd.readouterr().out
+
+
+def test_a_report_has_the_bounds_of_the_last_weights(trained, tmp_path):
+    run, page = Path(shutil.copytree(trained, tmp_path / "vae")), tmp_path / "page.html"
+    textvae.bounds_run(run, limit=5, samples=3, chains=2, steps=2, regret_steps=0, simulated=0)
+    textvae.report(run, page, limit=10, samples=2)
+    text = page.read_text()
+    assert "How tight the bounds are" in text and "(K = 3)" in text
+    record = run / "metrics" / "test-bounds.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"weights": "others"}))
+    textvae.report(run, page, limit=10, samples=2)
+    assert "How tight the bounds are" not in page.read_text()
 
 
 def test_texts_of_a_model_come_with_their_z(trained):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from textvae.evaluation.open_run import Opening, open_run, spaced
 from textvae.evaluation.per_example import log_progress, short_first
 from textvae.evaluation.scoring.regret import REGRET_STEPS
 from textvae.runs import origin
+from textvae.runs.files import read_if_there
+from textvae.runs.model_folder import metrics_path, weights_hash
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 LIMIT = 50  # examples: some minutes for a small model on a CPU
 SIMULATED = 16
 SAMPLES = 500
+SUFFIX = "-bounds"  # ends the name of the record
 
 
 def bounds_run(
@@ -100,5 +103,11 @@ def bounds_run(
             "commit": origin.commit(),
         }
         record["corpus_hash"] = chosen.content_hash
-        save_record(opened.folder, f"{opened.title(split)}-bounds", found.to_dict() | record)
+        save_record(opened.folder, f"{opened.title(split)}{SUFFIX}", found.to_dict() | record)
     return found
+
+
+def load_bounds(run: Path, split: str) -> dict[str, Any]:
+    """Return what ``bounds_run`` saved of a run's last weights; empty if there is nothing."""
+    record = read_if_there(metrics_path(run, f"{split}{SUFFIX}"))
+    return record if record.get("weights") == weights_hash(run) else {}

@@ -11,6 +11,7 @@ import torch
 
 from textvae.config.experiment import Config
 from textvae.errors import UserError
+from textvae.evaluation.bounds.run_bounds import load_bounds
 from textvae.evaluation.diagnosis.result import Diagnosis
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run, with_current_remedies
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
@@ -52,6 +53,7 @@ class Contents(NamedTuple):
     label_names: list[str] | None
     content_hash: str  # of the split
     can_fit: bool  # whether a sampler could be fitted, and none was
+    bounds: dict[str, Any]  # the record of textvae bounds; empty if there is none
     origin: Origin
 
 
@@ -116,6 +118,7 @@ def read_contents(
         label_names=chosen.label_names,
         content_hash=chosen.content_hash,
         can_fit=can_fit and model.sampler is None,
+        bounds=load_bounds(opened.folder, split),
         origin=_origin(folder, opened.config, card),
     )
 

@@ -90,6 +90,7 @@ class View:
     notes: list[str]
     dimensions: list[list[str]]  # the rows of a table: number, state, figures
     by_dimension: Picture | None
+    bounds: list[str]  # the row of a table; empty if they were not measured
     map: Markup | None
     labels: list[tuple[str, str]]  # the name and the color of each
 
@@ -121,6 +122,7 @@ def make_view(
         notes=card_notes(card),
         dimensions=[_row(each) for each in (() if diagnosis is None else diagnosis.dimensions)],
         by_dimension=_by_dimension(contents, place, highest),
+        bounds=_bounds(contents.bounds),
         map=picture,
         labels=labels,
     )
@@ -185,6 +187,21 @@ def _interval(row: Evidence | None, digits: int) -> str:
     if row is None or not (math.isfinite(row.low) and math.isfinite(row.high)):
         return ""
     return f"[{decimals(row.low, digits)}, {decimals(row.high, digits)}]"
+
+
+def _bounds(record: Mapping[str, Any]) -> list[str]:
+    """Return the bounds on log p(x) and the gaps between them, in the order of the columns."""
+    if not record:
+        return []
+    values = [decimals(record[key]) for key in ("elbo", "best", "iw", "ais")]
+    values[2] += f" (K = {record['samples']})"
+    for gap in ("amortization_gap", "approximation_gap", "iw_gap", "unknown_gap"):
+        if (value := record.get(gap)) is None:
+            values.append(MISSING)
+        else:
+            low, high = record[f"{gap}_interval"]
+            values.append(f"{decimals(value)} [{decimals(low)}, {decimals(high)}]")
+    return [str(record["count"]), *values]
 
 
 def _tiles(card: Mapping[str, Any]) -> list[Tile]:
