@@ -190,6 +190,20 @@ def test_the_posterior_of_your_own_on_the_page_works():
     assert torch.allclose(estimate, exact, atol=0.15)
 
 
+def test_the_picture_of_the_ten_epoch_runs_has_all_rows_of_the_page():
+    path = ROOT / "docs" / "figures" / "ten_epochs.py"
+    spec = importlib.util.spec_from_file_location("ten_epochs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.PAGE.read_text(encoding="utf-8")
+    drawn = [line for line in module.draw(text).axes[0].lines if line.get_marker() == "o"]
+    points = [line for line in drawn if len(line.get_xdata())]
+    rows = len(module.table_after(text, "## Every remedy in ten epochs"))
+    seeds = 3 * 4 + 2 * 2  # four remedies with skip connections, two without
+    assert len(points) == 2 * rows - 1 + seeds  # one remedy was not tried with the plain decoder
+    assert all(0 <= point.get_xdata()[0] < 8.23 for point in points)
+
+
 def test_the_api_page_has_every_public_name():
     documented = re.findall(r"^::: textvae\.(\w+)$", TEXTS["python-api.md"], re.MULTILINE)
     assert sorted(documented) == sorted({*textvae.__all__, "map"} - {"__version__"})

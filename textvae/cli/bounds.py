@@ -73,7 +73,7 @@ def parser() -> ArgumentParser:
     )
     add("--json", action="store_true", help="print the bounds as JSON")
     add_common(parser)
-    parser.set_defaults(batch_size=32)
+    parser.set_defaults(batch_size=16)
     add_condition(parser, OF_NEW_FILE)
     return parser
 

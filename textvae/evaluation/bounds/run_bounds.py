@@ -41,7 +41,7 @@ def bounds_run(
     leapfrogs: int = 5,
     regret_steps: int = REGRET_STEPS,
     precision: str = "fp32",
-    batch_size: int = 32,
+    batch_size: int = 16,
     seed: int = 0,
     **opening: Unpack[Opening],
 ) -> Bounds:
