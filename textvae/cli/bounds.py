@@ -69,7 +69,7 @@ def parser() -> ArgumentParser:
         "--precision",
         choices=["fp32", "bf16"],
         default="fp32",
-        help="precision of matrix products; bf16 is several times faster where it is supported",
+        help="precision of matrix products; bf16 is faster where it is supported",
     )
     add("--json", action="store_true", help="print the bounds as JSON")
     add_common(parser)
