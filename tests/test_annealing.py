@@ -60,7 +60,7 @@ def test_weights_have_the_mean_they_should(shift, widen, x):
 
 def test_more_steps_close_the_gap_from_both_sides():
     batch, z = simulated(200)
-    model, truth = LinearGaussian(shift=1.0, widen=-1.5), LinearGaussian.log_marginal(batch.x)
+    model, truth = LinearGaussian(shift=0.7, widen=-1.0), LinearGaussian.log_marginal(batch.x)
     below, above = [], []
     for steps in (1, 10, 100):
         lower = anneal(model, batch, chains=4, steps=steps).lower
@@ -68,7 +68,7 @@ def test_more_steps_close_the_gap_from_both_sides():
         below.append(float((truth - lower).mean()))
         above.append(float((upper - truth).mean()))
     assert below[0] > below[1] > below[2] > -0.02 and above[0] > above[1] > above[2] > -0.02
-    assert below[0] > 1.0 and below[2] < 0.1 and above[2] < 0.1
+    assert below[0] > 0.5 and below[2] < 0.1 and above[2] < 0.1
 
 
 def test_it_does_not_depend_on_the_batches_or_on_how_much_is_computed_at_once(x):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import textvae
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.bounds.result import Bounds
+from textvae.text.decode.generate import generate
+from textvae.text.tokenizers import EOS
 
 FEW = ["--limit", "6", "--samples", "5", "--chains", "2", "--steps", "4", "--regret-steps", "5"]
 FEW += ["--simulated", "5"]
@@ -68,20 +71,26 @@ def test_what_it_says(found):
     assert record["simulated"] == 40 and 0.3 < record["accepted"] <= 1
 
 
-def test_an_estimate_below_the_importance_weighted_bound_says_so():
-    columns = {name: np.zeros(3) for name in ("elbo", "best", "iw", "units")}
-    low = Bounds(
-        **columns,
-        ais=np.full(3, -1.0),
-        samples=9,
-        chains=1,
-        steps=1,
-        accepted=1.0,
-        lower=np.zeros(0),
-        upper=np.zeros(0),
-    )
-    assert "needs more --steps" in str(low) and "unknown" not in low.gaps()
-    assert "PPL" not in str(low) and (low.tightest == low.iw).all()
+def made(**bounds) -> Bounds:
+    """Bounds of three examples, 0 unless they are given."""
+    given = {name: np.full(3, value) for name, value in bounds.items()}
+    zeros = {name: np.zeros(3) for name in ("elbo", "best", "iw", "ais", "units")}
+    settings = {"samples": 9, "chains": 1, "steps": 1, "accepted": None, "refined": None}
+    empty = {"requested": 4, "lower": np.zeros(0), "upper": np.zeros(0)}
+    return Bounds(**{**zeros, **given, **settings, **empty})
+
+
+def test_bounds_that_are_too_loose_say_so():
+    low = made(ais=-1.0)
+    assert "AIS is below another bound: increase --steps" in str(low) and "PPL" not in str(low)
+    assert "unknown" not in low.gaps() and "no generated text ended" in str(low)
+    few = made(best=1.0, elbo=-1.0)
+    assert "IW is below an ELBO: increase --samples" in str(few)
+    assert few.gaps()["approximation"].value == 0 and few.gaps()["iw"].value == 1
+    unsought = replace(made(elbo=-1.0), best=None)
+    assert "inference" in unsought.gaps() and "amortization" not in str(unsought)
+    refined = replace(made(elbo=-2.0, best=0.0), refined=np.full(3, -1.0))
+    assert "ELBO, encoder alone" in str(refined) and "ELBO, refined" in str(refined)
 
 
 def test_the_same_numbers_for_every_batch_size():
@@ -102,6 +111,8 @@ def test_models_that_it_does_not_apply_to(language_model, capfd):
     assert "a language model needs no bounds" in capfd.readouterr().err
     sphere = textvae.VAE(nn.Identity(), nn.Identity(), textvae.UniformSphere(3))
     sphere.posterior = sphere.log_likelihood = None
+    with pytest.raises(UserError, match="has no method simulate"):
+        textvae.bounds(LinearGaussian(), [torch.zeros(2, 3)], simulated=3)
     with pytest.raises(UserError, match="lies on a sphere"):
         textvae.bounds(sphere, [torch.zeros(2, 3)])
 
@@ -137,9 +148,16 @@ def test_texts_of_a_model_come_with_their_z(trained):
     rows = torch.cat([batch.index for batch, _ in parts])
     assert torch.equal(z, model.draw_z(9, 2)[rows])
     for batch, own in parts:
-        texts = model.decode(
-            own, do_sample=True, allow_unk=True, seed=2, first_row=int(batch.index[0])
-        )
-        if len(own) == int(batch.index[-1] - batch.index[0]) + 1:  # none was left out
-            tokens = [model.tokenizer.decode(row) for row in batch.x.tolist()]
-            assert tokens == texts
+        assert len(own) == len(batch) and batch.lengths.max() <= model.config["max_length"] + 1
+        for row, z, i in zip(batch.x.tolist(), own, batch.index.tolist(), strict=True):
+            longest = model.config["max_length"] + 1
+            drawn = generate(
+                model.decoder,
+                z[None],
+                max_new_tokens=longest,
+                do_sample=True,
+                seed=2,
+                first_row=i,
+                allow_all=True,
+            )[0].tolist()
+            assert row[1 : row.index(EOS)] == drawn[: drawn.index(EOS)]

@@ -50,6 +50,18 @@ def negative(step, steps):
     return -1.0
 
 
+def text(step, steps):
+    return "0.5"
+
+
+def huge(step, steps):
+    return 10**400
+
+
+def late(step, steps):
+    return {}[step] if (step, steps) == (1, 2) else 1.0
+
+
 class Wide(textvae.TextVAE):
     """Another class."""
 
@@ -158,6 +170,8 @@ def test_what_cannot_be_loaded_is_one_line(name, message, parts, trained, monkey
         ("kl-schedule", "Narrow", "a KL schedule is not a class: pass an object, Narrow(...)"),
         ("kl-schedule", "half", "the KL schedule at step 0: AttributeError"),
         ("kl-schedule", "negative", "returned -1.0 at step 0: it must be 0 or more"),
+        ("kl-schedule", "text", "returned a str at step 0, not a number"),
+        ("kl-schedule", "huge", "returned inf at step 0"),
         ("model", "half", "pass a subclass"),
     ],
 )
@@ -216,6 +230,30 @@ def test_a_schedule_of_ones_own_is_a_share_of_beta(parts, tiny, tmp_path, capfd,
     }
 
 
+def test_a_schedule_is_tried_at_every_step_before_training(parts, tiny, tmp_path, capfd, caplog):
+    words = [*tiny, "--train.max_steps", "2", "--own-kl-schedule", f"{parts}:late"]
+    assert main(["train", "--out", str(tmp_path / "run"), *words]) == 2
+    assert "parts_of_mine.late: the KL schedule at step 1: KeyError" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    words += ["--model.latent_dim", "0", "--model.injection", "none"]
+    assert main(["train", "--out", str(tmp_path / "lm"), *words]) == 0
+    assert "a language model has no KL: the KL schedule has no effect" in caplog.text
+    assert read_record(tmp_path / "lm" / "training.json")["own_parts"] == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_finished_run_of_other_code_is_not_taken_for_one_of_this_code(
+    parts, tiny, tmp_path, capfd
+):
+    vary = ["--vary", f"own-objective=none,{parts}:half", "--train-only", "--train.max_steps", "2"]
+    assert run_sweep(tmp_path / "sweep", *tiny, *vary) == 0
+    assert run_sweep(tmp_path / "sweep", *tiny, *vary) == 0
+    parts.write_text(PARTS.replace("beta * scale + SHIFT", "beta * scale - SHIFT"))
+    capfd.readouterr()
+    assert run_sweep(tmp_path / "sweep", *tiny, *vary) == 2
+    assert "was trained with other code of the objective" in capfd.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_a_sweep_compares_own_parts_with_those_of_the_config(parts, tiny, tmp_path, capfd):
     out = tmp_path / "sweep"
@@ -259,6 +297,7 @@ def test_an_own_part_is_varied_or_given(parts, tmp_path):
             vary={"own-objective": [None, named]},
             own_parts={"objective": named},
         )
+    assert main(["sweep", "--out", str(tmp_path / "y"), "--vary", "own-objectiv=none,a.py:b"]) == 2
     with pytest.raises(UserError, match="give parts by name"):
         textvae.sweep(TOY, out=tmp_path / "x", vary={"own-objective": [textvae.elbo]})
 

@@ -15,7 +15,7 @@ from textvae.cli.messages import explain
 from textvae.cli.options import OWN_PARTS
 from textvae.config.experiment import OPTIONS, read_options
 from textvae.config.types import plain
-from textvae.errors import UserError
+from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import expanded
 
 # Options of all commands that are paths, or may be.
@@ -115,6 +115,9 @@ def _grid(words: Sequence[str], vary: Sequence[str], train: ArgumentParser) -> d
     for word in vary:
         option, _, values = word.partition("=")
         is_own = option in [f"own-{part.replace('_', '-')}" for part in OWN_PARTS]
+        if not is_own and "." not in option and option.startswith("own"):
+            near = did_you_mean(option, [f"own-{part.replace('_', '-')}" for part in OWN_PARTS])
+            raise UserError(f"--vary {word}: there is no option {option}{near}")
         if not (is_own or "." in option) or not values:
             raise UserError(
                 f"--vary {word}: give an option and its values, such as model.latent_dim=2,10; "
@@ -123,7 +126,7 @@ def _grid(words: Sequence[str], vary: Sequence[str], train: ArgumentParser) -> d
         if option in grid:
             raise UserError(f"--vary {option} is given twice: give all of its values at once")
         if is_own:
-            grid[option] = [None if each == "none" else each for each in values.split(",")]
+            grid[option] = [None if each.lower() == "none" else each for each in values.split(",")]
             continue
         parses = [train.parse_args([f"--{option}={value}"]) for value in values.split(",")]
         grid[option] = [plain(each[option]) for each in parses]

@@ -57,7 +57,7 @@ def parser() -> ArgumentParser:
         "--regret-steps",
         type=NonNegativeInt,
         default=100,
-        help="gradient steps that look for a better q(z|x) of the same family",
+        help="gradient steps that look for a better q(z|x) of the same family; 0 skips the search",
     )
     add(
         "--simulated",

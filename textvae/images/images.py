@@ -138,6 +138,7 @@ class Images(ImageExamples):
     ) -> Iterator[tuple[Batch, Tensor]]:
         """See ``Model.simulate``."""
         check_integers(0, count=count)
+        check_integers(1, batch_size=batch_size)
         z = self.check_z(self.draw_z(count, seed))
         noise = RowNoise(seed, Purpose.CONDITION, range(count))
         codes = codes_of(self.condition, None, count, noise)

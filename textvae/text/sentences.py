@@ -19,7 +19,7 @@ from textvae.text.data.batches import text_batch, token_ids
 from textvae.text.data.chunks import Encoding, encode_document
 from textvae.text.decode.generate import generate
 from textvae.text.examples import TextExamples
-from textvae.text.tokenizers import EOS
+from textvae.text.tokenizers import BOS, EOS, PAD
 from textvae.vae.batch import Batch
 from textvae.vae.conditioning import codes_of
 from textvae.vae.conditions import Given
@@ -155,21 +155,24 @@ class Sentences(TextExamples):
     ) -> Iterator[tuple[Batch, Tensor]]:
         """See ``Model.simulate``."""
         check_integers(0, count=count)
+        check_integers(1, batch_size=batch_size)
         longest = self.config["max_length"] + 1
         z = self.check_z(self.draw_z(count, seed))
         noise = RowNoise(seed, Purpose.CONDITION, range(count))
         codes = codes_of(self.condition, None, count, noise)
         given = z if codes is None else self.decoder.with_condition(z, codes)
-        options: dict[str, Any] = {"do_sample": True, "allow_unk": True, "max_new_tokens": longest}
+        options: dict[str, Any] = {"do_sample": True, "allow_all": True, "max_new_tokens": longest}
         for index in torch.arange(count).split(batch_size) if count else ():
             ids = generate(
                 self.decoder, given[index], seed=seed, first_row=int(index[0]), **options
             )
-            ended = (ids == EOS).any(1).cpu()
-            lengths = (ids == EOS).int().argmax(1).tolist()
-            rows = index[ended]
+            ids, lengths = ids.cpu(), (ids == EOS).int().argmax(1).cpu()
+            inside = torch.arange(ids.size(1)) < lengths[:, None]
+            wrong = (((ids == PAD) | (ids == BOS)) & inside).any(1)  # no text has these
+            kept = (ids == EOS).any(1) & ~wrong
+            rows = index[kept]
             if len(rows):
-                sentences = [ids[i, : lengths[i]].cpu() for i in ended.nonzero()[:, 0].tolist()]
+                sentences = [ids[i, : lengths[i]] for i in kept.nonzero()[:, 0].tolist()]
                 batch = text_batch(sentences, rows)
                 yield replace(batch, condition=None if codes is None else codes[rows]), z[rows]
 

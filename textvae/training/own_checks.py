@@ -50,17 +50,23 @@ def check_objective(objective: Any) -> None:
         _check_kept(objective.state_dict(), "the objective's state_dict()")
 
 
-def check_kl_schedule(schedule: Any) -> None:
+def check_kl_schedule(schedule: Any, steps: int = TRIED_STEPS) -> None:
     """Check that a KL schedule returns numbers from the first to the last step of a run.
+
+    Args:
+        schedule: The user's own.
+        steps: The number of steps of the run, or a guess.
 
     Raises:
         TypeError: It is not a function of a step and of the number of steps, or returns no number.
         ValueError: A number is negative or not finite.
     """
-    _check_function(schedule, "a KL schedule", "(step, steps)", (0, TRIED_STEPS))
-    for step in range(TRIED_STEPS):
+    _check_function(schedule, "a KL schedule", "(step, steps)", (0, steps))
+    with suppress(Exception):  # it holds what cannot be copied
+        schedule = deepcopy(schedule)  # it may count its calls
+    for step in range(steps):
         try:
-            share = schedule(step, TRIED_STEPS)
+            share = schedule(step, steps)
         except Exception as error:  # anything can go wrong in the user's code
             raise TypeError(f"the KL schedule at step {step}: {what_failed(error)}") from error
         check_share(share, step)

@@ -161,7 +161,7 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
         names = [_compared(part, parts.get(part)) for parts in (before, now)]
         if names[0] == names[1]:
             continue
-        own, other = (each.get(part, f"the {part} in its config") for each in (before, now))
+        own, other = (each.get(part, f"the {part} of its config") for each in (before, now))
         raise UserError(
             f"{run} was trained with {own}, and this would resume it with {other}: resume it with "
             f"the same {part} ({option_of(part)} FILE.py:NAME, or in Python "

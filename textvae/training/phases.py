@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from textvae.builders.own_code import what_failed
 from textvae.config.experiment import Config, OptimConfig
+from textvae.errors import UserError
 from textvae.training.optim import LearningRate
 from textvae.vae.contracts import KLSchedule
 from textvae.vae.objectives import kl_weight
@@ -18,11 +20,15 @@ def check_share(share: object, step: int) -> float:
         TypeError: It is no number.
         ValueError: It is negative, infinite, or NaN.
     """
+    kind = type(share).__name__
+    if isinstance(share, str | bytes):  # which float would read
+        raise TypeError(f"the KL schedule returned a {kind} at step {step}, not a number")
     try:
         found = float(share)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        kind = type(share).__name__
         raise TypeError(f"the KL schedule returned a {kind} at step {step}, not a number") from None
+    except OverflowError:
+        found = math.inf
     if not 0 <= found < math.inf:
         raise ValueError(f"the KL schedule returned {found} at step {step}: it must be 0 or more")
     return found
@@ -77,8 +83,7 @@ class Phases:
             return 0.0
         options, done = self.objective, step - self.autoencode_steps
         if self.kl_schedule is not None:
-            share = self.kl_schedule(done, self.total_steps - self.autoencode_steps)
-            return options.beta * check_share(share, done)
+            return options.beta * self._own_share(self.kl_schedule, done)
         return kl_weight(
             done,
             options.kl_schedule,
@@ -87,6 +92,12 @@ class Phases:
             steps=round(options.kl_epochs * self.epoch_steps),
             ramp=options.kl_ramp,
         )
+
+    def _own_share(self, schedule: KLSchedule, done: int) -> float:
+        try:
+            return check_share(schedule(done, self.total_steps - self.autoencode_steps), done)
+        except Exception as error:  # anything can go wrong in the user's code
+            raise UserError(f"the KL schedule at step {done}: {what_failed(error)}") from error
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at a training step."""

@@ -38,6 +38,7 @@ from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
 from textvae.training.own_checks import (
+    check_kl_schedule,
     check_model_class,
     check_objective_on,
 )
@@ -106,8 +107,11 @@ def train(
             logger.warning(line)
         if objective is not None:
             _warn_of_replaced(config, OF_LOSS, "the loss")
-        if kl_schedule is not None:
+        if kl_schedule is not None and config.model.latent_dim:
             _warn_of_replaced(config, OF_KL_WEIGHT, "the KL weight")
+    if kl_schedule is not None and not config.model.latent_dim:
+        logger.warning("a language model has no KL: the KL schedule has no effect")
+        kl_schedule = None
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     keep_freed_memory()
@@ -276,6 +280,11 @@ def _trainer(
     trainer = Trainer(
         config, run, splits, model, accelerator, chosen, procedure, schedule, own, code
     )
+    if schedule is not None:
+        try:
+            check_kl_schedule(schedule, trainer.total_steps - trainer.phases.autoencode_steps)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{own['kl_schedule']}: {error}") from error
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

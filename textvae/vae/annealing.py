@@ -159,11 +159,14 @@ class _Path:
         log_q = self.q.log_prob(z)
         log_px = self.model.log_likelihood(self.batch, z).to(z.dtype)
         log_joint = log_px + self.model.prior.log_prob(z)
-        slopes = (
-            torch.autograd.grad(each.sum(), z, materialize_grads=True, allow_unused=True)[0]
-            for each in (log_q, log_joint)
-        )
+        slopes = (_gradient(each, z) for each in (log_q, log_joint))
         return _Point(*(part.detach() for part in (z, log_q, log_joint, *slopes)))
+
+
+def _gradient(value: Tensor, z: Tensor) -> Tensor:
+    if not value.requires_grad:  # constant in z
+        return torch.zeros_like(z)
+    return torch.autograd.grad(value.sum(), z, materialize_grads=True, allow_unused=True)[0]
 
 
 def _tuned(

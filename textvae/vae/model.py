@@ -200,7 +200,7 @@ class Model(ExampleKind):
         """Generate examples together with the z that they came from: z ~ p(z), x ~ p(x|z).
 
         Args:
-            count: Number of examples; those that have not ended at the maximum length are left out.
+            count: Number of examples; texts that have not ended at the maximum length are left out.
             seed: Seed of z and x.
             batch_size: Examples per batch; does not change them.
 

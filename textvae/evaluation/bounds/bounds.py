@@ -26,7 +26,7 @@ from torch import Tensor
 
 from textvae.config.arguments import check_integers
 from textvae.config.inference import AMORTIZED, Inference, with_steps
-from textvae.errors import UserError
+from textvae.errors import UserError, quantity
 from textvae.evaluation.bounds.result import Bounds
 from textvae.evaluation.examination import check_model
 from textvae.evaluation.per_example import ExampleStats, collect
@@ -60,16 +60,18 @@ def bounds(
     """Compare four lower bounds on log p(x), and, for generated examples, an upper one.
 
     It works with any ``VAE``, or any module with the attributes of
-    ``textvae.vae.contracts.LatentModel``.
+    ``textvae.vae.contracts.LatentModel``, whose posterior has a density over all of R^Z.
 
     Args:
         model: The model.
         batches: Every example once, as ``Batch`` objects in any order, or as plain tensors.
-        samples: K, draws of z for the ELBOs and the importance-weighted bound.
+        samples: K, draws of z for the ELBOs and the importance-weighted bound. With few draws, the
+            best posterior seems better than it is, because it is chosen by them.
         chains: Chains of annealed importance sampling for every example.
         steps: Intermediate distributions; more of them are tighter and take longer.
         leapfrogs: Gradient steps between two of them.
-        regret_steps: Gradient steps that look for a better posterior of the same family.
+        regret_steps: Gradient steps that look for a better posterior of the same family; 0 skips
+            the search.
         simulated: Number of examples to generate, for the upper bound; 0 skips it. The model needs
             the method ``simulate``, as a ``TextVAE`` and an ``ImageVAE`` have it.
         seed: Seed of all noise.
@@ -84,7 +86,7 @@ def bounds(
             range.
         ValueError: There are no examples, or a row occurs twice.
     """
-    _check(model)
+    _check(model, simulated)
     check_integers(1, samples=samples, chains=chains, steps=steps, leapfrogs=leapfrogs)
     check_integers(0, regret_steps=regret_steps, simulated=simulated)
     kept, chosen = list(numbered(batches)), inference_of(model, inference)
@@ -95,34 +97,45 @@ def bounds(
 
     with undisturbed(model, seed), torch.no_grad():
         has_encoder = getattr(model, "has_encoder", True)
+        is_refined = has_encoder and chosen.method != "amortized"
         own = examine(kept, AMORTIZED if has_encoder else chosen)
-        stats = own if chosen.method == "amortized" else examine(kept, chosen)
-        regret = torch.zeros_like(own.elbo)
+        stats = examine(kept, chosen) if is_refined else own
+        best = None
         if regret_steps and has_encoder:
+            logger.info("looking for the best q(z|x) of every example")
             steps_of = with_steps(chosen, regret_steps, has_encoder=True)
-            regret = likelihood_regret(examine, kept, own, steps_of)
+            best = own.elbo + likelihood_regret(examine, kept, own, steps_of)
+            if stats.elbo.mean() > best.mean():
+                best = stats.elbo
+        logger.info("annealed importance sampling")
         annealed = _annealed(model, kept, chosen, seed, walk, progress)
-        pairs = _simulated(model, simulated, seed, walk)
-    best = own.elbo + regret
+        lower, upper = _simulated(model, simulated, chosen, seed, walk)
     return Bounds(
         elbo=own.elbo.numpy(),
-        best=torch.maximum(best, stats.elbo).numpy(),
+        refined=stats.elbo.numpy() if is_refined else None,
+        best=None if best is None else best.numpy(),
         iw=stats.bound.double().numpy(),
         ais=annealed.lower.double().numpy(),
         units=stats.units.numpy(),
         samples=samples,
         chains=chains,
         steps=steps,
-        accepted=float(annealed.accepted.mean()),
-        lower=pairs[0],
-        upper=pairs[1],
+        accepted=float(annealed.accepted.mean()) if steps > 1 else None,
+        requested=simulated,
+        lower=lower,
+        upper=upper,
         name=name,
         split=split,
     )
 
 
-def _check(model: Any) -> None:
+def _check(model: Any, simulated: int) -> None:
     check_model(model)
+    if simulated and not hasattr(model, "simulate"):
+        raise UserError(
+            f"simulated={simulated}: {type(model).__name__} has no method simulate, which returns "
+            "generated examples with the z that they came from: add it, or set simulated=0"
+        )
     if not model.prior.latent_dim:
         raise UserError("a language model needs no bounds: its log p(x) is known")
     if isinstance(model.prior, UniformSphere):
@@ -157,15 +170,19 @@ def _annealed(
 
 
 def _simulated(
-    model: Any, count: int, seed: int, walk: Callable[..., Annealed]
+    model: Any, count: int, inference: Inference, seed: int, walk: Callable[..., Annealed]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper bounds on log p(x) of examples that the model has generated, (M,)."""
     lower: list[Tensor] = []
     upper: list[Tensor] = []
+    if count:
+        logger.info("the same for %s", quantity(count, "generated example"))
     for batch, z in model.simulate(count, seed=seed) if count else ():
         here = batch.to(device_of(model))
-        lower.append(walk(here).lower)
-        upper.append(walk(here, exact=z.to(here.x.device)).upper)
+        noise = RowNoise(seed, Purpose.STEPS, batch.index)
+        q = infer(model, here, inference, noise=noise).posterior
+        lower.append(walk(here, posterior=q).lower)
+        upper.append(walk(here, posterior=q, exact=z.to(here.x.device)).upper)
     empty = torch.empty(0)
     found = (torch.cat([empty, *(part.cpu().double() for part in each)]) for each in (lower, upper))
     below, above = (each.double().numpy() for each in found)

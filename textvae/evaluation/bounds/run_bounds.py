@@ -47,7 +47,7 @@ def bounds_run(
 ) -> Bounds:
     """Compare the bounds on log p(x) of the best model of a run, and save them in its folder.
 
-    They are saved as ``RUN/metrics/SPLIT-bounds.json``.
+    They are saved as ``RUN/metrics/SPLIT-bounds.json``, with the values of every example.
 
     Args:
         run: A run folder.
@@ -97,10 +97,15 @@ def bounds_run(
         )
     if save:
         record = {
+            "limit": limit,
+            "leapfrogs": leapfrogs,
+            "regret_steps": regret_steps,
             "seed": seed,
             "precision": precision,
             "weights": opened.weights,
             "commit": origin.commit(),
+            "rows": rows.tolist(),
+            "by_example": {key: bound.tolist() for key, bound in found.bounds().items()},
         }
         record["corpus_hash"] = chosen.content_hash
         save_record(opened.folder, f"{opened.title(split)}{SUFFIX}", found.to_dict() | record)

@@ -193,7 +193,8 @@ def _bounds(record: Mapping[str, Any]) -> list[str]:
     """Return the bounds on log p(x) and the gaps between them, in the order of the columns."""
     if not record:
         return []
-    values = [decimals(record[key]) for key in ("elbo", "best", "iw", "ais")]
+    names = ("elbo", "best", "iw", "ais")
+    values = [decimals(record[key]) if key in record else MISSING for key in names]
     values[2] += f" (K = {record['samples']})"
     for gap in ("amortization_gap", "approximation_gap", "iw_gap", "unknown_gap"):
         if (value := record.get(gap)) is None:

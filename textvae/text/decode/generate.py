@@ -62,6 +62,7 @@ def generate(
     seed: int = 0,
     first_row: int = 0,
     allow_unk: bool = False,
+    allow_all: bool = False,
     repetition_penalty: float = 1.0,
     no_repeat_ngram_size: int = 0,
 ) -> Tensor:
@@ -82,6 +83,8 @@ def generate(
         first_row: Number of the first sentence; sentence i uses the random stream of
             (seed, first_row + i).
         allow_unk: Whether ``<unk>`` may be generated.
+        allow_all: Whether ``<pad>`` and ``<s>`` may be generated as well: then sentences are drawn
+            from p(x|z) exactly.
         repetition_penalty: Makes words that the sentence has already used less likely; 1 for none.
         no_repeat_ngram_size: No sequence of this many tokens occurs twice in a sentence; 0 for no
             limit.
@@ -94,7 +97,8 @@ def generate(
     """
     _check(max_new_tokens, do_sample, temperature, top_k, top_p, num_beams, length_penalty)
     repetition = Repetition(repetition_penalty, no_repeat_ngram_size).check()
-    banned = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=z.device)
+    never = [] if allow_all else [PAD, BOS] if allow_unk else [PAD, BOS, UNK]
+    banned = torch.tensor(never, dtype=torch.long, device=z.device)
     if len(z) == 0:
         return torch.empty(0, 0, dtype=torch.long, device=z.device)
     with torch.inference_mode():

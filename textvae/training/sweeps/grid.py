@@ -89,7 +89,10 @@ def make_grid(
             )
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"two runs of the sweep would be named {twice[0]}: use other values")
+        raise UserError(
+            f"two runs of the sweep would be named {twice[0]}: use other values, or other names of "
+            "your own parts"
+        )
     return cells
 
 

@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from textvae.config.experiment import OPTIONS, PLACES, Config, config_from
 from textvae.errors import UserError
-from textvae.runs.files import read_record, write_json
+from textvae.runs.files import read_if_there, read_record, write_json
 from textvae.runs.origin import commit, own_command
-from textvae.runs.run_folder import CONFIG, is_run
+from textvae.runs.run_folder import CONFIG, SUMMARY, is_run
 from textvae.runs.run_folder import SWEEP as MANIFEST
 from textvae.training.own_parts import check_same_parts
 from textvae.training.sweeps.grid import Cell
@@ -73,6 +73,7 @@ def new_manifest(
     cells: Sequence[Cell],
     *,
     own_parts: Mapping[str, Mapping[str, str]] | None = None,
+    own_code: Mapping[str, Mapping[str, str]] | None = None,
     **evaluation: Any,
 ) -> Manifest:
     """Return the manifest of a sweep, with the runs of earlier sweeps in its folder.
@@ -81,6 +82,7 @@ def new_manifest(
         folder: The folder of the sweep.
         cells: Its runs.
         own_parts: The names of the user's own parts, by run and part.
+        own_code: Hashes of their source.
         evaluation: ``evaluate``, ``samples``, ``generations``, ``precision``, ``probe``.
 
     Raises:
@@ -95,6 +97,7 @@ def new_manifest(
         check_run(run, cell.config)
         if is_run(run) and cell.name in earlier:
             check_same_parts(run, earlier[cell.name].get("own_parts", {}), own[cell.name])
+            _check_same_code(run, (own_code or {}).get(cell.name, {}))
     return Manifest(
         folder,
         **evaluation,
@@ -103,6 +106,22 @@ def new_manifest(
         command=own_command(),
         commit=commit(),
     )
+
+
+def _check_same_code(run: Path, code: Mapping[str, str]) -> None:
+    """Check that a run that is finished was trained with the code of its own parts as it is now.
+
+    Raises:
+        UserError: It was not, so its results would be taken for those of other code.
+    """
+    summary = read_if_there(run / SUMMARY)
+    before = summary.get("own_code") or {}
+    for part in before.keys() & code.keys() if summary.get("finished") else ():
+        if before[part] != code[part]:
+            raise UserError(
+                f"{run} was trained with other code of the {part} {summary['own_parts'][part]}: "
+                "choose another --out, delete that run, or give the part another name"
+            )
 
 
 def read_manifest(folder: Path | str) -> Manifest:

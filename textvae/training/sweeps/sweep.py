@@ -35,7 +35,7 @@ from textvae.runs.files import write_text
 from textvae.runs.lock import locked
 from textvae.runs.run_folder import is_run, make_folder
 from textvae.training.interrupt import Interrupted, StopRequest, stop_signals
-from textvae.training.own_parts import load_own_parts, names_of, options_of
+from textvae.training.own_parts import code_of, load_own_parts, names_of, options_of
 from textvae.training.progress import console
 from textvae.training.sweeps.checks import check_same_data, check_splits
 from textvae.training.sweeps.grid import make_grid
@@ -146,6 +146,7 @@ def sweep(
             precision=precision,
             probe=probe,
             own_parts={name: names_of(**each) for name, each in parts.items()},
+            own_code={name: code_of(**each) for name, each in parts.items()},
         )
         check_same_data(folder, cells)
         make_folder(folder / LOGS)
