@@ -129,7 +129,11 @@ def test_the_command(trained, capfd):
 
 def test_a_report_has_the_bounds_of_the_last_weights(trained, tmp_path):
     run, page = Path(shutil.copytree(trained, tmp_path / "vae")), tmp_path / "page.html"
-    textvae.bounds_run(run, limit=5, samples=3, chains=2, steps=2, regret_steps=0, simulated=0)
+    few = {"samples": 3, "chains": 2, "steps": 2, "regret_steps": 0}
+    textvae.bounds_run(run, limit=1, simulated=1, seed=2, **few)  # of which there are no intervals
+    textvae.report(run, page, limit=10, samples=2)
+    assert "How tight the bounds are" in page.read_text()
+    textvae.bounds_run(run, limit=5, simulated=0, **few)
     textvae.report(run, page, limit=10, samples=2)
     text = page.read_text()
     assert "How tight the bounds are" in text and "(K = 3)" in text

@@ -197,11 +197,11 @@ def _bounds(record: Mapping[str, Any]) -> list[str]:
     values = [decimals(record[key]) if key in record else MISSING for key in names]
     values[2] += f" (K = {record['samples']})"
     for gap in ("amortization_gap", "approximation_gap", "iw_gap", "unknown_gap"):
-        if (value := record.get(gap)) is None:
-            values.append(MISSING)
-        else:
-            low, high = record[f"{gap}_interval"]
-            values.append(f"{decimals(value)} [{decimals(low)}, {decimals(high)}]")
+        value, ends = record.get(gap), record.get(f"{gap}_interval") or [None]
+        shown = MISSING if value is None else decimals(value)
+        if None not in ends:  # JSON has no infinite ends of an interval
+            shown += f" [{', '.join(map(decimals, ends))}]"
+        values.append(shown)
     return [str(record["count"]), *values]
 
 
