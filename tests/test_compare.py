@@ -639,7 +639,8 @@ def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog
     (tmp_path / "run" / "config.yaml").unlink()
     assert main(["evaluate", folders[1]]) == 2
     assert (
-        "only a saved model: evaluate, diagnose, map, and neighbors can" in capfd.readouterr().err
+        "only a saved model: evaluate, diagnose, bounds, map, and neighbors can"
+        in capfd.readouterr().err
     )
 
 

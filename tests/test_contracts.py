@@ -421,7 +421,7 @@ def scaled(terms, beta, scale=1.0):
 
 def name_of(objective, model=None) -> str | None:
     """What a run records about an objective."""
-    return own_parts(model or textvae.TextVAE(**SIZES), objective, None).get("objective")
+    return own_parts(model or textvae.TextVAE(**SIZES), objective=objective).get("objective")
 
 
 class Target:
@@ -465,7 +465,7 @@ def make_scaled(scale):
 
 
 def test_what_an_objective_was_made_with_is_part_of_its_name():
-    assert own_parts(textvae.TextVAE(**SIZES), None, None) == {}
+    assert own_parts(textvae.TextVAE(**SIZES)) == {}
     assert name_of(Target(2.0)).endswith(".Target(inner=textvae.vae.objectives.elbo, target=2.0)")
     assert name_of(make_scaled(3.0)).endswith("make_scaled.<locals>.inner(scale=3.0)")
     within = textvae.WithMMD(Target(2.0), 1.5)  # ours, but not what the config asks for
@@ -850,7 +850,7 @@ def test_a_run_goes_on_with_its_own_objective_only(corpus, tmp_path):
     with pytest.raises(textvae.UserError, match=r"trained with .*my_objective, and this"):
         textvae.train(longer, run, resume=True)
     textvae.train(longer, run, resume=True, objective=my_objective)
-    with pytest.raises(textvae.UserError, match="trained with the procedure in its config, and"):
+    with pytest.raises(textvae.UserError, match="trained with the procedure of its config, and"):
         textvae.train(longer, run, resume=True, objective=my_objective, procedure=Remembering())
 
 
