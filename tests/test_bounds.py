@@ -1,5 +1,6 @@
 """``textvae bounds``: what lies between the bounds on log p(x), for models where it is known."""
 
+import inspect
 import json
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from test_estimators import LOADINGS, NOISE_SD, OFFSET, Language, LinearGaussian
 from torch import nn
 
 import textvae
+from textvae.cli.bounds import parser
 from textvae.cli.main import main
 from textvae.errors import UserError
 from textvae.evaluation.bounds.result import Bounds
@@ -126,6 +128,13 @@ def test_the_command(trained, tmp_path, capfd):
     assert saved.items() >= record.items() and saved["seed"] == 0
     assert main(["bounds", str(run), *FEW]) == 0
     assert "amortization gap" in capfd.readouterr().out
+
+
+def test_the_command_has_the_defaults_of_the_function():
+    defaults = parser().get_defaults()
+    for name, parameter in inspect.signature(textvae.bounds_run).parameters.items():
+        if parameter.default is not inspect.Parameter.empty and name in defaults:
+            assert defaults[name] == parameter.default, name
 
 
 def test_a_report_has_the_bounds_of_the_last_weights(trained, tmp_path):

@@ -168,10 +168,6 @@ def test_what_cannot_be_loaded_is_one_line(name, message, parts, trained, monkey
         ("procedure", "half", "the procedure has no update, no state_dict"),
         ("kl-schedule", "number", "a KL schedule is a function, not int"),
         ("kl-schedule", "Narrow", "a KL schedule is not a class: pass an object, Narrow(...)"),
-        ("kl-schedule", "half", "the KL schedule at step 0: AttributeError"),
-        ("kl-schedule", "negative", "returned -1.0 at step 0: it must be 0 or more"),
-        ("kl-schedule", "text", "returned a str at step 0, not a number"),
-        ("kl-schedule", "huge", "returned inf at step 0"),
         ("model", "half", "pass a subclass"),
     ],
 )
@@ -230,11 +226,28 @@ def test_a_schedule_of_ones_own_is_a_share_of_beta(parts, tiny, tmp_path, capfd,
     }
 
 
-def test_a_schedule_is_tried_at_every_step_before_training(parts, tiny, tmp_path, capfd, caplog):
-    words = [*tiny, "--train.max_steps", "2", "--own-kl-schedule", f"{parts}:late"]
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("half", "at step 0: AttributeError: "),
+        ("negative", "returned -1.0 at step 0: it must be 0 or more"),
+        ("text", "returned a str at step 0, not a number"),
+        ("huge", "returned inf at step 0"),
+        ("late", "at step 1: KeyError: 1 (parts_of_mine.py, line"),
+    ],
+)
+def test_a_schedule_is_tried_at_every_step_before_training(
+    name, message, parts, tiny, tmp_path, capfd
+):
+    words = [*tiny, "--train.max_steps", "2", "--own-kl-schedule", f"{parts}:{name}"]
     assert main(["train", "--out", str(tmp_path / "run"), *words]) == 2
-    assert "parts_of_mine.late: the KL schedule at step 1: KeyError" in capfd.readouterr().err
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("textvae: the KL schedule") and message in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_language_model_has_no_kl_schedule(parts, tiny, tmp_path, caplog):
+    words = [*tiny, "--train.max_steps", "2", "--own-kl-schedule", f"{parts}:late"]
     words += ["--model.latent_dim", "0", "--model.injection", "none"]
     assert main(["train", "--out", str(tmp_path / "lm"), *words]) == 0
     assert "a language model has no KL: the KL schedule has no effect" in caplog.text

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from textvae.cli.commands import build_parser
 from textvae.cli.messages import explain
 from textvae.cli.options import OWN_PARTS
+from textvae.config.choices import own_option
 from textvae.config.experiment import OPTIONS, read_options
 from textvae.config.types import plain
 from textvae.errors import UserError, did_you_mean
@@ -114,9 +115,10 @@ def _grid(words: Sequence[str], vary: Sequence[str], train: ArgumentParser) -> d
     grid: dict[str, list[Any]] = {}
     for word in vary:
         option, _, values = word.partition("=")
-        is_own = option in [f"own-{part.replace('_', '-')}" for part in OWN_PARTS]
+        own = [own_option(part).removeprefix("--") for part in OWN_PARTS]
+        is_own = option in own
         if not is_own and "." not in option and option.startswith("own"):
-            near = did_you_mean(option, [f"own-{part.replace('_', '-')}" for part in OWN_PARTS])
+            near = did_you_mean(option, own)
             raise UserError(f"--vary {word}: there is no option {option}{near}")
         if not (is_own or "." in option) or not values:
             raise UserError(

@@ -50,9 +50,9 @@ def parser() -> ArgumentParser:
         "--steps",
         type=PositiveInt,
         default=25,
-        help="intermediate distributions of AIS: more are tighter and take longer",
+        help="intermediate distributions of AIS; more of them make it tighter and slower",
     )
-    add("--leapfrogs", type=PositiveInt, default=5, help="gradient steps between two of them")
+    add("--leapfrogs", type=PositiveInt, default=5, help="gradient steps from one to the next")
     add(
         "--regret-steps",
         type=NonNegativeInt,
@@ -63,7 +63,7 @@ def parser() -> ArgumentParser:
         "--simulated",
         type=NonNegativeInt,
         default=16,
-        help="examples to generate, whose log p(x) AIS bounds from above as well; 0 skips them",
+        help="generated examples, for which AIS also gives an upper bound on log p(x); 0 skips them",
     )
     add(
         "--precision",

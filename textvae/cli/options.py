@@ -12,6 +12,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from textvae.config.choices import own_option
 from textvae.config.types import NonNegativeInt, PositiveInt, Seed, Steps, numbers
 
 DRAWN = "drawn from those of the training split"  # the conditions of samples
@@ -100,7 +101,7 @@ def add_own_parts(parser: ArgumentParser) -> None:
     """Add the parts of a training that may be the user's own."""
     for part, what in OWN_PARTS.items():
         parser.add_argument(
-            f"--own-{part.replace('_', '-')}",
+            own_option(part),
             type=str,
             metavar="FILE.py:NAME",
             help=f"your own {what}; its file is executed, and resuming needs it again",

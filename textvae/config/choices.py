@@ -15,3 +15,8 @@ ImageEncoder = Literal["resnet", "mlp"]
 ImageDecoder = Literal["pixelcnn", "mlp"]
 Schedule = Literal["constant", "linear", "logistic", "cyclical"]  # of the KL weight
 FreeBitsPer = Literal["element", "dim", "sample", "batch"]
+
+
+def own_option(part: str) -> str:
+    """Return the option of a command that names a part of the user's own."""
+    return f"--own-{part.replace('_', '-')}"

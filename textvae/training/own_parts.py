@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from textvae.builders.own_code import load_named
+from textvae.config.choices import own_option
 from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import quoted
 from textvae.runs.model_folder import is_built_in
@@ -63,22 +64,17 @@ def load_own_parts(names: Mapping[str, str]) -> dict[str, Any]:
         if part not in CHECKS:
             near = did_you_mean(part, list(CHECKS))
             raise UserError(f"{part} cannot be replaced by a part of your own{near}")
-        own = found[ARGUMENTS[part]] = load_named(name, option_of(part))
+        own = found[ARGUMENTS[part]] = load_named(name, own_option(part))
         try:
             CHECKS[part](own)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{option_of(part)} {name}: {error}") from None
+        except TypeError as error:
+            raise UserError(f"{own_option(part)} {name}: {error}") from None
     return found
 
 
 def options_of(names: Mapping[str, str]) -> list[str]:
     """Return the options of a command that ``load_own_parts`` is given the names of."""
-    return [word for part, name in names.items() for word in (option_of(part), name)]
-
-
-def option_of(part: str) -> str:
-    """Return the option of a command that a part is given with."""
-    return f"--own-{part.replace('_', '-')}"
+    return [word for part, name in names.items() for word in (own_option(part), name)]
 
 
 def place_of(kind: type) -> str:
@@ -164,7 +160,7 @@ def check_same_parts(run: Path, before: Mapping[str, str], now: Mapping[str, str
         own, other = (each.get(part, f"the {part} of its config") for each in (before, now))
         raise UserError(
             f"{run} was trained with {own}, and this would resume it with {other}: resume it with "
-            f"the same {part} ({option_of(part)} FILE.py:NAME, or in Python "
+            f"the same {part} ({own_option(part)} FILE.py:NAME, or in Python "
             f"{ARGUMENTS[part]}=...), or start a new run"
         )
 

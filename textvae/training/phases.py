@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 
 from textvae.builders.own_code import what_failed
@@ -13,24 +15,23 @@ from textvae.vae.contracts import KLSchedule
 from textvae.vae.objectives import kl_weight
 
 
-def check_share(share: object, step: int) -> float:
+def _check_share(share: object, step: int) -> float:
     """Return what a KL schedule of the user's own returned, as a number.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is negative, infinite, or NaN.
+        UserError: It is no number, negative, infinite, or NaN.
     """
     kind = type(share).__name__
     if isinstance(share, str | bytes):  # which float would read
-        raise TypeError(f"the KL schedule returned a {kind} at step {step}, not a number")
+        raise UserError(f"the KL schedule returned a {kind} at step {step}, not a number")
     try:
         found = float(share)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise TypeError(f"the KL schedule returned a {kind} at step {step}, not a number") from None
+        raise UserError(f"the KL schedule returned a {kind} at step {step}, not a number") from None
     except OverflowError:
         found = math.inf
     if not 0 <= found < math.inf:
-        raise ValueError(f"the KL schedule returned {found} at step {step}: it must be 0 or more")
+        raise UserError(f"the KL schedule returned {found} at step {step}: it must be 0 or more")
     return found
 
 
@@ -93,11 +94,26 @@ class Phases:
             ramp=options.kl_ramp,
         )
 
+    def try_kl_schedule(self) -> None:
+        """Try the user's own KL schedule at every step, so that it does not fail in mid-training.
+
+        Raises:
+            UserError: It raises an error, or returns something else than a number of 0 or more.
+        """
+        schedule = self.kl_schedule
+        if schedule is None:
+            return
+        with suppress(Exception):  # it holds what cannot be copied
+            schedule = deepcopy(schedule)  # it may count its calls
+        for done in range(self.total_steps - self.autoencode_steps):
+            self._own_share(schedule, done)
+
     def _own_share(self, schedule: KLSchedule, done: int) -> float:
         try:
-            return check_share(schedule(done, self.total_steps - self.autoencode_steps), done)
+            share = schedule(done, self.total_steps - self.autoencode_steps)
         except Exception as error:  # anything can go wrong in the user's code
             raise UserError(f"the KL schedule at step {done}: {what_failed(error)}") from error
+        return _check_share(share, done)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at a training step."""

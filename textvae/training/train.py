@@ -38,7 +38,6 @@ from textvae.training.devices import keep_freed_memory
 from textvae.training.interrupt import stop_signals
 from textvae.training.loop import Trainer
 from textvae.training.own_checks import (
-    check_kl_schedule,
     check_model_class,
     check_objective_on,
 )
@@ -280,11 +279,7 @@ def _trainer(
     trainer = Trainer(
         config, run, splits, model, accelerator, chosen, procedure, schedule, own, code
     )
-    if schedule is not None:
-        try:
-            check_kl_schedule(schedule, trainer.total_steps - trainer.phases.autoencode_steps)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{own['kl_schedule']}: {error}") from error
+    trainer.phases.try_kl_schedule()
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 
 from textvae.builders.model import check_model
 from textvae.config.arguments import check_integers
+from textvae.config.choices import own_option
 from textvae.config.combinations import OF_LATENT
 from textvae.config.experiment import OPTIONS, Config, check_sections, options_read
 from textvae.config.recipes import method_files
 from textvae.config.types import as_word
 from textvae.errors import UserError, did_you_mean
-from textvae.training.own_parts import ARGUMENTS, option_of, options_of
+from textvae.training.own_parts import ARGUMENTS, options_of
 
-OWN = {option_of(part)[2:]: part for part in ARGUMENTS}
+OWN = {own_option(part).removeprefix("--"): part for part in ARGUMENTS}
 UNREAD = {*OF_LATENT, "own-objective", "own-kl-schedule"}  # by language models
 SEED, LATENT_DIM = "train.seed", "model.latent_dim"
 Sections = Mapping[str, Mapping[str, Any]]  # values of options by section and name
