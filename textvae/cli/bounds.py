@@ -63,7 +63,7 @@ def parser() -> ArgumentParser:
         "--simulated",
         type=NonNegativeInt,
         default=16,
-        help="generated examples, for which AIS also gives an upper bound on log p(x); 0 skips them",
+        help="generated examples, for which AIS also gives an upper bound on log p(x); 0: none",
     )
     add(
         "--precision",
