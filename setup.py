@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
+PRETRAINED = ["tokenizers>=0.20", "transformers>=4.48"]
 
 setup(
     name="textvae",
@@ -53,8 +54,12 @@ setup(
         ],
         # fcd-torch brings the weights of ChemNet; its code is not used.
         "molecules": ["rdkit>=2024.3", "fcd-torch>=1.0.7"],
+        "pretrained": PRETRAINED,
         "search": ["botorch>=0.12"],
-        "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "test": [
+            *("hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"),
+            *PRETRAINED,
+        ],
     },
     entry_points={"console_scripts": ["textvae = textvae.__main__:run"]},
 )

@@ -10,7 +10,7 @@ import torch
 from conftest import in_child
 
 from textvae.errors import UserError
-from textvae.evaluation.comparison.rate_distortion import Style
+from textvae.evaluation.comparison.marks import Style
 from textvae.evaluation.evaluate_run import evaluate_run
 from textvae.evaluation.report import figures
 from textvae.text.model import TextVAE

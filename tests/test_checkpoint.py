@@ -39,6 +39,7 @@ from textvae.runs.files import (
     write_json,
 )
 from textvae.runs.lock import locked
+from textvae.runs.weights import holds_weights
 from textvae.training.checkpoint import OPTIONAL, TrainingState, check_state
 from textvae.training.monitor import Monitor
 
@@ -48,6 +49,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from textvae.runs.lock import locked
+from textvae.runs.weights import holds_weights
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
@@ -952,6 +954,30 @@ def test_a_model_without_its_inference_options_is_not_another_model(trained, tmp
     (folder / "inference.json").unlink()
     with pytest.raises(UserError, match=r"inference\.json is missing: it says how q"):
         TextVAE.from_pretrained(folder)
+
+
+class TiedByHand(TextVAE):
+    """A model of the user's own whose softmax layer shares the embeddings."""
+
+    def make_decoder(self, config):
+        decoder = super().make_decoder(config)
+        decoder.output.weight = decoder.embedding.weight
+        return decoder
+
+
+def test_tied_weights_are_one_parameter_after_loading(tmp_path):
+    sizes = {"embedding_dim": 4, "encoder_hidden": 4, "decoder_hidden": 4, "latent_dim": 2}
+    for kind, options in ((TiedByHand, {}), (TextVAE, {"tie_embeddings": True})):
+        model = kind(vocab_size=9, **sizes, **options)
+        model.encoder.embedding.weight.requires_grad_(False)
+        model.save_pretrained(tmp_path)
+        loaded = kind.from_pretrained(tmp_path)
+        assert loaded.decoder.output.weight is loaded.decoder.embedding.weight
+        assert isinstance(loaded.decoder.output.weight, torch.nn.Parameter)
+        assert len(list(loaded.parameters())) == len(list(model.parameters()))
+        assert holds_weights(loaded, tmp_path)
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], tensor)
 
 
 def test_weights_that_are_not_tied_do_not_fit_a_model_that_ties_them(tmp_path):

@@ -22,6 +22,7 @@ from textvae.evaluation.comparison.rate_distortion import (
     point_of,
     rate_distortion,
 )
+from textvae.evaluation.comparison.scatter import draw_metrics, scatter
 from textvae.evaluation.comparison.seeds import average_cards
 from textvae.evaluation.metrics.bound_files import read_bounds, save_bounds
 from textvae.evaluation.metrics.card import Card
@@ -374,6 +375,30 @@ def test_the_plot_makes_room_for_every_point_and_shows_names_as_they_are(tmp_pat
     draw_rate_distortion(cards[:1], tmp_path / "one.svg")
 
 
+def test_any_two_metrics_against_each_other(tmp_path, caplog):
+    averaged = {**VAE, "model": "seeds", "mi": 2.0, "mi_spread": 0.5, "ppl_iw": 60.0}
+    bare = {"model": "bare", "latent_dim": 2, "ppl_iw": 9.0}
+    cards = [LM, {**VAE, "mi": 3.0, "ppl_iw": 50.0}, averaged, bare]
+    axes = scatter(cards, "mi", "ppl_iw").axes[0]
+    points = {
+        container.get_label(): container.lines[0].get_xydata()[0].tolist()
+        for container in axes.containers
+    }
+    assert points == {"vae": [3.0, 50.0], "seeds": [2.0, 60.0]}
+    (bars,) = axes.containers[1].lines[2]
+    assert np.allclose(bars.get_segments()[0], [[1.5, 60.0], [2.5, 60.0]])
+    (line,) = [line for line in axes.lines if line.get_label() == "lstm-lm"]
+    assert set(line.get_ydata()) == {LM["ppl_iw"]}  # all across: it has no mutual information
+    assert "not drawn, because mi or ppl_iw is missing: bare" in caplog.text
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("MI, nats", "PPL (IW), per word")
+    draw_metrics(cards, tmp_path / "plot.svg", "ppl_iw", "mi")
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
+    with pytest.raises(UserError, match="there is no metric 'mutual'"):
+        scatter(cards, "mutual", "kl")
+    with pytest.raises(UserError, match="nothing to draw: no model has both mi and kl"):
+        scatter([LM], "mi", "kl")
+
+
 def test_a_rate_distortion_plot_that_cannot_be_drawn_is_one_line(tmp_path):
     with pytest.raises(UserError, match="a model with a latent variable"):
         draw_rate_distortion([LM], tmp_path / "plot.svg")
@@ -639,7 +664,7 @@ def test_folders_that_are_not_runs_are_left_out(trained, tmp_path, capfd, caplog
     (tmp_path / "run" / "config.yaml").unlink()
     assert main(["evaluate", folders[1]]) == 2
     assert (
-        "only a saved model: evaluate, diagnose, bounds, map, and neighbors can"
+        "only a saved model: evaluate, diagnose, bounds, explain, map, and neighbors can"
         in capfd.readouterr().err
     )
 

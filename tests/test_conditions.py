@@ -23,7 +23,7 @@ from textvae.evaluation.open_run import open_run
 from textvae.evaluation.per_example import collect
 from textvae.evaluation.scoring.score import score_file
 from textvae.evaluation.search.optimize import optimize
-from textvae.evaluation.shuffle import _ring
+from textvae.evaluation.shuffle import ring
 from textvae.text.data.labels import number_of
 from textvae.text.model import TextVAE
 from textvae.text.tokenizers import BOS, EOS, PAD, WordTokenizer
@@ -661,7 +661,7 @@ def test_the_condition_gap_is_what_the_label_of_another_example_costs(latent_dim
     model = textvae.VAE(encoder, Square(strength), latent_dim)
     card = textvae.evaluate(model, [part(50, 90), part(0, 50)], samples=2)
     stats = collect(model.eval(), [part(0, 90)], 1, seed=0)
-    donors = _ring(stats, seed=0)
+    donors = ring(len(stats.index), seed=0)
     expected = strength * (labels - labels[donors]).square().double().mean()
     assert card["condition_gap"] == pytest.approx(float(expected), abs=1e-6)
     assert (donors != torch.arange(90)).all() and (expected > 0) == (strength > 0)
@@ -714,7 +714,7 @@ def test_the_condition_gap_keeps_the_z_of_the_example():
     model = textvae.VAE(Codes(), Product(), 1).eval()
     batch = Batch(labels[:, None].float(), index=rows, condition=labels)
     card = textvae.evaluate(model, [batch], samples=2)
-    donors = _ring(collect(model, [batch], 1, seed=0), seed=0)
+    donors = ring(len(batch.index), seed=0)
     expected = (rows * (labels[donors] - labels)).double().mean()
     assert card["condition_gap"] == pytest.approx(float(expected), abs=1e-3)
 
@@ -740,3 +740,33 @@ def test_numbers_have_the_moments_of_the_examples():
     found = Numbers.fit(np.array([0, 0, 0, 1]), ["1", "5"])
     assert (found.mean, found.deviation) == (2.0, pytest.approx(math.sqrt(3)))
     assert (found.quantiles[0], found.quantiles[500], found.quantiles[-1]) == (1.0, 1.0, 5.0)
+
+
+def test_words_are_explained_under_their_labels(conditional):
+    if conditional.name == "lm":
+        pytest.skip("there is no z to explain")
+    found = textvae.explain_run(conditional, limit=20, draws=2)
+    assert len(found.texts) == 20
+    label, words = next(iter(WORDS.items()))
+    text = " ".join(words[:1] * 2)
+    given = textvae.explain_run(conditional, [text], condition=label, limit=20)
+    (cheap,) = given.texts
+    model = textvae.load(str(conditional))
+    scored = textvae.score(model, [text], condition=label, samples=200)["elbo"][0]
+    assert cheap.log_px.sum() > scored - 1  # under the label that has these words
+
+
+def test_a_baseline_reads_the_same_labels_or_none():
+    model, texts = build(), ["w1 w2 w3", "w4"]
+    lm = build(latent_dim=0)
+    found = textvae.explain(model, texts, baseline=lm, condition=["food", "sky"])
+    exact = textvae.score(lm, texts, condition=["food", "sky"], samples=1)["elbo"]
+    assert [-text.cost.sum() for text in found.texts] == pytest.approx(exact, abs=1e-3)
+    plain = build("none", latent_dim=0, injection="none")
+    found = textvae.explain(model, texts, baseline=plain, condition="car")
+    exact = textvae.score(plain, texts, samples=1)["elbo"]
+    assert [-text.cost.sum() for text in found.texts] == pytest.approx(exact, abs=1e-3)
+    other = build("number", latent_dim=0)
+    for baseline, explained, given in ((other, model, "car"), (lm, build("none"), None)):
+        with pytest.raises(UserError, match="the baseline was trained with other labels"):
+            textvae.explain(explained, texts, baseline=baseline, condition=given)

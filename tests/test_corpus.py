@@ -190,7 +190,7 @@ def test_a_missing_valid_is_drawn_and_a_given_test_kept(folder):
     assert [(s, len(d)) for s, d in corpus.items()] == [("train", 38), ("valid", 2), ("test", 1)]
 
 
-def test_a_dataset_on_the_hub(monkeypatch):
+def test_a_dataset_on_the_hub(monkeypatch, caplog):
     features = datasets.Features(
         {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
     )
@@ -198,9 +198,11 @@ def test_a_dataset_on_the_hub(monkeypatch):
         {"sentence": ["good", "", "bad"], "label": [1, 1, 0]}, features=features
     )
     hub = datasets.DatasetDict({"train": part, "validation": part, "unsupervised": part})
+    caplog.set_level("INFO")
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: hub)
     corpus = read_corpus("owner/name:config", text_column="sentence")
     assert list(corpus) == ["train", "valid"]
+    assert "owner/name:config: splits that are not used: unsupervised" in caplog.text
     assert rows(corpus["train"]) == [("good", 1), ("bad", 0)]
     split = encode_corpus(corpus, CharTokenizer.train(["a"]))["train"]
     assert split.label_names == ["neg", "pos"]

@@ -1,5 +1,6 @@
 """The examples run and show what they claim."""
 
+import math
 import runpy
 from pathlib import Path
 
@@ -53,6 +54,44 @@ def test_diagnose_any_vae():
     evidence = {row.key: row for row in alive.evidence}
     assert evidence["mi"].low > 0.8 and evidence["au"].low >= 1
     assert collapsed.verdict == "collapsed" and "ignores z" in collapsed.summary
+
+
+class Identity(torch.nn.Module):
+    """x (B, 2) with q(z|x) = N(x, 0.5), and any likelihood."""
+
+    def forward(self, batch):
+        return textvae.DiagGaussian(batch.x, torch.full_like(batch.x, math.log(0.5)))
+
+    def log_prob(self, batch, z):
+        return -(z**2).sum(-1)
+
+
+def test_parts_of_the_kl_of_a_gaussian():
+    kl_parts = runpy.run_path(str(EXAMPLES / "your_own_metrics.py"))["kl_parts"]
+    torch.manual_seed(0)
+    x = torch.randn(4000, 2) @ torch.tensor(
+        [[1.0, 0.8], [0.0, 0.6]]
+    )  # variances 1, correlation 0.8
+    model = textvae.VAE(Identity(), Identity(), prior=2)
+    card = textvae.evaluate(model, x.split(500), samples=0, own_metrics=[kl_parts])
+    # q(z) is N(0, C) with variances 1.5 and covariances 0.8.
+    determinant = 1.5**2 - 0.8**2
+    assert card["total_correlation"] == pytest.approx(
+        -0.5 * math.log(determinant / 1.5**2), abs=0.02
+    )
+    assert card["index_code_mi"] == pytest.approx(0.5 * math.log(determinant / 0.5**2), abs=0.03)
+    assert card["dimension_kl"] == pytest.approx(0.5 - math.log(1.5), abs=0.02)
+    parts = sum(card[part] for part in ("total_correlation", "index_code_mi", "dimension_kl"))
+    assert parts == pytest.approx(card["kl"], abs=0.03)
+
+
+def test_metrics_of_a_text_model(trained):
+    functions = runpy.run_path(str(EXAMPLES / "your_own_metrics.py"))
+    model = textvae.load(str(trained))
+    texts = ["the dog sees a bird", "a cat"]
+    own = [functions["kl_parts"], functions["length_kept"]]
+    card = textvae.evaluate(model, model.batches(texts, 2), samples=1, own_metrics=own)
+    assert card["length_kept"] in (0, 0.5, 1) and math.isfinite(card["total_correlation"])
 
 
 def test_objectives_for_molecules(trained, tmp_path):

@@ -444,4 +444,6 @@ def test_a_saved_model_is_examined_on_a_file_without_its_run(run, examples, tmp_
         assert main([name, str(tmp_path / "shared"), *rest, "--data", str(path)]) == 0
     for name in ("evaluate", "diagnose", "probe"):
         assert main([name, str(tmp_path / "shared")]) == 2
-        assert "only a saved model: evaluate, diagnose, bounds, map" in capfd.readouterr().err
+        assert (
+            "only a saved model: evaluate, diagnose, bounds, explain, map" in capfd.readouterr().err
+        )

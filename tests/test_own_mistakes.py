@@ -217,6 +217,24 @@ def test_an_error_in_an_objective_is_one_line_with_its_place(config, tmp_path):
         textvae.train(config, tmp_path / "run", objective=partial(careless, factor=2.0))
 
 
+def always_whole(terms, beta):
+    return -terms.elbo.mean()
+
+
+def weighted(terms, beta):
+    return (beta * terms.kl.sum(-1) - terms.rec).mean()
+
+
+@pytest.mark.parametrize(("objective", "warned"), [(always_whole, True), (weighted, False)])
+def test_an_objective_that_ignores_beta_does_not_autoencode(
+    config, tmp_path, caplog, objective, warned
+):
+    for epochs in (0.0, 1.0):
+        phases = replace(config, train=replace(config.train, autoencode_epochs=epochs))
+        textvae.train(phases, tmp_path / f"run-{epochs}", objective=objective)
+        assert ("ignores beta, which is 0 during" in caplog.text) == (warned and epochs > 0)
+
+
 def test_an_unknown_option_of_sampling_names_all(trained):
     with pytest.raises(TypeError, match=r"no option 'sizes'.*max_new_tokens"):
         textvae.load(str(trained)).sample(1, sizes=3)

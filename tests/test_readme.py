@@ -37,7 +37,7 @@ def test_every_script_named_in_the_readme_exists():
 
 def test_the_commands_and_the_python_example_run(first_user, capsys):
     chain = [line for line in LINES if line.startswith("textvae")]
-    assert len(chain) == 6
+    assert len(chain) == 7
     for command in chain:
         words = shlex.split(command)[1:]
         if words[0] == "train":
@@ -46,6 +46,8 @@ def test_the_commands_and_the_python_example_run(first_user, capsys):
             words += ["--samples", "2", "--generations", "2"]
         if words[0] == "bounds":
             words += ["--limit", "3", "--steps", "2", "--samples", "2", "--simulated", "2"]
+        if words[0] == "explain":
+            words += ["--limit", "10"]
         assert main(words) == 0, (command, capsys.readouterr().err)
     assert len(capsys.readouterr().out.splitlines()) > 10
     (example,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)

@@ -25,7 +25,7 @@ SCRIPTS = sorted(ROOT.glob("recipes/*/run.sh"))
 SETS = [path.parent.name for path in SCRIPTS]
 OF_IMAGES = ("digits", "mnist", "omniglot")
 SIZES = {
-    "yahoo": ("small", "z64"),
+    "yahoo": ("small", "small-long", "z64"),
     "yelp": ("small",),
     "digits": ("mlp",),
     "mnist": ("mlp", "small"),

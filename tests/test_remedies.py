@@ -73,6 +73,20 @@ def test_the_first_remedy_for_a_collapse_is_what_the_studies_found():
     assert everything.options == ("--objective.free_bits", "8")
 
 
+def test_a_pooled_encoder_is_the_second_remedy_where_a_last_state_is_read():
+    plain = {"model": {"injection": "input"}}
+    assert names(remedies_for("collapsed", Case(PLAIN))[1]) == ["skip_vae", "pooled"]
+    for parts in (
+        {"model": {"pooling": "mean"}},
+        {"data": {"kind": "images"}},
+        {"inference": {"method": "svi"}},
+    ):
+        found = remedies_for("collapsed", Case(config(optim=ADAM, **{**plain, **parts})))
+        assert not any("pooled" in names(remedy) for remedy in found)
+    own = remedies_for("collapsed", Case(PLAIN, own=True))  # an encoder that nothing is known of
+    assert not any("pooled" in remedy.title for remedy in own)
+
+
 def test_adam_autoencodes_where_sgd_trains_the_rest():
     found = first("collapsed", optim={"name": "sgd", "lr": 1.0})
     assert found.options[-2:] == ("--optim.autoencode_name", "adam")
@@ -113,8 +127,10 @@ def test_holes_are_closed_by_the_density_gap():
         return [r.files for r in remedies_for("holes", Case(config(**sections)))]
 
     gap = ("recipes/methods/density_gap.yaml",)
+    pooled = ("recipes/methods/pooled.yaml",)
     normalized = {"model": {"head": "batch_norm"}}
-    assert gap in files() and gap in files(**normalized)
+    assert gap in files(model={"pooling": "mean"}) and gap in files(**normalized)
+    assert pooled in files() and pooled in files(**normalized)  # before the density gap
     assert gap not in files(objective={"density_gap": 0.5})
     assert gap not in files(model={"posterior": "vmf"})
     svi = {"inference": {"method": "svi"}, "model": {"encoder_layers": 0}}

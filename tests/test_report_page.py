@@ -29,12 +29,13 @@ from textvae.evaluation.diagnosis.result import Dimension, Evidence
 from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run, with_current_remedies
 from textvae.evaluation.diagnosis.saved_diagnosis import load_diagnosis
 from textvae.evaluation.evaluate_run import evaluate_run
+from textvae.evaluation.explanation.result import ExplainedText
 from textvae.evaluation.metrics.card_files import find_card
 from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.open_run import open_run
 from textvae.evaluation.report import report, view
 from textvae.evaluation.report.exhibits import QUANTILES, exhibit
-from textvae.evaluation.report.page import show
+from textvae.evaluation.report.page import shaded, show
 from textvae.evaluation.report.svg import css, inline
 from textvae.images.drawings import Drawings, write_drawings
 
@@ -231,6 +232,17 @@ def test_a_comparison_shows_every_model(comparison, run, lm):
     assert find_card(lm)["samples"] == 1  # it was evaluated first, and has no z to draw
     plane = comparison.read_text().split('id="plane"')[1].split("</svg>")[0]
     assert len(re.findall(r"plane-LineCollection|plane-line2d", plane)) > 2
+    assert "MI, nats" in comparison.read_text() and "PPL (IW), per word" in comparison.read_text()
+
+
+def test_a_model_without_reconstruction_is_in_the_second_picture_and_in_the_legend(
+    run, lm, tmp_path
+):
+    row = "- {model: theirs, source: a paper, latent_dim: 2, ppl_iw: 12.5"
+    for more, times in ((", mi: 1.5}", 2), ("}", 1)):
+        (tmp_path / "published.yaml").write_text(row + more)
+        out = report([run, lm, tmp_path / "published.yaml"], tmp_path / "page.html", limit=50)
+        assert Page(tmp_path / "page.html").text.count("theirs") == times, out
 
 
 def test_a_published_row_next_to_one_run_is_in_the_table(run, tmp_path):
@@ -625,3 +637,20 @@ def test_a_browser_finds_no_error_and_would_run_no_script(single, tmp_path):
     copy.write_text(source.replace("</body>", "<script>document.title = 'owned'</script></body>"))
     shown, console = browse(copy, 1400)
     assert "<title>owned" not in shown and "Content Security Policy" in console
+
+
+def test_which_words_z_predicts_is_on_the_page_of_text_models(single, comparison, pictures):
+    for path, rows in ((single, 2), (comparison, 2)):
+        text = path.read_text(encoding="utf-8")
+        assert '<h2 id="words">' in text and '<a href="#words">Words</a>' in text
+        assert text.count('class="shaded"') >= rows and "&lt;/s&gt;" in text
+    assert 'id="words"' not in pictures[1].read_text(encoding="utf-8")
+
+
+def test_shaded_words_are_escaped_and_long_texts_folded():
+    few = ExplainedText(["<b>", " x"], -np.ones(2), np.array([2.0, -1.0]))
+    html = shaded(few)
+    assert "&lt;b&gt;" in html and "<b>" not in html and "<details" not in html
+    assert html.count("--accent") == html.count("--changed") == 1
+    many = ExplainedText(["word"] * 300, -np.ones(300), np.zeros(300))
+    assert "<details" in shaded(many) and "more words" in shaded(many)

@@ -143,6 +143,20 @@ def test_folders_of_splits_are_never_mixed_or_dropped_in_silence(folder, caplog)
     assert "not a split, and left out: unsup" in caplog.text
 
 
+def test_files_that_are_no_split_are_named(folder, caplog):
+    caplog.set_level("INFO")
+    write(folder, train_txt="one", valid_txt="two", test_txt="3", unsup_txt="x", facts_json="{}")
+    read_corpus(folder)
+    assert f"{folder}: not a split, and left out: unsup.txt" in caplog.messages
+    caplog.clear()
+    (folder / "unsup.txt").unlink()
+    read_corpus(folder)
+    assert not any("left out" in message for message in caplog.messages)
+    (folder / "all.txt").write_text("four")
+    read_corpus(folder, train="all.txt")
+    assert f"{folder}: not a split, and left out: train.txt" in caplog.messages
+
+
 def test_a_single_folder_called_train_is_a_split(folder):
     write(folder, **{f"train__{i}_txt": f"text {i}" for i in range(20)})
     corpus = read_corpus(folder, format="documents")

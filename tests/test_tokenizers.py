@@ -55,6 +55,57 @@ def test_words_by_frequency_then_spelling_with_the_specials_first():
     assert tokenizer.decode([BOS, 4, UNK, 6, EOS, PAD, PAD]) == "a <unk> c"
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("the dog's café isn't open, naïve", "the| dog|'s| café| isn|'t| open|,| naïve"),
+        ("it\u2019s 'quoted' 3,5", "it|\u2019s| 'quoted|'| 3|,|5"),
+        ("e\u0301tat \u0905\u0939\u093f", "e\u0301tat| \u0905\u0939\u093f"),
+        ("日本 한국어 \u0e44\u0e17\u0e22", "日|本| 한국어| \u0e44|\u0e17|\u0e22"),
+        (" two  spaces\n\ttab ", " two| | spaces|\n|\t|tab| "),
+        ("\U0001f600\U0001f600 a", "\U0001f600|\U0001f600| a"),
+    ],
+)
+def test_the_words_that_characters_spell(text, words):
+    for known in (text, "x"):  # characters, and bytes
+        tokenizer = CharTokenizer.train([known])
+        ids = tokenizer.encode(text)
+        found = tokenizer.words([BOS, *ids, EOS])
+        assert [word for word, _ in found] == ["<s>", *words.split("|"), " </s>"]
+        counts = [count for _, count in found[1:-1]]
+        starts = [sum(counts[:i]) for i in range(len(counts) + 1)]
+        for start, end, (word, _) in zip(starts, starts[1:], found[1:-1], strict=False):
+            assert tokenizer.decode(ids[start:end]) == word
+    assert CharTokenizer.train(["a"], byte_fallback=False).words([4, UNK, 4]) == [
+        ("a", 1),
+        (" <unk>", 1),
+        ("a", 1),
+    ]
+    assert CharTokenizer.train(["a"]).words([4 + 0xE2, 4 + 0x82]) == [("\ufffd", 2)]
+
+
+def test_words_of_closed_vocabularies_are_their_tokens(every_kind):
+    assert WordTokenizer.train(["a b"]).words([4, UNK, 5, EOS]) == [
+        ("a", 1),
+        (" <unk>", 1),
+        (" b", 1),
+        (" </s>", 1),
+    ]
+    assert SmilesTokenizer.train(["CBr"]).words([5, 4]) == [("C", 1), ("Br", 1)]
+    for tokenizer in every_kind:
+        assert tokenizer.words([]) == []
+
+
+@settings(deadline=None)
+@given(EXOTIC)
+def test_words_in_a_row_are_the_text(subwords, text):
+    for tokenizer in (subwords, CharTokenizer.train(["abc <s>"])):
+        ids = tokenizer.encode(text)
+        found = tokenizer.words(ids)
+        assert "".join(word for word, _ in found) == text
+        assert sum(count for _, count in found) == len(ids)
+
+
 def test_the_first_ids_stand_for_the_beginning_of_a_text(every_kind):
     text = "the \u00e9lan of the [nH] dog"
     for tokenizer in every_kind:

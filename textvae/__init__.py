@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from textvae.evaluation.diagnosis.run_diagnosis import diagnose_run
     from textvae.evaluation.evaluate import evaluate
     from textvae.evaluation.evaluate_run import evaluate_run
+    from textvae.evaluation.explanation.explain import explain
+    from textvae.evaluation.explanation.explain_run import explain_run
+    from textvae.evaluation.explanation.result import Explanation
     from textvae.evaluation.latent.arithmetic import attribute_vector
     from textvae.evaluation.latent.fit_sampler import fit_mixture, fit_sampler
     from textvae.evaluation.latent.map import draw_map as map  # noqa: F401
@@ -116,6 +119,9 @@ _SOURCES = {
     "Bounds": "textvae.evaluation.bounds.result",
     "diagnose": "textvae.evaluation.diagnosis.diagnose",
     "diagnose_run": "textvae.evaluation.diagnosis.run_diagnosis",
+    "explain": "textvae.evaluation.explanation.explain",
+    "explain_run": "textvae.evaluation.explanation.explain_run",
+    "Explanation": "textvae.evaluation.explanation.result",
     "Diagnosis": "textvae.evaluation.diagnosis.result",
     "fit_mixture": "textvae.evaluation.latent.fit_sampler",
     "fit_sampler": "textvae.evaluation.latent.fit_sampler",
@@ -191,6 +197,7 @@ __all__ = [
     "DUHead",
     "DiagGaussian",
     "Diagnosis",
+    "Explanation",
     "GaussianHead",
     "ImageVAE",
     "Inference",
@@ -235,6 +242,8 @@ __all__ = [
     "elbo",
     "evaluate",
     "evaluate_run",
+    "explain",
+    "explain_run",
     "fit_mixture",
     "fit_sampler",
     "free_bits",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
+import logging
 import sys
 import sysconfig
 from contextlib import suppress
@@ -19,6 +21,7 @@ from typing import Any
 from textvae.errors import UserError, did_you_mean, first_line
 from textvae.runs.files import expanded
 
+logger = logging.getLogger(__name__)
 # Modules by their files and what is in them: one that is named twice is executed once.
 _files: dict[tuple[Path, bytes], Any] = {}
 
@@ -123,6 +126,35 @@ def _found(name: str) -> Path | None:
         if (found := importlib.util.find_spec(name)) and found.has_location:
             return Path(str(found.origin))
     return None
+
+
+def check_function(part: Any, what: str, arguments: str, tried: tuple[Any, ...]) -> None:
+    """Check that a function of the user's can be called; warn if it has no name of its own.
+
+    Args:
+        part: The function, or another object that can be called.
+        what: What it is, with its article, for messages.
+        arguments: Its arguments, for messages.
+        tried: Values of these arguments.
+
+    Raises:
+        TypeError: It cannot be called with them.
+    """
+    if not callable(part):
+        raise TypeError(f"{what} is a function, not {type(part).__name__}")
+    if isinstance(part, type):
+        raise TypeError(f"{what} is not a class: pass an object, {part.__name__}(...)")
+    with suppress(ValueError):  # a compiled function has no signature
+        try:
+            inspect.signature(part).bind(*tried)
+        except TypeError as error:
+            raise TypeError(f"{what} is called with {arguments}: {error}") from error
+    if "<lambda>" in getattr(part, "__qualname__", ""):
+        logger.warning(
+            "%s is a lambda, which looks like any other: use a named function, so that a run is "
+            "only resumed and averaged with the same one",
+            what.replace("an ", "the ").replace("a ", "the "),
+        )
 
 
 def what_failed(error: BaseException) -> str:

@@ -46,6 +46,14 @@ def parser() -> ArgumentParser:
         help="also draw KL against reconstruction (.svg, .png, or .pdf), with lines of equal ELBO",
     )
     parser.add_argument(
+        "--axes",
+        type=str,
+        nargs=2,
+        metavar="METRIC",
+        help="with --plot, draw these metrics instead, such as mi ppl_iw: the first one on the "
+        "horizontal axis, the second one on the vertical axis",
+    )
+    parser.add_argument(
         "--provenance",
         action="store_true",
         help="also print commands, seeds, commits, hardware, and training cost",
@@ -72,7 +80,7 @@ def parser() -> ArgumentParser:
 
 def run(args: Namespace) -> None:
     """Print one row per run, and draw the runs if asked to."""
-    from textvae.evaluation.comparison.compare import check_columns, compare, gather, with_gain
+    from textvae.evaluation.comparison.compare import compare, gather, with_gain
     from textvae.evaluation.metrics.card_files import run_folders
 
     given = [f"--{name}" for name in ("json", "provenance") if args[name]]
@@ -82,12 +90,11 @@ def run(args: Namespace) -> None:
     runs = run_folders(args.runs)
     if args.columns and args.json:
         raise UserError("--columns has no effect with --json: use --format csv")
-    check_columns(args.columns)
     args.columns = with_gain(args.columns, args.baseline)
+    if args.axes and args.plot is None:
+        raise UserError("--axes has no effect without --plot FILE")
     if args.plot is not None:  # first, so that its errors are not below a table
-        from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
-
-        draw_rate_distortion(runs, args.plot, args.split, average_seeds=args.average_seeds)
+        _plot(runs, args)
     options = {"average_seeds": args.average_seeds, "baseline": args.baseline}
     if args.json:
         print(as_json(gather(runs, args.split, **options)))
@@ -105,17 +112,26 @@ def run(args: Namespace) -> None:
         print(provenance([run for run in runs if Path(run).is_dir()], args.split))
 
 
+def _plot(runs: list[str], args: Namespace) -> None:
+    """Draw the rate-distortion plane, or the metrics that were asked for."""
+    from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
+    from textvae.evaluation.comparison.scatter import draw_metrics
+
+    if args.axes is None:
+        draw_rate_distortion(runs, args.plot, args.split, average_seeds=args.average_seeds)
+        return
+    x, y = args.axes
+    options = {"average_seeds": args.average_seeds, "baseline": args.baseline}
+    draw_metrics(runs, args.plot, x, y, args.split, **options)
+
+
 def _print_csv(runs: list[str], args: Namespace) -> None:
     """Print a row for every run; the columns of the options in which they differ come first."""
     from textvae.evaluation.comparison.results import as_csv, results
-    from textvae.evaluation.metrics.table import NUMBERS
 
     if args.average_seeds:
         raise UserError("--average-seeds: csv has a row for every run: leave it out")
     if others := [run for run in runs if not Path(run).is_dir()]:
         raise UserError(f"{others[0]}: csv has a row for every run, and this is not a run folder")
-    records = results(runs, args.split, baseline=args.baseline)
-    if args.columns:
-        metrics = NUMBERS - set(args.columns)
-        records = [{k: v for k, v in each.items() if k not in metrics} for each in records]
+    records = results(runs, args.split, baseline=args.baseline, columns=args.columns)
     print(as_csv(records), end="")

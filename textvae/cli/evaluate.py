@@ -12,6 +12,7 @@ from textvae.cli.options import (
     add_common,
     add_condition,
     add_measures,
+    add_own_metrics,
     add_refinement,
     add_run,
     new_parser,
@@ -48,6 +49,7 @@ def parser() -> ArgumentParser:
         help="first fit the sampler of textvae sample --from aggregate, so that the card also "
         "reports how many of its draws fall into holes",
     )
+    add_own_metrics(parser)
     add("--json", action="store_true", help="print the metrics as JSON")
     add_common(parser)
     add_condition(parser, OF_NEW_FILE)
@@ -57,12 +59,14 @@ def parser() -> ArgumentParser:
 def run(args: Namespace) -> None:
     """Evaluate the best model of a run, save the card in its folder, and print it."""
     from textvae.evaluation.evaluate_run import evaluate_run
+    from textvae.evaluation.own_metrics import load_own_metrics
     from textvae.runs.files import as_json
 
     card = evaluate_run(
         args.run,
         model=own_model(args),
         reading=layout(args),
+        own_metrics=load_own_metrics(args.own_metric),
         **{name: args[name] for name in OPTIONS},
     )
     print(as_json(card) if args.json else card)

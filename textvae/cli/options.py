@@ -108,6 +108,18 @@ def add_own_parts(parser: ArgumentParser) -> None:
         )
 
 
+def add_own_metrics(parser: ArgumentParser) -> None:
+    """Add metrics of the user's own."""
+    parser.add_argument(
+        "--own-metric",
+        nargs="+",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="your own metrics, which the card then has as well: functions that are called with "
+        "(model, batches) and return a number, or numbers by name; their files are executed",
+    )
+
+
 def add_run(parser: ArgumentParser, split: str, *, new_files: bool = True) -> None:
     """Add the run whose data a command reads.
 

@@ -10,7 +10,13 @@ from jsonargparse import ArgumentParser
 
 from textvae.cli.exit_codes import show
 from textvae.cli.given import own_parts
-from textvae.cli.options import OWN_PARTS, add_measures, add_own_parts, new_parser
+from textvae.cli.options import (
+    OWN_PARTS,
+    add_measures,
+    add_own_metrics,
+    add_own_parts,
+    new_parser,
+)
 from textvae.config.types import PositiveInt
 from textvae.errors import UserError, quantity
 
@@ -52,6 +58,7 @@ def parser() -> ArgumentParser:
     add("--seeds", type=PositiveInt, default=1, help="number of seeds per model")
     add("--jobs", type=PositiveInt, default=1, help="number of runs to execute in parallel")
     add_measures(parser)
+    add_own_metrics(parser)
     add("--probe", action="store_true", help="also predict labels from z")
     add("--no-report", action="store_true", help="do not write report.html at the end")
     add("--train-only", action="store_true", help="do not evaluate the runs")
@@ -108,6 +115,7 @@ def run(args: Namespace) -> int:
         launcher=args.launcher,
         launcher_options=_parameters(args.launcher_options),
         own_parts=own_parts(args),
+        own_metrics=args.own_metric,
         **args.sections,
     )
     if done.table:
@@ -127,14 +135,14 @@ def _run_one(args: Namespace) -> None:
     from textvae.training.sweeps.job import run_job
 
     defaults = vars(parser().get_defaults())
-    ignored = {"out", "run", "vary", *(f"own_{part}" for part in OWN_PARTS)}
+    ignored = {"out", "run", "vary", "own_metric", *(f"own_{part}" for part in OWN_PARTS)}
     names = defaults.keys() - ignored
     others = any(args[name] != defaults[name] for name in names)
     if args.files or args.sections or args.vary or others:
         raise UserError(
             "--run takes its options from the manifest: give only --out and --own-... with it"
         )
-    run_job(args.out, args.run, own_parts=own_parts(args))
+    run_job(args.out, args.run, own_parts=own_parts(args), own_metrics=args.own_metric)
 
 
 def _parameters(words: list[str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def check_inference(config: Config) -> None:
     Raises:
         UserError: There is nothing to refine, or an encoder is missing or would not be trained.
     """
-    section = "images" if config.data.kind == "images" else "model"
+    section = config.encoder_section
     layers, latent = getattr(config, section).encoder_layers, config.model.latent_dim
     method = config.inference.method
     if method != "amortized" and not latent:
@@ -73,8 +73,7 @@ def check_procedure(config: Config) -> None:
         raise UserError(
             "--optim.autoencode_name has no effect without --train.autoencode_epochs: leave it out"
         )
-    section = "images" if config.data.kind == "images" else "model"
-    if config.model.latent_dim and getattr(config, section).encoder_layers:
+    if config.model.latent_dim and getattr(config, config.encoder_section).encoder_layers:
         return
     for option, asked in (
         ("train.procedure aggressive", config.train.procedure == "aggressive"),

@@ -59,6 +59,11 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    @property
+    def encoder_section(self) -> str:
+        """The name of the section with the options of the encoder."""
+        return "images" if self.data.kind == "images" else "model"
+
     @classmethod
     def load(cls, *paths: Path | str, **sections: Mapping[str, Any]) -> Config:
         """Read a stack of YAML files; if several set an option, the last one wins.

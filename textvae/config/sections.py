@@ -106,7 +106,7 @@ class TokenizerConfig:
     byte_fallback: bool = True
     """for char: encode characters not seen in training as UTF-8 bytes; false: as <unk>"""
     path: str | None = None
-    """use the tokenizer of this run or folder (default: that of train.init), and learn none"""
+    """use the tokenizer of this run, folder, or model on the Hub (default: that of train.init)"""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,8 +41,16 @@ from textvae.config.inference import Inference
 from textvae.evaluation.diagnosis.remedies import warning
 from textvae.evaluation.diagnosis.remedy import as_read
 from textvae.evaluation.diagnosis.training_state import Training
-from textvae.evaluation.examination import Batches, examine, is_negative, why_wrong
+from textvae.evaluation.examination import (
+    Batches,
+    check_model,
+    examine,
+    is_negative,
+    repeatable,
+    why_wrong,
+)
 from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.own_metrics import OwnMetric, check_own_metrics, measure_own
 from textvae.runs.model_folder import is_built_in
 from textvae.vae.aggregate import Pool
 from textvae.vae.estimators import ACTIVE
@@ -69,6 +77,7 @@ def evaluate(
     pool: Pool | None = None,
     config: Config | None = None,
     training: Training | None = None,
+    own_metrics: Sequence[OwnMetric] = (),
 ) -> Card:
     """Compute the metrics card of a model on a whole dataset.
 
@@ -96,6 +105,9 @@ def evaluate(
         pool: Posteriors of more examples, to compute holes and CU from: a few examples hide holes.
         config: The experiment, so that ``collapse`` does not suggest what the model already has.
         training: How far the training got, so that no model is called collapsed too early.
+        own_metrics: Functions of your own that are called with (model, batches) before anything
+            else is computed. Each returns a number, which has the name of the function on the card,
+            or numbers by name, or None for a model for which it has no meaning.
 
     Returns:
         The metrics; their keys are described in the module's docstring and in
@@ -103,8 +115,14 @@ def evaluate(
 
     Raises:
         ValueError: There are no examples, or a row occurs twice.
+        UserError: A metric of your own failed.
     """
     started = time.perf_counter()
+    check_own_metrics(own_metrics)
+    check_model(model)
+    with undisturbed(model, seed), torch.no_grad():
+        batches = repeatable(batches)
+        own = measure_own(own_metrics, model, batches, seed)
     with undisturbed(model, seed), torch.no_grad():
         found = examine(
             model,
@@ -120,15 +138,14 @@ def evaluate(
             max_symbols=max_symbols,
             pool=pool,
         )
-        card = found.card | dict(generation() if generation is not None else {})
+        card = found.card | dict(generation() if generation is not None else {}) | own
     symptoms = found.symptoms
     if config is not None:
         config = as_read(config, model)
-    own = not is_built_in(type(model))
     impossible = is_negative(found.stats.total_kl)
     card["collapse"] = None
     if symptoms is not None and not impossible:
-        card["collapse"] = warning(symptoms, config, training, own=own)
+        card["collapse"] = warning(symptoms, config, training, own=not is_built_in(type(model)))
     if not math.isfinite(card["elbo"]):
         logger.warning(
             "the ELBO of the model is %s: its weights or its data are not finite", card["elbo"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from textvae.evaluation.latent.fit_sampler import fit_opened
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.saving import may_save, not_saved_with_a_warning, save_card
 from textvae.evaluation.open_run import Opening, OpenRun, open_run, rows_of, spaced
+from textvae.evaluation.own_metrics import OwnMetric, check_own_metrics
 from textvae.evaluation.per_example import log_progress
 from textvae.evaluation.pool import pool_of
 from textvae.runs import origin
@@ -36,6 +38,7 @@ def evaluate_run(
     refine_steps: int | None = None,
     generations: int = GENERATIONS,
     fit_sampler: bool = False,
+    own_metrics: Sequence[OwnMetric] = (),
     precision: str = "fp32",
     batch_size: int = 64,
     seed: int = 0,
@@ -61,6 +64,7 @@ def evaluate_run(
         fit_sampler: Whether to fit a sampler to the aggregate posterior first, as
             ``textvae.fit_sampler`` does. Without it, the card uses the one that was fitted before,
             if any.
+        own_metrics: As for ``evaluate``.
         precision: The precision of matrix products: ``fp32`` or ``bf16``.
         batch_size: Examples per batch; does not change the results.
         seed: Seed of all noise.
@@ -71,9 +75,10 @@ def evaluate_run(
 
     Raises:
         UserError: It is not a run folder, its data is missing or has changed, there is no such
-            split, or there is no such device.
+            split, there is no such device, or a metric of your own failed.
     """
     _check_options(samples, limit, generations, precision, batch_size)
+    check_own_metrics(own_metrics)
     opened = open_run(run, condition=condition, **opening)
     save = may_save(opened.folder, opened.is_foreign)
     chosen, model = opened.split(split), opened.model
@@ -84,6 +89,7 @@ def evaluate_run(
         chosen,
         limit=limit,
         generations=generations,
+        own_metrics=own_metrics,
         precision=precision,
         samples=samples,
         refine_steps=refine_steps,
@@ -118,6 +124,7 @@ def _figures(
     *,
     limit: int | None,
     generations: int,
+    own_metrics: Sequence[OwnMetric],
     precision: str,
     samples: int,
     refine_steps: int | None,
@@ -147,6 +154,7 @@ def _figures(
                 batch_size=batch_size,
             ),
             progress=log_progress(np.concatenate([split.lengths[batch] for batch in rows])),
+            own_metrics=own_metrics,
             pool=pool_of(opened, split, limit, refine_steps, seed=seed, batch_size=batch_size),
         )
 

@@ -72,7 +72,7 @@ def condition_gaps(
         if conditions is None:
             conditions = batch.condition.new_empty(len(stats.index), device="cpu")
         conditions[_places(stats, batch)] = batch.condition.cpu()
-    donors, gaps = _ring(stats, seed), torch.empty(len(stats.index), dtype=torch.float64)
+    donors, gaps = ring(len(stats.index), seed), torch.empty(len(stats.index), dtype=torch.float64)
     for batch in batches():
         places, here = _places(stats, batch), batch.to(device_of(model))
         other = replace(batch, condition=conditions[donors[places]]).to(device_of(model))
@@ -132,7 +132,7 @@ def _over_batches(
     max_symbols: int | None = None,
 ) -> Tensor:
     """Decode every example from mixtures of its own z and another one's: (N, K) nats."""
-    donors = _ring(stats, seed)
+    donors = ring(len(stats.index), seed)
     found: Any = None
     for batch in batches:
         places, here = _places(stats, batch), batch.to(device_of(model))
@@ -145,11 +145,17 @@ def _over_batches(
     return found
 
 
-def _ring(stats: ExampleStats, seed: int) -> Tensor:
-    """Return for each example (N,) the place of the one that it receives from."""
-    ring = torch.from_numpy(numpy_generator(seed).permutation(len(stats.index)))
-    donors = torch.empty_like(ring)
-    donors[ring] = ring.roll(1)
+def ring(count: int, seed: int, shift: int = 1) -> Tensor:
+    """Return for each of N examples (N,) the place of the one that it receives from.
+
+    Args:
+        count: N.
+        seed: Seed of the order of the ring.
+        shift: How many places further on; below N, none receives from itself.
+    """
+    order = torch.from_numpy(numpy_generator(seed).permutation(count))
+    donors = torch.empty_like(order)
+    donors[order] = order.roll(shift)
     return donors
 
 

@@ -29,7 +29,8 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 INFERENCE, VERSIONS = "inference.json", "versions.json"
 SAMPLER, CONDITION = "sampler.safetensors", "condition.json"
 HUB_PATTERNS = [CONFIG, WEIGHTS, INFERENCE, SAMPLER, CONDITION]
-HUB_PATTERNS += ["tokenizer.*", "metrics/test.json"]
+TOKENIZER_PATTERNS = ["tokenizer.*"]
+HUB_PATTERNS += [*TOKENIZER_PATTERNS, "metrics/test.json"]
 PACKAGE = __name__.partition(".")[0]
 _CARD_MARK = "<!-- written by textvae: remove this line to keep your own text -->"
 
@@ -126,7 +127,7 @@ def fetch(name: str, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS, **options))
+        return Path(snapshot_download(name, **{"allow_patterns": HUB_PATTERNS, **options}))
     except Exception as error:  # the Hub's client raises many unrelated types
         raise UserError(
             f"{name!r} is not a folder, and could not be downloaded from the Hugging Face Hub: "

@@ -182,8 +182,9 @@ def config_path(run: Path) -> Path:
         advice = f"; give a folder inside it, such as {inside[0].parent}" if inside else ""
         if (run / WEIGHTS).exists():
             advice = (
-                ", only a saved model: evaluate, diagnose, bounds, map, and neighbors can examine "
-                "it with --data FILE, and a sampler (--from aggregate) is fitted in the run folder"
+                ", only a saved model: evaluate, diagnose, bounds, explain, map, and neighbors can "
+                "examine it with --data FILE, and a sampler (--from aggregate) is fitted in the "
+                "run folder"
             )
         raise UserError(f"{run} is not a run folder: it has no {CONFIG}{advice}")
     return path

@@ -67,8 +67,14 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device = "cpu
         raise UserError(
             f"{path} does not fit the {CONFIG} next to it: {why}{written_by(path.parent)}"
         )
-    cast = {name: stored[name].to(state[name].dtype) for name in state}
-    model.load_state_dict(cast, assign=True)
+    loaded: dict[int, Tensor] = {}  # tied weights are one parameter afterwards, too
+    for name, tensor in state.items():
+        if id(tensor) not in loaded:
+            values = stored[name].to(tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                values = nn.Parameter(values, tensor.requires_grad)
+            loaded[id(tensor)] = values
+    model.load_state_dict({name: loaded[id(state[name])] for name in state}, assign=True)
 
 
 def holds_weights(model: nn.Module, folder: Path) -> bool:

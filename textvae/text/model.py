@@ -261,8 +261,6 @@ class TextVAE(Sentences, tags=["variational-autoencoder", "text-generation", "ls
             self.tokenizer.save(folder)
 
     def _load_more(self, folder: Path) -> None:
-        if self.config["tie_embeddings"] and isinstance(self.decoder, LSTMDecoder):
-            self.decoder.output.weight = self.decoder.embedding.weight
         if read_metadata(folder / WEIGHTS).get(MADE_FOR) != NONE:
             self.tokenizer = read_tokenizer(folder, self.config["vocab_size"])
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from copy import deepcopy
 from functools import partial
-from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from textvae.builders.own_code import what_failed
+from textvae.builders.own_code import check_function, what_failed
+from textvae.builders.own_names import PLAIN
 from textvae.config.experiment import ObjectiveConfig
 from textvae.config.inference import Inference
 from textvae.errors import UserError
@@ -25,7 +23,6 @@ from textvae.vae.modes import undisturbed
 logger = logging.getLogger(__name__)
 ADAPTIVE = ("after_update", "state_dict", "load_state_dict")
 NEEDED = ("update", "state_dict", "load_state_dict")
-PLAIN = (int, float, bool, str, NoneType)  # values that are the same in every process
 
 
 def check_objective(objective: Any) -> None:
@@ -35,7 +32,7 @@ def check_objective(objective: Any) -> None:
         TypeError: A method is missing, which training would call late or never, or the objective
             has parameters, which it would not train.
     """
-    _check_function(objective, "an objective", "(terms, beta)", (None, 1.0))
+    check_function(objective, "an objective", "(terms, beta)", (None, 1.0))
     if isinstance(objective, nn.Module) and any(p.requires_grad for p in objective.parameters()):
         raise TypeError(
             "the objective has parameters, and only those of the model are trained: make them part "
@@ -54,26 +51,7 @@ def check_kl_schedule(schedule: Any) -> None:
     Raises:
         TypeError: It is not a function of a step and of the number of steps.
     """
-    _check_function(schedule, "a KL schedule", "(step, steps)", (0, 1))
-
-
-def _check_function(part: Any, what: str, arguments: str, tried: tuple[Any, ...]) -> None:
-    """Check that a part can be called with its arguments; warn if it has no name of its own."""
-    if not callable(part):
-        raise TypeError(f"{what} is a function, not {type(part).__name__}")
-    if isinstance(part, type):
-        raise TypeError(f"{what} is not a class: pass an object, {part.__name__}(...)")
-    with suppress(ValueError):  # a compiled function has no signature
-        try:
-            inspect.signature(part).bind(*tried)
-        except TypeError as error:
-            raise TypeError(f"{what} is called with {arguments}: {error}") from error
-    if "<lambda>" in getattr(part, "__qualname__", ""):
-        logger.warning(
-            "%s is a lambda, which looks like any other: use a named function, so that a run is "
-            "only resumed and averaged with the same one",
-            what.replace("an ", "the ").replace("a ", "the "),
-        )
+    check_function(schedule, "a KL schedule", "(step, steps)", (0, 1))
 
 
 def check_loss(loss: Any, trains_encoder: bool) -> None:
@@ -107,6 +85,8 @@ def check_objective_on(
     name: str,
     options: ObjectiveConfig,
     inference: Inference,
+    *,
+    autoencodes: bool,
 ) -> None:
     """Check on a batch, before any training, that what an objective returns is a loss.
 
@@ -117,6 +97,7 @@ def check_objective_on(
         name: Its name, for the message.
         options: The options of the section ``objective``.
         inference: How q(z|x) is found.
+        autoencodes: Whether training starts with a phase in which beta is 0.
 
     Raises:
         UserError: It is not.
@@ -127,15 +108,23 @@ def check_objective_on(
         return
     with undisturbed(model):
         terms = model(batch.to(model.device), options.samples, 1.0, inference)
+        refined, terms = terms.encoder_loss is not None, terms._replace(encoder_loss=None)
         try:
-            loss = tried(terms._replace(encoder_loss=None), 1.0)
+            loss = tried(terms, 1.0)
+            without_kl = tried(terms, 0.0) if autoencodes and model.latent_dim else None
         except Exception as error:  # anything can go wrong in the user's code
             raise UserError(f"{name}: {what_failed(error)}") from error
         try:
-            check_loss(loss, trains_encoder=terms.encoder_loss is not None)
+            check_loss(loss, trains_encoder=refined)
             _check_first_loss(loss, model)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}") from error
+        if without_kl is not None and torch.equal(loss, without_kl):
+            logger.warning(
+                "%s ignores beta, which is 0 during --train.autoencode_epochs: that phase is then "
+                "no different from the rest of the training",
+                name,
+            )
 
 
 def _check_first_loss(loss: Tensor, model: Model) -> None:

@@ -1,27 +1,21 @@
-"""User-defined models, objectives, and the like: loading them, and their names in records."""
+"""User-defined models, objectives, and the like: loading them, and recognizing them again."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import logging
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
-
 from textvae.builders.own_code import load_named
+from textvae.builders.own_names import hash_of, name_of
 from textvae.config.choices import own_option
 from textvae.errors import UserError, did_you_mean
 from textvae.runs.files import quoted
 from textvae.runs.model_folder import is_built_in
 from textvae.training.own_checks import (
-    PLAIN,
     check_kl_schedule,
     check_model_class,
     check_objective,
@@ -97,12 +91,8 @@ def code_of(**parts: Any) -> dict[str, str]:
     for name, argument in ARGUMENTS.items():
         if (part := parts.get(argument)) is None:
             continue
-        while isinstance(part, partial):
-            part = part.func
-        kind = part if hasattr(part, "__qualname__") else type(part)
-        with suppress(OSError, TypeError):
-            source = inspect.getsource(kind)
-            found[name] = hashlib.sha256(source.encode()).hexdigest()[:16]
+        if code := hash_of(part):
+            found[name] = code
     return found
 
 
@@ -136,8 +126,7 @@ def own_parts(model: Model, **given: Any) -> dict[str, str]:
     """
     kind, found = type(model), {}
     if not is_built_in(kind):
-        name = f"{_module(kind)}.{kind.__qualname__}"
-        found["model"] = _with_arguments(name, (), model.own_options())
+        found["model"] = name_of(partial(kind, **model.own_options()))
     return found | names_of(**given)
 
 
@@ -171,60 +160,3 @@ def _compared(part: str, name: str | None) -> str | None:
         return name
     kind, _, arguments = name.partition("(")
     return f"{kind.rpartition('.')[2]}({arguments}"
-
-
-def name_of(part: Any) -> str:
-    """Return the name of a part, with the arguments that ``functools.partial`` gave it."""
-    named: dict[str, Any] = {}
-    placed: tuple[Any, ...] = ()
-    while isinstance(part, partial):
-        named, placed = part.keywords | named, part.args + placed
-        part = part.func
-    kind = part if hasattr(part, "__qualname__") else type(part)
-    if kind is not part:
-        named = _constructed_with(part) | named
-    elif cells := getattr(part, "__closure__", None):
-        named = _closed_over(part.__code__.co_freevars, cells) | named
-    return _with_arguments(f"{_module(kind)}.{kind.__qualname__}", placed, named)
-
-
-def _module(kind: Any) -> str:
-    """Return the module of a class or a function; that of a script is named after its file."""
-    name: str = kind.__module__
-    file = getattr(sys.modules["__main__"], "__file__", None) if name == "__main__" else None
-    return name if file is None else Path(file).stem
-
-
-def _with_arguments(name: str, placed: tuple[Any, ...], named: Mapping[str, Any]) -> str:
-    arguments = [("", value) for value in placed]
-    arguments += [(f"{key}=", value) for key, value in sorted(named.items())]
-    shown = ", ".join(key + _shown(value) for key, value in arguments)
-    return name + (f"({shown})" if shown else "")
-
-
-def _constructed_with(part: object) -> dict[str, Any]:
-    """Return the arguments of a constructor that became attributes of the same name."""
-    with suppress(ValueError):  # a compiled class has no signature
-        attributes = inspect.signature(type(part)).parameters
-        return {name: getattr(part, name) for name in attributes if hasattr(part, name)}
-    return {}
-
-
-def _closed_over(names: Sequence[str], cells: Sequence[Any]) -> dict[str, Any]:
-    """Return the values that an inner function took from the function around it."""
-    found = {}
-    for name, cell in zip(names, cells, strict=True):
-        with suppress(ValueError):  # not assigned yet
-            found[name] = cell.cell_contents
-    return found
-
-
-def _shown(value: Any) -> str:
-    """Return the text of an argument, the same in every process."""
-    if isinstance(value, Tensor | np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    if callable(value) and not isinstance(value, nn.Module | type):
-        return name_of(value)
-    return repr(value) if type(value) in PLAIN else f"<{type(value).__qualname__}>"

@@ -272,7 +272,15 @@ def _trainer(
     if own:  # an objective may need what a part of the user's own does not have
         first = splits["train"].batch(np.arange(min(CHECKED, len(splits["train"]))))
         name = own.get("objective", "the objective")
-        check_objective_on(model, first, chosen, name, config.objective, config.inference)
+        check_objective_on(
+            model,
+            first,
+            chosen,
+            name,
+            config.objective,
+            config.inference,
+            autoencodes=config.train.autoencode_epochs > 0,
+        )
     procedure = given["procedure"] or build_procedure(config)
     code = {part: code[part] for part in own.keys() & code.keys()}
     schedule = given["kl_schedule"]

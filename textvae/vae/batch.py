@@ -131,7 +131,11 @@ def numbered(batches: Iterable[Any]) -> Iterator[Batch]:
             x = batch[0] if isinstance(batch, list | tuple) and batch else batch
             if not isinstance(x, Tensor | np.ndarray):
                 shown = f"{type(x).__name__}: {x!r:.50}"
-                raise TypeError(f"a batch must be a Batch or a tensor, not {shown}")
+                made = "; a text model makes them: model.counted_batches(texts, 64)"
+                raise TypeError(
+                    f"a batch must be a Batch or a tensor, not {shown}"
+                    f"{made if isinstance(x, str) else ''}"
+                )
             x = torch.as_tensor(x)
             batch = Batch(x, index=torch.arange(first, first + len(x)))
         first += len(batch)

@@ -20,7 +20,8 @@ from textvae.evaluation.metrics.card_files import (
     saved_splits,
 )
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
-from textvae.evaluation.metrics.table import BY_KEY, METRICS
+from textvae.evaluation.metrics.own import metrics_of, own_metrics_of_different_code
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.runs import run_folder
 from textvae.runs.latex import latex_table
 from textvae.runs.markdown import markdown_table
@@ -66,10 +67,10 @@ def compare(
             metric, or the baseline has no bounds of single examples.
     """
     columns = with_gain([columns] if isinstance(columns, str) else columns, baseline)
-    check_columns(columns)
     if isinstance(runs_or_cards, str | Path | Mapping):  # a single one
         runs_or_cards = [runs_or_cards]
     cards = gather(runs_or_cards, split, average_seeds=average_seeds, baseline=baseline)
+    check_columns(columns, cards)
     if latex:
         table = tabulate(cards, columns)
         header = ["model", *(metric.header for metric in table.metrics)]
@@ -83,16 +84,17 @@ def with_gain(columns: Sequence[str] | None, baseline: object) -> Sequence[str] 
     return [*(columns or ()), GAIN] if missing else columns
 
 
-def check_columns(columns: Sequence[str] | None) -> None:
-    """Check the metrics that a table is to show.
+def check_columns(columns: Sequence[str] | None, cards: Sequence[Mapping[str, Any]]) -> None:
+    """Check the metrics that a table of some cards is to show.
 
     Raises:
         UserError: There is no such metric.
     """
+    known = {metric.key: metric for metric in metrics_of(cards)}
     for key in columns or ():
-        if key not in BY_KEY:
-            usual = ", ".join(metric.key for metric in METRICS if metric.column != "never")
-            near = did_you_mean(key, list(BY_KEY)) or f"; the usual ones are {usual}"
+        if key not in known:
+            usual = ", ".join(key for key, metric in known.items() if metric.column != "never")
+            near = did_you_mean(key, list(known)) or f"; the usual ones are {usual}"
             raise UserError(f"there is no metric {key!r}{near} (see textvae evaluate RUN --json)")
 
 
@@ -111,10 +113,11 @@ def tabulate(cards: Sequence[Mapping[str, Any]], columns: Sequence[str] | None =
         cards: One for every row.
         columns: The keys of the metrics to show; by default the usual ones.
     """
+    known = {metric.key: metric for metric in metrics_of(cards)}
     if columns is not None:
-        shown = [BY_KEY[key] for key in columns]
+        shown = [known[key] for key in columns]
     else:
-        shown = [metric for metric in METRICS if _is_shown(metric, cards)]
+        shown = [metric for metric in known.values() if _is_shown(metric, cards)]
     cells = [[_cell(metric, card) for metric in shown] for card in cards]
     rows = [[_name(card), *row] for card, row in zip(cards, cells, strict=True)]
     return Table(shown, rows, _notes(cards, shown))
@@ -284,6 +287,8 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
         notes.append(f"log p(x|y), given labels or numbers: {', '.join(conditional)}.")
     if stale := [_name(card) for card in cards if card.get("stale")]:
         notes.append(f"**Computed from earlier weights**: {', '.join(stale)}.")
+    if differing := own_metrics_of_different_code(cards):
+        notes.append(f"**Computed by different code**: {', '.join(differing)}.")
     return notes + _differences(cards)
 
 

@@ -10,33 +10,28 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from itertools import count, cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import gather
-from textvae.evaluation.comparison.seeds import SPREAD
-from textvae.evaluation.metrics.metric import MISSING
-from textvae.evaluation.plot_file import COLORS, check_plot_file, save_plot
+from textvae.evaluation.comparison.marks import (
+    add_legend,
+    draw_point,
+    empty_axes,
+    label_of,
+    spread_of,
+    styles,
+)
+from textvae.evaluation.plot_file import check_plot_file, save_plot
 
 logger = logging.getLogger(__name__)
-SHAPES = "osD^vPX*"  # repeat less often than the colors
-DASHES = ("--", ":", "-.", (0, (1, 4)), (0, (8, 3)))  # of language models
 MARGIN = 0.08  # of the range of the points, around them
 SMALLEST_MARGIN = 0.05  # nats
 LINES = 14  # iso-ELBO lines, about
-
-
-class Style(NamedTuple):
-    """How a model looks in pictures."""
-
-    color: str
-    shape: str | None = None  # of its marker; None for a language model, which is a line
-    dashes: Any = "-"  # of its line in the plane
 
 
 def draw_rate_distortion(
@@ -74,18 +69,12 @@ def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         UserError: No card of a model with a latent variable has them.
     """
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.add_subplot()
+    axes = empty_axes()
     draw_plane(axes, cards)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
+    add_legend(axes)
+    figure = axes.figure
+    assert isinstance(figure, Figure)
     return figure
-
-
-def styles(cards: Sequence[Mapping[str, Any]]) -> list[Style]:
-    """Return how each model looks: a color and a shape, or a dashed line for a language model."""
-    looks = (Style(COLORS[i % len(COLORS)], SHAPES[i % len(SHAPES)]) for i in count())
-    lines = (Style("0.3", dashes=dashes) for dashes in cycle(DASHES))
-    return [next(lines if card.get("latent_dim") == 0 else looks) for card in cards]
 
 
 def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
@@ -95,7 +84,7 @@ def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
         UserError: As for ``rate_distortion``.
     """
     points = [(card, point) for card in cards if (point := point_of(card)) is not None]
-    if left_out := [_label(card) for card in cards if point_of(card) is None]:
+    if left_out := [label_of(card) for card in cards if point_of(card) is None]:
         logger.warning("not drawn, because rec or KL is missing: %s", ", ".join(left_out))
     if all(card.get("latent_dim") == 0 for card, _ in points):
         raise UserError(
@@ -110,9 +99,9 @@ def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:
         if (point := point_of(card)) is None:
             continue
         if style.shape is not None:
-            _draw_point(axes, card, point, style)
+            draw_point(axes, card, point, style, (spread_of(card, "kl"), spread_of(card, "rec")))
         else:
-            line = {"color": style.color, "ls": style.dashes, "lw": 1.2, "label": _label(card)}
+            line = {"color": style.color, "ls": style.dashes, "lw": 1.2, "label": label_of(card)}
             axes.axline((0, point[1]), slope=-1, **line)
 
 
@@ -128,20 +117,13 @@ def point_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
     return None if kl is None or rec is None else (kl, -rec)
 
 
-def _label(card: Mapping[str, Any]) -> str:
-    """Return the name of a model as text that matplotlib shows as it is."""
-    name = "".join(c if c.isprintable() else "?" for c in str(card.get("model") or MISSING))
-    name = name.replace("$", r"\$")
-    return f" {name}" if name.startswith("_") else name  # an underscore would hide it
-
-
 def _set_limits(
     axes: Axes, points: Sequence[tuple[Mapping[str, Any], tuple[float, float]]]
 ) -> None:
     """Make room for all points with their bars, and for a rate of 0."""
     setters: tuple[Any, Any] = (axes.set_xlim, axes.set_ylim)
     for i, (key, set_limits) in enumerate(zip(("kl", "rec"), setters, strict=True)):
-        spreads = [card.get(key + SPREAD) or 0.0 for card, _ in points]
+        spreads = [spread_of(card, key) or 0.0 for card, _ in points]
         ends = [(point[i] - s, point[i] + s) for (_, point), s in zip(points, spreads, strict=True)]
         low, high = min(low for low, _ in ends), max(high for _, high in ends)
         if key == "kl":
@@ -174,20 +156,3 @@ def _round_step(size: float) -> float:
     """Return the number 1, 2, or 5 times a power of ten that is closest above ``size``."""
     power = 10.0 ** math.floor(math.log10(size))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= size)
-
-
-def _draw_point(
-    axes: Axes, card: Mapping[str, Any], point: tuple[float, float], style: Style
-) -> None:
-    errors = [card.get(key + SPREAD) for key in ("kl", "rec")]
-    axes.errorbar(
-        *point,
-        xerr=errors[0],
-        yerr=errors[1],
-        fmt=style.shape or "o",
-        color=style.color,
-        markerfacecolor="none" if "source" in card else style.color,
-        markersize=6,
-        elinewidth=1,
-        label=_label(card),
-    )

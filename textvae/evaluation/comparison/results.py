@@ -10,9 +10,9 @@ from typing import Any
 
 from textvae.config.experiment import PLACES, Config, option_names, options_read
 from textvae.errors import UserError
-from textvae.evaluation.comparison.compare import gather
+from textvae.evaluation.comparison.compare import check_columns, gather
 from textvae.evaluation.metrics.card_files import run_folders
-from textvae.evaluation.metrics.table import NUMBERS
+from textvae.evaluation.metrics.own import numbers_of
 from textvae.runs.run_folder import config_path
 
 LEFT_OUT = ("train.seed", *(f"data.{name}" for name in PLACES))
@@ -23,6 +23,7 @@ def results(
     split: str = "test",
     *,
     baseline: Path | str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one flat record per run: its folder, seed, differing options, and metrics.
 
@@ -32,6 +33,7 @@ def results(
         runs: Run folders, or a folder of runs, such as that of ``textvae sweep``.
         split: The split that was evaluated.
         baseline: As in ``compare``: adds ``iw_gain``.
+        columns: The metrics to return, by their keys; all by default.
 
     Returns:
         Dictionaries with the same keys: ``run``, ``seed`` of the training, the options in which
@@ -39,7 +41,8 @@ def results(
         None where a run does not have it.
 
     Raises:
-        UserError: A folder is not a run, or it has no metrics for the split.
+        UserError: A folder is not a run, it has no metrics for the split, or there is no such
+            metric.
     """
     folders = _folders(runs)
     cards = gather(folders, split, baseline=baseline)
@@ -47,7 +50,10 @@ def results(
     options = [_options(config) for config in configs]
     names = dict.fromkeys(name for each in options for name in each)
     differing = [name for name in names if len({str(each.get(name)) for each in options}) > 1]
-    metrics = [key for key in sorted(NUMBERS) if any(card.get(key) is not None for card in cards)]
+    check_columns(columns, cards)
+    known = sorted(frozenset().union(*map(numbers_of, cards)))
+    wanted = known if columns is None else [key for key in known if key in columns]
+    metrics = [key for key in wanted if any(card.get(key) is not None for card in cards)]
     return [
         {"run": str(folder), "seed": config.train.seed}
         | {name: each.get(name) for name in differing}

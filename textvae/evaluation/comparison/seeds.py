@@ -15,7 +15,8 @@ from textvae.config.experiment import PLACES, Config
 from textvae.config.sections import DataConfig
 from textvae.errors import UserError
 from textvae.evaluation.metrics.card import Card
-from textvae.evaluation.metrics.table import BY_KEY, NUMBERS
+from textvae.evaluation.metrics.own import numbers_of, own_metrics_of_different_code
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.runs.files import read_if_there
 from textvae.runs.run_folder import SUMMARY, config_path, split_hash
 
@@ -85,12 +86,17 @@ def average_cards(cards: Sequence[Mapping[str, Any]]) -> Card:
             raise UserError(
                 f"the runs of {name} were evaluated with different {what}: evaluate all seeds alike"
             )
+    if differing := own_metrics_of_different_code(cards):
+        raise UserError(
+            f"{', '.join(differing)} of the runs of {name}: computed by different code; evaluate "
+            "all seeds alike"
+        )
     stale = any(card.get("stale") for card in cards)
     common = {
         key: value for key, value in first.items() if all(_same(key, c, first) for c in cards)
     }
     averaged = Card({**common, "model": f"{name} ({len(cards)} seeds)", "stale": stale})
-    for key in NUMBERS & first.keys() - set(CONSTANTS):
+    for key in numbers_of(first) & first.keys() - set(CONSTANTS):
         values = [card[key] for card in cards if card.get(key) is not None]
         if len(values) < len(cards):  # a mean over some of the seeds would mislead
             averaged[key] = None

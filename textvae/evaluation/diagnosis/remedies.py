@@ -89,6 +89,9 @@ def _against_collapse(case: Case) -> Iterator[Remedy]:
         reason = f"a KL weight of {objective.beta:g} makes information in z expensive"
         yield retrain(case, [], reason, "--objective.beta", "1")
     yield from _first_choice(case)
+    yield from _pooled_encoder(
+        case, "the last state of an LSTM forgets most of a long text, and the mean does not"
+    )
     if model.posterior == "vmf":
         reason = "the KL of a von Mises-Fisher posterior is a constant, which kappa sets"
         yield retrain(case, [], reason, "--model.kappa", f"{2 * model.kappa:g}")
@@ -169,6 +172,13 @@ def _first_choice(case: Case) -> Iterator[Remedy]:
         why.append(f"{objective.free_bits:g} free nats were not enough")
     if why:
         yield retrain(case, names, _sentences(why), *options)
+
+
+def _pooled_encoder(case: Case, reason: str) -> Iterator[Remedy]:
+    config = case.config
+    is_lstm = not case.own and config is not UNKNOWN and "pooling" in options_read(config)["model"]
+    if is_lstm and config.model.pooling == "last" and _has_encoder(config):
+        yield retrain(case, [*_skip(config), "pooled"], reason)
 
 
 def _autoencodes_by_sgd(config: Config, names: Sequence[str]) -> bool:
@@ -263,6 +273,7 @@ def _against_holes(case: Case) -> Iterator[Remedy]:
             "normalized means keep the information, and leave fewer holes than free bits",
             *("--model.head_scale", "0.7", *options),
         )
+    yield from _pooled_encoder(case, "an encoder that averages its states leaves fewer holes")
     if not objective.density_gap and model.posterior != "vmf" and trains_encoder:
         reason = "it pulls the posteriors toward the prior as a whole, not each of them"
         yield retrain(case, ["density_gap"], reason)

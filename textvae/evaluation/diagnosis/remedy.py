@@ -28,6 +28,7 @@ IN_WORDS = {
     "mdr": "a minimum KL",
     "mixture_prior": "a learned mixture as the prior",
     "mmd": "a maximum mean discrepancy besides the KL",
+    "pooled": "the mean of the encoder's states",
     "skip_sa_vae": "semi-amortized refinement",
     "skip_vae": "skip connections from z",
     "word_dropout": "word dropout",

@@ -47,20 +47,14 @@ def traverse(
         UserError: There is no such dimension, no value, or a value is not finite; z has the wrong
             shape; or z lies on a sphere, where a dimension cannot change alone.
     """
-    dimensions = np.atleast_1d(dimension).tolist()
-    _check_space(model)
-    if wrong := [d for d in dimensions if d not in range(model.latent_dim)]:
-        raise UserError(
-            f"dimension {wrong[0]}: this model has {model.latent_dim} latent dimensions"
-            + (f", 0 to {model.latent_dim - 1}" if model.latent_dim else "")
-        )
+    dimensions = checked_dimensions(model, dimension)
     points = torch.atleast_1d(torch.as_tensor(values, dtype=torch.float64))
     if not (dimensions and len(points) and points.isfinite().all()):
         raise UserError("a traversal needs at least one dimension and finite values for it")
     point = model.check_z(z[None] if z.dim() == 1 else z)
     if len(point) != 1:
         raise UserError(f"z must be a single latent vector, not {len(point)}")
-    return model.decode_path(along(point[0], [int(d) for d in dimensions], points), **options)
+    return model.decode_path(along(point[0], dimensions, points), **options)
 
 
 def leading_dimensions(
@@ -102,9 +96,25 @@ def leading_dimensions(
     return {d: mean[d] for d in active[:count]}
 
 
+def checked_dimensions(model: Model, dimension: int | Sequence[int]) -> list[int]:
+    """Return one dimension, from 0, or several in a list.
+
+    Raises:
+        UserError: There is no such dimension, or z lies on a sphere.
+    """
+    _check_space(model)
+    dimensions = np.atleast_1d(dimension).tolist()
+    if wrong := [d for d in dimensions if d not in range(model.latent_dim)]:
+        raise UserError(
+            f"dimension {wrong[0]}: this model has {model.latent_dim} latent dimensions"
+            + (f", 0 to {model.latent_dim - 1}" if model.latent_dim else "")
+        )
+    return [int(d) for d in dimensions]
+
+
 def _check_space(model: Model) -> None:
     if model.on_sphere:
         raise UserError(
-            "z lies on a sphere, where one dimension cannot change without the others: use "
-            "interpolate instead"
+            "z lies on a sphere, where one dimension cannot change without the others: leave the "
+            "dimensions out, or use interpolate instead of traverse"
         )

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from textvae.errors import quantity
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
-from textvae.evaluation.metrics.table import BY_KEY, METRICS
+from textvae.evaluation.metrics.own import metrics_of
+from textvae.evaluation.metrics.table import BY_KEY
 from textvae.evaluation.printed import Printed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SPLITS = ("train", "valid", "test")  # a card of new examples has the name of their file instead
-SECTIONS = ("likelihood", "latent", "text", "probe")
+SECTIONS = ("likelihood", "latent", "text", "probe", "own")
 PER_LINE = 7  # values of the ELBO by refinement step
 
 
@@ -53,7 +54,7 @@ def render_card(card: Mapping[str, Any]) -> str:
 
 def summary(card: Mapping[str, Any]) -> list[list[str]]:
     """Return the main metrics as rows of name, value and unit, for the README of a model."""
-    shown = [(metric, metric.show(card)) for metric in METRICS if _is_main(metric)]
+    shown = [(metric, metric.show(card)) for metric in metrics_of([card]) if _is_main(metric)]
     return [[metric.header, text, metric.unit] for metric, text in shown if text != MISSING]
 
 
@@ -73,7 +74,7 @@ def _figures(card: Mapping[str, Any]) -> list[list[str]]:
     rows = {
         section: [
             (metric, metric.show(card), metric.show_encoder(card))
-            for metric in METRICS
+            for metric in metrics_of([card])
             if metric.section == section and metric.show(card) != MISSING
         ]
         for section in SECTIONS

@@ -20,6 +20,7 @@ import yaml
 from textvae.errors import UserError, did_you_mean
 from textvae.evaluation.metrics.bound_files import read_bounds
 from textvae.evaluation.metrics.card import Card
+from textvae.evaluation.metrics.own import numbers_of
 from textvae.evaluation.metrics.table import NUMBERS, RESULTS
 from textvae.runs.files import quoted, read_record
 from textvae.runs.model_folder import is_number, metrics_path, weights_hash
@@ -58,7 +59,7 @@ def check_numbers_of(card: Mapping[str, Any]) -> None:
     Raises:
         UserError: One is not a number.
     """
-    for key in card.keys() & NUMBERS:
+    for key in card.keys() & numbers_of(card):
         if not isinstance(card[key], Real | None):
             raise UserError(f"a card has {key}={card[key]!r:.50}: it must be a number")
 
@@ -115,7 +116,7 @@ def _mistake(card: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a card, if anything."""
     if odd := [key for key in card if not isinstance(key, str)]:
         return f"is not a metrics card: {odd[0]!r} is not the name of a metric"
-    if wrong := sorted(key for key in NUMBERS if not _is_number_or_none(card.get(key))):
+    if wrong := sorted(k for k in numbers_of(card) if not _is_number_or_none(card.get(k))):
         numbers = "a finite number" if len(wrong) == 1 else "finite numbers"
         return f"is not a metrics card: {', '.join(wrong)} must be {numbers}"
     interval = card.get(INTERVAL)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 MISSING = "–"
 TOO_LONG = 1e9  # a number that is shown as a power of 10
-Section = Literal["likelihood", "latent", "text", "probe", "setup"]
+Section = Literal["likelihood", "latent", "text", "probe", "own", "setup"]
 
 
 class Metric(NamedTuple):
@@ -19,7 +19,8 @@ class Metric(NamedTuple):
         header: Its name in a table.
         unit: Its unit; empty for counts that explain themselves.
         help: One sentence for the documentation.
-        section: Where it belongs; ``setup`` holds constants of an evaluation, not results.
+        section: Where it belongs; ``own`` holds the user's own metrics, and ``setup`` constants of
+            an evaluation, not results.
         digits: Decimals shown.
         better: Which direction is better.
         column: Whether ``textvae compare`` shows it: always, if some card has it, or never.

@@ -385,6 +385,7 @@ NUMBERS: frozenset[str] = COMPANIONS | BY_KEY.keys()  # a number or null on ever
 NOT_METRICS: frozenset[str] = frozenset(
     {
         *("model", "split", "precision", "generations", "seed", "corpus_hash", "weights", "commit"),
+        *("own_metrics", "own_metric_code", "stale", "summary"),
         *("collapse", "kl_estimated", "condition", "given", "target"),
         *("kl_per_dim", "encoder_kl_per_dim", "mean_variances", "elbo_by_step"),
         *(

@@ -17,13 +17,14 @@ import torch
 from textvae.errors import UserError, quantity
 from textvae.evaluation.comparison.compare import Table, tabulate
 from textvae.evaluation.comparison.gains import add_gains_over_language_model
-from textvae.evaluation.comparison.rate_distortion import Style, point_of, styles
+from textvae.evaluation.comparison.marks import Style, styles
+from textvae.evaluation.comparison.rate_distortion import point_of
 from textvae.evaluation.comparison.seeds import average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import read_cards, run_folders
 from textvae.evaluation.report.contents import Contents, read_contents
 from textvae.evaluation.report.exhibits import STEPS
-from textvae.evaluation.report.figures import Line, draw_curves, draw_models
+from textvae.evaluation.report.figures import Line, draw_curves, draw_information, draw_models
 from textvae.evaluation.report.page import render
 from textvae.evaluation.report.view import MAPPED, View, kl_records, make_view
 from textvae.runs.files import check_writable, write_text
@@ -142,10 +143,16 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
         for place, (each, model) in enumerate(zip(contents, of_runs, strict=True))
     ]
     latent = [view for view in views if view.has_latent]
+    compared = bool(latent) and len(cards) > 1
+    information, informed = draw_information(cards) if compared else (None, [])
     return {
         "runs": views,
         "models": models,
-        "drawn": [m for m, card in zip(models, cards, strict=True) if point_of(card) is not None],
+        "drawn": [
+            model
+            for model, card in zip(models, cards, strict=True)
+            if point_of(card) is not None or card in informed
+        ],
         "title": views[0].name if len(views) == 1 else f"Comparison of {len(views)} runs",
         "examined": _examined(latent),
         "split": split,
@@ -161,7 +168,8 @@ def _values(found: Sequence[Contents | Mapping[str, Any]], split: str, seed: int
             ]
         ),
         "dimensions": [view for view in views if view.by_dimension],
-        "plane": draw_models(cards) if latent and len(cards) > 1 else None,
+        "plane": draw_models(cards) if compared else None,
+        "information": information,
         "groups": _groups(latent),
         "mapped": max(
             (min(MAPPED, view.contents.exhibits.costs.measured) for view in latent if view.map),

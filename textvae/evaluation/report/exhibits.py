@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from textvae.config.arguments import check_integers
+from textvae.evaluation.explanation.explain import explain, is_explainable
+from textvae.evaluation.explanation.result import ExplainedText, Explanation
 from textvae.evaluation.labels import label_of
 from textvae.evaluation.latent.traversal import ACTIVE
 from textvae.evaluation.metrics.table import BY_KEY
@@ -30,6 +32,7 @@ from textvae.vae.modes import undisturbed
 INTERPOLATIONS, STEPS = 2, 7
 EXTREMES = 5  # most, and least, compressible examples
 TRAVERSED = 8  # dimensions
+EXPLAINED = 300  # texts
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)  # of the posterior centers: the stops of a traversal
 
 
@@ -66,6 +69,13 @@ class Traversal(NamedTuple):
     outputs: list[Shown]
 
 
+class Words(NamedTuple):
+    """Which words z predicts."""
+
+    explanation: Explanation  # of the sources of the reconstructions, and of more texts
+    sources: list[ExplainedText]
+
+
 class Latent(NamedTuple):
     """What needs a latent variable."""
 
@@ -76,6 +86,7 @@ class Latent(NamedTuple):
     interpolations: list[list[Shown]]
     traversals: list[Traversal]
     active: list[int]  # dimensions, the largest variance first; the first ones are traversed
+    words: Words | None  # None without words, or for a decoder that does not predict them in turn
 
 
 class Exhibits(NamedTuple):
@@ -108,7 +119,7 @@ def exhibit(model: Model, split: Split, *, limit: int, seed: int, batch_size: in
             for source in sources
             if source == "prior" or model.sampler is not None
         }
-        latent = _latent(model, split, stats, seed) if model.latent_dim else None
+        latent = _latent(model, split, stats, seed, batch_size) if model.latent_dim else None
     return Exhibits(samples, _costs(model, split, stats), latent)
 
 
@@ -134,7 +145,7 @@ def _costs(model: Model, split: Split, stats: ExampleStats) -> Costs:
     return Costs(chosen(order[:shown]), chosen(order[::-1][:shown]), unit, len(order))
 
 
-def _latent(model: Model, split: Split, stats: ExampleStats, seed: int) -> Latent:
+def _latent(model: Model, split: Split, stats: ExampleStats, seed: int, batch_size: int) -> Latent:
     centers, rows = stats.posterior.center(), stats.index.numpy()
     places = spaced(len(rows), model.ON_A_PAGE)
     labels = None if split.labels is None else split.labels[rows]
@@ -152,7 +163,21 @@ def _latent(model: Model, split: Split, stats: ExampleStats, seed: int) -> Laten
         interpolations=_decode_paths(model, split, paths, seed),
         traversals=_traversals(model, split, centers, rows, places[0], active[:TRAVERSED], seed),
         active=active,
+        words=_words(model, split, rows, rows[places], seed, batch_size),
     )
+
+
+def _words(
+    model: Model, split: Split, rows: np.ndarray, sources: np.ndarray, seed: int, batch_size: int
+) -> Words | None:
+    """Explain the sources of the reconstructions and other examples among ``rows``."""
+    if not is_explainable(model) or len(rows) < 2:
+        return None
+    chosen = np.union1d(rows[spaced(len(rows), EXPLAINED)], sources)
+    texts = [split.caption(row) for row in chosen.tolist()]
+    given = model.conditions_in(split, chosen.tolist())
+    found = explain(model, texts, seed=seed, batch_size=batch_size, **given)
+    return Words(found, [found.texts[place] for place in np.searchsorted(chosen, sources)])
 
 
 def _decode_paths(

@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from textvae.evaluation.comparison.rate_distortion import Style, draw_plane
+from textvae.evaluation.comparison.marks import Style
+from textvae.evaluation.comparison.rate_distortion import draw_plane
+from textvae.evaluation.comparison.scatter import draw_scatter
 from textvae.evaluation.diagnosis.kl_history import draw_kl_history
 from textvae.evaluation.latent.map import draw_points, in_two_dimensions
 from textvae.evaluation.report.svg import STYLE, inline
@@ -108,6 +110,8 @@ def _draw_line(axes: Axes, curve: Curve, line: Line) -> bool:
     if points := _points(line.train, curve.key):
         alone = not _points(line.valid, curve.key)
         look: dict[str, Any] = {"lw": 1.3} if alone else {"lw": 0.8, "alpha": 0.45}
+        if len(points[0]) == 1:  # has no length
+            look |= {"marker": "o", "markersize": 3}
         axes.plot(*points, color=color, zorder=2, **look)
         drawn = True
     if points := _points(line.valid, curve.key):
@@ -209,6 +213,27 @@ def draw_models(cards: Sequence[Mapping[str, Any]]) -> Markup:
         figure = Figure(figsize=PLANE, layout="constrained")
         draw_plane(figure.add_subplot(), cards)
     return inline(figure, "plane", "KL against reconstruction for every model")
+
+
+def draw_information(
+    cards: Sequence[Mapping[str, Any]],
+) -> tuple[Markup | None, list[Mapping[str, Any]]]:
+    """Draw mutual information against the importance-weighted bound.
+
+    Returns:
+        The picture, None if no model has both; and the cards that have a place in it.
+    """
+    bounds = [key for key in ("ppl_iw", "bits_per_dim_iw") if any(card.get(key) for card in cards)]
+    if not bounds:
+        return None, []
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=PLANE, layout="constrained")
+        axes = figure.add_subplot()
+        left_out = draw_scatter(axes, cards, "mi", bounds[0])
+    if not axes.containers:
+        return None, []
+    label = "mutual information against likelihood for every model"
+    return inline(figure, "information", label), [c for c in cards if c not in left_out]
 
 
 def draw_map(

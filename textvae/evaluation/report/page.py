@@ -19,8 +19,10 @@ from textvae.evaluation.report.svg import css
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from textvae.evaluation.explanation.result import ExplainedText
     from textvae.vae.examples import Shown
 
+DARKEST = 60  # percent of the color of a word that z predicts
 LONG = 300  # characters of a text that are shown at once
 _FOLDED = Markup(
     '<details class="long"><summary dir="auto">{} <span>{} more words</span></summary>'
@@ -45,6 +47,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"show": show, "prose": prose, "css": css, "minus": minus}
+    environment.filters |= {"shaded": shaded}
     environment.globals["glyphs"] = GLYPHS
     return environment
 
@@ -74,6 +77,27 @@ def show(item: Shown, against: Shown | None = None) -> Markup:
     if not rest:
         return Markup('<p dir="auto">{}</p>').format(first)
     return _FOLDED.format(first, len(words) - shown, rest)
+
+
+def shaded(text: ExplainedText) -> Markup:
+    """Return the words of a text, the darker the more z gains; in another color if it loses."""
+    figures = zip(text.spelling, text.words, text.cost, text.gain, strict=True)
+    words = [
+        Markup('{}<span title="cost {:.1f}, gain {:.1f}" style="background: {}">{}</span>').format(
+            " " if spelled[:1] == " " else "", cost, gain, Markup(_shade(gain)), _printable(word)
+        )
+        for spelled, word, cost, gain in figures
+    ]
+    shown = _fitting(text.words)
+    first, rest = (Markup("").join(part) for part in (words[:shown], words[shown:]))
+    whole = Markup('<p dir="auto">{}</p>').format(first)
+    folded = _FOLDED.format(first, len(words) - shown, rest) if rest else whole
+    return Markup('<div class="shaded">{}</div>').format(folded)
+
+
+def _shade(gain: float) -> str:
+    color = "--accent" if gain > 0 else "--changed"
+    return f"color-mix(in srgb, var({color}) {min(DARKEST, 12 * abs(gain)):.0f}%, transparent)"
 
 
 def _fitting(words: list[str]) -> int:

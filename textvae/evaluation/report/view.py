@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from textvae.evaluation.comparison.rate_distortion import Style
+from textvae.evaluation.comparison.marks import Style
 from textvae.evaluation.diagnosis.judge import (
     COLLAPSED,
     HEALTHY,
@@ -22,9 +22,11 @@ from textvae.evaluation.diagnosis.result import Diagnosis, Dimension, Evidence, 
 from textvae.evaluation.latent.map import MIN_POINTS
 from textvae.evaluation.metrics.card import SECTIONS, card_notes
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
-from textvae.evaluation.metrics.table import BY_KEY, COMPANIONS, METRICS
+from textvae.evaluation.metrics.own import metrics_of
+from textvae.evaluation.metrics.table import BY_KEY, COMPANIONS
 from textvae.evaluation.open_run import spaced
 from textvae.evaluation.report.contents import Contents
+from textvae.evaluation.report.exhibits import Latent
 from textvae.evaluation.report.figures import draw_bars, draw_dimensions, draw_map
 
 MAPPED = 500  # points on a map
@@ -91,6 +93,7 @@ class View:
     dimensions: list[list[str]]  # the rows of a table: number, state, figures
     by_dimension: Picture | None
     bounds: list[str]  # the row of a table; empty if they were not measured
+    positions: dict[str, str]  # what z gains at each position of a text; empty without words
     map: Markup | None
     labels: list[tuple[str, str]]  # the name and the color of each
 
@@ -123,6 +126,7 @@ def make_view(
         dimensions=[_row(each) for each in (() if diagnosis is None else diagnosis.dimensions)],
         by_dimension=_by_dimension(contents, place, highest),
         bounds=_bounds(contents.bounds),
+        positions=_positions(contents.exhibits.latent),
         map=picture,
         labels=labels,
     )
@@ -172,7 +176,7 @@ def _numbers(card: Mapping[str, Any], evidence: tuple[Evidence, ...]) -> list[Nu
             metric.help,
             metric.column != "never",
         )
-        for metric in METRICS
+        for metric in metrics_of([card])
         if metric.section in SECTIONS and metric.show(card) != MISSING
     ]
     known = BY_KEY.keys() | COMPANIONS
@@ -203,6 +207,12 @@ def _bounds(record: Mapping[str, Any]) -> list[str]:
             shown += f" [{', '.join(map(decimals, ends))}]"
         values.append(shown)
     return [str(record["count"]), *values]
+
+
+def _positions(latent: Latent | None) -> dict[str, str]:
+    if latent is None or latent.words is None:
+        return {}
+    return {part.name: decimals(part.gain) for part in latent.words.explanation.by_position()}
 
 
 def _tiles(card: Mapping[str, Any]) -> list[Tile]:

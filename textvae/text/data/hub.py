@@ -102,6 +102,8 @@ def _sources(
         raise UserError(
             f"{name}: no split 'train'; it has {', '.join(loaded)}; set --data.train NAME"
         )
+    if unused := [split for split in loaded if split not in chosen.values()]:
+        logger.info("%s: splits that are not used: %s", name, ", ".join(unused))
     return {
         split: _source(f"{name} ({chosen[split]})", loaded[chosen[split]], columns)
         for split in SPLITS

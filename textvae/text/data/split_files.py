@@ -8,11 +8,12 @@ A split is a file (``train.txt``, ``ptb.train.txt``), a complete set of shards
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textvae.errors import UserError
 from textvae.runs.files import expanded
+from textvae.text.data.columns import listed
 from textvae.text.data.layout import EXTENSIONS, extension_of
 from textvae.text.data.source import ALIASES, SPLITS, guesses
 from textvae.text.data.streams import SUFFIXES
@@ -42,20 +43,40 @@ def split_files(folder: Path, named: Mapping[str, str | None]) -> dict[str, list
     matches: dict[str, list[re.Match]] = {}
     for path in sorted(folder.iterdir()):
         match = _SPLIT_FILE.fullmatch(path.name)
-        if match and not path.name.startswith(".") and not path.is_dir():
+        if match and _is_visible_file(path):
             split = ALIASES.get(match[1].lower(), match[1].lower())
             matches.setdefault(split, []).append(match)
     for split, candidates in matches.items():
         if split not in found:
             _check_shards(folder, split, candidates)
             found[split] = [folder / match[0] for match in candidates]
+    if found:
+        _log_left_out(folder, [path for paths in found.values() for path in paths])
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def _log_left_out(folder: Path, read: Sequence[Path]) -> None:
+    """Name the files with the same extensions that are not read."""
+    known = {path.resolve() for path in read}
+    extensions = {extension_of(path) for path in read}
+    others = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if _is_visible_file(path)
+        and extension_of(path) in extensions
+        and path.resolve() not in known
+    ]
+    if others:
+        guesses.info("%s: not a split, and left out: %s", folder, listed(others))
 
 
 def is_split_file(path: Path) -> bool:
     """Return whether a file has the name of a split, and is not hidden."""
-    visible = not path.name.startswith(".") and not path.is_dir()
-    return visible and _SPLIT_FILE.fullmatch(path.name) is not None
+    return _is_visible_file(path) and _SPLIT_FILE.fullmatch(path.name) is not None
+
+
+def _is_visible_file(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.is_dir()
 
 
 def _named(folder: Path, split: str, name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from textvae.errors import UserError, quantity
 from textvae.runs.cache import cache_folder, cache_lock, mark_used, unwritable
-from textvae.runs.model_folder import fetch
+from textvae.runs.model_folder import TOKENIZER_PATTERNS, fetch
 from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.corpus import texts
 from textvae.text.data.encoded import EncodedSplit
@@ -51,7 +51,10 @@ def corpus_tokenizer(
     if path is None:
         return learned_tokenizer(dataset, partial(train_tokenizer, **options), options, cache_dir)
     named, kind, tokenized = Path(path), options["kind"], options["tokenized"]
-    found = load_tokenizer(named.parent if named.name == TOKENIZER_FILE else fetch(path))
+    if named.name == TOKENIZER_FILE:
+        found = load_tokenizer(named.parent)
+    else:
+        found = load_tokenizer(fetch(path, allow_patterns=TOKENIZER_PATTERNS))
     if kind not in ("auto", found.option):
         raise UserError(
             f"the tokenizer of {path}: its kind is {found.option}, not {kind}: set "

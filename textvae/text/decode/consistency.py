@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textvae.text.tokenizers import PAD
+from textvae.text.decode.token_log_probs import step, token_log_probs
 from textvae.vae.batch import Batch
 from textvae.vae.vae import check_shape
 
@@ -46,7 +46,7 @@ def check_stepper(decoder: Any, batch: Batch, z: Tensor) -> None:
         raise ValueError("the decoder's log_prob is not finite before any training")
     if (scored > 0).any():
         raise ValueError("the decoder's log_prob is positive: that of a text is at most 0")
-    stepped = _log_prob_by_steps(decoder, batch, z)
+    stepped = token_log_probs(_stepper(decoder, batch, z), batch.x).sum(1)
     least = {parameter.dtype for parameter in decoder.parameters()} | {scored.dtype}
     tolerance = max(TOLERANCE.get(dtype, 0.0) for dtype in least) * (100 + stepped.abs())
     wrong = ~((scored - stepped).abs() <= tolerance)  # NaN is wrong, too
@@ -61,16 +61,6 @@ def check_stepper(decoder: Any, batch: Batch, z: Tensor) -> None:
     _check_rows(decoder, batch, z, max(TOLERANCE.get(dtype, 0.0) for dtype in least))
 
 
-def _log_prob_by_steps(decoder: Any, batch: Batch, z: Tensor) -> Tensor:
-    """Sum what the stepper predicts for the tokens of each sentence, (B,) nats."""
-    stepper = _stepper(decoder, batch, z)
-    total = torch.zeros(len(batch), device=z.device)
-    for inputs, targets in zip(batch.x.t()[:-1], batch.x.t()[1:], strict=True):
-        log_p = _step(stepper, inputs).log_softmax(-1).gather(1, targets[:, None])[:, 0]
-        total += log_p.where(targets != PAD, 0.0)
-    return total
-
-
 def _stepper(decoder: Any, batch: Batch, z: Tensor) -> Any:
     y = batch.condition
     stepper = decoder.stepper(z if y is None else decoder.with_condition(z, y))
@@ -79,35 +69,25 @@ def _stepper(decoder: Any, batch: Batch, z: Tensor) -> Any:
     return stepper
 
 
-def _step(stepper: Any, tokens: Tensor) -> Tensor:
-    logits = stepper.step(tokens)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(tokens):
-        shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the stepper's step must return logits (N, V) of {len(tokens)} sentences, not {shown}"
-        )
-    return logits.float().clone()  # which generation overwrites
-
-
 def _check_rows(decoder: Any, batch: Batch, z: Tensor, tolerance: float) -> None:
     """Check that ``keep`` and ``move`` take the state of the right sentences with them."""
     first, second = batch.x[:, 0], batch.x[:, 1]
     whole = _stepper(decoder, batch, z)
-    _step(whole, first)
-    expected = _step(whole, second)  # (B, V)
+    step(whole, first)
+    expected = step(whole, second)  # (B, V)
     rows = torch.arange(len(z) - 1, -1, -2, device=z.device)
     kept = _stepper(decoder, batch, z)
-    _step(kept, first)
+    step(kept, first)
     kept.keep(rows)
     if kept.size != len(rows):
         raise ValueError(f"the stepper has size {kept.size} after keep of {len(rows)} sentences")
-    if not _close(_step(kept, second[rows]), expected[rows], tolerance):
+    if not _close(step(kept, second[rows]), expected[rows], tolerance):
         raise ValueError("the stepper's keep does not keep the state and the z of these sentences")
     twice = torch.arange(len(z), device=z.device).repeat(2)  # two beams for every z
     beams = _stepper(decoder, _rows(batch, twice), z[twice])
-    _step(beams, torch.cat([first, second]))
+    step(beams, torch.cat([first, second]))
     beams.move(twice)  # both continue from the first beam
-    if not _close(_step(beams, second[twice]), expected[twice], tolerance):
+    if not _close(step(beams, second[twice]), expected[twice], tolerance):
         raise ValueError("the stepper's move does not give sentence i the state of rows[i]")
 
 

@@ -6,6 +6,7 @@
 | ``SentencePieceTokenizer`` | subwords | UTF-8 bytes: every text round-trips exactly |
 | ``CharTokenizer`` | characters | UTF-8 bytes: every text round-trips exactly; or ``<unk>`` |
 | ``SmilesTokenizer`` | atoms, bonds, and rings of molecules | ``<unk>`` |
+| ``HuggingFaceTokenizer`` | those of a pretrained model | as the pretrained model does it |
 
 To add a tokenizer, write a class with the methods of ``Tokenizer`` and add it to
 ``train_tokenizer`` and ``load_tokenizer``.
@@ -21,6 +22,11 @@ from textvae.errors import OptionError, UserError
 from textvae.runs.model_folder import WEIGHTS
 from textvae.runs.weights import read_metadata
 from textvae.text.tokenizers.characters import CharTokenizer
+from textvae.text.tokenizers.hugging_face import (
+    HuggingFaceTokenizer,
+    is_hugging_face,
+    read_hugging_face,
+)
 from textvae.text.tokenizers.smiles import SmilesTokenizer
 from textvae.text.tokenizers.subwords import SentencePieceTokenizer
 from textvae.text.tokenizers.vocabulary import (
@@ -30,6 +36,7 @@ from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     UNK,
+    Unit,
     broken,
     read_description,
 )
@@ -44,9 +51,11 @@ __all__ = [
     "SPECIALS",
     "UNK",
     "CharTokenizer",
+    "HuggingFaceTokenizer",
     "SentencePieceTokenizer",
     "SmilesTokenizer",
     "Tokenizer",
+    "Unit",
     "WordTokenizer",
     "count_words",
     "load_tokenizer",
@@ -54,6 +63,10 @@ __all__ = [
     "train_tokenizer",
 ]
 
+CLASSES = (
+    *(WordTokenizer, SentencePieceTokenizer, CharTokenizer, SmilesTokenizer),
+    HuggingFaceTokenizer,
+)
 MADE_FOR = "tokenizer"  # in the weights' metadata: the fingerprint of their tokenizer,
 NONE = "none"  # or that they were saved without one
 
@@ -62,6 +75,7 @@ class Tokenizer(Protocol):
     """What the rest of textvae needs from a tokenizer."""
 
     kind: str  # in ``tokenizer.json``
+    unit: Unit  # that the figures of a text are shown by, if the user does not choose another
 
     @property
     def option(self) -> str:
@@ -82,6 +96,14 @@ class Tokenizer(Protocol):
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the string of each id, including special tokens, for display."""
+        ...
+
+    def words(self, ids: Iterable[int]) -> list[tuple[str, int]]:
+        """Return the words that the ids spell, for display, each with the number of its ids.
+
+        A word begins with the space before it, so that all of them in a row show the text. Special
+        tokens are words of their own.
+        """
         ...
 
     def __len__(self) -> int:
@@ -168,7 +190,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Load a tokenizer of any kind.
 
     Args:
-        folder: Where ``Tokenizer.save`` wrote it.
+        folder: Where ``Tokenizer.save`` wrote it, or that of a pretrained model of Hugging Face.
 
     Returns:
         The tokenizer.
@@ -176,8 +198,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises:
         UserError: If there is no tokenizer in the folder, or it is damaged.
     """
-    classes = (WordTokenizer, SentencePieceTokenizer, CharTokenizer, SmilesTokenizer)
-    kinds = {cls.kind: cls for cls in classes}
+    if is_hugging_face(Path(folder)):
+        return read_hugging_face(Path(folder))
+    kinds = {cls.kind: cls for cls in CLASSES}
     kind = read_description(Path(folder)).get("kind")
     if kind not in kinds:
         known = ", ".join(kinds)

@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from textvae.text.tokenizers.spelling import spelled_words
 from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     UNK,
+    Unit,
     broken,
     check_limits,
     fingerprint_of,
@@ -37,6 +39,7 @@ class CharTokenizer:
 
     kind = "character"
     option = "char"
+    unit: Unit = "token"  # most texts that are read so are names, formulas, or sequences
 
     def __init__(self, characters: Sequence[str], *, byte_fallback: bool = True):
         if any(len(c) != 1 for c in characters) or len(set(characters)) != len(characters):
@@ -120,6 +123,10 @@ class CharTokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the string of each id; bytes look like ``<0x0A>``."""
         return [self._piece(int(i)) for i in ids]
+
+    def words(self, ids: Iterable[int]) -> list[tuple[str, int]]:
+        """Return the words that the ids spell, each with the number of its ids."""
+        return spelled_words(ids, self.decode, lambda i: _FIRST_BYTE <= i < self._first)
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that determines the ids."""

@@ -17,6 +17,7 @@ from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     ClosedVocabulary,
+    Unit,
     broken,
     check_limits,
     fingerprint_of,
@@ -44,6 +45,7 @@ class SmilesTokenizer(ClosedVocabulary):
 
     kind = "smiles"
     option = "smiles"
+    unit: Unit = "token"
 
     def __init__(self, symbols: Sequence[str]):
         if wrong := [symbol for symbol in symbols if not _is_token(symbol)]:

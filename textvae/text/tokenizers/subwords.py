@@ -18,6 +18,7 @@ from typing import Any
 from textvae.errors import OptionError, UserError
 from textvae.runs.files import replace_file
 from textvae.runs.slow_steps import SlowStep, interruptible
+from textvae.text.tokenizers.spelling import spelled_words
 from textvae.text.tokenizers.vocabulary import (
     BOS,
     EOS,
@@ -25,6 +26,7 @@ from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     UNK,
+    Unit,
     broken,
     fingerprint_of,
     read_description,
@@ -57,6 +59,7 @@ class SentencePieceTokenizer:
     """
 
     kind = "sentencepiece"
+    unit: Unit = "word"
 
     def __init__(self, model: bytes):
         from sentencepiece import SentencePieceProcessor
@@ -159,6 +162,10 @@ class SentencePieceTokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the piece of each id; U+2581 is a space, and bytes look like ``<0x0A>``."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
+
+    def words(self, ids: Iterable[int]) -> list[tuple[str, int]]:
+        """Return the words that the ids spell, each with the number of its ids."""
+        return spelled_words(ids, self.decode, self._processor.is_byte)
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that determines the ids."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textvae.config.arguments import check_integers
 from textvae.errors import OptionError, UserError, quantity
@@ -18,6 +18,7 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
+Unit = Literal["word", "token"]  # that the figures of a text are shown by
 ADVICE = "save the tokenizer again or restore the file"
 
 
@@ -30,6 +31,8 @@ class ClosedVocabulary:
     Raises:
         ValueError: A token is in the list twice.
     """
+
+    space = ""  # between two tokens, where they are shown
 
     def __init__(self, tokens: Sequence[str]):
         self._pieces = [*SPECIALS, *tokens]
@@ -63,6 +66,12 @@ class ClosedVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Return the token of each id, including special tokens."""
         return [self._pieces[int(i)] for i in ids]
+
+    def words(self, ids: Iterable[int]) -> list[tuple[str, int]]:
+        """Return the tokens, each of which has one id, with the space before them if any."""
+        return [
+            (f"{self.space if i else ''}{token}", 1) for i, token in enumerate(self.tokens(ids))
+        ]
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from textvae.text.tokenizers.vocabulary import (
     SPECIALS,
     TOKENIZER_FILE,
     ClosedVocabulary,
+    Unit,
     broken,
     check_limits,
     fingerprint_of,
@@ -94,6 +95,8 @@ class WordTokenizer(ClosedVocabulary):
 
     kind = "word"
     option = "word"
+    unit: Unit = "word"
+    space = " "
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from textvae.config.experiment import Config
 from textvae.errors import UserError
 from textvae.evaluation.evaluate_run import GENERATIONS, evaluate_run
 from textvae.evaluation.latent.probe import probe
+from textvae.evaluation.metrics.own import CODE
+from textvae.evaluation.own_metrics import OPTION, code_of_metrics, load_own_metrics
 from textvae.runs.files import read_if_there, read_record
 from textvae.runs.model_folder import metrics_path, weights_hash
 from textvae.runs.origin import recorded_as
@@ -42,7 +44,13 @@ PARENT = "TEXTVAE_SWEEP"  # environment variable with the process id of the swee
 LOOK_EVERY = 0.5  # seconds
 
 
-def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | None = None) -> None:
+def run_job(
+    folder: Path | str,
+    name: str,
+    *,
+    own_parts: Mapping[str, str] | None = None,
+    own_metrics: Sequence[str] = (),
+) -> None:
     """Do what is left to do of one run.
 
     Args:
@@ -50,6 +58,7 @@ def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | Non
         name: The name of the run.
         own_parts: Its parts that are the user's own, as for ``load_own_parts``. No manifest has
             them: what it names is never executed.
+        own_metrics: Metrics of the user's own, by name; neither are these.
 
     Raises:
         UserError: There is no such run in the manifest, or it cannot be trained or evaluated.
@@ -61,8 +70,10 @@ def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | Non
     if parent := os.environ.get(PARENT):
         _stop_without(int(parent))
     run, config = manifest.run(name), manifest.config(name)
-    parts = load_own_parts(own_parts or {})
+    parts, metrics = load_own_parts(own_parts or {}), load_own_metrics(own_metrics)
     check_same_parts(run, manifest.runs[name].get("own_parts", {}), names_of(**parts))
+    if code_of_metrics(metrics) != manifest.own_metrics:
+        raise UserError(f"give the metrics of your own that the sweep has: {OPTION} FILE.py:NAME")
     if config.train.threads:  # of the evaluation as well
         torch.set_num_threads(config.train.threads)
     wait_for(run)  # a job of an earlier sweep that was killed may still be saving
@@ -76,7 +87,7 @@ def run_job(folder: Path | str, name: str, *, own_parts: Mapping[str, str] | Non
         options = {
             name: getattr(manifest, name) for name in ("samples", "generations", "precision")
         }
-        print(evaluate_run(run, data=config.data.dir, model=model, **options))
+        print(evaluate_run(run, data=config.data.dir, model=model, own_metrics=metrics, **options))
     if _is_left_to_probe(manifest, name):
         print(probe(run, data=config.data.dir, model=model))
 
@@ -124,7 +135,9 @@ def is_evaluated(manifest: Manifest, name: str) -> bool:
     exact = not manifest.config(name).model.latent_dim  # one sample then is as good as many
     samples = 1 if exact else manifest.samples
     found = (record.get("samples"), record.get("generations", GENERATIONS), record.get("precision"))
-    return found == (samples, manifest.generations, manifest.precision)
+    if found != (samples, manifest.generations, manifest.precision):
+        return False
+    return manifest.own_metrics.items() <= record.get(CODE, {}).items()
 
 
 def _is_left_to_probe(manifest: Manifest, name: str) -> bool:

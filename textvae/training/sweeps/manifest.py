@@ -1,7 +1,7 @@
 """DIR/manifest.json: what a sweep consists of, for its jobs and for those who read its results.
 
     commit, command            of the sweep that wrote it last
-    evaluate, samples, generations, precision, probe
+    evaluate, samples, generations, precision, probe, own_metrics
                                what is done with every run
     grid                       the names of the runs of that sweep, in order
     runs                       by name: method, values of the varied options, seed, command of
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ class Manifest:
     command: str
     commit: str | None
     precision: str = "fp32"  # of the evaluation; older manifests lack it
+    own_metrics: dict[str, str | None] = field(default_factory=dict)  # hashes of their source
 
     def save(self) -> None:
         """Write the file."""
@@ -83,7 +84,8 @@ def new_manifest(
         cells: Its runs.
         own_parts: The names of the user's own parts, by run and part.
         own_code: Hashes of their source.
-        evaluation: ``evaluate``, ``samples``, ``generations``, ``precision``, ``probe``.
+        evaluation: ``evaluate``, ``samples``, ``generations``, ``precision``, ``probe``,
+            ``own_metrics``.
 
     Raises:
         UserError: A run folder of the same name belongs to another experiment, or the manifest of

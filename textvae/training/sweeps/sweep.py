@@ -30,6 +30,7 @@ from textvae.evaluation.comparison.provenance import provenance
 from textvae.evaluation.comparison.rate_distortion import draw_rate_distortion
 from textvae.evaluation.evaluate_run import GENERATIONS
 from textvae.evaluation.metrics.card_files import find_card
+from textvae.evaluation.own_metrics import OPTION, code_of_metrics, load_own_metrics
 from textvae.evaluation.report import report
 from textvae.runs.files import write_text
 from textvae.runs.lock import locked
@@ -76,6 +77,7 @@ def sweep(
     launcher: LauncherName = "local",
     launcher_options: Mapping[str, Any] | None = None,
     own_parts: Mapping[str, str] | None = None,
+    own_metrics: Sequence[str] = (),
     **sections: Mapping[str, Any],
 ) -> Sweep:
     """Train and evaluate every method with every combination of values and every seed.
@@ -109,6 +111,8 @@ def sweep(
         own_parts: Parts of your own that all runs have, ``file.py:name`` by ``model``,
             ``objective``, ``kl_schedule``, and ``procedure``: every run is a process, which
             executes the files.
+        own_metrics: Metrics of your own, ``file.py:name``, that the runs are evaluated with as
+            well; see ``textvae.evaluate``.
         sections: Options of all runs, by section, as for ``Config.load``.
 
     Raises:
@@ -119,12 +123,14 @@ def sweep(
     """
     check_integers(1, jobs=jobs)
     load_own_parts(own_parts or {})
+    metrics = load_own_metrics(own_metrics)
     folder = Path(out)
     shared: dict[str, Any] = {"options": sections, "own_parts": own_parts}
     cells = make_grid(files, methods=methods, vary=vary, seeds=seeds, **shared)
     launch = find_launcher(launcher, folder / LOGS, launcher_options or {})
     parts = {cell.name: load_own_parts(cell.own_parts) for cell in cells}
     words = {cell.name: options_of(cell.own_parts) for cell in cells}
+    more = [OPTION, *own_metrics] if own_metrics else []
     for cell in cells:
         check_data(cell.config.data)
     check_splits([cell.config for cell in cells], evaluate=evaluate, probe=probe)
@@ -134,7 +140,7 @@ def sweep(
 
     def start(name: str) -> Job:
         command = [sys.executable, "-m", "textvae", "sweep", "--out", str(folder), "--run", name]
-        return launch([*command, *words[name]], _log(folder, name))
+        return launch([*command, *words[name], *more], _log(folder, name))
 
     with locked(folder):
         manifest = new_manifest(
@@ -145,6 +151,7 @@ def sweep(
             generations=generations,
             precision=precision,
             probe=probe,
+            own_metrics=code_of_metrics(metrics),
             own_parts={name: names_of(**each) for name, each in parts.items()},
             own_code={name: code_of(**each) for name, each in parts.items()},
         )

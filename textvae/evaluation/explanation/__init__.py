@@ -1,0 +1,1 @@
+"""Which words z predicts: the shuffle gap of every word, in texts and by position."""
