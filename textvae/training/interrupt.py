@@ -39,7 +39,8 @@ class StopRequest:
 AGAIN = "press Ctrl-C again"
 AFTER_THIS_STEP = f"stopping after this step; {AGAIN} to stop immediately"
 RESUME = "--resume continues from the last checkpoint"
-WHILE_IMPORTING = 0.02  # seconds between two looks whether an import has ended
+# Seconds between two looks whether an import has ended: what follows the last one may be short.
+WHILE_IMPORTING = 0.001
 
 
 @contextmanager
