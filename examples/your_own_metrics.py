@@ -47,7 +47,10 @@ def kl_parts(model, batches):
 
 
 def length_kept(model, batches):
-    """Return the share of the reconstructions that have as many words as their source."""
+    """Return the share of the reconstructions that have as many words as their source.
+
+    The name that ends in ``_se`` is the standard error, which is shown with it.
+    """
     if not model.latent_dim:
         return None
     kept = []
@@ -55,4 +58,5 @@ def length_kept(model, batches):
         sources = [model.tokenizer.decode(ids) for ids in batch.x.tolist()]
         texts = model.reconstruct(sources)
         kept += [len(a.split()) == len(b.split()) for a, b in zip(sources, texts, strict=True)]
-    return sum(kept) / len(kept)
+    share = sum(kept) / len(kept)
+    return {"length_kept": share, "length_kept_se": math.sqrt(share * (1 - share) / len(kept))}

@@ -179,6 +179,18 @@ def test_a_metric_without_meaning_is_a_dash(language_model, file):
     assert "words kept" not in str(card)
 
 
+def test_a_standard_error_is_shown_with_its_metric(run):
+    def kept(model, batches):
+        return {"kept": 0.25, "kept_se": 0.125, "other_se": 0.5}
+
+    model = textvae.load(str(run))
+    card = evaluate(model, model.batches(["a b"], 1), samples=1, own_metrics=[kept])
+    (line,) = [line for line in str(card).splitlines() if "kept" in line]
+    assert "0.250 ± 0.125" in line
+    assert "kept se" not in str(card) and "other se" in str(card)
+    assert "| 0.250 ± 0.125 |    0.500 |" in compare([card], columns=["kept", "other_se"])
+
+
 def test_the_mean_over_seeds_has_a_spread(run, file):
     metrics = load_own_metrics([f"{file}:sizes"])
     model = textvae.load(str(run))

@@ -4,6 +4,8 @@ A card says which of its metrics are the user's own:
 
     own_metrics        the function that a metric was computed by, by the key of the metric
     own_metric_code    a hash of the source of every function, by its name
+
+A metric whose key ends in ``_se`` is the standard error of another one, and is shown with it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from textvae.evaluation.metrics.metric import Metric
 from textvae.evaluation.metrics.table import METRICS, NUMBERS
 
 OWN, CODE = "own_metrics", "own_metric_code"
+ERROR = "_se"  # ends the key of a standard error
 
 
 def own_keys(card: Mapping[str, Any]) -> frozenset[str]:
@@ -32,8 +35,14 @@ def metrics_of(cards: Iterable[Mapping[str, Any]]) -> tuple[Metric, ...]:
     functions: dict[str, str] = {}
     for card in cards:
         functions = _functions(card) | functions
-    own = [_shown(key, function) for key, function in functions.items() if key not in NUMBERS]
-    return (*METRICS, *own)
+    own = {key: function for key, function in functions.items() if key not in NUMBERS}
+    errors = {key + ERROR for key in own} & own.keys()
+    shown = [
+        _shown(key, function, key + ERROR if key + ERROR in errors else None)
+        for key, function in own.items()
+        if key not in errors
+    ]
+    return (*METRICS, *shown)
 
 
 def own_metrics_of_different_code(cards: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -51,6 +60,7 @@ def _functions(card: Mapping[str, Any]) -> dict[str, str]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _shown(key: str, function: str) -> Metric:
+def _shown(key: str, function: str, error: str | None) -> Metric:
     help = f"Your own metric: computed by {function}."
-    return Metric(key, key.replace("_", " "), "", help, "own", digits=3, column="if present")
+    header = key.replace("_", " ")
+    return Metric(key, header, "", help, "own", digits=3, column="if present", error=error)
