@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -218,6 +220,20 @@ def test_the_command(trained, language_model, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["texts"][0]["words"] == [*TEXTS[0].split(), "</s>"] and found["count"] == 1
     assert found["over"] == "z of other texts"
+
+
+def test_given_texts_with_a_baseline_need_no_data(trained, language_model, tmp_path, capsys):
+    run, expected = tmp_path / "run", [str(trained), TEXTS[0], "--baseline", str(language_model)]
+    assert main(["explain", *expected]) == 0
+    shown = capsys.readouterr().out
+    shutil.copytree(trained, run)
+    config = run / "config.yaml"
+    config.write_text(re.sub(r"dir: .*", "dir: /not/here", config.read_text()))
+    given = [str(run), TEXTS[0], "--baseline", str(language_model)]
+    assert main(["explain", *given]) == 0
+    assert capsys.readouterr().out == shown
+    assert main(["explain", *given, "--data", str(tmp_path)]) == 2
+    assert "--data has no effect" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["language model", "baseline with z", "no texts"])

@@ -131,7 +131,7 @@ def open_run(
     folder, data, reading = expanded(path_of_run(run)), opening.get("data"), opening.get("reading")
     is_shared = not is_run(folder) and (folder / WEIGHTS).exists() and data is not None
     config = _of_saved_model(folder, str(data)) if is_shared else run_config(folder, data, reading)
-    model, weights = _model_of(folder, opening.get("model"), opening.get("device"))
+    model, weights = model_of(folder, opening.get("model"), opening.get("device"))
     if condition is not None:
         codes_of(model.condition, condition, 1)  # a wrong one is refused before any work
     opened = OpenRun(folder, config, model, {}, weights)
@@ -181,10 +181,16 @@ def path_of_run(run: Path | str) -> str:
     return str(run)
 
 
-def _model_of(
+def model_of(
     folder: Path, model: Model | None, device: str | torch.device | None
 ) -> tuple[Model, str | None]:
-    """Return a model, by default the one in the folder, and the folder's hash if it is that one."""
+    """Return a model and, if it is that of the folder, the hash of its weights.
+
+    Args:
+        folder: The run folder.
+        model: The model to use, ready to be evaluated; None: the one in the folder.
+        device: Where to put it, as in ``Opening``.
+    """
     weights = weights_hash(folder)  # before they are read: a training may replace them
     if model is None:
         model = to_device(load_model(str(folder)), device)

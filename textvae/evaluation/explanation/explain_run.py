@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from textvae.builders.model import load_model
 from textvae.config.arguments import check_integers
+from textvae.errors import UserError
 from textvae.evaluation.explanation.explain import check_explainable, explain
 from textvae.evaluation.explanation.result import Explanation
-from textvae.evaluation.open_run import Opening, open_run, spaced
+from textvae.evaluation.open_run import Opening, model_of, open_run, path_of_run, spaced
 from textvae.runs.files import expanded
 from textvae.text.tokenizers import Unit
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from textvae.vae.model import Model
 
 LIMIT = 500
 
@@ -64,25 +67,20 @@ def explain_run(
     """
     if limit is not None:
         check_integers(1, limit=limit)
-    of_file = condition if texts is None else None
-    opened = open_run(run, condition=of_file, **opening)
-    model = opened.model
-    reference = None
-    if baseline is not None:
-        reference = load_model(str(expanded(baseline)), device=model.device)
-    check_explainable(model, reference)
     options: dict[str, Any] = {
-        "baseline": reference,
         "dimension": dimension,
         "draws": draws,
         "unit": unit,
         "refine_steps": refine_steps,
         "seed": seed,
         "batch_size": batch_size,
-        "name": opened.name,
     }
-    if texts is not None and reference is not None:
-        return explain(model, texts, condition=condition, **options)
+    if texts is not None and baseline is not None:
+        return _explain_given(run, texts, baseline, opening, condition=condition, **options)
+    of_file = condition if texts is None else None
+    opened = open_run(run, condition=of_file, **opening)
+    model = opened.model
+    options |= {"name": opened.name, "baseline": _reference_for(model, baseline)}
     chosen = opened.split(split)
     rows = spaced(len(chosen), limit).tolist()
     of_split = [chosen.caption(row) for row in rows]
@@ -92,3 +90,32 @@ def explain_run(
     return explain(
         model, texts, others=of_split, condition=condition, other_condition=known, **options
     )
+
+
+def _explain_given(
+    run: Path | str, texts: Sequence[str], baseline: Path | str, opening: Opening, **options: Any
+) -> Explanation:
+    """Explain given texts in comparison with a language model, which takes no data.
+
+    Raises:
+        UserError: Data was given all the same, or as in ``explain_run``.
+    """
+    if opening.get("data") is not None or opening.get("reading"):
+        raise UserError("--data has no effect on given sentences with --baseline: leave it out")
+    folder = expanded(path_of_run(run))
+    model, _ = model_of(folder, opening.get("model"), opening.get("device"))
+    reference = _reference_for(model, baseline)
+    return explain(model, texts, baseline=reference, name=folder.resolve().name, **options)
+
+
+def _reference_for(model: Model, baseline: Path | str | None) -> Model | None:
+    """Return the language model to compare with, if one was given.
+
+    Raises:
+        UserError: It cannot be compared with the model.
+    """
+    reference = None
+    if baseline is not None:
+        reference = load_model(str(expanded(baseline)), device=model.device)
+    check_explainable(model, reference)
+    return reference
