@@ -16,7 +16,7 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("recipes/*/RESULTS.md", "recipes/*/REFINEMENT.md", "recipes/*/REMEDIES.md")
+PAGES = ("recipes/*/[A-Z]*.md",)
 PICTURES = ("recipes/*/pictures/*.png", "recipes/*/pictures/*.svg")
 METRICS_TABLE = "<!-- metrics table -->"
 MATH = re.compile(r"^```math\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
