@@ -6,11 +6,12 @@ import sys
 
 import huggingface_hub
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textvae.errors import UserError
-from textvae.text.data.tokenizer import corpus_tokenizer
+from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_spelling
 from textvae.text.tokenizers import BOS, EOS, UNK, HuggingFaceTokenizer, load_tokenizer
 from textvae.text.tokenizers.hugging_face import FIRST
 
@@ -124,6 +125,17 @@ def test_it_is_taken_from_the_folder_of_a_model_and_saved_with_ours(kind, theirs
         assert again.fingerprint() == taken.fingerprint()
         assert again.encode(TEXTS[0]) == taken.encode(TEXTS[0])
     theirs[kind].no_truncation()
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_a_tokenizer_without_its_decoder_is_warned_of(kind, theirs, ours, caplog):
+    dataset = Dataset.from_dict({"text": TEXTS[1::2]})
+    warn_of_spelling(ours[kind], dataset, "pretrained")
+    assert not caplog.records
+    bare = json.loads(theirs[kind].to_str()) | {"decoder": None}
+    warn_of_spelling(HuggingFaceTokenizer(json.dumps(bare)), dataset, "pretrained")
+    assert f"the tokenizer of pretrained spells {TEXTS[1]!r} as " in caplog.text
+    assert "tokenizer.json has no decoder, or a wrong one" in caplog.text
 
 
 def test_of_a_model_on_the_hub_only_the_tokenizer_is_downloaded(theirs, tmp_path, monkeypatch):

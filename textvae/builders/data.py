@@ -29,7 +29,12 @@ from textvae.text.data.source import without_guesses
 from textvae.text.data.sources import check_place
 from textvae.text.data.streams import STANDARD_INPUT
 from textvae.text.data.targets import read_targets
-from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_raw_text, warn_of_unknown
+from textvae.text.data.tokenizer import (
+    corpus_tokenizer,
+    warn_of_raw_text,
+    warn_of_spelling,
+    warn_of_unknown,
+)
 from textvae.text.tokenizers import read_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.vae.batch import Split
@@ -209,6 +214,7 @@ def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     splits = _encoded(corpus, tokenizer, data)
     if fresh and taken_from is not None:
         warn_of_unknown(splits["train"], taken_from)
+        warn_of_spelling(tokenizer, corpus["train"], taken_from)
     if fresh and data.tokenized:
         warn_of_raw_text(corpus["train"])
     if fresh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -17,7 +18,7 @@ from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.corpus import texts
 from textvae.text.data.encoded import EncodedSplit
 from textvae.text.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
-from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE, fingerprint_of
+from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE, UNK, fingerprint_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 LEARNING_VERSION = 1  # changes if the same texts and options give a different tokenizer
 MANY_UNKNOWN = 0.01  # of the tokens
-LOOKED_AT, MANY_ATTACHED = 1000, 0.2  # texts, and the share of them that shows that they are raw
+LOOKED_AT = 1000  # texts that are looked at for signs of a mistake
+MANY_ATTACHED = 0.2  # of the texts: they are raw
+MANY_MISSPELLED = 0.2  # of the texts: a tokenizer lacks a decoder
 _ATTACHED = re.compile(r"[^\W\d_]{2,}(?:[,?!;](?=\s|$)|\.$)")  # punctuation that ends a word
 
 
@@ -78,6 +81,28 @@ def warn_of_unknown(split: EncodedSplit, path: str) -> None:
             "perplexities are too low to compare with those of other tokenizers",
             *(path, 100 * share),
         )
+
+
+def warn_of_spelling(tokenizer: Tokenizer, dataset: Dataset, path: str) -> None:
+    """Warn if a tokenizer that was taken over does not spell texts as they were written.
+
+    Case, accents, and spaces may differ, and texts with unknown tokens do not count.
+    """
+    known = [text for text in dataset[:LOOKED_AT]["text"] if UNK not in tokenizer.encode(text)]
+    spelled = [(text, tokenizer.decode(tokenizer.encode(text))) for text in known]
+    wrong = [pair for pair in spelled if len({*map(_plain, pair)}) > 1]
+    if len(wrong) > MANY_MISSPELLED * len(known):
+        logger.warning(
+            "the tokenizer of %s spells %r as %r, and generated texts will look like that: its "
+            "file %s has no decoder, or a wrong one",
+            *(path, *wrong[0], TOKENIZER_FILE),
+        )
+
+
+def _plain(text: str) -> str:
+    """Return a text without case, accents, and spaces."""
+    characters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in characters if not c.isspace() and unicodedata.category(c) != "Mn")
 
 
 def warn_of_raw_text(dataset: Dataset) -> None:
