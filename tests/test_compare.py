@@ -399,6 +399,13 @@ def test_any_two_metrics_against_each_other(tmp_path, caplog):
         scatter([LM], "mi", "kl")
 
 
+def test_models_that_a_table_shows_as_equal_look_equal():
+    cards = [{**VAE, "mi": -0.0002}, {**VAE, "model": "other", "mi": -0.0001}]
+    axes = scatter(cards, "mi", "ppl_iw").axes[0]
+    low, high = axes.get_xlim()
+    assert high - low == pytest.approx(0.1) and low < -0.04 and high > 0.04
+
+
 def test_a_rate_distortion_plot_that_cannot_be_drawn_is_one_line(tmp_path):
     with pytest.raises(UserError, match="a model with a latent variable"):
         draw_rate_distortion([LM], tmp_path / "plot.svg")

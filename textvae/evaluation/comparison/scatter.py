@@ -98,7 +98,16 @@ def draw_scatter(
     pair = (known[x], known[y])
     axes.set(xlabel=_title(pair[0]), ylabel=_title(pair[1]))
     looks = zip(cards, styles(cards), strict=True)
-    return [card for card, style in looks if not _draw(axes, card, style, pair)]
+    left_out = [card for card, style in looks if not _draw(axes, card, style, pair)]
+    axes.set_xlim(_not_too_narrow(*axes.get_xlim(), pair[0]))
+    axes.set_ylim(_not_too_narrow(*axes.get_ylim(), pair[1]))
+    return left_out
+
+
+def _not_too_narrow(low: float, high: float, metric: Metric) -> tuple[float, float]:
+    """Return limits of an axis, wide enough for numbers that a table shows as equal to look so."""
+    missing = max(0.0, 10.0 ** (1 - max(1, metric.digits)) - (high - low))
+    return low - missing / 2, high + missing / 2
 
 
 def _draw(axes: Axes, card: Mapping[str, Any], style: Style, pair: tuple[Metric, Metric]) -> bool:
