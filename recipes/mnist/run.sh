@@ -18,13 +18,13 @@ prepare() {
 }
 
 further_stages() {
-  local vamp="mlp-vae-vamp_prior mlp-skip_vae-vamp_prior mlp-skip_vae-vamp_prior-iwae"
   sweep 7 "Latent sizes, PixelCNN of 9 layers" "vae skip_vae" --vary model.latent_dim=2,10,20,50,100
   sweep 8 "Layers of the PixelCNN, z = 20" "vae skip_vae" --vary images.decoder_layers=1,3,6,9
   sweep 9 "Layers of the MLP decoder, z = 50" "mlp-vae mlp-skip_vae" \
     --vary images.decoder_layers=2,3,4
   sweep 10 "Bounds and priors, MLP decoder of 2 layers, z = 50" \
-    "mlp-vae mlp-skip_vae mlp-vae-iwae mlp-skip_vae-iwae $vamp" \
+    "mlp-vae mlp-skip_vae mlp-vae-iwae mlp-skip_vae-iwae
+     mlp-vae-vamp_prior mlp-skip_vae-vamp_prior mlp-skip_vae-vamp_prior-iwae" \
     --vary images.decoder_layers=2
 }
 
