@@ -13,8 +13,8 @@ encoder is a second copy of the same language model, because both read the same 
 
 PRETRAINED is the model to start from: a folder, or a name on the Hub. For another one, write a
 subclass, and give its name as --tokenizer.path, too. Any causal language model whose tokenizer is a
-file tokenizer.json will do. It is needed only for new runs: a saved model has its architecture and
-all of its weights.
+file tokenizer.json will do. It is needed only to train: a saved model has its architecture and all
+of its weights.
 
 Of the options of the model, these parts read latent_dim and those of the head, the posterior, and
 the prior. Everything else is that of the pretrained model.
@@ -53,7 +53,7 @@ def read(model: nn.Module, inputs: Tensor, cache: Any = None) -> Tensor:
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None and past + inputs.size(1) > limit:
         raise textvae.UserError(
-            f"the pretrained model has {limit} positions: set --data.max_length {limit - 1} or less"
+            f"the pretrained model has {limit} positions: allow at most {limit - 1} tokens"
         )
     if cache is None:
         return model(inputs_embeds=inputs, use_cache=False).last_hidden_state
@@ -86,7 +86,7 @@ class PretrainedDecoder(nn.Module):
         super().__init__()
         self.language_model, self.vocab_size = language_model, vocab_size
         known = language_model.get_output_embeddings().weight.size(0)
-        if vocab_size - SPECIALS > known:
+        if not 0.9 * known <= vocab_size - SPECIALS <= known:  # some models have a few more rows
             raise ValueError(
                 f"the tokenizer has {vocab_size - SPECIALS} tokens, but the pretrained model has "
                 f"{known}: give its own one with --tokenizer.path"
@@ -183,7 +183,14 @@ class PretrainedVAE(textvae.TextVAE):
 
     def make_decoder(self, config: dict[str, Any]) -> nn.Module:
         model = self._language_model()
-        return PretrainedDecoder(model, config["vocab_size"], config["latent_dim"])
+        decoder = PretrainedDecoder(model, config["vocab_size"], config["latent_dim"])
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit is not None and config["max_length"] >= limit:
+            raise ValueError(
+                f"the pretrained model has {limit} positions: set --data.max_length {limit - 1} or "
+                "less"
+            )
+        return decoder
 
     def make_vamp_prior(self, config: dict[str, Any]) -> NoReturn:
         raise ValueError(
@@ -201,7 +208,11 @@ class PretrainedVAE(textvae.TextVAE):
 
         if self.architecture is not None:
             return AutoModelForCausalLM.from_config(AutoConfig.for_model(**self.architecture))
-        model = AutoModelForCausalLM.from_pretrained(self.PRETRAINED, dtype=torch.float32)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(self.PRETRAINED, dtype=torch.float32)
+        except OSError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise textvae.UserError(f"{self.PRETRAINED} cannot be loaded: {reason}") from None
         if model.config.eos_token_id is None:
             raise ValueError(
                 f"{self.PRETRAINED} has no token for the end of a text: set eos_token_id in its "

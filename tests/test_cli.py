@@ -502,6 +502,12 @@ def test_evaluate_as_json(place, tmp_path, capfd):
     assert card["count"] == 8 and card["samples"] == 2
 
 
+@pytest.mark.parametrize("again", ["--columns", "--columns=mi"])
+def test_a_list_that_is_given_twice_is_refused(again, place, capfd):
+    assert main(["compare", "vae", "--columns", "kl", again, "mi"]) == 2
+    assert "--columns is given twice: give all of its values after one" in capfd.readouterr().err
+
+
 def test_every_option_has_its_help(capfd):
     from dataclasses import fields
 

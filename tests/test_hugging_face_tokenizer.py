@@ -134,8 +134,34 @@ def test_a_tokenizer_without_its_decoder_is_warned_of(kind, theirs, ours, caplog
     assert not caplog.records
     bare = json.loads(theirs[kind].to_str()) | {"decoder": None}
     warn_of_spelling(HuggingFaceTokenizer(json.dumps(bare)), dataset, "pretrained")
-    assert f"the tokenizer of pretrained spells {TEXTS[1]!r} as " in caplog.text
-    assert "tokenizer.json has no decoder, or a wrong one" in caplog.text
+    said = f"the tokenizer of pretrained changes 100% of the texts, such as {TEXTS[1]!r} to "
+    assert said in caplog.text
+
+
+def test_characters_that_a_tokenizer_drops_are_warned_of(caplog):
+    bare = tokenizers.Tokenizer(tokenizers.models.BPE())  # no unknown token, and no bytes
+    bare.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    bare.decoder = tokenizers.decoders.Metaspace()
+    bare.train_from_iterator(TEXTS, tokenizers.trainers.BpeTrainer(show_progress=False))
+    dataset = Dataset.from_dict({"text": [*TEXTS[1::2], "a cat\u3002"]})
+    warn_of_spelling(HuggingFaceTokenizer(bare.to_str()), dataset, "pretrained")
+    assert "changes 17% of the texts, such as 'a cat\u3002' to 'a cat'" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_an_unknown_token_survives_decoding_and_encoding(kind, ours):
+    ids = ours[kind].encode("a \u2603 cat")
+    assert UNK in ids
+    assert ours[kind].encode(ours[kind].decode(ids)) == ids
+
+
+def test_words_around_an_unknown_token_keep_their_spaces(ours):
+    for kind, ids in (
+        (kind, ours[kind].encode("\u2603 a cat")) for kind in ("wordpiece", "unigram")
+    ):
+        words = ours[kind].words(ids)
+        assert [word for word, _ in words] == ["<unk>", " a", " cat"], kind
+        assert sum(count for _, count in words) == len(ids)
 
 
 def test_of_a_model_on_the_hub_only_the_tokenizer_is_downloaded(theirs, tmp_path, monkeypatch):

@@ -49,6 +49,9 @@ def of_tables(model, batches):
 def spread(model, batches):
     return {"x_spread": 1.0}
 
+def error(model, batches):
+    return {"elbo_se": 1.0}
+
 def spaced(model, batches):
     return {"two words": 1.0}
 
@@ -191,6 +194,16 @@ def test_a_standard_error_is_shown_with_its_metric(run):
     assert "| 0.250 ± 0.125 |    0.500 |" in compare([card], columns=["kept", "other_se"])
 
 
+def test_numbers_that_a_card_cannot_hold_or_a_table_not_show(run, caplog):
+    def extreme(model, batches):
+        return {"huge": 1e200, "tiny": 1.2e-7}
+
+    model = textvae.load(str(run))
+    card = evaluate(model, model.batches(["a b"], 1), samples=1, own_metrics=[extreme])
+    assert card["huge"] is None and "returned 1e+200 for huge" in caplog.text
+    assert "1.2e-07" in compare([card], columns=["tiny"])
+
+
 def test_the_mean_over_seeds_has_a_spread(run, file):
     metrics = load_own_metrics([f"{file}:sizes"])
     model = textvae.load(str(run))
@@ -218,6 +231,7 @@ def test_the_mean_over_seeds_has_a_spread(run, file):
         ("leaving", "SystemExit"),
         ("of_tables", "source is a metric or a setting of every card: choose another name"),
         ("spread", "x_spread is a metric or a setting of every card: choose another name"),
+        ("error", "elbo_se is a metric or a setting of every card: choose another name"),
         ("spaced", "'two words': use letters, digits, and _"),
         ("text", "returned a str for text: return a number"),
         ("alone", "is called with (model, batches)"),

@@ -154,5 +154,10 @@ def test_what_does_not_fit_is_one_line(pretrained, model_class, model, tmp_path)
     with pytest.raises(ValueError, match="the tokenizer has 896 tokens, but the pretrained model"):
         model_class(vocab_size=900, latent_dim=3)
     long = textvae.Batch(torch.full((1, 41), 9))
-    with pytest.raises(textvae.UserError, match=r"has 40 positions: set --data\.max_length 39"):
+    with pytest.raises(ValueError, match=r"has 40 positions: set --data\.max_length 39 or less"):
+        model_class(vocab_size=len(model.tokenizer), latent_dim=3, max_length=40)
+    kind = type("Missing", (PARTS["PretrainedVAE"],), {"PRETRAINED": str(tmp_path / "missing")})
+    with pytest.raises(textvae.UserError, match=r"missing cannot be loaded: "):
+        kind(vocab_size=len(model.tokenizer), latent_dim=3)
+    with pytest.raises(textvae.UserError, match="has 40 positions: allow at most 39 tokens"):
         model.decoder.log_prob(long, torch.zeros(1, 1, 3))

@@ -46,6 +46,8 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         commands["train"].set_defaults(_flat(files, kinds=_values(words, "--data.kind")))
     if words[0] == "sweep":
         words, of_train = _split_sections(words)
+    if words[0] in commands:
+        _check_lists(words[1:], commands[words[0]])
     with _explained(argv[0], commands):
         args = parser.parse_args(words)
     command, options = args.subcommand, args[args.subcommand]
@@ -54,6 +56,19 @@ def parse(argv: Sequence[str]) -> tuple[str, Namespace]:
         with _explained("train", commands):
             found |= _grid(of_train, found["vary"], commands["train"])
     return command, Namespace(found)
+
+
+def _check_lists(words: Sequence[str], parser: ArgumentParser) -> None:
+    """Check that no option that takes several values is given twice: only the last would count.
+
+    Raises:
+        UserError: One is.
+    """
+    given = [word.partition("=")[0] for word in words]
+    for action in parser._actions:
+        if action.nargs in ("+", "*") and sum(map(given.count, action.option_strings)) > 1:
+            option = max(action.option_strings, key=len)
+            raise UserError(f"{option} is given twice: give all of its values after one {option}")
 
 
 def _at_home(name: str, value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from numbers import Real
@@ -16,8 +15,8 @@ from textvae.builders.own_code import check_function, load_named, what_failed
 from textvae.builders.own_names import hash_of, name_of
 from textvae.errors import UserError
 from textvae.evaluation.comparison.seeds import SPREAD
-from textvae.evaluation.metrics.card_files import OF_A_ROW
-from textvae.evaluation.metrics.own import CODE, OWN
+from textvae.evaluation.metrics.card_files import OF_A_ROW, is_number_of_a_card
+from textvae.evaluation.metrics.own import CODE, ERROR, OWN
 from textvae.evaluation.metrics.table import NOT_METRICS, NUMBERS
 from textvae.vae.batch import Batch, device_of
 from textvae.vae.modes import undisturbed
@@ -140,7 +139,8 @@ def _check_key(key: Any, name: str, known: Mapping[str, str]) -> None:
         raise UserError(
             f"{OPTION} {name} returned a metric called {key!r:.50}: use letters, digits, and _"
         )
-    if key in NUMBERS | NOT_METRICS or key in OF_A_ROW or key.endswith(SPREAD):
+    taken = NUMBERS | NOT_METRICS | OF_A_ROW
+    if not taken.isdisjoint((key, key.removesuffix(ERROR))) or key.endswith(SPREAD):
         raise UserError(
             f"{OPTION} {name}: {key} is a metric or a setting of every card: choose another name"
         )
@@ -161,12 +161,14 @@ def _number(value: Any, key: str, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, Real):
-        if math.isfinite(value):
-            return float(value)
+        number = float(value)
+        if is_number_of_a_card(number):
+            return number
         logger.warning("%s returned %s for %s: it has no value on the card", name, value, key)
         return None
-    kind = f"array of shape {value.shape}" if isinstance(value, np.ndarray) else None
+    kind = f"a {type(value).__name__}"
+    if isinstance(value, np.ndarray):
+        kind = f"an array of shape {value.shape}"
     raise UserError(
-        f"{OPTION} {name} returned a {kind or type(value).__name__} for {key}: return a number, "
-        "numbers by name, or None"
+        f"{OPTION} {name} returned {kind} for {key}: return a number, numbers by name, or None"
     )

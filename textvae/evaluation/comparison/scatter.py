@@ -120,9 +120,9 @@ def _draw(axes: Axes, card: Mapping[str, Any], style: Style, pair: tuple[Metric,
         return True
     line: dict[str, Any] = {"color": style.color, "ls": style.dashes, "label": label_of(card)}
     is_language_model = card.get("latent_dim") == 0
-    if is_language_model and up is not None:
+    if is_language_model and up is not None and pair[0].needs_latent:
         axes.axhline(up, lw=1.2, **line)
-    elif is_language_model and across is not None:
+    elif is_language_model and across is not None and pair[1].needs_latent:
         axes.axvline(across, lw=1.2, **line)
     else:
         return False

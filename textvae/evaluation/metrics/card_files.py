@@ -262,5 +262,10 @@ def saved_splits(run: Path) -> list[str]:
     return sorted(name for name in found if not re.search("-(probe|diagnosis)(-|$)", name))
 
 
+def is_number_of_a_card(value: Any) -> bool:
+    """Return whether a card can hold a number: one that is not infinite, NaN, or excessive."""
+    return is_number(value) and abs(value) < LARGEST
+
+
 def _is_number_or_none(value: Any) -> bool:
-    return value is None or (is_number(value) and abs(value) < LARGEST)  # not infinite or NaN
+    return value is None or is_number_of_a_card(value)

@@ -49,6 +49,8 @@ class Metric(NamedTuple):
         if value is None or not math.isfinite(value) or not self.applies(card):
             return MISSING
         text = decimals(self.scale * value, self.digits)
+        if self.section == "own" and value and not float(decimals(value, self.digits)):
+            text = f"{value:.1e}"  # nothing is known of its size, and it is not 0
         error = card.get(self.error) if self.error else None
         return text if error is None else f"{text} ± {decimals(self.scale * error, self.digits)}"
 

@@ -29,7 +29,7 @@ LEARNING_VERSION = 1  # changes if the same texts and options give a different t
 MANY_UNKNOWN = 0.01  # of the tokens
 LOOKED_AT = 1000  # texts that are looked at for signs of a mistake
 MANY_ATTACHED = 0.2  # of the texts: they are raw
-MANY_MISSPELLED = 0.2  # of the texts: a tokenizer lacks a decoder
+MANY_MISSPELLED = 0.01  # of the texts
 _ATTACHED = re.compile(r"[^\W\d_]{2,}(?:[,?!;](?=\s|$)|\.$)")  # punctuation that ends a word
 
 
@@ -93,9 +93,9 @@ def warn_of_spelling(tokenizer: Tokenizer, dataset: Dataset, path: str) -> None:
     wrong = [pair for pair in spelled if len({*map(_plain, pair)}) > 1]
     if len(wrong) > MANY_MISSPELLED * len(known):
         logger.warning(
-            "the tokenizer of %s spells %r as %r, and generated texts will look like that: its "
-            "file %s has no decoder, or a wrong one",
-            *(path, *wrong[0], TOKENIZER_FILE),
+            "the tokenizer of %s changes %.0f%% of the texts, such as %r to %r: it has no decoder, "
+            "or no token for some characters, which metrics per word or byte still count",
+            *(path, 100 * len(wrong) / len(known), *wrong[0]),
         )
 
 

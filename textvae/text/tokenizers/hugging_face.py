@@ -55,7 +55,13 @@ class HuggingFaceTokenizer:
         self._tokenizer.no_truncation()
         ids = self._tokenizer.get_vocab(with_added_tokens=True).values()
         self._size = FIRST + max(ids, default=-1) + 1
-        self._unknown = self._tokenizer.token_to_id(_unknown_token(description))
+        self._unknown_token = _unknown_token(description)
+        self._unknown = self._tokenizer.token_to_id(self._unknown_token)
+        if self._unknown_token and self._unknown is None:
+            raise UserError(
+                f"its token for everything unknown, {self._unknown_token!r}, is not in its "
+                "vocabulary: the file is damaged"
+            )
         self._fingerprint = fingerprint_of(
             self.kind, hashlib.sha256(description.encode("utf-8")).hexdigest()
         )
@@ -66,9 +72,17 @@ class HuggingFaceTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the ids of the tokens of a text, without special tokens.
 
+        What ``decode`` writes for an unknown token is read as one.
+
         Raises:
             UserError: It has an unknown token, for which the pretrained model has none.
         """
+        if self._unknown is None:
+            return self._encoded(text)
+        first, *others = text.split(self._unknown_token)
+        return [*self._encoded(first), *(i for part in others for i in [UNK, *self._encoded(part)])]
+
+    def _encoded(self, text: str) -> list[int]:
         try:
             found = self._tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the package raises nothing more specific
@@ -139,7 +153,8 @@ class HuggingFaceTokenizer:
                 if waiting:
                     yield INCOMPLETE, waiting, False
                 yield SPECIALS[i], 1, True
-                run, shown, waiting = [], "", 0
+                run = [i] if i == UNK else []  # the space after it belongs to the next word
+                shown, waiting = self.decode(run), 0
                 continue
             run.append(i)
             text = self.decode(run)
@@ -180,7 +195,12 @@ def read_hugging_face(folder: Path) -> HuggingFaceTokenizer:
     Raises:
         UserError: The file is damaged, or the package ``tokenizers`` is not installed.
     """
-    return HuggingFaceTokenizer(_read(Path(folder) / TOKENIZER_FILE))
+    path = Path(folder) / TOKENIZER_FILE
+    content = _read(path)
+    try:
+        return HuggingFaceTokenizer(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _read(path: Path) -> str:

@@ -44,14 +44,19 @@ def joined_words(pieces: Iterable[tuple[str, int, bool]]) -> list[tuple[str, int
     """
     words: list[tuple[str, int]] = []
     open_ended = False  # whether the last word may go on
+    before_all = 0  # ids that spell nothing, such as a space at the start: of the first word
     for piece, count, special in pieces:
+        if not (piece or words):
+            before_all += count
+            continue
+        count, before_all = count + before_all, 0
         if open_ended and not special and _continues(words[-1][0], piece):
             word, before = words.pop()
             words.append((word + piece, before + count))
         else:
             words.append((f" {piece}" if special and words else piece, count))
         open_ended = not special
-    return words
+    return words or ([("", before_all)] if before_all else [])
 
 
 def _pieces(
