@@ -32,16 +32,16 @@ from torch.nn import functional as F
 import textvae
 
 PAD, SPECIALS = 0, 4  # the pretrained model's token 0 has id 4 here
-END = 3
+START, END = 2, 3
 NEVER = -1e9  # the logit of what is not predicted
 
 
 def their_ids(tokens: Tensor, config: Any) -> Tensor:
-    """Return the pretrained model's ids; it has one token for the start and the end of a text."""
-    end = config.eos_token_id
-    return torch.where(
-        tokens < SPECIALS, end[0] if isinstance(end, list) else end, tokens - SPECIALS
-    )
+    """Return the pretrained model's ids; some have the same token for the start and the end."""
+    end, start = config.eos_token_id, config.bos_token_id
+    end = end[0] if isinstance(end, list) else end
+    special = torch.where(tokens == START, end if start is None else start, end)
+    return torch.where(tokens < SPECIALS, special, tokens - SPECIALS)
 
 
 def read(model: nn.Module, inputs: Tensor, cache: Any = None) -> Tensor:

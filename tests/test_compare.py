@@ -397,6 +397,8 @@ def test_any_two_metrics_against_each_other(tmp_path, caplog):
         scatter(cards, "mutual", "kl")
     with pytest.raises(UserError, match="nothing to draw: no model has both mi and kl"):
         scatter([LM], "mi", "kl")
+    with pytest.raises(UserError, match=r"both iw_gain and mi \(iw_gain needs --baseline RUN\)"):
+        scatter([VAE], "iw_gain", "mi")
 
 
 def test_models_that_a_table_shows_as_equal_look_equal():

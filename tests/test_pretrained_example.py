@@ -37,7 +37,7 @@ def pretrained(tmp_path_factory):
     learned.save(str(folder / "tokenizer.json"))
     size = learned.get_vocab_size() + 3  # as many embeddings are padded
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40, "initializer_range": 0.3}
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    ends = {"bos_token_id": 1, "eos_token_id": 0}
     torch.manual_seed(0)
     config = transformers.GPT2Config(vocab_size=size, **sizes, **ends)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -65,7 +65,7 @@ def test_it_starts_from_the_pretrained_weights(model, pretrained):
     for part in (model.encoder, model.decoder):
         assert torch.equal(part.model.get_input_embeddings().weight, expected)
     torch.nn.init.zeros_(model.decoder.from_z.weight)
-    ids = torch.tensor([[0, *load_tokenizer(pretrained)._tokenizer.encode(TEXTS[0]).ids]])
+    ids = torch.tensor([[1, *load_tokenizer(pretrained)._tokenizer.encode(TEXTS[0]).ids]])
     embedded = torch.cat([torch.zeros(1, 1, 16), theirs.get_input_embeddings()(ids)], 1)
     with torch.no_grad():
         logits = theirs(inputs_embeds=embedded).logits[0, 1:, : len(model.tokenizer) - 4]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import check_columns, gather
+from textvae.evaluation.comparison.gains import GAIN
 from textvae.evaluation.comparison.marks import (
     Style,
     add_legend,
@@ -79,7 +80,8 @@ def scatter(cards: Sequence[Mapping[str, Any]], x: str, y: str) -> Figure:
         names = ", ".join(left_out)
         logger.warning("not drawn, because %s or %s is missing: %s", x, y, names)
     if not axes.containers:
-        raise UserError(f"nothing to draw: no model has both {x} and {y}")
+        needed = f" ({GAIN} needs --baseline RUN)" if GAIN in (x, y) else ""
+        raise UserError(f"nothing to draw: no model has both {x} and {y}{needed}")
     add_legend(axes)
     figure = axes.figure
     assert isinstance(figure, Figure)
