@@ -401,6 +401,12 @@ def test_any_two_metrics_against_each_other(tmp_path, caplog):
         scatter([VAE], "iw_gain", "mi")
 
 
+def test_notes_are_about_the_columns_that_are_shown():
+    assert compare([VAE], columns=["kl"]).splitlines()[-1] == "KL: nats per example."
+    table = compare([VAE], columns=["ppl_iw", "au"])
+    assert "IW with K = " in table and "AU: " in table and "MI is at most" not in table
+
+
 def test_models_that_a_table_shows_as_equal_look_equal():
     cards = [{**VAE, "mi": -0.0002}, {**VAE, "model": "other", "mi": -0.0001}]
     axes = scatter(cards, "mi", "ppl_iw").axes[0]

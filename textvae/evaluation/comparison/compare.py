@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -250,23 +250,8 @@ def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
 
 
 def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[str]:
-    latent = [card for card in cards if card.get("latent_dim") != 0]  # without z, K is meaningless
-    models = [card for card in latent if card.get("latent_dim")]  # a true distribution has factors
-    facts = [_units(shown), "ELBO and IW are lower bounds on log p(x)."]
-    bounded = [card for card in models if card.get("mi_max") is not None]
-    whose = "" if bounded == models else f" of {', '.join(map(_name, bounded))}"
-    for key, those, fact in (
-        ("samples", [card for card in latent if card.get("samples")], "IW with K = {}."),
-        ("mi_max", models, f"MI{whose} is at most {{}}."),
-        (
-            "au_threshold",
-            latent,
-            "AU: the posterior mean of an active dimension has variance {} or more.",
-        ),
-    ):
-        if (values := _values(key, those)) != MISSING:
-            facts.append(fact.replace("{}", values))
-    notes = [" ".join(facts)]
+    facts = " ".join(_facts(cards, shown))
+    notes = [facts] if facts else []
     if any(card.get("encoder_au") is not None for card in cards):
         notes.append(
             "In parentheses: the encoder's posterior before refinement. gap: what refinement adds "
@@ -287,9 +272,36 @@ def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[
         notes.append(f"log p(x|y), given labels or numbers: {', '.join(conditional)}.")
     if stale := [_name(card) for card in cards if card.get("stale")]:
         notes.append(f"**Computed from earlier weights**: {', '.join(stale)}.")
-    if differing := own_metrics_of_different_code(cards):
+    differing = [m.key for m in shown if m.key in own_metrics_of_different_code(cards)]
+    if differing:
         notes.append(f"**Computed by different code**: {', '.join(differing)}.")
     return notes + _differences(cards)
+
+
+def _facts(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> Iterator[str]:
+    """Yield what a reader has to know about the metrics that are shown."""
+    latent = [card for card in cards if card.get("latent_dim") != 0]  # without z, K is meaningless
+    models = [card for card in latent if card.get("latent_dim")]  # a true distribution has factors
+    bounded = [card for card in models if card.get("mi_max") is not None]
+    whose = "" if bounded == models else f" of {', '.join(map(_name, bounded))}"
+    keys = [metric.key for metric in shown]
+    if units := _units(shown):
+        yield units
+    if any(key.endswith(("elbo", "iw")) for key in keys):
+        yield "ELBO and IW are lower bounds on log p(x)."
+    if any(key.endswith("iw") or key == GAIN for key in keys):
+        samples = _values("samples", [card for card in latent if card.get("samples")])
+        yield from _unless_missing("IW with K = {}.", samples)
+    if "mi" in keys:
+        yield from _unless_missing(f"MI{whose} is at most {{}}.", _values("mi_max", models))
+    if "au" in keys:
+        active = "AU: the posterior mean of an active dimension has variance {} or more."
+        yield from _unless_missing(active, _values("au_threshold", latent))
+
+
+def _unless_missing(fact: str, values: str) -> Iterator[str]:
+    if values != MISSING:
+        yield fact.replace("{}", values)
 
 
 def _differences(cards: Sequence[Mapping[str, Any]]) -> list[str]:

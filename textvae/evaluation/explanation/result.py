@@ -175,6 +175,7 @@ class Explanation(Printed):
         ]
         if self._helps and (common := self.by_word()[:LISTED]):
             lines += ["", *_table(f"{self.unit} ({COMMON} times or more)", common, self.unit)]
+            lines += ["", "In the order of the gain minus two standard errors."]
         lines += ["", self.legend()]
         return "\n".join(lines) + "\n"
 
