@@ -151,9 +151,9 @@ def check_function(part: Any, what: str, arguments: str, tried: tuple[Any, ...])
             raise TypeError(f"{what} is called with {arguments}: {error}") from error
     if "<lambda>" in getattr(part, "__qualname__", ""):
         logger.warning(
-            "%s is a lambda, which looks like any other: use a named function, so that a run is "
-            "only resumed and averaged with the same one",
-            what.replace("an ", "the ").replace("a ", "the "),
+            "%s that is a lambda looks like any other: use a named function, so that a run is only "
+            "resumed and averaged with the same one",
+            what,
         )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import UserError, did_you_mean
 from textvae.evaluation.comparison.gains import GAIN, add_gains
+from textvae.evaluation.comparison.notes import name_of, notes_on
 from textvae.evaluation.comparison.seeds import SEED_SUFFIX, SPREAD, average_cards, experiments_of
 from textvae.evaluation.metrics.card import Card
 from textvae.evaluation.metrics.card_files import (
@@ -20,8 +21,7 @@ from textvae.evaluation.metrics.card_files import (
     saved_splits,
 )
 from textvae.evaluation.metrics.metric import MISSING, Metric, decimals
-from textvae.evaluation.metrics.own import metrics_of, own_metrics_of_different_code
-from textvae.evaluation.metrics.table import BY_KEY
+from textvae.evaluation.metrics.own import metrics_of
 from textvae.runs import run_folder
 from textvae.runs.latex import latex_table
 from textvae.runs.markdown import markdown_table
@@ -119,8 +119,8 @@ def tabulate(cards: Sequence[Mapping[str, Any]], columns: Sequence[str] | None =
     else:
         shown = [metric for metric in known.values() if _is_shown(metric, cards)]
     cells = [[_cell(metric, card) for metric in shown] for card in cards]
-    rows = [[_name(card), *row] for card, row in zip(cards, cells, strict=True)]
-    return Table(shown, rows, _notes(cards, shown))
+    rows = [[name_of(card), *row] for card, row in zip(cards, cells, strict=True)]
+    return Table(shown, rows, notes_on(cards, shown))
 
 
 def _is_shown(metric: Metric, cards: Sequence[Mapping[str, Any]]) -> bool:
@@ -216,9 +216,9 @@ def _check_cards(paths: Sequence[Path | str], split: str) -> None:
 
 def _tell_apart(cards: Sequence[Card], folders: Sequence[Path | str | None]) -> None:
     """Name runs by their path if they have the same name."""
-    counts = Counter(_name(card) for card in cards)
+    counts = Counter(name_of(card) for card in cards)
     for card, folder in zip(cards, folders, strict=True):
-        name = _name(card)
+        name = name_of(card)
         if folder is not None and counts[name] > 1:
             card["model"] = _with_path(name, folder)
 
@@ -233,10 +233,6 @@ def _with_path(name: str, folder: Path | str) -> str:
     return f"{path} ({name})"  # it was moved since
 
 
-def _name(card: Mapping[str, Any]) -> str:
-    return str(card.get("model") or MISSING)
-
-
 def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
     if metric.key + SPREAD in card:  # the mean of counts is not a count
         metric = metric._replace(error=metric.key + SPREAD, digits=max(metric.digits, 1))
@@ -247,85 +243,3 @@ def _cell(metric: Metric, card: Mapping[str, Any]) -> str:
     if metric.key == GAIN and shown != MISSING and (ends := card.get(INTERVAL)):
         return f"{shown} [{', '.join(decimals(end, metric.digits) for end in ends)}]"
     return shown
-
-
-def _notes(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> list[str]:
-    facts = " ".join(_facts(cards, shown))
-    notes = [facts] if facts else []
-    if any(card.get("encoder_au") is not None for card in cards):
-        notes.append(
-            "In parentheses: the encoder's posterior before refinement. gap: what refinement adds "
-            "to the ELBO."
-        )
-    if compared := {str(card["baseline"]) for card in cards if card.get("baseline")}:
-        several = any(GAIN + SPREAD in card for card in cards)
-        interval = "" if several else ", with its 95% interval over examples"
-        baselines = " / ".join(sorted(compared))
-        notes.append(f"IW gain: IW minus that of {baselines} on the same examples{interval}.")
-    if any(key.endswith(SPREAD) for card in cards for key in card):
-        notes.append("±: standard deviation over seeds.")
-    if estimated := [_name(card) for card in cards if card.get("kl_estimated")]:
-        notes.append(f"KL estimated from samples of z: {', '.join(estimated)}.")
-    if any(metric.key == "accuracy" for metric in shown):
-        notes.append(f"accuracy: {BY_KEY['accuracy'].help}")
-    if conditional := [_name(card) for card in cards if card.get("condition")]:
-        notes.append(f"log p(x|y), given labels or numbers: {', '.join(conditional)}.")
-    if stale := [_name(card) for card in cards if card.get("stale")]:
-        notes.append(f"**Computed from earlier weights**: {', '.join(stale)}.")
-    differing = [m.key for m in shown if m.key in own_metrics_of_different_code(cards)]
-    if differing:
-        notes.append(f"**Computed by different code**: {', '.join(differing)}.")
-    return notes + _differences(cards)
-
-
-def _facts(cards: Sequence[Mapping[str, Any]], shown: Sequence[Metric]) -> Iterator[str]:
-    """Yield what a reader has to know about the metrics that are shown."""
-    latent = [card for card in cards if card.get("latent_dim") != 0]  # without z, K is meaningless
-    models = [card for card in latent if card.get("latent_dim")]  # a true distribution has factors
-    bounded = [card for card in models if card.get("mi_max") is not None]
-    whose = "" if bounded == models else f" of {', '.join(map(_name, bounded))}"
-    keys = [metric.key for metric in shown]
-    if units := _units(shown):
-        yield units
-    if any(key.endswith(("elbo", "iw")) for key in keys):
-        yield "ELBO and IW are lower bounds on log p(x)."
-    if any(key.endswith("iw") or key == GAIN for key in keys):
-        samples = _values("samples", [card for card in latent if card.get("samples")])
-        yield from _unless_missing("IW with K = {}.", samples)
-    if "mi" in keys:
-        yield from _unless_missing(f"MI{whose} is at most {{}}.", _values("mi_max", models))
-    if "au" in keys:
-        active = "AU: the posterior mean of an active dimension has variance {} or more."
-        yield from _unless_missing(active, _values("au_threshold", latent))
-
-
-def _unless_missing(fact: str, values: str) -> Iterator[str]:
-    if values != MISSING:
-        yield fact.replace("{}", values)
-
-
-def _differences(cards: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return why the cards cannot be compared, if they are not of the same examples."""
-    found = []
-    for key, name in (("count", "examples"), ("units", "words and ends of sentence")):
-        if "/" in (values := _values(key, cards)):
-            found.append(f"**Not comparable**: different numbers of {name} ({values}).")
-    if not found and len({card.get("corpus_hash") for card in cards} - {None}) > 1:
-        found.append("**Not comparable**: the cards were computed on different texts or labels.")
-    return found
-
-
-def _units(shown: Sequence[Metric]) -> str:
-    """Return the units of the columns as sentences."""
-    by_unit: dict[str, list[str]] = {}
-    for metric in shown:
-        if metric.section in ("likelihood", "latent") and metric.unit != BY_KEY["au"].unit:
-            by_unit.setdefault(metric.unit, []).append(metric.header)
-    return " ".join(f"{', '.join(headers)}: {unit}." for unit, headers in by_unit.items())
-
-
-def _values(key: str, cards: Sequence[Mapping[str, Any]]) -> str:
-    """Return the values that the cards have for a setting."""
-    digits = BY_KEY[key].digits
-    values = [f"{card[key]:,.{digits}f}" for card in cards if card.get(key) is not None]
-    return " / ".join(dict.fromkeys(values)) or MISSING  # in the order of the rows

@@ -39,9 +39,12 @@ def empty_axes() -> Axes:
     return axes
 
 
-def add_legend(axes: Axes) -> None:
-    """Name the models beside the axes."""
+def with_legend(axes: Axes) -> Figure:
+    """Name the models beside the axes, and return the figure."""
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # not a part of one
+    return figure
 
 
 def label_of(card: Mapping[str, Any]) -> str:

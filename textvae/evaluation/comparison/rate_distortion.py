@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from textvae.errors import UserError
 from textvae.evaluation.comparison.compare import gather
 from textvae.evaluation.comparison.marks import (
-    add_legend,
     draw_point,
     empty_axes,
     label_of,
     spread_of,
     styles,
+    with_legend,
 )
 from textvae.evaluation.plot_file import check_plot_file, save_plot
 
@@ -71,10 +71,7 @@ def rate_distortion(cards: Sequence[Mapping[str, Any]]) -> Figure:
     """
     axes = empty_axes()
     draw_plane(axes, cards)
-    add_legend(axes)
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return figure
+    return with_legend(axes)
 
 
 def draw_plane(axes: Axes, cards: Sequence[Mapping[str, Any]]) -> None:

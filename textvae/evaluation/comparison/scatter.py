@@ -16,12 +16,12 @@ from textvae.evaluation.comparison.compare import check_columns, gather
 from textvae.evaluation.comparison.gains import GAIN
 from textvae.evaluation.comparison.marks import (
     Style,
-    add_legend,
     draw_point,
     empty_axes,
     label_of,
     spread_of,
     styles,
+    with_legend,
 )
 from textvae.evaluation.metrics.metric import Metric
 from textvae.evaluation.metrics.own import metrics_of
@@ -80,12 +80,10 @@ def scatter(cards: Sequence[Mapping[str, Any]], x: str, y: str) -> Figure:
         names = ", ".join(left_out)
         logger.warning("not drawn, because %s or %s is missing: %s", x, y, names)
     if not axes.containers:
-        needed = f" ({GAIN} needs --baseline RUN)" if GAIN in (x, y) else ""
+        lacks_gain = GAIN in (x, y) and all(card.get(GAIN) is None for card in cards)
+        needed = f" ({GAIN} needs --baseline RUN)" if lacks_gain else ""
         raise UserError(f"nothing to draw: no model has both {x} and {y}{needed}")
-    add_legend(axes)
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return figure
+    return with_legend(axes)
 
 
 def draw_scatter(

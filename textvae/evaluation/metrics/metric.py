@@ -48,11 +48,15 @@ class Metric(NamedTuple):
         value = card.get(self.key)
         if value is None or not math.isfinite(value) or not self.applies(card):
             return MISSING
-        text = decimals(self.scale * value, self.digits)
-        if self.section == "own" and value and not float(decimals(value, self.digits)):
-            text = f"{value:.1e}"  # nothing is known of its size, and it is not 0
         error = card.get(self.error) if self.error else None
-        return text if error is None else f"{text} ± {decimals(self.scale * error, self.digits)}"
+        text = self._number(value)
+        return text if error is None else f"{text} ± {self._number(error)}"
+
+    def _number(self, value: float) -> str:
+        """Return a value as text; a metric of the user's own may be of any size."""
+        if self.section == "own" and 0 < abs(value) < 0.5 * 10.0**-self.digits:
+            return f"{value:.1e}"
+        return decimals(self.scale * value, self.digits)
 
     def show_encoder(self, card: Mapping[str, Any]) -> str:
         """Return the same metric before refinement as text, or a dash without one."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from textvae.evaluation.metrics.metric import decimals
 from textvae.evaluation.report.svg import css
 
 if TYPE_CHECKING:
@@ -83,8 +84,11 @@ def shaded(text: ExplainedText) -> Markup:
     """Return the words of a text, the darker the more z gains; in another color if it loses."""
     figures = zip(text.spelling, text.words, text.cost, text.gain, strict=True)
     words = [
-        Markup('{}<span title="cost {:.1f}, gain {:.1f}" style="background: {}">{}</span>').format(
-            " " if spelled[:1] == " " else "", cost, gain, Markup(_shade(gain)), _printable(word)
+        Markup('{}<span title="cost {}, gain {}" style="background: {}">{}</span>').format(
+            " " if spelled[:1] == " " else "",
+            *(minus(decimals(float(nats), 1)) for nats in (cost, gain)),
+            Markup(_shade(gain)),
+            _printable(word),
         )
         for spelled, word, cost, gain in figures
     ]

@@ -88,14 +88,14 @@ def warn_of_spelling(tokenizer: Tokenizer, dataset: Dataset, path: str) -> None:
 
     Case, accents, and spaces may differ, and texts with unknown tokens do not count.
     """
-    known = [text for text in dataset[:LOOKED_AT]["text"] if UNK not in tokenizer.encode(text)]
-    spelled = [(text, tokenizer.decode(tokenizer.encode(text))) for text in known]
+    read = [(text, tokenizer.encode(text)) for text in dataset[:LOOKED_AT]["text"]]
+    spelled = [(text, tokenizer.decode(ids)) for text, ids in read if UNK not in ids]
     wrong = [pair for pair in spelled if len({*map(_plain, pair)}) > 1]
-    if len(wrong) > MANY_MISSPELLED * len(known):
+    if len(wrong) > MANY_MISSPELLED * len(spelled):
         logger.warning(
             "the tokenizer of %s changes %.0f%% of the texts, such as %r to %r: it has no decoder, "
             "or no token for some characters, which metrics per word or byte still count",
-            *(path, 100 * len(wrong) / len(known), *wrong[0]),
+            *(path, 100 * len(wrong) / len(spelled), *wrong[0]),
         )
 
 
