@@ -110,12 +110,16 @@ def test_unknown_tokens_are_ours(ours):
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
-def test_it_is_taken_from_the_folder_of_a_model_and_saved_with_ours(kind, theirs, ours, tmp_path):
+def test_it_is_taken_from_the_folder_of_a_model_and_saved_with_ours(
+    kind, theirs, ours, tmp_path, caplog
+):
+    caplog.set_level("INFO")
     theirs[kind].enable_truncation(2)  # as in the files of some models
     theirs[kind].save(str(tmp_path / "tokenizer.json"))
     options = {"path": str(tmp_path), "tokenized": False}
     taken = corpus_tokenizer(None, kind="auto", **options)
     assert taken.encode(TEXTS[1]) == ours[kind].encode(TEXTS[1])
+    assert f"the tokenizer of {tmp_path} is used, with {len(taken)} tokens" in caplog.text
     with pytest.raises(UserError, match="its kind is hugging_face, not bpe"):
         corpus_tokenizer(None, kind="bpe", **options)
     folder = tmp_path / "run"

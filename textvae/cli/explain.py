@@ -51,21 +51,21 @@ def parser() -> ArgumentParser:
         "--dim",
         type=NonNegativeInt,
         nargs="+",
-        help="numbers of the dimensions, from 0, that are taken from the other sentence, while the "
-        "rest of z stays; default: all of them",
+        help="dimensions, counted from 0, to take from the other sentence, keeping the rest of z; "
+        "default: all of them",
     )
     add(
         "--draws",
         type=PositiveInt | None,
-        help="draws of z for every sentence, and of the z of as many others; default: 4, or up to "
-        "32 for few sentences",
+        help="number of draws of z for every sentence, and of other sentences whose z is used "
+        "instead; default: 4, or up to 32 for few sentences",
     )
     add(
         "--unit",
         type=Literal["word", "token"] | None,
         metavar="{word,token}",
-        help="show the figures of whole words, or of the tokens of the tokenizer; default: tokens "
-        "if they are characters or symbols, else words",
+        help="report whole words, or the tokens of the tokenizer; default: tokens if they are "
+        "characters or symbols, otherwise words",
     )
     add("--json", action="store_true", help="print everything as JSON, word by word")
     add_refinement(parser)

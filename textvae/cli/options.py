@@ -115,8 +115,8 @@ def add_own_metrics(parser: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE.py:NAME",
-        help="your own metrics, which the card then has as well: functions that are called with "
-        "(model, batches) and return a number, or numbers by name; their files are executed",
+        help="add your own metrics to the card: functions of (model, batches) that return a "
+        "number, or several numbers by name; their files are executed",
     )
 
 

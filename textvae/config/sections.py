@@ -100,7 +100,7 @@ class TokenizerConfig:
     kind: Literal["auto", "word", "unigram", "bpe", "char", "smiles"] = "auto"
     """words, SentencePiece (unigram, bpe), chars, SMILES; auto: word if tokenized, else unigram"""
     vocab_size: VocabSize = 20000
-    """maximum vocabulary size"""
+    """maximum vocabulary size of a tokenizer that is learned"""
     min_count: PositiveInt = 1
     """tokens with fewer occurrences become <unk>; not for unigram and bpe"""
     byte_fallback: bool = True

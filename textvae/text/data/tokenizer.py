@@ -69,6 +69,7 @@ def corpus_tokenizer(
             f"the tokenizer of {path}: it was made for --data.tokenized "
             f"{str(made_for).lower()}: set that, or use another tokenizer"
         )
+    logger.info("the tokenizer of %s is used, with %s", path, quantity(len(found), "token"))
     return found
 
 
