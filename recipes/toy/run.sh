@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The complete pipeline, offline: generate a corpus, train a language model, a VAE, and a Skip-VAE with
 # a bidirectional encoder that autoencodes first and has normalized means and free bits, evaluate,
-# compare, sample. Less than four minutes on two cores, after installation.
+# compare, sample. About four minutes on two cores, after installation.
 #
 #   bash recipes/toy/run.sh
 
