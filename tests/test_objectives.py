@@ -150,6 +150,22 @@ def test_a_cycle_that_rises_to_its_end_from_above_0():
     assert weights == pytest.approx([1.0, 1.25, 1.5, 1.75, 1.0])
 
 
+def test_warm_ups_of_other_code_are_those_of_its_page():
+    """docs/from-other-code.md, with 100 updates per epoch, counted from 1 there."""
+    for update in range(1, 1500):
+        of_sa_vae = min(1.0, 0.1 + update / (10 * 100))  # warmup 10
+        assert kl_weight(update, "linear", start=0.1, steps=900) == pytest.approx(of_sa_vae)
+        of_li = min(1.0, 0.1 + update * (1 - 0.1) / (10 * 100))  # warm_up 10, kl_start 0.1
+        assert kl_weight(update, "linear", start=0.1, steps=1000) == pytest.approx(of_li)
+        restarted = update % 1000
+        of_fu = min(1.0, 0.1 + restarted / (5 * 100))  # cycle 10, warmup 5
+        found = kl_weight(update, "cyclical", start=0.1, steps=1000, ramp=0.45)
+        assert found == pytest.approx(of_fu)
+        of_sentence_vae = 1 / (1 + math.exp(-(5 / 250) * (update - 250)))  # x0 = 250, k = 5 / x0
+        found = kl_weight(update, "logistic", steps=500)
+        assert found == pytest.approx(of_sentence_vae, abs=0.007)
+
+
 class Fixed(torch.nn.Module):
     """A decoder with log-probability -1 per token; an encoder with a KL of 0.5 per dimension."""
 
