@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 import sys
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -10,8 +12,10 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import textvae
+import textvae.builders.data as build
 from textvae.errors import UserError
-from textvae.text.data.tokenizer import corpus_tokenizer, warn_of_spelling
+from textvae.text.data.tokenizer import taken_tokenizer, warn_of_spelling
 from textvae.text.tokenizers import BOS, EOS, UNK, HuggingFaceTokenizer, load_tokenizer
 from textvae.text.tokenizers.hugging_face import FIRST
 
@@ -117,11 +121,11 @@ def test_it_is_taken_from_the_folder_of_a_model_and_saved_with_ours(
     theirs[kind].enable_truncation(2)  # as in the files of some models
     theirs[kind].save(str(tmp_path / "tokenizer.json"))
     options = {"path": str(tmp_path), "tokenized": False}
-    taken = corpus_tokenizer(None, kind="auto", **options)
+    taken = taken_tokenizer(kind="auto", **options)
     assert taken.encode(TEXTS[1]) == ours[kind].encode(TEXTS[1])
     assert f"the tokenizer of {tmp_path} is used, with {len(taken)} tokens" in caplog.text
     with pytest.raises(UserError, match="its kind is hugging_face, not bpe"):
-        corpus_tokenizer(None, kind="bpe", **options)
+        taken_tokenizer(kind="bpe", **options)
     folder = tmp_path / "run"
     folder.mkdir()
     taken.save(folder)
@@ -177,7 +181,7 @@ def test_of_a_model_on_the_hub_only_the_tokenizer_is_downloaded(theirs, tmp_path
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    found = corpus_tokenizer(None, path="gpt2-of-somebody", kind="auto", tokenized=False)
+    found = taken_tokenizer(path="gpt2-of-somebody", kind="auto", tokenized=False)
     assert found.encode(TEXTS[0]) and asked["name"] == "gpt2-of-somebody"
     assert asked["allow_patterns"] == ["tokenizer.*"]
 
@@ -199,3 +203,14 @@ def test_a_damaged_file_or_a_missing_package_is_one_line(ours, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(UserError, match="pip install tokenizers"):
         load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_cannot_be_used_is_found_before_the_corpus_is_read(tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("a b\n" * 9)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(build, "_read_corpus", lambda config: pytest.fail("was read"))
+    config = textvae.Config()
+    data = replace(config.data, dir=str(tmp_path / "texts.txt"))
+    chosen = replace(config.tokenizer, path=str(tmp_path))
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+        build.build_data(replace(config, data=data, tokenizer=chosen), tmp_path, fresh=True)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from textvae.errors import UserError
-from textvae.text.data.tokenizer import corpus_tokenizer
+from textvae.text.data.tokenizer import taken_tokenizer
 from textvae.text.tokenizers import (
     BOS,
     EOS,
@@ -122,10 +122,10 @@ def test_subwords_taken_over_are_of_the_kind_asked_for(kind, other, tmp_path):
     found = SentencePieceTokenizer.train(SENTENCES, vocab_size=290, model_type=kind)
     found.save(tmp_path)
     options = {"path": str(tmp_path), "tokenized": False}
-    taken = corpus_tokenizer(None, kind=kind, **options)
+    taken = taken_tokenizer(kind=kind, **options)
     assert taken.fingerprint() == found.fingerprint()
     with pytest.raises(UserError, match=f"its kind is {kind}, not {other}"):
-        corpus_tokenizer(None, kind=other, **options)
+        taken_tokenizer(kind=other, **options)
 
 
 def test_min_count_drops_rare_words():
@@ -379,7 +379,7 @@ def test_every_kind_is_taken_over_under_the_name_of_its_option(every_kind, tmp_p
     options = ["word", "unigram", "char", "char", "smiles"]
     for tokenizer, kind in zip(every_kind, options, strict=True):
         tokenizer.save(tmp_path)
-        found = corpus_tokenizer(None, path=str(tmp_path), kind=kind, tokenized=True)
+        found = taken_tokenizer(path=str(tmp_path), kind=kind, tokenized=True)
         assert found.option == tokenizer.option == kind
     with pytest.raises(UserError, match="its kind is smiles, not char"):
-        corpus_tokenizer(None, path=str(tmp_path), kind="char", tokenized=True)
+        taken_tokenizer(path=str(tmp_path), kind="char", tokenized=True)

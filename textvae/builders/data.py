@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,13 @@ from textvae.text.data.sources import check_place
 from textvae.text.data.streams import STANDARD_INPUT
 from textvae.text.data.targets import read_targets
 from textvae.text.data.tokenizer import (
-    corpus_tokenizer,
+    learned_tokenizer,
+    taken_tokenizer,
     warn_of_raw_text,
     warn_of_spelling,
     warn_of_unknown,
 )
-from textvae.text.tokenizers import read_tokenizer
+from textvae.text.tokenizers import Tokenizer, read_tokenizer, train_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE
 from textvae.vae.batch import Split
 from textvae.vae.batching import LengthBuckets
@@ -197,19 +199,19 @@ def build_buckets(config: Config, split: Split, replicas: int = 1, rank: int = 0
 
 def _read_text(config: Config, run: Path, fresh: bool) -> Splits:
     data = config.data
+    is_known = not fresh and (run / TOKENIZER_FILE).exists()
+    taken_from = None if is_known else config.tokenizer.path or _start_with_tokenizer(config)
+    # One that cannot be used is found before the corpus is read, which may take minutes.
+    tokenizer = read_tokenizer(run) if is_known else _taken_tokenizer(config, taken_from)
     with nullcontext() if fresh else without_guesses():
         corpus = _read_corpus(config)
     if (kind := config.model.condition) != "none":  # before the texts are tokenized
         for name, documents in corpus.items():
             if "label" not in documents.column_names:
                 raise no_labels(name, kind)
-    taken_from = None
-    if not fresh and (run / TOKENIZER_FILE).exists():
-        tokenizer = read_tokenizer(run)
-    else:
-        taken_from = config.tokenizer.path or _start_with_tokenizer(config)
-        chosen = vars(config.tokenizer) | {"tokenized": data.tokenized, "path": taken_from}
-        tokenizer = corpus_tokenizer(corpus["train"], cache_dir=data.cache_dir, **chosen)
+    if tokenizer is None:
+        tokenizer = _learned_tokenizer(config, corpus["train"])
+    if not is_known:
         tokenizer.save(run)
     splits = _encoded(corpus, tokenizer, data)
     if fresh and taken_from is not None:
@@ -227,6 +229,19 @@ def _start_with_tokenizer(config: Config) -> str | None:
     start = config.train.init
     has_one = start is not None and (fetch(start) / TOKENIZER_FILE).exists()
     return start if has_one else None
+
+
+def _taken_tokenizer(config: Config, path: str | None) -> Tokenizer | None:
+    if path is None:
+        return None
+    return taken_tokenizer(path, config.tokenizer.kind, config.data.tokenized)
+
+
+def _learned_tokenizer(config: Config, texts: Dataset) -> Tokenizer:
+    options = vars(config.tokenizer) | {"tokenized": config.data.tokenized}
+    del options["path"]
+    learn = partial(train_tokenizer, **options)
+    return learned_tokenizer(texts, learn, options, config.data.cache_dir)
 
 
 def _read_corpus(config: Config) -> dict[str, Dataset]:

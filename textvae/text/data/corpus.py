@@ -1,7 +1,7 @@
 """Text corpora: from files or a dataset on the Hugging Face Hub to token ids on disk.
 
     read_corpus        -> {"train": Dataset, "valid": …, "test": …}    texts, on disk
-    corpus_tokenizer   -> Tokenizer                                    learned once; tokenizer.py
+    learned_tokenizer  -> Tokenizer                                    learned once; tokenizer.py
     encode_corpus      -> {"train": EncodedSplit, …}                   ids, on disk
 
 No step holds a whole corpus in memory.

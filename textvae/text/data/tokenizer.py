@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from textvae.runs.model_folder import TOKENIZER_PATTERNS, fetch
 from textvae.runs.slow_steps import SlowStep, counted
 from textvae.text.data.corpus import texts
 from textvae.text.data.encoded import EncodedSplit
-from textvae.text.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from textvae.text.tokenizers import Tokenizer, load_tokenizer
 from textvae.text.tokenizers.vocabulary import TOKENIZER_FILE, UNK, fingerprint_of
 
 if TYPE_CHECKING:
@@ -33,27 +32,18 @@ MANY_MISSPELLED = 0.01  # of the texts
 _ATTACHED = re.compile(r"[^\W\d_]{2,}(?:[,?!;](?=\s|$)|\.$)")  # punctuation that ends a word
 
 
-def corpus_tokenizer(
-    dataset: Dataset,
-    *,
-    path: str | None = None,
-    cache_dir: str | Path | None = None,
-    **options: Any,
-) -> Tokenizer:
-    """Return the tokenizer for a new run.
+def taken_tokenizer(path: str, kind: str, tokenized: bool) -> Tokenizer:
+    """Return a tokenizer that a new run takes over.
 
     Args:
-        dataset: The training split, with the column ``text``.
-        path: A trained run or a folder with a tokenizer, to take it from; None: learn one.
-        cache_dir: As for ``learned_tokenizer``.
-        options: Those of ``train_tokenizer``; only the kind and ``tokenized`` apply to ``path``.
+        path: A trained run, a folder with a tokenizer, or a model on the Hub.
+        kind: The kind that it must have; ``auto`` for any.
+        tokenized: Whether words are already separated by spaces.
 
     Raises:
         UserError: There is no tokenizer at the path, or it does not fit the options.
     """
-    if path is None:
-        return learned_tokenizer(dataset, partial(train_tokenizer, **options), options, cache_dir)
-    named, kind, tokenized = Path(path), options["kind"], options["tokenized"]
+    named = Path(path)
     if named.name == TOKENIZER_FILE:
         found = load_tokenizer(named.parent)
     else:
