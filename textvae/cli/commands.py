@@ -64,10 +64,11 @@ COMMANDS: dict[str, ModuleType] = {
     "report": report,
 }
 EXAMPLES = """examples:
-  textvae train --config recipes/toy/base.yaml --out runs/skip \\
-    --data.dir my_texts.txt --data.tokenized false
-  textvae evaluate runs/skip          textvae sample runs/skip -n 10
-  textvae train --resume runs/skip    textvae compare runs/vae runs/skip
+  textvae train --config recipes/toy/base.yaml --config recipes/methods/skip_vae.yaml \\
+    --config recipes/methods/autoencode.yaml --config recipes/methods/free_bits.yaml \\
+    --out runs/mine --data.dir my_texts.txt --data.tokenized false --train.epochs 3
+  textvae evaluate runs/mine          textvae sample runs/mine -n 10 --from aggregate
+  textvae train --resume runs/mine    textvae diagnose runs/mine
 """
 
 
