@@ -64,9 +64,10 @@ COMMANDS: dict[str, ModuleType] = {
     "report": report,
 }
 EXAMPLES = """examples:
-  textvae train --config recipes/toy/base.yaml --config recipes/methods/skip_vae.yaml \\
-    --config recipes/methods/autoencode.yaml --config recipes/methods/free_bits.yaml \\
-    --out runs/mine --data.dir my_texts.txt --data.tokenized false --train.epochs 3
+  textvae train --config recipes/toy/base.yaml \\
+    --config recipes/methods/skip_vae.yaml --config recipes/methods/free_bits.yaml \\
+    --config recipes/methods/autoencode.yaml --train.epochs 3 \\
+    --out runs/mine --data.dir my_texts.txt --data.tokenized false
   textvae evaluate runs/mine          textvae sample runs/mine -n 10 --from aggregate
   textvae train --resume runs/mine    textvae diagnose runs/mine
 """
