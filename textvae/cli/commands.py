@@ -65,11 +65,12 @@ COMMANDS: dict[str, ModuleType] = {
 }
 EXAMPLES = """examples:
   textvae train --config recipes/toy/base.yaml \\
-    --config recipes/methods/skip_vae.yaml --config recipes/methods/free_bits.yaml \\
-    --config recipes/methods/autoencode.yaml --train.epochs 3 \\
+    --config recipes/methods/skip_vae.yaml \\
+    --config recipes/methods/autoencode.yaml \\
+    --config recipes/methods/free_bits.yaml --train.epochs 3 \\
     --out runs/mine --data.dir my_texts.txt --data.tokenized false
-  textvae evaluate runs/mine          textvae sample runs/mine -n 10 --from aggregate
-  textvae train --resume runs/mine    textvae diagnose runs/mine
+  textvae evaluate runs/mine    textvae sample runs/mine --from aggregate
+  textvae diagnose runs/mine    textvae train --resume runs/mine
 """
 
 
